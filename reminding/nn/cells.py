@@ -1,0 +1,130 @@
+"""Recurrent cells: the built-in ones, and the door through which any other comes in.
+
+Shapes: B batch, I input, H hidden.
+
+Inside the library a cell is `step(x, h, extra) -> (h_hat, extra)`, where `extra` holds whatever state the
+cell has besides h: one tensor for an LSTM (c), none for a GRU or an Elman network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reminding.ops import reference
+
+Extra = tuple[Tensor, ...]
+Step = Callable[[Tensor, Tensor, Extra], tuple[Tensor, Extra]]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BuiltInCell:
+    """A cell whose weights are `nn.LSTM`'s, `nn.GRU`'s or `nn.RNN`'s by name and layout."""
+
+    gates: int
+    extra_shapes: Callable[[int], tuple[Shape, ...]]
+    bind: Callable[[tuple[Tensor | None, ...]], Step]
+
+    def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, Shape]:
+        """Parameter shapes by PyTorch's name, without the layer's suffix, in PyTorch's order."""
+        rows = self.gates * hidden_size
+        return {
+            "weight_ih": (rows, input_size),
+            "weight_hh": (rows, hidden_size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+
+
+def _bind_lstm(weights: tuple[Tensor | None, ...]) -> Step:
+    def step(x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
+        h_hat, c = reference.lstm_cell(x, h, extra[0], weights)
+        return h_hat, (c,)
+
+    return step
+
+
+def _bind_gru(weights: tuple[Tensor | None, ...]) -> Step:
+    return lambda x, h, extra: (reference.gru_cell(x, h, weights), extra)
+
+
+def _bind_rnn(weights: tuple[Tensor | None, ...]) -> Step:
+    return lambda x, h, extra: (reference.rnn_cell(x, h, weights), extra)
+
+
+CELLS: dict[str, BuiltInCell] = {
+    "lstm": BuiltInCell(4, lambda hidden_size: ((hidden_size,),), _bind_lstm),
+    "gru": BuiltInCell(3, lambda hidden_size: (), _bind_gru),
+    "rnn": BuiltInCell(1, lambda hidden_size: (), _bind_rnn),
+}
+
+
+class UserCell:
+    """Somebody's own cell: any module with an `(x, state) -> (h, state)` call.
+
+    `state` is h itself, (B, H), for a cell with no other state, else the tuple `(h, *extra)`, as the
+    `(h, c)` of `nn.LSTMCell`. The call returns h_hat alone, or a pair of h_hat and the new state, where
+    the state may be given whole or without its h: the layer replaces h by h_hat + summary in any case.
+
+    What `extra` looks like is told by the module's attribute `state_shapes`, the shape of each extra
+    tensor without its batch axis: `()` for none, `((hidden_size,),)` for one like an LSTM's c. A module
+    without that attribute is tried on one row of zeros, first with `(h, c)`, then with h alone. Extra
+    state starts at zero.
+    """
+
+    def __init__(self, module: nn.Module, input_size: int, hidden_size: int) -> None:
+        self.module = module
+        self.hidden_size = hidden_size
+        told = getattr(module, "state_shapes", None)
+        self.extra_shapes: tuple[Shape, ...] = (
+            self._find_shapes(input_size) if told is None else tuple(tuple(shape) for shape in told)
+        )
+
+    def step(self, x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
+        """One call of the module, its answer brought into the form (h_hat, extra) and checked."""
+        answer = self.module(x, (h, *extra) if extra else h)
+        pair = isinstance(answer, tuple) and len(answer) == 2
+        h_hat, state = answer if pair else (answer, ())
+        given = state if isinstance(state, tuple) else (state,)
+        if len(extra) == 0:
+            given = ()
+        elif len(given) == len(extra) + 1:
+            given = given[1:]
+        wanted = [h.shape, *(tensor.shape for tensor in extra)]
+        got = [tensor.shape if isinstance(tensor, Tensor) else type(tensor).__name__ for tensor in (h_hat, *given)]
+        if got != wanted:
+            shown = [tuple(shape) for shape in wanted]
+            found = [shape if isinstance(shape, str) else tuple(shape) for shape in got]
+            raise ValueError(
+                f"cell must return (h, state) with tensors of shapes {shown}, as its state came in; got {found}"
+            )
+        return h_hat, given
+
+    def _find_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        """Which form of state the module takes, found by trying it on one row of zeros."""
+        like = next(self.module.parameters(), torch.zeros(()))
+        x, h = like.new_zeros(1, input_size), like.new_zeros(1, self.hidden_size)
+        failures: list[str] = []
+        for shapes in (((self.hidden_size,),), ()):
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    self.step(x, h, tuple(like.new_zeros(1, *shape) for shape in shapes))
+            except Exception as error:  # whatever a stranger's module raises: it goes into our message
+                failures.append(f"state={'(h, c)' if shapes else 'h'}: {type(error).__name__}: {error}")
+            else:
+                return shapes
+        raise ValueError(
+            "cell must be callable as cell(x, state) -> (h, state) with x "
+            f"{tuple(x.shape)} and h {tuple(h.shape)}; a zero step failed both ways ({'; '.join(failures)}). "
+            "If its state has another form, give the module an attribute `state_shapes`"
+        )
+
+
+def uniform_bound(fan: int) -> float:
+    """PyTorch's bound for the uniform initialisation of recurrent weights, 1 / sqrt(fan)."""
+    return 1.0 / math.sqrt(fan) if fan > 0 else 0.0

@@ -1,0 +1,159 @@
+"""The memory of one layer: the hidden states a network can be reminded of.
+
+Shapes: B batch, M slots, H hidden, D score width.
+
+How many slots a row has filled follows from its step count alone, never from the data. So `count`
+stays on the host, and nothing here waits for an accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Stored hidden states of every batch row, oldest first. A value: each change makes a new one.
+
+    Attributes:
+        value: the hidden states ("microstates" in the paper), (B, M, H).
+        step: the 1-based stream step each was stored at, (B, M) int64; 0 for padding and for the zero
+            vector that the release's memory starts with.
+        weight: recall weight each has received so far, (B, M); counted only where the capacity is
+            bounded, since only eviction asks.
+        count: filled slots per row, (B,) int64 on the host; slots behind them are padding.
+        keys: what the scorer keeps per slot, (B, M, D); None outside a call, since weights may change.
+    """
+
+    value: Tensor
+    step: Tensor
+    weight: Tensor
+    count: Tensor
+    keys: Tensor | None = None
+
+    @property
+    def slots(self) -> int:
+        """How wide the memory is, padding included."""
+        return self.value.shape[1]
+
+    @property
+    def padding(self) -> Tensor | None:
+        """`count` where some row has padding, None where every slot is filled."""
+        return None if bool((self.count == self.slots).all()) else self.count
+
+    def append(self, value: Tensor, key: Tensor, step: Tensor, rows: Tensor | None) -> Memory:
+        """Store one hidden state behind the filled slots of the given rows.
+
+        Args:
+            value: (B, H); key: (B, D); step: the stream step of each row, (B,) int64.
+            rows: which rows store, (B,) bool on the host; None: all.
+        """
+        assert self.keys is not None, "the keys are made when a call begins"
+        if rows is None and self.padding is None:
+            return replace(
+                self,
+                value=torch.cat([self.value, value.unsqueeze(1)], dim=1),
+                step=torch.cat([self.step, step.unsqueeze(1)], dim=1),
+                weight=torch.cat([self.weight, torch.zeros_like(self.weight[:, :1])], dim=1)
+                if self.slots
+                else self.weight.new_zeros(len(value), 1),
+                keys=torch.cat([self.keys, key.unsqueeze(1)], dim=1),
+                count=self.count + 1,
+            )
+        stores = torch.ones_like(self.count, dtype=torch.bool) if rows is None else rows
+        count = self.count + stores
+        wide = self.padded(int(count.max()))
+        assert wide.keys is not None
+        slot = torch.arange(wide.slots)
+        place = (slot == self.count.unsqueeze(1)) & stores.unsqueeze(1)  # (B, M), one slot in rows that store
+        place = place.to(value.device)
+        return replace(
+            wide,
+            value=torch.where(place.unsqueeze(2), value.unsqueeze(1), wide.value),
+            step=torch.where(place, step.unsqueeze(1), wide.step),
+            weight=torch.where(place, 0.0, wide.weight),
+            keys=torch.where(place.unsqueeze(2), key.unsqueeze(1), wide.keys),
+            count=count,
+        )
+
+    def without(self, slot: Tensor, rows: Tensor) -> Memory:
+        """Drop one slot of each given row and close the gap.
+
+        Args:
+            slot: which to drop, (B,) int64; looked at only in `rows`, (B,) bool on the host.
+        """
+        places = torch.arange(self.slots, device=slot.device)
+        behind = (places >= slot.unsqueeze(1)) & rows.to(slot.device).unsqueeze(1)
+        source = (places + behind).clamp(max=self.slots - 1)  # (B, M)
+        moved = {field.name: _take(getattr(self, field.name), source) for field in fields(self) if field.name != "count"}
+        return replace(self, **moved, count=self.count - rows.to(self.count.dtype))
+
+    def padded(self, slots: int) -> Memory:
+        """The same memory, at least `slots` wide."""
+        missing = slots - self.slots
+        if missing <= 0:
+            return self
+        grown = {
+            field.name: _pad(getattr(self, field.name), missing) for field in fields(self) if field.name != "count"
+        }
+        return replace(self, **grown)
+
+    def rows(self, index: Tensor | slice) -> Memory:
+        """The memory of some batch rows, no wider than they need."""
+        count = self.count[index]
+        width = int(count.max()) if count.numel() else 0
+        kept = {
+            field.name: None if (whole := getattr(self, field.name)) is None else whole[index][:, :width]
+            for field in fields(self)
+            if field.name != "count"
+        }
+        return replace(self, **kept, count=count)
+
+
+def join(parts: list[Memory]) -> Memory:
+    """Put the rows of several memories under one another; the narrower ones are padded."""
+    width = max(part.slots for part in parts)
+    wide = [part.padded(width) for part in parts]
+    return Memory(
+        value=torch.cat([part.value for part in wide]),
+        step=torch.cat([part.step for part in wide]),
+        weight=torch.cat([part.weight for part in wide]),
+        count=torch.cat([part.count for part in wide]),
+    )
+
+
+def _take(whole: Tensor | None, source: Tensor) -> Tensor | None:
+    if whole is None:
+        return None
+    index = source if whole.dim() == 2 else source.unsqueeze(2).expand(-1, -1, whole.shape[2])
+    return whole.gather(1, index)
+
+
+def _pad(whole: Tensor | None, missing: int) -> Tensor | None:
+    if whole is None:
+        return None
+    return torch.cat([whole, whole.new_zeros(whole.shape[0], missing, *whole.shape[2:])], dim=1)
+
+
+Evict = Callable[[Memory], Tensor]
+
+
+def evict_oldest(memory: Memory) -> Tensor:
+    """`evict="fifo"`: the oldest memory of each row goes, (B,)."""
+    return torch.zeros(len(memory.count), dtype=torch.int64, device=memory.value.device)
+
+
+def evict_least_recalled(memory: Memory) -> Tensor:
+    """`evict="least_recalled"`: the slot with the smallest accumulated weight goes, the oldest of equals, (B,).
+
+    [the relevancy screening of Kerg et al. 2020, Untangling tradeoffs between recurrence and
+    self-attention in neural networks]
+    """
+    return memory.weight.argmin(dim=1)
+
+
+EVICT: dict[str, Evict] = {"fifo": evict_oldest, "least_recalled": evict_least_recalled}

@@ -1,0 +1,366 @@
+"""`SAB`: a recurrent layer that is reminded of its past, in the place of `nn.LSTM`.
+
+Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn import settings
+from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
+from reminding.nn.engine import Rule, unroll
+from reminding.nn.layout import Layout, Stretch, enter
+from reminding.nn.memory import Memory
+from reminding.nn.scorers import SCORERS, Scorer
+from reminding.nn.state import Recall, SABState, fresh_state, join_rows
+from reminding.ops import choose_backend
+from reminding.ops.sparsify import choose_normalizer
+
+BIASES = ("bias_ih", "bias_hh")
+
+
+class SAB(nn.Module):
+    """Recurrent layer trained by Sparse Attentive Backtracking.   [Ke et al. 2018, Algorithm 1]
+
+    At each step the recurrent cell proposes a state; the layer scores it against a memory of its own past
+    states, adds a sparse weighted sum of the few best to it, and now and then stores a state. Gradients
+    flow back through what was recalled, and through at most `k_trunc` steps at a time otherwise.
+
+    Args:
+        input_size: features of a step, I.
+        hidden_size: features of the state, H.
+        num_layers: layers on top of one another, each with a memory of its own.
+        cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
+            `UserCell`; a sequence of modules, one per layer, where there are several.
+        k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them.
+        k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
+            every step where k_trunc is None too.
+        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
+        score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
+            module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
+            several layers. None: "additive", or "separable" under semantics="release".
+        score_size: width D of the score's projections. None: hidden_size.
+        normalizer: "softmax" over the k_top best scores, or "threshold", the paper's rule. None: "softmax", or
+            "threshold" under semantics="release", where it means the release's own rule.
+        semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
+            zero vector, segments are counted differently, weights are normalised differently.
+        bias: whether the recurrent cell has biases.
+        batch_first: input and output are (B, T, ...) rather than (T, B, ...).
+        dropout: probability of dropping outputs between layers while training.
+        capacity: at most this many memories per row. None: no limit.
+        evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
+            smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
+            per row, (B,) int64.
+        backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
+        backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. Only "auto" falls
+            back, and logs why. This version has "reference".
+        engine: "auto", "autograd" or "replay": how the backward pass is done. This version has "autograd",
+            whose memory grows with the length of the input.
+        encoder: a module applied to the input first (an embedding, say); it must return features of
+            size input_size in the input's layout.
+        device, dtype: of the parameters.
+    Raises:
+        ValueError: an argument is out of its range, unknown, or cannot run here; the message names it.
+
+    Parameters have the names and layouts of `nn.LSTM` (`nn.GRU`, `nn.RNN`): weight_ih_l0, weight_hh_l0,
+    bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
+    score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
+    state. So a trained `nn.LSTM` is loaded with `load_state_dict(..., strict=False)`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        cell: str | nn.Module | Sequence[nn.Module] = "lstm",
+        k_top: int | None = 5,
+        k_att: int | None = None,
+        k_trunc: int | None = 10,
+        score: str | nn.Module | Sequence[nn.Module] | None = None,
+        score_size: int | None = None,
+        normalizer: str | None = None,
+        semantics: str = "paper",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        capacity: int | None = None,
+        evict: str | Callable[[Memory], Tensor] = "fifo",
+        backtrack: bool = True,
+        backend: str = "auto",
+        engine: str = "auto",
+        encoder: nn.Module | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = settings.at_least("input_size", input_size, 1)
+        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
+        self.num_layers = settings.at_least("num_layers", num_layers, 1)
+        self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
+        self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
+        self.bias, self.batch_first = bias, batch_first
+        self.dropout = settings.probability("dropout", dropout)
+        self.backend = settings.one_of("backend", backend, ("auto", "reference", "cpu", "cuda"))
+        self.engine = settings.engine(engine)
+        self.encoder = encoder
+        if dropout > 0 and num_layers == 1:
+            warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
+        release = semantics == "release"
+        self.normalizer = settings.one_of(
+            "normalizer", normalizer or ("threshold" if release else "softmax"), ("threshold", "softmax")
+        )
+        self.rule = Rule(
+            k_top=settings.at_least_or_none("k_top", k_top, 0),
+            k_att=settings.at_least("k_att", k_trunc or 1, 1) if k_att is None else settings.at_least("k_att", k_att, 1),
+            k_trunc=settings.at_least_or_none("k_trunc", k_trunc, 1),
+            semantics=semantics,
+            normalizer=choose_normalizer(self.normalizer, semantics),
+            capacity=settings.at_least_or_none("capacity", capacity, 1),
+            evict=settings.evict(evict),
+            backtrack=backtrack,
+        )
+        self._build_cells(cell, {"device": device, "dtype": dtype})
+        self._build_scorers(score or ("separable" if release else "additive"), {"device": device, "dtype": dtype})
+        self.reset_parameters()
+        choose_backend(backend, self._like().device)
+
+    @property
+    def k_top(self) -> int | None:
+        """How many memories a step may recall; None: all."""
+        return self.rule.k_top
+
+    @property
+    def k_att(self) -> int:
+        """A state is stored every this many steps."""
+        return self.rule.k_att
+
+    @property
+    def k_trunc(self) -> int | None:
+        """The recurrent gradient is cut every this many steps; None: never."""
+        return self.rule.k_trunc
+
+    def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
+        sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
+        if isinstance(cell, str):
+            self.cell = settings.one_of("cell", cell, tuple(CELLS))
+            for layer, size in enumerate(sizes):
+                for name, shape in CELLS[cell].weight_shapes(size, self.hidden_size).items():
+                    if self.bias or name not in BIASES:
+                        self._add(f"{name}_l{layer}", shape, kind)
+            self._user_cells = None
+            self.extra_shapes = [CELLS[cell].extra_shapes(self.hidden_size)] * self.num_layers
+            return
+        self.cells = nn.ModuleList(settings.modules("cell", cell, self.num_layers))
+        self.cells.to(**kind)
+        self.cell = type(self.cells[0]).__name__
+        self._user_cells = [
+            UserCell(module, size, self.hidden_size) for module, size in zip(self.cells, sizes, strict=True)
+        ]
+        self.extra_shapes: list[tuple[Shape, ...]] = [user.extra_shapes for user in self._user_cells]
+
+    def _build_scorers(self, score: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
+        """Make the scorers' parameters; with k_top = 0 there is nothing to score, and none are made."""
+        self._user_scorers: list[Scorer] | None = None
+        if isinstance(score, str):
+            self.score = settings.one_of("score", score, tuple(SCORERS))
+            shapes = SCORERS[score].weight_shapes(self.hidden_size, self.score_size) if self.k_top != 0 else {}
+            for layer in range(self.num_layers):
+                for name, shape in shapes.items():
+                    self._add(f"{name}_l{layer}", shape, kind)
+            return
+        self.scorers = nn.ModuleList(settings.modules("score", score, self.num_layers))
+        self.scorers.to(**kind)
+        self.score = type(self.scorers[0]).__name__
+        self._user_scorers = [settings.scorer(module) for module in self.scorers]
+
+    def _add(self, name: str, shape: Shape, kind: dict[str, Any]) -> None:
+        self.register_parameter(name, nn.Parameter(torch.empty(shape, **kind)))
+
+    def reset_parameters(self) -> None:
+        """Draw the layer's own parameters anew: uniform within 1/sqrt(fan), as `nn.LSTM` does.
+
+        The fan is H for the recurrent weights, the width of the vector it multiplies for the scorer's. The
+        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`.
+        """
+        own = dict(self.named_parameters(recurse=False))
+        for name, parameter in own.items():
+            fan = parameter.shape[-1] if name.startswith("score") else self.hidden_size
+            bound = uniform_bound(fan)
+            nn.init.uniform_(parameter, -bound, bound)
+
+    @overload
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: Literal[False] = False,
+    ) -> tuple[Any, SABState]: ...
+    @overload
+    def forward(
+        self, input: Tensor | PackedSequence, state: Any = None, *, reset: Tensor | None = None, return_recall: Literal[True]
+    ) -> tuple[Any, SABState, Recall]: ...
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: bool = False,
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """Run over a sequence, or over the next chunk of one.
+
+        Args:
+            input: (T, B, I), or (B, T, I) with `batch_first`, or unbatched (T, I), or a `PackedSequence`; what
+                the encoder takes if there is one. T and B may be 0.
+            state: what the last call returned, to go on with its streams; None begins new ones. The start of a
+                new stream may also be given as `nn.LSTM` takes it: (h, c), or h alone for cells without c, of
+                shape (L, B, H), unbatched (L, H).
+            reset: where new streams begin: (B,) bool, before the first step, or in the input's layout
+                (T, B), before each step marked. These rows lose their state, memory and step count.
+            return_recall: also return what was recalled.
+        Returns:
+            output in the input's layout, (T, B, H); the state after it; the `Recall` if asked for.
+        Raises:
+            ValueError: shape, type or device do not fit; the message names the argument.
+
+        Gradient: autograd's for the equations of the paper with the cuts of `k_trunc` and no others. It reaches
+        input, parameters, and (h, c) given as tensors. Of a `SABState` only the numbers are used: in this
+        version credit stops at the border between two calls, so each chunk's loss can be backpropagated by itself.
+        """
+        like = self._like()
+        choose_backend(self.backend, like.device)
+        x, layout = enter(input, self.encoder, self.batch_first)
+        settings.check_input(x, self.input_size, like, self.encoder is not None)
+        before = self._enter_state(state, x.shape[1], layout, like)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), return_recall)
+        result = layout.output(output), layout.unsorted_rows(after)
+        if recall is None:
+            return result
+        axis = 0 if self.num_layers == 1 else 1
+        step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
+        return *result, Recall(
+            layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis)
+        )
+
+    def _like(self) -> Tensor:
+        """A tensor of the layer's device and type."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("encoder."):
+                return parameter
+        return torch.zeros(())
+
+    def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
+        fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
+        fresh = settings.with_layout(fresh, layout.batched)
+        if state is None:
+            return fresh
+        if isinstance(state, SABState):
+            settings.check_state(state, fresh)
+            return layout.sorted_rows(state.detach())
+        return layout.sorted_rows(settings.begin_from(state, fresh))
+
+    def _run(
+        self, x: Tensor, state: SABState, stretches: list[Stretch], record: bool
+    ) -> tuple[Tensor, SABState, Recall | None]:
+        """Run every stretch; rows whose sequence has ended wait aside with the state they ended in."""
+        rows = x.shape[1]
+        outputs: list[Tensor] = []
+        recalls: list[Recall] = []
+        ended: list[SABState] = []
+        for stretch in stretches:
+            if stretch.rows < state.batch_size:
+                ended.insert(0, state.rows(slice(stretch.rows, None)))
+                state = state.rows(slice(0, stretch.rows))
+            if stretch.reset is not None:
+                state = state.reset(stretch.reset)
+            y, state, recall = self._run_layers(x[stretch.start : stretch.stop, : stretch.rows], state, record)
+            outputs.append(_pad_rows(y, rows, axis=1))
+            if recall is not None:
+                recalls.append(recall)
+        after = join_rows([state, *ended]) if ended else state
+        output = torch.cat(outputs) if outputs else x.new_zeros(0, rows, self.hidden_size)
+        if not record:
+            return output, after, None
+        return output, after, self._join_recalls(recalls, rows, output)
+
+    def _run_layers(self, x: Tensor, state: SABState, record: bool) -> tuple[Tensor, SABState, Recall | None]:
+        layers = list(state.layers)
+        recalls: list[Recall] = []
+        for layer, (cell, scorer) in enumerate(zip(self._bound_cells(), self._bound_scorers(), strict=True)):
+            x, layers[layer], recall = unroll(x, layers[layer], state.step, cell, scorer, self.rule, record)
+            if recall is not None:
+                recalls.append(recall)
+            if layer < self.num_layers - 1 and self.dropout > 0:
+                x = F.dropout(x, self.dropout, self.training)
+        after = SABState(tuple(layers), state.step + len(x), state.batched, state.zero_slot)
+        if not recalls:
+            return x, after, None
+        width = max(recall.step.shape[2] for recall in recalls)
+        step = torch.stack([_pad_rows(recall.step, width, axis=2) for recall in recalls])
+        weight = torch.stack([_pad_rows(recall.weight, width, axis=2) for recall in recalls])
+        return x, after, Recall(recalls[-1].summary, step, weight)
+
+    def _bound_cells(self) -> list[Step]:
+        if self._user_cells is not None:
+            return [user.step for user in self._user_cells]
+        kind = CELLS[self.cell]
+        names = tuple(kind.weight_shapes(1, 1))
+        return [
+            kind.bind(tuple(getattr(self, f"{name}_l{layer}", None) for name in names)) for layer in range(self.num_layers)
+        ]
+
+    def _bound_scorers(self) -> Sequence[Scorer | None]:
+        if self.k_top == 0:
+            return [None] * self.num_layers
+        if self._user_scorers is not None:
+            return self._user_scorers
+        kind = SCORERS[self.score]
+        names = tuple(kind.weight_shapes(1, 1))
+        return [kind.bind(*(getattr(self, f"{name}_l{layer}") for name in names)) for layer in range(self.num_layers)]
+
+    def _join_recalls(self, recalls: list[Recall], rows: int, output: Tensor) -> Recall:
+        """One recall over all stretches: (T, B, H), and (L, T, B, K) twice."""
+        if not recalls:
+            nothing = output.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
+            return Recall(torch.zeros_like(output), nothing.long(), nothing)
+        width = max(recall.step.shape[3] for recall in recalls)
+
+        def joined(tensors: list[Tensor]) -> Tensor:
+            return torch.cat([_pad_rows(_pad_rows(part, rows, axis=2), width, axis=3) for part in tensors], dim=1)
+
+        return Recall(
+            torch.cat([_pad_rows(recall.summary, rows, axis=1) for recall in recalls]),
+            joined([recall.step for recall in recalls]),
+            joined([recall.weight for recall in recalls]),
+        )
+
+    def extra_repr(self) -> str:
+        """The settings that matter, as they were resolved."""
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}, "
+            f"k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, score={self.score!r}, "
+            f"normalizer={self.normalizer!r}, semantics={self.semantics!r}, capacity={self.rule.capacity}, "
+            f"backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+        )
+
+
+def _pad_rows(tensor: Tensor, size: int, axis: int) -> Tensor:
+    """Zeros behind `tensor` until it is `size` long on one axis."""
+    missing = size - tensor.shape[axis]
+    if missing == 0:
+        return tensor
+    shape = [*tensor.shape[:axis], missing, *tensor.shape[axis + 1 :]]
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)

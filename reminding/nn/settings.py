@@ -1,0 +1,144 @@
+"""What may be passed to a layer: every check that turns a mistake into a `ValueError` naming the argument.
+
+Shapes: L layers, B batch, T time, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from reminding.nn.memory import EVICT, Evict
+from reminding.nn.scorers import Scorer
+from reminding.nn.state import SABState
+
+Name = TypeVar("Name", bound=str)
+
+
+def at_least(name: str, value: Any, least: int) -> int:
+    """An integer no smaller than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value
+
+
+def at_least_or_none(name: str, value: Any, least: int) -> int | None:
+    """An integer no smaller than `least`, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, or None, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
+    """One of the known names."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    return value
+
+
+def probability(name: str, value: float) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    return value
+
+
+def engine(value: str) -> str:
+    """An engine that this version has."""
+    one_of("engine", value, ("auto", "autograd", "replay"))
+    if value == "replay":
+        raise ValueError(
+            "engine='replay' cannot run: the replay engine is not part of this version; engine='auto' takes what can"
+        )
+    return value
+
+
+def evict(value: str | Evict) -> Evict:
+    """The rule that makes room in a full memory."""
+    if callable(value):
+        return value
+    return EVICT[one_of("evict", value, tuple(EVICT))]
+
+
+def modules(name: str, value: object, num_layers: int) -> list[nn.Module]:
+    """One module per layer."""
+    given = [value] if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList) else value
+    if not isinstance(given, (list, tuple, nn.ModuleList)) or not all(isinstance(m, nn.Module) for m in given):
+        raise ValueError(f"{name} must be a name, a module, or a sequence of modules, got {value!r}")
+    if len(given) != num_layers:
+        raise ValueError(f"{name} must have one module per layer, {num_layers}, got {len(given)}")
+    if len({id(module) for module in given}) != len(given):
+        raise ValueError(f"{name} must have a module of its own for each layer, got the same one twice")
+    return list(given)
+
+
+def scorer(module: nn.Module) -> Scorer:
+    """A module that can score."""
+    if not isinstance(module, Scorer):
+        raise ValueError(f"score must have methods keys(memory) and scores(keys, query), {type(module).__name__} has not")
+    return module
+
+
+def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None:
+    """Compare the input in its inner layout (T, B, I) with the layer's size, type and device."""
+    name = "encoder(input)" if encoded else "input"
+    if x.shape[2] != input_size:
+        raise ValueError(f"{name} must have input_size={input_size} features in its last axis, got {x.shape[2]}")
+    if x.device != like.device:
+        raise ValueError(f"{name} must be on the layer's device {like.device}, got {x.device}")
+    if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(like.device.type)):
+        raise ValueError(f"{name} must be {like.dtype} as the layer's parameters, got {x.dtype}")
+
+
+def check_state(state: SABState, fresh: SABState) -> None:
+    """Compare a state that was handed in with one that this layer would begin with."""
+    if state.batched != fresh.batched:
+        kinds = {True: "batched", False: "unbatched"}
+        raise ValueError(f"state comes from {kinds[state.batched]} input, this input is {kinds[fresh.batched]}")
+    if len(state.layers) != len(fresh.layers):
+        raise ValueError(f"state must have {len(fresh.layers)} layers, got {len(state.layers)}")
+    if state.zero_slot != fresh.zero_slot:
+        raise ValueError("state comes from a layer with other semantics")
+    for number, (layer, wanted) in enumerate(zip(state.layers, fresh.layers, strict=True)):
+        got = [tuple(tensor.shape) for tensor in (layer.h, *layer.extra)]
+        want = [tuple(tensor.shape) for tensor in (wanted.h, *wanted.extra)]
+        if got != want:
+            raise ValueError(f"state must have h and c of shapes {want} in layer {number}, got {got}")
+        if layer.h.device != wanted.h.device or layer.h.dtype != wanted.h.dtype:
+            raise ValueError(
+                f"state must be {wanted.h.dtype} on {wanted.h.device}, got {layer.h.dtype} on {layer.h.device}; "
+                "state.to(...) moves it"
+            )
+
+
+def begin_from(given: Any, fresh: SABState) -> SABState:
+    """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
+    tensors = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    wanted = [fresh.h, *(torch.stack(peers) for peers in zip(*(x.extra for x in fresh.layers), strict=True))]
+    if not fresh.batched:
+        wanted[1:] = [tensor[:, 0] for tensor in wanted[1:]]
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise ValueError(f"state must be a SABState or tensors, got {[type(tensor).__name__ for tensor in tensors]}")
+    got, want = [tuple(tensor.shape) for tensor in tensors], [tuple(tensor.shape) for tensor in wanted]
+    if got != want:
+        raise ValueError(f"state must be tensors of shapes {want}, got {got}")
+    for tensor in tensors:
+        if tensor.dtype != fresh.h.dtype or tensor.device != fresh.h.device:
+            raise ValueError(f"state must be {fresh.h.dtype} on {fresh.h.device}, got {tensor.dtype} on {tensor.device}")
+    rows = tensors if fresh.batched else [tensor.unsqueeze(1) for tensor in tensors]
+    layers = tuple(
+        replace(layer, h=rows[0][i], extra=tuple(tensor[i] for tensor in rows[1:]))
+        for i, layer in enumerate(fresh.layers)
+    )
+    return replace(fresh, layers=layers)
+
+
+def with_layout(state: SABState, batched: bool) -> SABState:
+    """The same state, of batched or unbatched input."""
+    return replace(state, batched=batched)

@@ -1,0 +1,45 @@
+"""Named tensors in safetensors files: the one owner of that optional dependency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError('saving and loading need safetensors: pip install "reminding[io]"') from error
+    return safetensors
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors to a safetensors file, replacing it only once the new one is whole."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    _safetensors().torch.save_file(contiguous, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def load_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file.
+
+    Returns:
+        the tensors by name, and the file's metadata.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or no safetensors file; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    library = _safetensors()
+    try:
+        with library.safe_open(path, framework="pt", device=device) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except library.SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error

@@ -1,0 +1,137 @@
+"""The layer against float64 vectors made independently of it: a numpy loop, and the authors' own file.
+
+Shapes: B batch, T time, I input, H hidden, C outputs, D score width, M memory slots, K k_top.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reminding import SAB, Recall
+from tests.tolerance import assert_equal
+from torch import Tensor
+from torch.nn import functional as F
+
+Arrays = dict[str, Tensor]
+
+# Another folder of the same kind can be tried with REMINDING_GOLDEN=/path.
+FOLDER = Path(os.environ.get("REMINDING_GOLDEN", Path(__file__).parent.parent / "golden"))
+FILES = sorted(FOLDER.glob("*/*.npz"))
+
+PARAMETERS = {
+    "W_ih": "weight_ih_l0",
+    "W_hh": "weight_hh_l0",
+    "b_ih": "bias_ih_l0",
+    "b_hh": "bias_hh_l0",
+    "W1": "score_memory_l0",
+    "W2": "score_query_l0",
+    "W3": "score_out_l0",
+    "w_t": "score_weight_l0",
+}
+
+
+def read(path: Path) -> tuple[dict[str, int | str], Arrays]:
+    with np.load(path) as file:
+        meta = json.loads(str(file["meta"]))
+        return meta, {name: torch.from_numpy(file[name]) for name in file.files if name != "meta"}
+
+
+def build(meta: dict[str, int | str], arrays: Arrays, dtype: torch.dtype = torch.float64) -> SAB:
+    release = meta["kind"] == "release"
+    hidden_size, input_size = arrays["W_hh"].shape[1], arrays["W_ih"].shape[1]
+    layer = SAB(
+        input_size,
+        hidden_size,
+        k_top=int(meta["k_top"]),
+        k_att=int(meta["k_att"]),
+        k_trunc=int(meta["k_trunc"]),
+        score="separable" if release else "additive",
+        score_size=None if release else arrays["W1"].shape[0],
+        normalizer="threshold",
+        semantics=str(meta["kind"]),
+        batch_first=True,
+        dtype=dtype,
+    )
+    layer.load_state_dict({name: arrays[key].to(dtype) for key, name in PARAMETERS.items() if key in arrays})
+    return layer
+
+
+def readout(arrays: Arrays, h: Tensor, s: Tensor) -> tuple[Tensor, Arrays]:
+    """The file's own readout: V1 h + V2 s + b, or W_fc [h; s] + b_fc."""
+    names = ("V1", "V2", "b") if "V1" in arrays else ("W_fc", "b_fc")
+    weights = {name: arrays[name].to(h.dtype).clone().requires_grad_() for name in names}
+    if "V1" in weights:
+        return F.linear(h, weights["V1"]) + F.linear(s, weights["V2"], weights["b"]), weights
+    return F.linear(torch.cat([h, s], dim=2), weights["W_fc"], weights["b_fc"]), weights
+
+
+def expected_recall(arrays: Arrays) -> tuple[Tensor, Tensor]:
+    """The steps that the recalled slots were stored at, and their weights, (B, T, K) each."""
+    slot = arrays["sel"]
+    at = slot.clamp(min=0)
+    nothing = slot < 0
+    step = arrays["mem_step"][at].masked_fill(nothing, 0)
+    return step, arrays["w"].gather(2, at).masked_fill(nothing, 0.0)
+
+
+def check_forward(arrays: Arrays, h: Tensor, recall: Recall) -> None:
+    step, weight = expected_recall(arrays)
+    kept = step.shape[2]
+    assert torch.equal(recall.step[..., :kept], step), "recalled steps"
+    assert_equal(recall.weight[..., :kept], weight, "recall weights")
+    assert not recall.step[..., kept:].any(), "the file is wide enough for all that was recalled"
+    assert_equal(h, arrays["h"], "h")
+    assert_equal(recall.summary, arrays["s"], "summary")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype) -> None:
+    meta, arrays = read(path)
+    layer = build(meta, arrays, dtype)
+    x = arrays["x"].to(dtype).requires_grad_()
+    h, state, recall = layer(x, return_recall=True)
+    check_forward(arrays, h, recall)
+    assert_equal(state.c[0], arrays["c"][:, -1], "c")
+    assert torch.equal(state.memory_step[0], arrays["mem_step"].expand(len(x), -1)), "steps in memory"
+
+    y, weights = readout(arrays, h, recall.summary)
+    assert_equal(y, arrays["y"], "y")
+    loss = (y * arrays["R"].to(dtype)).sum()
+    assert_equal(loss, arrays["loss"], "loss")
+    loss.backward()
+    assert x.grad is not None
+    floor = 1e-2 * max(float(arrays[name].abs().max()) for name in arrays if name.startswith("grad_"))
+    assert_equal(x.grad, arrays["grad_x"], "gradient of x", floor=floor)
+    for key, name in PARAMETERS.items():
+        if key in arrays:
+            gradient = layer.get_parameter(name).grad
+            assert gradient is not None
+            assert_equal(gradient, arrays[f"grad_{key}"], f"gradient of {key}", floor=floor)
+    for name, weight in weights.items():
+        assert weight.grad is not None
+        assert_equal(weight.grad, arrays[f"grad_{name}"], f"gradient of {name}", floor=floor)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_credit_reaches_exactly_the_steps_it_should(path: Path) -> None:
+    """reach[t, s] is the norm of d(loss at t) / d x_s: where credit flows, step by step."""
+    meta, arrays = read(path)
+    layer = build(meta, arrays)
+    x = arrays["x"].clone().requires_grad_()
+    h, _, recall = layer(x, return_recall=True)
+    y, _ = readout(arrays, h, recall.summary)
+    for t in range(0, y.shape[1], 5):
+        loss = (y[:, t] * arrays["R"][:, t]).sum()
+        (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
+        assert_equal(gradient.pow(2).sum((0, 2)).sqrt(), arrays["reach"][t], f"reach of step {t}")
+
+
+def test_the_golden_files_are_there() -> None:
+    kinds = {path.parent.name for path in FILES}
+    assert kinds == {"paper", "release"}
