@@ -12,9 +12,7 @@ TOLERANCE: dict[tuple[str, torch.dtype], float] = {
 }
 
 
-def assert_equal(
-    got: Tensor, want: Tensor, what: str, backend: str = "reference", floor: float = 1e-3
-) -> None:
+def assert_equal(got: Tensor, want: Tensor, what: str, backend: str = "reference", floor: float = 1e-3) -> None:
     """Largest difference, relative to the largest number wanted, within the table's tolerance for got's type.
 
     `floor` is the size below which a number counts as 0: some gradients vanish identically and hold rounding only.

@@ -1,8 +1,19 @@
 """Modules: the SAB layer, its state, and the baselines it is compared with."""
 
+from reminding.nn.baselines import Transformer, full_attention, full_bptt, truncated_bptt
 from reminding.nn.memory import Memory
 from reminding.nn.sab import SAB
 from reminding.nn.scorers import Scorer
 from reminding.nn.state import Recall, SABState
 
-__all__ = ["SAB", "Memory", "Recall", "SABState", "Scorer"]
+__all__ = [
+    "SAB",
+    "Memory",
+    "Recall",
+    "SABState",
+    "Scorer",
+    "Transformer",
+    "full_attention",
+    "full_bptt",
+    "truncated_bptt",
+]

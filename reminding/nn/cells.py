@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +88,10 @@ class UserCell:
 
     def step(self, x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
         """One call of the module, its answer brought into the form (h_hat, extra) and checked."""
-        answer = self.module(x, (h, *extra) if extra else h)
-        pair = isinstance(answer, tuple) and len(answer) == 2
+        answer: Any = self.module(x, (h, *extra) if extra else h)
+        pair = isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2
         h_hat, state = answer if pair else (answer, ())
-        given = state if isinstance(state, tuple) else (state,)
+        given = cast("tuple[Any, ...]", state if isinstance(state, tuple) else (state,))
         if len(extra) == 0:
             given = ()
         elif len(given) == len(extra) + 1:

@@ -55,6 +55,7 @@ def unroll(
         taken: steps each row's stream has taken before, (B,) int64 on the host.
         scorer: None where k_top = 0: nothing is remembered.
         record: whether to note what was recalled.
+
     Returns:
         output (T, B, H), the state after it, and the recall with time-major layout if asked for.
 
@@ -85,7 +86,7 @@ def _loop(
     h, extra, memory = state.h, state.extra, state.memory
     if scorer is not None:
         memory = replace(memory, keys=scorer.keys(memory.value))
-    streams = taken.tolist()
+    streams: list[int] = taken.tolist()
     outputs: list[Tensor] = []
     recalls: list[Recall] = []
     for t, x_t in enumerate(x.unbind(0)):
@@ -148,9 +149,7 @@ def _noted(summary: Tensor, weights: Tensor, memory: Memory, k_top: int | None) 
     return Recall(summary, step, best.values.masked_fill(nothing, 0.0))
 
 
-def _store(
-    h: Tensor, memory: Memory, rows: Tensor | bool, step: Tensor, scorer: Scorer, rule: Rule
-) -> Memory:
+def _store(h: Tensor, memory: Memory, rows: Tensor | bool, step: Tensor, scorer: Scorer, rule: Rule) -> Memory:
     """Append h where it is due, after making room where the memory is full."""
     if rows is False:
         return memory

@@ -78,9 +78,10 @@ class Layout:
         lead = (steps, rows) if not self.batch_first else (rows, steps)
         per_step = (steps,) if not self.batched else lead
         per_row = () if not self.batched else (rows,)
-        if reset.dtype != torch.bool or tuple(reset.shape) not in (per_row, per_step):
+        shape = tuple(reset.shape)
+        if reset.dtype != torch.bool or shape not in (per_row, per_step):
             raise ValueError(
-                f"reset must be bool of shape {per_row} or {per_step}, got {reset.dtype} of shape {tuple(reset.shape)}"
+                f"reset must be bool of shape {per_row} or {per_step}, got {reset.dtype} of shape {shape}"
             )
         mask = reset.cpu()
         if tuple(mask.shape) == per_row:
@@ -96,11 +97,16 @@ class Layout:
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins."""
-        sizes = [rows] * steps if self.packed is None else self.packed.batch_sizes.tolist()
-        fresh = [False] * steps if reset is None else reset.any(1).tolist()
+        sizes: list[int] = [rows] * steps if self.packed is None else self.packed.batch_sizes.tolist()
+        fresh: list[bool] = [False] * steps if reset is None else reset.any(1).tolist()
         borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]
         return [
-            Stretch(start, stop, sizes[start], reset[start, : sizes[start]] if reset is not None and fresh[start] else None)
+            Stretch(
+                start,
+                stop,
+                sizes[start],
+                reset[start, : sizes[start]] if reset is not None and fresh[start] else None,
+            )
             for start, stop in pairwise([*borders, steps])
         ]
 
@@ -112,6 +118,7 @@ def enter(
 
     Returns:
         x (T, B, I), and its layout.
+
     Raises:
         ValueError: it is neither a tensor of 2 or 3 axes nor a packed sequence.
     """

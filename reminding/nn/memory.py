@@ -89,7 +89,9 @@ class Memory:
         places = torch.arange(self.slots, device=slot.device)
         behind = (places >= slot.unsqueeze(1)) & rows.to(slot.device).unsqueeze(1)
         source = (places + behind).clamp(max=self.slots - 1)  # (B, M)
-        moved = {field.name: _take(getattr(self, field.name), source) for field in fields(self) if field.name != "count"}
+        moved = {
+            field.name: _take(getattr(self, field.name), source) for field in fields(self) if field.name != "count"
+        }
         return replace(self, **moved, count=self.count - rows.to(self.count.dtype))
 
     def padded(self, slots: int) -> Memory:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn import settings
+from reminding.nn import fused, settings
 from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
 from reminding.nn.engine import Rule, unroll
 from reminding.nn.layout import Layout, Stretch, enter
@@ -61,12 +61,14 @@ class SAB(nn.Module):
             per row, (B,) int64.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. Only "auto" falls
-            back, and logs why. This version has "reference".
+            back, and logs why. This version has "reference"; where k_top is 0, "auto" runs PyTorch's own
+            recurrent kernels segment by segment.
         engine: "auto", "autograd" or "replay": how the backward pass is done. This version has "autograd",
             whose memory grows with the length of the input.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
+
     Raises:
         ValueError: an argument is out of its range, unknown, or cannot run here; the message names it.
 
@@ -121,7 +123,9 @@ class SAB(nn.Module):
         )
         self.rule = Rule(
             k_top=settings.at_least_or_none("k_top", k_top, 0),
-            k_att=settings.at_least("k_att", k_trunc or 1, 1) if k_att is None else settings.at_least("k_att", k_att, 1),
+            k_att=settings.at_least("k_att", k_trunc or 1, 1)
+            if k_att is None
+            else settings.at_least("k_att", k_att, 1),
             k_trunc=settings.at_least_or_none("k_trunc", k_trunc, 1),
             semantics=semantics,
             normalizer=choose_normalizer(self.normalizer, semantics),
@@ -209,7 +213,12 @@ class SAB(nn.Module):
     ) -> tuple[Any, SABState]: ...
     @overload
     def forward(
-        self, input: Tensor | PackedSequence, state: Any = None, *, reset: Tensor | None = None, return_recall: Literal[True]
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: Literal[True],
     ) -> tuple[Any, SABState, Recall]: ...
     def forward(
         self,
@@ -230,8 +239,10 @@ class SAB(nn.Module):
             reset: where new streams begin: (B,) bool, before the first step, or in the input's layout
                 (T, B), before each step marked. These rows lose their state, memory and step count.
             return_recall: also return what was recalled.
+
         Returns:
             output in the input's layout, (T, B, H); the state after it; the `Recall` if asked for.
+
         Raises:
             ValueError: shape, type or device do not fit; the message names the argument.
 
@@ -251,9 +262,7 @@ class SAB(nn.Module):
             return result
         axis = 0 if self.num_layers == 1 else 1
         step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
-        return *result, Recall(
-            layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis)
-        )
+        return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
 
     def _like(self) -> Tensor:
         """A tensor of the layer's device and type."""
@@ -299,8 +308,14 @@ class SAB(nn.Module):
     def _run_layers(self, x: Tensor, state: SABState, record: bool) -> tuple[Tensor, SABState, Recall | None]:
         layers = list(state.layers)
         recalls: list[Recall] = []
-        for layer, (cell, scorer) in enumerate(zip(self._bound_cells(), self._bound_scorers(), strict=True)):
-            x, layers[layer], recall = unroll(x, layers[layer], state.step, cell, scorer, self.rule, record)
+        kernels = self.backend == "auto" and fused.serves(self.cell, self.rule, x, state.step)
+        for layer, scorer in enumerate(self._bound_scorers()):
+            before, taken = layers[layer], state.step
+            if kernels:
+                ran = fused.unroll(x, before, taken, self.cell, self._weights(layer), self.rule, record)
+            else:
+                ran = unroll(x, before, taken, self._bound_cell(layer), scorer, self.rule, record)
+            x, layers[layer], recall = ran
             if recall is not None:
                 recalls.append(recall)
             if layer < self.num_layers - 1 and self.dropout > 0:
@@ -313,14 +328,15 @@ class SAB(nn.Module):
         weight = torch.stack([_pad_rows(recall.weight, width, axis=2) for recall in recalls])
         return x, after, Recall(recalls[-1].summary, step, weight)
 
-    def _bound_cells(self) -> list[Step]:
+    def _weights(self, layer: int) -> tuple[Tensor | None, ...]:
+        """A built-in cell's weight_ih, weight_hh, bias_ih, bias_hh."""
+        names = CELLS[self.cell].weight_shapes(1, 1)
+        return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
+
+    def _bound_cell(self, layer: int) -> Step:
         if self._user_cells is not None:
-            return [user.step for user in self._user_cells]
-        kind = CELLS[self.cell]
-        names = tuple(kind.weight_shapes(1, 1))
-        return [
-            kind.bind(tuple(getattr(self, f"{name}_l{layer}", None) for name in names)) for layer in range(self.num_layers)
-        ]
+            return self._user_cells[layer].step
+        return CELLS[self.cell].bind(self._weights(layer))
 
     def _bound_scorers(self) -> Sequence[Scorer | None]:
         if self.k_top == 0:

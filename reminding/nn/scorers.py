@@ -61,7 +61,7 @@ class DotScorer:
         return reference.project(memory, self.memory_weight)
 
     def scores(self, keys: Tensor, query: Tensor) -> Tensor:
-        """keys . W2 h_hat / sqrt(D)."""
+        """Keys . W2 h_hat / sqrt(D)."""
         return reference.dot_scores(keys, reference.project(query, self.query_weight))
 
 

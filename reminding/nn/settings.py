@@ -5,9 +5,9 @@ Shapes: L layers, B batch, T time, I input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,20 +68,26 @@ def evict(value: str | Evict) -> Evict:
 
 def modules(name: str, value: object, num_layers: int) -> list[nn.Module]:
     """One module per layer."""
-    given = [value] if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList) else value
-    if not isinstance(given, (list, tuple, nn.ModuleList)) or not all(isinstance(m, nn.Module) for m in given):
+    if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList):
+        value = [value]
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a name, a module, or a sequence of modules, got {value!r}")
+    given = list(cast("Iterable[Any]", value))
+    if not all(isinstance(module, nn.Module) for module in given):
         raise ValueError(f"{name} must be a name, a module, or a sequence of modules, got {value!r}")
     if len(given) != num_layers:
         raise ValueError(f"{name} must have one module per layer, {num_layers}, got {len(given)}")
     if len({id(module) for module in given}) != len(given):
         raise ValueError(f"{name} must have a module of its own for each layer, got the same one twice")
-    return list(given)
+    return given
 
 
 def scorer(module: nn.Module) -> Scorer:
     """A module that can score."""
     if not isinstance(module, Scorer):
-        raise ValueError(f"score must have methods keys(memory) and scores(keys, query), {type(module).__name__} has not")
+        raise ValueError(
+            f"score must have methods keys(memory) and scores(keys, query), {type(module).__name__} has not"
+        )
     return module
 
 
@@ -119,7 +125,7 @@ def check_state(state: SABState, fresh: SABState) -> None:
 
 def begin_from(given: Any, fresh: SABState) -> SABState:
     """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
-    tensors = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
     wanted = [fresh.h, *(torch.stack(peers) for peers in zip(*(x.extra for x in fresh.layers), strict=True))]
     if not fresh.batched:
         wanted[1:] = [tensor[:, 0] for tensor in wanted[1:]]
@@ -130,8 +136,10 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
         raise ValueError(f"state must be tensors of shapes {want}, got {got}")
     for tensor in tensors:
         if tensor.dtype != fresh.h.dtype or tensor.device != fresh.h.device:
-            raise ValueError(f"state must be {fresh.h.dtype} on {fresh.h.device}, got {tensor.dtype} on {tensor.device}")
-    rows = tensors if fresh.batched else [tensor.unsqueeze(1) for tensor in tensors]
+            raise ValueError(
+                f"state must be {fresh.h.dtype} on {fresh.h.device}, got {tensor.dtype} on {tensor.device}"
+            )
+    rows: list[Tensor] = [tensor if fresh.batched else tensor.unsqueeze(1) for tensor in tensors]
     layers = tuple(
         replace(layer, h=rows[0][i], extra=tuple(tensor[i] for tensor in rows[1:]))
         for i, layer in enumerate(fresh.layers)

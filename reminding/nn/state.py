@@ -158,6 +158,7 @@ class SABState:
 
         Args:
             mask: which rows, (B,) bool; None: all.
+
         Raises:
             ValueError: the mask has another shape or type.
         """
@@ -206,7 +207,9 @@ class SABState:
 
     def _tensors(self) -> dict[str, Tensor]:
         return {
-            f"layers.{i}.{name}": tensor for i, layer in enumerate(self.layers) for name, tensor in layer.tensors().items()
+            f"layers.{i}.{name}": tensor
+            for i, layer in enumerate(self.layers)
+            for name, tensor in layer.tensors().items()
         }
 
     def _map(self, change: Callable[[str, Tensor], Tensor]) -> SABState:

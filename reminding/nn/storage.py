@@ -10,7 +10,8 @@ from torch import Tensor
 
 def _safetensors() -> Any:
     try:
-        import safetensors.torch
+        import safetensors
+        from safetensors import torch as _  # noqa: F401  the package does not load it by itself
     except ImportError as error:
         raise ImportError('saving and loading need safetensors: pip install "reminding[io]"') from error
     return safetensors
@@ -30,6 +31,7 @@ def load_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
 
     Returns:
         the tensors by name, and the file's metadata.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged or no safetensors file; the message names it.

@@ -40,6 +40,7 @@ def choose_backend(requested: str, device: torch.device) -> str:
     Args:
         requested: "auto", "reference", "cpu" or "cuda".
         device: where the parameters are.
+
     Raises:
         ValueError: the name is unknown, or the backend asked for cannot run here; the message says why.
     """

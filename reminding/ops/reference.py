@@ -21,6 +21,7 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor | None, ...
     Args:
         x: input, (B, I); h, c: state, (B, H).
         weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih, bias_hh (4H,) or None.
+
     Returns:
         h_hat, c, both (B, H).
     """
@@ -34,6 +35,7 @@ def gru_cell(x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor
     Args:
         x: input, (B, I); h: state, (B, H).
         weights: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H,) or None.
+
     Returns:
         h_hat (B, H).
     """
@@ -47,6 +49,7 @@ def rnn_cell(x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor
     Args:
         x: input, (B, I); h: state, (B, H).
         weights: weight_ih (H, I), weight_hh (H, H), bias_ih, bias_hh (H,) or None.
+
     Returns:
         h_hat (B, H).
     """
@@ -87,6 +90,7 @@ def additive_scores(keys: Tensor, query: Tensor, out: Tensor) -> Tensor:
 
     Args:
         keys: W1 m_i, (B, M, D); query: W2 h_hat, (B, D); out: W3, (D,).
+
     Returns:
         scores (B, M).
     """
@@ -98,6 +102,7 @@ def dot_scores(keys: Tensor, query: Tensor) -> Tensor:
 
     Args:
         keys: W1 m_i, (B, M, D); query: W2 h_hat, (B, D).
+
     Returns:
         scores (B, M).
     """
@@ -110,10 +115,11 @@ def separable_term(vectors: Tensor, weight: Tensor) -> Tensor:
 
 
 def summarize(weights: Tensor, memory: Tensor) -> Tensor:
-    """s = sum_i w_i m_i.   [Ke et al. 2018, Algorithm 1]
+    """S = sum_i w_i m_i.   [Ke et al. 2018, Algorithm 1]
 
     Args:
         weights: (B, M); memory: (B, M, H).
+
     Returns:
         summary (B, H).
     """

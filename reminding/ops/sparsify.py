@@ -27,6 +27,7 @@ def threshold_weights(scores: Tensor, k_top: int | None, count: Tensor | None = 
         scores: one score per slot, (B, M), M >= 1.
         k_top: how many slots may get a weight, at least 1.
         count: filled slots per row, (B,); None: all M.
+
     Returns:
         weights (B, M): rows sum to 1, or are all 0 where every kept score ties.
     Gradient: reaches the k_top best scores and, through thr, the (k_top+1)-th; none in rows of zeros.
@@ -44,6 +45,7 @@ def softmax_weights(scores: Tensor, k_top: int | None, count: Tensor | None = No
     Unlike the paper's rule it has no denominator that vanishes when scores tie, so its gradient stays bounded.
 
     Args and shapes as `threshold_weights`.
+
     Returns:
         weights (B, M): rows sum to 1; all 0 in rows without a filled slot.
     Gradient: reaches the k_top best scores only.

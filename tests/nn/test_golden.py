@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reminding import SAB, Recall
-from tests.tolerance import assert_equal
 from torch import Tensor
 from torch.nn import functional as F
+
+from reminding import SAB, Recall
+from tests.tolerance import assert_equal
 
 Arrays = dict[str, Tensor]
 

@@ -1,0 +1,66 @@
+"""Truncated BPTT on PyTorch's own recurrent kernels: what is left of the layer when it recalls nothing.
+
+With k_top = 0 a segment is a plain stretch of `nn.LSTM`, `nn.GRU` or `nn.RNN`, and those kernels run it whole.
+The result equals `engine.unroll`'s; only the time differs.
+
+Shapes: B batch, T time, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from reminding.nn.engine import Rule
+from reminding.nn.state import LayerState, Recall
+
+
+def serves(cell: str, rule: Rule, x: Tensor, taken: Tensor) -> bool:
+    """Whether these kernels can run the layer: a built-in cell that recalls nothing, all rows in one phase."""
+    together = rule.k_trunc is None or len(taken.unique()) <= 1
+    plain = cell in ("lstm", "gru", "rnn") and not torch.is_autocast_enabled(x.device.type)
+    return plain and rule.k_top == 0 and together and x.numel() > 0
+
+
+def unroll(
+    x: Tensor,
+    state: LayerState,
+    taken: Tensor,
+    cell: str,
+    weights: tuple[Tensor | None, ...],
+    rule: Rule,
+    record: bool,
+) -> tuple[Tensor, LayerState, Recall | None]:
+    """Run one layer over a stretch of time; arguments and results as `engine.unroll`'s.
+
+    Args:
+        cell: "lstm", "gru" or "rnn"; weights: its weight_ih, weight_hh, bias_ih, bias_hh.
+    """
+    begun = int(taken[0])
+    cuts = [t for t in range(len(x)) if rule.cuts(begun + t + 1)]
+    h, extra = state.h.unsqueeze(0), tuple(tensor.unsqueeze(0) for tensor in state.extra)
+    outputs: list[Tensor] = []
+    for start, stop in pairwise(sorted({0, *cuts, len(x)})):
+        if start in cuts:
+            h, extra = h.detach(), tuple(tensor.detach() for tensor in extra)
+        y, h, *further = _run(x[start:stop], h, extra, cell, weights)
+        extra = tuple(further)
+        outputs.append(y)
+    output = torch.cat(outputs)
+    after = LayerState(h.squeeze(0), tuple(tensor.squeeze(0) for tensor in extra), state.memory)
+    nothing = output.new_zeros(*output.shape[:2], 0)
+    return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+
+
+def _run(
+    x: Tensor, h: Tensor, extra: tuple[Tensor, ...], cell: str, weights: tuple[Tensor | None, ...]
+) -> tuple[Tensor, ...]:
+    """One segment on PyTorch's kernel: output (T, B, H) and final state, (1, B, H) each."""
+    given = [weight for weight in weights if weight is not None]
+    has_biases = len(given) == 4
+    if cell == "lstm":
+        return torch.lstm(x, (h, *extra), given, has_biases, 1, 0.0, False, False, False)
+    kernel = torch.gru if cell == "gru" else torch.rnn_tanh
+    return kernel(x, h, given, has_biases, 1, 0.0, False, False, False)

@@ -1,0 +1,35 @@
+"""Tasks: data, loss and metrics of each experiment, knowing no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reminding.tasks.adding import Adding
+from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.copying import Copying
+from reminding.tasks.digits import Digits
+from reminding.tasks.download import DATASETS, fetch, status
+from reminding.tasks.mnist import MNIST, PermutedMNIST
+
+_classes: tuple[type[Task], ...] = (Copying, Adding, Digits, MNIST, PermutedMNIST)
+
+TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
+"""The tasks by name; construct one with its options, `TASKS["copying"](T=300)`."""
+
+__all__ = [
+    "DATASETS",
+    "MNIST",
+    "TASKS",
+    "Adding",
+    "Batch",
+    "Copying",
+    "Digits",
+    "EvalSplit",
+    "MetricSums",
+    "PermutedMNIST",
+    "Split",
+    "Task",
+    "fetch",
+    "mean_metrics",
+    "status",
+]

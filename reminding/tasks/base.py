@@ -1,0 +1,159 @@
+"""What a task is: batches, a loss and metrics, and the seeds behind them. Knows no model.
+
+Shapes: B batch, T time, I input features, C outputs (classes or real values).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Split = Literal["train", "valid", "test"]
+EvalSplit = Literal["valid", "test"]
+MetricSums = dict[str, tuple[float, float]]
+"""Metric name -> (sum over what was counted, how many were counted)."""
+
+_SPLIT_KEY: dict[Split, int] = {"train": 0, "valid": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some sequences and what is wanted of them.
+
+    Args:
+        input: token ids, (T, B) int64, or real values, (T, B, I) float32.
+        target: whatever the task's own loss needs; B is its last axis.
+    """
+
+    input: Tensor
+    target: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`."""
+        return Batch(self.input.to(device), self.target.to(device))
+
+
+class Task(Protocol):
+    """What a trainer needs. A task is a frozen dataclass; its fields are its command line options."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    """The main one of `metrics`, by which models are compared."""
+    maximize: ClassVar[bool]
+    """Whether a larger `metric` is better."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of token ids when the input is tokens, None when it is real-valued."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """Features a step; for tokens, the size of the vocabulary."""
+        ...
+
+    @property
+    def output_size(self) -> int:
+        """C, the width of the prediction."""
+        ...
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Training batches without end; the same ones for the same `seed`.
+
+        Args:
+            batch_size: sequences a batch, B, at least 1.
+            seed: at least 0.
+            start: batches already drawn; a resumed run goes on where it stopped, at no cost.
+
+        Raises:
+            ValueError: at the call, not at the first batch.
+        """
+        ...
+
+    def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """The sequences of a split, the same every time and whatever `batch_size` is.
+
+        Args:
+            split: "valid" or "test".
+            batch_size: sequences a batch; the last batch may be smaller.
+            limit: evaluate this many sequences (not batches); None for the task's own number.
+
+        Raises:
+            ValueError: at the call, not at the first batch.
+        """
+        ...
+
+    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Mean loss to train on, a scalar. `prediction` is every step's readout, (T, B, C)."""
+        ...
+
+    def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
+        """Sums and counts, so that batches of unequal size add up to the exact mean (`mean_metrics`)."""
+        ...
+
+
+def mean_metrics(parts: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, float]:
+    """Add up the metrics of several batches and divide, once, at the end.
+
+    Args:
+        parts: what `Task.metrics` returned, batch by batch.
+
+    Returns:
+        The mean of each metric; nan for one that counted nothing.
+    """
+    sums: MetricSums = {}
+    for part in parts:
+        for name, (value, count) in part.items():
+            total, counted = sums.get(name, (0.0, 0.0))
+            sums[name] = (total + value, counted + count)
+    return {name: value / count if count else math.nan for name, (value, count) in sums.items()}
+
+
+def stream(task: str, split: Split, seed: int, index: int) -> np.random.Generator:
+    """Return the random numbers of one batch, sequence or epoch.
+
+    Streams differ when any of the arguments does, so train and test never share one, and number
+    `index` is reached without drawing the ones before it.
+
+    Args:
+        task: the task's name.
+        split: train, valid and test are different streams of the same seed.
+        seed: the user's, at least 0 and below 2**128.
+        index: number within the split, at least 0.
+    """
+    key = (zlib.crc32(task.encode()), _SPLIT_KEY[split], index)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def check_at_least(argument: str, value: object, least: int) -> None:
+    """Raise a ValueError that names the argument unless `value` is an int of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{argument}: got {value!r}, expected an integer of at least {least}")
+
+
+def check_eval_split(split: str) -> None:
+    """Raise a ValueError unless `split` is one that is evaluated."""
+    if split not in ("valid", "test"):
+        raise ValueError(f"split: got {split!r}, expected 'valid' or 'test'")
+
+
+def check_prediction(prediction: Tensor, batch: Batch, output_size: int) -> None:
+    """Raise a ValueError unless `prediction` is (T, B, C) for this batch.
+
+    Broadcasting would otherwise turn a forgotten axis into a plausible loss.
+    """
+    expected = (*batch.input.shape[:2], output_size)
+    if tuple(prediction.shape) != expected:
+        raise ValueError(f"prediction: got shape {tuple(prediction.shape)}, expected (T, B, C) = {expected}")
+
+
+def full_precision(prediction: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32, anything wider as it is: metrics are sums over many steps."""
+    return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
