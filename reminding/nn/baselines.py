@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ def full_bptt(input_size: int, hidden_size: int, num_layers: int = 1, **options:
 
 
 def truncated_bptt(
-    input_size: int, hidden_size: int, num_layers: int = 1, *, k_trunc: int = 10, **options: Any
+    input_size: int, hidden_size: int, num_layers: int = 1, *, k_trunc: int | None = 10, **options: Any
 ) -> SAB:
     """The same network with its gradient cut every k_trunc steps.   [Williams and Peng 1990]"""
     return SAB(input_size, hidden_size, num_layers, k_top=0, k_trunc=k_trunc, **options)
@@ -115,6 +115,8 @@ class Transformer(nn.Module):
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         settings.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
+        if not isinstance(cast("object", state), TransformerState | None):
+            raise ValueError(f"state must be a TransformerState, got {type(state).__name__}")
         if layout.packed is not None and state is not None:
             raise ValueError("state cannot be carried into a PackedSequence by the Transformer baseline")
         seen = self._seen(x, layout.reset_mask(reset, len(x), x.shape[1]), state)

@@ -90,7 +90,7 @@ class UserCell:
         """One call of the module, its answer brought into the form (h_hat, extra) and checked."""
         answer: Any = self.module(x, (h, *extra) if extra else h)
         pair = isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2
-        h_hat, state = answer if pair else (answer, ())
+        h_hat, state = cast("tuple[Any, Any]", answer) if pair else (cast("Any", answer), ())
         given = cast("tuple[Any, ...]", state if isinstance(state, tuple) else (state,))
         if len(extra) == 0:
             given = ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def _loop(
     h, extra, memory = state.h, state.extra, state.memory
     if scorer is not None:
         memory = replace(memory, keys=scorer.keys(memory.value))
-    streams: list[int] = taken.tolist()
+    streams = cast("list[int]", taken.tolist())
     outputs: list[Tensor] = []
     recalls: list[Recall] = []
     for t, x_t in enumerate(x.unbind(0)):
@@ -165,6 +166,8 @@ def _store(h: Tensor, memory: Memory, rows: Tensor | bool, step: Tensor, scorer:
 
 def _victims(memory: Memory, evict: Evict) -> Tensor:
     slot = evict(memory)
+    if not isinstance(cast("object", slot), Tensor):
+        raise ValueError(f"evict must return a tensor with one int64 slot per row, got {type(slot).__name__}")
     if slot.shape != memory.count.shape or slot.dtype != torch.int64:
         raise ValueError(
             f"evict must return one int64 slot per row, shape {tuple(memory.count.shape)}; "

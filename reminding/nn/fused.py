@@ -17,11 +17,11 @@ from reminding.nn.engine import Rule
 from reminding.nn.state import LayerState, Recall
 
 
-def serves(cell: str, rule: Rule, x: Tensor, taken: Tensor) -> bool:
-    """Whether these kernels can run the layer: a built-in cell that recalls nothing, all rows in one phase."""
-    together = rule.k_trunc is None or len(taken.unique()) <= 1
-    plain = cell in ("lstm", "gru", "rnn") and not torch.is_autocast_enabled(x.device.type)
-    return plain and rule.k_top == 0 and together and x.numel() > 0
+def serves(rule: Rule, x: Tensor, taken: Tensor) -> bool:
+    """Whether these kernels can run a layer of built-in cells: it recalls nothing, all rows are in one phase."""
+    if rule.k_top != 0 or x.numel() == 0 or torch.is_autocast_enabled(x.device.type):
+        return False
+    return rule.k_trunc is None or bool((taken == taken[0]).all())
 
 
 def unroll(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Layout:
         index = None if self.packed is None else self.packed.unsorted_indices
         return state if index is None else state.rows(index.cpu())
 
-    def reset_mask(self, reset: Tensor | None, steps: int, rows: int) -> Tensor | None:
+    def reset_mask(self, reset: object, steps: int, rows: int) -> Tensor | None:
         """`reset` as a host mask per step and row of the inner layout, (T, B); None where nothing is reset.
 
         Raises:
@@ -78,6 +79,8 @@ class Layout:
         lead = (steps, rows) if not self.batch_first else (rows, steps)
         per_step = (steps,) if not self.batched else lead
         per_row = () if not self.batched else (rows,)
+        if not isinstance(reset, Tensor):
+            raise ValueError(f"reset must be a bool tensor of shape {per_row} or {per_step}, got {reset!r}")
         shape = tuple(reset.shape)
         if reset.dtype != torch.bool or shape not in (per_row, per_step):
             raise ValueError(
@@ -97,8 +100,8 @@ class Layout:
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins."""
-        sizes: list[int] = [rows] * steps if self.packed is None else self.packed.batch_sizes.tolist()
-        fresh: list[bool] = [False] * steps if reset is None else reset.any(1).tolist()
+        sizes = [rows] * steps if self.packed is None else cast("list[int]", self.packed.batch_sizes.tolist())
+        fresh = [False] * steps if reset is None else cast("list[bool]", reset.any(1).tolist())
         borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]
         return [
             Stretch(
@@ -123,13 +126,14 @@ def enter(
         ValueError: it is neither a tensor of 2 or 3 axes nor a packed sequence.
     """
     if isinstance(input, PackedSequence):
-        data = input.data if encoder is None else encoder(input.data)
+        data = input.data if encoder is None else _require_tensor("encoder(input)", encoder(input.data))
         if data.dim() != 2:
             raise ValueError(f"input must be a PackedSequence of data (N, input_size), got {tuple(data.shape)}")
         x, _ = pad_packed_sequence(PackedSequence(data, input.batch_sizes))
         return x, Layout(True, batch_first, input)
-    _require_tensor(input)
-    x = input if encoder is None else encoder(input)
+    if not isinstance(cast("object", input), Tensor):
+        raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+    x = input if encoder is None else _require_tensor("encoder(input)", encoder(input))
     if x.dim() not in (2, 3):
         source = "input" if encoder is None else "encoder(input)"
         form = "(B, T, I)" if batch_first else "(T, B, I)"
@@ -140,9 +144,10 @@ def enter(
     return (x.transpose(0, 1) if batch_first else x), layout
 
 
-def _require_tensor(input: object) -> None:
-    if not isinstance(input, Tensor):
-        raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+def _require_tensor(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a Tensor, got {type(value).__name__}")
+    return value
 
 
 def _lengths(batch_sizes: Tensor) -> Tensor:

@@ -121,12 +121,11 @@ class SAB(nn.Module):
         self.normalizer = settings.one_of(
             "normalizer", normalizer or ("threshold" if release else "softmax"), ("threshold", "softmax")
         )
+        k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.rule = Rule(
             k_top=settings.at_least_or_none("k_top", k_top, 0),
-            k_att=settings.at_least("k_att", k_trunc or 1, 1)
-            if k_att is None
-            else settings.at_least("k_att", k_att, 1),
-            k_trunc=settings.at_least_or_none("k_trunc", k_trunc, 1),
+            k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
+            k_trunc=k_trunc,
             semantics=semantics,
             normalizer=choose_normalizer(self.normalizer, semantics),
             capacity=settings.at_least_or_none("capacity", capacity, 1),
@@ -308,7 +307,8 @@ class SAB(nn.Module):
     def _run_layers(self, x: Tensor, state: SABState, record: bool) -> tuple[Tensor, SABState, Recall | None]:
         layers = list(state.layers)
         recalls: list[Recall] = []
-        kernels = self.backend == "auto" and fused.serves(self.cell, self.rule, x, state.step)
+        built_in = self._user_cells is None  # a module's class may be called "gru"
+        kernels = built_in and self.backend == "auto" and fused.serves(self.rule, x, state.step)
         for layer, scorer in enumerate(self._bound_scorers()):
             before, taken = layers[layer], state.step
             if kernels:

@@ -42,9 +42,9 @@ def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
     return value
 
 
-def probability(name: str, value: float) -> float:
+def probability(name: str, value: Any) -> float:
     """A number from 0 to 1."""
-    if isinstance(value, bool) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
     return value
 

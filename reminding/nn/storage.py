@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -21,8 +22,9 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     """Write tensors to a safetensors file, replacing it only once the new one is whole."""
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    _safetensors().torch.save_file(contiguous, temporary, metadata=metadata)
+    # Cloned, since the format refuses tensors that share memory: a cell may return the same one twice.
+    own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    _safetensors().torch.save_file(own, temporary, metadata=metadata)
     temporary.replace(path)
 
 

@@ -1,0 +1,155 @@
+"""The command line: verbs only, no logic. The one file that imports tyro."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from reminding.lab import commands
+from reminding.lab.config import TASKS, ModelOptions, TrainOptions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `reminding VERB ...`; exits with 1 and a plain message where something is wrong."""
+    verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if verb in ("-h", "--help"):
+            print(_overview())
+        else:
+            VERBS[_known("verb", verb, VERBS)](rest)
+    except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+        sys.exit(f"reminding: {error}")
+
+
+def train(arguments: list[str]) -> None:
+    """Train a model on a task: reminding train TASK [--option value ...]."""
+    if not arguments or arguments[0].startswith("-"):
+        print(_tasks_overview())
+        return
+    task = TASKS[_known("task", arguments[0], TASKS)]
+
+    def run(
+        task: Any,
+        model: ModelOptions,
+        train: TrainOptions,
+        out: Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Train a model, test it, and write everything to a folder.
+
+        Args:
+            task: the task's own options.
+            model: the network.
+            train: the training.
+            out: folder of the run; None: runs/TASK-MODEL-seedSEED.
+            resume: go on with the run in that folder.
+            overwrite: replace the run in that folder.
+        """
+        commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
+
+    run.__annotations__.update(task=task, model=ModelOptions, train=TrainOptions)
+    _parse(run, arguments[1:], f"train {arguments[0]}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Evaluate a trained model, on other task options if given: reminding eval RUN [--T 200]."""
+    folder = _folder_first(arguments, "eval")
+    task = commands.task_of(folder)
+
+    def run(task: Any, sequences: int | None = None, batch_size: int = 100, device: str = "auto") -> None:
+        """Evaluate a run's model on the test split.
+
+        Args:
+            task: the task's own options; what is not given is as in training.
+            sequences: how many to evaluate; None: the task's own number.
+            batch_size: sequences at a time; does not change the result.
+            device: auto takes a GPU where there is one.
+        """
+        commands.evaluate(folder, task, sequences=sequences, batch_size=batch_size, device=device)
+
+    run.__annotations__["task"] = type(task)
+    run.__defaults__ = (task, *(run.__defaults__ or ()))
+    _parse(run, arguments[1:], "eval RUN")
+
+
+def report(arguments: list[str]) -> None:
+    """Draw and tabulate runs: reminding report RUN... [--out DIR]."""
+
+    def run(runs: list[Path], out: Path = Path("report"), sequence: int = 0) -> None:
+        """Write one table, the learning curves, and for each SAB run what one sequence was reminded of.
+
+        Args:
+            runs: folders of runs, finished or not.
+            out: folder to write report.md, index.html and the figures to.
+            sequence: which test sequence to draw, from 0.
+        """
+        commands.report(runs, out, sequence)
+
+    _parse(run, arguments, "report", positional="runs")
+
+
+def data(arguments: list[str]) -> None:
+    """Say which data sets are on this machine, and download one: reminding data [--fetch NAME]."""
+
+    def run(fetch: str | None = None, data_dir: Path | None = None) -> None:
+        """Show each data set's files and whether they are what was published.
+
+        Args:
+            fetch: download what is missing of this data set.
+            data_dir: where data lies; None: REMINDING_DATA, or the user's cache.
+        """
+        commands.data(fetch, data_dir)
+
+    _parse(run, arguments, "data")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "report": report, "data": data}
+
+
+def _parse(run: Callable[..., None], arguments: list[str], verb: str, positional: str | None = None) -> None:
+    """Read the options that a function's signature and docstring describe, and call it."""
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError('the command line needs tyro: pip install "reminding[experiments]"') from error
+    if positional is not None:
+        run.__annotations__[positional] = tyro.conf.Positional[list[Path]]
+    tyro.cli(run, args=arguments, prog=f"reminding {verb}", config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _known(kind: str, name: str, known: dict[str, Any]) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    raise ValueError(f"there is no {kind} {name!r}; {hint}")
+
+
+def _folder_first(arguments: list[str], verb: str) -> Path:
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError(f"which run? reminding {verb} RUN [--option value ...]; RUN is a folder that train wrote")
+    return Path(arguments[0])
+
+
+def _overview() -> str:
+    lines = [f"  {name:8} {_first_line(verb)}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: reminding VERB ...", "", *lines, "", "reminding VERB --help says more."])
+
+
+def _tasks_overview() -> str:
+    lines = [f"  {name:8} {_first_line(task)}" for name, task in TASKS.items()]
+    head = "usage: reminding train TASK [--model sab|lstm|tbptt|attention|transformer] [--option value ...]"
+    return "\n".join([head, "", *lines, "", "reminding train TASK --help lists every option with its default."])
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Experiments: configuration, model, training, evaluation and reports. Needs the extra `experiments`."""

@@ -1,0 +1,158 @@
+"""A run's folder: what is in it, who may write to it, and how a run is stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reminding.lab.config import RunConfig
+from reminding.lab.model import SequenceModel
+from reminding.lab.runlog import BOARD_NAME, LOG_NAME
+from reminding.nn.storage import load_tensors, save_tensors
+
+CONFIG_NAME = "config.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "model.safetensors"
+SUMMARY_NAME = "summary.json"
+WEIGHTS_FORMAT = "reminding.SequenceModel"
+
+
+@dataclass
+class Standing:
+    """Where a run stands, besides its weights.
+
+    Attributes:
+        step: updates done.
+        seconds: spent on updates and evaluations.
+        best: the best main metric on the validation split so far; best_step: when it was reached.
+        stale: evaluations since then.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+
+
+def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+    """Prepare the folder of a run.
+
+    Returns:
+        whether there is a checkpoint to go on from.
+
+    Raises:
+        FileExistsError: the folder holds a run, and neither resume nor overwrite says what to do with it; or it
+            holds files that are no run's.
+        ValueError: both are given, or the run to resume has another configuration.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
+    if (folder / CONFIG_NAME).exists():
+        if resume:
+            _check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
+            config.save(folder / CONFIG_NAME)
+            return (folder / CHECKPOINT_NAME).exists()
+        if not overwrite:
+            raise FileExistsError(
+                f"out: {folder} already holds a run; --resume goes on with it, --overwrite replaces it"
+            )
+        _remove_run(folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / CONFIG_NAME)
+    return False
+
+
+def _check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
+    """A run may be resumed with more updates, but not as another experiment."""
+    old, new = saved.settings(), given.settings()
+    names = sorted({*old, *new} - {"train.steps"})
+    changed = [name for name in names if old.get(name) != new.get(name)]
+    differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
+    if differences:
+        raise ValueError(f"resume: {folder} was begun with other options ({'; '.join(differences)})")
+
+
+def _remove_run(folder: Path) -> None:
+    """Delete what a run wrote, and nothing else."""
+    for name in (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)
+
+
+def save_checkpoint(
+    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, clip_mean: float | None, standing: Standing
+) -> None:
+    """Write everything that a resumed run needs, replacing the last one only when the new one is whole."""
+    content = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "clip_mean": clip_mean,
+        "standing": vars(standing),
+        "rng": torch.get_rng_state(),
+    }
+    temporary = folder / (CHECKPOINT_NAME + ".part")
+    torch.save(content, temporary)
+    temporary.replace(folder / CHECKPOINT_NAME)
+
+
+def load_checkpoint(
+    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer
+) -> tuple[float | None, Standing]:
+    """Bring model, optimizer and random numbers to where the checkpoint left them.
+
+    Returns:
+        the clipper's running mean, and the standing.
+
+    Raises:
+        ValueError: the file is damaged or another model's.
+    """
+    path = folder / CHECKPOINT_NAME
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["rng"])
+        return content["clip_mean"], Standing(**content["standing"])
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise ValueError(f"{path} is damaged or of another model: {error}") from error
+
+
+def save_weights(folder: Path, model: SequenceModel) -> None:
+    """Write the weights to model.safetensors."""
+    save_tensors(folder / WEIGHTS_NAME, model.state_dict(), {"format": WEIGHTS_FORMAT})
+
+
+def load_run(folder: Path) -> tuple[RunConfig, SequenceModel]:
+    """A trained model and its configuration.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or has no weights yet.
+        ValueError: a file is damaged.
+    """
+    config = RunConfig.load(folder / CONFIG_NAME)
+    model = SequenceModel(config.task, config.model)
+    tensors, _ = load_tensors(folder / WEIGHTS_NAME)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS_NAME} does not fit {folder / CONFIG_NAME}: {error}") from error
+    return config, model.eval()
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write summary.json."""
+    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read summary.json; empty while the run has none."""
+    path = folder / SUMMARY_NAME
+    return json.loads(path.read_text()) if path.is_file() else {}

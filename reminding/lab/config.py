@@ -1,0 +1,182 @@
+"""What defines a run: the task, the model and how it is trained, as the command line and config.json have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from reminding.tasks import TASKS
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network. k_top, k_att, k_trunc and what follows them concern the models that have them.
+
+    Args:
+        model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
+            steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
+        cell: recurrent cell of every model but the transformer.
+        hidden_size: features of the hidden state.
+        num_layers: layers on top of one another.
+        embedding_size: features of a learned embedding of the input; None: one-hot tokens, or the real
+            values as they are.
+        k_top: memories a step may recall.
+        k_att: a state is stored every k_att steps; None: every k_trunc, at the end of each segment.
+        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
+        score: how memories are scored; None: additive, or separable with semantics release.
+        score_size: width of the score's projections; None: hidden_size.
+        normalizer: scores to weights; None: softmax over the k_top best, or the release's own rule with
+            semantics release; threshold: the paper's rule.
+        semantics: the paper's algorithm, or what the authors' published code does.
+        capacity: at most this many memories; None: no limit.
+        evict: which memory goes when the capacity is full.
+        backtrack: whether gradients flow into what is recalled (no: the paper's ablation).
+        dropout: between layers, a probability.
+    """
+
+    model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    hidden_size: int = 128
+    num_layers: int = 1
+    embedding_size: int | None = None
+    k_top: int = 5
+    k_att: int | None = None
+    k_trunc: int | None = 10
+    score: Literal["additive", "dot", "separable"] | None = None
+    score_size: int | None = None
+    normalizer: Literal["softmax", "threshold"] | None = None
+    semantics: Literal["paper", "release"] = "paper"
+    capacity: int | None = None
+    evict: Literal["fifo", "least_recalled"] = "fifo"
+    backtrack: bool = True
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How it is trained: Adam, one update a batch.
+
+    Args:
+        steps: updates, at most.
+        batch_size: sequences an update.
+        lr: Adam's learning rate.
+        clip: bound on the gradient norm; 0: no clipping.
+        clip_kind: adaptive: twice the running mean of the clipped norm, never above clip; fixed: clip.
+        seed: of the weights and of the training data.
+        eval_every: updates between evaluations on the validation split.
+        eval_sequences: validation sequences an evaluation; None: the task's own number.
+        test_sequences: test sequences at the end; None: the task's own number.
+        patience: stop after this many evaluations without a better main metric; None: never.
+        target: stop when the main metric on the validation split is this good; None: never.
+        check_finite: refuse a batch, a loss or a gradient that is not finite, and stop with the last good
+            weights saved.
+        device: auto takes a GPU where there is one.
+        threads: CPU threads; None: PyTorch's own choice.
+    """
+
+    steps: int = 5000
+    batch_size: int = 32
+    lr: float = 3e-3
+    clip: float = 1.0
+    clip_kind: Literal["adaptive", "fixed"] = "adaptive"
+    seed: int = 0
+    eval_every: int = 250
+    eval_sequences: int | None = 200
+    test_sequences: int | None = None
+    patience: int | None = None
+    target: float | None = None
+    check_finite: bool = True
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what no other part checks."""
+        for name in ("steps", "batch_size", "eval_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("eval_sequences", "test_sequences", "patience", "threads"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, value, "at least 1, or None")
+        _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(self.clip >= 0, "clip", self.clip, "at least 0")
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All of a run.
+
+    Args:
+        task: a task of `reminding.tasks`, with its options.
+    """
+
+    task: Any
+    model: ModelOptions = field(default_factory=ModelOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+
+    def save(self, path: Path) -> None:
+        """Write config.json."""
+        content = {
+            "format": FORMAT_VERSION,
+            "task": {"name": self.task.name, **plain(self.task)},
+            "model": plain(self.model),
+            "train": plain(self.train),
+        }
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+    def settings(self) -> dict[str, Any]:
+        """Every option by a name such as "train.lr"; the task's own name is "task.name"."""
+        task = {"name": self.task.name, **plain(self.task)}
+        parts = {"task": task, "model": plain(self.model), "train": plain(self.train)}
+        return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+
+    @staticmethod
+    def load(path: Path) -> RunConfig:
+        """Read config.json.
+
+        Raises:
+            FileNotFoundError: there is none, so the folder is no run.
+            ValueError: it cannot be read; the message says why.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.parent} is not a run: it has no {path.name}")
+        try:
+            content = json.loads(path.read_text())
+            task = dict(content["task"])
+            if content["format"] != FORMAT_VERSION:
+                raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
+            return RunConfig(
+                task=make_task(task.pop("name"), task),
+                model=ModelOptions(**content["model"]),
+                train=TrainOptions(**content["train"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def make_task(name: str, options: dict[str, Any]) -> Any:
+    """A task by name, its paths given as strings.
+
+    Raises:
+        ValueError: there is no such task, or an option is out of range.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
+    if options.get("data_dir") is not None:
+        options = {**options, "data_dir": Path(options["data_dir"])}
+    return TASKS[name](**options)
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """A dataclass as JSON can hold it."""
+    values = dataclasses.asdict(options)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -1,0 +1,94 @@
+"""The network of an experiment: encoder, recurrent layer, and the paper's readout.
+
+Shapes: B batch, T time, I input features, E embedding, H hidden, C outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reminding.lab.config import ModelOptions
+from reminding.nn import SAB, Recall, Transformer, full_attention, full_bptt, truncated_bptt
+
+
+class OneHot(nn.Module):
+    """Token ids (...) to one-hot vectors (..., vocabulary)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, token: Tensor) -> Tensor:
+        """Float32 vectors with a single 1."""
+        return F.one_hot(token, self.vocabulary).float()
+
+
+class SequenceModel(nn.Module):
+    """y = V1 h + V2 s + b over an encoded sequence.   [Ke et al. 2018, section 3.1]
+
+    Models that recall nothing have no V2.
+
+    Args:
+        task: gives the vocabulary or the input features, and the output size.
+        options: which layer, and its settings.
+    """
+
+    def __init__(self, task: Any, options: ModelOptions) -> None:
+        super().__init__()
+        features = options.embedding_size or task.input_size
+        self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
+        self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)
+        reminded = isinstance(self.layer, SAB) and self.layer.k_top != 0
+        self.summary_readout = nn.Linear(options.hidden_size, task.output_size, bias=False) if reminded else None
+
+    def forward(self, input: Tensor, state: Any = None, *, reset: Tensor | None = None) -> tuple[Tensor, Any, Recall]:
+        """Read a batch.
+
+        Args:
+            input: token ids (T, B) or real values (T, B, I).
+            state: what the last call returned, to go on with its streams.
+            reset: where new streams begin, (B,) or (T, B).
+
+        Returns:
+            prediction (T, B, C), state, and what was recalled.
+        """
+        h, state, recall = self.layer(input, state, reset=reset, return_recall=True)
+        y = self.hidden_readout(h)
+        return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
+
+
+def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:
+    """What brings the task's input into real features: an embedding, one-hot, a linear map, or nothing."""
+    if task.vocabulary is not None:
+        return OneHot(task.vocabulary) if embedding_size is None else nn.Embedding(task.vocabulary, embedding_size)
+    return None if embedding_size is None else nn.Linear(task.input_size, embedding_size)
+
+
+def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> SAB | Transformer:
+    """The layer that `--model` names."""
+    size = (input_size, options.hidden_size, options.num_layers)
+    if options.model == "transformer":
+        return Transformer(*size, dropout=options.dropout, encoder=encoder)
+    common: dict[str, Any] = {"cell": options.cell, "dropout": options.dropout, "encoder": encoder}
+    if options.model == "lstm":
+        return full_bptt(*size, **common)
+    if options.model == "tbptt":
+        return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
+    scoring: dict[str, Any] = {"score": options.score, "score_size": options.score_size, **common}
+    if options.model == "attention":
+        return full_attention(*size, **scoring)
+    return SAB(
+        *size,
+        k_top=options.k_top,
+        k_att=options.k_att,
+        k_trunc=options.k_trunc,
+        normalizer=options.normalizer,
+        semantics=options.semantics,
+        capacity=options.capacity,
+        evict=options.evict,
+        backtrack=options.backtrack,
+        **scoring,
+    )

@@ -1,0 +1,86 @@
+"""What the terminal shows: a live line while training, and tables. The one file that imports rich."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def _rich(part: str) -> Any:
+    try:
+        return importlib.import_module(f"rich.{part}")
+    except ImportError as error:
+        raise ImportError('the command line needs rich: pip install "reminding[experiments]"') from error
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    _rich("console").Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; numbers to the right."""
+    table = _rich("table").Table(title=title, title_justify="left", box=_rich("box").SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = _rich("console").Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log file has no edge to wrap at
+    console.print(table)
+
+
+class LiveDisplay:
+    """Live display of a run: updates, rate, loss, metric, time left. Plain lines where there is no terminal.
+
+    Args:
+        label: of the run.
+        total: updates it may take; done: updates already taken.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        bar = _rich("progress")
+        self._bar = bar.Progress(
+            bar.TextColumn("{task.description}"),
+            bar.BarColumn(bar_width=20),
+            bar.TextColumn("{task.completed}/{task.total}"),
+            bar.TextColumn("{task.fields[numbers]}"),
+            bar.TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
+        self._label, self._total = label, total
+        self._began, self._first = time.monotonic(), done
+        self._metric = ""
+
+    def __enter__(self) -> LiveDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, loss: float) -> None:
+        """Show the state after an update."""
+        rate = (step - self._first) / max(time.monotonic() - self._began, 1e-9)
+        self._bar.update(self._task, completed=step, numbers=f"{rate:.1f}/s  loss {loss:.4f}{self._metric}")
+
+    def evaluated(self, step: int, loss: float, metric: str, value: float) -> None:
+        """Show an evaluation; without a terminal this is the line that is printed."""
+        self._metric = f"  {metric} {value:.4f}"
+        if self._console.is_terminal:
+            return
+        elapsed = time.monotonic() - self._began
+        left = elapsed / max(step - self._first, 1) * (self._total - step)
+        rate = (step - self._first) / max(elapsed, 1e-9)
+        self._console.print(
+            f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  loss {loss:.4f}  "
+            f"{metric} {value:.4f}  at most {left:.0f} s left",
+            markup=False,
+        )

@@ -1,0 +1,298 @@
+"""Training: one loop for every task and model.
+
+Shapes: B batch, T time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reminding.lab import checkpoint
+from reminding.lab.checkpoint import Standing
+from reminding.lab.clip import GradientClipper
+from reminding.lab.config import RunConfig
+from reminding.lab.evaluate import evaluate
+from reminding.lab.model import SequenceModel
+from reminding.lab.runlog import RunLog
+from reminding.lab.terminal import LiveDisplay
+from reminding.tasks import Batch
+
+EVAL_BATCH = 100
+"""Sequences evaluated at a time; the result does not depend on it."""
+
+
+class NotFiniteError(ValueError):
+    """A batch, a loss or a gradient was NaN or infinite."""
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    config: RunConfig
+    folder: Path
+    device: torch.device
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
+    clipper: GradientClipper
+    standing: Standing
+
+
+def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Train a model, evaluate the best weights on the test split, and write everything to a folder.
+
+    The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
+    (the weights that were best on the validation split) and summary.json. Ctrl-C stops after the update
+    under way and leaves a run that can be resumed; a resumed run gives the numbers of an uninterrupted one.
+
+    Args:
+        resume: go on with the run in the folder; its options must be the same, but for `steps`.
+        overwrite: replace the run in the folder.
+
+    Returns:
+        the summary: test metrics under their own names, and what the run took.
+
+    Raises:
+        FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
+        NotFiniteError: with `check_finite`, something was not finite; the last good weights are saved.
+        ValueError: an option is out of range; the message names it.
+    """
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    run = _prepare(config, folder)
+    begun = checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite)
+    if begun:
+        run.clipper.mean, run.standing = checkpoint.load_checkpoint(folder, run.model, run.optimizer)
+    log = RunLog(folder, after=run.standing.step)
+    label = f"{config.model.model} on {config.task.name}"
+    try:
+        with LiveDisplay(label, config.train.steps, run.standing.step) as display:
+            stopped = _loop(run, log, display)
+    finally:
+        log.close()
+        _save(run)
+        if not (folder / checkpoint.WEIGHTS_NAME).exists():
+            checkpoint.save_weights(folder, run.model)
+    return _finish(run, stopped)
+
+
+def _prepare(config: RunConfig, folder: Path) -> Run:
+    """Everything that can be wrong with the options shows here, before the folder is touched."""
+    torch.manual_seed(config.train.seed)
+    device = choose_device(config.train.device)
+    model = SequenceModel(config.task, config.model).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+    clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
+    config.task.train_batches(config.train.batch_size, config.train.seed)
+    return Run(config, folder, device, model, optimizer, clipper, Standing())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
+    """Update until something says stop.
+
+    Returns:
+        why: "steps", "patience", "target" or "interrupted".
+    """
+    options, standing = run.config.train, run.standing
+    batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
+    losses: list[float] = []
+    with _interruptible() as interrupt:
+        clock = time.perf_counter()
+        while standing.step < options.steps:
+            if interrupt.requested:
+                return "interrupted"
+            loss, norm = _update(run, next(batches).to(run.device))
+            standing.step += 1
+            losses.append(loss)
+            display.update(standing.step, loss)
+            if standing.step % options.eval_every == 0 or standing.step == options.steps:
+                now = time.perf_counter()
+                standing.seconds, clock = standing.seconds + now - clock, now
+                values = {"loss": sum(losses) / len(losses), "gradient_norm": norm, "seconds": standing.seconds}
+                log.write("train", standing.step, values)
+                losses.clear()
+                if reason := _evaluated(run, log, display, loss):
+                    return reason
+    return "steps"
+
+
+def _update(run: Run, batch: Batch) -> tuple[float, float]:
+    """One step of the optimizer; nothing has changed when it raises.
+
+    Returns:
+        loss, and the gradient norm before clipping.
+    """
+    check, number = run.config.train.check_finite, run.standing.step + 1
+    if check:
+        check_input(batch, number)
+    run.optimizer.zero_grad(set_to_none=True)
+    prediction, _, _ = run.model(batch.input)
+    loss = run.config.task.loss(prediction, batch)
+    value = float(loss.detach())
+    if check and not math.isfinite(value):
+        raise NotFiniteError(f"update {number}: the loss is {value} though the input is finite; try a smaller --lr")
+    loss.backward()
+    norm = run.clipper(run.model.parameters())
+    if check and not math.isfinite(norm):
+        raise NotFiniteError(
+            f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
+        )
+    run.optimizer.step()
+    return value, norm
+
+
+def check_input(batch: Batch, number: int) -> None:
+    """Refuse a batch whose input is not finite.
+
+    Raises:
+        NotFiniteError: names the update, and the first bad step (counted from 1) and row.
+    """
+    if not batch.input.is_floating_point() or bool(batch.input.isfinite().all()):
+        return
+    bad = (~batch.input.isfinite()).flatten(2).any(2).nonzero()  # (n, 2), by time first
+    step, row = (int(index) for index in bad[0])
+    value = batch.input[step, row][~batch.input[step, row].isfinite()][0]
+    raise NotFiniteError(
+        f"update {number}: input holds {float(value)} at step {step + 1} of sequence {row} of the batch"
+    )
+
+
+def _evaluated(run: Run, log: RunLog, display: LiveDisplay, loss: float) -> str | None:
+    """Evaluate on the validation split, keep the weights if they are the best yet, and save a checkpoint.
+
+    Returns:
+        why to stop, or None.
+    """
+    task, options, standing = run.config.task, run.config.train, run.standing
+    began = time.perf_counter()
+    metrics = evaluate(
+        run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
+    )
+    standing.seconds += time.perf_counter() - began
+    value = metrics[task.metric]
+    log.write("valid", standing.step, metrics)
+    display.evaluated(standing.step, loss, task.metric, value)
+    if standing.best is None or _better(value, standing.best, task.maximize):
+        standing.best, standing.best_step, standing.stale = value, standing.step, 0
+        checkpoint.save_weights(run.folder, run.model)
+    else:
+        standing.stale += 1
+    _save(run)
+    if options.target is not None and not _better(options.target, value, task.maximize):
+        return "target"
+    return "patience" if options.patience is not None and standing.stale >= options.patience else None
+
+
+def _better(value: float, other: float, maximize: bool) -> bool:
+    return value > other if maximize else value < other
+
+
+def _save(run: Run) -> None:
+    checkpoint.save_checkpoint(run.folder, run.model, run.optimizer, run.clipper.mean, run.standing)
+
+
+def _finish(run: Run, stopped: str) -> dict[str, Any]:
+    """Test the best weights and write the summary."""
+    task, options, standing = run.config.task, run.config.train, run.standing
+    _, best = checkpoint.load_run(run.folder)
+    metrics = evaluate(
+        best.to(run.device), task, "test", batch_size=EVAL_BATCH, limit=options.test_sequences, device=run.device
+    )
+    summary: dict[str, Any] = {
+        **metrics,
+        "task": task.name,
+        "model": run.config.model.model,
+        "metric": task.metric,
+        "seed": options.seed,
+        "stopped": stopped,
+        "steps": standing.step,
+        "best_step": standing.best_step,
+        f"valid_{task.metric}": standing.best,
+        "seconds": standing.seconds,
+        "ms_per_update": 1000 * standing.seconds / max(standing.step, 1),
+        "peak_resident_bytes": peak_resident_bytes(),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "command": " ".join(["reminding", *sys.argv[1:]]),
+        **environment(run.device),
+    }
+    checkpoint.write_summary(run.folder, summary)
+    return summary
+
+
+def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What numbers depend on besides the seed: machine, versions, threads."""
+    from reminding import __version__
+
+    return {
+        "device": str(device),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "reminding": __version__,
+    }
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory this process has held, PyTorch itself included; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass
+class Interrupt:
+    """Whether somebody asked to stop."""
+
+    requested: bool = False
+
+
+@contextmanager
+def _interruptible() -> Generator[Interrupt]:
+    """Let the first Ctrl-C ask for a stop after the update under way; the second one interrupts as usual."""
+    interrupt = Interrupt()
+
+    def ask(*_: object) -> None:
+        interrupt.requested = True
+        signal.signal(signal.SIGINT, previous)
+
+    try:
+        previous = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread, where signals do not arrive
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)

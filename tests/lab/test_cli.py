@@ -1,0 +1,105 @@
+"""The command line, used as a person would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reminding.cli import main
+
+TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4", "--steps", "4", "--eval-every", "2"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reminding.cli", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in ("train", "eval", "report", "data"))
+    main(["train"])
+    shown = capsys.readouterr().out
+    assert all(task in shown for task in ("copying", "adding", "digits", "mnist", "pmnist"))
+
+
+def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
+    shown = run("train", "copying", "--help").stdout
+    for option in ("--T", "--model", "--k-top", "--k-att", "--k-trunc", "--steps", "--lr", "--seed", "--out"):
+        assert option in shown
+    assert "default: 100" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean train"),
+        (["train", "copyng"], "did you mean copying"),
+        (["train", "xyzzy"], "there are copying, adding"),
+        (["eval"], "which run"),
+    ],
+)
+def test_unknown_names_fail_with_the_nearest(arguments: list[str], hint: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_option_fails_with_the_nearest() -> None:
+    result = run("train", "copying", "--k-tpo", "3")
+    assert result.returncode == 2
+    assert "--k-top" in result.stdout + result.stderr
+
+
+def test_a_bad_value_is_a_message_not_a_traceback(tmp_path: Path) -> None:
+    result = run("train", "copying", "--k-att", "0", "--out", str(tmp_path / "run"))
+    assert result.returncode == 1
+    assert "k_att must be an integer of at least 1, got 0" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_train_eval_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    main(["train", "copying", *TINY, "--k-top", "2", "--k-att", "None", "--k-trunc", "3", "--out", str(folder)])
+    assert "accuracy" in capsys.readouterr().out
+    assert json.loads((folder / "config.json").read_text())["model"]["k_top"] == 2
+
+    main(["eval", str(folder), "--T", "9", "--sequences", "5"])
+    assert "T 9" in capsys.readouterr().out
+    record = json.loads((folder / "eval.jsonl").read_text())
+    assert record["task"] == {"name": "copying", "T": 9, "symbols": 2, "alphabet": 8}
+    assert record["sequences"] == 5
+
+    main(["report", str(folder), "--out", str(tmp_path / "report")])
+    shown = capsys.readouterr().out
+    for name in ("index.html", "report.md", "curves-copying.png", "recall-run.png"):
+        assert (tmp_path / "report" / name).stat().st_size > 0
+        assert name in shown
+
+
+def test_a_second_run_into_the_same_folder_is_refused(finished: Path) -> None:
+    result = run("train", "copying", *TINY, "--out", str(finished))
+    assert result.returncode == 1
+    assert "--resume" in result.stderr
+
+
+def test_eval_of_what_is_no_run_says_so(tmp_path: Path) -> None:
+    result = run("eval", str(tmp_path))
+    assert result.returncode == 1
+    assert "is not a run" in result.stderr
+
+
+def test_data_shows_each_file_and_its_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not it")
+    main(["data", "--data-dir", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "mnist" in shown
+    assert "damaged" in shown
+    assert "missing" in shown

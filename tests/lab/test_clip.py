@@ -1,0 +1,66 @@
+"""Gradient clipping, and the bound that follows the norms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reminding.lab.clip import DECAY, GradientClipper
+
+
+def parameter(norm: float) -> nn.Parameter:
+    held = nn.Parameter(torch.zeros(4))
+    held.grad = torch.full((4,), norm / 2)
+    return held
+
+
+def norm_after(clipper: GradientClipper, norm: float) -> float:
+    held = parameter(norm)
+    assert clipper([held]) == pytest.approx(norm, rel=1e-5)
+    assert held.grad is not None
+    return float(torch.linalg.vector_norm(held.grad))
+
+
+def test_a_spike_after_small_norms_is_held_to_twice_their_mean() -> None:
+    clipper = GradientClipper(1.0)
+    for _ in range(50):
+        assert norm_after(clipper, 0.03) == pytest.approx(0.03, rel=1e-5)
+    assert norm_after(clipper, 1e6) == pytest.approx(0.06, rel=1e-4)
+
+
+def test_the_mean_is_of_the_clipped_norms() -> None:
+    clipper = GradientClipper(1.0)
+    norm_after(clipper, 0.1)
+    norm_after(clipper, 100.0)
+    assert clipper.mean == pytest.approx(DECAY * 0.1 + (1 - DECAY) * 0.2, rel=1e-5)
+
+
+def test_the_bound_never_passes_clip() -> None:
+    clipper = GradientClipper(1.0)
+    for _ in range(500):
+        assert norm_after(clipper, 10.0) <= 1.0001
+    assert clipper.bound == 1.0
+
+
+def test_fixed_clipping_keeps_its_bound() -> None:
+    clipper = GradientClipper(1.0, adaptive=False)
+    norm_after(clipper, 0.01)
+    assert norm_after(clipper, 5.0) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_zero_means_no_clipping() -> None:
+    assert norm_after(GradientClipper(0.0), 50.0) == pytest.approx(50.0, rel=1e-5)
+
+
+def test_a_norm_that_is_not_finite_is_told_and_changes_nothing() -> None:
+    clipper = GradientClipper(1.0)
+    norm_after(clipper, 0.5)
+    held = parameter(1.0)
+    assert held.grad is not None
+    held.grad[0] = math.nan
+    assert math.isnan(clipper([held]))
+    assert clipper.mean == pytest.approx(0.5, rel=1e-5)
+    assert held.grad[1] == 0.5

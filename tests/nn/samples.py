@@ -1,0 +1,97 @@
+"""Seeded layers and inputs, and comparisons of all that two runs of a layer give.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from reminding import SAB, Recall, SABState
+from tests.tolerance import assert_equal
+
+CELLS = ("lstm", "gru", "rnn")
+TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def make(input_size: int = 3, hidden_size: int = 4, num_layers: int = 1, *, seed: int = 0, **options: Any) -> SAB:
+    """A layer whose weights are large enough for its states and choices to differ from step to step."""
+    options.setdefault("dtype", torch.float64)
+    layer = SAB(input_size, hidden_size, num_layers, **options)
+    spread(layer, seed)
+    return layer
+
+
+def spread(module: nn.Module, seed: int = 0, scale: float = 0.6) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * scale)
+
+
+def draw(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def gradients(module: nn.Module, loss: Tensor, **further: Tensor) -> dict[str, Tensor]:
+    """The gradient of every parameter and further tensor by name; zeros where none reaches."""
+    tensors = {**dict(module.named_parameters()), **further}
+    grad: Any = torch.autograd.grad  # annotated as if no gradient could be None
+    found = grad(loss, list(tensors.values()), allow_unused=True, retain_graph=True)
+    return {
+        name: torch.zeros_like(tensor) if gradient is None else gradient
+        for (name, tensor), gradient in zip(tensors.items(), found, strict=True)
+    }
+
+
+def assert_same_gradients(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
+    """Every gradient agrees; a number counts as 0 below a hundredth of the largest gradient of all."""
+    assert set(got) == set(want)
+    floor = 1e-2 * max((float(gradient.abs().max()) for gradient in want.values() if gradient.numel()), default=1.0)
+    for name, gradient in want.items():
+        assert_equal(got[name], gradient, f"gradient of {name}", floor=max(floor, 1e-6))
+
+
+def assert_same_state(got: SABState, want: SABState) -> None:
+    assert torch.equal(got.step, want.step), "step counts"
+    assert torch.equal(got.memory_step, want.memory_step), "steps in memory"
+    assert_equal(got.h, want.h, "h")
+    assert (got.c is None) == (want.c is None)
+    if isinstance(got.c, Tensor) and isinstance(want.c, Tensor):
+        assert_equal(got.c, want.c, "c")
+    assert_equal(got.memory, want.memory, "memory")
+    for layer, wanted in zip(got.layers, want.layers, strict=True):
+        assert_equal(layer.memory.weight, wanted.memory.weight, "accumulated weight")
+        assert torch.equal(layer.memory.count, wanted.memory.count), "filled slots"
+
+
+def assert_same_recall(got: Recall, want: Recall) -> None:
+    assert torch.equal(got.step, want.step), "recalled steps"
+    assert_equal(got.weight, want.weight, "recall weights")
+    assert_equal(got.summary, want.summary, "summary")
+
+
+def row(state: SABState, index: int) -> SABState:
+    return state.rows(slice(index, index + 1))
+
+
+def pieces(recall: Recall, start: int, stop: int) -> Recall:
+    """Steps start to stop of a recall with time first."""
+    return recall.map(lambda tensor: tensor[start:stop])
+
+
+def joined(recalls: list[Recall]) -> Recall:
+    """Recalls of chunks under one another in time."""
+    return Recall(
+        *(torch.cat([getattr(recall, name) for recall in recalls]) for name in ("summary", "step", "weight"))
+    )
+
+
+def data_of(output: Tensor | PackedSequence) -> Tensor:
+    return output.data if isinstance(output, PackedSequence) else output

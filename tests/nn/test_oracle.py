@@ -1,0 +1,212 @@
+"""The layer against a loop over rows and Python lists, in drawn configurations, to the last gradient.
+
+Shapes: L layers, T time, B batch, I input, H hidden, D score width, M memory slots, K k_top.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from reminding import SAB, Recall, SABState
+from tests import oracle
+from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make
+from tests.oracle import Answer, Config, Stream
+from tests.tolerance import assert_equal
+
+# Scores or accumulated weights closer than this, relative to their size, may change places by rounding.
+UNCLEAR = 1e-7
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration with sizes, a seed, and where the sequence is cut into chunks."""
+
+    config: Config
+    sizes: tuple[int, int, int, int]
+    bias: bool
+    backend: str
+    seed: int
+    borders: tuple[int, ...]
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    semantics = draw(st.sampled_from(["paper", "paper", "release"]))
+    return Config(
+        cell=draw(st.sampled_from(CELLS)),
+        k_top=draw(st.sampled_from([None, 0, 1, 2, 2, 3, 5])),
+        k_att=draw(st.sampled_from([None, 1, 1, 2, 3, 5])),
+        k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
+        score=draw(st.sampled_from(["additive", "dot", "separable"])),
+        normalizer=draw(st.sampled_from(["softmax", "threshold"])),
+        semantics=semantics,
+        capacity=draw(st.sampled_from([None, None, 1, 2, 4])),
+        evict=draw(st.sampled_from(["fifo", "least_recalled"])),
+        backtrack=draw(st.sampled_from([True, True, True, False])),
+        num_layers=draw(st.sampled_from([1, 1, 2])),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    steps = draw(st.integers(0, 12))
+    rows, input_size, hidden_size, score_size = (draw(st.integers(1, most)) for most in (3, 3, 4, 4))
+    cuts = draw(st.lists(st.integers(0, steps), max_size=3))
+    return Case(
+        config=draw(configs()),
+        sizes=(rows, input_size, hidden_size, score_size),
+        bias=draw(st.booleans()),
+        backend=draw(st.sampled_from(["auto", "reference"])),
+        seed=draw(st.integers(0, 1000)),
+        borders=tuple(sorted({0, *cuts, steps})) if steps else (0, 0),
+    )
+
+
+def build(case: Case) -> SAB:
+    _, input_size, hidden_size, score_size = case.sizes
+    options = asdict(case.config)
+    return make(
+        input_size,
+        hidden_size,
+        options.pop("num_layers"),
+        seed=case.seed,
+        score_size=score_size,
+        bias=case.bias,
+        backend=case.backend,
+        **options,
+    )
+
+
+def started(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """An input (T, B, I), and an h and c (L, B, H) to start from."""
+    rows, input_size, hidden_size, _ = case.sizes
+    x = draw(case.borders[-1], rows, input_size, seed=case.seed + 1)
+    h, c = draw(2, case.config.num_layers, rows, hidden_size, seed=case.seed + 2)
+    return x.requires_grad_(), h.clone().requires_grad_(), c.clone().requires_grad_()
+
+
+def streams_of(config: Config, h: Tensor, c: Tensor) -> list[list[Stream]]:
+    return [[oracle.begin(config, *pair) for pair in zip(*layer, strict=True)] for layer in zip(h, c, strict=True)]
+
+
+def recall_of(answers: list[list[Answer]], width: int) -> tuple[Tensor, Tensor]:
+    """What was read in the library's form: steps and weights, (L, T, B, K)."""
+
+    def spread(part: int) -> list[list[list[list[float]]]]:
+        return [
+            [
+                [[pair[part] for pair in read] + [0.0] * (width - len(read)) for read in at_step]
+                for at_step in zip(*(answer.read for answer in layer), strict=True)
+            ]
+            for layer in answers
+        ]
+
+    shape = (len(answers), len(answers[0][0].read), len(answers[0]), width)
+    step, weight = (torch.tensor(spread(part), dtype=torch.float64).reshape(shape) for part in (0, 1))
+    return step.long(), weight
+
+
+def check_recall(recall: Recall, answers: list[list[Answer]], summary: Tensor) -> None:
+    step, weight = recall_of(answers, recall.step.shape[-1])
+    if len(answers) == 1:
+        step, weight = step[0], weight[0]
+    assert torch.equal(recall.step, step), "recalled steps"
+    assert_equal(recall.weight, weight, "recall weights")
+    assert_equal(recall.summary, summary, "summary")
+
+
+def check_state(state: SABState, streams: list[list[Stream]], config: Config) -> None:
+    assert_equal(state.h, stacked(streams, "h"), "h")
+    if config.cell == "lstm":
+        assert isinstance(state.c, Tensor)
+        assert_equal(state.c, stacked(streams, "c"), "c")
+    assert state.step.tolist() == [stream.step for stream in streams[0]]
+    if config.k_top == 0:
+        return
+    assert state.memory_step.tolist() == [[[slot.step for slot in s.memory] for s in layer] for layer in streams]
+    for layer, wanted in zip(state.layers, streams, strict=True):
+        for number, stream in enumerate(wanted):
+            for slot, memory in enumerate(stream.memory):
+                assert_equal(layer.memory.value[number, slot], memory.value, f"memory {slot} of row {number}")
+
+
+def loss_of(output: Tensor, summary: Tensor, h: Tensor, c: object, seed: int) -> Tensor:
+    """A number in which every result of a chunk has a part."""
+    loss = (output * draw(*output.shape, seed=seed)).sum() + (summary * draw(*output.shape, seed=seed + 1)).sum()
+    loss = loss + (h * draw(*h.shape, seed=seed + 2)).sum()
+    return loss + (c * draw(*h.shape, seed=seed + 3)).sum() if isinstance(c, Tensor) else loss
+
+
+@dataclass
+class Run:
+    """What one way of computing gives: output, summary and state of each chunk, and every gradient of their sum."""
+
+    outputs: list[Tensor]
+    recalls: list[Recall]
+    states: list[SABState]
+    gradients: dict[str, Tensor]
+
+
+def by_library(case: Case, layer: SAB) -> Run:
+    x, h, c = started(case)
+    state = (h, c) if case.config.cell == "lstm" else h
+    run = Run([], [], [], {})
+    losses: list[Tensor] = []
+    for start, stop in pairwise(case.borders):
+        output, state, recall = layer(x[start:stop], state, return_recall=True)
+        losses.append(loss_of(output, recall.summary, state.h, state.c, case.seed))
+        run.outputs.append(output)
+        run.recalls.append(recall)
+        run.states.append(state)
+    run.gradients = gradients(layer, torch.stack(losses).sum(), x=x, h0=h, c0=c)
+    return run
+
+
+def stacked(streams: list[list[Stream]], name: str) -> Tensor:
+    return torch.stack([torch.stack([getattr(stream, name) for stream in layer]) for layer in streams])
+
+
+def compare(case: Case) -> float:
+    """Hold the layer to the loop, unless a choice hangs on rounding errors; returns how clear the choices were."""
+    layer = build(case)
+    x, h, c = started(case)
+    streams = streams_of(case.config, h, c)
+    got = by_library(case, layer)
+    losses: list[Tensor] = []
+    clearest = math.inf
+    for number, (start, stop) in enumerate(pairwise(case.borders)):
+        streams = [[stream.detached() if number else stream for stream in peers] for peers in streams]
+        output, summary, answers = oracle.run(x[start:stop], dict(layer.named_parameters()), streams, case.config)
+        clearest = min(clearest, *(answer.gap for peers in answers for answer in peers))
+        if clearest < UNCLEAR:
+            return clearest
+        assert_equal(got.outputs[number], output, "output")
+        check_recall(got.recalls[number], answers, summary)
+        check_state(got.states[number], streams, case.config)
+        last_c = stacked(streams, "c") if case.config.cell == "lstm" else None
+        losses.append(loss_of(output, summary, stacked(streams, "h"), last_c, case.seed))
+    assert_same_gradients(got.gradients, gradients(layer, torch.stack(losses).sum(), x=x, h0=h, c0=c))
+    return clearest
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(cases())
+def test_layer_equals_the_loop(case: Case) -> None:
+    assume(compare(case) > UNCLEAR)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("score", ["additive", "dot", "separable"])
+def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
+    """Many hops between many memories, two layers, k_att not dividing k_trunc, chunks cutting segments."""
+    config = Config(cell, 3, 3, 4, score, capacity=6, evict="least_recalled", num_layers=2)
+    clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", 3, (0, 8, 9, 28)))
+    assert clearest > UNCLEAR, "the seed leaves every choice clear"
