@@ -37,6 +37,8 @@ class ModelOptions:
         evict: which memory goes when the capacity is full.
         backtrack: whether gradients flow into what is recalled (no: the paper's ablation).
         dropout: between layers, a probability.
+        backend: which code computes the recurrence; auto: the fastest that can.
+        engine: how the backward pass is done; auto: the best that can.
     """
 
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
@@ -55,6 +57,8 @@ class ModelOptions:
     evict: Literal["fifo", "least_recalled"] = "fifo"
     backtrack: bool = True
     dropout: float = 0.0
+    backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
+    engine: Literal["auto", "autograd", "replay"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class TrainOptions:
         check_finite: refuse a batch, a loss or a gradient that is not finite, and stop with the last good
             weights saved.
         device: auto takes a GPU where there is one.
-        threads: CPU threads; None: PyTorch's own choice.
+        threads: CPU threads; None: PyTorch's own choice. Networks of this size gain little from more than one,
+            and lose much on a busy machine.
     """
 
     steps: int = 5000
@@ -92,7 +97,7 @@ class TrainOptions:
     target: float | None = None
     check_finite: bool = True
     device: str = "auto"
-    threads: int | None = None
+    threads: int | None = 1
 
     def __post_init__(self) -> None:
         """Check what no other part checks."""

@@ -72,7 +72,13 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     size = (input_size, options.hidden_size, options.num_layers)
     if options.model == "transformer":
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
-    common: dict[str, Any] = {"cell": options.cell, "dropout": options.dropout, "encoder": encoder}
+    common: dict[str, Any] = {
+        "cell": options.cell,
+        "dropout": options.dropout,
+        "backend": options.backend,
+        "engine": options.engine,
+        "encoder": encoder,
+    }
     if options.model == "lstm":
         return full_bptt(*size, **common)
     if options.model == "tbptt":

@@ -56,6 +56,8 @@ def learning_curves(
             level[1], (0.995, level[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
         )
     axes.set(xlabel="updates", ylabel=ylabel, title=title)
+    if ylabel.startswith("accuracy"):
+        axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
     axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=150)
@@ -90,8 +92,10 @@ def recall_map(
     main.grid(alpha=0.25)
     main.legend(loc="upper left", frameon=False)
     below.imshow(strip[None], aspect="auto", cmap="cividis", extent=(*span, 0, 1))
+    bright = strip > (strip.min() + strip.max()) / 2
     for number, mark in enumerate(marks, 1):
-        below.text(number, 0.5, mark, ha="center", va="center", color="white", fontsize=7)
+        colour = "black" if bright[number - 1] else "white"
+        below.text(number, 0.5, mark, ha="center", va="center", color=colour, fontsize=7)
     below.set(xlabel="step", yticks=[], ylabel="input")
     figure.savefig(path, dpi=150)
     _pyplot().close(figure)

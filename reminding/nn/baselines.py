@@ -8,7 +8,7 @@ Shapes: B batch, T time, P past steps, I input, H hidden.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -48,14 +48,18 @@ def full_attention(input_size: int, hidden_size: int, num_layers: int = 1, **opt
 
 @dataclass(frozen=True)
 class TransformerState:
-    """What a `Transformer` has seen: its past inputs (P, B, I), and which stream each belongs to, (P, B) int64."""
+    """What a `Transformer` has seen: its past inputs (P, B, I), and which stream each belongs to, (P, B) int64.
+
+    `packed`: they came as a PackedSequence, with padding that nothing here tells from input; it cannot go on.
+    """
 
     past: Tensor
     stream: Tensor
+    packed: bool = False
 
     def detach(self) -> TransformerState:
         """The same numbers, cut from the graph that made them."""
-        return TransformerState(self.past.detach(), self.stream)
+        return replace(self, past=self.past.detach())
 
 
 class Transformer(nn.Module):
@@ -111,15 +115,16 @@ class Transformer(nn.Module):
         """Run over a sequence or its next chunk; arguments and results as `SAB.forward`'s.
 
         The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
-        with it.
+        with it, and the one it returns cannot go on.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         settings.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
         if not isinstance(cast("object", state), TransformerState | None):
             raise ValueError(f"state must be a TransformerState, got {type(state).__name__}")
-        if layout.packed is not None and state is not None:
-            raise ValueError("state cannot be carried into a PackedSequence by the Transformer baseline")
+        if state is not None and (state.packed or layout.packed is not None):
+            raise ValueError("state cannot be carried into or out of a PackedSequence by the Transformer baseline")
         seen = self._seen(x, layout.reset_mask(reset, len(x), x.shape[1]), state)
+        seen = replace(seen, packed=layout.packed is not None)
         y = (
             self._attend(seen)[len(seen.past) - len(x) :]
             if x.numel()

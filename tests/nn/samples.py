@@ -28,6 +28,7 @@ def make(input_size: int = 3, hidden_size: int = 4, num_layers: int = 1, *, seed
 
 
 def spread(module: nn.Module, seed: int = 0, scale: float = 0.6) -> None:
+    """Draw every parameter anew from a normal distribution."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -81,9 +82,15 @@ def row(state: SABState, index: int) -> SABState:
     return state.rows(slice(index, index + 1))
 
 
-def pieces(recall: Recall, start: int, stop: int) -> Recall:
-    """Steps start to stop of a recall with time first."""
-    return recall.map(lambda tensor: tensor[start:stop])
+def turned(recall: Recall) -> Recall:
+    """The same with the axes of time and batch exchanged."""
+    return recall.map(lambda tensor: tensor.transpose(-3, -2))
+
+
+def chunks(x: Tensor, sizes: int | list[int]) -> list[Tensor]:
+    """A sequence (T, ...) in pieces."""
+    split: Any = torch.split
+    return list(split(x, sizes))
 
 
 def joined(recalls: list[Recall]) -> Recall:

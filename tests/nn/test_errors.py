@@ -1,0 +1,225 @@
+"""What a mistake is told: the argument's name, what came, and what was expected.
+
+Shapes: L layers, T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+
+from reminding import SAB
+from reminding.nn import full_attention, truncated_bptt
+from tests.nn.samples import draw, make
+
+X = draw(4, 2, 3)
+
+
+class Pair(nn.Module):
+    """An encoder that returns what no layer can read."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return x, None
+
+
+GRU = nn.GRUCell(3, 4)
+INTEGER = "must be an integer of at least"
+KINDS = "must be a name, a module, or a sequence of modules, got"
+
+SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "input_size 0": ({"input_size": 0}, f"input_size {INTEGER} 1, got 0"),
+    "input_size True": ({"input_size": True}, f"input_size {INTEGER} 1, got True"),
+    "hidden_size float": ({"hidden_size": 4.0}, f"hidden_size {INTEGER} 1, got 4.0"),
+    "hidden_size None": ({"hidden_size": None}, f"hidden_size {INTEGER} 1, got None"),
+    "num_layers": ({"num_layers": -1}, f"num_layers {INTEGER} 1, got -1"),
+    "score_size": ({"score_size": 0}, f"score_size {INTEGER} 1, got 0"),
+    "k_top": ({"k_top": -1}, f"k_top {INTEGER} 0, or None, got -1"),
+    "k_top text": ({"k_top": "5"}, f"k_top {INTEGER} 0, or None, got '5'"),
+    "k_att": ({"k_att": 0}, f"k_att {INTEGER} 1, got 0"),
+    "k_trunc 0": ({"k_trunc": 0}, f"k_trunc {INTEGER} 1, or None, got 0"),
+    "k_trunc negative": ({"k_trunc": -3}, f"k_trunc {INTEGER} 1, or None, got -3"),
+    "k_trunc float": ({"k_trunc": 2.5}, f"k_trunc {INTEGER} 1, or None, got 2.5"),
+    "k_trunc True": ({"k_trunc": True, "k_att": 1}, f"k_trunc {INTEGER} 1, or None, got True"),
+    "capacity": ({"capacity": 0}, f"capacity {INTEGER} 1, or None, got 0"),
+    "dropout": ({"dropout": 1.5}, "dropout must be a probability from 0 to 1, got 1.5"),
+    "dropout negative": ({"dropout": -0.1}, "dropout must be a probability from 0 to 1, got -0.1"),
+    "dropout nan": ({"dropout": float("nan")}, "dropout must be a probability from 0 to 1, got nan"),
+    "dropout text": ({"dropout": "no"}, "dropout must be a probability from 0 to 1, got 'no'"),
+    "dropout True": ({"dropout": True}, "dropout must be a probability from 0 to 1, got True"),
+    "semantics": ({"semantics": "papers"}, "semantics must be one of ['paper', 'release'], got 'papers'"),
+    "normalizer": ({"normalizer": "relu"}, "normalizer must be one of ['threshold', 'softmax'], got 'relu'"),
+    "score": ({"score": "add"}, "score must be one of ['additive', 'dot', 'separable'], got 'add'"),
+    "score module": (
+        {"score": nn.Linear(2, 2)},
+        "score must have methods keys(memory) and scores(",
+    ),
+    "score number": ({"score": 5}, f"score {KINDS} 5"),
+    "cell": ({"cell": "LSTM"}, "cell must be one of ['lstm', 'gru', 'rnn'], got 'LSTM'"),
+    "cell class": ({"cell": nn.LSTMCell}, f"cell {KINDS} <class 'torch.nn.modules.rnn.LSTMCell'>"),
+    "cell None": ({"cell": None}, f"cell {KINDS} None"),
+    "cell names": ({"cell": ["lstm"]}, f"cell {KINDS} ['lstm']"),
+    "one cell for two": ({"cell": [GRU], "num_layers": 2}, "cell must have one module per layer, 2, got 1"),
+    "one cell twice": (
+        {"cell": [GRU, GRU], "num_layers": 2},
+        "cell must have a module of its own for each layer, got the same one twice",
+    ),
+    "evict": ({"evict": "lru"}, "evict must be one of ['fifo', 'least_recalled'], got 'lru'"),
+    "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
+    "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
+    "engine replay": (
+        {"engine": "replay"},
+        "engine='replay' cannot run: the replay engine is not part",
+    ),
+    "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
+    "backend cpu": ({"backend": "cpu"}, "backend='cpu' cannot run: the C++ CPU op is not part of this version"),
+    "backend cuda": ({"backend": "cuda"}, "backend='cuda' cannot run: the Triton CUDA kernels are not part"),
+}
+
+
+def raises(message: str) -> Any:
+    return pytest.raises(ValueError, match="^" + re.escape(message))
+
+
+@pytest.mark.parametrize(("options", "message"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_wrong_setting(options: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"input_size": 3, "hidden_size": 4, **options}
+    with raises(message):
+        SAB(**given)
+
+
+@pytest.mark.parametrize("maker", [truncated_bptt, full_attention])
+def test_a_wrong_setting_of_a_baseline(maker: Callable[..., SAB]) -> None:
+    with raises("cell must be one of ['lstm', 'gru', 'rnn'], got 'mlp'"):
+        maker(3, 4, cell="mlp")
+
+
+PACKED = pack_sequence([draw(4), draw(2)])
+INPUTS: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "features": ({}, draw(4, 2, 5), "input must have input_size=3 features in its last axis, got 5"),
+    "one axis": ({}, draw(3), "input must have shape (T, B, I) or, unbatched, (T, I); got (3,)"),
+    "four axes": (
+        {"batch_first": True},
+        draw(4, 2, 3, 1),
+        "input must have shape (B, T, I) or, unbatched, (T, I); got (4, 2, 3, 1)",
+    ),
+    "float32": ({}, X.float(), "input must be torch.float64 as the layer's parameters, got torch.float32"),
+    "integers": ({}, X.long(), "input must be torch.float64 as the layer's parameters, got torch.int64"),
+    "device": ({}, X.to("meta"), "input must be on the layer's device cpu, got meta"),
+    "array": ({}, np.zeros((4, 2, 3)), "input must be a Tensor or a PackedSequence, got ndarray"),
+    "nothing": ({}, None, "input must be a Tensor or a PackedSequence, got NoneType"),
+    "packed vectors": ({}, PACKED, "input must be a PackedSequence of data (N, input_size), got (6,)"),
+    "encoder's features": (
+        {"encoder": nn.Linear(3, 6).double()},
+        X,
+        "encoder(input) must have input_size=3 features in its last axis, got 6",
+    ),
+    "encoder's axes": (
+        {"encoder": nn.Flatten(0).double()},
+        X,
+        "encoder(input) must have shape (T, B, I) or, unbatched, (T, I); got (24,)",
+    ),
+    "encoder's answer": ({"encoder": Pair()}, X, "encoder(input) must be a Tensor, got tuple"),
+    "encoder's answer, packed": (
+        {"encoder": Pair()},
+        pack_sequence([X[:, 0]]),
+        "encoder(input) must be a Tensor, got tuple",
+    ),
+    "encoder's type": (
+        {"encoder": nn.Identity()},
+        X.half(),
+        "encoder(input) must be torch.float64 as the layer's parameters, got torch.float16",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "x", "message"), INPUTS.values(), ids=INPUTS.keys())
+def test_a_wrong_input(options: dict[str, Any], x: Any, message: str) -> None:
+    with raises(message):
+        make(**options)(x)
+
+
+H = torch.zeros(1, 2, 4, dtype=torch.float64)
+ZEROS = "state must be tensors of shapes [(1, 2, 4), (1, 2, 4)], got"
+STATES: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "h alone for an lstm": ({}, H, f"{ZEROS} [(1, 2, 4)]"),
+    "three tensors": ({}, (H, H, H), f"{ZEROS} [(1, 2, 4), (1, 2, 4), (1, 2, 4)]"),
+    "other rows": ({}, (H, H[:, :1]), f"{ZEROS} [(1, 2, 4), (1, 1, 4)]"),
+    "h and c for a gru": (
+        {"cell": "gru"},
+        (H, H),
+        "state must be tensors of shapes [(1, 2, 4)], got [(1, 2, 4), (1, 2, 4)]",
+    ),
+    "text": ({}, "abc", "state must be a SABState or tensors, got ['str']"),
+    "half a state": ({}, (H, None), "state must be a SABState or tensors, got ['Tensor', 'NoneType']"),
+    "float32": ({}, (H, H.float()), "state must be torch.float64 on cpu, got torch.float32 on cpu"),
+    "device": ({}, (H.to("meta"), H), "state must be torch.float64 on cpu, got torch.float64 on meta"),
+    "a state of one row": (
+        {},
+        make()(draw(4, 1, 3))[1],
+        "state must have h and c of shapes [(2, 4), (2, 4)] in layer 0, got [(1, 4), (1, 4)]",
+    ),
+    "a gru's state": (
+        {},
+        make(cell="gru")(X)[1],
+        "state must have h and c of shapes [(2, 4), (2, 4)] in layer 0, got [(2, 4)]",
+    ),
+    "an unbatched state": ({}, make()(draw(4, 3))[1], "state comes from unbatched input, this input is batched"),
+    "too many layers": ({}, make(num_layers=2)(X)[1], "state must have 1 layers, got 2"),
+    "the release's state": (
+        {},
+        make(semantics="release")(X)[1],
+        "state comes from a layer with other semantics",
+    ),
+    "a float32 state": (
+        {},
+        make(dtype=torch.float32)(X.float())[1],
+        "state must be torch.float64 on cpu, got torch.float32 on cpu; state.to(...) moves it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "state", "message"), STATES.values(), ids=STATES.keys())
+def test_a_wrong_state(options: dict[str, Any], state: Any, message: str) -> None:
+    with raises(message):
+        make(**options)(X, state)
+
+
+def test_a_wrong_state_of_unbatched_input() -> None:
+    layer = make()
+    with raises("state comes from batched input, this input is unbatched"):
+        layer(X[:, 0], layer(X)[1])
+    with raises("state must be tensors of shapes [(1, 4), (1, 4)], got [(1, 2, 4), (1, 2, 4)]"):
+        layer(X[:, 0], (H, H))
+
+
+def mask(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.bool)
+
+
+RESETS: dict[str, tuple[bool, Tensor, Any, str, str]] = {
+    "rows": (False, X, mask(3), "bool of shape (2,) or (4, 2)", "torch.bool of shape (3,)"),
+    "axes": (False, X, mask(2, 4), "bool of shape (2,) or (4, 2)", "torch.bool of shape (2, 4)"),
+    "batch first": (
+        True,
+        X.transpose(0, 1),
+        mask(4, 2),
+        "bool of shape (2,) or (2, 4)",
+        "torch.bool of shape (4, 2)",
+    ),
+    "unbatched": (False, X[:, 0], mask(1), "bool of shape () or (4,)", "torch.bool of shape (1,)"),
+    "numbers": (False, X, torch.zeros(2), "bool of shape (2,) or (4, 2)", "torch.float32 of shape (2,)"),
+    "list": (False, X, [True, False], "a bool tensor of shape (2,) or (4, 2)", "[True, False]"),
+}
+
+
+@pytest.mark.parametrize(("batch_first", "x", "reset", "wanted", "came"), RESETS.values(), ids=RESETS.keys())
+def test_a_wrong_reset(batch_first: bool, x: Tensor, reset: Any, wanted: str, came: str) -> None:
+    with raises(f"reset must be {wanted}, got {came}"):
+        make(batch_first=batch_first)(x, reset=reset)
