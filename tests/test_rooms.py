@@ -203,7 +203,8 @@ def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
 
 
 def is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any("triton" in ast.unparse(decorator) for decorator in node.decorator_list)
+    marks = [ast.unparse(decorator) for decorator in node.decorator_list]
+    return any("triton" in mark or "custom_op" in mark for mark in marks)
 
 
 def length_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn import fused, settings
+from reminding.nn import compiled, fused, settings
 from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
 from reminding.nn.engine import Rule, unroll
 from reminding.nn.layout import Layout, Stretch, enter
 from reminding.nn.memory import Memory
 from reminding.nn.scorers import SCORERS, Scorer
-from reminding.nn.state import Recall, SABState, fresh_state, join_rows
+from reminding.nn.stack import join_time, run_stretches, stack_layers
+from reminding.nn.state import LayerState, Recall, SABState, fresh_state
 from reminding.ops import choose_backend
 from reminding.ops.sparsify import choose_normalizer
 
@@ -60,11 +62,13 @@ class SAB(nn.Module):
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
             per row, (B,) int64.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
-        backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. Only "auto" falls
-            back, and logs why. This version has "reference"; where k_top is 0, "auto" runs PyTorch's own
-            recurrent kernels segment by segment.
-        engine: "auto", "autograd" or "replay": how the backward pass is done. This version has "autograd",
-            whose memory grows with the length of the input.
+        backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
+            PyTorch and does everything; "cpu" is a C++ op for the built-in cells and scorers in float32 and
+            float64, without `capacity`; "cuda" is not part of this version. Only "auto" falls back, and logs
+            why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
+        engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" recomputes a
+            segment when credit reaches it, for half the memory and more time, and needs the C++ op in this
+            version. "auto" replays inputs of 512 steps or more where it can.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
@@ -113,7 +117,7 @@ class SAB(nn.Module):
         self.bias, self.batch_first = bias, batch_first
         self.dropout = settings.probability("dropout", dropout)
         self.backend = settings.one_of("backend", backend, ("auto", "reference", "cpu", "cuda"))
-        self.engine = settings.engine(engine)
+        self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.encoder = encoder
         if dropout > 0 and num_layers == 1:
             warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
@@ -135,7 +139,7 @@ class SAB(nn.Module):
         self._build_cells(cell, {"device": device, "dtype": dtype})
         self._build_scorers(score or ("separable" if release else "additive"), {"device": device, "dtype": dtype})
         self.reset_parameters()
-        choose_backend(backend, self._like().device)
+        self._choose_backend()
 
     @property
     def k_top(self) -> int | None:
@@ -250,7 +254,6 @@ class SAB(nn.Module):
         version credit stops at the border between two calls, so each chunk's loss can be backpropagated by itself.
         """
         like = self._like()
-        choose_backend(self.backend, like.device)
         x, layout = enter(input, self.encoder, self.batch_first)
         settings.check_input(x, self.input_size, like, self.encoder is not None)
         before = self._enter_state(state, x.shape[1], layout, like)
@@ -262,6 +265,20 @@ class SAB(nn.Module):
         axis = 0 if self.num_layers == 1 else 1
         step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
         return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
+
+    def _choose_backend(self) -> str:
+        """Which code computes this layer now; raises where an explicit choice cannot."""
+        cell = self.cell if self._user_cells is None else None
+        score = self.score if self._user_scorers is None else None
+        obstacles = {
+            "cuda": "the Triton CUDA kernels are not part of this version",
+            "cpu": compiled.obstacle(cell, score, self.rule, self._like()),
+        }
+        chosen = choose_backend(self.backend, obstacles)
+        if self.engine == "replay" and chosen != "cpu":
+            reason = obstacles["cpu"] or f"it runs inside the C++ CPU op, and backend={self.backend!r}"
+            raise ValueError(f"engine='replay' cannot run: {reason}; engine='auto' takes what can")
+        return chosen
 
     def _like(self) -> Tensor:
         """A tensor of the layer's device and type."""
@@ -283,50 +300,56 @@ class SAB(nn.Module):
     def _run(
         self, x: Tensor, state: SABState, stretches: list[Stretch], record: bool
     ) -> tuple[Tensor, SABState, Recall | None]:
-        """Run every stretch; rows whose sequence has ended wait aside with the state they ended in."""
+        """All layers over all of the time that came in."""
         rows = x.shape[1]
-        outputs: list[Tensor] = []
-        recalls: list[Recall] = []
-        ended: list[SABState] = []
-        for stretch in stretches:
-            if stretch.rows < state.batch_size:
-                ended.insert(0, state.rows(slice(stretch.rows, None)))
-                state = state.rows(slice(0, stretch.rows))
-            if stretch.reset is not None:
-                state = state.reset(stretch.reset)
-            y, state, recall = self._run_layers(x[stretch.start : stretch.stop, : stretch.rows], state, record)
-            outputs.append(_pad_rows(y, rows, axis=1))
-            if recall is not None:
-                recalls.append(recall)
-        after = join_rows([state, *ended]) if ended else state
-        output = torch.cat(outputs) if outputs else x.new_zeros(0, rows, self.hidden_size)
-        if not record:
-            return output, after, None
-        return output, after, self._join_recalls(recalls, rows, output)
+        outputs, after, recalls = run_stretches(x, state, stretches, partial(self._run_layers, record=record))
+        if not outputs:
+            output, nothing = (
+                x.new_zeros(0, rows, self.hidden_size),
+                x.new_zeros(self.num_layers, 0, rows, self.k_top or 0),
+            )
+            return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+        return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
     def _run_layers(self, x: Tensor, state: SABState, record: bool) -> tuple[Tensor, SABState, Recall | None]:
         layers = list(state.layers)
         recalls: list[Recall] = []
-        built_in = self._user_cells is None  # a module's class may be called "gru"
-        kernels = built_in and self.backend == "auto" and fused.serves(self.rule, x, state.step)
-        for layer, scorer in enumerate(self._bound_scorers()):
-            before, taken = layers[layer], state.step
-            if kernels:
-                ran = fused.unroll(x, before, taken, self.cell, self._weights(layer), self.rule, record)
-            else:
-                ran = unroll(x, before, taken, self._bound_cell(layer), scorer, self.rule, record)
-            x, layers[layer], recall = ran
+        for layer in range(self.num_layers):
+            x, layers[layer], recall = self._run_layer(layer, x, layers[layer], state.step, record)
             if recall is not None:
                 recalls.append(recall)
             if layer < self.num_layers - 1 and self.dropout > 0:
                 x = F.dropout(x, self.dropout, self.training)
         after = SABState(tuple(layers), state.step + len(x), state.batched, state.zero_slot)
-        if not recalls:
-            return x, after, None
-        width = max(recall.step.shape[2] for recall in recalls)
-        step = torch.stack([_pad_rows(recall.step, width, axis=2) for recall in recalls])
-        weight = torch.stack([_pad_rows(recall.weight, width, axis=2) for recall in recalls])
-        return x, after, Recall(recalls[-1].summary, step, weight)
+        return x, after, stack_layers(recalls) if recalls else None
+
+    def _run_layer(
+        self, layer: int, x: Tensor, state: LayerState, taken: Tensor, record: bool
+    ) -> tuple[Tensor, LayerState, Recall | None]:
+        """One layer over a stretch of time, on the backend that is to run it."""
+        built_in = self._user_cells is None  # a module's class may be called "gru"
+        free = self.backend == "auto" and self.engine != "replay"
+        if built_in and free and fused.serves(self.rule, x, taken):
+            return fused.unroll(x, state, taken, self.cell, self._weights(layer), self.rule, record)
+        if self._choose_backend() == "cpu":
+            ran = self._run_compiled(layer, x, state, taken)
+            if ran is not None:
+                return ran
+        return unroll(x, state, taken, self._bound_cell(layer), self._bound_scorer(layer), self.rule, record)
+
+    def _run_compiled(
+        self, layer: int, x: Tensor, state: LayerState, taken: Tensor
+    ) -> tuple[Tensor, LayerState, Recall] | None:
+        """One layer on the CPU op; None where it must be run on the reference instead."""
+        replay = self.engine == "replay" or (self.engine == "auto" and len(x) >= compiled.REPLAY_FROM)
+        score = (self.score, self._score_weights(layer), self.normalizer)
+        ran = compiled.unroll(x, state, taken, self.cell, self._weights(layer), *score, self.rule, replay)
+        if ran is None and (self.backend != "auto" or self.engine == "replay"):
+            raise ValueError(
+                f"backend={self.backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the "
+                "op's range; backend='auto' takes what can"
+            )
+        return ran
 
     def _weights(self, layer: int) -> tuple[Tensor | None, ...]:
         """A built-in cell's weight_ih, weight_hh, bias_ih, bias_hh."""
@@ -338,30 +361,17 @@ class SAB(nn.Module):
             return self._user_cells[layer].step
         return CELLS[self.cell].bind(self._weights(layer))
 
-    def _bound_scorers(self) -> Sequence[Scorer | None]:
+    def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
+        """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""
+        names = SCORERS[self.score].weight_shapes(1, 1) if self.k_top != 0 else ()
+        return tuple(getattr(self, f"{name}_l{layer}") for name in names)
+
+    def _bound_scorer(self, layer: int) -> Scorer | None:
         if self.k_top == 0:
-            return [None] * self.num_layers
+            return None
         if self._user_scorers is not None:
-            return self._user_scorers
-        kind = SCORERS[self.score]
-        names = tuple(kind.weight_shapes(1, 1))
-        return [kind.bind(*(getattr(self, f"{name}_l{layer}") for name in names)) for layer in range(self.num_layers)]
-
-    def _join_recalls(self, recalls: list[Recall], rows: int, output: Tensor) -> Recall:
-        """One recall over all stretches: (T, B, H), and (L, T, B, K) twice."""
-        if not recalls:
-            nothing = output.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
-            return Recall(torch.zeros_like(output), nothing.long(), nothing)
-        width = max(recall.step.shape[3] for recall in recalls)
-
-        def joined(tensors: list[Tensor]) -> Tensor:
-            return torch.cat([_pad_rows(_pad_rows(part, rows, axis=2), width, axis=3) for part in tensors], dim=1)
-
-        return Recall(
-            torch.cat([_pad_rows(recall.summary, rows, axis=1) for recall in recalls]),
-            joined([recall.step for recall in recalls]),
-            joined([recall.weight for recall in recalls]),
-        )
+            return self._user_scorers[layer]
+        return SCORERS[self.score].bind(*self._score_weights(layer))
 
     def extra_repr(self) -> str:
         """The settings that matter, as they were resolved."""
@@ -371,12 +381,3 @@ class SAB(nn.Module):
             f"normalizer={self.normalizer!r}, semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
         )
-
-
-def _pad_rows(tensor: Tensor, size: int, axis: int) -> Tensor:
-    """Zeros behind `tensor` until it is `size` long on one axis."""
-    missing = size - tensor.shape[axis]
-    if missing == 0:
-        return tensor
-    shape = [*tensor.shape[:axis], missing, *tensor.shape[axis + 1 :]]
-    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)

@@ -49,16 +49,6 @@ def probability(name: str, value: Any) -> float:
     return value
 
 
-def engine(value: str) -> str:
-    """An engine that this version has."""
-    one_of("engine", value, ("auto", "autograd", "replay"))
-    if value == "replay":
-        raise ValueError(
-            "engine='replay' cannot run: the replay engine is not part of this version; engine='auto' takes what can"
-        )
-    return value
-
-
 def evict(value: str | Evict) -> Evict:
     """The rule that makes room in a full memory."""
     if callable(value):

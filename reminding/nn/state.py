@@ -141,7 +141,7 @@ class SABState:
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
-        return self._map(lambda name, tensor: tensor.clone())
+        return replace(self._map(lambda name, tensor: tensor.clone()), step=self.step.clone())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SABState:
         """Move to a device, or change the floating-point type, or both; step counts stay on the host."""

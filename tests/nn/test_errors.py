@@ -74,11 +74,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "engine replay": (
-        {"engine": "replay"},
-        "engine='replay' cannot run: the replay engine is not part",
+        {"engine": "replay", "capacity": 4},
+        "engine='replay' cannot run: ",
     ),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
-    "backend cpu": ({"backend": "cpu"}, "backend='cpu' cannot run: the C++ CPU op is not part of this version"),
+    "backend cpu": ({"backend": "cpu", "capacity": 4}, "backend='cpu' cannot run: "),
     "backend cuda": ({"backend": "cuda"}, "backend='cuda' cannot run: the Triton CUDA kernels are not part"),
 }
 

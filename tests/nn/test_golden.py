@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding import SAB, Recall
+from reminding.ops.cpu_op import missing
 from tests.tolerance import assert_equal
 
 Arrays = dict[str, Tensor]
@@ -42,7 +44,16 @@ def read(path: Path) -> tuple[dict[str, int | str], Arrays]:
         return meta, {name: torch.from_numpy(file[name]) for name in file.files if name != "meta"}
 
 
-def build(meta: dict[str, int | str], arrays: Arrays, dtype: torch.dtype = torch.float64) -> SAB:
+WAYS: dict[str, dict[str, Any]] = {
+    "reference": {"backend": "reference"},
+    "cpu": {"backend": "cpu", "engine": "autograd"},
+    "replay": {"backend": "cpu", "engine": "replay"},
+}
+
+
+def build(meta: dict[str, int | str], arrays: Arrays, way: str, dtype: torch.dtype = torch.float64) -> SAB:
+    if way != "reference" and (reason := missing()) is not None:
+        pytest.skip(reason)
     release = meta["kind"] == "release"
     hidden_size, input_size = arrays["W_hh"].shape[1], arrays["W_ih"].shape[1]
     layer = SAB(
@@ -57,6 +68,7 @@ def build(meta: dict[str, int | str], arrays: Arrays, dtype: torch.dtype = torch
         semantics=str(meta["kind"]),
         batch_first=True,
         dtype=dtype,
+        **WAYS[way],
     )
     layer.load_state_dict({name: arrays[key].to(dtype) for key, name in PARAMETERS.items() if key in arrays})
     return layer
@@ -92,9 +104,10 @@ def check_forward(arrays: Arrays, h: Tensor, recall: Recall) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype, way: str) -> None:
     meta, arrays = read(path)
-    layer = build(meta, arrays, dtype)
+    layer = build(meta, arrays, way, dtype)
     x = arrays["x"].to(dtype).requires_grad_()
     h, state, recall = layer(x, return_recall=True)
     check_forward(arrays, h, recall)
@@ -120,10 +133,11 @@ def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_credit_reaches_exactly_the_steps_it_should(path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_credit_reaches_exactly_the_steps_it_should(path: Path, way: str) -> None:
     """reach[t, s] is the norm of d(loss at t) / d x_s: where credit flows, step by step."""
     meta, arrays = read(path)
-    layer = build(meta, arrays)
+    layer = build(meta, arrays, way)
     x = arrays["x"].clone().requires_grad_()
     h, _, recall = layer(x, return_recall=True)
     y, _ = readout(arrays, h, recall.summary)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reminding import SAB, Recall, SABState
+from reminding.nn import compiled
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make, spread
 from tests.oracle import Answer, Config, Stream
@@ -33,6 +34,7 @@ class Case:
     sizes: tuple[int, int, int, int]
     bias: bool
     backend: str
+    engine: str
     seed: int
     borders: tuple[int, ...]
     scale: float = 0.6
@@ -65,7 +67,8 @@ def cases(draw: st.DrawFn) -> Case:
         config=draw(configs()),
         sizes=(rows, input_size, hidden_size, score_size),
         bias=draw(st.booleans()),
-        backend=draw(st.sampled_from(["auto", "reference"])),
+        backend=draw(st.sampled_from(["auto", "auto", "reference"])),
+        engine=draw(st.sampled_from(["autograd", "replay"])),
         seed=draw(st.integers(0, 1000)),
         borders=tuple(sorted({0, *cuts, steps})) if steps else (0, 0),
     )
@@ -83,6 +86,8 @@ def build(case: Case) -> SAB:
         backend=case.backend,
         **options,
     )
+    if compiled.obstacle(layer.cell, layer.score, layer.rule, draw(1)) is None and case.backend == "auto":
+        layer.engine = case.engine
     spread(layer, case.seed, case.scale)
     return layer
 
@@ -120,7 +125,8 @@ def check_recall(recall: Recall, answers: list[list[Answer]], summary: Tensor) -
     step, weight = recall_of(answers, recall.step.shape[-1])
     if len(answers) == 1:
         step, weight = step[0], weight[0]
-    assert torch.equal(recall.step, step), "recalled steps"
+    seen = weight > 1e-100  # what underflows in one exponential may not in another
+    assert torch.equal(recall.step * seen, step * seen), "recalled steps"
     assert_equal(recall.weight, weight, "recall weights")
     assert_equal(recall.summary, summary, "summary")
 
@@ -210,5 +216,5 @@ def test_layer_equals_the_loop(case: Case) -> None:
 def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
     """Many hops between many memories, two layers, k_att not dividing k_trunc, chunks cutting segments."""
     config = Config(cell, 2, 3, 4, score, capacity=3, evict="least_recalled", num_layers=2)
-    clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", 3, (0, 8, 9, 20), scale=0.3))
+    clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", "autograd", 3, (0, 8, 9, 20), scale=0.3))
     assert clearest > UNCLEAR, "the seed leaves every choice clear"

@@ -1,0 +1,114 @@
+"""The fused CPU operator of one SAB layer: `layer` runs all time steps in C++ and differentiates exactly.
+
+The C++ loops (csrc/) fill tensors made here. Every product over many steps is one large product; only what one
+step needs of the step before runs inside the loops.
+
+Shapes: B batch, T time, I input, H hidden, D score width, M memory slots, K k_top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reminding.ops.cpu_op.forward import sab_forward
+from reminding.ops.cpu_op.problem import (
+    CELLS,
+    KEEP_GATES,
+    KEEP_NOTHING,
+    KEEP_REPLAY,
+    NORMALIZERS,
+    SCORES,
+    SEMANTICS,
+    Rule,
+    missing,
+)
+
+__all__ = ["Recalled", "layer", "missing"]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What a call returns. Rows of `memory` are filled up to `count`."""
+
+    output: Tensor  # (T, B, H)
+    summary: Tensor  # (T, B, H)
+    h: Tensor  # (B, H)
+    c: Tensor  # (B, H), (B, 0) unless LSTM
+    memory: Tensor  # (B, M0 + ceil(T / k_att), H)
+    count: Tensor  # (B,) int64
+    slots: Tensor  # (T, B, K) int32, -1 where nothing, largest weight first
+    weights: Tensor  # (T, B, K)
+
+
+def layer(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor | None,
+    memory0: Tensor,
+    count0: Tensor,
+    step0: Tensor,
+    recurrent: tuple[Tensor | None, ...],
+    scorer: tuple[Tensor, ...] = (),
+    *,
+    cell: str = "lstm",
+    score: str = "additive",
+    normalizer: str = "threshold",
+    semantics: str = "paper",
+    k_top: int,
+    k_att: int = 1,
+    k_trunc: int | None = None,
+    backtrack: bool = True,
+    replay: bool = False,
+) -> Recalled:
+    """Run one SAB layer over T steps.   [Ke et al. 2018, Algorithm 1]
+
+    Args:
+        x: input, (T, B, I), float32 or float64 on the CPU, as every other tensor.
+        h0: (B, H); c0: (B, H), None unless LSTM.
+        memory0: the memories so far, oldest first, (B, M0, H), the first count0[b] of row b filled.
+        count0, step0: filled slots and steps taken, (B,) int64.
+        recurrent: weight_ih, weight_hh, bias_ih, bias_hh as torch.nn.LSTMCell has them; the biases may be None.
+        scorer: W1 (D, H), W2 (D, H), W3 (D,) for additive; W1, W2 for dot; w (2H,) for separable; () if k_top is 0.
+        k_trunc: None never cuts.
+        replay: recompute gates in the backward pass instead of keeping them.
+
+    Returns:
+        Recalled.
+    Gradient: of `output`, `summary`, `h`, `c` and `memory`, to x, h0, c0, memory0 and all weights; as autograd has it
+        for the equations with (h, c) detached at the cuts. Slots and weights carry none.
+    """
+    weight_ih, weight_hh, bias_ih, bias_hh = recurrent
+    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
+    w1, w2, w3 = _scorer_parts(score, scorer, k_top)
+    rule = Rule(
+        CELLS[cell],
+        SCORES[score],
+        NORMALIZERS[normalizer],
+        SEMANTICS[semantics],
+        k_top,
+        k_att,
+        k_trunc or 0,
+        int(backtrack),
+    )
+    inputs = (x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
+    differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    keep = (KEEP_REPLAY if replay else KEEP_GATES) if differentiate else KEEP_NOTHING
+    if c0 is None:
+        c0 = h0.new_empty(h0.shape[0], 0)
+    out = sab_forward(
+        x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3, list(rule), keep
+    )
+    output, summary, c, memory, count, slots, weights = out[:7]
+    h = output[-1] if x.shape[0] > 0 else h0
+    return Recalled(output, summary, h, c, memory, count, slots, weights)
+
+
+def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:
+    if k_top == 0:
+        return None, None, None
+    if score == "separable":
+        return None, None, scorer[0]
+    return scorer[0], scorer[1], scorer[2] if score == "additive" else None

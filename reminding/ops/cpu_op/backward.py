@@ -1,0 +1,235 @@
+"""The backward pass of the CPU op: only the (step, row) pairs that credit reaches are visited.
+
+Shapes: B batch, T time, I input, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step, row)
+pairs, S memories that any live step scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reminding.ops.cpu_op.problem import (
+    CELLS,
+    KEEP_REPLAY,
+    SCORES,
+    Rule,
+    gate_width,
+    joint_bias,
+    pack,
+    project,
+    raw,
+    row_groups,
+)
+
+
+@torch.library.custom_op("reminding::sab_backward", mutates_args=(), device_types="cpu")
+def sab_backward(
+    d_output: Tensor | None,
+    d_summary: Tensor | None,
+    d_c_T: Tensor | None,
+    d_memory: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    memory0: Tensor,
+    count0: Tensor,
+    step0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    w1: Tensor | None,
+    w2: Tensor | None,
+    w3: Tensor | None,
+    output: Tensor,
+    summary: Tensor,
+    memory: Tensor,
+    slots: Tensor,
+    weights: Tensor,
+    edge: Tensor,
+    inverse: Tensor,
+    gates: Tensor,
+    cells: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    entering_c: Tensor,
+    rule: list[int],
+    keep: int,
+    need_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none."""
+    r = Rule(*rule)
+    T, B, H = output.shape
+    d_output, d_summary, d_c_T, d_memory = (
+        d.contiguous() if d is not None else None for d in (d_output, d_summary, d_c_T, d_memory)
+    )
+    h0, c0, count0, step0 = h0.contiguous(), c0.contiguous(), count0.contiguous(), step0.contiguous()
+    score = w3.contiguous() if w3 is not None else None
+    grads = _empty_gradients((x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3), need_x)
+    for grad in grads:
+        grad.zero_()
+    d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3 = grads
+    packed = pack(weight_hh, w1, w2, r, False)
+    bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
+    live, touched = output.new_empty(T, B, dtype=torch.bool), output.new_empty(memory.shape[:2], dtype=torch.bool)
+    raw().reach(
+        live, touched, output, memory, step0, count0, slots, edge, inverse, d_output, d_summary, d_c_T, d_memory, rule
+    )
+    width = weight_ih.shape[0]
+    d_bias = output.new_zeros(B, gate_width(H, r))
+    d_score = output.new_zeros(B, w3.shape[0] if w3 is not None else 0)
+    for first, last in row_groups(B, T):
+        pairs = _Pairs(live[:, first:last], first, B, x, h0, output)
+        slot = _Slots(touched[first:last], first, memory)
+        N, D = pairs.size, w1.shape[0] if w1 is not None else 0
+        d_keys = output.new_zeros(slot.size, D if r.has_keys else 1)
+        d_recalled = slot.of(d_memory) if d_memory is not None else output.new_zeros(slot.size, H)
+        hat = output.new_empty(N, H if r.has_keys or keep == KEEP_REPLAY else 0)
+        if keep == KEEP_REPLAY:
+            saved = (h0, c0, entering_c, output, memory, step0)
+            own = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, hat, saved, r, first)
+            d_gates, d_queries = own[0], own[2]  # in place: nobody reads them again
+        else:
+            own = (gates[first:last], cells[first:last], queries[first:last], keys[first:last])
+            d_gates, d_queries = output.new_empty(N, gate_width(H, r)), output.new_empty(N, D)
+        # fmt: off
+        raw().backward(
+            keep == KEEP_REPLAY, *own, entering_c, h0, c0, step0, count0, *packed, score,
+            output, summary, memory, slots, edge, weights, inverse, d_output, d_summary, d_c_T,
+            pairs.index, slot.index, d_gates, d_queries, hat, d_recalled, d_keys, d_h0, d_c0, d_bias, d_score,
+            rule, first,
+        )
+        # fmt: on
+        into_x = d_gates[:, :width]
+        into_h = torch.cat([d_gates[:, : 2 * H], d_gates[:, 3 * H :]], 1) if r.cell == CELLS["gru"] else d_gates
+        raw().outer(d_weight_ih, into_x, pairs.x())
+        raw().outer(d_weight_hh, into_h, pairs.h_before())
+        if need_x:
+            d_x.view(T * B, x.shape[2]).index_copy_(0, pairs.place, into_x @ weight_ih)
+        if r.has_keys:
+            raw().outer(d_w2, d_queries, hat)
+            raw().outer(d_w1, d_keys, slot.of(memory))
+        _give_back(d_memory0, d_recalled, d_keys, w1, slot, count0, r)
+    d_w3 += d_score.sum(0)
+    _bias_gradients(d_bias.sum(0), d_bias_ih, d_bias_hh, r)
+    return d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3
+
+
+def _bias_gradients(total: Tensor, d_bias_ih: Tensor, d_bias_hh: Tensor, rule: Rule) -> None:
+    """Give the biases their share of `total`, the gradient of all pre-activations, (G,)."""
+    d_bias_ih += total[: d_bias_ih.shape[0]]
+    if rule.cell == CELLS["gru"] and d_bias_hh.numel() > 0:
+        H = total.shape[0] // 4
+        d_bias_hh += torch.cat([total[: 2 * H], total[3 * H :]])
+    else:
+        d_bias_hh += total[: d_bias_hh.shape[0]]
+
+
+class _Pairs:
+    """The live (step, row) pairs of one group of rows, oldest step first, and their rows of other tensors."""
+
+    def __init__(self, live: Tensor, first: int, B: int, x: Tensor, h0: Tensor, output: Tensor) -> None:
+        t, row = live.nonzero(as_tuple=True)
+        self.size = t.shape[0]
+        self.place = t * B + (row + first)  # (N,) into (T * B)
+        self.index = torch.full(live.shape, -1, dtype=torch.int32)
+        self.index[t, row] = torch.arange(self.size, dtype=torch.int32)
+        self._starts = row[: int(live[:1].sum())] + first  # rows live at the first step
+        self._x, self._h0, self._output = x, h0, output
+
+    def x(self) -> Tensor:
+        """The input of each pair, (N, I)."""
+        flat = self._x.reshape(self._x.shape[0] * self._x.shape[1], self._x.shape[2]).contiguous()
+        return flat if self.size == flat.shape[0] else flat.index_select(0, self.place)
+
+    def h_before(self) -> Tensor:
+        """What h was when each pair's step began, (N, H)."""
+        T, B, H = self._output.shape
+        before = self._output.view(T * B, H).index_select(0, (self.place - B).clamp_(min=0))
+        before[: self._starts.shape[0]] = self._h0[self._starts]
+        return before
+
+
+class _Slots:
+    """The memories of one group of rows that got a gradient or lent a score one, by row, oldest first."""
+
+    def __init__(self, touched: Tensor, first: int, memory: Tensor) -> None:
+        row, self.slot = touched.nonzero(as_tuple=True)
+        self.row = row + first
+        self.size = row.shape[0]
+        self.index = torch.full(touched.shape, -1, dtype=torch.int32)
+        self.index[row, self.slot] = torch.arange(self.size, dtype=torch.int32)
+        self._place = self.row * memory.shape[1] + self.slot
+
+    def of(self, memory: Tensor) -> Tensor:
+        """The touched rows of a tensor laid out as the memory is, (S, H)."""
+        return memory.reshape(memory.shape[0] * memory.shape[1], memory.shape[2]).index_select(0, self._place)
+
+
+def _replay(
+    pairs: _Pairs,
+    slot: _Slots,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor,
+    w1: Tensor | None,
+    w2: Tensor | None,
+    hat: Tensor,
+    saved: tuple[Tensor, ...],
+    rule: Rule,
+    first: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them; h_hat goes to `hat`.
+
+    Args:
+        saved: h0, c0, c at the cuts, output, memory, step0.
+    """
+    h0, c0, entering_c, output, memory, step0 = saved
+    N, H = pairs.size, output.shape[2]
+    gates = output.new_empty(N, gate_width(H, rule))
+    cells = output.new_empty(N, H if rule.has_c else 0)
+    project(pairs.x(), weight_ih, bias, gates)
+    before = pairs.h_before()
+    if rule.cell == CELLS["gru"]:
+        gates[:, : 2 * H].addmm_(before, weight_hh[: 2 * H].t())
+        gates[:, 3 * H :].addmm_(before, weight_hh[2 * H :].t())
+    else:
+        gates.addmm_(before, weight_hh.t())
+    raw().replay(gates, cells, hat, h0, c0, entering_c, output, memory, step0, pairs.index, list(rule), first)
+    if w1 is None or w2 is None:
+        return gates, cells, output.new_empty(N, 0), output.new_empty(slot.size, 0)
+    queries, keys = hat @ w2.t(), slot.of(memory) @ w1.t()
+    if rule.score == SCORES["additive"]:
+        raw().exponentiate(queries)
+        raw().exponentiate(keys)
+    return gates, cells, queries, keys
+
+
+def _give_back(
+    d_memory0: Tensor, d_recalled: Tensor, d_keys: Tensor, w1: Tensor | None, slot: _Slots, count0: Tensor, rule: Rule
+) -> None:
+    """Credit of memories given with the call goes to memory0."""
+    given = slot.slot < count0[slot.row]
+    if d_memory0.numel() == 0 or not bool(given.any()):
+        return
+    credit = d_recalled[given]
+    if w1 is not None and rule.backtrack:
+        credit = credit.addmm(d_keys[given], w1)
+    d_memory0[slot.row[given], slot.slot[given]] = credit
+
+
+def _empty_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> tuple[Tensor, ...]:
+    """Room for the gradient of each input, x first; empty for those that are None, and for x if unneeded."""
+    x = sources[0]
+    assert x is not None
+    wanted = (x if need_x else None, *sources[1:])
+    return tuple(x.new_empty(0) if source is None else source.new_empty(source.shape) for source in wanted)
+
+
+@sab_backward.register_fake
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    x, h0, c0, memory0, _, _, *weights = arguments[4:17]
+    return _empty_gradients((x, h0, c0, memory0, *weights), arguments[-1])

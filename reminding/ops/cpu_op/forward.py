@@ -1,0 +1,145 @@
+"""The forward pass of the CPU op, and what joins it to autograd.
+
+Shapes: B batch, T time, I input, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step, row)
+pairs, S memories that any live step scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reminding.ops.cpu_op.backward import sab_backward
+from reminding.ops.cpu_op.problem import (
+    KEEP_GATES,
+    KEEP_REPLAY,
+    ROWS_TO_PROJECT_INSIDE,
+    Rule,
+    cuts_in,
+    gate_width,
+    joint_bias,
+    pack,
+    project,
+    raw,
+    row_groups,
+    slots_for,
+)
+
+
+@torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu")
+def sab_forward(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    memory0: Tensor,
+    count0: Tensor,
+    step0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    w1: Tensor | None,
+    w2: Tensor | None,
+    w3: Tensor | None,
+    rule: list[int],
+    keep: int,
+) -> tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
+]:
+    """Output, summary, c_T, memory, count, slots, weights, and what the backward pass needs: see `_empty_outputs`."""
+    r = Rule(*rule)
+    T, B, features = x.shape
+    D, G = w1.shape[0] if w1 is not None else 0, gate_width(h0.shape[1], r)
+    out = _empty_outputs(x, h0, c0, memory0, w1, r, keep)
+    output, summary, c_T, memory, count, slots, weights, edge, inverse, gates, cells, queries, keys, entering_c = out
+    M0, M = memory0.shape[1], memory.shape[1]
+    memory[:, :M0] = memory0
+    packed = pack(weight_hh, w1, w2, r, True)
+    # Few rows would read all of weight_ih at every step for little work.
+    packed_input = raw().pack(weight_ih.contiguous(), True) if B >= ROWS_TO_PROJECT_INSIDE else None
+    bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
+    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
+    count0, step0 = count0.contiguous(), step0.contiguous()
+    score = w3.contiguous() if w3 is not None else None
+
+    def run(first: int, last: int, gates: Tensor, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
+        # fmt: off
+        raw().forward(
+            x, bias, gates, cells, entering_c if keep == KEEP_REPLAY else None, queries, h0, c0, step0, count0,
+            packed_input, *packed, score, output, summary, c_T, memory, keys, count, slots, edge, weights, inverse,
+            rule, first,
+        )
+        # fmt: on
+
+    for first, last in row_groups(B, T):
+        rows = last - first
+        here = gates[first:last] if keep == KEEP_GATES else gates.new_empty(rows, T, G)
+        if packed_input is None:
+            project(
+                x[:, first:last].transpose(0, 1).reshape(rows * T, features), weight_ih, bias, here.view(rows * T, G)
+            )
+        own_keys = keys[first:last] if keep == KEEP_GATES else keys.new_empty(rows, M, D)
+        if r.has_keys and M0 > 0:
+            assert w1 is not None
+            own_keys[:, :M0] = memory0[first:last] @ w1.t()
+        if keep != KEEP_GATES:
+            run(first, last, here, None, None, own_keys)
+    if keep == KEEP_GATES:
+        run(0, B, gates, cells, queries, keys)
+    return cast("Any", out)
+
+
+def _empty_outputs(
+    x: Tensor, h0: Tensor, c0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Rule, keep: int
+) -> tuple[Tensor, ...]:
+    T, B = x.shape[:2]
+    H, D, K, M = h0.shape[1], w1.shape[0] if w1 is not None else 0, rule.k_top, slots_for(memory0, T, rule)
+    kept, cuts = (
+        (B, T) if keep == KEEP_GATES else (0, T),
+        cuts_in(T, rule) if keep == KEEP_REPLAY and rule.has_c else 0,
+    )
+    return (
+        x.new_empty(T, B, H),  # output
+        x.new_empty(T, B, H),  # summary
+        torch.empty_like(c0, memory_format=torch.contiguous_format),  # c_T
+        x.new_empty(B, M, H),  # memory
+        x.new_empty(B, dtype=torch.int64),  # count
+        x.new_empty(T, B, K, dtype=torch.int32),  # slots
+        x.new_empty(T, B, K),  # weights
+        x.new_empty(T, B, dtype=torch.int32),  # edge: the slot that set the threshold, -1 if none
+        x.new_empty(T, B),  # inverse: 1 / what the weights were divided by; problem.h says what 0 and -1 mean
+        x.new_empty(*kept, gate_width(H, rule)),  # gates, activated
+        x.new_empty(*kept, H if rule.has_c else 0),  # cells: c of every step
+        x.new_empty(*kept, D),  # queries
+        x.new_empty(B if keep == KEEP_GATES else 0, M, D),  # keys
+        x.new_empty(B, cuts, H),  # entering_c: c at the cuts
+    )
+
+
+@sab_forward.register_fake
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    x, h0, c0, memory0 = arguments[:4]
+    w1, rule, keep = arguments[10], arguments[13], arguments[14]
+    return _empty_outputs(x, h0, c0, memory0, w1, Rule(*rule), keep)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, rule, keep = inputs
+    out, summary, _, memory, count, slots, weights, *saved = output
+    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved)
+    ctx.mark_non_differentiable(count, slots, weights, *saved)
+    ctx.set_materialize_grads(False)
+    ctx.rule, ctx.keep = rule, keep
+
+
+def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    d_output, d_summary, d_c_T, d_memory = d_outputs[:4]
+    need = cast("tuple[bool, ...]", ctx.needs_input_grad)
+    grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors, ctx.rule, ctx.keep, need[0])
+    every = (*grads[:4], None, None, *grads[4:])  # the counters have none
+    return (*(grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)), None, None)
+
+
+sab_forward.register_autograd(_backward, setup_context=_setup_context)

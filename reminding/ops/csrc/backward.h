@@ -1,0 +1,268 @@
+// The backward time loop over a few rows of the batch, live (step, row) pairs only. What it cannot do in few-row
+// products stays for the caller: every weight gradient is one large product over the pairs or slots written here.
+#pragma once
+
+#include "cells.h"
+#include "gemm.h"
+#include "recall.h"
+#include "scores.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+template <class T>
+class Backward {
+ public:
+  Backward(const BackwardArgs<T>& args, int64_t begin, int64_t end)
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin), d_h_(rows_ * p.H), d_c_(rows_ * p.H),
+        d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.k_top + 1), d_score_(p.k_top + 1) {}
+
+  void run() {
+    for (int64_t i = 0; i < rows_ * p.H; ++i) carry_[i] = d_c_[i] = 0;
+    for (int64_t r = 0; r < rows_; ++r) {
+      count_[r] = a.count0[batch(r)];
+      cuts_[r] = count_cuts(r);
+      if (p.has_c() && a.d_c_T != nullptr) copy(d_c_.get() + r * p.H, a.d_c_T + batch(r) * p.H);
+    }
+    for (int64_t t = p.T - 1; t >= 0; --t) step(t);
+    for (int64_t r = 0; r < rows_; ++r) finish(r);
+  }
+
+ private:
+  int64_t batch(int64_t r) const { return begin_ + r; }
+  int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
+  int64_t taken(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
+  int64_t place(int64_t t, int64_t r) const { return t * p.B + batch(r); }
+  int64_t pair(int64_t t, int64_t r) const { return a.pair[t * a.rows + local(r)]; }
+  int64_t touched(int64_t m, int64_t r) const { return a.touched[local(r) * p.M + m]; }
+  // Kept tensors are (rows, T, .), replayed ones (N, .).
+  int64_t kept(int64_t t, int64_t r) const { return a.compact ? pair(t, r) : local(r) * p.T + t; }
+  const T* key(int64_t m, int64_t r) const {
+    return a.keys + (a.compact ? touched(m, r) : local(r) * p.M + m) * p.D;
+  }
+  const T* memory(int64_t m, int64_t r) const { return a.memory + (batch(r) * p.M + m) * p.H; }
+  const T* h_before(int64_t t, int64_t r) const {
+    return t > 0 ? a.output + place(t - 1, r) * p.H : a.h0 + batch(r) * p.H;
+  }
+  bool cut(int64_t t, int64_t r) const { return p.cuts(taken(t, r)); }
+  int64_t stored_slot(int64_t t, int64_t r) const {
+    if (!p.stores(taken(t, r))) return -1;
+    return touched(p.slot(taken(t, r), a.step0[batch(r)], count_[r]), r);
+  }
+  void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
+  void add(T* to, const T* x) const { add(to, x, p.H); }
+  void add(T* to, const T* x, int64_t size) const {
+    for (int64_t j = 0; j < size; j += Simd<T>::width)
+      store<T>(to + j, load<T>(to + j, size - j) + load<T>(x + j, size - j), size - j);
+  }
+
+  int64_t count_cuts(int64_t r) const {
+    int64_t cuts = 0;
+    for (int64_t t = 0; t < p.T; ++t) cuts += cut(t, r);
+    return cuts;
+  }
+
+  const T* c_before(int64_t t, int64_t r) const {
+    if (!p.has_c()) return nullptr;
+    if (t == 0) return a.c0 + batch(r) * p.H;
+    if (a.compact && cut(t, r)) return a.entering_c + (batch(r) * a.max_cuts + cuts_[r] - 1) * p.H;
+    return a.cells + kept(t - 1, r) * p.H;
+  }
+
+  void step(int64_t t) {
+    live_ = 0;
+    for (int64_t r = 0; r < rows_; ++r)
+      if (pair(t, r) >= 0) row_[live_++] = r;
+    if (live_ > 0) {
+      collect(t);
+      for (int64_t i = 0; i < live_; ++i) recall(t, row_[i]);
+      through_queries(t);
+      through_cell(t);
+    }
+    for (int64_t r = 0; r < rows_; ++r) cuts_[r] -= cut(t, r);
+  }
+
+  // d_h: what arrives at this step's output, from later steps, from the loss, and through the memory it became.
+  void collect(int64_t t) {
+    const T* from[max_rows];
+    T* to[max_rows];
+    int64_t stored = 0;
+    for (int64_t i = 0; i < live_; ++i) {
+      const int64_t r = row_[i];
+      T* d_h = d_h_.get() + r * p.H;
+      copy(d_h, carry_.get() + r * p.H);
+      if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
+      const int64_t s = stored_slot(t, r);
+      if (s < 0) continue;
+      add(d_h, a.d_recalled + s * p.H);
+      if (!p.backtrack) continue;
+      if (p.score == Score::separable) {
+        T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
+        tanh_dot_backward(a.d_keys[s], a.score + p.H, a.output + place(t, r) * p.H, d_w, d_h, p.H);
+        a.d_keys[s] = 0;  // done with; `finish` takes what no live step stored
+      } else {
+        from[stored] = a.d_keys + s * p.D;
+        to[stored++] = d_h;
+      }
+    }
+    gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
+  }
+
+  // d_hat <- gradient of h_hat, but for what passes through the query's product.
+  void recall(int64_t t, int64_t r) {
+    const int64_t at = place(t, r);
+    T* d_hat = d_hat_.get() + r * p.H;
+    copy(d_hat, d_h_.get() + r * p.H);
+    if (p.k_top > 0 && p.has_keys()) clear_query(t, r);
+    if (p.k_top == 0 || a.inverse[at] == T(no_recall)) return;
+    T* d_summary = d_summary_.get();
+    copy(d_summary, d_hat);
+    if (a.d_summary != nullptr) add(d_summary, a.d_summary + at * p.H);
+    const int32_t* slots = a.slots + at * p.k_top;
+    const T* weights = a.weights + at * p.k_top;
+    int64_t size = 0;
+    for (; size < p.k_top && slots[size] >= 0; ++size) {
+      d_score_[size] = dot(d_summary, memory(slots[size], r), p.H);
+      if (p.backtrack) credit_memory(a.d_recalled + touched(slots[size], r) * p.H, weights[size], d_summary);
+    }
+    const T edge = weigh_backward(p, weights, a.inverse[at], d_score_.get(), size);
+    const bool behind = a.edge[at] >= 0;
+    if (behind) d_score_[size] = edge;
+    score(t, r, slots, size, behind ? a.edge[at] : -1);
+  }
+
+  void clear_query(int64_t t, int64_t r) {
+    T* d_query = a.d_queries + pair(t, r) * p.D;
+    if (a.inverse[place(t, r)] == T(no_recall))
+      for (int64_t d = 0; d < p.D; ++d) d_query[d] = 0;
+  }
+
+  void credit_memory(T* d_memory, T weight, const T* d_summary) const {
+    for (int64_t j = 0; j < p.H; j += Simd<T>::width)
+      store<T>(d_memory + j, load<T>(d_memory + j, p.H - j) + weight * load<T>(d_summary + j, p.H - j), p.H - j);
+  }
+
+  void score(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
+    const int64_t scored = edge >= 0 ? size + 1 : size;
+    if (p.score == Score::separable) return separable(t, r, slots, size, edge);
+    for (int64_t i = 0; i < scored; ++i) {
+      const int32_t m = i < size ? slots[i] : edge;
+      credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
+    }
+    const T* query = a.queries + kept(t, r) * p.D;
+    T* d_query = a.d_queries + pair(t, r) * p.D;
+    if (p.score == Score::dot)
+      return dot_backward(credit_.get(), scored, query, T(1) / T(__builtin_sqrt(double(p.D))), d_query, p.D);
+    additive_backward(credit_.get(), scored, query, a.score, d_query, a.d_score + batch(r) * p.D, p.D);
+  }
+
+  // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights leave any.
+  void separable(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
+    T total = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      a.d_keys[touched(slots[i], r)] += d_score_[i];
+      total += d_score_[i];
+    }
+    if (edge >= 0) a.d_keys[touched(edge, r)] += d_score_[size];
+    if (a.inverse[place(t, r)] != T(raw_weights)) return;
+    hat(t, r, spare_.get());
+    tanh_dot_backward(total, a.score, spare_.get(), a.d_score + batch(r) * 2 * p.H, d_hat_.get() + r * p.H, p.H);
+  }
+
+  // h_hat again: what the summary was added to.
+  void hat(int64_t t, int64_t r, T* to) const {
+    const T *h = a.output + place(t, r) * p.H, *s = a.summary + place(t, r) * p.H;
+    for (int64_t j = 0; j < p.H; j += Simd<T>::width)
+      store<T>(to + j, load<T>(h + j, p.H - j) - load<T>(s + j, p.H - j), p.H - j);
+  }
+
+  void through_queries(int64_t t) {
+    if (p.k_top == 0 || !p.has_keys()) return;
+    const T* from[max_rows];
+    T* to[max_rows];
+    for (int64_t i = 0; i < live_; ++i) {
+      from[i] = a.d_queries + pair(t, row_[i]) * p.D;
+      to[i] = d_hat_.get() + row_[i] * p.H;
+      if (!a.compact) hat(t, row_[i], a.h_hat + pair(t, row_[i]) * p.H);
+    }
+    gemm<T>(live_, from, a.packed.query, to, p.D, p.H, true);
+  }
+
+  void through_cell(int64_t t) {
+    const T* from[max_rows];
+    T* to[max_rows];
+    int64_t kept_rows = 0;
+    for (int64_t i = 0; i < live_; ++i) {
+      const int64_t r = row_[i];
+      T *d_gates = a.d_gates + pair(t, r) * p.gates(), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
+      const T* c = p.has_c() ? a.cells + kept(t, r) * p.H : nullptr;
+      cell_backward<T>(p.cell, {a.gates + kept(t, r) * p.gates(), d_gates, h_before(t, r), c_before(t, r), c,
+                                d_hat_.get() + r * p.H, d_c, carry}, p.H);
+      add(a.d_bias + batch(r) * p.gates(), d_gates, p.gates());
+      if (cut(t, r)) {
+        for (int64_t j = 0; j < p.H; ++j) carry[j] = d_c[j] = 0;
+      } else {
+        from[kept_rows] = d_gates;
+        to[kept_rows++] = carry;
+      }
+    }
+    if (p.cell != Cell::gru) return gemm<T>(kept_rows, from, a.packed.hidden, to, p.gates(), p.H, false);
+    gemm<T>(kept_rows, from, a.packed.hidden, to, 2 * p.H, p.H, true);
+    for (int64_t i = 0; i < kept_rows; ++i) from[i] += 3 * p.H;
+    gemm<T>(kept_rows, from, a.packed.hidden + packed_size<T>(2 * p.H, p.H), to, p.H, p.H, true);
+  }
+
+  // What is left in the carries belongs to the starting state. Of the separable score, this is the part of memories that
+  // came with the call, or that take no gradient themselves.
+  void finish(int64_t r) {
+    const int64_t b = batch(r);
+    copy(a.d_h0 + b * p.H, carry_.get() + r * p.H);
+    if (p.has_c()) copy(a.d_c0 + b * p.H, d_c_.get() + r * p.H);
+    if (p.k_top == 0 || p.score != Score::separable) return;
+    for (int64_t m = 0; m < p.M; ++m) {
+      const int64_t s = touched(m, r);
+      if (s < 0 || a.d_keys[s] == 0) continue;
+      T* d_memory = p.backtrack ? a.d_recalled + s * p.H : nullptr;
+      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), a.d_score + b * 2 * p.H + p.H, d_memory, p.H);
+    }
+  }
+
+  const BackwardArgs<T>& a;
+  const Problem& p;
+  const int64_t begin_, rows_;
+  Buffer<T> d_h_, d_c_, d_hat_, d_summary_, spare_, carry_;
+  Buffer<Credit<T>> credit_;
+  Buffer<T> d_score_;
+  int64_t live_ = 0, row_[max_rows];
+  int64_t count_[max_rows], cuts_[max_rows];
+};
+
+template <class T>
+void backward(const BackwardArgs<T>& args, int64_t begin, int64_t end) {
+  Backward<T>(args, begin, end).run();
+}
+
+// Activates recomputed gates of the live pairs, oldest first; within a segment the live steps are its first ones.
+template <class T>
+void replay(const ReplayArgs<T>& a, int64_t begin, int64_t end) {
+  const Problem& p = a.problem;
+  for (int64_t b = begin; b < end; ++b) {
+    int64_t cuts = 0;
+    const T* c = a.c0 + b * p.H;
+    for (int64_t t = 0; t < p.T; ++t) {
+      if (p.cuts(a.step0[b] + t)) {
+        if (a.entering_c != nullptr) c = a.entering_c + (b * a.max_cuts + cuts) * p.H;
+        ++cuts;
+      }
+      const int64_t n = a.pair[t * a.rows + b - a.first_row];
+      if (n < 0) continue;
+      const T* h = t > 0 ? a.output + ((t - 1) * p.B + b) * p.H : a.h0 + b * p.H;
+      T* c_next = p.has_c() ? a.cells + n * p.H : nullptr;
+      cell_forward<T>(p.cell, {a.gates + n * p.gates(), h, c, c_next, a.h_hat + n * p.H}, p.H);
+      c = c_next;
+    }
+  }
+}
+
+}  // namespace SAB_ISA
+}  // namespace reminding

@@ -1,0 +1,203 @@
+// The forward time loop over a few rows of the batch. Rows are independent, so a call keeps its rows' keys in cache
+// through all steps, and threads take rows, with no barrier inside.
+#pragma once
+
+#include "cells.h"
+#include "gemm.h"
+#include "recall.h"
+#include "scores.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+template <class T>
+class Forward {
+ public:
+  Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_c_(rows_ * p.H),
+        spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M), best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
+        additive_(args.score, p.score == Score::additive ? p.D : 0) {}
+
+  void run() {
+    for (int64_t r = 0; r < rows_; ++r) start(r);
+    for (int64_t t = 0; t < p.T; ++t) step(t);
+    for (int64_t r = 0; r < rows_; ++r) finish(r);
+  }
+
+ private:
+  int64_t batch(int64_t r) const { return begin_ + r; }
+  int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
+  T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
+  T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
+  T* output(int64_t t, int64_t r) const { return a.output + (t * p.B + batch(r)) * p.H; }
+  T* gates(int64_t t, int64_t r) const { return a.gates + (local(r) * p.T + t) * p.gates(); }
+  T* query(int64_t t, int64_t r) const {
+    return a.queries != nullptr ? a.queries + (local(r) * p.T + t) * p.D : spare_query_.get() + r * p.D;
+  }
+  T* cell(int64_t t, int64_t r) const {
+    return a.cells != nullptr ? a.cells + (local(r) * p.T + t) * p.H : spare_c_.get() + r * p.H;
+  }
+  Ranking<T> ranking(int64_t r) const {
+    return {best_score_.get() + r * p.ranks(), best_slot_.get() + r * p.ranks(), best_size_[r]};
+  }
+
+  void start(int64_t r) {
+    const int64_t b = batch(r);
+    taken_[r] = a.step0[b];
+    count_[r] = a.count0[b];
+    h_[r] = a.h0 + b * p.H;
+    c_[r] = a.c0 + b * p.H;
+    cuts_[r] = 0;
+    for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = 0;
+    best_size_[r] = 0;
+    if (p.k_top == 0) return;
+    if (p.score == Score::additive)
+      for (int64_t m = 0; m < count_[r]; ++m) exponentiate_key(r, m);
+    if (p.score == Score::separable)
+      for (int64_t m = 0; m < count_[r]; ++m) rank_separable(r, m);
+  }
+
+  void finish(int64_t r) {
+    const int64_t b = batch(r);
+    a.count[b] = count_[r];
+    if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
+    for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
+  }
+
+  void step(int64_t t) {
+    run_cell(t);
+    if (p.k_top > 0 && p.has_keys()) make_queries(t);
+    for (int64_t r = 0; r < rows_; ++r) recall(t, r);
+    remember(t);
+    for (int64_t r = 0; r < rows_; ++r) ++taken_[r];
+  }
+
+  // output <- h_hat
+  void run_cell(int64_t t) {
+    T* to[max_rows];
+    for (int64_t r = 0; r < rows_; ++r) {
+      to[r] = gates(t, r);
+      keep_entering_c(r);
+    }
+    if (a.packed.input != nullptr) project(t, to);
+    if (p.cell == Cell::gru) {
+      gemm<T>(rows_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
+      for (int64_t r = 0; r < rows_; ++r) to[r] += 3 * p.H;
+      gemm<T>(rows_, h_, a.packed.hidden + packed_size<T>(p.H, 2 * p.H), to, p.H, p.H, true);
+    } else {
+      gemm<T>(rows_, h_, a.packed.hidden, to, p.H, p.gates(), true);
+    }
+    for (int64_t r = 0; r < rows_; ++r) {
+      T* c = p.has_c() ? cell(t, r) : nullptr;
+      cell_forward<T>(p.cell, {gates(t, r), h_[r], c_[r], c, output(t, r)}, p.H);
+      h_[r] = output(t, r);
+      c_[r] = c;
+    }
+  }
+
+  // The input's part of the gates, here where its result is still in cache when the rest is added.
+  void project(int64_t t, T* const* to) const {
+    const T* from[max_rows];
+    for (int64_t r = 0; r < rows_; ++r) {
+      from[r] = a.x + (t * p.B + batch(r)) * a.inputs;
+      __builtin_memcpy(to[r], a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
+    }
+    gemm<T>(rows_, from, a.packed.input, to, a.inputs, p.recurrent(), true);
+  }
+
+  // Replay starts from c at the cuts; h is an output, so it is known at every step.
+  void keep_entering_c(int64_t r) {
+    if (a.entering_c == nullptr || !p.cuts(taken_[r])) return;
+    T* to = a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H;
+    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+  }
+
+  void make_queries(int64_t t) {
+    T* to[max_rows];
+    for (int64_t r = 0; r < rows_; ++r) to[r] = query(t, r);
+    gemm<T>(rows_, h_, a.packed.query, to, p.H, p.D, false);
+  }
+
+  void recall(int64_t t, int64_t r) {
+    const int64_t at = t * p.B + batch(r);
+    T* summary = a.summary + at * p.H;
+    const Recall<T> recall{a.slots + at * p.k_top, a.edge + at, a.weights + at * p.k_top, a.inverse + at};
+    Ranking<T> best = ranking(r);
+    T offset = 0;
+    if (p.score == Score::separable) {
+      const bool raw = p.normalizer == Normalizer::threshold && p.semantics == Semantics::release &&
+                       count_[r] <= p.k_top && best.size > 0;
+      if (raw) offset = tanh_dot(a.score, output(t, r), p.H);
+    } else if (p.k_top > 0) {
+      score(t, r);
+      rank_scores(best, scores_.get(), count_[r], p.ranks());
+    }
+    weigh(p, best, count_[r], offset, recall);
+    summarize(recall, memory(r), summary, p.k_top, p.H);
+    T* h = output(t, r);
+    for (int64_t j = 0; j < p.H; j += Simd<T>::width)
+      store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
+  }
+
+  void score(int64_t t, int64_t r) {
+    T* q = query(t, r);
+    if (p.score == Score::dot) {
+      const T scale = T(1) / T(__builtin_sqrt(double(p.D)));
+      return dot_scores(keys(r), q, scale, scores_.get(), count_[r], p.D);
+    }
+    exponentiate(q, p.D);
+    additive_.scores(keys(r), q, key_top_.get() + r * p.D, scores_.get(), count_[r]);
+  }
+
+  void remember(int64_t t) {
+    const T* from[max_rows];
+    T* to[max_rows];
+    int64_t row[max_rows], stored = 0;
+    for (int64_t r = 0; r < rows_; ++r) {
+      if (!p.stores(taken_[r])) continue;
+      T* slot = memory(r) + count_[r] * p.H;
+      __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
+      from[stored] = slot;
+      to[stored] = keys(r) + count_[r] * p.D;
+      row[stored++] = r;
+      if (p.score == Score::separable) rank_separable(r, count_[r]);
+      ++count_[r];
+    }
+    if (!p.has_keys()) return;
+    gemm<T>(stored, from, a.packed.memory, to, p.H, p.D, false);
+    if (p.score != Score::additive) return;
+    for (int64_t i = 0; i < stored; ++i) exponentiate_key(row[i], count_[row[i]] - 1);
+  }
+
+  void exponentiate_key(int64_t r, int64_t m) {
+    T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
+    exponentiate(key, p.D);
+    for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
+  }
+
+  // A separable score never changes but for an offset that all memories share: one insertion per memory ranks it.
+  void rank_separable(int64_t r, int64_t m) {
+    Ranking<T> best = ranking(r);
+    best.insert(tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H), static_cast<int32_t>(m), p.ranks());
+    best_size_[r] = best.size;
+  }
+
+  const ForwardArgs<T>& a;
+  const Problem& p;
+  const int64_t begin_, rows_;
+  Buffer<T> spare_c_, spare_query_, key_top_, scores_, best_score_;
+  Buffer<int32_t> best_slot_;
+  AdditiveWeights<T> additive_;
+  const T* h_[max_rows];
+  const T* c_[max_rows];
+  int64_t taken_[max_rows], count_[max_rows], cuts_[max_rows], best_size_[max_rows];
+};
+
+template <class T>
+void forward(const ForwardArgs<T>& args, int64_t begin, int64_t end) {
+  Forward<T>(args, begin, end).run();
+}
+
+}  // namespace SAB_ISA
+}  // namespace reminding

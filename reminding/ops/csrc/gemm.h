@@ -1,0 +1,113 @@
+// C rows (+)= A rows . B for the few rows that one time step brings, B packed once per call.
+//
+// A and C are lists of row pointers, so that rows may lie anywhere: no gathering before a step's product.
+// Packed B: panels of `panel_width` columns, each (K, panel_width), the last one padded with zeros.
+#pragma once
+
+#include "simd.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+template <class T>
+constexpr int64_t panel_width = 2 * Simd<T>::width;
+
+template <class T>
+int64_t packed_size(int64_t k, int64_t n) {
+  return (n + panel_width<T> - 1) / panel_width<T> * panel_width<T> * k;
+}
+
+// B[k][n] = source[k * stride_k + n * stride_n]
+template <class T>
+void pack(T* packed, const T* source, int64_t k, int64_t n, int64_t stride_k, int64_t stride_n) {
+  constexpr int64_t width = panel_width<T>;
+  for (int64_t first = 0; first < n; first += width, packed += k * width) {
+    const int64_t columns = n - first < width ? n - first : width;
+    if (columns < width) __builtin_memset(packed, 0, sizeof(T) * static_cast<size_t>(k * width));
+    const T* from = source + first * stride_n;
+    if (stride_n == 1 && columns == width) {
+      for (int64_t i = 0; i < k; ++i) __builtin_memcpy(packed + i * width, from + i * stride_k, sizeof(T) * width);
+    } else {
+      for (int64_t j = 0; j < columns; ++j)
+        for (int64_t i = 0; i < k; ++i) packed[i * width + j] = from[i * stride_k + j * stride_n];
+    }
+  }
+}
+
+// One tile: Rows rows by Panels panels. Twelve accumulators hide the latency of the multiply-add.
+template <class T, int Rows, int Panels>
+static void tile(const T* const* a, const T* panel, T* const* c, int64_t k, int64_t columns, int64_t panel_size,
+                 bool accumulate) {
+  constexpr int W = Simd<T>::width;
+  Vec<T> sum_[Rows][2 * Panels] = {};
+  const T* row[Rows];
+  for (int r = 0; r < Rows; ++r) row[r] = a[r];
+  for (int64_t i = 0; i < k; ++i) {
+    Vec<T> b[2 * Panels];
+#pragma GCC unroll 8
+    for (int p = 0; p < 2 * Panels; ++p) b[p] = load(panel + (p / 2) * panel_size + i * 2 * W + (p % 2) * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const Vec<T> x = fill<T>(row[r][i]);
+#pragma GCC unroll 8
+      for (int p = 0; p < 2 * Panels; ++p) sum_[r][p] += x * b[p];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int p = 0; p < 2 * Panels; ++p) {
+      const int64_t lanes = columns - p * W;
+      if (lanes <= 0) break;
+      T* out = c[r] + p * W;
+      store<T>(out, accumulate ? load<T>(out, lanes) + sum_[r][p] : sum_[r][p], lanes);
+    }
+}
+
+// Rows of one panel group, split so that the last tile is not a thin one: 8 rows are 4 + 4, not 6 + 2.
+template <class T, int Panels>
+SAB_INLINE void panel_rows(int64_t rows, const T* const* a, const T* panel, T* const* c, int64_t k, int64_t columns,
+                           int64_t panel_size, bool accumulate) {
+  constexpr int64_t most = 6;
+  int64_t tiles = (rows + most - 1) / most;
+  for (int64_t first = 0; first < rows; --tiles) {
+    const int64_t size = (rows - first + tiles - 1) / tiles;
+    const T* const* at = a + first;
+    T* const* to = c + first;
+    switch (size) {
+      case 6: tile<T, 6, Panels>(at, panel, to, k, columns, panel_size, accumulate); break;
+      case 5: tile<T, 5, Panels>(at, panel, to, k, columns, panel_size, accumulate); break;
+      case 4: tile<T, 4, Panels>(at, panel, to, k, columns, panel_size, accumulate); break;
+      case 3: tile<T, 3, Panels>(at, panel, to, k, columns, panel_size, accumulate); break;
+      case 2: tile<T, 2, Panels>(at, panel, to, k, columns, panel_size, accumulate); break;
+      default: tile<T, 1, Panels>(at, panel, to, k, columns, panel_size, accumulate);
+    }
+    first += size;
+  }
+}
+
+constexpr int64_t max_rows = 64;  // rows of one gemm call; callers' lists are this long
+
+template <class T>
+void gemm(int64_t rows, const T* const* a, const T* packed, T* const* c, int64_t k, int64_t n, bool accumulate) {
+  if (rows == 0) return;
+  const int64_t panel_size = panel_width<T> * k;
+  // One or two rows leave accumulators idle unless they take several panels at once.
+  const int64_t panels = rows <= 2 ? 3 : 1;
+  T* to[max_rows];
+  for (int64_t first = 0; first < n;) {
+    for (int64_t r = 0; r < rows; ++r) to[r] = c[r] + first;
+    const T* panel = packed + first * k;
+    if (panels == 3 && first + 2 * panel_width<T> < n) {
+      if (rows == 1) tile<T, 1, 3>(a, panel, to, k, n - first, panel_size, accumulate);
+      else tile<T, 2, 3>(a, panel, to, k, n - first, panel_size, accumulate);
+      first += 3 * panel_width<T>;
+    } else {
+      panel_rows<T, 1>(rows, a, panel, to, k, n - first, panel_size, accumulate);
+      first += panel_width<T>;
+    }
+  }
+}
+
+}  // namespace SAB_ISA
+}  // namespace reminding

@@ -1,0 +1,26 @@
+// Defines Kernels<T> for the instruction set named SAB_ISA. Include last, after the standard headers: what follows a
+// target pragma is compiled for it.
+#pragma once
+
+#include "backward.h"
+#include "forward.h"
+#include "outer.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+template <class T>
+void exponentiate_all(T* x, int64_t size) {
+  exponentiate(x, size);
+}
+
+template <class T>
+constexpr Kernels<T> table = {packed_size<T>, pack<T>, forward<T>, backward<T>, replay<T>, exponentiate_all<T>, outer<T>};
+
+extern const Kernels<float> float_kernels;
+extern const Kernels<double> double_kernels;
+const Kernels<float> float_kernels = table<float>;
+const Kernels<double> double_kernels = table<double>;
+
+}  // namespace SAB_ISA
+}  // namespace reminding

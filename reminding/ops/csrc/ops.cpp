@@ -1,0 +1,350 @@
+// The raw operators behind reminding/ops/cpu.py: they fill tensors the caller made, and are not for users.
+//
+// Everything with a shape known to torch (large products, masks to indices) stays in Python; here are only the loops
+// over time. Rows of the batch are independent, and are the unit of parallel work.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+#include <vector>
+
+#include "problem.h"
+#include "reach.h"
+
+namespace reminding {
+
+#define SAB_DECLARE(isa)                        \
+  namespace isa {                               \
+  extern const Kernels<float> float_kernels;    \
+  extern const Kernels<double> double_kernels;  \
+  }
+SAB_DECLARE(baseline)
+#if defined(__x86_64__)
+SAB_DECLARE(avx2)
+SAB_DECLARE(avx512)
+#endif
+
+enum class Isa { baseline, avx2, avx512 };
+
+static Isa best_isa() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw"))
+    return Isa::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+static Isa chosen_isa = best_isa();
+
+// For tests: the narrower kernels run on every machine that has the wider ones. Returns what is now in use.
+static int64_t limit_isa(int64_t most) {
+  chosen_isa = std::min(best_isa(), static_cast<Isa>(most));
+  return static_cast<int64_t>(chosen_isa);
+}
+
+template <>
+const Kernels<float>& kernels<float>() {
+#if defined(__x86_64__)
+  if (chosen_isa == Isa::avx512) return avx512::float_kernels;
+  if (chosen_isa == Isa::avx2) return avx2::float_kernels;
+#endif
+  return baseline::float_kernels;
+}
+
+template <>
+const Kernels<double>& kernels<double>() {
+#if defined(__x86_64__)
+  if (chosen_isa == Isa::avx512) return avx512::double_kernels;
+  if (chosen_isa == Isa::avx2) return avx2::double_kernels;
+#endif
+  return baseline::double_kernels;
+}
+
+using torch::stable::Tensor;
+using Optional = std::optional<Tensor>;
+using torch::headeronly::ScalarType;
+
+template <class T>
+static T* data(const Tensor& x) {
+  STD_TORCH_CHECK(x.is_contiguous(), "reminding: an internal operator got a tensor that is not contiguous");
+  return static_cast<T*>(x.data_ptr());
+}
+
+template <class T>
+static T* data(const Optional& x) {
+  return x.has_value() ? data<T>(*x) : nullptr;
+}
+
+// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack
+static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t D, const std::vector<int64_t>& rule) {
+  STD_TORCH_CHECK(rule.size() == 8, "reminding: a rule has 8 numbers, got ", rule.size());
+  Problem p;
+  p.T = output.size(0);
+  p.B = output.size(1);
+  p.H = output.size(2);
+  p.D = D;
+  p.M = memory.size(1);
+  p.cell = static_cast<Cell>(rule[0]);
+  p.score = static_cast<Score>(rule[1]);
+  p.normalizer = static_cast<Normalizer>(rule[2]);
+  p.semantics = static_cast<Semantics>(rule[3]);
+  p.k_top = rule[4];
+  p.k_att = rule[5];
+  p.k_trunc = rule[6];
+  p.backtrack = rule[7] != 0;
+  return p;
+}
+
+constexpr int64_t max_chunk = 24;  // rows; more gain nothing in the small products, and gemm.h takes up to 64
+
+// Rows per piece of work: enough for full tiles in the small products, few enough that their keys stay in cache.
+static int64_t chunk_rows(int64_t rows, int64_t row_bytes, int64_t threads) {
+  constexpr int64_t cache_bytes = int64_t(4) << 20;
+  const int64_t fit = std::max<int64_t>(6, cache_bytes / threads / std::max<int64_t>(row_bytes, 1));
+  const int64_t share = (rows + threads - 1) / threads;
+  const int64_t most = std::max<int64_t>(1, std::min({fit, share, max_chunk}));
+  const int64_t chunks = (rows + most - 1) / most;
+  return (rows + chunks - 1) / chunks;  // even pieces: 64 rows are 22 + 22 + 20, not 24 + 24 + 16
+}
+
+// Workers draw chunks from a counter, so that a thread whose core is busy elsewhere takes fewer.
+template <class Work>
+static void for_rows(int64_t first, int64_t rows, int64_t row_bytes, const Work& work) {
+  if (rows == 0) return;
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), rows);
+  const int64_t chunk = chunk_rows(rows, row_bytes, threads);
+  std::atomic<int64_t> next{0};
+  auto drain = [&](int64_t, int64_t) {
+    for (int64_t at = next.fetch_add(chunk); at < rows; at = next.fetch_add(chunk))
+      work(first + at, first + std::min(at + chunk, rows));
+  };
+  if (threads == 1) drain(0, 1);
+  else torch::stable::parallel_for(0, threads, 1, drain);
+}
+
+template <class Call>
+static auto by_type(const Tensor& x, const Call& call) {
+  if (x.scalar_type() == ScalarType::Double) return call(double());
+  STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float, "reminding: float32 or float64 expected");
+  return call(float());
+}
+
+// weight (N, K) as the B of `rows . weight^T`, or as it stands, (K, N), for `rows . weight`.
+static Tensor pack(Tensor weight, bool transpose) {
+  const int64_t k = weight.size(transpose ? 1 : 0), n = weight.size(transpose ? 0 : 1);
+  return by_type(weight, [&](auto zero) {
+    using T = decltype(zero);
+    const Kernels<T>& kernel = kernels<T>();
+    Tensor packed = torch::stable::new_empty(weight, {kernel.packed_size(k, n)});
+    kernel.pack(data<T>(packed), data<T>(weight), k, n, transpose ? 1 : n, transpose ? k : 1);
+    return packed;
+  });
+}
+
+template <class T>
+static Packed<T> packed_weights(const Optional& input, const Tensor& hidden, const Optional& memory,
+                                const Optional& query) {
+  return {data<T>(input), data<T>(hidden), data<T>(memory), data<T>(query)};
+}
+
+static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optional entering_c, Optional queries, Tensor h0, Tensor c0,
+                    Tensor step0, Tensor count0, Optional packed_input, Tensor packed_hidden,
+                    Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor c_T, Tensor memory, Tensor keys, Tensor count,
+                    Tensor slots, Tensor edge, Tensor weights, Tensor inverse, std::vector<int64_t> rule,
+                    int64_t first_row) {
+  by_type(output, [&](auto zero) {
+    using T = decltype(zero);
+    ForwardArgs<T> a;
+    a.problem = make_problem(output, memory, keys.size(-1), rule);
+    a.packed = packed_weights<T>(packed_input, packed_hidden, packed_memory, packed_query);
+    a.first_row = first_row;
+    a.x = data<T>(x);
+    a.inputs = x.size(2);
+    a.bias = data<T>(bias);
+    a.gates = data<T>(gates);
+    a.cells = data<T>(cells);
+    a.entering_c = data<T>(entering_c);
+    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
+    a.queries = data<T>(queries);
+    a.h0 = data<T>(h0);
+    a.c0 = data<T>(c0);
+    a.step0 = data<int64_t>(step0);
+    a.count0 = data<int64_t>(count0);
+    a.score = data<T>(score);
+    a.output = data<T>(output);
+    a.summary = data<T>(summary);
+    a.c_T = data<T>(c_T);
+    a.memory = data<T>(memory);
+    a.keys = data<T>(keys);
+    a.count = data<int64_t>(count);
+    a.slots = data<int32_t>(slots);
+    a.edge = data<int32_t>(edge);
+    a.weights = data<T>(weights);
+    a.inverse = data<T>(inverse);
+    const Problem& p = a.problem;
+    const int64_t row_bytes = p.has_keys() ? p.M * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    for_rows(first_row, gates.size(0), row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+  });
+}
+
+static void backward(bool compact, Tensor gates, Tensor cells, Tensor queries, Tensor keys, Optional entering_c,
+                     Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Optional packed_memory,
+                     Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor memory, Tensor slots,
+                     Tensor edge, Tensor weights, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
+                     Tensor pair, Tensor touched, Tensor d_gates, Tensor d_queries, Tensor h_hat, Tensor d_recalled,
+                     Tensor d_keys, Tensor d_h0, Tensor d_c0, Tensor d_bias, Tensor d_score, std::vector<int64_t> rule,
+                     int64_t first_row) {
+  by_type(output, [&](auto zero) {
+    using T = decltype(zero);
+    BackwardArgs<T> a;
+    a.problem = make_problem(output, memory, keys.size(-1), rule);
+    a.packed = packed_weights<T>(std::nullopt, packed_hidden, packed_memory, packed_query);
+    a.first_row = first_row;
+    a.rows = pair.size(1);
+    a.compact = compact;
+    a.gates = data<T>(gates);
+    a.cells = data<T>(cells);
+    a.queries = data<T>(queries);
+    a.keys = data<T>(keys);
+    a.entering_c = data<T>(entering_c);
+    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
+    a.h0 = data<T>(h0);
+    a.c0 = data<T>(c0);
+    a.step0 = data<int64_t>(step0);
+    a.count0 = data<int64_t>(count0);
+    a.score = data<T>(score);
+    a.output = data<T>(output);
+    a.summary = data<T>(summary);
+    a.memory = data<T>(memory);
+    a.slots = data<int32_t>(slots);
+    a.edge = data<int32_t>(edge);
+    a.weights = data<T>(weights);
+    a.inverse = data<T>(inverse);
+    a.d_output = data<T>(d_output);
+    a.d_summary = data<T>(d_summary);
+    a.d_c_T = data<T>(d_c_T);
+    a.pair = data<int32_t>(pair);
+    a.touched = data<int32_t>(touched);
+    a.d_gates = data<T>(d_gates);
+    a.d_queries = data<T>(d_queries);
+    a.h_hat = data<T>(h_hat);
+    a.d_recalled = data<T>(d_recalled);
+    a.d_keys = data<T>(d_keys);
+    a.d_h0 = data<T>(d_h0);
+    a.d_c0 = data<T>(d_c0);
+    a.d_bias = data<T>(d_bias);
+    a.d_score = data<T>(d_score);
+    const Problem& p = a.problem;
+    const int64_t row_bytes = p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2;
+    for_rows(first_row, a.rows, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().backward(a, begin, end); });
+  });
+}
+
+static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c0, Optional entering_c, Tensor output,
+                   Tensor memory, Tensor step0, Tensor pair, std::vector<int64_t> rule, int64_t first_row) {
+  by_type(output, [&](auto zero) {
+    using T = decltype(zero);
+    ReplayArgs<T> a;
+    a.problem = make_problem(output, memory, 0, rule);
+    a.first_row = first_row;
+    a.rows = pair.size(1);
+    a.gates = data<T>(gates);
+    a.cells = data<T>(cells);
+    a.h_hat = data<T>(h_hat);
+    a.h0 = data<T>(h0);
+    a.c0 = data<T>(c0);
+    a.entering_c = data<T>(entering_c);
+    a.output = data<T>(output);
+    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
+    a.step0 = data<int64_t>(step0);
+    a.pair = data<int32_t>(pair);
+    for_rows(first_row, a.rows, 0, [&](int64_t begin, int64_t end) { kernels<T>().replay(a, begin, end); });
+  });
+}
+
+static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Tensor slots,
+                  Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
+                  Optional d_memory, std::vector<int64_t> rule) {
+  by_type(output, [&](auto zero) {
+    using T = decltype(zero);
+    const ReachArgs<T> a{make_problem(output, memory, 0, rule), data<int64_t>(step0), data<int64_t>(count0),
+                         data<T>(d_output), data<T>(d_summary), data<T>(d_c_T), data<T>(d_memory),
+                         data<int32_t>(slots), data<int32_t>(edge), data<T>(inverse), data<bool>(live),
+                         data<bool>(touched)};
+    Reach<T>(a).run();
+  });
+}
+
+// out (P, Q) += a^T b for a (N, P), whose rows may lie apart, and b (N, Q).
+static void outer(Tensor out, Tensor a, Tensor b) {
+  STD_TORCH_CHECK(a.size(1) <= 1 || a.stride(1) == 1, "reminding: outer wants rows in one piece");
+  by_type(out, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t N = a.size(0), P = a.size(1), Q = b.size(1), stride = N > 1 ? a.stride(0) : P;
+    const T* from = static_cast<const T*>(a.data_ptr());
+    const int64_t threads = N * P * Q > (1 << 20) ? torch::stable::get_num_threads() : 1;
+    const int64_t share = ((P + threads - 1) / threads + 5) / 6 * 6;  // whole tiles
+    auto work = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        kernels<T>().outer(from, stride, data<T>(b), data<T>(out), N, Q, std::min(i * share, P), std::min((i + 1) * share, P));
+    };
+    if (threads == 1) work(0, 1);
+    else torch::stable::parallel_for(0, threads, 1, work);
+  });
+}
+
+static void exponentiate(Tensor x) {
+  by_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    kernels<T>().exponentiate(data<T>(x), x.numel());
+  });
+}
+
+}  // namespace reminding
+
+STABLE_TORCH_LIBRARY(reminding_cpu, m) {
+  m.def("limit_isa(int most) -> int");
+  m.def("pack(Tensor weight, bool transpose) -> Tensor");
+  m.def("outer(Tensor(a!) out, Tensor a, Tensor b) -> ()");
+  m.def("exponentiate(Tensor(a!) x) -> ()");
+  m.def(
+      "forward(Tensor x, Tensor bias, Tensor(a!) gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
+      "Tensor c0, Tensor step0, Tensor count0, Tensor? packed_input, Tensor packed_hidden, Tensor? packed_memory, "
+      "Tensor? packed_query, Tensor? score, Tensor(e!) output, Tensor(f!) summary, Tensor(g!) c_T, Tensor(h!) memory, Tensor(i!) keys, "
+      "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, int[] rule, "
+      "int first_row) -> ()");
+  m.def(
+      "backward(bool compact, Tensor(a!) gates, Tensor cells, Tensor(b!) queries, Tensor keys, Tensor? entering_c, "
+      "Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Tensor? packed_memory, "
+      "Tensor? packed_query, Tensor? score, Tensor output, Tensor summary, Tensor memory, Tensor slots, Tensor edge, "
+      "Tensor weights, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor pair, "
+      "Tensor touched, Tensor(c!) d_gates, Tensor(d!) d_queries, Tensor(e!) h_hat, Tensor(f!) d_recalled, "
+      "Tensor(g!) d_keys, Tensor(h!) d_h0, Tensor(i!) d_c0, Tensor(j!) d_bias, Tensor(k!) d_score, int[] rule, int first_row) -> ()");
+  m.def(
+      "replay(Tensor(a!) gates, Tensor(b!) cells, Tensor(c!) h_hat, Tensor h0, Tensor c0, Tensor? entering_c, "
+      "Tensor output, Tensor memory, Tensor step0, Tensor pair, int[] rule, int first_row) -> ()");
+  m.def(
+      "reach(Tensor(a!) live, Tensor(b!) touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, "
+      "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, "
+      "Tensor? d_memory, int[] rule) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
+  m.impl("limit_isa", TORCH_BOX(&reminding::limit_isa));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
+  m.impl("pack", TORCH_BOX(&reminding::pack));
+  m.impl("outer", TORCH_BOX(&reminding::outer));
+  m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
+  m.impl("forward", TORCH_BOX(&reminding::forward));
+  m.impl("backward", TORCH_BOX(&reminding::backward));
+  m.impl("replay", TORCH_BOX(&reminding::replay));
+  m.impl("reach", TORCH_BOX(&reminding::reach));
+}

@@ -1,0 +1,140 @@
+// What a call of the operator is: sizes, rules and where its tensors lie. No code, no instruction set.
+//
+// Shapes: B batch, T time, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step, row) pairs,
+// S slots that any live step recalls.
+#pragma once
+
+#include <cstdint>
+
+namespace reminding {
+
+enum class Cell : int64_t { lstm = 0, gru = 1, rnn = 2 };
+enum class Score : int64_t { additive = 0, dot = 1, separable = 2 };
+enum class Normalizer : int64_t { threshold = 0, softmax = 1 };
+enum class Semantics : int64_t { paper = 0, release = 1 };
+
+// What the backward pass divides by, per step and row; two values are marks.
+constexpr int no_recall = 0;     // nothing weighed: no gradient
+constexpr int raw_weights = -1;  // the release's unnormalised scores
+
+struct Problem {
+  int64_t T, B, H, D, M;  // M: room for memories, those given and those a call can add
+  Cell cell;
+  Score score;
+  Normalizer normalizer;
+  Semantics semantics;
+  int64_t k_top, k_att, k_trunc;  // k_trunc 0: never cut
+  bool backtrack;
+
+  int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
+  int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
+  bool has_c() const { return cell == Cell::lstm; }
+  bool has_keys() const { return score != Score::separable; }
+  // Ranked scores a step needs: the paper's threshold is the one after the k_top-th.
+  int64_t ranks() const {
+    return k_top == 0 ? 0 : k_top + (normalizer == Normalizer::threshold && semantics == Semantics::paper ? 1 : 0);
+  }
+  // `taken` steps lie behind the row; is (h, c) cut before the next one?
+  bool cuts(int64_t taken) const {
+    if (k_trunc == 0) return false;
+    return semantics == Semantics::release ? (taken + 1) % k_trunc == 0 : taken > 0 && taken % k_trunc == 0;
+  }
+  bool stores(int64_t taken) const { return k_top > 0 && (taken + 1) % k_att == 0; }
+  // The slot that the step after `taken` writes, if it stores, in a row that came with `count` memories and `start`
+  // steps behind it.
+  int64_t slot(int64_t taken, int64_t start, int64_t count) const {
+    return count + (taken + 1) / k_att - start / k_att - 1;
+  }
+};
+
+// Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
+template <class T>
+struct Packed {
+  const T* input = nullptr;   // forward: W_ih^T (I, recurrent), or null if the gates come projected
+  const T* hidden = nullptr;  // forward: W_hh^T (H, recurrent); backward: W_hh (recurrent, H)
+  const T* memory = nullptr;  // forward: W1^T (H, D); backward: W1 (D, H)
+  const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
+};
+
+// Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
+template <class T>
+struct ForwardArgs {
+  Problem problem;
+  Packed<T> packed;
+  int64_t first_row;
+  const T *x, *bias;   // (T, B, I), (G,): read if packed.input is there
+  int64_t inputs;      // I
+  T* gates;            // (rows, T, G) local: projected inputs in, if packed.input is not there; activated gates out
+  T* cells;            // (rows, T, H) local or null: c of every step
+  T* entering_c;       // (B, cuts, H) or null: c at every cut, for replay
+  int64_t max_cuts;
+  T* queries;          // (rows, T, D) local or null: W2 h_hat, or e^(2 W2 h_hat) for the additive score
+  const T *h0, *c0;    // (B, H)
+  const int64_t *step0, *count0;  // (B,)
+  const T* score;      // (D,) W3, (2H,) w, or null
+  T *output, *summary; // (T, B, H)
+  T* c_T;              // (B, H)
+  T* memory;           // (B, M, H): the given memories in, all out
+  T* keys;             // (rows, M, D) local: W1 m of the given memories in; e^(2 W1 m) for the additive score out
+  int64_t* count;      // (B,)
+  int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
+  T *weights, *inverse;   // (T, B, K), (T, B)
+};
+
+template <class T>
+struct BackwardArgs {
+  Problem problem;
+  Packed<T> packed;
+  int64_t first_row, rows;
+  bool compact;        // replay: gates, cells, queries, keys are per live pair or slot, not per step
+  const T *gates, *cells, *queries, *keys;  // as the forward pass left them (local), or (N, .), (S, D)
+  const T* entering_c;
+  int64_t max_cuts;
+  const T *h0, *c0;
+  const int64_t *step0, *count0;
+  const T* score;
+  const T *output, *summary, *memory;
+  const int32_t *slots, *edge;
+  const T *weights, *inverse;
+  const T *d_output, *d_summary, *d_c_T;  // each may be null
+  const int32_t* pair;     // (T, rows): index of the live pair, -1 where no gradient arrives
+  const int32_t* touched;  // (rows, M): index of the recalled slot, -1 where none
+  T* d_gates;              // (N, G)
+  T* d_queries;            // (N, D)
+  T* h_hat;                // (N, H), additive and dot
+  T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
+  T *d_h0, *d_c0;          // (B, H), zeroed
+  T* d_bias;           // (B, G), zeroed: as d_score
+  T* d_score;              // (B, D) or (B, 2H), zeroed: per row, so that the sum does not depend on the threads
+};
+
+template <class T>
+struct ReplayArgs {
+  Problem problem;
+  int64_t first_row, rows;
+  T* gates;  // (N, G): before activation in, activated out
+  T* cells;  // (N, H)
+  T* h_hat;  // (N, H)
+  const T *h0, *c0, *entering_c;
+  const T* output;
+  int64_t max_cuts;
+  const int64_t* step0;
+  const int32_t* pair;
+};
+
+// One instruction set's kernels for one type.
+template <class T>
+struct Kernels {
+  int64_t (*packed_size)(int64_t k, int64_t n);
+  void (*pack)(T* packed, const T* source, int64_t k, int64_t n, int64_t stride_k, int64_t stride_n);
+  void (*forward)(const ForwardArgs<T>&, int64_t begin, int64_t end);    // rows of the batch
+  void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
+  void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
+  void (*exponentiate)(T* x, int64_t size);                              // e^(2x), as forward keeps keys
+  void (*outer)(const T* a, int64_t stride_a, const T* b, T* out, int64_t N, int64_t Q, int64_t begin, int64_t end);
+};
+
+template <class T>
+const Kernels<T>& kernels();
+
+}  // namespace reminding

@@ -1,0 +1,164 @@
+// From scores to what one row recalls at one step: ranking, weights, summary, and the gradient of the weights.
+//
+// Shapes: M memories, H hidden, K k_top.
+#pragma once
+
+#include "simd.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+// The best scores, largest first; of equal scores the older slot stands first.
+template <class T>
+struct Ranking {
+  T* score;        // (ranks,)
+  int32_t* slot;   // (ranks,)
+  int64_t size;    // filled ranks
+
+  bool full(int64_t ranks) const { return size == ranks; }
+
+  bool insert(T value, int32_t at, int64_t ranks) {
+    if (size == ranks) {
+      if (!(value > score[size - 1])) return false;
+    } else {
+      ++size;
+    }
+    int64_t i = size - 1;
+    for (; i > 0 && value > score[i - 1]; --i) {
+      score[i] = score[i - 1];
+      slot[i] = slot[i - 1];
+    }
+    score[i] = value;
+    slot[i] = at;
+    return true;
+  }
+};
+
+// Whether any of 8 vectors' elements is above the limit: their maxima first, so that one branch serves 8 vectors.
+template <class T>
+SAB_INLINE bool any_above(const T* scores, T limit) {
+  constexpr int W = Simd<T>::width;
+  Vec<T> most = vmax(vmax(vmax(load(scores), load(scores + W)), vmax(load(scores + 2 * W), load(scores + 3 * W))),
+                     vmax(vmax(load(scores + 4 * W), load(scores + 5 * W)),
+                          vmax(load(scores + 6 * W), load(scores + 7 * W))));
+  const auto mask = most > fill<T>(limit);
+  typedef int64_t Wide __attribute__((vector_size(SAB_VECTOR_BYTES)));
+  Wide bits;
+  __builtin_memcpy(&bits, &mask, sizeof(bits));
+  int64_t any = 0;
+  for (int i = 0; i < SAB_VECTOR_BYTES / 8; ++i) any |= bits[i];
+  return any != 0;
+}
+
+template <class T>
+void rank_scores(Ranking<T>& best, const T* scores, int64_t M, int64_t ranks) {
+  constexpr int64_t block = 8 * Simd<T>::width;
+  best.size = 0;
+  int64_t m = 0;
+  for (; m < M && best.size < ranks; ++m) best.insert(scores[m], static_cast<int32_t>(m), ranks);
+  while (m < M) {
+    const int64_t end = m + block < M ? m + block : M;
+    if (end == m + block && !any_above(scores + m, best.score[ranks - 1])) {
+      m = end;
+      continue;
+    }
+    for (; m < end; ++m)
+      if (scores[m] > best.score[ranks - 1]) best.insert(scores[m], static_cast<int32_t>(m), ranks);
+  }
+}
+
+// Where one step's recall of one row is written; `weights` and `slots` (K,).
+template <class T>
+struct Recall {
+  int32_t *slots, *edge;
+  T *weights, *inverse;
+
+  void clear(int64_t K) const {
+    for (int64_t i = 0; i < K; ++i) {
+      slots[i] = -1;
+      weights[i] = 0;
+    }
+    *edge = -1;
+    *inverse = no_recall;
+  }
+};
+
+// w = relu(a - limit) / (sum + epsilon) over the first `size` ranks; `at.edge` is the slot behind the limit.
+template <class T>
+void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon, int32_t edge, const Recall<T>& at) {
+  T total = 0;
+  int64_t kept = 0;
+  for (; kept < size && best.score[kept] > limit; ++kept) total += best.score[kept] - limit;
+  if (!(total > 0)) return;
+  *at.inverse = 1 / (total + epsilon);
+  *at.edge = edge;
+  for (int64_t i = 0; i < kept; ++i) {
+    at.slots[i] = best.slot[i];
+    at.weights[i] = (best.score[i] - limit) * *at.inverse;
+  }
+}
+
+template <class T>
+void softmax_weights(const Ranking<T>& best, const Recall<T>& at) {
+  T total = 0;
+  for (int64_t i = 0; i < best.size; ++i) {
+    const Vec<T> power = exp_<T>(fill<T>(best.score[i] - best.score[0]));
+    at.slots[i] = best.slot[i];
+    total += at.weights[i] = power[0];
+  }
+  for (int64_t i = 0; i < best.size; ++i) at.weights[i] /= total;
+  *at.inverse = 1;
+}
+
+// `offset` is what every score lacks (the separable score's query part): only raw weights feel it.
+template <class T>
+void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
+  at.clear(p.k_top);
+  if (best.size == 0) return;
+  const int64_t last = best.size - 1;
+  if (p.normalizer == Normalizer::softmax) return softmax_weights(best, at);
+  if (p.semantics == Semantics::paper) return threshold_weights(best, last, best.score[last], T(0), best.slot[last], at);
+  if (M > p.k_top) {
+    const T epsilon = T(1e-7);
+    return threshold_weights(best, last, best.score[last] + epsilon, epsilon, best.slot[last], at);
+  }
+  *at.inverse = raw_weights;
+  for (int64_t i = 0; i < best.size; ++i) {
+    at.slots[i] = best.slot[i];
+    at.weights[i] = best.score[i] + offset;
+  }
+}
+
+// summary = sum of weight * memory
+template <class T>
+void summarize(const Recall<T>& at, const T* memory, T* summary, int64_t K, int64_t H) {
+  for (int64_t j = 0; j < H; j += Simd<T>::width) {
+    Vec<T> s = {};
+    for (int64_t i = 0; i < K && at.slots[i] >= 0; ++i) s += at.weights[i] * load<T>(memory + at.slots[i] * H + j, H - j);
+    store<T>(summary + j, s, H - j);
+  }
+}
+
+template <class T>
+T dot(const T* a, const T* b, int64_t H) {
+  Vec<T> s = {};
+  for (int64_t j = 0; j < H; j += Simd<T>::width) s += load<T>(a + j, H - j) * load<T>(b + j, H - j);
+  return sum<T>(s);
+}
+
+// d_weights (size,) becomes d_scores; returns what the threshold's slot gets.
+template <class T>
+T weigh_backward(const Problem& p, const T* weights, T inverse, T* d_weights, int64_t size) {
+  if (inverse == T(raw_weights)) return 0;
+  T mean = 0, edge = 0;
+  for (int64_t i = 0; i < size; ++i) mean += weights[i] * d_weights[i];
+  for (int64_t i = 0; i < size; ++i) {
+    const T scale = p.normalizer == Normalizer::softmax ? weights[i] : inverse;
+    d_weights[i] = scale * (d_weights[i] - mean);
+    edge -= d_weights[i];
+  }
+  return p.normalizer == Normalizer::softmax ? T(0) : edge;
+}
+
+}  // namespace SAB_ISA
+}  // namespace reminding

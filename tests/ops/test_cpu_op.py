@@ -1,0 +1,160 @@
+"""The compiled op as an operator of PyTorch; that its numbers are right, the layer's tests say.
+
+Shapes: B batch, T time, I input, H hidden, D score width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding import SAB
+from reminding.ops import cpu_op
+from reminding.ops.cpu_op.forward import sab_forward
+from reminding.ops.cpu_op.problem import CELLS, KEEP_GATES, KEEP_REPLAY, NORMALIZERS, SCORES, SEMANTICS, raw
+
+pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
+
+
+def layer(dtype: torch.dtype = torch.float64, engine: str = "autograd", **options: Any) -> SAB:
+    torch.manual_seed(0)
+    return SAB(3, 50, k_top=2, k_att=2, k_trunc=4, backend="cpu", engine=engine, dtype=dtype, **options)
+
+
+def results(run: Callable[[Tensor], Any], module: SAB, x: Tensor) -> list[Tensor]:
+    """Output, and the gradients of every parameter and of x."""
+    x = x.clone().requires_grad_()
+    output = run(x)[0]
+    return [output.detach(), *torch.autograd.grad((output * output.detach().cos()).sum(), [*module.parameters(), x])]
+
+
+def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> None:
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def forward_arguments(cell: str, score: str, keep: int) -> tuple[Any, ...]:
+    T, B, features, H, D = 5, 2, 3, 4, 6
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
+
+    def weight(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    keys = (weight(D, H), weight(D, H)) if score != "separable" else (None, None)
+    out = {"additive": weight(D), "separable": weight(2 * H)}.get(score)
+    start = (weight(B, H), weight(B, H if cell == "lstm" else 0), weight(B, 1, H))
+    counters = (torch.tensor([1, 0]), torch.tensor([2, 5]))
+    recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
+    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1]
+    return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, rule, keep)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keep", [KEEP_GATES, KEEP_REPLAY], ids=["kept", "replay"])
+@pytest.mark.parametrize(("cell", "score"), [("lstm", "additive"), ("gru", "dot"), ("rnn", "separable")])
+def test_opcheck_finds_nothing(cell: str, score: str, keep: int) -> None:
+    torch.manual_seed(0)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(sab_forward, forward_arguments(cell, score, keep), test_utils=tests)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+def test_a_graph_can_be_used_twice(engine: str) -> None:
+    module = layer(engine=engine)
+    x = torch.randn(17, 3, 3, dtype=torch.float64, requires_grad=True)
+    loss = module(x)[0].pow(2).sum()
+    first = torch.autograd.grad(loss, [x, *module.parameters()], retain_graph=True)
+    second = torch.autograd.grad(loss, [x, *module.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_keeps_one_graph() -> None:
+    module = layer()
+    x = torch.randn(9, 2, 3, dtype=torch.float64)
+
+    def run(x: Tensor) -> Tensor:
+        zero, none = x.new_zeros(2, 50), torch.zeros(2, dtype=torch.int64)
+        weights = tuple(getattr(module, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        scorer = tuple(getattr(module, f"score_{name}_l0") for name in ("memory", "query", "out"))
+        ran = cpu_op.layer(
+            x,
+            zero,
+            zero,
+            x.new_zeros(2, 0, 50),
+            none,
+            none,
+            weights,
+            scorer,
+            k_top=2,
+            k_att=2,
+            k_trunc=4,
+            normalizer="softmax",
+        )
+        return ran.output
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), module(x)[0])
+
+
+@pytest.fixture
+def narrowest() -> Iterator[None]:
+    """Kernels that any processor can run."""
+    raw().limit_isa(0)
+    yield
+    raw().limit_isa(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_instruction_set_computes_the_same(dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    module, x = layer(dtype), torch.randn(13, 7, 3, dtype=dtype)
+    widest = results(module, module, x)
+    request.getfixturevalue("narrowest")
+    assert_close(results(module, module, x), widest, 1e-9 if dtype == torch.float64 else 1e-4)
+
+
+def test_threads_change_nothing() -> None:
+    module, x = layer(), torch.randn(40, 33, 3, dtype=torch.float64)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = results(module, module, x)
+        torch.set_num_threads(2)
+        assert_close(results(module, module, x), one, 1e-12)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+def test_fresh_memory_is_never_read(engine: str) -> None:
+    """With deterministic algorithms PyTorch fills new tensors with NaN."""
+    module, x = layer(engine=engine), torch.randn(17, 5, 3, dtype=torch.float64)
+    want = results(module, module, x)
+    torch.use_deterministic_algorithms(True)
+    try:
+        got = results(module, module, x)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_beyond_its_range_go_to_the_reference_or_are_refused(dtype: torch.dtype) -> None:
+    """A large W1 m against a large W2 h of the other sign: the op's two exponentials would both be clamped."""
+    module = layer(dtype)
+    x = torch.randn(12, 3, 3, dtype=dtype)
+    with torch.no_grad():
+        module.get_parameter("score_memory_l0").fill_(4e3 if dtype == torch.float64 else 4e2)
+        module.get_parameter("score_query_l0").copy_(-module.get_parameter("score_memory_l0"))
+    with pytest.raises(ValueError, match="backend='cpu' cannot run this input"):
+        module(x)
+    module.backend = "auto"
+    got = module(x, return_recall=True)
+    module.backend = "reference"
+    want = module(x, return_recall=True)
+    assert torch.equal(got[0], want[0])
+    assert torch.equal(got[2].step, want[2].step)
