@@ -95,7 +95,8 @@ def _out_of_range(ran: cpu_op.Recalled, given: Tensor, memory_weight: Tensor, qu
     """Whether a large W1 m met a large W2 h_hat of the other sign, which the op's clamped exponentials get wrong.
 
     It keeps e^(2 W1 m) and e^(2 W2 h_hat), each exponent clamped. One clamped factor still leaves tanh at +-1;
-    two may not. What is stored are outputs. A bound by norms settles nearly every call at the cost of one pass over the states.
+    two may not. What is stored are outputs. A bound by norms settles nearly every call, at the cost of one pass
+    over the states.
     """
     clamp = CLAMP[ran.output.dtype]
     with torch.no_grad():
