@@ -2,8 +2,8 @@
 
     python benchmarks/training_step.py --T 100 400 --out results/training-step
 
-Prints the table and writes measured.json. Forward and backward, a loss at every step, the input needs no gradient; the
-ratio is the median over repetitions of SAB's CPU time over nn.LSTM's in the same repetition.
+Prints the table and writes measured.json. Forward and backward, a loss at every step, the input needs no gradient;
+the ratio is the median over repetitions of SAB's CPU time over nn.LSTM's in the same repetition.
 
 Shapes: B batch, T time, I input, H hidden.
 """
