@@ -294,6 +294,7 @@ class SAB(nn.Module):
             return fresh
         if isinstance(state, SABState):
             settings.check_state(state, fresh)
+            settings.check_capacity(state, self.rule.capacity)
             return layout.sorted_rows(state.detach())
         return layout.sorted_rows(settings.begin_from(state, fresh))
 

@@ -113,6 +113,13 @@ def check_state(state: SABState, fresh: SABState) -> None:
             )
 
 
+def check_capacity(state: SABState, capacity: int | None) -> None:
+    """Refuse a state that holds more memories than the layer may."""
+    held = max((int(layer.memory.count.max()) for layer in state.layers if len(layer.memory.count)), default=0)
+    if capacity is not None and held > capacity:
+        raise ValueError(f"state holds {held} memories a row, more than the layer's capacity={capacity}")
+
+
 def begin_from(given: Any, fresh: SABState) -> SABState:
     """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)

@@ -102,7 +102,13 @@ class SABState:
 
     @property
     def c(self) -> Tensor | tuple[Tensor, ...] | None:
-        """The cell's further state: (L, B, H) for an LSTM, None for a GRU or RNN, a tuple for several tensors."""
+        """The cell's further state: (L, B, H) for an LSTM, None for a GRU or RNN, a tuple for several tensors.
+
+        Raises:
+            ValueError: the layers have cells of different kinds; `layers` has each one's own.
+        """
+        if len({len(layer.extra) for layer in self.layers}) > 1:
+            raise ValueError("state has no common c: its layers have cells of different kinds; see state.layers")
         stacks = tuple(self._stack(list(tensors)) for tensors in zip(*(x.extra for x in self.layers), strict=True))
         if not stacks:
             return None

@@ -21,6 +21,8 @@ def _safetensors() -> Any:
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors to a safetensors file, replacing it only once the new one is whole."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {path.parent}")
     temporary = path.with_name(path.name + ".part")
     # Cloned, since the format refuses tensors that share memory: a cell may return the same one twice.
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}

@@ -245,3 +245,23 @@ def test_a_state_may_change_layers_of_one_shape() -> None:
     x = draw(3, 2, 3, seed=2)
     assert make(k_top=None, k_att=1, score="dot")(x, state)[1].memory_step[0, 0].tolist() == [2, 4, 6, 8, 10, 11, 12]
     assert_equal(make(k_top=0)(x, state)[0], make(k_top=0)(x, (state.h, state.c))[0], "a layer without memory")
+
+
+def test_a_state_with_more_memories_than_the_layer_may_hold_is_refused() -> None:
+    _, state = make(k_att=1)(draw(20, 2, 3))
+    with pytest.raises(ValueError, match="state holds 20 memories a row, more than the layer's capacity=4"):
+        make(k_att=1, capacity=4)(draw(3, 2, 3), state)
+
+
+def test_saving_into_a_folder_that_is_not_there_names_it(tmp_path: Path) -> None:
+    _, state = make()(draw(3, 2, 3))
+    with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
+        state.save(tmp_path / "nowhere" / "state.safetensors")
+
+
+def test_layers_of_different_cells_have_no_common_c() -> None:
+    cells = [torch.nn.LSTMCell(3, 4, dtype=torch.float64), torch.nn.GRUCell(4, 4, dtype=torch.float64)]
+    _, state = make(num_layers=2, cell=cells)(draw(3, 2, 3))
+    assert state.h.shape == (2, 2, 4)
+    with pytest.raises(ValueError, match="no common c"):
+        _ = state.c
