@@ -1,4 +1,4 @@
-// The raw operators behind reminding/ops/cpu.py: they fill tensors the caller made, and are not for users.
+// The raw operators behind reminding/ops/cpu_op: they fill tensors the caller made, and are not for users.
 //
 // Everything with a shape known to torch (large products, masks to indices) stays in Python; here are only the loops
 // over time. Rows of the batch are independent, and are the unit of parallel work.
