@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -67,7 +68,7 @@ class SAB(nn.Module):
             float64, without `capacity`; "cuda" is not part of this version. Only "auto" falls back, and logs
             why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" recomputes a
-            segment when credit reaches it, for half the memory and more time, and needs the C++ op in this
+            segment when credit reaches it, for less memory and more time, and needs the C++ op in this
             version. "auto" replays inputs of 512 steps or more where it can.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
@@ -289,7 +290,7 @@ class SAB(nn.Module):
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
         fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
-        fresh = settings.with_layout(fresh, layout.batched)
+        fresh = replace(fresh, batched=layout.batched)
         if state is None:
             return fresh
         if isinstance(state, SABState):

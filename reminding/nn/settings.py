@@ -142,8 +142,3 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
         for i, layer in enumerate(fresh.layers)
     )
     return replace(fresh, layers=layers)
-
-
-def with_layout(state: SABState, batched: bool) -> SABState:
-    """The same state, of batched or unbatched input."""
-    return replace(state, batched=batched)
