@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.engine import Rule
-from reminding.nn.memory import Memory
+from reminding.nn.memory import EVICT, Memory
 from reminding.nn.state import LayerState, Recall
 from reminding.ops import cpu_op
 
@@ -37,8 +37,10 @@ def obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> s
         return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
     if cell is None or score is None:
         return "it has the built-in cells and scorers only"
-    if rule.k_top is None or rule.capacity is not None:
-        return f"it has no {'capacity' if rule.k_top is not None else 'k_top=None'}"
+    if rule.k_top is None:
+        return "it has no k_top=None"
+    if rule.capacity is not None and _evict_name(rule) is None:
+        return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
     return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
@@ -82,13 +84,21 @@ def unroll(
         k_att=rule.k_att,
         k_trunc=rule.k_trunc,
         backtrack=rule.backtrack,
+        capacity=rule.capacity,
+        evict=_evict_name(rule) or "fifo",
+        received0=before.weight,
         replay=replay,
     )
     if score == "additive" and rule.k_top > 0 and _out_of_range(ran, before.value, *scorer[:2]):
         return None
-    memory = _grown(before, ran.memory, taken, len(x), rule).rows(slice(None))
-    after = LayerState(ran.h, (ran.c,) if state.extra else (), memory)
-    return ran.output, after, Recall(ran.summary, _steps(memory, ran.slots), ran.weights)
+    every = _grown(before, ran, taken, rule)
+    after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
+    return ran.output, after, Recall(ran.summary, _steps(every, ran.slots), ran.weights)
+
+
+def _evict_name(rule: Rule) -> str | None:
+    """The name of the rule's way to make room, which it knows as a function; None for a user's own."""
+    return next((name for name, evict in EVICT.items() if evict is rule.evict), None)
 
 
 def _out_of_range(ran: cpu_op.Recalled, given: Tensor, memory_weight: Tensor, query_weight: Tensor) -> bool:
@@ -113,10 +123,11 @@ def _peak(tensor: Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def _grown(before: Memory, value: Tensor, taken: Tensor, steps: int, rule: Rule) -> Memory:
-    """The memory after the op: which steps its new slots were stored at follows from the step counts alone."""
+def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> Memory:
+    """Every memory given or stored in the call; which steps they were stored at follows from the step counts."""
     if rule.k_top == 0:
         return before
+    value, steps = ran.memory, len(ran.output)
     slot = torch.arange(value.shape[1])
     new = slot - before.count.unsqueeze(1)  # (B, M), 0 for the first memory of this call
     stored_before = (taken // rule.k_att).unsqueeze(1)
@@ -124,7 +135,15 @@ def _grown(before: Memory, value: Tensor, taken: Tensor, steps: int, rule: Rule)
     step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
     count = before.count + (taken + steps) // rule.k_att - taken // rule.k_att
     step.masked_fill_(slot >= count.unsqueeze(1), 0)
-    return replace(before, value=value, step=step, weight=value.new_zeros(value.shape[:2]), count=count)
+    weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
+    return replace(before, value=value, step=step, weight=weight, count=count)
+
+
+def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
+    """The memories that were not evicted, no wider than they need to be."""
+    if rule.k_top == 0 or rule.capacity is None:
+        return every.rows(slice(None))
+    return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
 
 
 def _steps(memory: Memory, slots: Tensor) -> Tensor:

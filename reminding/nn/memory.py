@@ -89,10 +89,14 @@ class Memory:
         places = torch.arange(self.slots, device=slot.device)
         behind = (places >= slot.unsqueeze(1)) & rows.to(slot.device).unsqueeze(1)
         source = (places + behind).clamp(max=self.slots - 1)  # (B, M)
+        return self.take(source, self.count - rows.to(self.count.dtype))
+
+    def take(self, source: Tensor, count: Tensor) -> Memory:
+        """The slots `source` names, (B, N) int64, in that order, the first `count` (B,) of them filled."""
         moved = {
             field.name: _take(getattr(self, field.name), source) for field in fields(self) if field.name != "count"
         }
-        return replace(self, **moved, count=self.count - rows.to(self.count.dtype))
+        return replace(self, **moved, count=count)
 
     def padded(self, slots: int) -> Memory:
         """The same memory, at least `slots` wide."""

@@ -64,8 +64,8 @@ class SAB(nn.Module):
             per row, (B,) int64.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
-            PyTorch and does everything; "cpu" is a C++ op for the built-in cells and scorers in float32 and
-            float64, without `capacity`; "cuda" is not part of this version. Only "auto" falls back, and logs
+            PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
+            float32 and float64; "cuda" is not part of this version. Only "auto" falls back, and logs
             why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" recomputes a
             segment when credit reaches it, for less memory and more time, and needs the C++ op in this

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from reminding import SAB
+from reminding import SAB, Memory
 from reminding.nn import full_attention, truncated_bptt
 from tests.nn.samples import draw, make
 
@@ -27,6 +27,11 @@ class Pair(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return x, None
+
+
+def newest(memory: Memory) -> Tensor:
+    """A way to make room that only Python knows."""
+    return memory.count - 1
 
 
 GRU = nn.GRUCell(3, 4)
@@ -74,11 +79,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "engine replay": (
-        {"engine": "replay", "capacity": 4},
+        {"engine": "replay", "capacity": 4, "evict": newest},
         "engine='replay' cannot run: ",
     ),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
-    "backend cpu": ({"backend": "cpu", "capacity": 4}, "backend='cpu' cannot run: "),
+    "backend cpu": ({"backend": "cpu", "k_top": None}, "backend='cpu' cannot run: "),
     "backend cuda": ({"backend": "cuda"}, "backend='cuda' cannot run: the Triton CUDA kernels are not part"),
 }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.cpu_op.forward import sab_forward
-from reminding.ops.cpu_op.problem import CELLS, KEEP_GATES, KEEP_REPLAY, NORMALIZERS, SCORES, SEMANTICS, raw
+from reminding.ops.cpu_op.problem import CELLS, EVICT, KEEP_GATES, KEEP_REPLAY, NORMALIZERS, SCORES, SEMANTICS, raw
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
@@ -37,7 +37,8 @@ def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> Non
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
-def forward_arguments(cell: str, score: str, keep: int) -> tuple[Any, ...]:
+def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tuple[Any, ...]:
+    """With a full memory of one slot where there is an `evict`."""
     T, B, features, H, D = 5, 2, 3, 4, 6
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
 
@@ -49,17 +50,22 @@ def forward_arguments(cell: str, score: str, keep: int) -> tuple[Any, ...]:
     start = (weight(B, H), weight(B, H if cell == "lstm" else 0), weight(B, 1, H))
     counters = (torch.tensor([1, 0]), torch.tensor([2, 5]))
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
-    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1]
-    return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, rule, keep)
+    room = [1, EVICT[evict]] if evict else [0, 0]
+    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room]
+    received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
+    return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("keep", [KEEP_GATES, KEEP_REPLAY], ids=["kept", "replay"])
-@pytest.mark.parametrize(("cell", "score"), [("lstm", "additive"), ("gru", "dot"), ("rnn", "separable")])
-def test_opcheck_finds_nothing(cell: str, score: str, keep: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "score", "evict"),
+    [("lstm", "additive", None), ("gru", "dot", "fifo"), ("rnn", "separable", "least_recalled")],
+)
+def test_opcheck_finds_nothing(cell: str, score: str, evict: str | None, keep: int) -> None:
     torch.manual_seed(0)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(sab_forward, forward_arguments(cell, score, keep), test_utils=tests)
+    torch.library.opcheck(sab_forward, forward_arguments(cell, score, keep, evict), test_utils=tests)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "replay"])

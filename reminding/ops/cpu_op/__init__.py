@@ -16,6 +16,7 @@ from torch import Tensor
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.problem import (
     CELLS,
+    EVICT,
     KEEP_GATES,
     KEEP_NOTHING,
     KEEP_REPLAY,
@@ -31,7 +32,7 @@ __all__ = ["Recalled", "layer", "missing"]
 
 @dataclass(frozen=True)
 class Recalled:
-    """What a call returns. Rows of `memory` are filled up to `count`."""
+    """What a call returns. Rows of `memory` are filled up to `count`; evicted memories keep their slots."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
@@ -41,6 +42,9 @@ class Recalled:
     count: Tensor  # (B,) int64
     slots: Tensor  # (T, B, K) int32, -1 where nothing, largest weight first
     weights: Tensor  # (T, B, K)
+    received: Tensor  # (B, M), recall weight each slot has received; (B, 0) without capacity
+    alive: Tensor  # (B, min(M, capacity)) int64, slots not evicted, oldest first, then an unused one; (B, 0) without
+    milestones: Tensor  # (N, B, H), c entering the steps asked for; (0, B, H) if none were, (., B, 0) unless LSTM
 
 
 def layer(
@@ -61,7 +65,11 @@ def layer(
     k_att: int = 1,
     k_trunc: int | None = None,
     backtrack: bool = True,
+    capacity: int | None = None,
+    evict: str = "fifo",
+    received0: Tensor | None = None,
     replay: bool = False,
+    milestones: tuple[int, int] | None = None,
 ) -> Recalled:
     """Run one SAB layer over T steps.   [Ke et al. 2018, Algorithm 1]
 
@@ -73,12 +81,17 @@ def layer(
         recurrent: weight_ih, weight_hh, bias_ih, bias_hh as torch.nn.LSTMCell has them; the biases may be None.
         scorer: W1 (D, H), W2 (D, H), W3 (D,) for additive; W1, W2 for dot; w (2H,) for separable; () if k_top is 0.
         k_trunc: None never cuts.
+        capacity: memories a row may hold, no fewer than count0; None: no limit.
+        evict: which goes when it is full, "fifo" or "least_recalled" (the oldest of equals).
+        received0: recall weight that the memories so far have received, (B, M0); needed with a capacity.
         replay: recompute gates in the backward pass instead of keeping them.
+        milestones: (stride, offset): also return c as it enters the steps t, counted from 0 in this call, with
+            (t - offset) % stride == 0.
 
     Returns:
         Recalled.
     Gradient: of `output`, `summary`, `h`, `c` and `memory`, to x, h0, c0, memory0 and all weights; as autograd has it
-        for the equations with (h, c) detached at the cuts. Slots and weights carry none.
+        for the equations with (h, c) detached at the cuts. Nothing else carries one.
     """
     weight_ih, weight_hh, bias_ih, bias_hh = recurrent
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
@@ -92,18 +105,27 @@ def layer(
         k_att,
         k_trunc or 0,
         int(backtrack),
+        capacity or 0,
+        EVICT[evict],
     )
     inputs = (x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
     differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     keep = (KEEP_REPLAY if replay else KEEP_GATES) if differentiate else KEEP_NOTHING
     if c0 is None:
         c0 = h0.new_empty(h0.shape[0], 0)
+    if received0 is None:
+        assert not rule.bounded, "only with a capacity may memories have to go"
+        received0 = h0.new_empty(h0.shape[0], 0)
+    steps = [milestones[0], milestones[1] % milestones[0]] if milestones is not None else []
+    # fmt: off
     out = sab_forward(
-        x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3, list(rule), keep
+        x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3, received0, list(rule),
+        keep, steps,
     )
-    output, summary, c, memory, count, slots, weights = out[:7]
+    # fmt: on
+    output, summary, c, *rest = out[:10]
     h = output[-1] if x.shape[0] > 0 else h0
-    return Recalled(output, summary, h, c, memory, count, slots, weights)
+    return Recalled(output, summary, h, c, *rest)
 
 
 def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:

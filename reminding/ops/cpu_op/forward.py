@@ -20,12 +20,20 @@ from reminding.ops.cpu_op.problem import (
     cuts_in,
     gate_width,
     joint_bias,
+    milestones_in,
     pack,
     project,
     raw,
     row_groups,
     slots_for,
 )
+
+# fmt: off
+Outputs = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+    Tensor, Tensor, Tensor,
+]
+# fmt: on
 
 
 @torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu")
@@ -43,19 +51,23 @@ def sab_forward(
     w1: Tensor | None,
     w2: Tensor | None,
     w3: Tensor | None,
+    received0: Tensor,
     rule: list[int],
     keep: int,
-) -> tuple[
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
-]:
-    """Output, summary, c_T, memory, count, slots, weights, and what the backward pass needs: see `_empty_outputs`."""
+    milestones: list[int],
+) -> Outputs:
+    """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
     r = Rule(*rule)
     T, B, features = x.shape
     D, G = w1.shape[0] if w1 is not None else 0, gate_width(h0.shape[1], r)
-    out = _empty_outputs(x, h0, c0, memory0, w1, r, keep)
-    output, summary, c_T, memory, count, slots, weights, edge, inverse, gates, cells, queries, keys, entering_c = out
+    out = _empty_outputs(x, h0, c0, memory0, w1, r, keep, milestones)
+    output, summary, c_T, memory, count, slots, weights, received, alive, milestone_c, *saved = out
+    edge, inverse, gates, cells, queries, keys, entering_c = saved
     M0, M = memory0.shape[1], memory.shape[1]
     memory[:, :M0] = memory0
+    if r.bounded:
+        received[:, :M0] = received0
+        received[:, M0:] = 0
     packed = pack(weight_hh, w1, w2, r, True)
     # Few rows would read all of weight_ih at every step for little work.
     packed_input = raw().pack(weight_ih.contiguous(), True) if B >= ROWS_TO_PROJECT_INSIDE else None
@@ -63,13 +75,14 @@ def sab_forward(
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     count0, step0 = count0.contiguous(), step0.contiguous()
     score = w3.contiguous() if w3 is not None else None
+    noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
 
     def run(first: int, last: int, gates: Tensor, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
         # fmt: off
         raw().forward(
             x, bias, gates, cells, entering_c if keep == KEEP_REPLAY else None, queries, h0, c0, step0, count0,
             packed_input, *packed, score, output, summary, c_T, memory, keys, count, slots, edge, weights, inverse,
-            rule, first,
+            received, alive, *noting, rule, first,
         )
         # fmt: on
 
@@ -92,7 +105,14 @@ def sab_forward(
 
 
 def _empty_outputs(
-    x: Tensor, h0: Tensor, c0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Rule, keep: int
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    memory0: Tensor,
+    w1: Tensor | None,
+    rule: Rule,
+    keep: int,
+    milestones: list[int],
 ) -> tuple[Tensor, ...]:
     T, B = x.shape[:2]
     H, D, K, M = h0.shape[1], w1.shape[0] if w1 is not None else 0, rule.k_top, slots_for(memory0, T, rule)
@@ -108,6 +128,9 @@ def _empty_outputs(
         x.new_empty(B, dtype=torch.int64),  # count
         x.new_empty(T, B, K, dtype=torch.int32),  # slots
         x.new_empty(T, B, K),  # weights
+        x.new_empty(B, M if rule.bounded else 0),  # received
+        x.new_empty(B, min(M, rule.capacity) if rule.bounded else 0, dtype=torch.int64),  # alive
+        x.new_empty(milestones_in(T, milestones), *c0.shape),  # milestones
         x.new_empty(T, B, dtype=torch.int32),  # edge: the slot that set the threshold, -1 if none
         x.new_empty(T, B),  # inverse: 1 / what the weights were divided by; problem.h says what 0 and -1 mean
         x.new_empty(*kept, gate_width(H, rule)),  # gates, activated
@@ -121,15 +144,15 @@ def _empty_outputs(
 @sab_forward.register_fake
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, h0, c0, memory0 = arguments[:4]
-    w1, rule, keep = arguments[10], arguments[13], arguments[14]
-    return _empty_outputs(x, h0, c0, memory0, w1, Rule(*rule), keep)
+    w1, rule, keep, milestones = arguments[10], *arguments[14:]
+    return _empty_outputs(x, h0, c0, memory0, w1, Rule(*rule), keep, milestones)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, rule, keep = inputs
-    out, summary, _, memory, count, slots, weights, *saved = output
+    *tensors, _, rule, keep, _ = inputs
+    out, summary, _, memory, count, slots, weights, received, alive, milestone_c, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved)
-    ctx.mark_non_differentiable(count, slots, weights, *saved)
+    ctx.mark_non_differentiable(count, slots, weights, received, alive, milestone_c, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
 
@@ -139,7 +162,8 @@ def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
-    return (*(grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)), None, None)
+    given = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
+    return (*given, None, None, None, None)
 
 
 sab_forward.register_autograd(_backward, setup_context=_setup_context)

@@ -17,6 +17,7 @@ CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 SCORES = {"additive": 0, "dot": 1, "separable": 2}
 NORMALIZERS = {"threshold": 0, "softmax": 1}
 SEMANTICS = {"paper": 0, "release": 1}
+EVICT = {"fifo": 0, "least_recalled": 1}
 KEEP_NOTHING, KEEP_GATES, KEEP_REPLAY = 0, 1, 2
 
 # Rows are worked through in this many groups, so that what only one group needs is small beside what is kept.
@@ -54,6 +55,13 @@ class Rule(NamedTuple):
     k_att: int
     k_trunc: int
     backtrack: int
+    capacity: int  # 0: no limit
+    evict: int
+
+    @property
+    def bounded(self) -> bool:
+        """Whether memories may have to go."""
+        return self.capacity > 0 and self.k_top > 0
 
     @property
     def has_keys(self) -> bool:
@@ -74,6 +82,11 @@ def slots_for(memory0: Tensor, T: int, rule: Rule) -> int:
 def cuts_in(T: int, rule: Rule) -> int:
     """The most cuts that T steps can hold."""
     return -(-T // rule.k_trunc) if rule.k_trunc else 0
+
+
+def milestones_in(T: int, milestones: list[int]) -> int:
+    """How many of T steps t have (t - offset) % stride == 0; none where [stride, offset] is []."""
+    return len(range(milestones[1], T, milestones[0])) if milestones else 0
 
 
 def row_groups(B: int, T: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "recall.h"
 #include "scores.h"
+#include "window.h"
 
 namespace reminding {
 namespace SAB_ISA {
@@ -16,6 +17,8 @@ class Forward {
   Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_c_(rows_ * p.H),
         spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M), best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
+        separable_(p.score == Score::separable ? rows_ * p.M : 0), place_slots_(moves() ? rows_ * p.M : 0),
+        place_keys_(moves() ? rows_ * p.M * p.D : 0),
         additive_(args.score, p.score == Score::additive ? p.D : 0) {}
 
   void run() {
@@ -37,6 +40,9 @@ class Forward {
   T* cell(int64_t t, int64_t r) const {
     return a.cells != nullptr ? a.cells + (local(r) * p.T + t) * p.H : spare_c_.get() + r * p.H;
   }
+  // Whether evictions leave gaps, so that places are not slots.
+  bool moves() const { return p.bounded() && p.evict == Evict::least_recalled; }
+  T* received(int64_t r) const { return a.received + batch(r) * p.M; }
   Ranking<T> ranking(int64_t r) const {
     return {best_score_.get() + r * p.ranks(), best_slot_.get() + r * p.ranks(), best_size_[r]};
   }
@@ -51,10 +57,16 @@ class Forward {
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = 0;
     best_size_[r] = 0;
     if (p.k_top == 0) return;
-    if (p.score == Score::additive)
-      for (int64_t m = 0; m < count_[r]; ++m) exponentiate_key(r, m);
-    if (p.score == Score::separable)
-      for (int64_t m = 0; m < count_[r]; ++m) rank_separable(r, m);
+    window_[r].keys = moves() ? place_keys_.get() + r * p.M * p.D : keys(r);
+    window_[r].slots = moves() ? place_slots_.get() + r * p.M : nullptr;
+    for (int64_t m = 0; m < count_[r]; ++m) admit(r, m);
+  }
+
+  // A stored memory, and its key W1 m, from now on take part.
+  void admit(int64_t r, int64_t m) {
+    if (p.score == Score::additive) exponentiate_key(r, m);
+    if (p.score == Score::separable) rank_separable(r, m);
+    window_[r].append(m, keys(r) + m * p.D, p.D);
   }
 
   void finish(int64_t r) {
@@ -63,6 +75,10 @@ class Forward {
     if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
+    if (!p.bounded()) return;
+    const int64_t size = window_[r].size(), width = p.most_alive();
+    for (int64_t i = 0; i < width; ++i)
+      a.alive[b * width + i] = i < size ? window_[r].slot(window_[r].first + i) : count_[r];
   }
 
   void step(int64_t t) {
@@ -79,6 +95,7 @@ class Forward {
     for (int64_t r = 0; r < rows_; ++r) {
       to[r] = gates(t, r);
       keep_entering_c(r);
+      keep_milestone(t, r);
     }
     if (a.packed.input != nullptr) project(t, to);
     if (p.cell == Cell::gru) {
@@ -113,6 +130,12 @@ class Forward {
     __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
   }
 
+  void keep_milestone(int64_t t, int64_t r) const {
+    if (a.milestones == nullptr || t % a.stride != a.offset) return;
+    T* to = a.milestones + (t / a.stride * p.B + batch(r)) * p.H;
+    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+  }
+
   void make_queries(int64_t t) {
     T* to[max_rows];
     for (int64_t r = 0; r < rows_; ++r) to[r] = query(t, r);
@@ -124,16 +147,21 @@ class Forward {
     T* summary = a.summary + at * p.H;
     const Recall<T> recall{a.slots + at * p.k_top, a.edge + at, a.weights + at * p.k_top, a.inverse + at};
     Ranking<T> best = ranking(r);
+    const Window<T>& window = window_[r];
     T offset = 0;
     if (p.score == Score::separable) {
       const bool raw = p.normalizer == Normalizer::threshold && p.semantics == Semantics::release &&
-                       count_[r] <= p.k_top && best.size > 0;
+                       window.size() <= p.k_top && best.size > 0;
       if (raw) offset = tanh_dot(a.score, output(t, r), p.H);
     } else if (p.k_top > 0) {
       score(t, r);
-      rank_scores(best, scores_.get(), count_[r], p.ranks());
+      rank_scores(best, scores_.get(), window.size(), p.ranks());
+      if (p.bounded())
+        for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
     }
-    weigh(p, best, count_[r], offset, recall);
+    weigh(p, best, window.size(), offset, recall);
+    if (p.bounded())
+      for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];
     summarize(recall, memory(r), summary, p.k_top, p.H);
     T* h = output(t, r);
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
@@ -142,12 +170,14 @@ class Forward {
 
   void score(int64_t t, int64_t r) {
     T* q = query(t, r);
+    const Window<T>& window = window_[r];
+    const T* alive = window.keys + window.first * p.D;
     if (p.score == Score::dot) {
       const T scale = T(1) / T(__builtin_sqrt(double(p.D)));
-      return dot_scores(keys(r), q, scale, scores_.get(), count_[r], p.D);
+      return dot_scores(alive, q, scale, scores_.get(), window.size(), p.D);
     }
     exponentiate(q, p.D);
-    additive_.scores(keys(r), q, key_top_.get() + r * p.D, scores_.get(), count_[r]);
+    additive_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
   }
 
   void remember(int64_t t) {
@@ -156,18 +186,26 @@ class Forward {
     int64_t row[max_rows], stored = 0;
     for (int64_t r = 0; r < rows_; ++r) {
       if (!p.stores(taken_[r])) continue;
+      if (p.bounded()) make_room(r);
       T* slot = memory(r) + count_[r] * p.H;
       __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
       from[stored] = slot;
       to[stored] = keys(r) + count_[r] * p.D;
       row[stored++] = r;
-      if (p.score == Score::separable) rank_separable(r, count_[r]);
-      ++count_[r];
     }
-    if (!p.has_keys()) return;
-    gemm<T>(stored, from, a.packed.memory, to, p.H, p.D, false);
-    if (p.score != Score::additive) return;
-    for (int64_t i = 0; i < stored; ++i) exponentiate_key(row[i], count_[row[i]] - 1);
+    if (p.has_keys()) gemm<T>(stored, from, a.packed.memory, to, p.H, p.D, false);
+    for (int64_t i = 0; i < stored; ++i) admit(row[i], count_[row[i]]++);
+  }
+
+  // A slot for one more memory, after evicting one where the row is full.
+  void make_room(int64_t r) {
+    Window<T>& window = window_[r];
+    received(r)[count_[r]] = 0;
+    if (window.size() < p.capacity) return;
+    const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
+    const int32_t slot = window.slot(place);
+    window.remove(place, p.D);
+    if (p.score == Score::separable && ranking(r).has(slot)) rank_again(r);
   }
 
   void exponentiate_key(int64_t r, int64_t m) {
@@ -179,7 +217,18 @@ class Forward {
   // A separable score never changes but for an offset that all memories share: one insertion per memory ranks it.
   void rank_separable(int64_t r, int64_t m) {
     Ranking<T> best = ranking(r);
-    best.insert(tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H), static_cast<int32_t>(m), p.ranks());
+    separable_[r * p.M + m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
+    best.insert(separable_[r * p.M + m], static_cast<int32_t>(m), p.ranks());
+    best_size_[r] = best.size;
+  }
+
+  // All alive anew: which one moves up when a ranked memory goes, the ranking does not know.
+  void rank_again(int64_t r) {
+    Ranking<T> best = ranking(r);
+    const Window<T>& window = window_[r];
+    best.size = 0;
+    for (int64_t place = window.first; place < window.end; ++place)
+      best.insert(separable_[r * p.M + window.slot(place)], window.slot(place), p.ranks());
     best_size_[r] = best.size;
   }
 
@@ -188,9 +237,13 @@ class Forward {
   const int64_t begin_, rows_;
   Buffer<T> spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
+  Buffer<T> separable_;  // (rows, M): the memories' part of their scores
+  Buffer<int32_t> place_slots_;
+  Buffer<T> place_keys_;
   AdditiveWeights<T> additive_;
   const T* h_[max_rows];
   const T* c_[max_rows];
+  Window<T> window_[max_rows];
   int64_t taken_[max_rows], count_[max_rows], cuts_[max_rows], best_size_[max_rows];
 };
 

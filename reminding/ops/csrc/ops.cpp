@@ -81,9 +81,9 @@ static T* data(const Optional& x) {
   return x.has_value() ? data<T>(*x) : nullptr;
 }
 
-// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack
+// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict
 static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t D, const std::vector<int64_t>& rule) {
-  STD_TORCH_CHECK(rule.size() == 8, "reminding: a rule has 8 numbers, got ", rule.size());
+  STD_TORCH_CHECK(rule.size() == 10, "reminding: a rule has 10 numbers, got ", rule.size());
   Problem p;
   p.T = output.size(0);
   p.B = output.size(1);
@@ -98,6 +98,8 @@ static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t 
   p.k_att = rule[5];
   p.k_trunc = rule[6];
   p.backtrack = rule[7] != 0;
+  p.capacity = rule[8];
+  p.evict = static_cast<Evict>(rule[9]);
   return p;
 }
 
@@ -156,8 +158,8 @@ static Packed<T> packed_weights(const Optional& input, const Tensor& hidden, con
 static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optional entering_c, Optional queries, Tensor h0, Tensor c0,
                     Tensor step0, Tensor count0, Optional packed_input, Tensor packed_hidden,
                     Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor c_T, Tensor memory, Tensor keys, Tensor count,
-                    Tensor slots, Tensor edge, Tensor weights, Tensor inverse, std::vector<int64_t> rule,
-                    int64_t first_row) {
+                    Tensor slots, Tensor edge, Tensor weights, Tensor inverse, Tensor received, Tensor alive,
+                    Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule, int64_t first_row) {
   by_type(output, [&](auto zero) {
     using T = decltype(zero);
     ForwardArgs<T> a;
@@ -187,8 +189,13 @@ static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optiona
     a.edge = data<int32_t>(edge);
     a.weights = data<T>(weights);
     a.inverse = data<T>(inverse);
+    a.received = data<T>(received);
+    a.alive = data<int64_t>(alive);
+    a.milestones = data<T>(milestones);
+    a.stride = stride;
+    a.offset = offset;
     const Problem& p = a.problem;
-    const int64_t row_bytes = p.has_keys() ? p.M * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
     for_rows(first_row, gates.size(0), row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
   });
 }
@@ -317,8 +324,8 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "forward(Tensor x, Tensor bias, Tensor(a!) gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
       "Tensor c0, Tensor step0, Tensor count0, Tensor? packed_input, Tensor packed_hidden, Tensor? packed_memory, "
       "Tensor? packed_query, Tensor? score, Tensor(e!) output, Tensor(f!) summary, Tensor(g!) c_T, Tensor(h!) memory, Tensor(i!) keys, "
-      "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, int[] rule, "
-      "int first_row) -> ()");
+      "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, "
+      "Tensor(o!) received, Tensor(p!) alive, Tensor(q!)? milestones, int stride, int offset, int[] rule, int first_row) -> ()");
   m.def(
       "backward(bool compact, Tensor(a!) gates, Tensor cells, Tensor(b!) queries, Tensor keys, Tensor? entering_c, "
       "Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Tensor? packed_memory, "

@@ -12,6 +12,7 @@ enum class Cell : int64_t { lstm = 0, gru = 1, rnn = 2 };
 enum class Score : int64_t { additive = 0, dot = 1, separable = 2 };
 enum class Normalizer : int64_t { threshold = 0, softmax = 1 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
+enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
 
 // What the backward pass divides by, per step and row; two values are marks.
 constexpr int no_recall = 0;     // nothing weighed: no gradient
@@ -25,10 +26,15 @@ struct Problem {
   Semantics semantics;
   int64_t k_top, k_att, k_trunc;  // k_trunc 0: never cut
   bool backtrack;
+  int64_t capacity;  // memories a row may hold; 0: no limit
+  Evict evict;       // which goes when it is full
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
   bool has_c() const { return cell == Cell::lstm; }
+  bool bounded() const { return capacity > 0 && k_top > 0; }
+  // Memories that a row can hold at once.
+  int64_t most_alive() const { return bounded() && capacity < M ? capacity : M; }
   bool has_keys() const { return score != Score::separable; }
   // Ranked scores a step needs: the paper's threshold is the one after the k_top-th.
   int64_t ranks() const {
@@ -76,9 +82,13 @@ struct ForwardArgs {
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H): the given memories in, all out
   T* keys;             // (rows, M, D) local: W1 m of the given memories in; e^(2 W1 m) for the additive score out
-  int64_t* count;      // (B,)
+  int64_t* count;      // (B,): slots used, those of evicted memories among them
   int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
   T *weights, *inverse;   // (T, B, K), (T, B)
+  T* received;            // (B, M), read if bounded: recall weight each slot has received, of given memories in, of all out
+  int64_t* alive;         // (B, most_alive), written if bounded: slots not evicted, oldest first, then an unused one
+  T* milestones;          // (n, B, H) or null: c entering the steps t with t % stride == offset
+  int64_t stride, offset;
 };
 
 template <class T>

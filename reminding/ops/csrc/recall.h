@@ -17,6 +17,12 @@ struct Ranking {
 
   bool full(int64_t ranks) const { return size == ranks; }
 
+  bool has(int32_t at) const {
+    for (int64_t i = 0; i < size; ++i)
+      if (slot[i] == at) return true;
+    return false;
+  }
+
   bool insert(T value, int32_t at, int64_t ranks) {
     if (size == ranks) {
       if (!(value > score[size - 1])) return false;
