@@ -10,7 +10,7 @@ Shapes: T time, B batch, I input, H hidden, K k_top.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -35,6 +35,7 @@ class Config:
     evict: str = "fifo"
     backtrack: bool = True
     num_layers: int = 1
+    horizon: int | None = None
 
     def stores(self, step: int) -> bool:
         every = (self.k_trunc or 1) if self.k_att is None else self.k_att
@@ -59,16 +60,20 @@ class Slot:
 
 @dataclass
 class Stream:
-    """One row of one layer: h, c (unused by GRU and RNN) (H,), the memory, and the steps taken."""
+    """One row of one layer: h, c (unused by GRU and RNN) (H,), the memory, and the steps taken.
+
+    The states of steps up to `constant_to`, and those stored at the steps `constant`, get no gradient.
+    """
 
     h: Tensor
     c: Tensor
     memory: list[Slot] = field(default_factory=list[Slot])
     step: int = 0
+    constant_to: int = 0
+    constant: frozenset[int] = frozenset()
 
-    def detached(self) -> Stream:
-        memory = [replace(slot, value=slot.value.detach()) for slot in self.memory]
-        return Stream(self.h.detach(), self.c.detach(), memory, self.step)
+    def gives_credit(self) -> bool:
+        return self.step > self.constant_to and self.step not in self.constant
 
 
 @dataclass
@@ -167,7 +172,8 @@ def store(stream: Stream, config: Config, answer: Answer) -> None:
         recalled = [slot.recalled for slot in stream.memory]
         del stream.memory[0 if config.evict == "fifo" else recalled.index(min(recalled))]
         answer.gap = min(answer.gap, closest([weight for weight in recalled if weight]))
-    stream.memory.append(Slot(stream.h if config.backtrack else stream.h.detach(), stream.step))
+    credited = config.backtrack and stream.gives_credit()
+    stream.memory.append(Slot(stream.h if credited else stream.h.detach(), stream.step))
 
 
 def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) -> Answer:
@@ -175,7 +181,7 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
     answer = Answer()
     for x in xs:
         stream.step += 1
-        if config.cuts(stream.step):
+        if config.cuts(stream.step) or (stream.constant_to > 0 and stream.step == stream.constant_to + 1):
             stream.h, stream.c = stream.h.detach(), stream.c.detach()
         h_hat, stream.c = cell(config.cell, weights, x, stream.h, stream.c)
         summary, read = remind(stream, h_hat, weights, config, answer)

@@ -6,12 +6,14 @@ Shapes: B batch, T time, I input, M memory slots, K k_top, H hidden.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from reminding.nn.engine import Rule
-from reminding.nn.memory import EVICT, Memory
+from reminding.nn.memory import EVICT, FAR, NOTHING, Memory
+from reminding.nn.rule import Rule
+from reminding.nn.segments import Entry, Trace
 from reminding.nn.state import LayerState, Recall
 from reminding.ops import cpu_op
 
@@ -19,9 +21,6 @@ CLAMP = {torch.float32: 43.0, torch.float64: 350.0}
 """Where the op clamps W1 m and W2 h_hat for the additive score (see scores.h)."""
 SATURATED = 20.0
 """From here on tanh is 1 in float64."""
-
-REPLAY_FROM = 512
-"""Steps from which engine="auto" recomputes gates in the backward pass instead of keeping them."""
 
 
 def obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
@@ -55,7 +54,8 @@ def unroll(
     normalizer: str,
     rule: Rule,
     replay: bool,
-) -> tuple[Tensor, LayerState, Recall] | None:
+    starts: list[int] | None,
+) -> tuple[Tensor, LayerState, Recall, Trace | None] | None:
     """Run one layer over a stretch of time; results as `engine.unroll`'s.
 
     Args:
@@ -88,17 +88,45 @@ def unroll(
         evict=_evict_name(rule) or "fifo",
         received0=before.weight,
         replay=replay,
+        milestones=None if starts is None else _milestones(starts),
     )
     if score == "additive" and rule.k_top > 0 and _out_of_range(ran, before.value, *scorer[:2]):
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    return ran.output, after, Recall(ran.summary, _steps(every, ran.slots), ran.weights)
+    return ran.output, after, _noted(ran, every), None if starts is None else _trace(state, ran, every, starts)
 
 
 def _evict_name(rule: Rule) -> str | None:
     """The name of the rule's way to make room, which it knows as a function; None for a user's own."""
     return next((name for name, evict in EVICT.items() if evict is rule.evict), None)
+
+
+def _milestones(starts: list[int]) -> tuple[int, int]:
+    """Every how many steps, and from which on, the segments but for the first begin."""
+    if len(starts) == 1:
+        return FAR, 0
+    return (starts[2] - starts[1] if len(starts) > 2 else FAR), starts[1]
+
+
+def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int]) -> Trace:
+    """What a replay needs, from what the op returned."""
+    output, milestones = ran.output.detach(), ran.milestones
+    entries = [Entry(state.h.detach(), tuple(tensor.detach() for tensor in state.extra), None, None)]
+    for number, start in enumerate(starts[1:]):
+        extra = (milestones[number + (len(milestones) - len(starts) + 1)],) if state.extra else ()
+        entries.append(Entry(output[start - 1].clone(), extra, None, None))
+
+    return Trace(entries, partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2)))
+
+
+def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:
+    """The stream steps of what decided each recall, (T, B, K + 1), NOTHING where less did.
+
+    The op names only slots that got a weight. The edge in the place of the others leaves the threshold where it
+    is, and tells a row whose scores tie from one that has too few memories for the release's rule.
+    """
+    return _steps(memory, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
 
 
 def _out_of_range(ran: cpu_op.Recalled, given: Tensor, memory_weight: Tensor, query_weight: Tensor) -> bool:
@@ -146,9 +174,20 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
 
 
+def _noted(ran: cpu_op.Recalled, memory: Memory) -> Recall:
+    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was."""
+    nothing = ran.weights == 0  # (T, B, K)
+    step = _steps(memory, ran.slots).masked_fill(nothing, 0)
+    if not bool((ran.weights < 0).any()):
+        return Recall(ran.summary, step, ran.weights)
+    # Only the release's raw scores are negative: a 0 may stand before them.
+    order = nothing.to(torch.int8).argsort(dim=2, stable=True)
+    return Recall(ran.summary, step.gather(2, order), ran.weights.gather(2, order))
+
+
 def _steps(memory: Memory, slots: Tensor) -> Tensor:
-    """The stream steps of recalled slots (T, B, K), 0 where nothing."""
+    """The stream steps of recalled slots (T, B, K), NOTHING where none."""
     rows = torch.arange(slots.shape[1]).view(1, -1, 1)
     if memory.slots == 0:
-        return torch.zeros_like(slots, dtype=torch.int64)
-    return memory.step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, 0)
+        return torch.full_like(slots, NOTHING, dtype=torch.int64)
+    return memory.step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, NOTHING)

@@ -13,7 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from reminding.nn.engine import Rule
+from reminding.nn.rule import Rule
+from reminding.nn.segments import Entry, Trace
 from reminding.nn.state import LayerState, Recall
 
 
@@ -32,7 +33,8 @@ def unroll(
     weights: tuple[Tensor | None, ...],
     rule: Rule,
     record: bool,
-) -> tuple[Tensor, LayerState, Recall | None]:
+    starts: list[int] | None,
+) -> tuple[Tensor, LayerState, Recall | None, Trace | None]:
     """Run one layer over a stretch of time; arguments and results as `engine.unroll`'s.
 
     Args:
@@ -40,9 +42,15 @@ def unroll(
     """
     begun = int(taken[0])
     cuts = [t for t in range(len(x)) if rule.cuts(begun + t + 1)]
+    borders = sorted({0, *cuts, *(starts or ()), len(x)})
     h, extra = state.h.unsqueeze(0), tuple(tensor.unsqueeze(0) for tensor in state.extra)
     outputs: list[Tensor] = []
-    for start, stop in pairwise(sorted({0, *cuts, len(x)})):
+    entries: list[Entry] = []
+    for start, stop in pairwise(borders):
+        if starts is not None and start in starts:
+            entries.append(
+                Entry(h.detach().squeeze(0), tuple(tensor.detach().squeeze(0) for tensor in extra), None, None)
+            )
         if start in cuts:
             h, extra = h.detach(), tuple(tensor.detach() for tensor in extra)
         y, h, *further = _run(x[start:stop], h, extra, cell, weights)
@@ -51,7 +59,9 @@ def unroll(
     output = torch.cat(outputs)
     after = LayerState(h.squeeze(0), tuple(tensor.squeeze(0) for tensor in extra), state.memory)
     nothing = output.new_zeros(*output.shape[:2], 0)
-    return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+    recall = Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+    trace = None if starts is None else Trace(entries, lambda: nothing.long())
+    return output, after, recall, trace
 
 
 def _run(

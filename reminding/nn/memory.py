@@ -14,6 +14,11 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+NOTHING = -1
+"""In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
+FAR = torch.iinfo(torch.int64).max
+"""The stream step of padding where steps must ascend."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -44,6 +49,20 @@ class Memory:
     def padding(self) -> Tensor | None:
         """`count` where some row has padding, None where every slot is filled."""
         return None if bool((self.count == self.slots).all()) else self.count
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Memory:
+        """The same function applied to every tensor but the count, which is on the host."""
+        return replace(self, value=change(self.value), step=change(self.step), weight=change(self.weight))
+
+    def without_values(self) -> Memory:
+        """Which memories there are, not what they hold."""
+        return replace(self, value=self.value.new_empty(*self.step.shape, 0), weight=self.weight.detach(), keys=None)
+
+    @property
+    def ascending_steps(self) -> Tensor:
+        """The stream step of each memory, (B, M), ascending: FAR for padding."""
+        padding = torch.arange(self.slots) >= self.count.unsqueeze(1)
+        return self.step.masked_fill(padding.to(self.step.device), FAR)
 
     def append(self, value: Tensor, key: Tensor, step: Tensor, rows: Tensor | None) -> Memory:
         """Store one hidden state behind the filled slots of the given rows.

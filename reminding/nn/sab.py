@@ -8,29 +8,29 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn import compiled, fused, settings
-from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
-from reminding.nn.engine import Rule, unroll
+from reminding.nn import compiled, settings
+from reminding.nn.credit import with_past
+from reminding.nn.engine import under_autocast
 from reminding.nn.layout import Layout, Stretch, enter
 from reminding.nn.memory import Memory
-from reminding.nn.scorers import SCORERS, Scorer
-from reminding.nn.stack import join_time, run_stretches, stack_layers
-from reminding.nn.state import LayerState, Recall, SABState, fresh_state
+from reminding.nn.parameters import LayerParameters
+from reminding.nn.replay import Network
+from reminding.nn.rule import Rule
+from reminding.nn.runner import REPLAY_FROM, Runner
+from reminding.nn.segments import Source
+from reminding.nn.stack import join_time, run_stretches
+from reminding.nn.state import Recall, SABState, fresh_state
 from reminding.ops import choose_backend
 from reminding.ops.sparsify import choose_normalizer
 
-BIASES = ("bias_ih", "bias_hh")
 
-
-class SAB(nn.Module):
+class SAB(LayerParameters):
     """Recurrent layer trained by Sparse Attentive Backtracking.   [Ke et al. 2018, Algorithm 1]
 
     At each step the recurrent cell proposes a state; the layer scores it against a memory of its own past
@@ -62,6 +62,8 @@ class SAB(nn.Module):
         evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
             per row, (B,) int64.
+        horizon: how many steps before a call its credit may travel back into earlier calls, which led to the state
+            it was given. None: as far as anything is remembered. 0: not at all, and nothing is kept for it.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
@@ -103,6 +105,7 @@ class SAB(nn.Module):
         capacity: int | None = None,
         evict: str | Callable[[Memory], Tensor] = "fifo",
         backtrack: bool = True,
+        horizon: int | None = None,
         backend: str = "auto",
         engine: str = "auto",
         encoder: nn.Module | None = None,
@@ -136,10 +139,10 @@ class SAB(nn.Module):
             capacity=settings.at_least_or_none("capacity", capacity, 1),
             evict=settings.evict(evict),
             backtrack=backtrack,
+            horizon=settings.at_least_or_none("horizon", horizon, 0),
         )
-        self._build_cells(cell, {"device": device, "dtype": dtype})
-        self._build_scorers(score or ("separable" if release else "additive"), {"device": device, "dtype": dtype})
-        self.reset_parameters()
+        score = score or ("separable" if release else "additive")
+        self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
         self._choose_backend()
 
     @property
@@ -156,55 +159,6 @@ class SAB(nn.Module):
     def k_trunc(self) -> int | None:
         """The recurrent gradient is cut every this many steps; None: never."""
         return self.rule.k_trunc
-
-    def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
-        sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
-        if isinstance(cell, str):
-            self.cell = settings.one_of("cell", cell, tuple(CELLS))
-            for layer, size in enumerate(sizes):
-                for name, shape in CELLS[cell].weight_shapes(size, self.hidden_size).items():
-                    if self.bias or name not in BIASES:
-                        self._add(f"{name}_l{layer}", shape, kind)
-            self._user_cells = None
-            self.extra_shapes = [CELLS[cell].extra_shapes(self.hidden_size)] * self.num_layers
-            return
-        self.cells = nn.ModuleList(settings.modules("cell", cell, self.num_layers))
-        self.cells.to(**kind)
-        self.cell = type(self.cells[0]).__name__
-        self._user_cells = [
-            UserCell(module, size, self.hidden_size) for module, size in zip(self.cells, sizes, strict=True)
-        ]
-        self.extra_shapes: list[tuple[Shape, ...]] = [user.extra_shapes for user in self._user_cells]
-
-    def _build_scorers(self, score: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
-        """Make the scorers' parameters; with k_top = 0 there is nothing to score, and none are made."""
-        self._user_scorers: list[Scorer] | None = None
-        if isinstance(score, str):
-            self.score = settings.one_of("score", score, tuple(SCORERS))
-            shapes = SCORERS[score].weight_shapes(self.hidden_size, self.score_size) if self.k_top != 0 else {}
-            for layer in range(self.num_layers):
-                for name, shape in shapes.items():
-                    self._add(f"{name}_l{layer}", shape, kind)
-            return
-        self.scorers = nn.ModuleList(settings.modules("score", score, self.num_layers))
-        self.scorers.to(**kind)
-        self.score = type(self.scorers[0]).__name__
-        self._user_scorers = [settings.scorer(module) for module in self.scorers]
-
-    def _add(self, name: str, shape: Shape, kind: dict[str, Any]) -> None:
-        self.register_parameter(name, nn.Parameter(torch.empty(shape, **kind)))
-
-    def reset_parameters(self) -> None:
-        """Draw the layer's own parameters anew: uniform within 1/sqrt(fan), as `nn.LSTM` does.
-
-        The fan is H for the recurrent weights, the width of the vector it multiplies for the scorer's. The
-        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`.
-        """
-        own = dict(self.named_parameters(recurse=False))
-        for name, parameter in own.items():
-            fan = parameter.shape[-1] if name.startswith("score") else self.hidden_size
-            bound = uniform_bound(fan)
-            nn.init.uniform_(parameter, -bound, bound)
 
     @overload
     def forward(
@@ -254,12 +208,15 @@ class SAB(nn.Module):
         input, parameters, and (h, c) given as tensors. Of a `SABState` only the numbers are used: in this
         version credit stops at the border between two calls, so each chunk's loss can be backpropagated by itself.
         """
-        like = self._like()
+        like = self.like()
         x, layout = enter(input, self.encoder, self.batch_first)
+        source = None if self.encoder is None else Source.of(input)
         settings.check_input(x, self.input_size, like, self.encoder is not None)
         before = self._enter_state(state, x.shape[1], layout, like)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), return_recall)
+        output, after, recall = self._run(
+            x, before, layout.stretches(len(x), x.shape[1], mask), return_recall, source
+        )
         result = layout.output(output), layout.unsorted_rows(after)
         if recall is None:
             return result
@@ -273,20 +230,9 @@ class SAB(nn.Module):
         score = self.score if self._user_scorers is None else None
         obstacles = {
             "cuda": "the Triton CUDA kernels are not part of this version",
-            "cpu": compiled.obstacle(cell, score, self.rule, self._like()),
+            "cpu": compiled.obstacle(cell, score, self.rule, self.like()),
         }
-        chosen = choose_backend(self.backend, obstacles)
-        if self.engine == "replay" and chosen != "cpu":
-            reason = obstacles["cpu"] or f"it runs inside the C++ CPU op, and backend={self.backend!r}"
-            raise ValueError(f"engine='replay' cannot run: {reason}; engine='auto' takes what can")
-        return chosen
-
-    def _like(self) -> Tensor:
-        """A tensor of the layer's device and type."""
-        for name, parameter in self.named_parameters():
-            if not name.startswith("encoder."):
-                return parameter
-        return torch.zeros(())
+        return choose_backend(self.backend, obstacles)
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
         fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
@@ -296,15 +242,25 @@ class SAB(nn.Module):
         if isinstance(state, SABState):
             settings.check_state(state, fresh)
             settings.check_capacity(state, self.rule.capacity)
-            return layout.sorted_rows(state.detach())
+            return self._with_past(layout.sorted_rows(state.detach()))
         return layout.sorted_rows(settings.begin_from(state, fresh))
 
+    def _with_past(self, state: SABState) -> SABState:
+        """A state whose gradient reaches into the calls that led to it."""
+        if not torch.is_grad_enabled() or self.rule.horizon == 0:
+            return state
+        return with_past(state, state.history.kept, self._network(own=False), self._encode)
+
+    def _encode(self, source: Source) -> Tensor:
+        return enter(source.given, self.encoder, self.batch_first)[0]
+
     def _run(
-        self, x: Tensor, state: SABState, stretches: list[Stretch], record: bool
+        self, x: Tensor, state: SABState, stretches: list[Stretch], record: bool, source: Source | None
     ) -> tuple[Tensor, SABState, Recall | None]:
         """All layers over all of the time that came in."""
         rows = x.shape[1]
-        outputs, after, recalls = run_stretches(x, state, stretches, partial(self._run_layers, record=record))
+        runner = self._runner(len(x), record, source)
+        outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
         if not outputs:
             output, nothing = (
                 x.new_zeros(0, rows, self.hidden_size),
@@ -313,67 +269,37 @@ class SAB(nn.Module):
             return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
-    def _run_layers(self, x: Tensor, state: SABState, record: bool) -> tuple[Tensor, SABState, Recall | None]:
-        layers = list(state.layers)
-        recalls: list[Recall] = []
-        for layer in range(self.num_layers):
-            x, layers[layer], recall = self._run_layer(layer, x, layers[layer], state.step, record)
-            if recall is not None:
-                recalls.append(recall)
-            if layer < self.num_layers - 1 and self.dropout > 0:
-                x = F.dropout(x, self.dropout, self.training)
-        after = SABState(tuple(layers), state.step + len(x), state.batched, state.zero_slot)
-        return x, after, stack_layers(recalls) if recalls else None
+    def _runner(self, steps: int, record: bool, source: Source | None) -> Runner:
+        differentiated = torch.is_grad_enabled()
+        return Runner(
+            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
+            network=self._network(own=True),
+            normalizer=self.normalizer,
+            backend=self._choose_backend(),
+            replay=differentiated and self._replays(steps),
+            free=self.backend == "auto" and self.engine != "replay",
+            record=record,
+            remember=differentiated and self.rule.horizon != 0,
+            source=source,
+            dropout=self.dropout if self.training else 0.0,
+        )
 
-    def _run_layer(
-        self, layer: int, x: Tensor, state: LayerState, taken: Tensor, record: bool
-    ) -> tuple[Tensor, LayerState, Recall | None]:
-        """One layer over a stretch of time, on the backend that is to run it."""
-        built_in = self._user_cells is None  # a module's class may be called "gru"
-        free = self.backend == "auto" and self.engine != "replay"
-        if built_in and free and fused.serves(self.rule, x, taken):
-            return fused.unroll(x, state, taken, self.cell, self._weights(layer), self.rule, record)
-        if self._choose_backend() == "cpu":
-            ran = self._run_compiled(layer, x, state, taken)
-            if ran is not None:
-                return ran
-        return unroll(x, state, taken, self._bound_cell(layer), self._bound_scorer(layer), self.rule, record)
+    def _replays(self, steps: int) -> bool:
+        return self.engine == "replay" or (self.engine == "auto" and steps >= REPLAY_FROM)
 
-    def _run_compiled(
-        self, layer: int, x: Tensor, state: LayerState, taken: Tensor
-    ) -> tuple[Tensor, LayerState, Recall] | None:
-        """One layer on the CPU op; None where it must be run on the reference instead."""
-        replay = self.engine == "replay" or (self.engine == "auto" and len(x) >= compiled.REPLAY_FROM)
-        score = (self.score, self._score_weights(layer), self.normalizer)
-        ran = compiled.unroll(x, state, taken, self.cell, self._weights(layer), *score, self.rule, replay)
-        if ran is None and (self.backend != "auto" or self.engine == "replay"):
-            raise ValueError(
-                f"backend={self.backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the "
-                "op's range; backend='auto' takes what can"
-            )
-        return ran
-
-    def _weights(self, layer: int) -> tuple[Tensor | None, ...]:
-        """A built-in cell's weight_ih, weight_hh, bias_ih, bias_hh."""
-        names = CELLS[self.cell].weight_shapes(1, 1)
-        return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
-
-    def _bound_cell(self, layer: int) -> Step:
-        if self._user_cells is not None:
-            return self._user_cells[layer].step
-        return CELLS[self.cell].bind(self._weights(layer))
-
-    def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
-        """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""
-        names = SCORERS[self.score].weight_shapes(1, 1) if self.k_top != 0 else ()
-        return tuple(getattr(self, f"{name}_l{layer}") for name in names)
-
-    def _bound_scorer(self, layer: int) -> Scorer | None:
-        if self.k_top == 0:
-            return None
-        if self._user_scorers is not None:
-            return self._user_scorers[layer]
-        return SCORERS[self.score].bind(*self._score_weights(layer))
+    def _network(self, own: bool) -> Network:
+        """The layers as a replay runs them; `own`: without the encoder's parameters."""
+        kind = self.like().device.type
+        named = self.named_parameters()
+        parameters = tuple(p for name, p in named if p.requires_grad and not (own and name.startswith("encoder.")))
+        layers = [self.bound(layer) for layer in range(self.num_layers)]
+        return Network(
+            cells=tuple(under_autocast(layer.cell, kind) for layer in layers),
+            scorers=tuple(layer.scorer for layer in layers),
+            rule=self.rule,
+            parameters=parameters,
+            kept_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
+        )
 
     def extra_repr(self) -> str:
         """The settings that matter, as they were resolved."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from reminding.nn.layout import Stretch
 from reminding.nn.state import Recall, SABState, join_rows
 
-Run = Callable[[Tensor, SABState], tuple[Tensor, SABState, Recall | None]]
+Run = Callable[[Tensor, SABState, int], tuple[Tensor, SABState, Recall | None]]
 
 
 def run_stretches(
@@ -23,7 +23,8 @@ def run_stretches(
 
     Args:
         x: input, (T, B, I), rows sorted by length.
-        run: takes the input and state of a stretch to its output, the state after it, and what was recalled.
+        run: takes the input, state and first step of a stretch to its output, the state after it, and what
+            was recalled.
 
     Returns:
         the output of each stretch, (t, B, H) with zeros in the rows that have ended; the state after all; the
@@ -38,7 +39,7 @@ def run_stretches(
             state = state.rows(slice(0, stretch.rows))
         if stretch.reset is not None:
             state = state.reset(stretch.reset)
-        y, state, recall = run(x[stretch.start : stretch.stop, : stretch.rows], state)
+        y, state, recall = run(x[stretch.start : stretch.stop, : stretch.rows], state, stretch.start)
         outputs.append(_padded(y, x.shape[1], axis=1))
         if recall is not None:
             recalls.append(recall)

@@ -6,14 +6,17 @@ Shapes: L layers, B batch, T time, M memory slots, K k_top, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reminding.nn import history
+from reminding.nn.archive import PREFIX, name_tensors, restore
 from reminding.nn.cells import Extra, Shape
+from reminding.nn.history import History, Kept
 from reminding.nn.memory import Memory, join
 from reminding.nn.storage import load_tensors, save_tensors
 
@@ -88,12 +91,14 @@ class SABState:
         step: steps taken so far by each row's stream, (B,) int64, on the host.
         batched: whether the input had a batch axis; without one, B = 1 inside.
         zero_slot: whether a stream's memory starts with a zero vector (semantics="release").
+        history: what is kept of past calls for credit from later ones: see `SAB`'s argument horizon.
     """
 
     layers: tuple[LayerState, ...]
     step: Tensor
     batched: bool = True
     zero_slot: bool = False
+    history: History = field(default_factory=History, compare=False, repr=False)
 
     @property
     def h(self) -> Tensor:
@@ -132,7 +137,8 @@ class SABState:
     @property
     def nbytes(self) -> int:
         """Bytes that its tensors take."""
-        return sum(tensor.nbytes for tensor in self._tensors().values())
+        kept = sum(tensor.nbytes for tensor in name_tensors(self.history.kept).values())
+        return kept + sum(tensor.nbytes for tensor in self._tensors().values())
 
     def __iter__(self) -> Iterator[Any]:
         yield self.h
@@ -147,17 +153,17 @@ class SABState:
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
-        return replace(self._map(lambda name, tensor: tensor.clone()), step=self.step.clone())
+        copied = self.history.change(lambda kept: kept.map(torch.Tensor.clone))
+        return replace(self._map(lambda name, tensor: tensor.clone()), step=self.step.clone(), history=copied)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SABState:
         """Move to a device, or change the floating-point type, or both; step counts stay on the host."""
 
-        def move(name: str, tensor: Tensor) -> Tensor:
-            if name.endswith("count"):
-                return tensor
+        def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
-        return self._map(move)
+        changed = self._map(lambda name, tensor: tensor if name.endswith("count") else moved(tensor))
+        return replace(changed, history=self.history.change(lambda kept: kept.map(moved)))
 
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
         """Start a new stream in some rows: zero h and c, an empty memory, step count 0.
@@ -181,16 +187,22 @@ class SABState:
 
         cleared = self._map(clear)
         layers = tuple(replace(layer, memory=layer.memory.rows(slice(None))) for layer in cleared.layers)
-        return replace(cleared, layers=layers, step=self.step.masked_fill(rows, 0))
+        history = self.history.change(lambda kept: kept.without(rows))
+        return replace(cleared, layers=layers, step=self.step.masked_fill(rows, 0), history=history)
 
     def rows(self, index: Tensor | slice) -> SABState:
         """The state of some batch rows."""
-        return replace(self, layers=tuple(layer.rows(index) for layer in self.layers), step=self.step[index])
+        places = torch.arange(self.batch_size)[index]
+        layers = tuple(layer.rows(index) for layer in self.layers)
+        return replace(
+            self, layers=layers, step=self.step[index], history=self.history.change(lambda kept: kept.rows(places))
+        )
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
-        save_tensors(path, {"step": self.step, **self._tensors()}, {"format": FILE_FORMAT, "version": "1", **flags})
+        tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.kept)}
+        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": "2", **flags})
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> SABState:
@@ -201,15 +213,17 @@ class SABState:
             ValueError: it is damaged, or holds something else.
         """
         tensors, metadata = load_tensors(path, device)
-        if metadata.get("format") != FILE_FORMAT or metadata.get("version") != "1":
-            raise ValueError(f"{path} holds no {FILE_FORMAT} of version 1; its metadata says {metadata}")
+        if metadata.get("format") != FILE_FORMAT or metadata.get("version") != "2":
+            raise ValueError(f"{path} holds no {FILE_FORMAT} of version 2; its metadata says {metadata}")
         step = tensors.pop("step").cpu()
+        kept = restore({name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)})
         by_layer: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             _, number, field = name.split(".", 2)
             by_layer.setdefault(int(number), {})[field] = tensor.cpu() if field.endswith("count") else tensor
         layers = tuple(LayerState.of(by_layer[number]) for number in sorted(by_layer))
-        return SABState(layers, step, metadata["batched"] == "1", metadata["zero_slot"] == "1")
+        flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
+        return SABState(layers, step, *flags, history=History(lambda: kept))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {
@@ -235,7 +249,11 @@ def join_rows(parts: list[SABState]) -> SABState:
         )
         for peers in zip(*(part.layers for part in parts), strict=True)
     )
-    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]))
+
+    def joined() -> Kept:
+        return history.join_rows([part.history.kept for part in parts], [part.batch_size for part in parts])
+
+    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=History(joined))
 
 
 def fresh_state(

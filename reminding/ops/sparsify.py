@@ -32,7 +32,7 @@ def threshold_weights(scores: Tensor, k_top: int | None, count: Tensor | None = 
         weights (B, M): rows sum to 1, or are all 0 where every kept score ties.
     Gradient: reaches the k_top best scores and, through thr, the (k_top+1)-th; none in rows of zeros.
     """
-    scores, filled = _mask_padding(scores, count)
+    scores, filled = mask_padding(scores, count)
     limit = _ranked_score(scores, _rank(k_top, scores, extra=1), filled)  # (B, 1)
     excess = torch.relu(scores - limit)  # (B, M)
     total = excess.sum(1, keepdim=True)
@@ -50,7 +50,7 @@ def softmax_weights(scores: Tensor, k_top: int | None, count: Tensor | None = No
         weights (B, M): rows sum to 1; all 0 in rows without a filled slot.
     Gradient: reaches the k_top best scores only.
     """
-    scores, filled = _mask_padding(scores, count)
+    scores, filled = mask_padding(scores, count)
     best = scores.topk(_rank(k_top, scores, extra=0), dim=1)
     kept = best.values  # (B, K)
     if filled is None:
@@ -71,7 +71,7 @@ def release_weights(scores: Tensor, k_top: int | None, count: Tensor | None = No
     Args and shapes as `threshold_weights`.
     Gradient: as autograd gives it for these equations; through thr into the k_top-th score.
     """
-    scores, filled = _mask_padding(scores, count)
+    scores, filled = mask_padding(scores, count)
     slots = scores.shape[1]
     raw = scores if filled is None else scores.masked_fill(scores.isneginf(), 0.0)
     if k_top is None or slots <= k_top:
@@ -89,7 +89,7 @@ def _rank(k_top: int | None, scores: Tensor, extra: int) -> int:
     return slots if k_top is None else min(k_top + extra, slots)
 
 
-def _mask_padding(scores: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def mask_padding(scores: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Scores with -inf on the padding, and the filled slots per row on the scores' device, (B,)."""
     if count is None:
         return scores, None

@@ -77,11 +77,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "evict": ({"evict": "lru"}, "evict must be one of ['fifo', 'least_recalled'], got 'lru'"),
     "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
+    "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
-    "engine replay": (
-        {"engine": "replay", "capacity": 4, "evict": newest},
-        "engine='replay' cannot run: ",
-    ),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
     "backend cpu": ({"backend": "cpu", "k_top": None}, "backend='cpu' cannot run: "),
     "backend cuda": ({"backend": "cuda"}, "backend='cuda' cannot run: the Triton CUDA kernels are not part"),

@@ -143,7 +143,7 @@ def test_the_least_recalled_goes() -> None:
 
 
 def test_the_state_stays_of_one_size() -> None:
-    layer = make(k_top=2, k_att=1, capacity=5)
+    layer = make(k_top=2, k_att=1, capacity=5, horizon=0)
     _, state = layer(draw(10, 2, 3))
     size = state.nbytes
     for seed in range(3):

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reminding import SAB, Recall, SABState
-from reminding.nn import compiled
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make, spread
 from tests.oracle import Answer, Config, Stream
@@ -55,6 +54,7 @@ def configs(draw: st.DrawFn) -> Config:
         evict=draw(st.sampled_from(["fifo", "least_recalled"])),
         backtrack=draw(st.sampled_from([True, True, True, False])),
         num_layers=draw(st.sampled_from([1, 1, 2])),
+        horizon=draw(st.sampled_from([None, None, None, 0, 2, 5])),
     )
 
 
@@ -86,8 +86,7 @@ def build(case: Case) -> SAB:
         backend=case.backend,
         **options,
     )
-    if compiled.obstacle(layer.cell, layer.score, layer.rule, draw(1)) is None and case.backend == "auto":
-        layer.engine = case.engine
+    layer.engine = case.engine
     spread(layer, case.seed, case.scale)
     return layer
 
@@ -185,13 +184,22 @@ def stacked(streams: list[list[Stream]], name: str) -> Tensor:
 def compare(case: Case) -> float:
     """Hold the layer to the loop, unless a choice hangs on rounding errors; returns how clear the choices were."""
     layer = build(case)
-    x, h, c = started(case)
-    streams = streams_of(case.config, h, c)
     got = by_library(case, layer)
-    losses: list[Tensor] = []
+    want: dict[str, Tensor] = {}
     clearest = math.inf
+    remembered: list[list[frozenset[int]]] | None = None  # per layer and row, when the chunk begins
     for number, (start, stop) in enumerate(pairwise(case.borders)):
-        streams = [[stream.detached() if number else stream for stream in peers] for peers in streams]
+        x, h, c = started(case)
+        streams = streams_of(case.config, h, c)
+        for peers, kept in zip(streams, remembered or [], strict=False):
+            for stream, steps in zip(peers, kept, strict=True):
+                stream.constant = frozenset(range(1, start + 1)) - steps
+                stream.constant_to = 0 if case.config.horizon is None else max(start - case.config.horizon, 0)
+        if number:  # the inputs and the given state of past chunks get no gradient
+            for place, peers in enumerate(streams):
+                for row, stream in enumerate(peers):
+                    stream.h, stream.c = h[place, row].detach(), c[place, row].detach()
+            oracle.run(x[:start].detach(), dict(layer.named_parameters()), streams, case.config)
         output, summary, answers = oracle.run(x[start:stop], dict(layer.named_parameters()), streams, case.config)
         clearest = min(clearest, *(answer.gap for peers in answers for answer in peers))
         if clearest < UNCLEAR:
@@ -200,8 +208,11 @@ def compare(case: Case) -> float:
         check_recall(got.recalls[number], answers, summary)
         check_state(got.states[number], streams, case.config)
         last_c = stacked(streams, "c") if case.config.cell == "lstm" else None
-        losses.append(loss_of(output, summary, stacked(streams, "h"), last_c, case.seed))
-    assert_same_gradients(got.gradients, gradients(layer, torch.stack(losses).sum(), x=x, h0=h, c0=c))
+        loss = loss_of(output, summary, stacked(streams, "h"), last_c, case.seed)
+        for name, gradient in gradients(layer, loss, x=x, h0=h, c0=c).items():
+            want[name] = want[name] + gradient if name in want else gradient
+        remembered = [[frozenset(slot.step for slot in stream.memory) for stream in peers] for peers in streams]
+    assert_same_gradients(got.gradients, want)
     return clearest
 
 

@@ -44,6 +44,7 @@ class Recalled:
     weights: Tensor  # (T, B, K)
     received: Tensor  # (B, M), recall weight each slot has received; (B, 0) without capacity
     alive: Tensor  # (B, min(M, capacity)) int64, slots not evicted, oldest first, then an unused one; (B, 0) without
+    edge: Tensor  # (T, B) int32, the slot that set the threshold, -1 if none did
     milestones: Tensor  # (N, B, H), c entering the steps asked for; (0, B, H) if none were, (., B, 0) unless LSTM
 
 
@@ -123,9 +124,9 @@ def layer(
         keep, steps,
     )
     # fmt: on
-    output, summary, c, *rest = out[:10]
+    output, summary, c, memory, count, slots, weights, received, alive, entering, edge = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
-    return Recalled(output, summary, h, c, *rest)
+    return Recalled(output, summary, h, c, memory, count, slots, weights, received, alive, edge, entering)
 
 
 def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:

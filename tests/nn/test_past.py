@@ -1,0 +1,304 @@
+"""Credit into the past of a stream: what later calls owe to the steps of earlier ones, and what is kept for it.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_sequence
+
+from reminding import SAB, SABState
+from tests import oracle
+from tests.nn.samples import assert_same_gradients, assert_same_state, chunks, draw, gradients, make, row
+from tests.oracle import Config
+from tests.tolerance import assert_equal
+
+Gradients = dict[str, Tensor]
+CELLS_AND_SCORES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "paper": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "threshold"},
+    "release": {"k_top": 3, "k_att": 2, "k_trunc": 3, "semantics": "release"},
+    "release dot": {"k_top": 2, "k_att": 2, "k_trunc": 3, "semantics": "release", "score": "dot"},
+    "two layers": {"num_layers": 2, "k_top": 2, "k_att": 3, "k_trunc": 4, "cell": "gru"},
+    "dense rnn": {"cell": "rnn", "k_top": None, "k_att": 1, "k_trunc": None, "score": "dot"},
+    "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
+    "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
+    "no memory": {"k_top": 0, "k_trunc": 4},
+}
+
+
+def streamed(
+    layer: SAB, x: Tensor, weight: Tensor, size: int, state: Any = None, given: SABState | None = None
+) -> tuple[Gradients, SABState]:
+    """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
+    total: Gradients = {}
+    for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
+        output, state = layer(part, state)
+        for name, gradient in gradients(layer, (output * w).sum()).items():
+            total[name] = total[name] + gradient if name in total else gradient
+    return total, state
+
+
+@pytest.mark.parametrize("options", CELLS_AND_SCORES.values(), ids=CELLS_AND_SCORES.keys())
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_chunks_give_the_gradient_of_the_whole(options: dict[str, Any], engine: str, backend: str) -> None:
+    layer = make(backend=backend, engine=engine, **options)
+    for size, steps in ((1, 16), (7, 30), (64, 70)):
+        x, weight = draw(steps, 2, 3), draw(steps, 2, 4, seed=2)
+        whole = gradients(layer, (layer(x)[0] * weight).sum())
+        assert_same_gradients(streamed(layer, x, weight, size)[0], whole)
+
+
+def by_hand(config: Config, old: dict[str, Tensor], new: dict[str, Tensor], x: Tensor, steps: int) -> Tensor:
+    """The outputs (T - steps, H) of one row after `steps` steps under other weights, differentiable as documented.
+
+    What was stored before keeps its value. Its gradient is that of running its segment again with the new weights,
+    from the state that entered the segment, reading what was read.
+    """
+    start = oracle.begin(config, *x.new_zeros(2, 4))
+    oracle.run_row(list(x[:steps]), start, old, config)
+    stream = oracle.begin(config, *x.new_zeros(2, 4))
+    again: list[oracle.Slot] = []
+    for begin, end in pairwise(range(0, steps + 1, config.k_trunc or steps)):
+        entering = oracle.Stream(stream.h.detach(), stream.c.detach(), list(again), begin)
+        oracle.run_row(list(x[begin:end]), stream, old, config)
+        oracle.run_row(list(x[begin:end]), entering, new, config)
+        value = stream.memory[-1].value.detach()
+        replayed = entering.memory[-1].value
+        again.append(oracle.Slot(value + (replayed - replayed.detach()), end))
+    later = oracle.Stream(stream.h.detach(), stream.c.detach(), again, steps)
+    return torch.stack(oracle.run_row(list(x[steps:]), later, new, config).output)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_weights_changed_between_calls_replay_as_they_are_now(backend: str) -> None:
+    """One memory a segment and all of them read, so that what is read does not hang on the weights."""
+    config = Config(k_top=8, k_att=4, k_trunc=4)
+    layer = make(k_top=8, k_trunc=4, backend=backend)
+    x, weight = draw(20, 1, 3), draw(8, 4, seed=2)
+
+    def named() -> dict[str, Tensor]:
+        return {name.removesuffix("_l0"): parameter for name, parameter in layer.named_parameters()}
+
+    _, state = layer(x[:12])
+    old = {name: parameter.detach().clone() for name, parameter in named().items()}
+    with torch.no_grad():
+        for number, parameter in enumerate(layer.parameters()):
+            parameter += 0.2 * draw(*parameter.shape, seed=number)
+    output, _ = layer(x[12:], state)
+    wanted = by_hand(config, old, named(), x[:, 0], 12)
+    assert_equal(output[:, 0], wanted, "output")
+    got = gradients(layer, (output[:, 0] * weight).sum())
+    want = gradients(layer, (wanted * weight).sum())
+    assert_same_gradients(got, want)
+    assert want["weight_ih_l0"].abs().max() > 1e-3
+
+
+def test_the_horizon_ends_credit_at_a_step() -> None:
+    """With the identity as readable as can be: each step's input has weights of its own, through an encoder."""
+
+    class StepWise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.at = nn.Parameter(draw(30, 3))
+
+        def forward(self, number: Tensor) -> Tensor:
+            return self.at[number]
+
+    for horizon in (1, 4, 7, 12):
+        layer = make(k_top=2, k_att=1, k_trunc=None, horizon=horizon, encoder=StepWise())
+        _, state = layer(torch.arange(0, 10).view(10, 1))
+        _, state = layer(torch.arange(10, 20).view(10, 1), state)
+        output, _ = layer(torch.arange(20, 30).view(10, 1), state)
+        found = gradients(layer, output.sum())["encoder.at"]
+        reached = found.abs().sum(1) > 0
+        assert reached.tolist() == [step > 20 - horizon for step in range(1, 31)]
+
+
+def test_without_a_horizon_nothing_is_kept() -> None:
+    layer = make(horizon=0, k_top=2, k_att=2, k_trunc=3)
+    _, state = layer(draw(20, 2, 3))
+    assert not state.history.kept.segments
+    output, after = layer(draw(5, 2, 3, seed=2), state)
+    assert not after.history.kept.segments
+    alone = gradients(layer, output.sum())
+    assert_same_gradients(alone, gradients(layer, layer(draw(5, 2, 3, seed=2), state.detach())[0].sum()))
+
+
+def test_steps_without_gradient_are_constants_later() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3)
+    with torch.no_grad():
+        _, state = layer(draw(20, 2, 3))
+    assert not state.history.kept.segments
+    assert state.memory.shape[2] == 10
+
+
+@pytest.mark.parametrize("evict", ["fifo", "least_recalled"])
+def test_a_full_history_stays_of_one_size(evict: str) -> None:
+    layer = make(k_top=2, k_trunc=5, capacity=4, evict=evict)
+    state: Any = None
+    sizes: list[int] = []
+    for seed in range(12):
+        _, state = layer(draw(10, 2, 3, seed=seed), state)
+        sizes.append(state.nbytes)
+        kept = [segment.row.tolist().count(0) for segment in state.history.kept.segments]
+        assert sum(kept) <= 4, "no more segments than memories"
+    if evict == "fifo":
+        assert len(set(sizes[4:])) == 1
+    assert max(sizes[4:]) <= 4 * min(sizes[4:])
+
+
+def test_nothing_kept_holds_a_graph_or_a_chunk() -> None:
+    layer = make(k_top=2, k_trunc=5, capacity=3, num_layers=2)
+    state: Any = None
+    for seed in range(4):
+        output, state = layer(draw(20, 2, 3, seed=seed), state)
+        output.sum().backward()
+    for segment in state.history.kept.segments:
+        assert segment.x is not None
+        assert segment.x.untyped_storage().nbytes() == segment.x.nbytes
+        for passage in segment.layers:
+            assert all(not tensor.requires_grad for tensor in (passage.entry.h, *passage.entry.extra))
+
+
+def test_a_buffer_filled_anew_does_not_change_the_past() -> None:
+    layer = make(k_top=2, k_trunc=5)
+    x, weight = draw(30, 2, 3), draw(30, 2, 4, seed=2)
+    want, _ = streamed(layer, x, weight, 10)
+    buffer = torch.empty(10, 2, 3, dtype=torch.float64)
+    total: Gradients = {}
+    state: Any = None
+    for part, w in zip(chunks(x, 10), chunks(weight, 10), strict=True):
+        buffer.copy_(part)
+        output, state = layer(buffer, state)
+        for name, gradient in gradients(layer, (output * w).sum()).items():
+            total[name] = total[name] + gradient if name in total else gradient
+    assert_same_gradients(total, want)
+
+
+OTHER_WAYS: dict[str, Callable[[SABState], SABState]] = {
+    "copy": copy.deepcopy,
+    "clone": SABState.clone,
+    "pickle": lambda given: pickle.loads(pickle.dumps(given)),
+}
+
+
+@pytest.mark.parametrize("way", ["file", "copy", "pickle", "clone"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k_top": 2, "k_trunc": 5, "capacity": 3, "num_layers": 2, "dropout": 0.5},
+        {"k_top": None, "k_att": 1, "k_trunc": None},
+        {"k_top": 2, "k_trunc": 5, "cell": "gru", "encoder": nn.Embedding(5, 3, dtype=torch.float64)},
+    ],
+    ids=["bounded", "dense", "encoder"],
+)
+def test_a_state_goes_on_after_a_restart_with_its_past(way: str, options: dict[str, Any], tmp_path: Path) -> None:
+    layer = make(**options)
+    tokens = torch.arange(40).view(20, 2) % 5
+    x, y = (tokens, tokens.flip(0)) if "encoder" in options else (draw(20, 2, 3), draw(20, 2, 3, seed=2))
+    _, state = layer(x)
+    if way == "file":
+        state.save(tmp_path / "state")
+        other = SABState.load(tmp_path / "state")
+    else:
+        other = OTHER_WAYS[way](state.detach())
+    assert other.nbytes == state.nbytes
+    found: list[Gradients] = []
+    for given in (state, other):
+        torch.manual_seed(0)
+        found.append(gradients(layer, layer(y, given)[0].sum()))
+    for name, gradient in found[0].items():
+        assert torch.equal(found[1][name], gradient), name
+
+
+def test_a_reset_row_owes_nothing_to_its_old_stream() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3)
+    x, y = draw(11, 3, 3), draw(8, 3, 3, seed=2)
+    _, state = layer(x)
+    output, after = layer(y, state, reset=torch.tensor([False, True, False]))
+    found = gradients(layer, output[:, 1].sum())
+    assert_same_gradients(found, gradients(layer, layer(y[:, 1:2])[0].sum()))
+    other = gradients(layer, output[:, 0].sum())
+    assert_same_gradients(other, gradients(layer, layer(y[:, 0:1], row(state, 0))[0].sum()))
+    assert not any(
+        1 in segment.row and segment.taken[segment.row == 1] > 8 for segment in after.history.kept.segments
+    )
+
+
+def test_streams_of_unequal_length_owe_to_their_own_past() -> None:
+    """Packed chunks, whose rows are sorted inside, end at other steps, and go on in the caller's order."""
+    layer = make(k_top=2, k_att=2, k_trunc=3, num_layers=2)
+    lengths = [[6, 15, 3], [9, 2, 12]]
+    rows = [[draw(n, 3, seed=10 * number + i) for i, n in enumerate(sizes)] for number, sizes in enumerate(lengths)]
+    state: Any = None
+    total: Gradients = {}
+    for sequences in rows:
+        output, state = layer(pack_sequence(sequences, enforce_sorted=False), state)
+        for name, gradient in gradients(layer, output.data.pow(2).sum()).items():
+            total[name] = total[name] + gradient if name in total else gradient
+    whole = [layer(torch.cat([rows[0][i], rows[1][i]]).unsqueeze(1))[0].pow(2).sum() for i in range(3)]
+    assert_same_gradients(total, gradients(layer, torch.stack(whole).sum()))
+
+
+def test_an_embedding_is_replayed_and_its_tokens_stay_integers() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3, encoder=nn.Embedding(7, 3, dtype=torch.float64))
+    tokens, weight = torch.arange(60).view(30, 2) * 5 % 7, draw(30, 2, 4, seed=2)
+    whole = gradients(layer, (layer(tokens)[0] * weight).sum())
+    total, state = streamed(layer, tokens, weight, 7)
+    assert_same_gradients(total, whole)
+    assert whole["encoder.weight"].abs().max() > 0
+    sources = [segment.source for segment in state.history.kept.segments]
+    assert all(source is not None and source.input.dtype == torch.int64 for source in sources)
+
+
+class Front(nn.Module):
+    """A convolution over time that halves it, for batch_first input (B, T, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(draw(3, 1, 2, seed=5))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return F.conv1d(wave.transpose(1, 2), self.weight, stride=2).transpose(1, 2)
+
+
+def test_a_front_end_over_time_is_replayed_chunk_by_chunk() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3, batch_first=True, encoder=Front())
+    wave, weight = draw(2, 48, 1), draw(2, 24, 4, seed=2)
+    whole = gradients(layer, (layer(wave)[0] * weight).sum())
+    total: Gradients = {}
+    state: Any = None
+    for part, w in zip(chunks(wave.transpose(0, 1), 16), chunks(weight.transpose(0, 1), 8), strict=True):
+        output, state = layer(part.transpose(0, 1), state)
+        for name, gradient in gradients(layer, (output * w.transpose(0, 1)).sum()).items():
+            total[name] = total[name] + gradient if name in total else gradient
+    assert_same_gradients(total, whole)
+
+
+def test_credit_of_frozen_weights_is_none() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3).requires_grad_(False)
+    _, state = layer(draw(10, 2, 3))
+    output, _ = layer(draw(5, 2, 3, seed=2), state)
+    assert not output.requires_grad
+
+
+def test_a_call_with_a_past_leaves_the_state_as_it_was() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3, capacity=3)
+    _, state = layer(draw(10, 2, 3))
+    before = state.clone()
+    output, _ = layer(draw(5, 2, 3, seed=2), state)
+    output.sum().backward()
+    assert_same_state(state, before)
+    assert state.nbytes == before.nbytes

@@ -1,0 +1,187 @@
+"""Segments run again in the backward pass: the same gradient as a kept graph, for any cell and scorer.
+
+Shapes: T time, B batch, I input, H hidden, M memory slots, D score width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reminding import SAB
+from tests.nn.samples import assert_same_gradients, draw, gradients, make, spread
+from tests.nn.test_past import CELLS_AND_SCORES
+
+
+def both_engines(layer: SAB, x: Tensor, **further: Any) -> list[dict[str, Tensor]]:
+    """Gradients of all a call returns, once with a kept graph and once replayed, from the same random numbers."""
+    found: list[dict[str, Tensor]] = []
+    for engine in ("autograd", "replay"):
+        layer.engine = engine
+        torch.manual_seed(3)
+        output, state, recall = layer(x, return_recall=True, **further)
+        loss = (output * draw(*output.shape, seed=8)).sum() + recall.summary.pow(2).sum()
+        loss = loss + state.h.pow(2).sum() + (state.memory * draw(*state.memory.shape, seed=9)).sum()
+        loss = loss + state.c.sum() if isinstance(state.c, Tensor) else loss
+        found.append(gradients(layer, loss, x=x))
+    return found
+
+
+@pytest.mark.parametrize("options", CELLS_AND_SCORES.values(), ids=CELLS_AND_SCORES.keys())
+@pytest.mark.parametrize("further", [{}, {"backtrack": False}, {"capacity": 2}], ids=["", "no backtrack", "capacity"])
+def test_replay_gives_the_gradient_of_the_kept_graph(options: dict[str, Any], further: dict[str, Any]) -> None:
+    layer = make(backend="reference", **options, **further)
+    kept, replayed = both_engines(layer, draw(37, 3, 3).requires_grad_())
+    assert_same_gradients(replayed, kept)
+
+
+def test_replay_where_streams_begin_within_a_call() -> None:
+    layer = make(backend="reference", k_top=2, k_att=3, k_trunc=4)
+    reset = torch.zeros(25, 3, dtype=torch.bool)
+    reset[7, 1] = reset[8, 0] = reset[20, 1] = True
+    kept, replayed = both_engines(layer, draw(25, 3, 3).requires_grad_(), reset=reset)
+    assert_same_gradients(replayed, kept)
+
+
+class Minimal(nn.Module):
+    """A cell of one's own, with a state of another shape beside h, that drops some of its inputs."""
+
+    state_shapes = ((2, 2),)
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3 + 4 + 4, 4)
+        self.outer = nn.Linear(4, 4)
+        self.drop = nn.Dropout(rate)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, extra = state
+        new = torch.tanh(self.inner(torch.cat([self.drop(x), h, extra.flatten(1)], 1)))
+        return new, (0.5 * extra + self.outer(new).view(-1, 2, 2)).tanh()
+
+
+class Distance(nn.Module):
+    """A scorer of one's own: how near a projection of the memory is to one of the query."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(4, 5)
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return self.project(memory)
+
+    def scores(self, keys: Tensor, query: Tensor) -> Tensor:
+        return -(keys - self.project(query).unsqueeze(1)).pow(2).sum(2)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("k_top", [2, None])
+def test_replay_of_ones_own_cell_and_scorer(rate: float, k_top: int | None) -> None:
+    """Also one that draws random numbers: it draws the same again, and the generator goes on undisturbed."""
+    layer = SAB(3, 4, cell=Minimal(rate), score=Distance(), k_top=k_top, k_att=2, k_trunc=5, dtype=torch.float64)
+    spread(layer)
+    kept, replayed = both_engines(layer, draw(23, 2, 3).requires_grad_())
+    after = torch.get_rng_state()
+    assert_same_gradients(replayed, kept)
+    layer.engine = "autograd"
+    torch.manual_seed(3)
+    layer(draw(23, 2, 3))
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_dropout_between_layers_is_replayed() -> None:
+    layer = make(num_layers=3, dropout=0.4, k_top=2, k_att=2, k_trunc=5, backend="reference")
+    kept, replayed = both_engines(layer, draw(23, 2, 3).requires_grad_())
+    assert_same_gradients(replayed, kept)
+
+
+def test_dropout_lets_its_share_through() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            seen.append(x)
+            return h
+
+    spied = SAB(3, 40, 2, cell=[nn.GRUCell(3, 40), Spy()], dropout=0.25, k_top=0, k_trunc=None)
+    spied(torch.randn(50, 4, 3))
+    dropped = torch.stack(seen[1:]) == 0  # the first call is the layer's own, to see what the cell takes
+    assert dropped.double().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_replay_keeps_no_graph() -> None:
+    """What autograd would keep grows with steps times memories; a replay keeps entering states and what was read."""
+    layer = make(backend="reference", engine="replay", k_top=2, k_att=1, k_trunc=5)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
+        layer(draw(100, 2, 3).requires_grad_())
+    assert sum(kept) <= 100 * 2 * 3 + sum(p.numel() for p in layer.parameters())
+
+
+def test_only_segments_that_received_credit_are_run_again() -> None:
+    """With a loss at one step: its own segment, and those whose memories were read on the way."""
+    calls: list[int] = []
+
+    class Counting(nn.RNNCell):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            calls.append(len(x))
+            return super().forward(x, h)
+
+    layer = SAB(3, 4, cell=Counting(3, 4), k_top=1, k_att=10, k_trunc=10, engine="replay", dtype=torch.float64)
+    output, _, recall = layer(draw(100, 2, 3), return_recall=True)
+    calls.clear()
+    output[34, 0].sum().backward()
+    assert set(calls) == {1}, "one row had a loss"
+    own = 5
+    reached, open_steps = set[int](), [(int(s), 10) for s in recall.step[30:35, 0].flatten() if s]
+    while open_steps:
+        step, _ = open_steps.pop()
+        if step not in reached:
+            reached.add(step)
+            open_steps += [(int(s), 10) for s in recall.step[step - 10 : step, 0].flatten() if s]
+    assert len(calls) == own + 10 * len(reached)
+
+
+def test_a_graph_may_be_used_twice() -> None:
+    layer = make(backend="reference", engine="replay", k_top=2, k_att=2, k_trunc=3)
+    output, state = layer(draw(20, 2, 3))
+    output, _ = layer(draw(20, 2, 3, seed=2), state)
+    loss = output.sum()
+    first, second = gradients(layer, loss), gradients(layer, loss)
+    for name, gradient in first.items():
+        assert torch.equal(second[name], gradient)
+
+
+def test_weights_changed_before_the_backward_pass_are_noticed() -> None:
+    layer = make(backend="reference", engine="replay", k_top=2, k_att=2, k_trunc=3)
+    output, _ = layer(draw(20, 2, 3))
+    with torch.no_grad():
+        next(layer.parameters()).add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer = make(backend="reference", engine="replay", k_top=2, k_att=2, k_trunc=3)
+    x = draw(20, 2, 3).requires_grad_()
+    (found,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"does not require grad|once_differentiable"):
+        found.sum().backward()
+
+
+def test_replay_under_autocast() -> None:
+    layer = SAB(3, 8, k_top=2, k_att=2, k_trunc=5, engine="autograd")
+    found: list[dict[str, Tensor]] = []
+    for engine in ("autograd", "replay"):
+        layer.engine = engine
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output, _ = layer(draw(30, 2, 3, dtype=torch.float32))
+        found.append(gradients(layer, output.float().pow(2).sum()))
+    for name, gradient in found[0].items():
+        # Autograd adds up the lower type's gradients in that type, the replay only within a segment.
+        torch.testing.assert_close(
+            found[1][name], gradient, rtol=0, atol=0.02 * float(gradient.abs().max()), msg=name
+        )
