@@ -93,7 +93,7 @@ def unroll(
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    return ran.output, after, Recall(ran.summary, _steps(every, ran.slots), ran.weights)
+    return ran.output, after, _noted(ran, every)
 
 
 def _evict_name(rule: Rule) -> str | None:
@@ -146,9 +146,15 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
 
 
-def _steps(memory: Memory, slots: Tensor) -> Tensor:
-    """The stream steps of recalled slots (T, B, K), 0 where nothing."""
-    rows = torch.arange(slots.shape[1]).view(1, -1, 1)
+def _noted(ran: cpu_op.Recalled, memory: Memory) -> Recall:
+    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was."""
     if memory.slots == 0:
-        return torch.zeros_like(slots, dtype=torch.int64)
-    return memory.step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, 0)
+        return Recall(ran.summary, torch.zeros_like(ran.slots, dtype=torch.int64), ran.weights)
+    rows = torch.arange(memory.step.shape[0]).view(1, -1, 1)
+    nothing = ran.weights == 0  # (T, B, K)
+    step = memory.step[rows, ran.slots.clamp(min=0).long()].masked_fill(nothing, 0)
+    if not bool((ran.weights < 0).any()):
+        return Recall(ran.summary, step, ran.weights)
+    # Only the release's raw scores are negative: a 0 may stand before them.
+    order = nothing.to(torch.int8).argsort(dim=2, stable=True)
+    return Recall(ran.summary, step.gather(2, order), ran.weights.gather(2, order))

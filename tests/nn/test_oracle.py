@@ -218,3 +218,9 @@ def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
     config = Config(cell, 2, 3, 4, score, capacity=3, evict="least_recalled", num_layers=2)
     clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", "autograd", 3, (0, 8, 9, 20), scale=0.3))
     assert clearest > UNCLEAR, "the seed leaves every choice clear"
+
+
+def test_a_raw_score_of_zero_is_nothing_recalled() -> None:
+    """The release's zero vector scores 0 by the dot product, and stands before negative scores as a weight."""
+    config = Config("lstm", 3, 1, 4, "dot", normalizer="threshold", semantics="release")
+    assert compare(Case(config, (2, 3, 4, 4), True, "auto", "autograd", 0, (0, 3, 6))) > UNCLEAR
