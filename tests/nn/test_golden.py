@@ -48,6 +48,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "reference": {"backend": "reference"},
     "cpu": {"backend": "cpu", "engine": "autograd"},
     "replay": {"backend": "cpu", "engine": "replay"},
+    "cpu, roomy": {"backend": "cpu", "engine": "autograd", "capacity": 1000, "evict": "least_recalled"},
 }
 
 

@@ -6,7 +6,7 @@ Shapes: L layers, T time, B batch, I input, H hidden, D score width, M memory sl
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reminding import SAB, Recall, SABState
+from reminding.ops.cpu_op import missing
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make, spread
 from tests.oracle import Answer, Config, Stream
@@ -72,6 +73,21 @@ def cases(draw: st.DrawFn) -> Case:
         seed=draw(st.integers(0, 1000)),
         borders=tuple(sorted({0, *cuts, steps})) if steps else (0, 0),
     )
+
+
+@st.composite
+def bounded_cases(draw: st.DrawFn) -> Case:
+    """Sequences that overflow a memory the op bounds, several times a chunk."""
+    case = draw(cases())
+    config = replace(
+        case.config,
+        k_top=draw(st.sampled_from([1, 2, 3, 5])),
+        k_att=draw(st.sampled_from([1, 1, 2, 3])),
+        capacity=draw(st.sampled_from([1, 2, 3, 4, 6])),
+    )
+    steps = draw(st.integers(8, 25))
+    cuts = draw(st.lists(st.integers(1, steps - 1), max_size=2))
+    return replace(case, config=config, backend="cpu", borders=tuple(sorted({0, *cuts, steps})), scale=0.4)
 
 
 def build(case: Case) -> SAB:
@@ -143,6 +159,9 @@ def check_state(state: SABState, streams: list[list[Stream]], config: Config) ->
         for number, stream in enumerate(wanted):
             for slot, memory in enumerate(stream.memory):
                 assert_equal(layer.memory.value[number, slot], memory.value, f"memory {slot} of row {number}")
+                if config.capacity is not None:
+                    received = torch.tensor(memory.recalled, dtype=torch.float64)
+                    assert_equal(layer.memory.weight[number, slot], received, "accumulated weight", floor=1.0)
 
 
 def loss_of(output: Tensor, summary: Tensor, h: Tensor, c: object, seed: int) -> Tensor:
@@ -222,6 +241,18 @@ def test_layer_equals_the_loop(case: Case) -> None:
     assume(compare(case) > UNCLEAR)
 
 
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(bounded_cases())
+def test_a_full_memory_in_the_op_equals_the_loop(case: Case) -> None:
+    try:
+        clearest = compare(case)
+    except ValueError as error:
+        assume("beyond the op's range" not in str(error))  # adding memories to states may make these grow without end
+        raise
+    assume(clearest > UNCLEAR)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("score", ["additive", "dot", "separable"])
 def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
@@ -229,3 +260,9 @@ def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
     config = Config(cell, 2, 3, 4, score, capacity=3, evict="least_recalled", num_layers=2)
     clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", "autograd", 3, (0, 8, 9, 20), scale=0.3))
     assert clearest > UNCLEAR, "the seed leaves every choice clear"
+
+
+def test_a_raw_score_of_zero_is_nothing_recalled() -> None:
+    """The release's zero vector scores 0 by the dot product, and stands before negative scores as a weight."""
+    config = Config("lstm", 3, 1, 4, "dot", normalizer="threshold", semantics="release")
+    assert compare(Case(config, (2, 3, 4, 4), True, "auto", "autograd", 0, (0, 3, 6))) > UNCLEAR

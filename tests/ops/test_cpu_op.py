@@ -20,6 +20,14 @@ from reminding.ops.cpu_op.problem import CELLS, EVICT, KEEP_GATES, KEEP_REPLAY, 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
 
+BOUNDS: dict[str, dict[str, Any]] = {
+    "unbounded": {},
+    "fifo": {"capacity": 3},
+    "least recalled": {"capacity": 3, "evict": "least_recalled"},
+}
+every_bound = pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS.keys())
+
+
 def layer(dtype: torch.dtype = torch.float64, engine: str = "autograd", **options: Any) -> SAB:
     torch.manual_seed(0)
     return SAB(3, 50, k_top=2, k_att=2, k_trunc=4, backend="cpu", engine=engine, dtype=dtype, **options)
@@ -78,33 +86,49 @@ def test_a_graph_can_be_used_twice(engine: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
+def run_op(module: SAB, x: Tensor, **options: Any) -> cpu_op.Recalled:
+    """One call of the op with a layer's weights, in rows that have taken 0, 1, 2, ... steps."""
+    rows = x.shape[1]
+    zero = x.new_zeros(rows, 50)
+    weights = tuple(getattr(module, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    scorer = tuple(getattr(module, f"score_{name}_l0") for name in ("memory", "query", "out"))
+    start = (x, zero, zero if module.cell == "lstm" else None, x.new_zeros(rows, 0, 50))
+    counters = (torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
+    return cpu_op.layer(*start, *counters, weights, scorer, cell=module.cell, k_top=2, k_att=2, k_trunc=4, **options)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_torch_compile_keeps_one_graph() -> None:
+@every_bound
+def test_torch_compile_keeps_one_graph(bound: dict[str, Any]) -> None:
     module = layer()
     x = torch.randn(9, 2, 3, dtype=torch.float64)
+    options = {**bound, "received0": x.new_zeros(2, 0)}
 
     def run(x: Tensor) -> Tensor:
-        zero, none = x.new_zeros(2, 50), torch.zeros(2, dtype=torch.int64)
-        weights = tuple(getattr(module, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        scorer = tuple(getattr(module, f"score_{name}_l0") for name in ("memory", "query", "out"))
-        ran = cpu_op.layer(
-            x,
-            zero,
-            zero,
-            x.new_zeros(2, 0, 50),
-            none,
-            none,
-            weights,
-            scorer,
-            k_top=2,
-            k_att=2,
-            k_trunc=4,
-            normalizer="softmax",
-        )
-        return ran.output
+        return run_op(module, x, **options).output
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), module(x)[0])
+    torch.testing.assert_close(compiled(x), run(x))
+
+
+@pytest.mark.parametrize("differentiate", [True, False])
+@pytest.mark.parametrize("replay", [True, False])
+@pytest.mark.parametrize(("stride", "offset"), [(3, 0), (3, 2), (4, -1), (20, 5), (20, 15), (1, 0)])
+def test_milestones_are_the_cs_that_enter_their_steps(
+    stride: int, offset: int, replay: bool, differentiate: bool
+) -> None:
+    module, x = layer(), torch.randn(11, 7, 3, dtype=torch.float64)
+    with torch.set_grad_enabled(differentiate):
+        found = run_op(module, x, replay=replay, milestones=(stride, offset)).milestones
+    assert not found.requires_grad
+    wanted = [run_op(module, x[:t]).c for t in range(11) if (t - offset) % stride == 0]
+    assert_close([*found], wanted, 1e-12)
+
+
+def test_milestones_unasked_for_or_without_a_c_are_empty() -> None:
+    x = torch.randn(6, 2, 3, dtype=torch.float64)
+    assert run_op(layer(), x).milestones.shape == (0, 2, 50)
+    assert run_op(layer(cell="gru"), x, milestones=(2, 0)).milestones.shape == (3, 2, 0)
 
 
 @pytest.fixture
@@ -115,16 +139,20 @@ def narrowest() -> Iterator[None]:
     raw().limit_isa(2)
 
 
+@every_bound
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_instruction_set_computes_the_same(dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
-    module, x = layer(dtype), torch.randn(13, 7, 3, dtype=dtype)
+def test_every_instruction_set_computes_the_same(
+    dtype: torch.dtype, bound: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    module, x = layer(dtype, **bound), torch.randn(13, 7, 3, dtype=dtype)
     widest = results(module, module, x)
     request.getfixturevalue("narrowest")
     assert_close(results(module, module, x), widest, 1e-9 if dtype == torch.float64 else 1e-4)
 
 
-def test_threads_change_nothing() -> None:
-    module, x = layer(), torch.randn(40, 33, 3, dtype=torch.float64)
+@every_bound
+def test_threads_change_nothing(bound: dict[str, Any]) -> None:
+    module, x = layer(**bound), torch.randn(40, 33, 3, dtype=torch.float64)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -135,10 +163,11 @@ def test_threads_change_nothing() -> None:
         torch.set_num_threads(threads)
 
 
+@every_bound
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
-def test_fresh_memory_is_never_read(engine: str) -> None:
+def test_fresh_memory_is_never_read(engine: str, bound: dict[str, Any]) -> None:
     """With deterministic algorithms PyTorch fills new tensors with NaN."""
-    module, x = layer(engine=engine), torch.randn(17, 5, 3, dtype=torch.float64)
+    module, x = layer(engine=engine, **bound), torch.randn(17, 5, 3, dtype=torch.float64)
     want = results(module, module, x)
     torch.use_deterministic_algorithms(True)
     try:
