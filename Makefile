@@ -1,4 +1,5 @@
-# make run: train, compare, and open a report.   make test: every check.   Both set up .venv first.
+# make run: train, compare, and open a report.   make test: every check.   make bench: what a training step costs.
+# Each sets up .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all setup clean
+.PHONY: run test test-all bench bench-suite setup clean
 
 setup: $(READY)
 
@@ -48,6 +49,14 @@ test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(CHECKS)
+
+# Under ten minutes on two quiet cores.
+bench: setup
+	$(BIN)/reminding bench --T 100 400 1600 --repetitions 3 --out runs/bench
+
+# Every figure of results/bench; benchmarks/README.md says what that takes.
+bench-suite: setup
+	REMINDING=$(BIN)/reminding benchmarks/run_suite.sh results/bench
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

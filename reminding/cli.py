@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reminding.lab import commands
+from reminding.lab.bench.options import BenchOptions
 from reminding.lab.config import TASKS, ModelOptions, TrainOptions
 
 
@@ -108,7 +109,34 @@ def data(arguments: list[str]) -> None:
     _parse(run, arguments, "data")
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "report": report, "data": data}
+def bench(arguments: list[str]) -> None:
+    """Measure time and memory of a training step: reminding bench [--T 100 400 1600]."""
+
+    def run(bench: BenchOptions, out: Path = Path("runs/bench")) -> None:
+        """Measure what one training step costs, in time and peak memory, beside nn.LSTM with full BPTT.
+
+        Contestants take turns in every repetition, so that a busy moment of the machine falls on all of them; what is
+        reported is the median of the ratios within each repetition. Memory is taken in a fresh process a contestant:
+        how far its resident set rises during one training step. Give one of --T, --B and --H several values, in
+        growing order, to see how the cost grows. Who would go over a limit is left out of a size, and it says why.
+
+        Args:
+            bench: what to measure, and its limits.
+            out: folder for measured.json, report.md and growth.png; what is there is replaced.
+        """
+        commands.bench(bench, out)
+
+    run.__annotations__["bench"] = BenchOptions
+    _parse(run, arguments, "bench")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "report": report,
+    "data": data,
+    "bench": bench,
+}
 
 
 def _parse(run: Callable[..., None], arguments: list[str], verb: str, positional: str | None = None) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from reminding.lab import checkpoint, trainer
+from reminding.lab.bench import report as bench_report
+from reminding.lab.bench.options import BenchOptions
+from reminding.lab.bench.suite import Point, measure
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.evaluate import evaluate as evaluate_model
 from reminding.lab.report import write_report
-from reminding.lab.terminal import say, show_table
+from reminding.lab.terminal import Status, say, show_table
 from reminding.tasks import DATASETS, fetch, status
 
 EVALUATIONS_NAME = "eval.jsonl"
@@ -54,7 +56,7 @@ def evaluate(folder: Path, task: Any, *, sequences: int | None, batch_size: int,
         "task": {"name": task.name, **options},
         "sequences": sequences,
         "seconds": time.perf_counter() - began,
-        "command": " ".join(["reminding", *sys.argv[1:]]),
+        "command": trainer.command_line(),
         **trainer.environment(chosen),
     }
     with (folder / EVALUATIONS_NAME).open("a") as file:
@@ -82,3 +84,21 @@ def data(name: str | None, data_dir: Path | None) -> None:
             for entry in status(dataset.name, data_dir)
         ]
         show_table("", ["file", "state", "bytes unpacked", "where", "what is wrong"], rows)
+
+
+def bench(options: BenchOptions, out: Path) -> None:
+    """Measure what a training step costs, show it, and write it to a folder."""
+    points: list[Point] = []
+    files: list[Path] = []
+    with Status() as status:
+        for point in measure(options, status.update):
+            points.append(point)
+            files = bench_report.write(points, options, out)  # at every size, so that nothing is lost by stopping
+            status.done(f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured")
+    say(bench_report.setting(options))
+    for table in bench_report.tables(points, options):
+        show_table(table.title, table.columns, table.rows)
+    for line in bench_report.left_out(points, options):
+        say(f"not measured: {line}")
+    for path in files:
+        say(f"written: {path}")

@@ -109,3 +109,95 @@ def _draw_recalls(axes: Any, step: NDArray[np.int64], weight: NDArray[np.float64
     axes.scatter(at + 1, step[at, slot], s=area * weight[at, slot], **look)
     for share in (1.0, 0.5, 0.2):
         axes.scatter([], [], s=area * share, label=f"weight {share:g}", **look)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One line of a growth figure: a cost at some sizes. Members of a family share a colour."""
+
+    label: str
+    family: str
+    sizes: Sequence[float]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One kind of cost, and the lines that have it."""
+
+    ylabel: str
+    lines: Sequence[Growth]
+
+
+def growth_curves(panels: Sequence[Panel], xlabel: str, title: str, path: Path) -> None:
+    """Draw costs against a size, a panel for each kind of cost, on logarithmic axes.
+
+    Each line is named at its end. The first family, what the others are compared with, is black.
+    """
+    drawn = [panel for panel in panels if panel.lines]
+    figure, grid = _pyplot().subplots(
+        1, len(drawn), figsize=(7.2 * len(drawn), 5.4), layout="constrained", squeeze=False
+    )
+    families = list(dict.fromkeys(line.family for panel in drawn for line in panel.lines))
+    for axes, panel in zip(grid[0], drawn, strict=True):
+        _draw_growth(axes, panel, families)
+        axes.set_xlabel(xlabel)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=150)
+    _pyplot().close(figure)
+
+
+def _draw_growth(axes: Any, panel: Panel, families: Sequence[str]) -> None:
+    axes.set(xscale="log", yscale="log", ylabel=panel.ylabel)
+    axes.margins(y=0.1)
+    seen: list[str] = []
+    looks: list[dict[str, str]] = []
+    for line in panel.lines:
+        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
+        looks.append({"color": colour, "linestyle": STYLES[seen.count(line.family) % len(STYLES)]})
+        seen.append(line.family)
+        axes.plot(line.sizes, line.values, linewidth=1.8, marker="o", markersize=3.5, **looks[-1])
+    ticks = sorted({size for line in panel.lines for size in line.sizes})
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.yaxis.set_major_locator(_pyplot().LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    for tick in ticks:
+        ending = [(line, look) for line, look in zip(panel.lines, looks, strict=True) if line.sizes[-1] == tick]
+        _label_ends(axes, ending, aside=0.07 if tick == ticks[-1] else 0.02)
+
+
+def _label_ends(axes: Any, lines: Sequence[tuple[Growth, dict[str, str]]], aside: float) -> None:
+    """Write the names of lines that end at one size beside their last points, none over another.
+
+    Args:
+        aside: how far to the right of the points, a fraction of the axes' width.
+    """
+    (left, right), (low, high) = np.log(axes.get_xlim()), np.log(axes.get_ylim())
+    ends = sorted(lines, key=lambda each: each[0].values[-1])
+    heights = spread([float((np.log(line.values[-1]) - low) / (high - low)) for line, _ in ends], gap=0.05)
+    for (line, look), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            line.label,
+            (line.sizes[-1], line.values[-1]),
+            xytext=((np.log(line.sizes[-1]) - left) / (right - left) + aside, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=look["color"],
+            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
+            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "relpos": (0, 0.5), "shrinkB": 3, **look},
+        )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move sorted heights as little as needs be, by least squares, to stand at least `gap` apart."""
+    groups: list[list[float]] = []  # where the first of each run of touching labels would have each of them stand
+    for number, height in enumerate(heights):
+        groups.append([height - number * gap])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    level = [float(np.mean(group)) for group in groups for _ in group]
+    return [height + number * gap for number, height in enumerate(level)]

@@ -33,6 +33,29 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     console.print(table)
 
 
+class Status:
+    """A live line on what is being done now, above it lines on what is done; without a terminal these alone."""
+
+    def __init__(self) -> None:
+        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        self._status = self._console.status("")
+
+    def __enter__(self) -> Status:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def update(self, text: str) -> None:
+        """Show what is being done."""
+        self._status.update(text)
+
+    def done(self, text: str) -> None:
+        """Print what is done."""
+        self._console.print(text, markup=False)
+
+
 class LiveDisplay:
     """Live display of a run: updates, rate, loss, metric, time left. Plain lines where there is no terminal.
 

@@ -240,11 +240,16 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "ms_per_update": 1000 * standing.seconds / max(standing.step, 1),
         "peak_resident_bytes": peak_resident_bytes(),
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "command": " ".join(["reminding", *sys.argv[1:]]),
+        "command": command_line(),
         **environment(run.device),
     }
     checkpoint.write_summary(run.folder, summary)
     return summary
+
+
+def command_line() -> str:
+    """What was typed to get here."""
+    return " ".join(["reminding", *sys.argv[1:]])
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -23,7 +23,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in ("train", "eval", "report", "data"))
+    assert all(verb in shown for verb in ("train", "eval", "report", "data", "bench"))
     main(["train"])
     shown = capsys.readouterr().out
     assert all(task in shown for task in ("copying", "adding", "digits", "mnist", "pmnist"))
