@@ -50,6 +50,8 @@ class Task(Protocol):
     name: ClassVar[str]
     maximize: ClassVar[bool]
     """Whether a larger `metric` is better."""
+    streamed: ClassVar[bool]
+    """Whether its batches are chunks of streams, as `Batch.reset` says, not whole sequences."""
 
     @property
     def metric(self) -> str:

@@ -51,6 +51,7 @@ class PixelClassification(ABC):
     """A finite data set of images, one pixel a step, one class an image."""
 
     name: ClassVar[str]
+    streamed: ClassVar[bool] = False
     metric = "accuracy"
     maximize: ClassVar[bool] = True
     classes: ClassVar[int] = 10

@@ -67,6 +67,7 @@ class Cue:
 
     name: ClassVar[str] = "cue"
     metric = "accuracy"
+    streamed: ClassVar[bool] = True
     maximize: ClassVar[bool] = True
 
     lag: int = field(default=500, metadata={"help": "steps from a cue to its query"})

@@ -71,6 +71,7 @@ class FileStream:
     """
 
     name: ClassVar[str] = "stream"
+    streamed: ClassVar[bool] = True
     maximize: ClassVar[bool] = False
 
     data: Path = field(metadata={"help": "the file to read"})
