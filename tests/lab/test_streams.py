@@ -191,26 +191,12 @@ def test_another_file_in_its_place_is_refused(text: Path, tmp_path: Path) -> Non
         trainer.train(small(FileStream(text, chunk=10), 6), tmp_path / "run", resume=True)
 
 
-OPTIONS = [
-    "--hidden-size",
-    "8",
-    "--k-trunc",
-    "3",
-    "--k-top",
-    "2",
-    "--capacity",
-    "4",
-    "--eval-sequences",
-    "3",
-    "--eval-every",
-    "5",
-    "--device",
-    "cpu",
-]
+OPTIONS = ["--hidden-size", "8", "--k-trunc", "3", "--k-top", "2", "--capacity", "4", "--device", "cpu"]
+EVALUATION = ["--eval-sequences", "3", "--eval-every", "5"]
 
 
 def command(task: list[str], out: Path, *further: str) -> list[str]:
-    return [sys.executable, "-m", "reminding.cli", "train", *task, *OPTIONS, "--out", str(out), *further]
+    return [sys.executable, "-m", "reminding.cli", "train", *task, *OPTIONS, *EVALUATION, "--out", str(out), *further]
 
 
 def wait_for(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
