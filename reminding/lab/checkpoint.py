@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -15,6 +15,7 @@ from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import BOARD_NAME, LOG_NAME
 from reminding.nn import SABState
 from reminding.nn.storage import load_tensors, save_tensors
+from reminding.tasks import MetricSums
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -22,6 +23,18 @@ WEIGHTS_NAME = "model.safetensors"
 SUMMARY_NAME = "summary.json"
 STATE_NAMES = "state-*.safetensors"
 WEIGHTS_FORMAT = "reminding.SequenceModel"
+
+
+class Update(TypedDict):
+    """What one update saw: loss, gradient norm before clipping, steps read, and on streams the metrics.
+
+    The loss is nan where a chunk asked for nothing.
+    """
+
+    loss: float
+    norm: float
+    steps: int
+    metrics: MetricSums
 
 
 @dataclass
@@ -33,6 +46,7 @@ class Standing:
         seconds: spent on updates and evaluations.
         best: the best main metric on the validation split so far; best_step: when it was reached.
         stale: evaluations since then.
+        since: the updates since the last evaluation, for the mean that the next one logs.
     """
 
     step: int = 0
@@ -40,6 +54,7 @@ class Standing:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    since: list[Update] = field(default_factory=list[Update])
 
 
 def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -91,7 +106,7 @@ def _remove_run(folder: Path) -> None:
 
 
 def _remove_states(folder: Path, but: str | None = None) -> None:
-    for path in folder.glob(STATE_NAMES):
+    for path in folder.glob(STATE_NAMES + "*"):  # with what a kill left half written
         if path.name != but:
             path.unlink()
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from reminding.lab import checkpoint
-from reminding.lab.checkpoint import Standing
+from reminding.lab.checkpoint import Standing, Update
 from reminding.lab.clip import GradientClipper
 from reminding.lab.config import RunConfig
 from reminding.lab.evaluate import evaluate
@@ -53,16 +53,6 @@ class Run:
     standing: Standing
     state: SABState | None = None
     """Of the streams under way, where the task has streams."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one update saw: loss, gradient norm before clipping, steps read, and on streams the metrics."""
-
-    loss: float
-    norm: float
-    steps: int
-    metrics: MetricSums
 
 
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -141,24 +131,24 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
     """
     options, standing = run.config.train, run.standing
     batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
-    since: list[Update] = []
     with _interruptible() as interrupt:
         clock = time.perf_counter()
         while standing.step < options.steps:
             if interrupt.requested:
+                standing.seconds += time.perf_counter() - clock
                 return "interrupted"
             batch = next(batches)
             if len(batch.input) == 0:
                 continue
             update = _update(run, batch.to(run.device))
             standing.step += 1
-            since.append(update)
-            display.update(standing.step, update.loss, update.steps, _running(run, since))
+            standing.since.append(update)
+            display.update(standing.step, update["loss"], update["steps"], _running(run))
             if standing.step % options.eval_every == 0 or standing.step == options.steps:
                 now = time.perf_counter()
                 standing.seconds, clock = standing.seconds + now - clock, now
-                log.write("train", standing.step, {**_mean(since), "seconds": standing.seconds})
-                since.clear()
+                log.write("train", standing.step, {**_mean(standing.since), "seconds": standing.seconds})
+                standing.since.clear()
                 if reason := _evaluated(run, log, display):
                     return reason
     return "steps"
@@ -166,18 +156,18 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
 
 def _mean(updates: list[Update]) -> dict[str, float]:
     """Means over some updates, and the last gradient norm; chunks that ask for nothing have no loss to count."""
-    losses = [update.loss for update in updates if not math.isnan(update.loss)]
-    metrics = mean_metrics(update.metrics for update in updates)
+    losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
+    metrics = mean_metrics(update["metrics"] for update in updates)
     loss = sum(losses) / len(losses) if losses else math.nan
-    return {"loss": loss, "gradient_norm": updates[-1].norm, **metrics}
+    return {"loss": loss, "gradient_norm": updates[-1]["norm"], **metrics}
 
 
-def _running(run: Run, updates: list[Update]) -> str:
+def _running(run: Run) -> str:
     """The main metric of the latest updates on a stream, as the display shows it."""
     if not run.config.task.streamed:
         return ""
     name = run.config.task.metric
-    metrics = mean_metrics(update.metrics for update in updates[-RUNNING:])
+    metrics = mean_metrics(update["metrics"] for update in run.standing.since[-RUNNING:])
     return f"{name} {metrics[name]:.4f}"
 
 
@@ -193,7 +183,7 @@ def _update(run: Run, batch: Batch) -> Update:
     metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
     if not loss.requires_grad:  # nothing is asked in this chunk: it is read, not learned from
         run.state = state
-        return Update(math.nan, 0.0, steps, metrics)
+        return Update(loss=math.nan, norm=0.0, steps=steps, metrics=metrics)
     value = float(loss.detach())
     if check and not math.isfinite(value):
         raise NotFiniteError(f"update {number}: the loss is {value} though the input is finite; try a smaller --lr")
@@ -205,7 +195,7 @@ def _update(run: Run, batch: Batch) -> Update:
         )
     run.optimizer.step()
     run.state = state
-    return Update(value, norm, steps, metrics)
+    return Update(loss=value, norm=norm, steps=steps, metrics=metrics)
 
 
 def check_input(batch: Batch, number: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from reminding import SAB, tbptt
 from reminding.nn.tbptt import detached, reset_rows
@@ -132,6 +133,19 @@ def test_the_state_goes_on_later() -> None:
     outputs = [*first, *tbptt(layer, [x[10:]], k=5, state=first.state)]
     assert_equal(torch.cat(outputs), layer(x)[0], "output")
     assert not any(tensor.requires_grad for tensor in first.state)
+
+
+class Numbers(IterableDataset[tuple[Tensor, Tensor]]):
+    """What a file of any length would be to PyTorch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((piece, piece) for piece in chunks(draw(12, 2, 3), 3))
+
+
+def test_a_data_loader_is_a_stream() -> None:
+    layer = torch_layer("lstm")
+    outputs = [output for output, _ in tbptt(layer, DataLoader(Numbers(), batch_size=None), k=5)]
+    assert_equal(torch.cat(outputs), layer(draw(12, 2, 3))[0], "output")
 
 
 class Pair(NamedTuple):
