@@ -54,6 +54,7 @@ def train(arguments: list[str]) -> None:
         commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
 
     run.__annotations__.update(task=task, model=ModelOptions, train=TrainOptions)
+    run.__defaults__ = (commands.model_defaults(task), TrainOptions(), *(run.__defaults__ or ()))
     _parse(run, arguments[1:], f"train {arguments[0]}")
 
 

@@ -21,6 +21,8 @@ def test_each_python_block_runs(number: int) -> None:
     names: dict[str, Any] = {
         "SAB": SAB,
         "nn": nn,
+        "torch": torch,
+        "stream": ((torch.randn(70, 3, 64), torch.randn(70, 3, 128)) for _ in range(3)),
         "input_size": 64,
         "hidden_size": 128,
         "input": torch.randn(12, 3, 64),

@@ -40,6 +40,7 @@ OPTIONAL = {
     "plotly",
     "optuna",
     "PIL",
+    "pyarrow",
     "triton",
 }
 NETWORK = {"urllib", "http", "socket", "ssl", "ftplib", "requests", "httpx", "aiohttp", "pooch", "webbrowser"}

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from reminding.lab.config import RunConfig
 from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import BOARD_NAME, LOG_NAME
+from reminding.nn import SABState
 from reminding.nn.storage import load_tensors, save_tensors
+from reminding.tasks import MetricSums
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "model.safetensors"
 SUMMARY_NAME = "summary.json"
+STATE_NAMES = "state-*.safetensors"
 WEIGHTS_FORMAT = "reminding.SequenceModel"
+
+
+class Update(TypedDict):
+    """What one update saw: loss, gradient norm before clipping, steps read, and on streams the metrics.
+
+    The loss is nan where a chunk asked for nothing.
+    """
+
+    loss: float
+    norm: float
+    steps: int
+    metrics: MetricSums
 
 
 @dataclass
@@ -31,6 +46,7 @@ class Standing:
         seconds: spent on updates and evaluations.
         best: the best main metric on the validation split so far; best_step: when it was reached.
         stale: evaluations since then.
+        since: the updates since the last evaluation, for the mean that the next one logs.
     """
 
     step: int = 0
@@ -38,6 +54,7 @@ class Standing:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    since: list[Update] = field(default_factory=list[Update])
 
 
 def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -84,32 +101,53 @@ def _remove_run(folder: Path) -> None:
     """Delete what a run wrote, and nothing else."""
     for name in (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
         (folder / name).unlink(missing_ok=True)
+    _remove_states(folder)
     shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)
 
 
+def _remove_states(folder: Path, but: str | None = None) -> None:
+    for path in folder.glob(STATE_NAMES + "*"):  # with what a kill left half written
+        if path.name != but:
+            path.unlink()
+
+
 def save_checkpoint(
-    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, clip_mean: float | None, standing: Standing
+    folder: Path,
+    model: SequenceModel,
+    optimizer: torch.optim.Optimizer,
+    clip_mean: float | None,
+    standing: Standing,
+    state: SABState | None,
 ) -> None:
-    """Write everything that a resumed run needs, replacing the last one only when the new one is whole."""
+    """Write everything that a resumed run needs, replacing the last one only when the new one is whole.
+
+    Args:
+        state: of the streams under way, if there are; it goes to a file of its own, which the checkpoint names.
+    """
+    state_name = None if state is None else STATE_NAMES.replace("*", str(standing.step))
+    if state is not None and state_name is not None:
+        state.save(folder / state_name)
     content = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "clip_mean": clip_mean,
         "standing": vars(standing),
         "rng": torch.get_rng_state(),
+        "state": state_name,
     }
     temporary = folder / (CHECKPOINT_NAME + ".part")
     torch.save(content, temporary)
     temporary.replace(folder / CHECKPOINT_NAME)
+    _remove_states(folder, but=state_name)  # only now: until then the last checkpoint stood, with its own
 
 
 def load_checkpoint(
-    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer
-) -> tuple[float | None, Standing]:
+    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[float | None, Standing, SABState | None]:
     """Bring model, optimizer and random numbers to where the checkpoint left them.
 
     Returns:
-        the clipper's running mean, and the standing.
+        the clipper's running mean, the standing, and the state of the streams under way.
 
     Raises:
         ValueError: the file is damaged or another model's.
@@ -120,7 +158,9 @@ def load_checkpoint(
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["rng"])
-        return content["clip_mean"], Standing(**content["standing"])
+        name = content.get("state")
+        state = None if name is None else SABState.load(folder / name, str(device))
+        return content["clip_mean"], Standing(**content["standing"]), state
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise ValueError(f"{path} is damaged or of another model: {error}") from error
 

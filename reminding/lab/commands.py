@@ -18,6 +18,8 @@ from reminding.lab.terminal import Status, say, show_table
 from reminding.tasks import DATASETS, fetch, status
 
 EVALUATIONS_NAME = "eval.jsonl"
+STREAM_CAPACITY = 128
+"""Memories on a stream: with the default of one every 10 steps, 1,280 steps of the past."""
 
 
 def train(
@@ -27,10 +29,16 @@ def train(
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
-    say(f"{model.model} on {task.name}, test: {metrics}")
+    if metrics:
+        say(f"{model.model} on {task.name}, test: {metrics}")
     say(f"{summary['steps']} updates in {summary['seconds']:.0f} s ({summary['stopped']}); written to {folder}")
     if summary["stopped"] == "interrupted":
         say("stopped by Ctrl-C; the same command with --resume goes on")
+
+
+def model_defaults(task: type[Any]) -> ModelOptions:
+    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory."""
+    return ModelOptions(capacity=STREAM_CAPACITY) if task.streamed else ModelOptions()
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:

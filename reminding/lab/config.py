@@ -33,7 +33,7 @@ class ModelOptions:
         normalizer: scores to weights; None: softmax over the k_top best, or the release's own rule with
             semantics release; threshold: the paper's rule.
         semantics: the paper's algorithm, or what the authors' published code does.
-        capacity: at most this many memories; None: no limit.
+        capacity: at most this many memories; None: no limit, which a stream cannot have.
         evict: which memory goes when the capacity is full.
         backtrack: whether gradients flow into what is recalled (no: the paper's ablation).
         dropout: between layers, a probability.
@@ -73,8 +73,8 @@ class TrainOptions:
         clip_kind: adaptive: twice the running mean of the clipped norm, never above clip; fixed: clip.
         seed: of the weights and of the training data.
         eval_every: updates between evaluations on the validation split.
-        eval_sequences: validation sequences an evaluation; None: the task's own number.
-        test_sequences: test sequences at the end; None: the task's own number.
+        eval_sequences: validation sequences an evaluation, of streams chunks; None: the task's own number.
+        test_sequences: test sequences at the end, of streams chunks; None: the task's own number.
         patience: stop after this many evaluations without a better main metric; None: never.
         target: stop when the main metric on the validation split is this good; None: never.
         check_finite: refuse a batch, a loss or a gradient that is not finite, and stop with the last good
@@ -171,9 +171,8 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     """
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
-    if options.get("data_dir") is not None:
-        options = {**options, "data_dir": Path(options["data_dir"])}
-    return TASKS[name](**options)
+    paths = {key: Path(options[key]) for key in ("data_dir", "data") if options.get(key) is not None}
+    return TASKS[name](**{**options, **paths})
 
 
 def plain(options: Any) -> dict[str, Any]:

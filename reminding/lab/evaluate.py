@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from reminding.lab.model import SequenceModel
-from reminding.tasks import EvalSplit, mean_metrics
+from reminding.nn import SABState
+from reminding.tasks import EvalSplit, MetricSums, mean_metrics
 
 
 def evaluate(
@@ -24,16 +25,17 @@ def evaluate(
     Args:
         split: "valid" or "test".
         batch_size: sequences at a time; does not change the result.
-        limit: sequences to evaluate; None: the task's own number.
+        limit: sequences to evaluate, or chunks of each stream; None: the task's own number.
     """
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            parts = [
-                task.metrics(model(batch.input)[0], batch)
-                for batch in (part.to(device) for part in task.eval_batches(split, batch_size, limit))
-            ]
+            parts: list[MetricSums] = []
+            state: SABState | None = None
+            for batch in (part.to(device) for part in task.eval_batches(split, batch_size, limit)):
+                prediction, state = model.read(batch, state)
+                parts.append(task.metrics(prediction, batch))
     finally:
         model.train(training)
     return mean_metrics(parts)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reminding.lab.config import ModelOptions
-from reminding.nn import SAB, Recall, Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.tasks import Batch
 
 
 class OneHot(nn.Module):
@@ -38,6 +39,8 @@ class SequenceModel(nn.Module):
 
     def __init__(self, task: Any, options: ModelOptions) -> None:
         super().__init__()
+        if task.streamed:
+            _check_bounded(options)
         features = options.embedding_size or task.input_size
         self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
         self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)
@@ -58,6 +61,29 @@ class SequenceModel(nn.Module):
         h, state, recall = self.layer(input, state, reset=reset, return_recall=True)
         y = self.hidden_readout(h)
         return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
+
+    def read(self, batch: Batch, state: SABState | None = None) -> tuple[Tensor, SABState | None]:
+        """Predict a batch: whole sequences, or the next chunk of the streams that `state` has come to.
+
+        Returns:
+            prediction (T, B, C), and the state for the chunk that follows; None after whole sequences.
+        """
+        if batch.reset is None:
+            return self(batch.input)[0], None
+        # Streams that all begin anew may also be more or fewer than those before.
+        going_on = state is not None and not bool(batch.reset.all())
+        prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
+        return prediction, after
+
+
+def _check_bounded(options: ModelOptions) -> None:
+    """A stream has no end: refuse what keeps all of it."""
+    if options.model in ("attention", "transformer"):
+        raise ValueError(
+            f"model: {options.model} keeps all it has read, and a stream has no end; use sab with a capacity"
+        )
+    if options.model == "sab" and options.capacity is None and options.k_top != 0:
+        raise ValueError("capacity must be a number of memories on a stream, which has no end, got None")
 
 
 def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:

@@ -118,7 +118,8 @@ def draw_recalls(configs: dict[Path, RunConfig], out: Path, sequence: int) -> li
         if config.model.model != "sab" or not (folder / checkpoint.WEIGHTS_NAME).exists():
             continue
         _, model = checkpoint.load_run(folder)
-        batch = next(iter(config.task.eval_batches("test", sequence + 1, sequence + 1)))
+        limit = None if config.task.streamed else sequence + 1
+        batch = next(iter(config.task.eval_batches("test", sequence + 1, limit)))
         if batch.input.shape[1] <= sequence:
             raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
         tokens = batch.input[:, sequence : sequence + 1]

@@ -80,7 +80,7 @@ class LiveDisplay:
         self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
         self._label, self._total = label, total
         self._began, self._first = time.monotonic(), done
-        self._metric = ""
+        self._metric, self._running, self._steps = "", "", 0
 
     def __enter__(self) -> LiveDisplay:
         self._bar.start()
@@ -89,21 +89,29 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, step: int, loss: float) -> None:
-        """Show the state after an update."""
-        rate = (step - self._first) / max(time.monotonic() - self._began, 1e-9)
-        self._bar.update(self._task, completed=step, numbers=f"{rate:.1f}/s  loss {loss:.4f}{self._metric}")
+    def update(self, step: int, loss: float, steps: int = 0, running: str = "") -> None:
+        """Show the state after an update.
 
-    def evaluated(self, step: int, loss: float, metric: str, value: float) -> None:
+        Args:
+            steps: of all the sequences in its batch.
+            running: on a stream, its metric over the latest chunks, in the place of the loss.
+        """
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        self._steps += steps
+        self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {loss:.4f}"
+        rate = (step - self._first) / elapsed
+        self._bar.update(self._task, completed=step, numbers=f"{rate:.1f}/s  {self._running}{self._metric}")
+
+    def evaluated(self, step: int, metric: str, value: float) -> None:
         """Show an evaluation; without a terminal this is the line that is printed."""
-        self._metric = f"  {metric} {value:.4f}"
+        self._metric = f"  valid {metric} {value:.4f}"
         if self._console.is_terminal:
             return
         elapsed = time.monotonic() - self._began
         left = elapsed / max(step - self._first, 1) * (self._total - step)
         rate = (step - self._first) / max(elapsed, 1e-9)
         self._console.print(
-            f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  loss {loss:.4f}  "
-            f"{metric} {value:.4f}  at most {left:.0f} s left",
+            f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}"
+            f"{self._metric}  at most {left:.0f} s left",
             markup=False,
         )

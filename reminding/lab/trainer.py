@@ -20,17 +20,20 @@ from typing import Any
 import torch
 
 from reminding.lab import checkpoint
-from reminding.lab.checkpoint import Standing
+from reminding.lab.checkpoint import Standing, Update
 from reminding.lab.clip import GradientClipper
 from reminding.lab.config import RunConfig
 from reminding.lab.evaluate import evaluate
 from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import RunLog
 from reminding.lab.terminal import LiveDisplay
-from reminding.tasks import Batch
+from reminding.nn import SABState
+from reminding.tasks import Batch, MetricSums, mean_metrics
 
 EVAL_BATCH = 100
 """Sequences evaluated at a time; the result does not depend on it."""
+RUNNING = 50
+"""Updates over which the display takes the mean of a stream's metric."""
 
 
 class NotFiniteError(ValueError):
@@ -48,6 +51,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     clipper: GradientClipper
     standing: Standing
+    state: SABState | None = None
+    """Of the streams under way, where the task has streams."""
 
 
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -55,14 +60,16 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
 
     The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
     (the weights that were best on the validation split) and summary.json. Ctrl-C stops after the update
-    under way and leaves a run that can be resumed; a resumed run gives the numbers of an uninterrupted one.
+    under way, without the test, and leaves a run that can be resumed; a resumed run gives the numbers of an
+    uninterrupted one. On a stream the state goes from chunk to chunk; each chunk is predicted before it is
+    learned from, so that the metrics of training, too, are on steps not seen before, in the first pass.
 
     Args:
         resume: go on with the run in the folder; its options must be the same, but for `steps`.
         overwrite: replace the run in the folder.
 
     Returns:
-        the summary: test metrics under their own names, and what the run took.
+        the summary: test metrics under their own names (none when interrupted), and what the run took.
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
@@ -74,7 +81,8 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     run = _prepare(config, folder)
     begun = checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite)
     if begun:
-        run.clipper.mean, run.standing = checkpoint.load_checkpoint(folder, run.model, run.optimizer)
+        found = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
+        run.clipper.mean, run.standing, run.state = found
     log = RunLog(folder, after=run.standing.step)
     label = f"{config.model.model} on {config.task.name}"
     try:
@@ -123,39 +131,59 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
     """
     options, standing = run.config.train, run.standing
     batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
-    losses: list[float] = []
     with _interruptible() as interrupt:
         clock = time.perf_counter()
         while standing.step < options.steps:
             if interrupt.requested:
+                standing.seconds += time.perf_counter() - clock
                 return "interrupted"
-            loss, norm = _update(run, next(batches).to(run.device))
+            batch = next(batches)
+            if len(batch.input) == 0:
+                continue
+            update = _update(run, batch.to(run.device))
             standing.step += 1
-            losses.append(loss)
-            display.update(standing.step, loss)
+            standing.since.append(update)
+            display.update(standing.step, update["loss"], update["steps"], _running(run))
             if standing.step % options.eval_every == 0 or standing.step == options.steps:
                 now = time.perf_counter()
                 standing.seconds, clock = standing.seconds + now - clock, now
-                values = {"loss": sum(losses) / len(losses), "gradient_norm": norm, "seconds": standing.seconds}
-                log.write("train", standing.step, values)
-                losses.clear()
-                if reason := _evaluated(run, log, display, loss):
+                log.write("train", standing.step, {**_mean(standing.since), "seconds": standing.seconds})
+                standing.since.clear()
+                if reason := _evaluated(run, log, display):
                     return reason
     return "steps"
 
 
-def _update(run: Run, batch: Batch) -> tuple[float, float]:
-    """One step of the optimizer; nothing has changed when it raises.
+def _mean(updates: list[Update]) -> dict[str, float]:
+    """Means over some updates, and the last gradient norm; chunks that ask for nothing have no loss to count."""
+    losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
+    metrics = mean_metrics(update["metrics"] for update in updates)
+    loss = sum(losses) / len(losses) if losses else math.nan
+    return {"loss": loss, "gradient_norm": updates[-1]["norm"], **metrics}
 
-    Returns:
-        loss, and the gradient norm before clipping.
-    """
+
+def _running(run: Run) -> str:
+    """The main metric of the latest updates on a stream, as the display shows it."""
+    if not run.config.task.streamed:
+        return ""
+    name = run.config.task.metric
+    metrics = mean_metrics(update["metrics"] for update in run.standing.since[-RUNNING:])
+    return f"{name} {metrics[name]:.4f}"
+
+
+def _update(run: Run, batch: Batch) -> Update:
+    """One step of the optimizer; nothing has changed when it raises."""
     check, number = run.config.train.check_finite, run.standing.step + 1
     if check:
         check_input(batch, number)
     run.optimizer.zero_grad(set_to_none=True)
-    prediction, _, _ = run.model(batch.input)
+    prediction, state = run.model.read(batch, run.state)
     loss = run.config.task.loss(prediction, batch)
+    steps = batch.input.shape[:2].numel()
+    metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
+    if not loss.requires_grad:  # nothing is asked in this chunk: it is read, not learned from
+        run.state = state
+        return Update(loss=math.nan, norm=0.0, steps=steps, metrics=metrics)
     value = float(loss.detach())
     if check and not math.isfinite(value):
         raise NotFiniteError(f"update {number}: the loss is {value} though the input is finite; try a smaller --lr")
@@ -166,7 +194,8 @@ def _update(run: Run, batch: Batch) -> tuple[float, float]:
             f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
         )
     run.optimizer.step()
-    return value, norm
+    run.state = state
+    return Update(loss=value, norm=norm, steps=steps, metrics=metrics)
 
 
 def check_input(batch: Batch, number: int) -> None:
@@ -185,7 +214,7 @@ def check_input(batch: Batch, number: int) -> None:
     )
 
 
-def _evaluated(run: Run, log: RunLog, display: LiveDisplay, loss: float) -> str | None:
+def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
     """Evaluate on the validation split, keep the weights if they are the best yet, and save a checkpoint.
 
     Returns:
@@ -199,7 +228,7 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, loss: float) -> str 
     standing.seconds += time.perf_counter() - began
     value = metrics[task.metric]
     log.write("valid", standing.step, metrics)
-    display.evaluated(standing.step, loss, task.metric, value)
+    display.evaluated(standing.step, task.metric, value)
     if standing.best is None or _better(value, standing.best, task.maximize):
         standing.best, standing.best_step, standing.stale = value, standing.step, 0
         checkpoint.save_weights(run.folder, run.model)
@@ -216,18 +245,14 @@ def _better(value: float, other: float, maximize: bool) -> bool:
 
 
 def _save(run: Run) -> None:
-    checkpoint.save_checkpoint(run.folder, run.model, run.optimizer, run.clipper.mean, run.standing)
+    checkpoint.save_checkpoint(run.folder, run.model, run.optimizer, run.clipper.mean, run.standing, run.state)
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights and write the summary."""
+    """Test the best weights, unless somebody wants to stop, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    _, best = checkpoint.load_run(run.folder)
-    metrics = evaluate(
-        best.to(run.device), task, "test", batch_size=EVAL_BATCH, limit=options.test_sequences, device=run.device
-    )
     summary: dict[str, Any] = {
-        **metrics,
+        **({} if stopped == "interrupted" else _tested(run)),
         "task": task.name,
         "model": run.config.model.model,
         "metric": task.metric,
@@ -250,6 +275,14 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
 def command_line() -> str:
     """What was typed to get here."""
     return " ".join(["reminding", *sys.argv[1:]])
+
+
+def _tested(run: Run) -> dict[str, float]:
+    """The metrics of the best weights on the test split."""
+    _, best = checkpoint.load_run(run.folder)
+    limit = run.config.train.test_sequences
+    model = best.to(run.device)
+    return evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from reminding.nn.memory import Memory
 from reminding.nn.sab import SAB
 from reminding.nn.scorers import Scorer
 from reminding.nn.state import Recall, SABState
+from reminding.nn.tbptt import TruncatedBPTT, tbptt
 
 __all__ = [
     "SAB",
@@ -13,7 +14,9 @@ __all__ = [
     "SABState",
     "Scorer",
     "Transformer",
+    "TruncatedBPTT",
     "full_attention",
     "full_bptt",
+    "tbptt",
     "truncated_bptt",
 ]

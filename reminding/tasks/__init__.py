@@ -7,11 +7,13 @@ from typing import Any
 from reminding.tasks.adding import Adding
 from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
 from reminding.tasks.copying import Copying
+from reminding.tasks.cue import Cue
 from reminding.tasks.digits import Digits
 from reminding.tasks.download import DATASETS, fetch, status
+from reminding.tasks.filestream import FileStream, next_step_batches
 from reminding.tasks.mnist import MNIST, PermutedMNIST
 
-_classes: tuple[type[Task], ...] = (Copying, Adding, Digits, MNIST, PermutedMNIST)
+_classes: tuple[type[Task], ...] = (Copying, Adding, Digits, MNIST, PermutedMNIST, Cue, FileStream)
 
 TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
 """The tasks by name; construct one with its options, `TASKS["copying"](T=300)`."""
@@ -23,13 +25,16 @@ __all__ = [
     "Adding",
     "Batch",
     "Copying",
+    "Cue",
     "Digits",
     "EvalSplit",
+    "FileStream",
     "MetricSums",
     "PermutedMNIST",
     "Split",
     "Task",
     "fetch",
     "mean_metrics",
+    "next_step_batches",
     "status",
 ]

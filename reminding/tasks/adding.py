@@ -35,7 +35,7 @@ class Adding(Generated):
     """
 
     name: ClassVar[str] = "adding"
-    metric: ClassVar[str] = "mse"
+    metric = "mse"
     maximize: ClassVar[bool] = False
 
     T: int = field(default=200, metadata={"help": "length of the sequence, steps"})

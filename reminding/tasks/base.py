@@ -29,25 +29,34 @@ class Batch:
 
     Args:
         input: token ids, (T, B) int64, or real values, (T, B, I) float32.
-        target: whatever the task's own loss needs; B is its last axis.
+        target: whatever the task's own loss needs; B is its last axis, unless the target is values as the
+            input is, (T, B, C).
+        reset: of a chunk of streams: which rows begin a new one, (B,) bool on the host; the others go on
+            where the batch before ended. None: the sequences are whole, and nothing is carried.
     """
 
     input: Tensor
     target: Tensor
+    reset: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on `device`."""
-        return Batch(self.input.to(device), self.target.to(device))
+        """Return the batch on `device`; the mask stays on the host."""
+        return Batch(self.input.to(device), self.target.to(device), self.reset)
 
 
 class Task(Protocol):
     """What a trainer needs. A task is a frozen dataclass; its fields are its command line options."""
 
     name: ClassVar[str]
-    metric: ClassVar[str]
-    """The main one of `metrics`, by which models are compared."""
     maximize: ClassVar[bool]
     """Whether a larger `metric` is better."""
+    streamed: ClassVar[bool]
+    """Whether its batches are chunks of streams, as `Batch.reset` says, not whole sequences."""
+
+    @property
+    def metric(self) -> str:
+        """The main one of `metrics`, by which models are compared."""
+        ...
 
     @property
     def vocabulary(self) -> int | None:
@@ -67,6 +76,8 @@ class Task(Protocol):
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Training batches without end; the same ones for the same `seed`.
 
+        A batch of 0 steps says that there is nothing to train on yet; it does not count.
+
         Args:
             batch_size: sequences a batch, B, at least 1.
             seed: at least 0.
@@ -83,7 +94,8 @@ class Task(Protocol):
         Args:
             split: "valid" or "test".
             batch_size: sequences a batch; the last batch may be smaller.
-            limit: evaluate this many sequences (not batches); None for the task's own number.
+            limit: evaluate this many sequences (not batches), of streams this many chunks of each; None for
+                the task's own number.
 
         Raises:
             ValueError: at the call, not at the first batch.
@@ -91,7 +103,10 @@ class Task(Protocol):
         ...
 
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Mean loss to train on, a scalar. `prediction` is every step's readout, (T, B, C)."""
+        """Mean loss to train on, a scalar. `prediction` is every step's readout, (T, B, C).
+
+        A chunk of a stream that asks for nothing has a loss of 0 without a gradient.
+        """
         ...
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:

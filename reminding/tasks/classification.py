@@ -51,7 +51,8 @@ class PixelClassification(ABC):
     """A finite data set of images, one pixel a step, one class an image."""
 
     name: ClassVar[str]
-    metric: ClassVar[str] = "accuracy"
+    streamed: ClassVar[bool] = False
+    metric = "accuracy"
     maximize: ClassVar[bool] = True
     classes: ClassVar[int] = 10
 

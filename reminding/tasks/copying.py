@@ -40,7 +40,7 @@ class Copying(Generated):
     """
 
     name: ClassVar[str] = "copying"
-    metric: ClassVar[str] = "accuracy"
+    metric = "accuracy"
     maximize: ClassVar[bool] = True
 
     T: int = field(default=100, metadata={"help": "blanks between the symbols and their recall, steps"})

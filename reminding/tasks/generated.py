@@ -26,6 +26,7 @@ class Generated(ABC):
     """
 
     name: ClassVar[str]
+    streamed: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, sequences: int, rng: np.random.Generator) -> Batch:

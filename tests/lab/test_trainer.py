@@ -182,13 +182,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_unless_unchecked(tmp_path: Path
 
 
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    trainer.train(small(300), tmp_path / "whole")
+    trainer.train(small(300, eval_every=50), tmp_path / "whole")
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    summary = trainer.train(small(300), tmp_path / "stopped")
+    summary = trainer.train(small(300, eval_every=50), tmp_path / "stopped")
     assert summary["stopped"] == "interrupted"
     assert 0 < summary["steps"] < 300
-    trainer.train(small(300), tmp_path / "stopped", resume=True)
+    assert summary["seconds"] > 0
+    assert "accuracy" not in summary, "whoever stops does not want to wait for the test"
+    trainer.train(small(300, eval_every=50), tmp_path / "stopped", resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    logs = [[{**record, "seconds": 0} for record in read_log(tmp_path / name)] for name in ("whole", "stopped")]
+    assert logs[0] == logs[1], "the means logged too, wherever between two evaluations it was stopped"
 
 
 @pytest.mark.parametrize(

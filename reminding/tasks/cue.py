@@ -1,0 +1,195 @@
+"""A stream of cues, each asked for long after it was shown: what truncated BPTT cannot learn.
+
+Shapes: B batch (rows, one stream each), T steps of a chunk, E episodes, A alphabet, C = A classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.base import (
+    Batch,
+    EvalSplit,
+    MetricSums,
+    Split,
+    check_at_least,
+    check_eval_split,
+    check_prediction,
+    full_precision,
+    stream,
+)
+
+BLANK = 0
+UNASKED = -100
+"""The target of a step that asks for nothing; what `cross_entropy` leaves out by default."""
+EVAL_ROWS = 32
+EVAL_EPISODES = 10
+"""Of each evaluated row, where no limit is set."""
+BLOCK = 64
+"""Episodes drawn at a time, so that any chunk is reached without drawing those before it."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Cue and answer, `lag` steps apart, over and over in a stream without end.
+
+    Every lag + gap steps each row shows one cue, a symbol of ids 1..A, at a random place in the first `gap` of
+    them; `lag` steps later the query marker (the last id) asks for it. All other steps are blank (id 0) or, a
+    share `noise` of them, distractors (ids A + 1 to A + distractors). Each row has episodes and a beginning of its
+    own. Input (T, B) int64 in chunks of `chunk` steps, state carried; target (T, B) int64, the symbol from 0 at
+    a query and -100 elsewhere. The loss is at the queries alone.
+
+    With chunk <= lag no chunk holds a cue and its answer: a gradient that ends at the border of a chunk never
+    reaches what was to be remembered, and truncated BPTT stays at chance, 1 / A. What has to be held in memory
+    for it: lag / k_att states, if the oldest go first.
+
+    Args:
+        lag: steps from a cue to its query, at least 1.
+        gap: steps from a query to the next cue, on average; at least 1.
+        alphabet: A, how many different cues there are, at least 2.
+        noise: share of the other steps that show a distractor.
+        distractors: how many different ones there are, at least 1.
+        chunk: steps of a batch.
+
+    Raises:
+        ValueError: an option is out of range; the message names it.
+    """
+
+    name: ClassVar[str] = "cue"
+    metric = "accuracy"
+    streamed: ClassVar[bool] = True
+    maximize: ClassVar[bool] = True
+
+    lag: int = field(default=500, metadata={"help": "steps from a cue to its query"})
+    gap: int = field(default=50, metadata={"help": "steps from a query to the next cue, on average"})
+    alphabet: int = field(default=8, metadata={"help": "different cues to draw from"})
+    noise: float = field(default=0.0, metadata={"help": "share of the other steps that show a distractor"})
+    distractors: int = field(default=8, metadata={"help": "different distractors"})
+    chunk: int = field(default=100, metadata={"help": "steps of a batch, between two updates"})
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        for name, least in (("lag", 1), ("gap", 1), ("alphabet", 2), ("distractors", 1), ("chunk", 1)):
+            check_at_least(name, getattr(self, name), least)
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise: got {self.noise}, expected a share from 0 to 1")
+
+    @property
+    def vocabulary(self) -> int:
+        """A + distractors + 2 token ids: the blank, the cues, the distractors, the query marker."""
+        return self.alphabet + self.distractors + 2
+
+    @property
+    def input_size(self) -> int:
+        """The size of the vocabulary."""
+        return self.vocabulary
+
+    @property
+    def output_size(self) -> int:
+        """C = A, the cues."""
+        return self.alphabet
+
+    @property
+    def period(self) -> int:
+        """Steps of an episode, one cue and its query."""
+        return self.lag + self.gap
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Chunks of `batch_size` streams without end; see `Task.train_batches`."""
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("seed", seed, 0)
+        check_at_least("start", start, 0)
+        return (self._chunk("train", seed, batch_size, i) for i in count(start))
+
+    def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """The split's 32 streams, 10 episodes of each or `limit` chunks; see `Task.eval_batches`.
+
+        Raises:
+            ValueError: as there; or `limit` chunks are too few for every row to reach its first query.
+        """
+        check_eval_split(split)
+        check_at_least("batch_size", batch_size, 1)
+        least = math.ceil(2 * self.period / self.chunk)
+        chunks = math.ceil(EVAL_EPISODES * self.period / self.chunk) if limit is None else limit
+        check_at_least("limit", chunks, 1)
+        if chunks < least:
+            raise ValueError(
+                f"limit: got {chunks} chunks of {self.chunk} steps, expected at least {least}: an episode has "
+                f"{self.period} steps, and a row may begin as many later"
+            )
+        groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
+        return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
+
+    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the queries, nats; 0 without a gradient where there is none.
+
+        `prediction` is logits, (T, B, C).
+        """
+        check_prediction(prediction, batch, self.output_size)
+        if not bool((batch.target != UNASKED).any()):
+            return prediction.new_zeros(())
+        return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten(), ignore_index=UNASKED)
+
+    def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
+        """Return "accuracy" and "cross_entropy" (nats) over the queries, from logits (T, B, C)."""
+        check_prediction(prediction, batch, self.output_size)
+        asked = batch.target != UNASKED
+        logits, wanted = full_precision(prediction[asked]), batch.target[asked]  # (n, C), (n,)
+        right = (logits.argmax(-1) == wanted).sum()
+        surprise = F.cross_entropy(logits, wanted, reduction="sum")
+        return {"accuracy": (float(right), len(wanted)), "cross_entropy": (float(surprise), len(wanted))}
+
+    def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
+        # All rows are drawn, whichever are asked for: the result must not depend on the batch size.
+        batch = self._chunk(split, 0, EVAL_ROWS, number)
+        reset = torch.full((len(range(EVAL_ROWS)[rows]),), number == 0)
+        return Batch(batch.input[:, rows], batch.target[:, rows], reset)
+
+    def _chunk(self, split: Split, seed: int, rows: int, number: int) -> Batch:
+        """Chunk `number` of `rows` streams; it depends on the arguments alone."""
+        # Three kinds of random numbers, interleaved so that no two share a stream.
+        late = stream(self.name, split, seed, 0).integers(0, self.period, size=rows)  # when each row begins
+        time = number * self.chunk + np.arange(self.chunk)[:, None] - late  # (T, B), negative before
+        episode, place = np.divmod(time, self.period)
+        symbol, shown = self._episodes(split, seed, rows, episode)  # (T, B) each: of the episode under way
+        background = self._background(split, seed, rows, number)
+        begun = episode >= 0
+        asked = begun & (place == shown + self.lag)
+        tokens = np.where(begun & (place == shown), symbol, background)
+        tokens = np.where(asked, self.vocabulary - 1, tokens)
+        target = np.where(asked, symbol - 1, UNASKED)
+        return Batch(torch.as_tensor(tokens), torch.as_tensor(target), torch.full((rows,), number == 0))
+
+    def _episodes(
+        self, split: Split, seed: int, rows: int, episode: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The cue of each row's episode, from 1, and its place, from 0: (T, B) each."""
+        wanted = np.maximum(episode, 0)
+        first = int(wanted.min()) // BLOCK
+        symbols: list[NDArray[np.int64]] = []
+        places: list[NDArray[np.int64]] = []
+        for block in range(first, int(wanted.max()) // BLOCK + 1):
+            rng = stream(self.name, split, seed, 1 + 2 * block)
+            symbols.append(rng.integers(1, self.alphabet + 1, size=(BLOCK, rows)))
+            places.append(rng.integers(0, self.gap, size=(BLOCK, rows)))
+        at = (wanted - first * BLOCK, np.arange(rows))
+        return np.concatenate(symbols)[at], np.concatenate(places)[at]
+
+    def _background(self, split: Split, seed: int, rows: int, number: int) -> NDArray[np.int64]:
+        """Blanks and distractors, (T, B)."""
+        shape = (self.chunk, rows)
+        if self.noise == 0:
+            return np.full(shape, BLANK)
+        rng = stream(self.name, split, seed, 2 + 2 * number)
+        distractors = rng.integers(self.alphabet + 1, self.alphabet + self.distractors + 1, size=shape)
+        return np.where(rng.random(shape) < self.noise, distractors, BLANK)
