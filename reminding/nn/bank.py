@@ -10,6 +10,9 @@ from torch import Tensor
 
 from reminding.nn.memory import NOTHING
 
+STEPS = 2**40
+"""More steps than a stream takes."""
+
 
 class Bank:
     """Remembered states by the stream step they were stored at, and the credit that has come to each.
@@ -23,9 +26,11 @@ class Bank:
     def __init__(self, value: Tensor, step: Tensor, constant: Tensor | None = None) -> None:
         order = step.argsort(dim=1, stable=True)
         self._constant = None if constant is None else constant.gather(1, order).flatten()
-        self._step = step.gather(1, order)
         self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
+        row = torch.arange(len(step), device=step.device).unsqueeze(1)
+        self._codes = _codes(step.gather(1, order), row).flatten()  # ascending
         self._credit: Tensor | None = None
+        self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
 
     @property
     def device(self) -> torch.device:
@@ -38,15 +43,11 @@ class Bank:
 
     def places(self, step: Tensor, row: Tensor) -> Tensor:
         """Where states lie: stream steps (S, R, ...) of batch rows (R,) to places, NOTHING where absent."""
-        if self._step.shape[1] == 0:
+        if len(self._codes) == 0:
             return torch.full_like(step, NOTHING)
-        by_row = step.movedim(1, 0)
-        asked = by_row.reshape(len(row), -1).contiguous()
-        known = self._step[row]
-        at = torch.searchsorted(known, asked).clamp(max=known.shape[1] - 1)
-        found = (known.gather(1, at) == asked) & (asked >= 0)
-        place = torch.where(found, at + row.unsqueeze(1) * known.shape[1], NOTHING)
-        return place.view(by_row.shape).movedim(0, 1)
+        asked = _codes(step, row.view(1, -1, *[1] * (step.dim() - 2)))
+        at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
+        return torch.where((self._codes[at] == asked) & (step >= 0), at, NOTHING)
 
     def at(self, place: Tensor) -> Tensor:
         """The states at places (...), (..., H); zeros where there is NOTHING."""
@@ -57,7 +58,13 @@ class Bank:
         if self._credit is None:
             self._credit = torch.zeros_like(self._value)
         real = place >= 0
-        self._credit.index_add_(0, place[real], credit[real])
+        place, credit = place[real], credit[real]
+        self._credit.index_add_(0, place, credit)
+        self._reached[place[(credit != 0).any(1)]] = True
+
+    def reached(self, place: Tensor) -> bool:
+        """Whether credit has come to any of the states at places."""
+        return self._credit is not None and bool((self._reached[place.clamp(min=0)] & (place >= 0)).any())
 
     def of(self, place: Tensor) -> Tensor | None:
         """The credit that states at places pass on, (..., H), 0 where there is NOTHING; None where none has any."""
@@ -77,3 +84,8 @@ def _at(flat: Tensor, place: Tensor) -> Tensor:
     if len(flat) == 0:
         return flat.new_zeros(*place.shape, flat.shape[1])
     return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
+
+
+def _codes(step: Tensor, row: Tensor) -> Tensor:
+    """One number for a batch row and a stream step: of equal rows the later step's is larger."""
+    return row * STEPS + step.clamp(max=STEPS - 1)

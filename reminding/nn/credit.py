@@ -98,10 +98,11 @@ class _Replayed(torch.autograd.Function):
         x = cast("Tensor", ctx.saved_tensors[0])
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
-        sweep = _sweep(ctx.network, _banks_of_pass(before, ran), ran.after, d_after)
+        segments = ran.segments()
+        sweep = _sweep(ctx.network, segments, _banks_of_pass(before, ran), ran.after, d_after)
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
         stop = len(x)
-        for segment in reversed(ran.segments()):
+        for segment in reversed(segments):
             part = slice(stop - segment.steps, stop)
             given = (None if gradient is None else gradient[part] for gradient in (d_output, d_summary))
             d_part = sweep.visit(segment, x[part], *given, need_x=d_x is not None)
@@ -133,6 +134,7 @@ def _places(bank: Bank, layer: LayerState) -> Tensor:
 
 def _sweep(
     network: Network,
+    segments: Sequence[Segment],
     banks: list[Bank],
     state: SABState,
     d_state: Sequence[Tensor | None],
@@ -148,7 +150,7 @@ def _sweep(
         d_memory = next(given)
         if d_memory is not None and network.rule.backtrack:
             bank.add(_places(bank, layer), d_memory)
-    return Sweep(network, banks, state.step, d_h, d_extra, cut_at)
+    return Sweep(network, segments, banks, state.step, d_h, d_extra, cut_at)
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
@@ -219,7 +221,7 @@ class _CreditToPast(torch.autograd.Function):
     def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         past = cast("_Past", ctx.past)
         cut_at = None if past.constant_to is None else past.constant_to + 1
-        sweep = _sweep(past.network, past.banks(), past.state, d_state, cut_at)
+        sweep = _sweep(past.network, past.kept.segments, past.banks(), past.state, d_state, cut_at)
         inputs = _Inputs(past.encode, past.network.parameters)
         for segment in reversed(past.kept.segments):
             x = inputs.of(segment)

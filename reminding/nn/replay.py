@@ -8,7 +8,7 @@ Shapes: B batch rows, R rows of a segment, S steps of a segment, K ranks, H hidd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -103,6 +103,7 @@ class Sweep:
     """One way back through segments, newest first.
 
     Args:
+        segments: those it will visit.
         banks: one per layer, of every state that the segments may have read or stored.
         step: the stream step each row has reached, (B,) int64 on the host.
         d_h, d_extra: the gradient of the state there, per layer.
@@ -116,6 +117,7 @@ class Sweep:
     def __init__(
         self,
         network: Network,
+        segments: Sequence[Segment],
         banks: list[Bank],
         step: Tensor,
         d_h: list[Tensor],
@@ -126,6 +128,10 @@ class Sweep:
         self.d_h = [tensor.clone() for tensor in d_h]
         self.d_extra = [tuple(tensor.clone() for tensor in extra) for extra in d_extra]
         self.d_parameters: list[Tensor | None] = [None] * len(network.parameters)
+        carried = [tensor for layer in zip(self.d_h, self.d_extra, strict=True) for tensor in (layer[0], *layer[1])]
+        self._carried = torch.stack([(tensor != 0).flatten(1).any(1) for tensor in carried]).any(0).cpu()
+        ways = self._find_stored(segments) if segments else []
+        self._places = {id(segment): places for segment, places in zip(segments, ways, strict=True)}
 
     def visit(
         self, segment: Segment, x: Tensor, d_output: Tensor | None, d_summary: Tensor | None, need_x: bool
@@ -138,6 +144,9 @@ class Sweep:
         Returns:
             d_x (S, R, I), if it is needed and any credit has come.
         """
+        if d_output is None and d_summary is None and not self._reached(segment):
+            self._step[segment.row] = segment.taken
+            return None
         d_steps, d_ends = self._arrived(segment, d_output)
         live = _live(d_steps, d_ends, d_summary)  # (S, R)
         rows = live.any(0).nonzero().squeeze(1)
@@ -157,19 +166,26 @@ class Sweep:
         d_x[:stop, rows] = d_part
         return d_x
 
+    def _reached(self, segment: Segment) -> bool:
+        """Whether any credit can have come to a segment that the loss does not touch."""
+        if bool(self._carried[segment.row].any()):
+            return True
+        return any(bank.reached(place) for bank, place in zip(self.banks, self._stored(segment), strict=True))
+
     def _arrived(self, segment: Segment, d_output: Tensor | None) -> tuple[list[Tensor], list[Extra]]:
         """The credit of the segment's outputs, (S, R, H) per layer, and of its further state at the end."""
         row = segment.row
         follows = segment.taken + segment.steps == self._step[row]
+        self._carried[row] = False
         self._step[row] = segment.taken
         d_steps: list[Tensor] = []
         d_ends: list[Extra] = []
-        for layer, bank in enumerate(self.banks):
+        for layer, (bank, stored) in enumerate(zip(self.banks, self._stored(segment), strict=True)):
             here = row.to(bank.device)
             follow = follows.to(here.device)
             last = d_output is not None and layer == len(self.banks) - 1
             d = cast("Tensor", d_output).clone() if last else bank.zeros(segment.steps, len(row))
-            credit = bank.of(self._stored(bank, segment))
+            credit = bank.of(stored)
             if credit is not None:
                 d += credit
             d[-1] += _taken_from(self.d_h[layer], here, follow)
@@ -177,12 +193,24 @@ class Sweep:
             d_ends.append(tuple(_taken_from(tensor, here, follow) for tensor in self.d_extra[layer]))
         return d_steps, d_ends
 
-    def _stored(self, bank: Bank, segment: Segment) -> Tensor:
-        """Where the states lie in a layer's bank that a segment stored, (S, R); NOTHING where it stored none."""
+    def _stored(self, segment: Segment) -> list[Tensor]:
+        """Where the states lie in each layer's bank that a segment stored, (S, R); NOTHING where it stored none."""
+        known = self._places.get(id(segment))
+        return self._find_stored([segment])[0] if known is None else known
+
+    def _find_stored(self, segments: Sequence[Segment]) -> list[list[Tensor]]:
+        """The same for many segments at once."""
         rule = self.network.rule
-        step = segment.taken + torch.arange(1, segment.steps + 1).unsqueeze(1)
+        steps = [segment.taken + torch.arange(1, segment.steps + 1).unsqueeze(1) for segment in segments]
+        rows = [segment.row.expand_as(step).flatten() for segment, step in zip(segments, steps, strict=True)]
+        row, step = torch.cat(rows), torch.cat([step.flatten() for step in steps])
         stored = (step % rule.k_att == 0) & (rule.k_top != 0 and rule.backtrack)
-        return bank.places(torch.where(stored, step, NOTHING).to(bank.device), segment.row.to(bank.device))
+        step = torch.where(stored, step, NOTHING)
+        sizes = [part.numel() for part in steps]
+        found = [bank.places(step.to(bank.device).unsqueeze(0), row.to(bank.device))[0] for bank in self.banks]
+        split = cast("Callable[[Tensor, list[int]], tuple[Tensor, ...]]", torch.split)
+        by_layer = [split(places, sizes) for places in found]
+        return [[places[number].view_as(part) for places in by_layer] for number, part in enumerate(steps)]
 
     def _through(
         self,
@@ -227,7 +255,7 @@ class Sweep:
     def _again(self, layer: int, passage: Passage, segment: Segment, x: Tensor) -> _Again:
         rule, cell, entry = self.network.rule, self.network.cells[layer], passage.entry
         cut_at = None if self._cut_at is None else cast("list[int]", self._cut_at[segment.row].tolist())
-        constant = self.banks[layer].constant(self._stored(self.banks[layer], segment))
+        constant = self.banks[layer].constant(self._stored(segment)[layer])
         recorded, memory, place = self._memory(layer, passage, segment, len(x))
         h, extra = _leaf(entry.h), tuple(_leaf(tensor) for tensor in entry.extra)
         streams = cast("list[int]", segment.taken.tolist())
@@ -267,6 +295,7 @@ class Sweep:
                 gradient = next(remaining)
                 if gradient is not None:
                     target[row] = gradient
+                    self._carried[segment.row] |= (gradient != 0).flatten(1).any(1).cpu()
             gradient = next(remaining)
             if gradient is not None:
                 self.banks[layer].add(again.place, gradient)
