@@ -25,8 +25,10 @@ def full_bptt(input_size: int, hidden_size: int, num_layers: int = 1, **options:
     """A plain recurrent network trained by full backpropagation through time: exactly `nn.LSTM` by default.
 
     Args:
-        options: `SAB`'s own, such as cell, bias, batch_first, dropout.
+        options: `SAB`'s own, such as cell, bias, batch_first, dropout; horizon is 0 unless given, since nobody
+            can keep all of a stream.
     """
+    options.setdefault("horizon", 0)
     return SAB(input_size, hidden_size, num_layers, k_top=0, k_trunc=None, **options)
 
 
@@ -43,6 +45,7 @@ def full_attention(input_size: int, hidden_size: int, num_layers: int = 1, **opt
     Time and memory grow with T². The attention is the layer's own (additive by default), dense instead of
     sparse: every state is stored, every stored state is read, nothing is cut.
     """
+    options.setdefault("horizon", 0)
     return SAB(input_size, hidden_size, num_layers, k_top=None, k_att=1, k_trunc=None, **options)
 
 

@@ -27,6 +27,15 @@ REPLAY_FROM = 512
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What would run an input: "cpu", "reference", or "torch" for PyTorch's own kernels; the engine; and why."""
+
+    backend: str
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Runner:
     """How the stretches of one call are run.
 
@@ -120,8 +129,8 @@ class Runner:
             if not old.segments:
                 return History()
             ran = replace(ran, segments=list[Segment])
-        ran = replace(ran, after=ran.after.detach())
-        return History(partial(_remembered, old, before.detach(), ran, self.network.rule))
+        ran = replace(ran, after=ran.after.without_graph())
+        return History(partial(_remembered, old, before.without_graph(), ran, self.network.rule))
 
 
 def _remembered(old: Kept, before: SABState, ran: Pass, rule: Rule) -> Kept:

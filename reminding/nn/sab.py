@@ -22,7 +22,7 @@ from reminding.nn.memory import Memory
 from reminding.nn.parameters import LayerParameters
 from reminding.nn.replay import Network
 from reminding.nn.rule import Rule
-from reminding.nn.runner import REPLAY_FROM, Runner
+from reminding.nn.runner import REPLAY_FROM, Plan, Runner
 from reminding.nn.segments import Source
 from reminding.nn.stack import join_time, run_stretches
 from reminding.nn.state import Recall, SABState, fresh_state
@@ -69,9 +69,11 @@ class SAB(LayerParameters):
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
             float32 and float64; "cuda" is not part of this version. Only "auto" falls back, and logs
             why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
-        engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" recomputes a
-            segment when credit reaches it, for less memory and more time, and needs the C++ op in this
-            version. "auto" replays inputs of 512 steps or more where it can.
+        engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
+            again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
+            replays inputs of 512 steps or more; `plan` tells. Replay asks of cells and scorers of one's own that
+            rows of a batch do not touch one another, that a memory's score hangs on its own key alone, and that
+            what they learn are parameters of theirs.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
@@ -205,8 +207,12 @@ class SAB(LayerParameters):
             ValueError: shape, type or device do not fit; the message names the argument.
 
         Gradient: autograd's for the equations of the paper with the cuts of `k_trunc` and no others. It reaches
-        input, parameters, and (h, c) given as tensors. Of a `SABState` only the numbers are used: in this
-        version credit stops at the border between two calls, so each chunk's loss can be backpropagated by itself.
+        input, parameters, and (h, c) given as tensors. Through a `SABState` it reaches the parameters as they
+        worked in the calls that led to it: with unchanged weights, chunks give the gradient of the whole. Where
+        weights have changed since, a segment is run again with those of today, from the state in which it was
+        entered, reading the memories it read with the values they had. So each call's loss is backpropagated by
+        itself, and no graph is kept. The inputs of past calls get no gradient; memories evicted before the call,
+        steps taken without gradient, and what lies behind the horizon are constants.
         """
         like = self.like()
         x, layout = enter(input, self.encoder, self.batch_first)
@@ -224,15 +230,33 @@ class SAB(LayerParameters):
         step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
         return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
 
+    def plan(self, steps: int) -> Plan:
+        """What an input of so many steps would be run by now, and how its backward pass would be done.
+
+        Args:
+            steps: the input's length, T.
+        """
+        chosen = self._choose_backend()
+        if self.k_top == 0 and self.backend == "auto" and self.engine != "replay" and self._user_cells is None:
+            return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
+        replays = self._replays(steps)
+        why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
+        passed = [f"{name}: {reason}" for name, reason in self._obstacles().items() if reason is not None]
+        why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
+        return Plan(chosen, "replay" if replays else "autograd", why)
+
     def _choose_backend(self) -> str:
         """Which code computes this layer now; raises where an explicit choice cannot."""
+        return choose_backend(self.backend, self._obstacles())
+
+    def _obstacles(self) -> dict[str, str | None]:
+        """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
-        obstacles = {
+        return {
             "cuda": "the Triton CUDA kernels are not part of this version",
             "cpu": compiled.obstacle(cell, score, self.rule, self.like()),
         }
-        return choose_backend(self.backend, obstacles)
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
         fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
@@ -242,7 +266,7 @@ class SAB(LayerParameters):
         if isinstance(state, SABState):
             settings.check_state(state, fresh)
             settings.check_capacity(state, self.rule.capacity)
-            return self._with_past(layout.sorted_rows(state.detach()))
+            return self._with_past(layout.sorted_rows(state.without_graph()))
         return layout.sorted_rows(settings.begin_from(state, fresh))
 
     def _with_past(self, state: SABState) -> SABState:

@@ -145,10 +145,17 @@ class SABState:
         yield self.c
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
-        return self.detach().clone()
+        return self.without_graph().clone()
 
     def detach(self) -> SABState:
-        """The same numbers, cut from the graph that made them."""
+        """The same numbers, cut from the past: no credit from later calls reaches the calls that led here.
+
+        There is no need for it between the chunks of a stream: a layer takes a state without its graph.
+        """
+        return replace(self.without_graph(), history=History())
+
+    def without_graph(self) -> SABState:
+        """The same numbers and the same past, cut from the graph that made them."""
         return self._map(lambda name, tensor: tensor.detach())
 
     def clone(self) -> SABState:

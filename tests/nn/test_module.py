@@ -211,3 +211,32 @@ def test_auto_tells_the_log_which_backend_it_took(caplog: pytest.LogCaptureFixtu
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1, "once per process"
     assert re.search("'auto' takes '(cpu|reference)' .*cuda: ", told[0])
+
+
+def test_a_plan_says_what_would_run_and_why() -> None:
+    """As the layer then does: `engine="auto"` replays long inputs, a cell of one's own runs on the reference."""
+    assert (SAB(3, 4, k_top=0).plan(10).backend, SAB(3, 4, k_top=0).plan(10_000).engine) == ("torch", "autograd")
+    own = SAB(3, 4, cell=nn.GRUCell(3, 4))
+    assert (own.plan(511).engine, own.plan(512).engine) == ("autograd", "replay")
+    assert own.plan(512).backend == "reference"
+    assert "cpu: " in own.plan(512).why
+    assert "replays 512 steps or more" in own.plan(512).why
+    asked = SAB(3, 4, backend="reference", engine="replay").plan(1)
+    assert (asked.backend, asked.engine, asked.why) == (
+        "reference",
+        "replay",
+        "engine='replay'; backend='reference'",
+    )
+
+
+@pytest.mark.parametrize(("steps", "engine"), [(511, "autograd"), (512, "replay")])
+def test_the_automatic_engine_does_as_planned(steps: int, engine: str) -> None:
+    layer = SAB(3, 4, backend="reference")
+    output, _ = layer(torch.zeros(steps, 1, 3))
+    nodes, seen = [output.grad_fn], set[str]()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node.name() not in seen:
+            seen.add(node.name())
+            nodes += [further for further, _ in node.next_functions]
+    assert any("Replayed" in name for name in seen) == (engine == "replay") == (layer.plan(steps).engine == "replay")

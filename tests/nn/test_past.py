@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,17 @@ def test_without_a_horizon_nothing_is_kept() -> None:
     assert_same_gradients(alone, gradients(layer, layer(draw(5, 2, 3, seed=2), state.detach())[0].sum()))
 
 
+def test_detach_ends_credit() -> None:
+    layer = make(k_top=2, k_att=2, k_trunc=3)
+    _, state = layer(draw(20, 2, 3))
+    assert state.history.kept.segments
+    y = draw(5, 2, 3, seed=2)
+    cut, carried = (gradients(layer, layer(y, given)[0].sum()) for given in (state.detach(), state))
+    layer.rule = replace(layer.rule, horizon=0)
+    assert_same_gradients(cut, gradients(layer, layer(y, state)[0].sum()))
+    assert not torch.allclose(cut["weight_ih_l0"], carried["weight_ih_l0"])
+
+
 def test_steps_without_gradient_are_constants_later() -> None:
     layer = make(k_top=2, k_att=2, k_trunc=3)
     with torch.no_grad():
@@ -214,7 +226,7 @@ def test_a_state_goes_on_after_a_restart_with_its_past(way: str, options: dict[s
         state.save(tmp_path / "state")
         other = SABState.load(tmp_path / "state")
     else:
-        other = OTHER_WAYS[way](state.detach())
+        other = OTHER_WAYS[way](state.without_graph())
     assert other.nbytes == state.nbytes
     found: list[Gradients] = []
     for given in (state, other):
