@@ -7,10 +7,10 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <atomic>
 #include <optional>
 #include <vector>
 
+#include "parallel.h"
 #include "problem.h"
 #include "reach.h"
 
@@ -101,31 +101,9 @@ static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t 
   return p;
 }
 
-constexpr int64_t max_chunk = 24;  // rows; more gain nothing in the small products, and gemm.h takes up to 64
-
-// Rows per piece of work: enough for full tiles in the small products, few enough that their keys stay in cache.
-static int64_t chunk_rows(int64_t rows, int64_t row_bytes, int64_t threads) {
-  constexpr int64_t cache_bytes = int64_t(4) << 20;
-  const int64_t fit = std::max<int64_t>(6, cache_bytes / threads / std::max<int64_t>(row_bytes, 1));
-  const int64_t share = (rows + threads - 1) / threads;
-  const int64_t most = std::max<int64_t>(1, std::min({fit, share, max_chunk}));
-  const int64_t chunks = (rows + most - 1) / most;
-  return (rows + chunks - 1) / chunks;  // even pieces: 64 rows are 22 + 22 + 20, not 24 + 24 + 16
-}
-
-// Workers draw chunks from a counter, so that a thread whose core is busy elsewhere takes fewer.
 template <class Work>
 static void for_rows(int64_t first, int64_t rows, int64_t row_bytes, const Work& work) {
-  if (rows == 0) return;
-  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), rows);
-  const int64_t chunk = chunk_rows(rows, row_bytes, threads);
-  std::atomic<int64_t> next{0};
-  auto drain = [&](int64_t, int64_t) {
-    for (int64_t at = next.fetch_add(chunk); at < rows; at = next.fetch_add(chunk))
-      work(first + at, first + std::min(at + chunk, rows));
-  };
-  if (threads == 1) drain(0, 1);
-  else torch::stable::parallel_for(0, threads, 1, drain);
+  for_chunks(Chunks(rows, row_bytes), first, [&](int64_t, int64_t begin, int64_t end) { work(begin, end); });
 }
 
 template <class Call>
@@ -193,18 +171,21 @@ static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optiona
   });
 }
 
+static int64_t size_of(const Optional& x) { return x.has_value() ? x->numel() : 0; }
+
 static void backward(bool compact, Tensor gates, Tensor cells, Tensor queries, Tensor keys, Optional entering_c,
-                     Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Optional packed_memory,
-                     Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor memory, Tensor slots,
-                     Tensor edge, Tensor weights, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
-                     Tensor pair, Tensor touched, Tensor d_gates, Tensor d_queries, Tensor h_hat, Tensor d_recalled,
-                     Tensor d_keys, Tensor d_h0, Tensor d_c0, Tensor d_bias, Tensor d_score, std::vector<int64_t> rule,
-                     int64_t first_row) {
+                     Tensor h0, Tensor c0, Tensor step0, Tensor count0, Optional packed_input, Tensor packed_hidden,
+                     Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary,
+                     Tensor memory, Tensor slots, Tensor edge, Tensor weights, Tensor inverse, Optional d_output,
+                     Optional d_summary, Optional d_c_T, Tensor pair, Tensor touched, Tensor x, Optional d_x,
+                     Tensor d_weight_ih, Tensor d_weight_hh, Optional d_w1, Optional d_w2, Tensor d_recalled,
+                     Tensor d_keys, Tensor d_h0, Tensor d_c0, Tensor d_bias, Tensor d_score,
+                     std::vector<int64_t> rule, int64_t first_row) {
   by_type(output, [&](auto zero) {
     using T = decltype(zero);
     BackwardArgs<T> a;
     a.problem = make_problem(output, memory, keys.size(-1), rule);
-    a.packed = packed_weights<T>(std::nullopt, packed_hidden, packed_memory, packed_query);
+    a.packed = packed_weights<T>(packed_input, packed_hidden, packed_memory, packed_query);
     a.first_row = first_row;
     a.rows = pair.size(1);
     a.compact = compact;
@@ -231,9 +212,9 @@ static void backward(bool compact, Tensor gates, Tensor cells, Tensor queries, T
     a.d_c_T = data<T>(d_c_T);
     a.pair = data<int32_t>(pair);
     a.touched = data<int32_t>(touched);
-    a.d_gates = data<T>(d_gates);
-    a.d_queries = data<T>(d_queries);
-    a.h_hat = data<T>(h_hat);
+    a.x = data<T>(x);
+    a.inputs = x.size(2);
+    a.d_x = data<T>(d_x);
     a.d_recalled = data<T>(d_recalled);
     a.d_keys = data<T>(d_keys);
     a.d_h0 = data<T>(d_h0);
@@ -241,8 +222,19 @@ static void backward(bool compact, Tensor gates, Tensor cells, Tensor queries, T
     a.d_bias = data<T>(d_bias);
     a.d_score = data<T>(d_score);
     const Problem& p = a.problem;
-    const int64_t row_bytes = p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2;
-    for_rows(first_row, a.rows, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().backward(a, begin, end); });
+    const Chunks chunks(a.rows, p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2);
+    OrderedSum<T, 4> sums({{{data<T>(d_weight_ih), d_weight_ih.numel()},
+                            {data<T>(d_weight_hh), d_weight_hh.numel()},
+                            {data<T>(d_w1), size_of(d_w1)},
+                            {data<T>(d_w2), size_of(d_w2)}}},
+                          chunks);
+    for_chunks(chunks, first_row, [&](int64_t chunk, int64_t begin, int64_t end) {
+      BackwardArgs<T> own = a;
+      const auto [input, hidden, memory, query] = sums.begin(chunk);
+      own.sums = {input, hidden, memory, query};
+      kernels<T>().backward(own, begin, end);
+      sums.end(chunk);
+    });
   });
 }
 
@@ -281,24 +273,6 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
   });
 }
 
-// out (P, Q) += a^T b for a (N, P), whose rows may lie apart, and b (N, Q).
-static void outer(Tensor out, Tensor a, Tensor b) {
-  STD_TORCH_CHECK(a.size(1) <= 1 || a.stride(1) == 1, "reminding: outer wants rows in one piece");
-  by_type(out, [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t N = a.size(0), P = a.size(1), Q = b.size(1), stride = N > 1 ? a.stride(0) : P;
-    const T* from = static_cast<const T*>(a.data_ptr());
-    const int64_t threads = N * P * Q > (1 << 20) ? torch::stable::get_num_threads() : 1;
-    const int64_t share = ((P + threads - 1) / threads + 5) / 6 * 6;  // whole tiles
-    auto work = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        kernels<T>().outer(from, stride, data<T>(b), data<T>(out), N, Q, std::min(i * share, P), std::min((i + 1) * share, P));
-    };
-    if (threads == 1) work(0, 1);
-    else torch::stable::parallel_for(0, threads, 1, work);
-  });
-}
-
 static void exponentiate(Tensor x) {
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
@@ -311,7 +285,6 @@ static void exponentiate(Tensor x) {
 STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
-  m.def("outer(Tensor(a!) out, Tensor a, Tensor b) -> ()");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def(
       "forward(Tensor x, Tensor bias, Tensor(a!) gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
@@ -320,12 +293,13 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, int[] rule, "
       "int first_row) -> ()");
   m.def(
-      "backward(bool compact, Tensor(a!) gates, Tensor cells, Tensor(b!) queries, Tensor keys, Tensor? entering_c, "
-      "Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Tensor? packed_memory, "
-      "Tensor? packed_query, Tensor? score, Tensor output, Tensor summary, Tensor memory, Tensor slots, Tensor edge, "
-      "Tensor weights, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor pair, "
-      "Tensor touched, Tensor(c!) d_gates, Tensor(d!) d_queries, Tensor(e!) h_hat, Tensor(f!) d_recalled, "
-      "Tensor(g!) d_keys, Tensor(h!) d_h0, Tensor(i!) d_c0, Tensor(j!) d_bias, Tensor(k!) d_score, int[] rule, int first_row) -> ()");
+      "backward(bool compact, Tensor gates, Tensor cells, Tensor queries, Tensor keys, Tensor? entering_c, "
+      "Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor? packed_input, Tensor packed_hidden, "
+      "Tensor? packed_memory, Tensor? packed_query, Tensor? score, Tensor output, Tensor summary, Tensor memory, "
+      "Tensor slots, Tensor edge, Tensor weights, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, "
+      "Tensor pair, Tensor touched, Tensor x, Tensor(a!)? d_x, Tensor(b!) d_weight_ih, Tensor(c!) d_weight_hh, "
+      "Tensor(d!)? d_w1, Tensor(e!)? d_w2, Tensor(f!) d_recalled, Tensor(g!) d_keys, Tensor(h!) d_h0, "
+      "Tensor(i!) d_c0, Tensor(j!) d_bias, Tensor(k!) d_score, int[] rule, int first_row) -> ()");
   m.def(
       "replay(Tensor(a!) gates, Tensor(b!) cells, Tensor(c!) h_hat, Tensor h0, Tensor c0, Tensor? entering_c, "
       "Tensor output, Tensor memory, Tensor step0, Tensor pair, int[] rule, int first_row) -> ()");
@@ -341,7 +315,6 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
-  m.impl("outer", TORCH_BOX(&reminding::outer));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("forward", TORCH_BOX(&reminding::forward));
   m.impl("backward", TORCH_BOX(&reminding::backward));

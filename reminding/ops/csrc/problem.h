@@ -50,7 +50,8 @@ struct Problem {
 // Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
 template <class T>
 struct Packed {
-  const T* input = nullptr;   // forward: W_ih^T (I, recurrent), or null if the gates come projected
+  const T* input = nullptr;   // forward: W_ih^T (I, recurrent), or null if the gates come projected; backward: W_ih
+                              // (recurrent, I), or null if d_x is not wanted
   const T* hidden = nullptr;  // forward: W_hh^T (H, recurrent); backward: W_hh (recurrent, H)
   const T* memory = nullptr;  // forward: W1^T (H, D); backward: W1 (D, H)
   const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
@@ -81,6 +82,12 @@ struct ForwardArgs {
   T *weights, *inverse;   // (T, B, K), (T, B)
 };
 
+// Where the weights' gradients are added up; memory and query (W1, W2) are read where the score has keys.
+template <class T>
+struct WeightSums {
+  T *input, *hidden, *memory, *query;  // (recurrent, I), (recurrent, H), (D, H), (D, H)
+};
+
 template <class T>
 struct BackwardArgs {
   Problem problem;
@@ -99,12 +106,13 @@ struct BackwardArgs {
   const T *d_output, *d_summary, *d_c_T;  // each may be null
   const int32_t* pair;     // (T, rows): index of the live pair, -1 where no gradient arrives
   const int32_t* touched;  // (rows, M): index of the recalled slot, -1 where none
-  T* d_gates;              // (N, G)
-  T* d_queries;            // (N, D)
-  T* h_hat;                // (N, H), additive and dot
+  const T* x;              // (T, B, I)
+  int64_t inputs;          // I
+  T* d_x;                  // (T, B, I), zeroed, or null
+  WeightSums<T> sums;      // zeroed
   T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
   T *d_h0, *d_c0;          // (B, H), zeroed
-  T* d_bias;           // (B, G), zeroed: as d_score
+  T* d_bias;               // (B, G), zeroed: as d_score
   T* d_score;              // (B, D) or (B, 2H), zeroed: per row, so that the sum does not depend on the threads
 };
 
@@ -131,7 +139,6 @@ struct Kernels {
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*exponentiate)(T* x, int64_t size);                              // e^(2x), as forward keeps keys
-  void (*outer)(const T* a, int64_t stride_a, const T* b, T* out, int64_t N, int64_t Q, int64_t begin, int64_t end);
 };
 
 template <class T>
