@@ -31,14 +31,14 @@ __all__ = ["Recalled", "layer", "missing"]
 
 @dataclass(frozen=True)
 class Recalled:
-    """What a call returns. Rows of `memory` are filled up to `count`."""
+    """What a call returns. Slots of `memory` that are not filled yet hold zeros."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
     h: Tensor  # (B, H)
     c: Tensor  # (B, H), (B, 0) unless LSTM
     memory: Tensor  # (B, M0 + ceil(T / k_att), H)
-    count: Tensor  # (B,) int64
+    peak: Tensor  # (B, 2): the largest |W1 m| and |W2 h_hat|, where the score is additive
     slots: Tensor  # (T, B, K) int32, -1 where nothing, largest weight first
     weights: Tensor  # (T, B, K)
 
@@ -101,9 +101,9 @@ def layer(
     out = sab_forward(
         x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3, list(rule), keep
     )
-    output, summary, c, memory, count, slots, weights = out[:7]
+    output, summary, c, memory, peak, slots, weights = out[:7]
     h = output[-1] if x.shape[0] > 0 else h0
-    return Recalled(output, summary, h, c, memory, count, slots, weights)
+    return Recalled(output, summary, h, c, memory, peak, slots, weights)
 
 
 def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:

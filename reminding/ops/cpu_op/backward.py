@@ -180,6 +180,7 @@ def _replay(
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
     cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
+    raw().ask_for_huge_pages([gates, cells, hat])
     project(pairs.x(), weight_ih, bias, gates)
     before = pairs.h_before()
     if rule.cell == CELLS["gru"]:

@@ -48,12 +48,14 @@ def sab_forward(
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:
-    """Output, summary, c_T, memory, count, slots, weights, and what the backward pass needs: see `_empty_outputs`."""
+    """Output, summary, c_T, memory, peak, slots, weights, and what the backward pass needs: see `_empty_outputs`."""
     r = Rule(*rule)
     T, B, features = x.shape
     D, G = w1.shape[0] if w1 is not None else 0, gate_width(h0.shape[1], r)
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep)
-    output, summary, c_T, memory, count, slots, weights, edge, inverse, gates, cells, queries, keys, entering_c = out
+    raw().ask_for_huge_pages(out)
+    output, summary, c_T, memory, peak, slots, weights, edge, inverse, *kept = out
+    gates, cells, queries, keys, entering_c = kept
     M0, M = memory0.shape[1], memory.shape[1]
     memory[:, :M0] = memory0
     packed = pack(weight_hh, w1, w2, r, True)
@@ -64,30 +66,32 @@ def sab_forward(
     count0, step0 = count0.contiguous(), step0.contiguous()
     score = w3.contiguous() if w3 is not None else None
 
-    def run(first: int, last: int, gates: Tensor, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
+    def run(first: int, gates: Tensor | None, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
         # fmt: off
         raw().forward(
             x, bias, gates, cells, entering_c if keep == KEEP_REPLAY else None, queries, h0, c0, step0, count0,
-            packed_input, *packed, score, output, summary, c_T, memory, keys, count, slots, edge, weights, inverse,
+            packed_input, *packed, score, output, summary, c_T, memory, keys, peak, slots, edge, weights, inverse,
             rule, first,
         )
         # fmt: on
 
-    for first, last in row_groups(B, T):
+    groups = [(0, B)] if keep == KEEP_GATES else row_groups(B, T)
+    most = groups[0][1] if groups else 0  # rows of the largest group
+    own_keys = keys if keep == KEEP_GATES else keys.new_empty(most, M, D)
+    own_gates = gates if keep == KEEP_GATES else None
+    for first, last in groups:
         rows = last - first
-        here = gates[first:last] if keep == KEEP_GATES else gates.new_empty(rows, T, G)
         if packed_input is None:
-            project(
-                x[:, first:last].transpose(0, 1).reshape(rows * T, features), weight_ih, bias, here.view(rows * T, G)
-            )
-        own_keys = keys[first:last] if keep == KEEP_GATES else keys.new_empty(rows, M, D)
+            own_gates = gates if keep == KEEP_GATES else gates.new_empty(rows, T, G)
+            flat = x[:, first:last].transpose(0, 1).reshape(rows * T, features)
+            project(flat, weight_ih, bias, own_gates.view(rows * T, G))
         if r.has_keys and M0 > 0:
             assert w1 is not None
-            own_keys[:, :M0] = memory0[first:last] @ w1.t()
-        if keep != KEEP_GATES:
-            run(first, last, here, None, None, own_keys)
-    if keep == KEEP_GATES:
-        run(0, B, gates, cells, queries, keys)
+            own_keys[:rows, :M0] = memory0[first:last] @ w1.t()
+        if keep == KEEP_GATES:
+            run(first, gates, cells, queries, keys)
+        else:
+            run(first, own_gates, None, None, own_keys[:rows])
     return cast("Any", out)
 
 
@@ -105,7 +109,7 @@ def _empty_outputs(
         x.new_empty(T, B, H),  # summary
         torch.empty_like(c0, memory_format=torch.contiguous_format),  # c_T
         x.new_empty(B, M, H),  # memory
-        x.new_empty(B, dtype=torch.int64),  # count
+        x.new_empty(B, 2),  # peak: the largest |W1 m| and |W2 h_hat| of each row, where the score is additive
         x.new_empty(T, B, K, dtype=torch.int32),  # slots
         x.new_empty(T, B, K),  # weights
         x.new_empty(T, B, dtype=torch.int32),  # edge: the slot that set the threshold, -1 if none
@@ -127,9 +131,9 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, rule, keep = inputs
-    out, summary, _, memory, count, slots, weights, *saved = output
+    out, summary, _, memory, peak, slots, weights, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved)
-    ctx.mark_non_differentiable(count, slots, weights, *saved)
+    ctx.mark_non_differentiable(peak, slots, weights, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
 

@@ -157,7 +157,7 @@ class Backward {
         to[stored++] = d_h;
       }
     }
-    gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
+    if (stored > 0) gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
   }
 
   // d_hat <- gradient of h_hat, but for what passes through the query's product.
@@ -253,6 +253,7 @@ class Backward {
         to[kept_rows++] = carry;
       }
     }
+    if (kept_rows == 0) return;
     if (p.cell != Cell::gru) return gemm<T>(kept_rows, from, a.packed.hidden, to, p.gates(), p.H, false);
     gemm<T>(kept_rows, from, a.packed.hidden, to, 2 * p.H, p.H, true);
     for (int64_t i = 0; i < kept_rows; ++i) from[i] += 3 * p.H;

@@ -14,8 +14,9 @@ template <class T>
 class Forward {
  public:
   Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
-      : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_c_(rows_ * p.H),
-        spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M), best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_gates_(rows_ * p.gates()),
+        spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
+        best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
         additive_(args.score, p.score == Score::additive ? p.D : 0) {}
 
   void run() {
@@ -29,8 +30,12 @@ class Forward {
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
+  T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
+  static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
   T* output(int64_t t, int64_t r) const { return a.output + (t * p.B + batch(r)) * p.H; }
-  T* gates(int64_t t, int64_t r) const { return a.gates + (local(r) * p.T + t) * p.gates(); }
+  T* gates(int64_t t, int64_t r) const {
+    return a.gates != nullptr ? a.gates + (local(r) * p.T + t) * p.gates() : spare_gates_.get() + r * p.gates();
+  }
   T* query(int64_t t, int64_t r) const {
     return a.queries != nullptr ? a.queries + (local(r) * p.T + t) * p.D : spare_query_.get() + r * p.D;
   }
@@ -49,6 +54,7 @@ class Forward {
     c_[r] = a.c0 + b * p.H;
     cuts_[r] = 0;
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = 0;
+    peak(r)[0] = peak(r)[1] = 0;
     best_size_[r] = 0;
     if (p.k_top == 0) return;
     if (p.score == Score::additive)
@@ -59,7 +65,6 @@ class Forward {
 
   void finish(int64_t r) {
     const int64_t b = batch(r);
-    a.count[b] = count_[r];
     if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
@@ -146,7 +151,7 @@ class Forward {
       const T scale = T(1) / T(__builtin_sqrt(double(p.D)));
       return dot_scores(keys(r), q, scale, scores_.get(), count_[r], p.D);
     }
-    exponentiate(q, p.D);
+    raise(peak(r)[1], exponentiate(q, p.D));
     additive_.scores(keys(r), q, key_top_.get() + r * p.D, scores_.get(), count_[r]);
   }
 
@@ -172,7 +177,7 @@ class Forward {
 
   void exponentiate_key(int64_t r, int64_t m) {
     T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
-    exponentiate(key, p.D);
+    raise(peak(r)[0], exponentiate(key, p.D));
     for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
   }
 
@@ -186,7 +191,7 @@ class Forward {
   const ForwardArgs<T>& a;
   const Problem& p;
   const int64_t begin_, rows_;
-  Buffer<T> spare_c_, spare_query_, key_top_, scores_, best_score_;
+  Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   AdditiveWeights<T> additive_;
   const T* h_[max_rows];

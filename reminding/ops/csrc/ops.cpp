@@ -6,6 +6,11 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -131,9 +136,9 @@ static Packed<T> packed_weights(const Optional& input, const Tensor& hidden, con
   return {data<T>(input), data<T>(hidden), data<T>(memory), data<T>(query)};
 }
 
-static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optional entering_c, Optional queries, Tensor h0, Tensor c0,
+static void forward(Tensor x, Tensor bias, Optional gates, Optional cells, Optional entering_c, Optional queries, Tensor h0, Tensor c0,
                     Tensor step0, Tensor count0, Optional packed_input, Tensor packed_hidden,
-                    Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor c_T, Tensor memory, Tensor keys, Tensor count,
+                    Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor c_T, Tensor memory, Tensor keys, Tensor peak,
                     Tensor slots, Tensor edge, Tensor weights, Tensor inverse, std::vector<int64_t> rule,
                     int64_t first_row) {
   by_type(output, [&](auto zero) {
@@ -160,14 +165,14 @@ static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optiona
     a.c_T = data<T>(c_T);
     a.memory = data<T>(memory);
     a.keys = data<T>(keys);
-    a.count = data<int64_t>(count);
+    a.peak = data<T>(peak);
     a.slots = data<int32_t>(slots);
     a.edge = data<int32_t>(edge);
     a.weights = data<T>(weights);
     a.inverse = data<T>(inverse);
     const Problem& p = a.problem;
     const int64_t row_bytes = p.has_keys() ? p.M * p.D * static_cast<int64_t>(sizeof(T)) : 0;
-    for_rows(first_row, gates.size(0), row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+    for_rows(first_row, keys.size(0), row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
   });
 }
 
@@ -273,6 +278,22 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
   });
 }
 
+// New memory comes in pages of 4 KB, each a trap into the kernel when first written: as dear as a tenth of the
+// arithmetic. Asks for large pages where a tensor spans many.
+static void ask_for_huge_pages(std::vector<Tensor> tensors) {
+#if defined(__linux__)
+  constexpr size_t worthwhile = size_t(4) << 20;
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (const Tensor& x : tensors) {
+    const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
+    if (bytes < worthwhile) continue;
+    const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
+    // Only a wish: where the kernel declines, small pages serve.
+    static_cast<void>(madvise(reinterpret_cast<void*>(first), (data + bytes - first) / page * page, MADV_HUGEPAGE));
+  }
+#endif
+}
+
 static void exponentiate(Tensor x) {
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
@@ -285,12 +306,13 @@ static void exponentiate(Tensor x) {
 STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
+  m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def(
-      "forward(Tensor x, Tensor bias, Tensor(a!) gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
+      "forward(Tensor x, Tensor bias, Tensor(a!)? gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
       "Tensor c0, Tensor step0, Tensor count0, Tensor? packed_input, Tensor packed_hidden, Tensor? packed_memory, "
       "Tensor? packed_query, Tensor? score, Tensor(e!) output, Tensor(f!) summary, Tensor(g!) c_T, Tensor(h!) memory, Tensor(i!) keys, "
-      "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, int[] rule, "
+      "Tensor(j!) peak, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, int[] rule, "
       "int first_row) -> ()");
   m.def(
       "backward(bool compact, Tensor gates, Tensor cells, Tensor queries, Tensor keys, Tensor? entering_c, "
@@ -315,6 +337,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
+  m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("forward", TORCH_BOX(&reminding::forward));
   m.impl("backward", TORCH_BOX(&reminding::backward));

@@ -65,7 +65,8 @@ struct ForwardArgs {
   int64_t first_row;
   const T *x, *bias;   // (T, B, I), (G,): read if packed.input is there
   int64_t inputs;      // I
-  T* gates;            // (rows, T, G) local: projected inputs in, if packed.input is not there; activated gates out
+  T* gates;            // (rows, T, G) local: projected inputs in, if packed.input is not there; activated gates out;
+                       // null if packed.input is there and nobody wants them
   T* cells;            // (rows, T, H) local or null: c of every step
   T* entering_c;       // (B, cuts, H) or null: c at every cut, for replay
   int64_t max_cuts;
@@ -77,7 +78,7 @@ struct ForwardArgs {
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H): the given memories in, all out
   T* keys;             // (rows, M, D) local: W1 m of the given memories in; e^(2 W1 m) for the additive score out
-  int64_t* count;      // (B,)
+  T* peak;             // (B, 2): the largest |W1 m| and |W2 h_hat| of a row; the additive score is exact within limits
   int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
   T *weights, *inverse;   // (T, B, K), (T, B)
 };
