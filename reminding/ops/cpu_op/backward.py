@@ -82,7 +82,7 @@ def sab_backward(
     )
     d_bias = output.new_zeros(B, gate_width(H, r))
     d_score = output.new_zeros(B, w3.shape[0] if w3 is not None else 0)
-    for first, last in row_groups(B, T):
+    for first, last in row_groups(B, T) if keep == KEEP_REPLAY else [(0, B)]:
         slot = _Slots(touched[first:last], first, memory)
         d_keys = output.new_zeros(slot.size, w1.shape[0] if w1 is not None else 1)
         d_recalled = slot.of(d_memory) if d_memory is not None else output.new_zeros(slot.size, H)

@@ -15,13 +15,11 @@ from reminding.ops.cpu_op.backward import sab_backward
 from reminding.ops.cpu_op.problem import (
     KEEP_GATES,
     KEEP_REPLAY,
-    ROWS_TO_PROJECT_INSIDE,
     Rule,
     cuts_in,
     gate_width,
     joint_bias,
     pack,
-    project,
     raw,
     row_groups,
     slots_for,
@@ -50,8 +48,8 @@ def sab_forward(
 ]:
     """Output, summary, c_T, memory, peak, slots, weights, and what the backward pass needs: see `_empty_outputs`."""
     r = Rule(*rule)
-    T, B, features = x.shape
-    D, G = w1.shape[0] if w1 is not None else 0, gate_width(h0.shape[1], r)
+    T, B = x.shape[:2]
+    D = w1.shape[0] if w1 is not None else 0
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep)
     raw().ask_for_huge_pages(out)
     output, summary, c_T, memory, peak, slots, weights, edge, inverse, *kept = out
@@ -59,8 +57,7 @@ def sab_forward(
     M0, M = memory0.shape[1], memory.shape[1]
     memory[:, :M0] = memory0
     packed = pack(weight_hh, w1, w2, r, True)
-    # Few rows would read all of weight_ih at every step for little work.
-    packed_input = raw().pack(weight_ih.contiguous(), True) if B >= ROWS_TO_PROJECT_INSIDE else None
+    packed_input = raw().pack(weight_ih.contiguous(), True)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     count0, step0 = count0.contiguous(), step0.contiguous()
@@ -75,23 +72,19 @@ def sab_forward(
         )
         # fmt: on
 
-    groups = [(0, B)] if keep == KEEP_GATES else row_groups(B, T)
-    most = groups[0][1] if groups else 0  # rows of the largest group
-    own_keys = keys if keep == KEEP_GATES else keys.new_empty(most, M, D)
-    own_gates = gates if keep == KEEP_GATES else None
-    for first, last in groups:
-        rows = last - first
-        if packed_input is None:
-            own_gates = gates if keep == KEEP_GATES else gates.new_empty(rows, T, G)
-            flat = x[:, first:last].transpose(0, 1).reshape(rows * T, features)
-            project(flat, weight_ih, bias, own_gates.view(rows * T, G))
+    def given_keys(first: int, last: int, keys: Tensor) -> Tensor:
         if r.has_keys and M0 > 0:
             assert w1 is not None
-            own_keys[:rows, :M0] = memory0[first:last] @ w1.t()
-        if keep == KEEP_GATES:
-            run(first, gates, cells, queries, keys)
-        else:
-            run(first, own_gates, None, None, own_keys[:rows])
+            keys[:, :M0] = memory0[first:last] @ w1.t()
+        return keys
+
+    if keep == KEEP_GATES:
+        run(0, gates, cells, queries, given_keys(0, B, keys))
+    else:
+        groups = row_groups(B, T)
+        spare_keys = keys.new_empty(groups[0][1] if groups else 0, M, D)  # the first group is the largest
+        for first, last in groups:
+            run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
     return cast("Any", out)
 
 

@@ -20,8 +20,7 @@ SEMANTICS = {"paper": 0, "release": 1}
 KEEP_NOTHING, KEEP_GATES, KEEP_REPLAY = 0, 1, 2
 
 # Rows are worked through in this many groups, so that what only one group needs is small beside what is kept.
-_GROUPS = 4
-ROWS_TO_PROJECT_INSIDE = 6
+_GROUPS = 8
 _SMALLEST_GROUP = 4096  # (step, row) pairs; smaller groups would make the large products small
 
 

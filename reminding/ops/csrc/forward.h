@@ -14,7 +14,8 @@ template <class T>
 class Forward {
  public:
   Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
-      : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_gates_(rows_ * p.gates()),
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin), ahead_(max_rows / rows_),
+        spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
         best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
         additive_(args.score, p.score == Score::additive ? p.D : 0) {}
@@ -34,7 +35,8 @@ class Forward {
   static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
   T* output(int64_t t, int64_t r) const { return a.output + (t * p.B + batch(r)) * p.H; }
   T* gates(int64_t t, int64_t r) const {
-    return a.gates != nullptr ? a.gates + (local(r) * p.T + t) * p.gates() : spare_gates_.get() + r * p.gates();
+    if (a.gates != nullptr) return a.gates + (local(r) * p.T + t) * p.gates();
+    return spare_gates_.get() + (t % ahead_ * rows_ + r) * p.gates();
   }
   T* query(int64_t t, int64_t r) const {
     return a.queries != nullptr ? a.queries + (local(r) * p.T + t) * p.D : spare_query_.get() + r * p.D;
@@ -85,7 +87,7 @@ class Forward {
       to[r] = gates(t, r);
       keep_entering_c(r);
     }
-    if (a.packed.input != nullptr) project(t, to);
+    if (t % ahead_ == 0) project(t);
     if (p.cell == Cell::gru) {
       gemm<T>(rows_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
       for (int64_t r = 0; r < rows_; ++r) to[r] += 3 * p.H;
@@ -101,14 +103,20 @@ class Forward {
     }
   }
 
-  // The input's part of the gates, here where its result is still in cache when the rest is added.
-  void project(int64_t t, T* const* to) const {
+  // The input's part of the gates, a few steps ahead: enough rows for full tiles, and still in cache when the rest is
+  // added.
+  void project(int64_t first) const {
     const T* from[max_rows];
-    for (int64_t r = 0; r < rows_; ++r) {
-      from[r] = a.x + (t * p.B + batch(r)) * a.inputs;
-      __builtin_memcpy(to[r], a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
+    T* to[max_rows];
+    int64_t size = 0;
+    for (int64_t t = first; t < first + ahead_ && t < p.T; ++t) {
+      for (int64_t r = 0; r < rows_; ++r) {
+        from[size] = a.x + (t * p.B + batch(r)) * a.inputs;
+        to[size++] = gates(t, r);
+        __builtin_memcpy(gates(t, r), a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
+      }
     }
-    gemm<T>(rows_, from, a.packed.input, to, a.inputs, p.recurrent(), true);
+    gemm<T>(size, from, a.packed.input, to, a.inputs, p.recurrent(), true);
   }
 
   // Replay starts from c at the cuts; h is an output, so it is known at every step.
@@ -190,7 +198,7 @@ class Forward {
 
   const ForwardArgs<T>& a;
   const Problem& p;
-  const int64_t begin_, rows_;
+  const int64_t begin_, rows_, ahead_;  // ahead_: steps whose inputs are projected at once
   Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   AdditiveWeights<T> additive_;

@@ -50,8 +50,7 @@ struct Problem {
 // Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
 template <class T>
 struct Packed {
-  const T* input = nullptr;   // forward: W_ih^T (I, recurrent), or null if the gates come projected; backward: W_ih
-                              // (recurrent, I), or null if d_x is not wanted
+  const T* input = nullptr;   // forward: W_ih^T (I, recurrent); backward: W_ih (recurrent, I), null if d_x is not wanted
   const T* hidden = nullptr;  // forward: W_hh^T (H, recurrent); backward: W_hh (recurrent, H)
   const T* memory = nullptr;  // forward: W1^T (H, D); backward: W1 (D, H)
   const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
@@ -63,10 +62,9 @@ struct ForwardArgs {
   Problem problem;
   Packed<T> packed;
   int64_t first_row;
-  const T *x, *bias;   // (T, B, I), (G,): read if packed.input is there
+  const T *x, *bias;   // (T, B, I), (G,)
   int64_t inputs;      // I
-  T* gates;            // (rows, T, G) local: projected inputs in, if packed.input is not there; activated gates out;
-                       // null if packed.input is there and nobody wants them
+  T* gates;            // (rows, T, G) local or null: activated gates out
   T* cells;            // (rows, T, H) local or null: c of every step
   T* entering_c;       // (B, cuts, H) or null: c at every cut, for replay
   int64_t max_cuts;
