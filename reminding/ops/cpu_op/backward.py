@@ -73,8 +73,7 @@ def sab_backward(
         grad.zero_()
     d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3 = grads
     x = x.contiguous()
-    packed_input = raw().pack(weight_ih.contiguous(), False) if need_x else None
-    packed = pack(weight_hh, w1, w2, r, False)
+    packed = pack(weight_ih if need_x else None, weight_hh, w1, w2, r, False)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     live, touched = output.new_empty(T, B, dtype=torch.bool), output.new_empty(memory.shape[:2], dtype=torch.bool)
     raw().reach(
@@ -93,15 +92,21 @@ def sab_backward(
         else:
             own = (gates[first:last], cells[first:last], queries[first:last], keys[first:last])
             pair = live[:, first:last].to(torch.int32) - 1  # kept steps have their own places
-        # fmt: off
         raw().backward(
-            keep == KEEP_REPLAY, *own, entering_c, h0, c0, step0, count0, packed_input, *packed, score,
-            output, summary, memory, slots, edge, weights, inverse, d_output, d_summary, d_c_T,
-            pair, slot.index, x, d_x if need_x else None, d_weight_ih, d_weight_hh,
-            d_w1 if r.has_keys else None, d_w2 if r.has_keys else None,
-            d_recalled, d_keys, d_h0, d_c0, d_bias, d_score, rule, first,
+            keep == KEEP_REPLAY,
+            [x, h0, c0, step0, count0, score],
+            packed,
+            own,
+            [output, summary, memory, slots, edge, weights, inverse, entering_c],
+            [d_output, d_summary, d_c_T],
+            pair,
+            slot.index,
+            [d_recalled, d_keys],
+            [d_weight_ih, d_weight_hh, *((d_w1, d_w2) if r.has_keys else (None, None))],
+            [d_x if need_x else None, d_h0, d_c0, d_bias, d_score],
+            rule,
+            first,
         )
-        # fmt: on
         _give_back(d_memory0, d_recalled, d_keys, w1, slot, count0, r)
     d_w3 += d_score.sum(0)
     _bias_gradients(d_bias.sum(0), d_bias_ih, d_bias_hh, r)

@@ -52,25 +52,21 @@ def sab_forward(
     D = w1.shape[0] if w1 is not None else 0
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep)
     raw().ask_for_huge_pages(out)
-    output, summary, c_T, memory, peak, slots, weights, edge, inverse, *kept = out
-    gates, cells, queries, keys, entering_c = kept
+    output, summary, c_T, memory, peak, slots, weights, edge, inverse, *saved = out
+    gates, cells, queries, keys, entering_c = saved
     M0, M = memory0.shape[1], memory.shape[1]
     memory[:, :M0] = memory0
-    packed = pack(weight_hh, w1, w2, r, True)
-    packed_input = raw().pack(weight_ih.contiguous(), True)
+    packed = pack(weight_ih, weight_hh, w1, w2, r, True)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     count0, step0 = count0.contiguous(), step0.contiguous()
     score = w3.contiguous() if w3 is not None else None
 
-    def run(first: int, gates: Tensor | None, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
-        # fmt: off
-        raw().forward(
-            x, bias, gates, cells, entering_c if keep == KEEP_REPLAY else None, queries, h0, c0, step0, count0,
-            packed_input, *packed, score, output, summary, c_T, memory, keys, peak, slots, edge, weights, inverse,
-            rule, first,
-        )
-        # fmt: on
+    given = [x, h0, c0, step0, count0, score]
+    record = [output, summary, memory, slots, edge, weights, inverse, entering_c if keep == KEEP_REPLAY else None]
+
+    def run(first: int, *kept: Tensor | None) -> None:
+        raw().forward(given, bias, packed, kept, record, c_T, peak, rule, first)
 
     def given_keys(first: int, last: int, keys: Tensor) -> Tensor:
         if r.has_keys and M0 > 0:

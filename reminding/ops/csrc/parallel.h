@@ -54,8 +54,9 @@ class OrderedSum {
     T* data;
     int64_t size;
   };
+  using Totals = std::array<Total, N>;
 
-  OrderedSum(const std::array<Total, N>& totals, const Chunks& chunks)
+  OrderedSum(const Totals& totals, const Chunks& chunks)
       : totals_(totals), direct_(chunks.threads == 1), parts_(static_cast<size_t>(chunks.count())) {}
 
   // Where the chunk may add. One thread takes the chunks in order, and needs no parts.
@@ -90,7 +91,7 @@ class OrderedSum {
     bool done = false;
   };
 
-  const std::array<Total, N> totals_;
+  const Totals totals_;
   const bool direct_;
   std::vector<Part> parts_;
   std::mutex mutex_;
