@@ -90,7 +90,7 @@ def unroll(
         replay=replay,
         milestones=None if starts is None else _milestones(starts),
     )
-    if score == "additive" and rule.k_top > 0 and _out_of_range(ran, before.value, *scorer[:2]):
+    if score == "additive" and rule.k_top > 0 and _out_of_range(ran):
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
@@ -129,26 +129,18 @@ def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:
     return _steps(memory, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
 
 
-def _out_of_range(ran: cpu_op.Recalled, given: Tensor, memory_weight: Tensor, query_weight: Tensor) -> bool:
-    """Whether a large W1 m met a large W2 h_hat of the other sign, which the op's clamped exponentials get wrong.
+def _out_of_range(ran: cpu_op.Recalled) -> bool:
+    """Whether a large W1 m met a large W2 h_hat, which may be of the other sign: the op's clamped exponentials get
+    that wrong.
 
     It keeps e^(2 W1 m) and e^(2 W2 h_hat), each exponent clamped. One clamped factor still leaves tanh at +-1;
-    two may not. What is stored are outputs. A bound by norms settles nearly every call, at the cost of one pass
-    over the states.
+    two may not.
     """
+    if ran.peak.numel() == 0:
+        return False
     clamp = CLAMP[ran.output.dtype]
-    with torch.no_grad():
-        h, s = ran.output, ran.summary
-        largest = max(_peak(h) + _peak(s), _peak(given))
-        reach = [float(weight.abs().sum(1).max()) * largest for weight in (memory_weight, query_weight)]
-        if min(reach) > clamp - SATURATED and max(reach) > clamp:
-            keys = max(_peak(states @ memory_weight.T) for states in (h, given))
-            reach = [keys, _peak((h - s) @ query_weight.T)]
-    return min(reach) > clamp - SATURATED and max(reach) > clamp
-
-
-def _peak(tensor: Tensor) -> float:
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
+    smaller, larger = sorted(float(peak) for peak in ran.peak.amax(0))
+    return smaller > clamp - SATURATED and larger > clamp
 
 
 def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> Memory:

@@ -32,14 +32,14 @@ __all__ = ["Recalled", "layer", "missing"]
 
 @dataclass(frozen=True)
 class Recalled:
-    """What a call returns. Rows of `memory` are filled up to `count`; evicted memories keep their slots."""
+    """What a call returns. Slots of `memory` not filled yet hold zeros; evicted memories keep their slots."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
     h: Tensor  # (B, H)
     c: Tensor  # (B, H), (B, 0) unless LSTM
     memory: Tensor  # (B, M0 + ceil(T / k_att), H)
-    count: Tensor  # (B,) int64
+    peak: Tensor  # (B, 2): the largest |W1 m| and |W2 h_hat|, where the score is additive
     slots: Tensor  # (T, B, K) int32, -1 where nothing, largest weight first
     weights: Tensor  # (T, B, K)
     received: Tensor  # (B, M), recall weight each slot has received; (B, 0) without capacity
@@ -124,9 +124,9 @@ def layer(
         keep, steps,
     )
     # fmt: on
-    output, summary, c, memory, count, slots, weights, received, alive, entering, edge = out[:11]
+    output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
-    return Recalled(output, summary, h, c, memory, count, slots, weights, received, alive, edge, entering)
+    return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)
 
 
 def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:

@@ -72,46 +72,41 @@ def sab_backward(
     for grad in grads:
         grad.zero_()
     d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3 = grads
-    packed = pack(weight_hh, w1, w2, r, False)
+    x = x.contiguous()
+    packed = pack(weight_ih if need_x else None, weight_hh, w1, w2, r, False)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     live, touched = output.new_empty(T, B, dtype=torch.bool), output.new_empty(memory.shape[:2], dtype=torch.bool)
     raw().reach(
         live, touched, output, memory, step0, count0, slots, edge, inverse, d_output, d_summary, d_c_T, d_memory, rule
     )
-    width = weight_ih.shape[0]
     d_bias = output.new_zeros(B, gate_width(H, r))
     d_score = output.new_zeros(B, w3.shape[0] if w3 is not None else 0)
-    for first, last in row_groups(B, T):
-        pairs = _Pairs(live[:, first:last], first, B, x, h0, output)
+    for first, last in row_groups(B, T) if keep == KEEP_REPLAY else [(0, B)]:
         slot = _Slots(touched[first:last], first, memory)
-        N, D = pairs.size, w1.shape[0] if w1 is not None else 0
-        d_keys = output.new_zeros(slot.size, D if r.has_keys else 1)
+        d_keys = output.new_zeros(slot.size, w1.shape[0] if w1 is not None else 1)
         d_recalled = slot.of(d_memory) if d_memory is not None else output.new_zeros(slot.size, H)
-        hat = output.new_empty(N, H if r.has_keys or keep == KEEP_REPLAY else 0)
         if keep == KEEP_REPLAY:
+            pairs = _Pairs(live[:, first:last], first, B, x, h0, output)
             saved = (h0, c0, entering_c, output, memory, step0)
-            own = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, hat, saved, r, first)
-            d_gates, d_queries = own[0], own[2]  # in place: nobody reads them again
+            own, pair = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, saved, r, first), pairs.index
         else:
             own = (gates[first:last], cells[first:last], queries[first:last], keys[first:last])
-            d_gates, d_queries = output.new_empty(N, gate_width(H, r)), output.new_empty(N, D)
-        # fmt: off
+            pair = live[:, first:last].to(torch.int32) - 1  # kept steps have their own places
         raw().backward(
-            keep == KEEP_REPLAY, *own, entering_c, h0, c0, step0, count0, *packed, score,
-            output, summary, memory, slots, edge, weights, inverse, d_output, d_summary, d_c_T,
-            pairs.index, slot.index, d_gates, d_queries, hat, d_recalled, d_keys, d_h0, d_c0, d_bias, d_score,
-            rule, first,
+            keep == KEEP_REPLAY,
+            [x, h0, c0, step0, count0, score],
+            packed,
+            own,
+            [output, summary, memory, slots, edge, weights, inverse, entering_c],
+            [d_output, d_summary, d_c_T],
+            pair,
+            slot.index,
+            [d_recalled, d_keys],
+            [d_weight_ih, d_weight_hh, *((d_w1, d_w2) if r.has_keys else (None, None))],
+            [d_x if need_x else None, d_h0, d_c0, d_bias, d_score],
+            rule,
+            first,
         )
-        # fmt: on
-        into_x = d_gates[:, :width]
-        into_h = torch.cat([d_gates[:, : 2 * H], d_gates[:, 3 * H :]], 1) if r.cell == CELLS["gru"] else d_gates
-        raw().outer(d_weight_ih, into_x, pairs.x())
-        raw().outer(d_weight_hh, into_h, pairs.h_before())
-        if need_x:
-            d_x.view(T * B, x.shape[2]).index_copy_(0, pairs.place, into_x @ weight_ih)
-        if r.has_keys:
-            raw().outer(d_w2, d_queries, hat)
-            raw().outer(d_w1, d_keys, slot.of(memory))
         _give_back(d_memory0, d_recalled, d_keys, w1, slot, count0, r)
     d_w3 += d_score.sum(0)
     _bias_gradients(d_bias.sum(0), d_bias_ih, d_bias_hh, r)
@@ -177,12 +172,11 @@ def _replay(
     bias: Tensor,
     w1: Tensor | None,
     w2: Tensor | None,
-    hat: Tensor,
     saved: tuple[Tensor, ...],
     rule: Rule,
     first: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them; h_hat goes to `hat`.
+    """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them.
 
     Args:
         saved: h0, c0, c at the cuts, output, memory, step0.
@@ -190,7 +184,8 @@ def _replay(
     h0, c0, entering_c, output, memory, step0 = saved
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
-    cells = output.new_empty(N, H if rule.has_c else 0)
+    cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
+    raw().ask_for_huge_pages([gates, cells, hat])
     project(pairs.x(), weight_ih, bias, gates)
     before = pairs.h_before()
     if rule.cell == CELLS["gru"]:

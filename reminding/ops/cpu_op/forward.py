@@ -15,14 +15,12 @@ from reminding.ops.cpu_op.backward import sab_backward
 from reminding.ops.cpu_op.problem import (
     KEEP_GATES,
     KEEP_REPLAY,
-    ROWS_TO_PROJECT_INSIDE,
     Rule,
     cuts_in,
     gate_width,
     joint_bias,
     milestones_in,
     pack,
-    project,
     raw,
     row_groups,
     slots_for,
@@ -58,49 +56,43 @@ def sab_forward(
 ) -> Outputs:
     """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
     r = Rule(*rule)
-    T, B, features = x.shape
-    D, G = w1.shape[0] if w1 is not None else 0, gate_width(h0.shape[1], r)
+    T, B = x.shape[:2]
+    D = w1.shape[0] if w1 is not None else 0
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep, milestones)
-    output, summary, c_T, memory, count, slots, weights, received, alive, milestone_c, *saved = out
+    raw().ask_for_huge_pages(out)
+    output, summary, c_T, memory, peak, slots, weights, received, alive, milestone_c, *saved = out
     edge, inverse, gates, cells, queries, keys, entering_c = saved
     M0, M = memory0.shape[1], memory.shape[1]
     memory[:, :M0] = memory0
     if r.bounded:
         received[:, :M0] = received0
         received[:, M0:] = 0
-    packed = pack(weight_hh, w1, w2, r, True)
-    # Few rows would read all of weight_ih at every step for little work.
-    packed_input = raw().pack(weight_ih.contiguous(), True) if B >= ROWS_TO_PROJECT_INSIDE else None
+    packed = pack(weight_ih, weight_hh, w1, w2, r, True)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
     count0, step0 = count0.contiguous(), step0.contiguous()
     score = w3.contiguous() if w3 is not None else None
     noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
 
-    def run(first: int, last: int, gates: Tensor, cells: Tensor | None, queries: Tensor | None, keys: Tensor) -> None:
-        # fmt: off
-        raw().forward(
-            x, bias, gates, cells, entering_c if keep == KEEP_REPLAY else None, queries, h0, c0, step0, count0,
-            packed_input, *packed, score, output, summary, c_T, memory, keys, count, slots, edge, weights, inverse,
-            received, alive, *noting, rule, first,
-        )
-        # fmt: on
+    given = [x, h0, c0, step0, count0, score]
+    record = [output, summary, memory, slots, edge, weights, inverse, entering_c if keep == KEEP_REPLAY else None]
 
-    for first, last in row_groups(B, T):
-        rows = last - first
-        here = gates[first:last] if keep == KEEP_GATES else gates.new_empty(rows, T, G)
-        if packed_input is None:
-            project(
-                x[:, first:last].transpose(0, 1).reshape(rows * T, features), weight_ih, bias, here.view(rows * T, G)
-            )
-        own_keys = keys[first:last] if keep == KEEP_GATES else keys.new_empty(rows, M, D)
+    def run(first: int, *kept: Tensor | None) -> None:
+        raw().forward(given, bias, packed, kept, record, c_T, peak, [received, alive], *noting, rule, first)
+
+    def given_keys(first: int, last: int, keys: Tensor) -> Tensor:
         if r.has_keys and M0 > 0:
             assert w1 is not None
-            own_keys[:, :M0] = memory0[first:last] @ w1.t()
-        if keep != KEEP_GATES:
-            run(first, last, here, None, None, own_keys)
+            keys[:, :M0] = memory0[first:last] @ w1.t()
+        return keys
+
     if keep == KEEP_GATES:
-        run(0, B, gates, cells, queries, keys)
+        run(0, gates, cells, queries, given_keys(0, B, keys))
+    else:
+        groups = row_groups(B, T)
+        spare_keys = keys.new_empty(groups[0][1] if groups else 0, M, D)  # the first group is the largest
+        for first, last in groups:
+            run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
     return cast("Any", out)
 
 
@@ -125,7 +117,7 @@ def _empty_outputs(
         x.new_empty(T, B, H),  # summary
         torch.empty_like(c0, memory_format=torch.contiguous_format),  # c_T
         x.new_empty(B, M, H),  # memory
-        x.new_empty(B, dtype=torch.int64),  # count
+        x.new_empty(B, 2),  # peak: the largest |W1 m| and |W2 h_hat| of each row, where the score is additive
         x.new_empty(T, B, K, dtype=torch.int32),  # slots
         x.new_empty(T, B, K),  # weights
         x.new_empty(B, M if rule.bounded else 0),  # received
@@ -150,9 +142,9 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, _, rule, keep, _ = inputs
-    out, summary, _, memory, count, slots, weights, received, alive, milestone_c, *saved = output
+    out, summary, _, memory, peak, slots, weights, received, alive, milestone_c, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved)
-    ctx.mark_non_differentiable(count, slots, weights, received, alive, milestone_c, *saved)
+    ctx.mark_non_differentiable(peak, slots, weights, received, alive, milestone_c, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
 

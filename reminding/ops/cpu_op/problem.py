@@ -21,8 +21,7 @@ EVICT = {"fifo": 0, "least_recalled": 1}
 KEEP_NOTHING, KEEP_GATES, KEEP_REPLAY = 0, 1, 2
 
 # Rows are worked through in this many groups, so that what only one group needs is small beside what is kept.
-_GROUPS = 4
-ROWS_TO_PROJECT_INSIDE = 6
+_GROUPS = 8
 _SMALLEST_GROUP = 4096  # (step, row) pairs; smaller groups would make the large products small
 
 
@@ -122,15 +121,15 @@ def project(x: Tensor, weight_ih: Tensor, bias: Tensor, out: Tensor) -> None:
         out[:, width:] = bias[width:]
 
 
-def pack(weight_hh: Tensor, w1: Tensor | None, w2: Tensor | None, rule: Rule, transpose: bool) -> list[Tensor | None]:
-    """weight_hh, W1 and W2 in the form the loops read; W1 and W2 None where the score has none."""
+def pack(
+    weight_ih: Tensor | None, weight_hh: Tensor, w1: Tensor | None, w2: Tensor | None, rule: Rule, transpose: bool
+) -> list[Tensor | None]:
+    """weight_ih, weight_hh, W1 and W2 in the form the loops read; None for those that are None."""
     weight_hh = weight_hh.contiguous()
     if rule.cell == CELLS["gru"]:  # two products, for r and z and for n, one packed tensor behind the other
         H = weight_hh.shape[1]
-        packed = torch.cat([raw().pack(part, transpose) for part in (weight_hh[: 2 * H], weight_hh[2 * H :])])
+        hidden = torch.cat([raw().pack(part, transpose) for part in (weight_hh[: 2 * H], weight_hh[2 * H :])])
     else:
-        packed = raw().pack(weight_hh, transpose)
-    if not rule.has_keys:
-        return [packed, None, None]
-    assert w1 is not None and w2 is not None
-    return [packed, raw().pack(w1.contiguous(), transpose), raw().pack(w2.contiguous(), transpose)]
+        hidden = raw().pack(weight_hh, transpose)
+    first, *scorer = (raw().pack(w.contiguous(), transpose) if w is not None else None for w in (weight_ih, w1, w2))
+    return [first, hidden, *scorer]

@@ -1,9 +1,9 @@
-// The backward time loop over a few rows of the batch, live (step, row) pairs only. What it cannot do in few-row
-// products stays for the caller: every weight gradient is one large product over the pairs or slots written here.
+// The backward time loop over a few rows of the batch, live (step, row) pairs only. Weight gradients and d_x are
+// products over many pairs: a block of pairs is gathered, and multiplied while it is still in cache.
 #pragma once
 
 #include "cells.h"
-#include "gemm.h"
+#include "outer.h"
 #include "recall.h"
 #include "scores.h"
 
@@ -15,7 +15,9 @@ class Backward {
  public:
   Backward(const BackwardArgs<T>& args, int64_t begin, int64_t end)
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), d_h_(rows_ * p.H), d_c_(rows_ * p.H),
-        d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.k_top + 1), d_score_(p.k_top + 1) {}
+        d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.k_top + 1),
+        d_score_(p.k_top + 1), d_gates_(outer_block * gate_stride()), d_queries_(outer_block * query_stride()),
+        hat_(keyed() ? outer_block * p.H : 0), outer_(outer_columns()) {}
 
   void run() {
     for (int64_t i = 0; i < rows_ * p.H; ++i) carry_[i] = d_c_[i] = 0;
@@ -25,10 +27,18 @@ class Backward {
       if (p.has_c() && a.d_c_T != nullptr) copy(d_c_.get() + r * p.H, a.d_c_T + batch(r) * p.H);
     }
     for (int64_t t = p.T - 1; t >= 0; --t) step(t);
+    multiply_block();
     for (int64_t r = 0; r < rows_; ++r) finish(r);
   }
 
  private:
+  bool keyed() const { return p.k_top > 0 && p.has_keys(); }
+  int64_t gate_stride() const { return outer_stride<T>(p.gates()); }
+  int64_t query_stride() const { return outer_stride<T>(p.D); }
+  int64_t outer_columns() const { return packed_size<T>(1, a.inputs) + packed_size<T>(1, p.H); }
+  // Where the pair of row r at the step at work lies in the block.
+  T* d_gates(int64_t r) const { return d_gates_.get() + place_[r] * gate_stride(); }
+  T* d_query(int64_t r) const { return d_queries_.get() + place_[r] * query_stride(); }
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   int64_t taken(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
@@ -49,6 +59,7 @@ class Backward {
     if (!p.stores(taken(t, r))) return -1;
     return touched(p.slot(taken(t, r), a.step0[batch(r)], count_[r]), r);
   }
+  static void zero(T* to, int64_t size) { __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(size)); }
   void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
   void add(T* to, const T* x) const { add(to, x, p.H); }
   void add(T* to, const T* x, int64_t size) const {
@@ -70,16 +81,57 @@ class Backward {
   }
 
   void step(int64_t t) {
+    if (pairs_ + rows_ > outer_block) multiply_block();
     live_ = 0;
     for (int64_t r = 0; r < rows_; ++r)
       if (pair(t, r) >= 0) row_[live_++] = r;
     if (live_ > 0) {
+      for (int64_t i = 0; i < live_; ++i) enter(t, row_[i]);
       collect(t);
       for (int64_t i = 0; i < live_; ++i) recall(t, row_[i]);
       through_queries(t);
       through_cell(t);
     }
     for (int64_t r = 0; r < rows_; ++r) cuts_[r] -= cut(t, r);
+  }
+
+  // The pair joins the block.
+  void enter(int64_t t, int64_t r) {
+    x_[pairs_] = a.x + place(t, r) * a.inputs;
+    d_x_[pairs_] = a.d_x != nullptr ? a.d_x + place(t, r) * a.inputs : nullptr;
+    h_before_[pairs_] = h_before(t, r);
+    place_[r] = pairs_++;
+  }
+
+  // The block's part of the weight gradients, and its d_x.
+  void multiply_block() {
+    const OuterFactor<T> x{x_, a.inputs, a.sums.input}, h{h_before_, p.H, a.sums.hidden};
+    if (p.cell == Cell::gru) {  // W_hn h + b_hn has a gradient of its own, the fourth
+      const OuterFactor<T> h_n{h_before_, p.H, a.sums.hidden + 2 * p.H * p.H};
+      outer_.add(d_gates_.get(), gate_stride(), 3 * p.H, &x, 1, pairs_);
+      outer_.add(d_gates_.get(), gate_stride(), 2 * p.H, &h, 1, pairs_);
+      outer_.add(d_gates_.get() + 3 * p.H, gate_stride(), p.H, &h_n, 1, pairs_);
+    } else {
+      const OuterFactor<T> both[] = {x, h};
+      outer_.add(d_gates_.get(), gate_stride(), p.gates(), both, 2, pairs_);
+    }
+    if (keyed()) {
+      const T* hat[outer_block];
+      for (int64_t i = 0; i < pairs_; ++i) hat[i] = hat_.get() + i * p.H;
+      const OuterFactor<T> query{hat, p.H, a.sums.query};
+      outer_.add(d_queries_.get(), query_stride(), p.D, &query, 1, pairs_);
+    }
+    if (a.d_x != nullptr) multiply_input();
+    pairs_ = 0;
+  }
+
+  void multiply_input() {
+    const T* from[max_rows];
+    for (int64_t first = 0; first < pairs_; first += max_rows) {
+      const int64_t size = pairs_ - first < max_rows ? pairs_ - first : max_rows;
+      for (int64_t i = 0; i < size; ++i) from[i] = d_gates_.get() + (first + i) * gate_stride();
+      gemm<T>(size, from, a.packed.input, d_x_ + first, p.recurrent(), a.inputs, false);
+    }
   }
 
   // d_h: what arrives at this step's output, from later steps, from the loss, and through the memory it became.
@@ -105,7 +157,7 @@ class Backward {
         to[stored++] = d_h;
       }
     }
-    gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
+    if (stored > 0) gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
   }
 
   // d_hat <- gradient of h_hat, but for what passes through the query's product.
@@ -113,7 +165,7 @@ class Backward {
     const int64_t at = place(t, r);
     T* d_hat = d_hat_.get() + r * p.H;
     copy(d_hat, d_h_.get() + r * p.H);
-    if (p.k_top > 0 && p.has_keys()) clear_query(t, r);
+    if (keyed() && a.inverse[at] == T(no_recall)) zero(d_query(r), p.D);
     if (p.k_top == 0 || a.inverse[at] == T(no_recall)) return;
     T* d_summary = d_summary_.get();
     copy(d_summary, d_hat);
@@ -131,12 +183,6 @@ class Backward {
     score(t, r, slots, size, behind ? a.edge[at] : -1);
   }
 
-  void clear_query(int64_t t, int64_t r) {
-    T* d_query = a.d_queries + pair(t, r) * p.D;
-    if (a.inverse[place(t, r)] == T(no_recall))
-      for (int64_t d = 0; d < p.D; ++d) d_query[d] = 0;
-  }
-
   void credit_memory(T* d_memory, T weight, const T* d_summary) const {
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(d_memory + j, load<T>(d_memory + j, p.H - j) + weight * load<T>(d_summary + j, p.H - j), p.H - j);
@@ -150,10 +196,9 @@ class Backward {
       credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
     }
     const T* query = a.queries + kept(t, r) * p.D;
-    T* d_query = a.d_queries + pair(t, r) * p.D;
     if (p.score == Score::dot)
-      return dot_backward(credit_.get(), scored, query, T(1) / T(__builtin_sqrt(double(p.D))), d_query, p.D);
-    additive_backward(credit_.get(), scored, query, a.score, d_query, a.d_score + batch(r) * p.D, p.D);
+      return dot_backward(credit_.get(), scored, query, T(1) / T(__builtin_sqrt(double(p.D))), d_query(r), p.D);
+    additive_backward(credit_.get(), scored, query, a.score, d_query(r), a.d_score + batch(r) * p.D, p.D);
   }
 
   // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights leave any.
@@ -177,13 +222,14 @@ class Backward {
   }
 
   void through_queries(int64_t t) {
-    if (p.k_top == 0 || !p.has_keys()) return;
+    if (!keyed()) return;
     const T* from[max_rows];
     T* to[max_rows];
     for (int64_t i = 0; i < live_; ++i) {
-      from[i] = a.d_queries + pair(t, row_[i]) * p.D;
-      to[i] = d_hat_.get() + row_[i] * p.H;
-      if (!a.compact) hat(t, row_[i], a.h_hat + pair(t, row_[i]) * p.H);
+      const int64_t r = row_[i];
+      from[i] = d_query(r);
+      to[i] = d_hat_.get() + r * p.H;
+      hat(t, r, hat_.get() + place_[r] * p.H);
     }
     gemm<T>(live_, from, a.packed.query, to, p.D, p.H, true);
   }
@@ -194,18 +240,20 @@ class Backward {
     int64_t kept_rows = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
-      T *d_gates = a.d_gates + pair(t, r) * p.gates(), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
+      T *d_gates = this->d_gates(r), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
       const T* c = p.has_c() ? a.cells + kept(t, r) * p.H : nullptr;
       cell_backward<T>(p.cell, {a.gates + kept(t, r) * p.gates(), d_gates, h_before(t, r), c_before(t, r), c,
                                 d_hat_.get() + r * p.H, d_c, carry}, p.H);
       add(a.d_bias + batch(r) * p.gates(), d_gates, p.gates());
       if (cut(t, r)) {
-        for (int64_t j = 0; j < p.H; ++j) carry[j] = d_c[j] = 0;
+        zero(carry, p.H);
+        zero(d_c, p.H);
       } else {
         from[kept_rows] = d_gates;
         to[kept_rows++] = carry;
       }
     }
+    if (kept_rows == 0) return;
     if (p.cell != Cell::gru) return gemm<T>(kept_rows, from, a.packed.hidden, to, p.gates(), p.H, false);
     gemm<T>(kept_rows, from, a.packed.hidden, to, 2 * p.H, p.H, true);
     for (int64_t i = 0; i < kept_rows; ++i) from[i] += 3 * p.H;
@@ -218,7 +266,8 @@ class Backward {
     const int64_t b = batch(r);
     copy(a.d_h0 + b * p.H, carry_.get() + r * p.H);
     if (p.has_c()) copy(a.d_c0 + b * p.H, d_c_.get() + r * p.H);
-    if (p.k_top == 0 || p.score != Score::separable) return;
+    if (keyed()) return multiply_keys(r);
+    if (p.k_top == 0) return;
     for (int64_t m = 0; m < p.M; ++m) {
       const int64_t s = touched(m, r);
       if (s < 0 || a.d_keys[s] == 0) continue;
@@ -227,12 +276,34 @@ class Backward {
     }
   }
 
+  // W1's gradient, from all that arrived at the keys of row r.
+  void multiply_keys(int64_t r) {
+    const T* value[outer_block];
+    const OuterFactor<T> factor{value, p.H, a.sums.memory};
+    int64_t size = 0, first = -1;
+    for (int64_t m = 0; m < p.M; ++m) {
+      const int64_t s = touched(m, r);  // a row's touched slots are numbered one after the other
+      if (s < 0) continue;
+      if (size == 0) first = s;
+      value[size++] = memory(m, r);
+      if (size < outer_block) continue;
+      outer_.add(a.d_keys + first * p.D, p.D, p.D, &factor, 1, size);
+      size = 0;
+    }
+    if (size > 0) outer_.add(a.d_keys + first * p.D, p.D, p.D, &factor, 1, size);
+  }
+
   const BackwardArgs<T>& a;
   const Problem& p;
   const int64_t begin_, rows_;
   Buffer<T> d_h_, d_c_, d_hat_, d_summary_, spare_, carry_;
   Buffer<Credit<T>> credit_;
   Buffer<T> d_score_;
+  Buffer<T> d_gates_, d_queries_, hat_;  // of the block's pairs
+  Outer<T> outer_;
+  const T *x_[outer_block], *h_before_[outer_block];
+  T* d_x_[outer_block];
+  int64_t pairs_ = 0, place_[max_rows];  // pairs in the block; each row's pair of this step
   int64_t live_ = 0, row_[max_rows];
   int64_t count_[max_rows], cuts_[max_rows];
 };

@@ -15,8 +15,10 @@ template <class T>
 class Forward {
  public:
   Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
-      : a(args), p(args.problem), begin_(begin), rows_(end - begin), spare_c_(rows_ * p.H),
-        spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M), best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin), ahead_(max_rows / rows_),
+        spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
+        spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
+        best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
         separable_(p.score == Score::separable ? rows_ * p.M : 0), place_slots_(moves() ? rows_ * p.M : 0),
         place_keys_(moves() ? rows_ * p.M * p.D : 0),
         additive_(args.score, p.score == Score::additive ? p.D : 0) {}
@@ -32,8 +34,13 @@ class Forward {
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
+  T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
+  static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
   T* output(int64_t t, int64_t r) const { return a.output + (t * p.B + batch(r)) * p.H; }
-  T* gates(int64_t t, int64_t r) const { return a.gates + (local(r) * p.T + t) * p.gates(); }
+  T* gates(int64_t t, int64_t r) const {
+    if (a.gates != nullptr) return a.gates + (local(r) * p.T + t) * p.gates();
+    return spare_gates_.get() + (t % ahead_ * rows_ + r) * p.gates();
+  }
   T* query(int64_t t, int64_t r) const {
     return a.queries != nullptr ? a.queries + (local(r) * p.T + t) * p.D : spare_query_.get() + r * p.D;
   }
@@ -55,6 +62,7 @@ class Forward {
     c_[r] = a.c0 + b * p.H;
     cuts_[r] = 0;
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = 0;
+    peak(r)[0] = peak(r)[1] = 0;
     best_size_[r] = 0;
     if (p.k_top == 0) return;
     window_[r].keys = moves() ? place_keys_.get() + r * p.M * p.D : keys(r);
@@ -71,7 +79,6 @@ class Forward {
 
   void finish(int64_t r) {
     const int64_t b = batch(r);
-    a.count[b] = count_[r];
     if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
@@ -97,7 +104,7 @@ class Forward {
       keep_entering_c(r);
       keep_milestone(t, r);
     }
-    if (a.packed.input != nullptr) project(t, to);
+    if (t % ahead_ == 0) project(t);
     if (p.cell == Cell::gru) {
       gemm<T>(rows_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
       for (int64_t r = 0; r < rows_; ++r) to[r] += 3 * p.H;
@@ -113,14 +120,20 @@ class Forward {
     }
   }
 
-  // The input's part of the gates, here where its result is still in cache when the rest is added.
-  void project(int64_t t, T* const* to) const {
+  // The input's part of the gates, a few steps ahead: enough rows for full tiles, and still in cache when the rest is
+  // added.
+  void project(int64_t first) const {
     const T* from[max_rows];
-    for (int64_t r = 0; r < rows_; ++r) {
-      from[r] = a.x + (t * p.B + batch(r)) * a.inputs;
-      __builtin_memcpy(to[r], a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
+    T* to[max_rows];
+    int64_t size = 0;
+    for (int64_t t = first; t < first + ahead_ && t < p.T; ++t) {
+      for (int64_t r = 0; r < rows_; ++r) {
+        from[size] = a.x + (t * p.B + batch(r)) * a.inputs;
+        to[size++] = gates(t, r);
+        __builtin_memcpy(gates(t, r), a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
+      }
     }
-    gemm<T>(rows_, from, a.packed.input, to, a.inputs, p.recurrent(), true);
+    gemm<T>(size, from, a.packed.input, to, a.inputs, p.recurrent(), true);
   }
 
   // Replay starts from c at the cuts; h is an output, so it is known at every step.
@@ -176,7 +189,7 @@ class Forward {
       const T scale = T(1) / T(__builtin_sqrt(double(p.D)));
       return dot_scores(alive, q, scale, scores_.get(), window.size(), p.D);
     }
-    exponentiate(q, p.D);
+    raise(peak(r)[1], exponentiate(q, p.D));
     additive_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
   }
 
@@ -210,7 +223,7 @@ class Forward {
 
   void exponentiate_key(int64_t r, int64_t m) {
     T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
-    exponentiate(key, p.D);
+    raise(peak(r)[0], exponentiate(key, p.D));
     for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
   }
 
@@ -234,8 +247,8 @@ class Forward {
 
   const ForwardArgs<T>& a;
   const Problem& p;
-  const int64_t begin_, rows_;
-  Buffer<T> spare_c_, spare_query_, key_top_, scores_, best_score_;
+  const int64_t begin_, rows_, ahead_;  // ahead_: steps whose inputs are projected at once
+  Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   Buffer<T> separable_;  // (rows, M): the memories' part of their scores
   Buffer<int32_t> place_slots_;

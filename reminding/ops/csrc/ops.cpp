@@ -6,11 +6,16 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
-#include <atomic>
 #include <optional>
 #include <vector>
 
+#include "parallel.h"
 #include "problem.h"
 #include "reach.h"
 
@@ -103,31 +108,9 @@ static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t 
   return p;
 }
 
-constexpr int64_t max_chunk = 24;  // rows; more gain nothing in the small products, and gemm.h takes up to 64
-
-// Rows per piece of work: enough for full tiles in the small products, few enough that their keys stay in cache.
-static int64_t chunk_rows(int64_t rows, int64_t row_bytes, int64_t threads) {
-  constexpr int64_t cache_bytes = int64_t(4) << 20;
-  const int64_t fit = std::max<int64_t>(6, cache_bytes / threads / std::max<int64_t>(row_bytes, 1));
-  const int64_t share = (rows + threads - 1) / threads;
-  const int64_t most = std::max<int64_t>(1, std::min({fit, share, max_chunk}));
-  const int64_t chunks = (rows + most - 1) / most;
-  return (rows + chunks - 1) / chunks;  // even pieces: 64 rows are 22 + 22 + 20, not 24 + 24 + 16
-}
-
-// Workers draw chunks from a counter, so that a thread whose core is busy elsewhere takes fewer.
 template <class Work>
 static void for_rows(int64_t first, int64_t rows, int64_t row_bytes, const Work& work) {
-  if (rows == 0) return;
-  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), rows);
-  const int64_t chunk = chunk_rows(rows, row_bytes, threads);
-  std::atomic<int64_t> next{0};
-  auto drain = [&](int64_t, int64_t) {
-    for (int64_t at = next.fetch_add(chunk); at < rows; at = next.fetch_add(chunk))
-      work(first + at, first + std::min(at + chunk, rows));
-  };
-  if (threads == 1) drain(0, 1);
-  else torch::stable::parallel_for(0, threads, 1, drain);
+  for_chunks(Chunks(rows, row_bytes), first, [&](int64_t, int64_t begin, int64_t end) { work(begin, end); });
 }
 
 template <class Call>
@@ -149,107 +132,112 @@ static Tensor pack(Tensor weight, bool transpose) {
   });
 }
 
-template <class T>
-static Packed<T> packed_weights(const Optional& input, const Tensor& hidden, const Optional& memory,
-                                const Optional& query) {
-  return {data<T>(input), data<T>(hidden), data<T>(memory), data<T>(query)};
+// Tensors that both passes take come in lists, in the order in which `read_shared` reads them.
+using Tensors = std::vector<Optional>;
+
+static const Tensor& at(const Tensors& list, size_t i) {
+  STD_TORCH_CHECK(i < list.size() && list[i].has_value(), "reminding: an internal operator lacks a tensor");
+  return *list[i];
 }
 
-static void forward(Tensor x, Tensor bias, Tensor gates, Optional cells, Optional entering_c, Optional queries, Tensor h0, Tensor c0,
-                    Tensor step0, Tensor count0, Optional packed_input, Tensor packed_hidden,
-                    Optional packed_memory, Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor c_T, Tensor memory, Tensor keys, Tensor count,
-                    Tensor slots, Tensor edge, Tensor weights, Tensor inverse, Tensor received, Tensor alive,
-                    Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule, int64_t first_row) {
-  by_type(output, [&](auto zero) {
+// given: x, h0, c0, step0, count0, score or None.
+// packed: weights as `pack` has them: input, hidden, memory, query, None where there is none.
+// kept: gates, cells, queries, keys; all but keys may be None in the forward pass.
+// record: output, summary, memory, slots, edge, weights, inverse, and c at the cuts or None.
+template <class T, class Args>
+static void read_shared(Args& a, const Tensors& given, const Tensors& packed, const Tensors& kept,
+                        const Tensors& record, const std::vector<int64_t>& rule, int64_t first_row) {
+  a.problem = make_problem(at(record, 0), at(record, 2), at(kept, 3).size(-1), rule);
+  a.first_row = first_row;
+  a.x = data<T>(at(given, 0));
+  a.inputs = at(given, 0).size(2);
+  a.h0 = data<T>(at(given, 1));
+  a.c0 = data<T>(at(given, 2));
+  a.step0 = data<int64_t>(at(given, 3));
+  a.count0 = data<int64_t>(at(given, 4));
+  a.score = data<T>(given[5]);
+  a.packed = {data<T>(packed[0]), data<T>(packed[1]), data<T>(packed[2]), data<T>(packed[3])};
+  a.gates = data<T>(kept[0]);
+  a.cells = data<T>(kept[1]);
+  a.queries = data<T>(kept[2]);
+  a.keys = data<T>(kept[3]);
+  a.output = data<T>(record[0]);
+  a.summary = data<T>(at(record, 1));
+  a.memory = data<T>(record[2]);
+  a.slots = data<int32_t>(at(record, 3));
+  a.edge = data<int32_t>(at(record, 4));
+  a.weights = data<T>(at(record, 5));
+  a.inverse = data<T>(at(record, 6));
+  a.entering_c = data<T>(record[7]);
+  a.max_cuts = record[7].has_value() ? record[7]->size(1) : 0;
+}
+
+// bounded: received, alive. milestones: where c goes at every step t with t % stride == offset, or None.
+static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Tensors record, Tensor c_T, Tensor peak,
+                    Tensors bounded, Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule,
+                    int64_t first_row) {
+  by_type(bias, [&](auto zero) {
     using T = decltype(zero);
     ForwardArgs<T> a;
-    a.problem = make_problem(output, memory, keys.size(-1), rule);
-    a.packed = packed_weights<T>(packed_input, packed_hidden, packed_memory, packed_query);
-    a.first_row = first_row;
-    a.x = data<T>(x);
-    a.inputs = x.size(2);
+    read_shared<T>(a, given, packed, kept, record, rule, first_row);
     a.bias = data<T>(bias);
-    a.gates = data<T>(gates);
-    a.cells = data<T>(cells);
-    a.entering_c = data<T>(entering_c);
-    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
-    a.queries = data<T>(queries);
-    a.h0 = data<T>(h0);
-    a.c0 = data<T>(c0);
-    a.step0 = data<int64_t>(step0);
-    a.count0 = data<int64_t>(count0);
-    a.score = data<T>(score);
-    a.output = data<T>(output);
-    a.summary = data<T>(summary);
     a.c_T = data<T>(c_T);
-    a.memory = data<T>(memory);
-    a.keys = data<T>(keys);
-    a.count = data<int64_t>(count);
-    a.slots = data<int32_t>(slots);
-    a.edge = data<int32_t>(edge);
-    a.weights = data<T>(weights);
-    a.inverse = data<T>(inverse);
-    a.received = data<T>(received);
-    a.alive = data<int64_t>(alive);
+    a.peak = data<T>(peak);
+    a.received = data<T>(at(bounded, 0));
+    a.alive = data<int64_t>(at(bounded, 1));
     a.milestones = data<T>(milestones);
     a.stride = stride;
     a.offset = offset;
     const Problem& p = a.problem;
     const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
-    for_rows(first_row, gates.size(0), row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+    for_rows(first_row, at(kept, 3).size(0), row_bytes,
+             [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
   });
 }
 
-static void backward(bool compact, Tensor gates, Tensor cells, Tensor queries, Tensor keys, Optional entering_c,
-                     Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Optional packed_memory,
-                     Optional packed_query, Optional score, Tensor output, Tensor summary, Tensor memory, Tensor slots,
-                     Tensor edge, Tensor weights, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
-                     Tensor pair, Tensor touched, Tensor d_gates, Tensor d_queries, Tensor h_hat, Tensor d_recalled,
-                     Tensor d_keys, Tensor d_h0, Tensor d_c0, Tensor d_bias, Tensor d_score, std::vector<int64_t> rule,
-                     int64_t first_row) {
-  by_type(output, [&](auto zero) {
+// sums: where the gradients of weight_ih, weight_hh, W1, W2 are added, the last two None where the score has none.
+template <class T, class Work>
+static void sum_over_rows(const Tensors& sums, const Chunks& chunks, int64_t first_row, const Work& work) {
+  typename OrderedSum<T, 4>::Totals totals;
+  for (size_t i = 0; i < 4; ++i) totals[i] = {data<T>(sums[i]), sums[i].has_value() ? sums[i]->numel() : 0};
+  OrderedSum<T, 4> sum(totals, chunks);
+  for_chunks(chunks, first_row, [&](int64_t chunk, int64_t begin, int64_t end) {
+    const auto [input, hidden, memory, query] = sum.begin(chunk);
+    work(WeightSums<T>{input, hidden, memory, query}, begin, end);
+    sum.end(chunk);
+  });
+}
+
+// arriving: gradients of output, summary, c_T, or None. credit: d_recalled, d_keys.
+// leaving: d_x or None, d_h0, d_c0, d_bias, d_score.
+static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, Tensors record, Tensors arriving,
+                     Tensor pair, Tensor touched, Tensors credit, Tensors sums, Tensors leaving,
+                     std::vector<int64_t> rule, int64_t first_row) {
+  by_type(at(record, 0), [&](auto zero) {
     using T = decltype(zero);
     BackwardArgs<T> a;
-    a.problem = make_problem(output, memory, keys.size(-1), rule);
-    a.packed = packed_weights<T>(std::nullopt, packed_hidden, packed_memory, packed_query);
-    a.first_row = first_row;
+    read_shared<T>(a, given, packed, kept, record, rule, first_row);
     a.rows = pair.size(1);
     a.compact = compact;
-    a.gates = data<T>(gates);
-    a.cells = data<T>(cells);
-    a.queries = data<T>(queries);
-    a.keys = data<T>(keys);
-    a.entering_c = data<T>(entering_c);
-    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
-    a.h0 = data<T>(h0);
-    a.c0 = data<T>(c0);
-    a.step0 = data<int64_t>(step0);
-    a.count0 = data<int64_t>(count0);
-    a.score = data<T>(score);
-    a.output = data<T>(output);
-    a.summary = data<T>(summary);
-    a.memory = data<T>(memory);
-    a.slots = data<int32_t>(slots);
-    a.edge = data<int32_t>(edge);
-    a.weights = data<T>(weights);
-    a.inverse = data<T>(inverse);
-    a.d_output = data<T>(d_output);
-    a.d_summary = data<T>(d_summary);
-    a.d_c_T = data<T>(d_c_T);
+    a.d_output = data<T>(arriving[0]);
+    a.d_summary = data<T>(arriving[1]);
+    a.d_c_T = data<T>(arriving[2]);
     a.pair = data<int32_t>(pair);
     a.touched = data<int32_t>(touched);
-    a.d_gates = data<T>(d_gates);
-    a.d_queries = data<T>(d_queries);
-    a.h_hat = data<T>(h_hat);
-    a.d_recalled = data<T>(d_recalled);
-    a.d_keys = data<T>(d_keys);
-    a.d_h0 = data<T>(d_h0);
-    a.d_c0 = data<T>(d_c0);
-    a.d_bias = data<T>(d_bias);
-    a.d_score = data<T>(d_score);
+    a.d_recalled = data<T>(credit[0]);
+    a.d_keys = data<T>(credit[1]);
+    a.d_x = data<T>(leaving[0]);
+    a.d_h0 = data<T>(leaving[1]);
+    a.d_c0 = data<T>(leaving[2]);
+    a.d_bias = data<T>(leaving[3]);
+    a.d_score = data<T>(leaving[4]);
     const Problem& p = a.problem;
-    const int64_t row_bytes = p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2;
-    for_rows(first_row, a.rows, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().backward(a, begin, end); });
+    const Chunks chunks(a.rows, p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2);
+    sum_over_rows<T>(sums, chunks, first_row, [&](const WeightSums<T>& own_sums, int64_t begin, int64_t end) {
+      BackwardArgs<T> own = a;
+      own.sums = own_sums;
+      kernels<T>().backward(own, begin, end);
+    });
   });
 }
 
@@ -288,22 +276,20 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
   });
 }
 
-// out (P, Q) += a^T b for a (N, P), whose rows may lie apart, and b (N, Q).
-static void outer(Tensor out, Tensor a, Tensor b) {
-  STD_TORCH_CHECK(a.size(1) <= 1 || a.stride(1) == 1, "reminding: outer wants rows in one piece");
-  by_type(out, [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t N = a.size(0), P = a.size(1), Q = b.size(1), stride = N > 1 ? a.stride(0) : P;
-    const T* from = static_cast<const T*>(a.data_ptr());
-    const int64_t threads = N * P * Q > (1 << 20) ? torch::stable::get_num_threads() : 1;
-    const int64_t share = ((P + threads - 1) / threads + 5) / 6 * 6;  // whole tiles
-    auto work = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        kernels<T>().outer(from, stride, data<T>(b), data<T>(out), N, Q, std::min(i * share, P), std::min((i + 1) * share, P));
-    };
-    if (threads == 1) work(0, 1);
-    else torch::stable::parallel_for(0, threads, 1, work);
-  });
+// New memory comes in pages of 4 KB, each a trap into the kernel when first written: as dear as a tenth of the
+// arithmetic. Asks for large pages where a tensor spans many.
+static void ask_for_huge_pages(std::vector<Tensor> tensors) {
+#if defined(__linux__)
+  constexpr size_t worthwhile = size_t(4) << 20;
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (const Tensor& x : tensors) {
+    const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
+    if (bytes < worthwhile) continue;
+    const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
+    // Only a wish: where the kernel declines, small pages serve.
+    static_cast<void>(madvise(reinterpret_cast<void*>(first), (data + bytes - first) / page * page, MADV_HUGEPAGE));
+  }
+#endif
 }
 
 static void exponentiate(Tensor x) {
@@ -318,21 +304,16 @@ static void exponentiate(Tensor x) {
 STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
-  m.def("outer(Tensor(a!) out, Tensor a, Tensor b) -> ()");
+  m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def(
-      "forward(Tensor x, Tensor bias, Tensor(a!) gates, Tensor(b!)? cells, Tensor(c!)? entering_c, Tensor(d!)? queries, Tensor h0, "
-      "Tensor c0, Tensor step0, Tensor count0, Tensor? packed_input, Tensor packed_hidden, Tensor? packed_memory, "
-      "Tensor? packed_query, Tensor? score, Tensor(e!) output, Tensor(f!) summary, Tensor(g!) c_T, Tensor(h!) memory, Tensor(i!) keys, "
-      "Tensor(j!) count, Tensor(k!) slots, Tensor(l!) edge, Tensor(m!) weights, Tensor(n!) inverse, "
-      "Tensor(o!) received, Tensor(p!) alive, Tensor(q!)? milestones, int stride, int offset, int[] rule, int first_row) -> ()");
+      "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
+      "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
+      "int[] rule, int first_row) -> ()");
   m.def(
-      "backward(bool compact, Tensor(a!) gates, Tensor cells, Tensor(b!) queries, Tensor keys, Tensor? entering_c, "
-      "Tensor h0, Tensor c0, Tensor step0, Tensor count0, Tensor packed_hidden, Tensor? packed_memory, "
-      "Tensor? packed_query, Tensor? score, Tensor output, Tensor summary, Tensor memory, Tensor slots, Tensor edge, "
-      "Tensor weights, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor pair, "
-      "Tensor touched, Tensor(c!) d_gates, Tensor(d!) d_queries, Tensor(e!) h_hat, Tensor(f!) d_recalled, "
-      "Tensor(g!) d_keys, Tensor(h!) d_h0, Tensor(i!) d_c0, Tensor(j!) d_bias, Tensor(k!) d_score, int[] rule, int first_row) -> ()");
+      "backward(bool compact, Tensor?[] given, Tensor?[] packed, Tensor?[] kept, Tensor?[] record, "
+      "Tensor?[] arriving, Tensor pair, Tensor touched, Tensor(a!)?[] credit, Tensor(b!)?[] sums, "
+      "Tensor(c!)?[] leaving, int[] rule, int first_row) -> ()");
   m.def(
       "replay(Tensor(a!) gates, Tensor(b!) cells, Tensor(c!) h_hat, Tensor h0, Tensor c0, Tensor? entering_c, "
       "Tensor output, Tensor memory, Tensor step0, Tensor pair, int[] rule, int first_row) -> ()");
@@ -348,7 +329,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
-  m.impl("outer", TORCH_BOX(&reminding::outer));
+  m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("forward", TORCH_BOX(&reminding::forward));
   m.impl("backward", TORCH_BOX(&reminding::backward));

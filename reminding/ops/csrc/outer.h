@@ -1,6 +1,7 @@
-// out += a^T b over many rows: the weight gradients. BLAS does this too, 15% slower where it was measured.
+// out += a^T b over the rows of a block: the weight gradients. The backward loop calls this while the block is still
+// in cache; BLAS over all rows at once is slower, and would need them all at once.
 //
-// Shapes: N rows to sum over (in blocks that stay in cache), a (N, P), b (N, Q), out (P, Q).
+// Shapes: a (rows, P), b (rows, Q), out (P, Q).
 #pragma once
 
 #include "gemm.h"
@@ -10,6 +11,21 @@ namespace SAB_ISA {
 
 constexpr int64_t outer_block = 256;  // rows whose panel of b stays in L1 beside a tile of a
 constexpr int64_t outer_rows = 6;     // columns of a, rows of out, per tile
+
+// The distance between rows of a: no power of two, or a column's elements would all compete for the same few places in
+// the cache.
+template <class T>
+constexpr int64_t outer_stride(int64_t P) {
+  return P + 64 / static_cast<int64_t>(sizeof(T));
+}
+
+// One factor of a product, its rows wherever they lie, and where the product is added.
+template <class T>
+struct OuterFactor {
+  const T* const* b;  // (rows,) pointers to Q elements
+  int64_t Q;
+  T* out;  // (P, Q)
+};
 
 // a: (rows, outer_rows), packed; panel: (rows, panel_width); out: Rows rows of `columns` or panel_width elements.
 template <class T, int Rows>
@@ -46,27 +62,54 @@ SAB_INLINE void outer_strip(int64_t width, const T* a, const T* panel, T* out, i
   }
 }
 
-// Columns [begin, end) of a, rows [begin, end) of out. a has rows `stride_a` apart.
 template <class T>
-void outer(const T* a, int64_t stride_a, const T* b, T* out, int64_t N, int64_t Q, int64_t begin, int64_t end) {
-  constexpr int64_t width = panel_width<T>;
-  Buffer<T> packed_b(packed_size<T>(outer_block, Q)), packed_a(outer_block * outer_rows);
-  for (int64_t first = 0; first < N; first += outer_block) {
-    const int64_t rows = N - first < outer_block ? N - first : outer_block;
-    pack(packed_b.get(), b + first * Q, rows, Q, Q, 1);
-    for (int64_t p = begin; p < end; p += outer_rows) {
-      const int64_t strip = end - p < outer_rows ? end - p : outer_rows;
-      T* to = packed_a.get();
-      for (int64_t n = 0; n < rows; ++n, to += outer_rows) {
-        const T* from = a + (first + n) * stride_a + p;
-        if (strip == outer_rows) __builtin_memcpy(to, from, sizeof(T) * outer_rows);
-        else for (int64_t i = 0; i < strip; ++i) to[i] = from[i];
+class Outer {
+ public:
+  // columns: the most that the factors of one call have together, each rounded up to whole panels.
+  explicit Outer(int64_t columns) : packed_a_(outer_block * outer_rows), packed_b_(outer_block * columns) {}
+
+  // For each factor out += a^T b. a (rows, P), rows `stride` apart; rows <= outer_block.
+  void add(const T* a, int64_t stride, int64_t P, const OuterFactor<T>* factor, int64_t factors, int64_t rows) {
+    T* to = packed_b_.get();
+    for (int64_t f = 0; f < factors; ++f) to = pack_rows(to, factor[f].b, rows, factor[f].Q);
+    for (int64_t p = 0; p < P; p += outer_rows) {
+      const int64_t strip = P - p < outer_rows ? P - p : outer_rows;
+      pack_strip(a + p, stride, strip, rows);
+      const T* panel = packed_b_.get();
+      for (int64_t f = 0; f < factors; ++f) {
+        const int64_t Q = factor[f].Q;
+        for (int64_t q = 0; q < Q; q += panel_width<T>, panel += rows * panel_width<T>)
+          outer_strip(strip, packed_a_.get(), panel, factor[f].out + p * Q + q, rows, Q - q, Q);
       }
-      for (int64_t q = 0; q < Q; q += width)
-        outer_strip(strip, packed_a.get(), packed_b.get() + q * rows, out + p * Q + q, rows, Q - q, Q);
     }
   }
-}
+
+ private:
+  // Into panels as gemm.h has them; returns where they end.
+  static T* pack_rows(T* to, const T* const* b, int64_t rows, int64_t Q) {
+    constexpr int64_t width = panel_width<T>;
+    for (int64_t n = 0; n < rows; ++n) {
+      for (int64_t q = 0; q < Q; q += width) {
+        T* at = to + q * rows + n * width;
+        store<T>(at, load<T>(b[n] + q, Q - q));
+        store<T>(at + width / 2, load_or_zero(b[n] + q + width / 2, Q - q - width / 2));
+      }
+    }
+    return to + packed_size<T>(rows, Q);
+  }
+
+  static Vec<T> load_or_zero(const T* p, int64_t lanes) { return lanes > 0 ? load<T>(p, lanes) : Vec<T>{}; }
+
+  void pack_strip(const T* a, int64_t stride, int64_t strip, int64_t rows) {
+    T* to = packed_a_.get();
+    for (int64_t n = 0; n < rows; ++n, to += outer_rows, a += stride) {
+      if (strip == outer_rows) __builtin_memcpy(to, a, sizeof(T) * outer_rows);
+      else for (int64_t i = 0; i < strip; ++i) to[i] = a[i];
+    }
+  }
+
+  Buffer<T> packed_a_, packed_b_;
+};
 
 }  // namespace SAB_ISA
 }  // namespace reminding

@@ -56,7 +56,7 @@ struct Problem {
 // Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
 template <class T>
 struct Packed {
-  const T* input = nullptr;   // forward: W_ih^T (I, recurrent), or null if the gates come projected
+  const T* input = nullptr;   // forward: W_ih^T (I, recurrent); backward: W_ih (recurrent, I), null if d_x is not wanted
   const T* hidden = nullptr;  // forward: W_hh^T (H, recurrent); backward: W_hh (recurrent, H)
   const T* memory = nullptr;  // forward: W1^T (H, D); backward: W1 (D, H)
   const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
@@ -68,9 +68,9 @@ struct ForwardArgs {
   Problem problem;
   Packed<T> packed;
   int64_t first_row;
-  const T *x, *bias;   // (T, B, I), (G,): read if packed.input is there
+  const T *x, *bias;   // (T, B, I), (G,)
   int64_t inputs;      // I
-  T* gates;            // (rows, T, G) local: projected inputs in, if packed.input is not there; activated gates out
+  T* gates;            // (rows, T, G) local or null: activated gates out
   T* cells;            // (rows, T, H) local or null: c of every step
   T* entering_c;       // (B, cuts, H) or null: c at every cut, for replay
   int64_t max_cuts;
@@ -82,13 +82,19 @@ struct ForwardArgs {
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H): the given memories in, all out
   T* keys;             // (rows, M, D) local: W1 m of the given memories in; e^(2 W1 m) for the additive score out
-  int64_t* count;      // (B,): slots used, those of evicted memories among them
+  T* peak;             // (B, 2): the largest |W1 m| and |W2 h_hat| of a row; the additive score is exact within limits
   int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
   T *weights, *inverse;   // (T, B, K), (T, B)
   T* received;            // (B, M), read if bounded: recall weight each slot has received, of given memories in, of all out
   int64_t* alive;         // (B, most_alive), written if bounded: slots not evicted, oldest first, then an unused one
   T* milestones;          // (n, B, H) or null: c entering the steps t with t % stride == offset
   int64_t stride, offset;
+};
+
+// Where the weights' gradients are added up; memory and query (W1, W2) are read where the score has keys.
+template <class T>
+struct WeightSums {
+  T *input, *hidden, *memory, *query;  // (recurrent, I), (recurrent, H), (D, H), (D, H)
 };
 
 template <class T>
@@ -109,12 +115,13 @@ struct BackwardArgs {
   const T *d_output, *d_summary, *d_c_T;  // each may be null
   const int32_t* pair;     // (T, rows): index of the live pair, -1 where no gradient arrives
   const int32_t* touched;  // (rows, M): index of the recalled slot, -1 where none
-  T* d_gates;              // (N, G)
-  T* d_queries;            // (N, D)
-  T* h_hat;                // (N, H), additive and dot
+  const T* x;              // (T, B, I)
+  int64_t inputs;          // I
+  T* d_x;                  // (T, B, I), zeroed, or null
+  WeightSums<T> sums;      // zeroed
   T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
   T *d_h0, *d_c0;          // (B, H), zeroed
-  T* d_bias;           // (B, G), zeroed: as d_score
+  T* d_bias;               // (B, G), zeroed: as d_score
   T* d_score;              // (B, D) or (B, 2H), zeroed: per row, so that the sum does not depend on the threads
 };
 
@@ -141,7 +148,6 @@ struct Kernels {
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*exponentiate)(T* x, int64_t size);                              // e^(2x), as forward keeps keys
-  void (*outer)(const T* a, int64_t stride_a, const T* b, T* out, int64_t N, int64_t Q, int64_t begin, int64_t end);
 };
 
 template <class T>

@@ -40,14 +40,9 @@ struct Ranking {
   }
 };
 
-// Whether any of 8 vectors' elements is above the limit: their maxima first, so that one branch serves 8 vectors.
-template <class T>
-SAB_INLINE bool any_above(const T* scores, T limit) {
-  constexpr int W = Simd<T>::width;
-  Vec<T> most = vmax(vmax(vmax(load(scores), load(scores + W)), vmax(load(scores + 2 * W), load(scores + 3 * W))),
-                     vmax(vmax(load(scores + 4 * W), load(scores + 5 * W)),
-                          vmax(load(scores + 6 * W), load(scores + 7 * W))));
-  const auto mask = most > fill<T>(limit);
+// Whether any element is true.
+template <class Mask>
+SAB_INLINE bool any(const Mask& mask) {
   typedef int64_t Wide __attribute__((vector_size(SAB_VECTOR_BYTES)));
   Wide bits;
   __builtin_memcpy(&bits, &mask, sizeof(bits));
@@ -56,20 +51,33 @@ SAB_INLINE bool any_above(const T* scores, T limit) {
   return any != 0;
 }
 
+// Whether any of 8 vectors' elements is above the limit: their maxima first, so that one branch serves 8 vectors.
+template <class T>
+SAB_INLINE bool any_above(const T* scores, T limit) {
+  constexpr int W = Simd<T>::width;
+  const Vec<T> most = vmax(vmax(vmax(load(scores), load(scores + W)), vmax(load(scores + 2 * W), load(scores + 3 * W))),
+                           vmax(vmax(load(scores + 4 * W), load(scores + 5 * W)),
+                                vmax(load(scores + 6 * W), load(scores + 7 * W))));
+  return any(most > fill<T>(limit));
+}
+
 template <class T>
 void rank_scores(Ranking<T>& best, const T* scores, int64_t M, int64_t ranks) {
-  constexpr int64_t block = 8 * Simd<T>::width;
+  constexpr int64_t W = Simd<T>::width, block = 8 * W;
   best.size = 0;
   int64_t m = 0;
   for (; m < M && best.size < ranks; ++m) best.insert(scores[m], static_cast<int32_t>(m), ranks);
   while (m < M) {
-    const int64_t end = m + block < M ? m + block : M;
-    if (end == m + block && !any_above(scores + m, best.score[ranks - 1])) {
-      m = end;
+    const bool whole = m + block <= M;
+    if (whole && !any_above(scores + m, best.score[ranks - 1])) {
+      m += block;
       continue;
     }
-    for (; m < end; ++m)
-      if (scores[m] > best.score[ranks - 1]) best.insert(scores[m], static_cast<int32_t>(m), ranks);
+    for (const int64_t end = whole ? m + block : M; m < end; m += W) {
+      const int64_t lanes = end - m < W ? end - m : W;
+      if (lanes == W && !any(load(scores + m) > fill<T>(best.score[ranks - 1]))) continue;
+      for (int64_t i = m; i < m + lanes; ++i) best.insert(scores[i], static_cast<int32_t>(i), ranks);
+    }
   }
 }
 

@@ -11,16 +11,19 @@
 namespace reminding {
 namespace SAB_ISA {
 
-// x <- e^(2x). Beyond key_limit e^2x would leave the normal range.
+// x <- e^(2x), and returns the largest |x|. Beyond key_limit e^2x would leave the normal range.
 template <class T>
-void exponentiate(T* x, int64_t size) {
+T exponentiate(T* x, int64_t size) {
   const Vec<T> limit = fill<T>(Simd<T>::key_limit);
+  Vec<T> peak = {};
   for (int64_t i = 0; i < size; i += Simd<T>::width) {
     Vec<T> v = load<T>(x + i, size - i);
+    peak = vmax(vmax(v, -v), peak);
     v = v > limit ? limit : v;
     v = v < -limit ? -limit : v;
     store<T>(x + i, exp_<T>(v + v), size - i);
   }
+  return largest<T>(peak);
 }
 
 // The first `lanes` offsets, then infinity.
