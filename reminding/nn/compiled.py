@@ -54,8 +54,9 @@ def unroll(
     normalizer: str,
     rule: Rule,
     replay: bool,
+    record: bool,
     starts: list[int] | None,
-) -> tuple[Tensor, LayerState, Recall, Trace | None] | None:
+) -> tuple[Tensor, LayerState, Recall | None, Trace | None] | None:
     """Run one layer over a stretch of time; results as `engine.unroll`'s.
 
     Args:
@@ -94,7 +95,8 @@ def unroll(
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    return ran.output, after, _noted(ran, every), None if starts is None else _trace(state, ran, every, starts)
+    recall = _noted(ran, every) if record else None
+    return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
 
 
 def _evict_name(rule: Rule) -> str | None:
@@ -111,13 +113,17 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
 
 def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int]) -> Trace:
     """What a replay needs, from what the op returned."""
-    output, milestones = ran.output.detach(), ran.milestones
-    entries = [Entry(state.h.detach(), tuple(tensor.detach() for tensor in state.extra), None, None)]
-    for number, start in enumerate(starts[1:]):
-        extra = (milestones[number + (len(milestones) - len(starts) + 1)],) if state.extra else ()
-        entries.append(Entry(output[start - 1].clone(), extra, None, None))
+    first = (state.h.detach(), *(tensor.detach() for tensor in state.extra))
+    before = torch.tensor([start - 1 for start in starts[1:]], dtype=torch.int64)
+    later = (ran.output.detach()[before], *([ran.milestones[-len(before) :]] if state.extra else []))  # (N, B, H)
+    read = partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2))
+    return Trace(partial(_entries, first, later if len(before) else ()), read)
 
-    return Trace(entries, partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2)))
+
+def _entries(first: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> list[Entry]:
+    """How segments were entered, from the state before the first and those before the others, stacked."""
+    states = [first, *zip(*(tensor.unbind(0) for tensor in later), strict=True)]
+    return [Entry(h, tuple(extra), memory=None, random=None) for h, *extra in states]
 
 
 def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def unroll(
     h = outputs[-1] if outputs else state.h
     output = torch.stack(outputs) if outputs else h.new_zeros(0, *h.shape)
     after = LayerState(h, extra, replace(reader.memory, keys=None))
-    trace = None if starts is None else Trace(entries, partial(reader.read_steps, h.detach()))
+    trace = None if starts is None else Trace(lambda: entries, partial(reader.read_steps, h.detach()))
     return output, after, reader.recalled(h) if record else None, trace
 
 

@@ -60,7 +60,7 @@ def unroll(
     after = LayerState(h.squeeze(0), tuple(tensor.squeeze(0) for tensor in extra), state.memory)
     nothing = output.new_zeros(*output.shape[:2], 0)
     recall = Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
-    trace = None if starts is None else Trace(entries, lambda: nothing.long())
+    trace = None if starts is None else Trace(lambda: entries, lambda: nothing.long())
     return output, after, recall, trace
 
 

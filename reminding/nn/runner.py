@@ -108,7 +108,9 @@ class Runner:
         if self.backend == "cpu":
             assert layer.cell_name is not None and layer.score_name is not None
             score = (layer.score_name, layer.score_weights, self.normalizer)
-            ran = compiled.unroll(x, state, taken, layer.cell_name, layer.weights, *score, rule, self.replay, starts)
+            ran = compiled.unroll(
+                x, state, taken, layer.cell_name, layer.weights, *score, rule, self.replay, self.record, starts
+            )
             if ran is not None:
                 return ran
             if not self.free:

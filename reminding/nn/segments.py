@@ -60,12 +60,12 @@ class Trace:
     """What one layer's pass over time leaves for a replay.
 
     Attributes:
-        entries: how it entered each segment.
+        entries: gives how it entered each segment.
         read: gives the stream steps of the memories that decided each recall, best first, -1 where there are
             fewer, (T, B, K) int64; None where all memories did.
     """
 
-    entries: list[Entry]
+    entries: Callable[[], list[Entry]]
     read: Callable[[], Tensor | None]
 
 
@@ -232,12 +232,13 @@ def cut(
         taken: (B,); traces: one per layer; kept: dropout masks between layers, (T, B, H) each.
     """
     reads = [trace.read() for trace in traces]
+    entries = [trace.entries() for trace in traces]
     column = torch.arange(x.shape[1])
 
     def segment(number: int, start: int, stop: int) -> Segment:
         passages = tuple(
-            Passage(trace.entries[number], None if read is None else read[start:stop])
-            for trace, read in zip(traces, reads, strict=True)
+            Passage(entered[number], None if read is None else read[start:stop])
+            for entered, read in zip(entries, reads, strict=True)
         )
         return Segment(
             row=column,
