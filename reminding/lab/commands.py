@@ -37,8 +37,11 @@ def train(
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
-    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory."""
-    return ModelOptions(capacity=STREAM_CAPACITY) if task.streamed else ModelOptions()
+    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory.
+
+    There credit crosses the borders of chunks, as far as anything is remembered.
+    """
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None) if task.streamed else ModelOptions()
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:

@@ -35,6 +35,8 @@ class ModelOptions:
         semantics: the paper's algorithm, or what the authors' published code does.
         capacity: at most this many memories; None: no limit, which a stream cannot have.
         evict: which memory goes when the capacity is full.
+        horizon: steps back into earlier chunks of a stream that credit may travel; None: as far as anything is
+            remembered; 0: none, as where sequences are whole.
         backtrack: whether gradients flow into what is recalled (no: the paper's ablation).
         dropout: between layers, a probability.
         backend: which code computes the recurrence; auto: the fastest that can.
@@ -55,6 +57,7 @@ class ModelOptions:
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"
+    horizon: int | None = 0
     backtrack: bool = True
     dropout: float = 0.0
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"

@@ -103,6 +103,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         "dropout": options.dropout,
         "backend": options.backend,
         "engine": options.engine,
+        "horizon": 0 if options.model == "lstm" else options.horizon,  # uncut, it would keep all of a stream
         "encoder": encoder,
     }
     if options.model == "lstm":
