@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 SOURCES = sorted(str(path) for path in Path("reminding/ops/csrc").glob("*.cpp"))
+HEADERS = sorted(str(path) for path in Path("reminding/ops/csrc").glob("*.h"))
 OLDEST_TORCH = (2, 10)
 
 
@@ -30,6 +31,7 @@ def extensions() -> list[Extension]:
         Extension(
             "reminding.ops._sab_cpu",
             SOURCES,
+            depends=HEADERS,
             include_dirs=[str(root / "include")],
             library_dirs=[str(root / "lib")],
             libraries=["torch_cpu", "torch", "c10"],
