@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from reminding.nn.drawing import Random
 from reminding.nn.history import Departed, Kept
 from reminding.nn.memory import Memory
 from reminding.nn.segments import Entry, Passage, Segment, Source
@@ -23,6 +24,7 @@ def name_tensors(kept: Kept) -> Named:
         named[f"sources.{number}.input"] = source.input
         if source.batch_sizes is not None:
             named[f"sources.{number}.batch_sizes"] = source.batch_sizes
+        named |= {f"sources.{number}.{name}": tensor for name, tensor in _numbered("random", source.random or ())}
     for number, segment in enumerate(kept.segments):
         place = next((i for i, source in enumerate(sources) if source is segment.source), -1)
         named |= {f"segments.{number}.{name}": tensor for name, tensor in _segment_tensors(segment, place)}
@@ -65,7 +67,7 @@ def restore(named: Named) -> Kept:
     """The history that `name_tensors` named."""
     named = {name.removeprefix(PREFIX): tensor for name, tensor in named.items()}
     sources = [
-        Source(part["input"], part["batch_sizes"].cpu() if "batch_sizes" in part else None)
+        Source(part["input"], part["batch_sizes"].cpu() if "batch_sizes" in part else None, _random(part))
         for part in _parts(named, "sources")
     ]
     departed = tuple(Departed(part["value"], part["step"]) for part in _parts(named, "departed"))
@@ -92,8 +94,11 @@ def _passage(named: Named) -> Passage:
     if "memory.step" in named:
         step, weight = named["memory.step"], named["memory.weight"]
         memory = Memory(weight.new_empty(*step.shape, 0), step, weight, named["memory.count"].cpu())
-    random = tuple(tensor.cpu() for tensor in _listed(named, "random"))
-    return Passage(Entry(named["h"], _listed(named, "extra"), memory, random or None), named.get("read"))
+    return Passage(Entry(named["h"], _listed(named, "extra"), memory, _random(named)), named.get("read"))
+
+
+def _random(named: Named) -> Random | None:
+    return tuple(tensor.cpu() for tensor in _listed(named, "random")) or None
 
 
 def _parts(named: Named, name: str) -> list[Named]:

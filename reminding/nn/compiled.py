@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.memory import EVICT, FAR, NOTHING, Memory
+from reminding.nn.parameters import BoundLayer
 from reminding.nn.rule import Rule
 from reminding.nn.segments import Entry, Trace
 from reminding.nn.state import LayerState, Recall
@@ -47,10 +48,7 @@ def unroll(
     x: Tensor,
     state: LayerState,
     taken: Tensor,
-    cell: str,
-    weights: tuple[Tensor | None, ...],
-    score: str,
-    scorer: tuple[Tensor, ...],
+    layer: BoundLayer,
     normalizer: str,
     rule: Rule,
     replay: bool,
@@ -60,13 +58,13 @@ def unroll(
     """Run one layer over a stretch of time; results as `engine.unroll`'s.
 
     Args:
-        weights: weight_ih, weight_hh, bias_ih, bias_hh; scorer: the parameters of the named score.
+        layer: with a built-in cell and score.
         replay: recompute gates in the backward pass instead of keeping them.
 
     Returns:
         None where the scores left the range in which the op is exact.
     """
-    assert rule.k_top is not None, "obstacle() has refused it"
+    assert rule.k_top is not None and layer.cell_name and layer.score_name, "obstacle() has refused it"
     before = state.memory
     ran = cpu_op.layer(
         x,
@@ -75,10 +73,10 @@ def unroll(
         before.value,
         before.count,
         taken,
-        weights,
-        scorer,
-        cell=cell,
-        score=score,
+        layer.weights,
+        layer.score_weights,
+        cell=layer.cell_name,
+        score=layer.score_name,
         normalizer=normalizer,
         semantics=rule.semantics,
         k_top=rule.k_top,
@@ -91,7 +89,7 @@ def unroll(
         replay=replay,
         milestones=None if starts is None else _milestones(starts),
     )
-    if score == "additive" and rule.k_top > 0 and _out_of_range(ran):
+    if layer.score_name == "additive" and rule.k_top > 0 and _out_of_range(ran):
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
@@ -153,7 +151,7 @@ def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> M
     """Every memory given or stored in the call; which steps they were stored at follows from the step counts."""
     if rule.k_top == 0:
         return before
-    value, steps = ran.memory, len(ran.output)
+    value, steps = ran.memory if rule.backtrack else ran.memory.detach(), len(ran.output)
     slot = torch.arange(value.shape[1])
     new = slot - before.count.unsqueeze(1)  # (B, M), 0 for the first memory of this call
     stored_before = (taken // rule.k_att).unsqueeze(1)

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from reminding.nn.bank import Bank
 from reminding.nn.cells import Extra
+from reminding.nn.drawing import drawing_as
 from reminding.nn.history import Departed, Kept
 from reminding.nn.memory import FAR, NOTHING
 from reminding.nn.replay import Network, Sweep, gradients, total
@@ -249,7 +250,7 @@ class _Inputs:
         if segment.source is not self._source:
             self.finish()
             self._source = segment.source
-            with torch.enable_grad():
+            with torch.enable_grad(), drawing_as(segment.source.random, segment.source.input.device):
                 self._encoded = self._encode(segment.source)
         assert self._encoded is not None
         part = self._encoded[segment.start : segment.start + segment.steps]

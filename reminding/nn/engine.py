@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.cells import Extra, Step
+from reminding.nn.drawing import Random, random_state
 from reminding.nn.reader import Reader
 from reminding.nn.rule import Rule
 from reminding.nn.scorers import Scorer
@@ -93,24 +94,11 @@ def unroll(
     return output, after, reader.recalled(h) if record else None, trace
 
 
-def random_state(device: torch.device) -> tuple[Tensor, ...]:
-    """The state of the random number generators that a cell on this device may draw from."""
-    host = torch.get_rng_state()
-    return (host,) if device.type == "cpu" else (host, torch.get_device_module(device).get_rng_state(device))
-
-
-def _that_drew(entries: list[Entry], after: tuple[Tensor, ...]) -> list[Entry]:
+def _that_drew(entries: list[Entry], after: Random) -> list[Entry]:
     """The entries, with the generators' states only where numbers were drawn between one and the next."""
     states = [*(entry.random or () for entry in entries), after]
     drew = [not all(map(torch.equal, *pair)) for pair in pairwise(states)]
     return [entry if used else replace(entry, random=None) for entry, used in zip(entries, drew, strict=True)]
-
-
-def set_random_state(random: tuple[Tensor, ...], device: torch.device) -> None:
-    """The reverse of `random_state`."""
-    torch.set_rng_state(random[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(random[1], device)
 
 
 def under_autocast(cell: Step, kind: str) -> Step:

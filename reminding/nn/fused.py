@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from reminding.nn.parameters import BoundLayer
 from reminding.nn.rule import Rule
 from reminding.nn.segments import Entry, Trace
 from reminding.nn.state import LayerState, Recall
@@ -29,17 +30,12 @@ def unroll(
     x: Tensor,
     state: LayerState,
     taken: Tensor,
-    cell: str,
-    weights: tuple[Tensor | None, ...],
+    layer: BoundLayer,
     rule: Rule,
     record: bool,
     starts: list[int] | None,
 ) -> tuple[Tensor, LayerState, Recall | None, Trace | None]:
-    """Run one layer over a stretch of time; arguments and results as `engine.unroll`'s.
-
-    Args:
-        cell: "lstm", "gru" or "rnn"; weights: its weight_ih, weight_hh, bias_ih, bias_hh.
-    """
+    """Run one layer with a built-in cell over a stretch of time; arguments and results as `engine.unroll`'s."""
     begun = int(taken[0])
     cuts = [t for t in range(len(x)) if rule.cuts(begun + t + 1)]
     borders = sorted({0, *cuts, *(starts or ()), len(x)})
@@ -53,7 +49,7 @@ def unroll(
             )
         if start in cuts:
             h, extra = h.detach(), tuple(tensor.detach() for tensor in extra)
-        y, h, *further = _run(x[start:stop], h, extra, cell, weights)
+        y, h, *further = _run(x[start:stop], h, extra, layer)
         extra = tuple(further)
         outputs.append(y)
     output = torch.cat(outputs)
@@ -64,13 +60,11 @@ def unroll(
     return output, after, recall, trace
 
 
-def _run(
-    x: Tensor, h: Tensor, extra: tuple[Tensor, ...], cell: str, weights: tuple[Tensor | None, ...]
-) -> tuple[Tensor, ...]:
+def _run(x: Tensor, h: Tensor, extra: tuple[Tensor, ...], layer: BoundLayer) -> tuple[Tensor, ...]:
     """One segment on PyTorch's kernel: output (T, B, H) and final state, (1, B, H) each."""
-    given = [weight for weight in weights if weight is not None]
+    given = [weight for weight in layer.weights if weight is not None]
     has_biases = len(given) == 4
-    if cell == "lstm":
+    if layer.cell_name == "lstm":
         return torch.lstm(x, (h, *extra), given, has_biases, 1, 0.0, False, False, False)
-    kernel = torch.gru if cell == "gru" else torch.rnn_tanh
+    kernel = torch.gru if layer.cell_name == "gru" else torch.rnn_tanh
     return kernel(x, h, given, has_biases, 1, 0.0, False, False, False)

@@ -8,8 +8,7 @@ Shapes: B batch rows, R rows of a segment, S steps of a segment, K ranks, H hidd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from reminding.nn.bank import Bank
 from reminding.nn.cells import Extra, Step
-from reminding.nn.engine import loop, random_state, set_random_state
+from reminding.nn.drawing import drawing_as
+from reminding.nn.engine import loop
 from reminding.nn.memory import NOTHING, Memory
 from reminding.nn.reader import Reader
 from reminding.nn.rule import Rule
@@ -259,7 +259,7 @@ class Sweep:
         recorded, memory, place = self._memory(layer, passage, segment, len(x))
         h, extra = _leaf(entry.h), tuple(_leaf(tensor) for tensor in entry.extra)
         streams = cast("list[int]", segment.taken.tolist())
-        with _drawing_as(entry.random, x.device):
+        with drawing_as(entry.random, x.device):
             outputs, after = loop(x, h, extra, streams, cell, recorded, rule, _no_entry, cut_at, constant)
         summary = recorded.recalled(h).summary if isinstance(recorded, Reader) else torch.stack(recorded.summaries)
         return _Again(torch.stack(outputs), summary, after, (h, *extra), memory, place)
@@ -341,17 +341,3 @@ def gradients(outputs: list[Tensor], inputs: list[Tensor], d_outputs: list[Tenso
 
 def _no_entry(t: int, h: Tensor, extra: Extra) -> None:
     """A replay leaves nothing for another."""
-
-
-@contextmanager
-def _drawing_as(random: tuple[Tensor, ...] | None, device: torch.device) -> Generator[None]:
-    """Random numbers as they were drawn from these generator states; the generators go on undisturbed after it."""
-    if random is None:
-        yield
-        return
-    present = random_state(device)
-    set_random_state(random, device)
-    try:
-        yield
-    finally:
-        set_random_state(present, device)

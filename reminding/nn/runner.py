@@ -104,13 +104,9 @@ class Runner:
     ) -> tuple[Tensor, LayerState, Recall | None, Trace | None]:
         rule = self.network.rule
         if layer.cell_name is not None and self.free and fused.serves(rule, x, taken):
-            return fused.unroll(x, state, taken, layer.cell_name, layer.weights, rule, self.record, starts)
+            return fused.unroll(x, state, taken, layer, rule, self.record, starts)
         if self.backend == "cpu":
-            assert layer.cell_name is not None and layer.score_name is not None
-            score = (layer.score_name, layer.score_weights, self.normalizer)
-            ran = compiled.unroll(
-                x, state, taken, layer.cell_name, layer.weights, *score, rule, self.replay, self.record, starts
-            )
+            ran = compiled.unroll(x, state, taken, layer, self.normalizer, rule, self.replay, self.record, starts)
             if ran is not None:
                 return ran
             if not self.free:

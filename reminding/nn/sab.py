@@ -16,10 +16,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn import compiled, settings
 from reminding.nn.credit import with_past
+from reminding.nn.drawing import random_state
 from reminding.nn.engine import under_autocast
 from reminding.nn.layout import Layout, Stretch, enter
 from reminding.nn.memory import Memory
-from reminding.nn.parameters import LayerParameters
+from reminding.nn.parameters import BoundLayer, LayerParameters
 from reminding.nn.replay import Network
 from reminding.nn.rule import Rule
 from reminding.nn.runner import REPLAY_FROM, Plan, Runner
@@ -215,8 +216,9 @@ class SAB(LayerParameters):
         steps taken without gradient, and what lies behind the horizon are constants.
         """
         like = self.like()
+        random = None if self.encoder is None or not self.encoder.training else random_state(like.device)
         x, layout = enter(input, self.encoder, self.batch_first)
-        source = None if self.encoder is None else Source.of(input)
+        source = None if self.encoder is None else Source.of(input, random)
         settings.check_input(x, self.input_size, like, self.encoder is not None)
         before = self._enter_state(state, x.shape[1], layout, like)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
@@ -273,7 +275,9 @@ class SAB(LayerParameters):
         """A state whose gradient reaches into the calls that led to it."""
         if not torch.is_grad_enabled() or self.rule.horizon == 0:
             return state
-        return with_past(state, state.history.kept, self._network(own=False), self._encode)
+        return with_past(
+            state, state.history.kept, self._network(self._bound_layers(), with_encoder=True), self._encode
+        )
 
     def _encode(self, source: Source) -> Tensor:
         return enter(source.given, self.encoder, self.batch_first)[0]
@@ -295,9 +299,10 @@ class SAB(LayerParameters):
 
     def _runner(self, steps: int, record: bool, source: Source | None) -> Runner:
         differentiated = torch.is_grad_enabled()
+        layers = self._bound_layers()
         return Runner(
-            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
-            network=self._network(own=True),
+            layers=layers,
+            network=self._network(layers, with_encoder=False),
             normalizer=self.normalizer,
             backend=self._choose_backend(),
             replay=differentiated and self._replays(steps),
@@ -311,12 +316,16 @@ class SAB(LayerParameters):
     def _replays(self, steps: int) -> bool:
         return self.engine == "replay" or (self.engine == "auto" and steps >= REPLAY_FROM)
 
-    def _network(self, own: bool) -> Network:
-        """The layers as a replay runs them; `own`: without the encoder's parameters."""
+    def _bound_layers(self) -> tuple[BoundLayer, ...]:
+        return tuple(self.bound(layer) for layer in range(self.num_layers))
+
+    def _network(self, layers: tuple[BoundLayer, ...], with_encoder: bool) -> Network:
+        """The layers as a replay runs them, with the encoder's parameters or without."""
         kind = self.like().device.type
         named = self.named_parameters()
-        parameters = tuple(p for name, p in named if p.requires_grad and not (own and name.startswith("encoder.")))
-        layers = [self.bound(layer) for layer in range(self.num_layers)]
+        parameters = tuple(
+            p for name, p in named if p.requires_grad and (with_encoder or not name.startswith("encoder."))
+        )
         return Network(
             cells=tuple(under_autocast(layer.cell, kind) for layer in layers),
             scorers=tuple(layer.scorer for layer in layers),
@@ -331,5 +340,5 @@ class SAB(LayerParameters):
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}, "
             f"k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, score={self.score!r}, "
             f"normalizer={self.normalizer!r}, semantics={self.semantics!r}, capacity={self.rule.capacity}, "
-            f"backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+            f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.cells import Extra
+from reminding.nn.drawing import Random
 from reminding.nn.memory import Memory
 from reminding.nn.rule import Rule
 
@@ -38,7 +39,7 @@ class Entry:
     h: Tensor
     extra: Extra
     memory: Memory | None
-    random: tuple[Tensor, ...] | None
+    random: Random | None
 
     def rows(self, index: Tensor) -> Entry:
         """The part of some rows."""
@@ -91,17 +92,19 @@ class Source:
 
     Attributes:
         input: as it was given, or the data of a packed sequence; batch_sizes: that sequence's.
+        random: the random number generators' states before it was encoded; None where nothing can be drawn.
     """
 
     input: Tensor
     batch_sizes: Tensor | None = None
+    random: Random | None = None
 
     @staticmethod
-    def of(input: Tensor | PackedSequence) -> Source:
+    def of(input: Tensor | PackedSequence, random: Random | None) -> Source:
         """Copied, since a stream's buffer may be filled anew while credit can still reach it."""
         if isinstance(input, PackedSequence):
-            return Source(input.data.detach().clone(), input.batch_sizes)
-        return Source(input.detach().clone())
+            return Source(input.data.detach().clone(), input.batch_sizes, random)
+        return Source(input.detach().clone(), random=random)
 
     @property
     def given(self) -> Tensor | PackedSequence:

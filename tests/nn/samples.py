@@ -18,6 +18,19 @@ from tests.tolerance import assert_equal
 CELLS = ("lstm", "gru", "rnn")
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
+LAYERS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "paper": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "threshold"},
+    "release": {"k_top": 3, "k_att": 2, "k_trunc": 3, "semantics": "release"},
+    "release dot": {"k_top": 2, "k_att": 2, "k_trunc": 3, "semantics": "release", "score": "dot"},
+    "two layers": {"num_layers": 2, "k_top": 2, "k_att": 3, "k_trunc": 4, "cell": "gru"},
+    "dense rnn": {"cell": "rnn", "k_top": None, "k_att": 1, "k_trunc": None, "score": "dot"},
+    "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
+    "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
+    "no memory": {"k_top": 0, "k_trunc": 4},
+}
+"""Settings that take different ways through a layer, by what is special about them."""
+
 
 def make(input_size: int = 3, hidden_size: int = 4, num_layers: int = 1, *, seed: int = 0, **options: Any) -> SAB:
     """A layer whose weights are large enough for its states and choices to differ from step to step."""

@@ -202,3 +202,10 @@ def test_gradient_still_reaches_a_memory_that_has_gone() -> None:
     assert state.memory_step.tolist() == [[[4]]]
     (found,) = torch.autograd.grad(output[1].sum(), x)
     assert found[0].any()
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_without_backtracking_the_memory_is_a_constant_to_the_caller_too(backend: str) -> None:
+    _, state = make(k_top=2, k_att=1, backtrack=False, backend=backend)(draw(6, 2, 3))
+    assert not state.memory.requires_grad
+    assert state.h.requires_grad

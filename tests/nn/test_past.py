@@ -21,37 +21,29 @@ from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, SABState
 from tests import oracle
-from tests.nn.samples import assert_same_gradients, assert_same_state, chunks, draw, gradients, make, row
+from tests.nn.samples import LAYERS, assert_same_gradients, assert_same_state, chunks, draw, gradients, make, row
 from tests.oracle import Config
 from tests.tolerance import assert_equal
 
 Gradients = dict[str, Tensor]
-CELLS_AND_SCORES: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "paper": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "threshold"},
-    "release": {"k_top": 3, "k_att": 2, "k_trunc": 3, "semantics": "release"},
-    "release dot": {"k_top": 2, "k_att": 2, "k_trunc": 3, "semantics": "release", "score": "dot"},
-    "two layers": {"num_layers": 2, "k_top": 2, "k_att": 3, "k_trunc": 4, "cell": "gru"},
-    "dense rnn": {"cell": "rnn", "k_top": None, "k_att": 1, "k_trunc": None, "score": "dot"},
-    "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
-    "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
-    "no memory": {"k_top": 0, "k_trunc": 4},
-}
 
 
-def streamed(
-    layer: SAB, x: Tensor, weight: Tensor, size: int, state: Any = None, given: SABState | None = None
-) -> tuple[Gradients, SABState]:
+def added(total: Gradients, found: Gradients) -> Gradients:
+    """The sum, name by name; a total that is empty counts as zeros."""
+    return {name: total[name] + gradient if total else gradient for name, gradient in found.items()}
+
+
+def streamed(layer: SAB, x: Tensor, weight: Tensor, size: int) -> tuple[Gradients, SABState]:
     """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
     total: Gradients = {}
+    state: Any = None
     for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
         output, state = layer(part, state)
-        for name, gradient in gradients(layer, (output * w).sum()).items():
-            total[name] = total[name] + gradient if name in total else gradient
+        total = added(total, gradients(layer, (output * w).sum()))
     return total, state
 
 
-@pytest.mark.parametrize("options", CELLS_AND_SCORES.values(), ids=CELLS_AND_SCORES.keys())
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_chunks_give_the_gradient_of_the_whole(options: dict[str, Any], engine: str, backend: str) -> None:
@@ -195,8 +187,7 @@ def test_a_buffer_filled_anew_does_not_change_the_past() -> None:
     for part, w in zip(chunks(x, 10), chunks(weight, 10), strict=True):
         buffer.copy_(part)
         output, state = layer(buffer, state)
-        for name, gradient in gradients(layer, (output * w).sum()).items():
-            total[name] = total[name] + gradient if name in total else gradient
+        total = added(total, gradients(layer, (output * w).sum()))
     assert_same_gradients(total, want)
 
 
@@ -259,8 +250,7 @@ def test_streams_of_unequal_length_owe_to_their_own_past() -> None:
     total: Gradients = {}
     for sequences in rows:
         output, state = layer(pack_sequence(sequences, enforce_sorted=False), state)
-        for name, gradient in gradients(layer, output.data.pow(2).sum()).items():
-            total[name] = total[name] + gradient if name in total else gradient
+        total = added(total, gradients(layer, output.data.pow(2).sum()))
     whole = [layer(torch.cat([rows[0][i], rows[1][i]]).unsqueeze(1))[0].pow(2).sum() for i in range(3)]
     assert_same_gradients(total, gradients(layer, torch.stack(whole).sum()))
 
@@ -274,6 +264,20 @@ def test_an_embedding_is_replayed_and_its_tokens_stay_integers() -> None:
     assert whole["encoder.weight"].abs().max() > 0
     sources = [segment.source for segment in state.history.kept.segments]
     assert all(source is not None and source.input.dtype == torch.int64 for source in sources)
+
+
+def test_an_encoder_that_drops_inputs_drops_the_same_when_replayed() -> None:
+    """In training; and the generator goes on as if nothing had been replayed."""
+    wide = make(k_top=2, k_trunc=5, encoder=nn.Dropout(0.5))
+    plain = make(k_top=2, k_trunc=5)
+    x, weight = draw(20, 2, 3), draw(20, 2, 4, seed=2)
+    torch.manual_seed(5)
+    got, _ = streamed(wide, x, weight, 5)
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    dropped = torch.cat([F.dropout(part, 0.5) for part in chunks(x, 5)])
+    assert torch.equal(torch.get_rng_state(), after)
+    assert_same_gradients(got, gradients(plain, (plain(dropped)[0] * weight).sum()))
 
 
 class Front(nn.Module):
@@ -295,8 +299,7 @@ def test_a_front_end_over_time_is_replayed_chunk_by_chunk() -> None:
     state: Any = None
     for part, w in zip(chunks(wave.transpose(0, 1), 16), chunks(weight.transpose(0, 1), 8), strict=True):
         output, state = layer(part.transpose(0, 1), state)
-        for name, gradient in gradients(layer, (output * w.transpose(0, 1)).sum()).items():
-            total[name] = total[name] + gradient if name in total else gradient
+        total = added(total, gradients(layer, (output * w.transpose(0, 1)).sum()))
     assert_same_gradients(total, whole)
 
 

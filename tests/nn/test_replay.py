@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
-from tests.nn.samples import assert_same_gradients, draw, gradients, make, spread
-from tests.nn.test_past import CELLS_AND_SCORES
+from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, make, spread
 
 
 def both_engines(layer: SAB, x: Tensor, **further: Any) -> list[dict[str, Tensor]]:
@@ -30,7 +29,7 @@ def both_engines(layer: SAB, x: Tensor, **further: Any) -> list[dict[str, Tensor
     return found
 
 
-@pytest.mark.parametrize("options", CELLS_AND_SCORES.values(), ids=CELLS_AND_SCORES.keys())
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("further", [{}, {"backtrack": False}, {"capacity": 2}], ids=["", "no backtrack", "capacity"])
 def test_replay_gives_the_gradient_of_the_kept_graph(options: dict[str, Any], further: dict[str, Any]) -> None:
     layer = make(backend="reference", **options, **further)
