@@ -36,7 +36,7 @@ def resident_bytes() -> int:
 
 
 def train(options: argparse.Namespace) -> list[dict[str, float]]:
-    """One record a chunk: steps taken, seconds it took, bytes held, the state's size, and bits per byte."""
+    """One record a chunk: steps taken, seconds it took, bytes held, the state's size, bits per byte, mean |h|."""
     torch.manual_seed(options.seed)
     text = np.fromfile(options.file, dtype=np.uint8)
     embedding = nn.Embedding(BYTES, options.hidden_size)
@@ -61,6 +61,7 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
                 "resident_bytes": resident_bytes(),
                 "state_bytes": state.nbytes,
                 "bits_per_byte": loss.item() / math.log(2),
+                "state_norm": output.detach().norm(dim=2).mean().item(),
             }
         )
         if len(records) % 50 == 0:
@@ -69,7 +70,7 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
 
 
 def plot(records: list[dict[str, float]], path: Path) -> None:
-    """Memory, time a step, and bits per byte over the stream."""
+    """Memory, time a step, bits per byte and the length of h over the stream."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -83,8 +84,9 @@ def plot(records: list[dict[str, float]], path: Path) -> None:
         ("state with its history, MB", column["state_bytes"] / 1e6),
         ("time a step, ms", 1000 * column["seconds"] / size),
         ("bits per byte", column["bits_per_byte"]),
+        ("mean length of h", column["state_norm"]),
     )
-    figure, axes = plt.subplots(len(panels), 1, sharex=True, figsize=(7, 8), constrained_layout=True)
+    figure, axes = plt.subplots(len(panels), 1, sharex=True, figsize=(7, 9), constrained_layout=True)
     for axis, (label, values) in zip(axes, panels, strict=True):
         axis.plot(steps, values, linewidth=0.8, color="#0072B2")
         axis.set_title(label, loc="left", fontsize=10)
