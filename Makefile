@@ -50,7 +50,7 @@ test-all: setup
 	$(BIN)/pyright
 	$(CHECKS)
 
-# Under ten minutes on two quiet cores.
+# Ten minutes or so on two cores.
 bench: setup
 	$(BIN)/reminding bench --T 100 400 1600 --repetitions 3 --out runs/bench
 
