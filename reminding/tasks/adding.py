@@ -5,7 +5,7 @@ Shapes: B batch, T time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -38,7 +38,7 @@ class Adding(Generated):
     metric = "mse"
     maximize: ClassVar[bool] = False
 
-    T: int = field(default=200, metadata={"help": "length of the sequence, steps"})
+    T: int = 200
 
     def __post_init__(self) -> None:
         """Check the options."""

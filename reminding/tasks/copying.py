@@ -6,7 +6,7 @@ L = T + 2 S steps in all, C = A + 2 token ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -43,9 +43,9 @@ class Copying(Generated):
     metric = "accuracy"
     maximize: ClassVar[bool] = True
 
-    T: int = field(default=100, metadata={"help": "blanks between the symbols and their recall, steps"})
-    symbols: int = field(default=10, metadata={"help": "symbols to remember"})
-    alphabet: int = field(default=8, metadata={"help": "different symbols to draw from"})
+    T: int = 100
+    symbols: int = 10
+    alphabet: int = 8
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar
 
@@ -70,12 +70,12 @@ class Cue:
     streamed: ClassVar[bool] = True
     maximize: ClassVar[bool] = True
 
-    lag: int = field(default=500, metadata={"help": "steps from a cue to its query"})
-    gap: int = field(default=50, metadata={"help": "steps from a query to the next cue, on average"})
-    alphabet: int = field(default=8, metadata={"help": "different cues to draw from"})
-    noise: float = field(default=0.0, metadata={"help": "share of the other steps that show a distractor"})
-    distractors: int = field(default=8, metadata={"help": "different distractors"})
-    chunk: int = field(default=100, metadata={"help": "steps of a batch, between two updates"})
+    lag: int = 500
+    gap: int = 50
+    alphabet: int = 8
+    noise: float = 0.0
+    distractors: int = 8
+    chunk: int = 100
 
     def __post_init__(self) -> None:
         """Check the options."""

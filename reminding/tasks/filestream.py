@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -74,17 +74,15 @@ class FileStream:
     streamed: ClassVar[bool] = True
     maximize: ClassVar[bool] = False
 
-    data: Path = field(metadata={"help": "the file to read"})
-    format: Format = field(default="auto", metadata={"help": "what it is (auto: by its suffix, else bytes)"})
-    columns: tuple[str, ...] = field(default=(), metadata={"help": "columns of a table (default: all of numbers)"})
-    chunk: int = field(default=100, metadata={"help": "steps of a batch, between two updates"})
-    held_out: float = field(
-        default=0.05, metadata={"help": "of each held-out part: share of the file, or steps if 1 or more"}
-    )
-    eval_rows: int = field(default=8, metadata={"help": "streams a held-out part is read as"})
-    window: int = field(default=10_000, metadata={"help": "first rows, which set the scale of a table's columns"})
-    follow: bool = field(default=False, metadata={"help": "the file is still being written: wait for more"})
-    size: int | None = field(default=None, metadata={"help": "bytes the file must have (default: what it has now)"})
+    data: Path
+    format: Format = "auto"
+    columns: tuple[str, ...] = ()
+    chunk: int = 100
+    held_out: float = 0.05
+    eval_rows: int = 8
+    window: int = 10_000
+    follow: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Check the options, and that the file is there."""

@@ -5,7 +5,7 @@ Shapes: N examples, T = 784 pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -47,9 +47,7 @@ class MNIST(PixelClassification):
     name: ClassVar[str] = "mnist"
     permuted: ClassVar[bool] = False
 
-    data_dir: Path | None = field(
-        default=None, metadata={"help": "folder with the official idx files (default: cache, downloading)"}
-    )
+    data_dir: Path | None = None
 
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 784), label (N,)."""

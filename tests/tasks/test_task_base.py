@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -39,7 +41,10 @@ def test_table_holds_every_task_under_its_own_name() -> None:
     for name, cls in TASKS.items():
         assert cls.name == name
         assert is_dataclass(cls)
-        assert all(option.metadata["help"] for option in fields(cls)), "every option says what it is"
+        said = "\n".join(inspect.getdoc(parent) or "" for parent in cls.__mro__)
+        for option in fields(cls):
+            line = rf"(?m)^ +(\w+, )*{option.name}(, \w+)*: \S"
+            assert re.search(line, said), f"{name} says what {option.name} is, where --help reads it"
         with pytest.raises(FrozenInstanceError):
             (cls(data=Path(__file__)) if name == "stream" else cls()).T = 3
 
