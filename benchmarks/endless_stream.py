@@ -40,7 +40,13 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
     torch.manual_seed(options.seed)
     text = np.fromfile(options.file, dtype=np.uint8)
     embedding = nn.Embedding(BYTES, options.hidden_size)
-    layer = SAB(options.hidden_size, options.hidden_size, capacity=options.capacity, encoder=embedding)
+    layer = SAB(
+        options.hidden_size,
+        options.hidden_size,
+        capacity=options.capacity,
+        normalizer=options.normalizer,
+        encoder=embedding,
+    )
     readout = nn.Linear(options.hidden_size, BYTES)
     optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], lr=options.lr)
     state: Any = None
@@ -104,6 +110,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=1000, help="steps between two updates")
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--capacity", type=int, default=512, help="memories")
+    parser.add_argument("--normalizer", default="softmax1", help="as SAB takes it")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

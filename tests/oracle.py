@@ -128,6 +128,10 @@ def weigh(scores: list[Tensor], config: Config) -> list[Tensor]:
     """The weight of each memory."""
     ranked = sorted(scores, key=lambda a: -a.item())
     k_top = len(scores) if config.k_top is None else config.k_top
+    if config.normalizer == "softmax1":
+        best = ranked[:k_top]
+        total = 1 + torch.stack([a.exp() for a in best]).sum()
+        return [a.exp() / total if any(a is b for b in best) else 0 * a for a in scores]
     if config.normalizer == "softmax":
         best = ranked[:k_top]
         total = torch.stack([(a - ranked[0].detach()).exp() for a in best]).sum()

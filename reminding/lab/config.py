@@ -53,7 +53,7 @@ class ModelOptions:
     k_trunc: int | None = 10
     score: Literal["additive", "dot", "separable"] | None = None
     score_size: int | None = None
-    normalizer: Literal["softmax", "threshold"] | None = None
+    normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reminding.nn.memory import Evict, evict_oldest
 from reminding.ops import reference
-from reminding.ops.sparsify import Normalizer, softmax_weights
+from reminding.ops.sparsify import SOFTMAX, Normalizer
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,4 @@ class Rule:
         """
         if self.k_top is None:
             return None
-        return self.k_top + (self.normalizer is not softmax_weights) if self.k_top else 0
+        return self.k_top + (self.normalizer not in SOFTMAX.values()) if self.k_top else 0

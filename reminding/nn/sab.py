@@ -28,7 +28,7 @@ from reminding.nn.segments import Source
 from reminding.nn.stack import join_time, run_stretches
 from reminding.nn.state import Recall, SABState, fresh_state
 from reminding.ops import choose_backend
-from reminding.ops.sparsify import choose_normalizer
+from reminding.ops.sparsify import NORMALIZERS, choose_normalizer
 
 
 class SAB(LayerParameters):
@@ -52,7 +52,8 @@ class SAB(LayerParameters):
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
         score_size: width D of the score's projections. None: hidden_size.
-        normalizer: "softmax" over the k_top best scores, or "threshold", the paper's rule. None: "softmax", or
+        normalizer: "softmax" over the k_top best scores; "softmax1", the same with recalling nothing among them,
+            for streams without end; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
@@ -130,7 +131,7 @@ class SAB(LayerParameters):
             warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
         release = semantics == "release"
         self.normalizer = settings.one_of(
-            "normalizer", normalizer or ("threshold" if release else "softmax"), ("threshold", "softmax")
+            "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
         )
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.rule = Rule(

@@ -61,6 +61,26 @@ def softmax_weights(scores: Tensor, k_top: int | None, count: Tensor | None = No
     return torch.zeros_like(scores).scatter(1, best.indices, weights)
 
 
+def softmax1_weights(scores: Tensor, k_top: int | None, count: Tensor | None = None) -> Tensor:
+    """Softmax over the k_top best scores and over recalling nothing, whose score is 0.   [Miller 2023, "softmax1"]
+
+    w_i = exp(a_i) / (1 + sum_j exp(a_j)): as if one more memory, of zeros, were always among those recalled
+    (`add_zero_attn` of `nn.MultiheadAttention`). So a step can leave its memories alone, and what is read is
+    shorter than what was stored: over an endless stream h stays bounded, where `softmax_weights` lets it grow.
+
+    Args and shapes as `threshold_weights`.
+
+    Returns:
+        weights (B, M): rows sum to less than 1; all 0 in rows without a filled slot.
+    Gradient: reaches the k_top best scores only.
+    """
+    scores, filled = mask_padding(scores, count)
+    best = scores.topk(_rank(k_top, scores, extra=0), dim=1)
+    nothing = torch.zeros_like(best.values[:, :1])
+    weights = torch.cat([nothing, best.values], dim=1).softmax(1)[:, 1:]  # (B, K); the padding's -inf weighs 0
+    return torch.zeros_like(scores).scatter(1, best.indices, weights)
+
+
 def release_weights(scores: Tensor, k_top: int | None, count: Tensor | None = None) -> Tensor:
     """What the authors' published code computes in the place of `threshold_weights`.
 
@@ -109,10 +129,14 @@ def _ranked_score(scores: Tensor, rank: int, filled: Tensor | None) -> Tensor:
 
 
 Normalizer = Callable[[Tensor, int | None, Tensor | None], Tensor]
+SOFTMAX: dict[str, Normalizer] = {"softmax": softmax_weights, "softmax1": softmax1_weights}
+"""The normalisers that no score behind the k_top best takes part in, by name."""
+NORMALIZERS = ("threshold", *SOFTMAX)
+"""What `normalizer` may be."""
 
 
 def choose_normalizer(name: str, semantics: str) -> Normalizer:
     """The function for `normalizer` and `semantics`: each semantics has its own "threshold"."""
-    if name == "softmax":
-        return softmax_weights
+    if name != "threshold":
+        return SOFTMAX[name]
     return release_weights if semantics == "release" else threshold_weights

@@ -35,7 +35,7 @@ def test_one_memory_gives_credit_to_its_own_segment_only() -> None:
     assert reach(layer, x, 4) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("normalizer", ["softmax", "threshold"])
+@pytest.mark.parametrize("normalizer", ["softmax", "softmax1", "threshold"])
 def test_without_backtracking_nothing_older_than_the_segment_gets_credit(normalizer: str) -> None:
     options: dict[str, Any] = {"k_top": 3, "k_att": 2, "k_trunc": 5, "normalizer": normalizer}
     free, blind = make(**options), make(**options, backtrack=False)

@@ -59,7 +59,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "dropout text": ({"dropout": "no"}, "dropout must be a probability from 0 to 1, got 'no'"),
     "dropout True": ({"dropout": True}, "dropout must be a probability from 0 to 1, got True"),
     "semantics": ({"semantics": "papers"}, "semantics must be one of ['paper', 'release'], got 'papers'"),
-    "normalizer": ({"normalizer": "relu"}, "normalizer must be one of ['threshold', 'softmax'], got 'relu'"),
+    "normalizer": (
+        {"normalizer": "relu"},
+        "normalizer must be one of ['threshold', 'softmax', 'softmax1'], got 'relu'",
+    ),
     "score": ({"score": "add"}, "score must be one of ['additive', 'dot', 'separable'], got 'add'"),
     "score module": (
         {"score": nn.Linear(2, 2)},

@@ -46,7 +46,7 @@ def cases(draw: st.DrawFn) -> Case:
     options: dict[str, Any] = {
         "cell": draw(st.sampled_from(["lstm", "gru", "rnn"])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
-        "normalizer": draw(st.sampled_from(["softmax", "threshold"])),
+        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
         "semantics": draw(st.sampled_from(["paper", "paper", "release"])),
         "k_top": draw(st.sampled_from([1, 2, 5, 60])),
         "k_att": draw(st.sampled_from([1, 2, 5])),

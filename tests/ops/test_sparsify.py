@@ -18,6 +18,7 @@ from reminding.ops.sparsify import (
     Normalizer,
     choose_normalizer,
     release_weights,
+    softmax1_weights,
     softmax_weights,
     threshold_weights,
 )
@@ -25,6 +26,7 @@ from reminding.ops.sparsify import (
 RULES: dict[str, Normalizer] = {
     "threshold": threshold_weights,
     "softmax": softmax_weights,
+    "softmax1": softmax1_weights,
     "release": release_weights,
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
@@ -63,6 +65,15 @@ def test_the_softmax_by_hand() -> None:
     assert close(softmax_weights(row(1, 0), 5), [e / (e + 1), 1 / (e + 1)])
     assert close(softmax_weights(row(1, 0), None), [e / (e + 1), 1 / (e + 1)])
     assert close(softmax_weights(row(7), 1), [1])
+
+
+def test_softmax1_by_hand() -> None:
+    """As the softmax with one more score of 0, whose weight is nobody's."""
+    e = 2.718281828459045
+    assert close(softmax1_weights(row(1, 0, -3), 2), [e / (e + 2), 1 / (e + 2), 0])
+    assert close(softmax1_weights(row(0), 5), [1 / 2])
+    assert close(softmax1_weights(row(-800, -900), None), [0, 0])
+    assert close(softmax1_weights(row(900), 1), [1])
 
 
 def test_the_releases_rule_by_hand() -> None:

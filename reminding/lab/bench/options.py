@@ -77,7 +77,7 @@ class BenchOptions:
     k_top: int = 5
     k_att: int = 2
     k_trunc: int = 5
-    normalizer: Literal["threshold", "softmax"] = "threshold"
+    normalizer: Literal["threshold", "softmax", "softmax1"] = "threshold"
     loss: Loss = "everywhere"
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 SCORES = {"additive": 0, "dot": 1, "separable": 2}
-NORMALIZERS = {"threshold": 0, "softmax": 1}
+NORMALIZERS = {"threshold": 0, "softmax": 1, "softmax1": 2}
 SEMANTICS = {"paper": 0, "release": 1}
 EVICT = {"fifo": 0, "least_recalled": 1}
 KEEP_NOTHING, KEEP_GATES, KEEP_REPLAY = 0, 1, 2

@@ -201,7 +201,8 @@ class Backward {
     additive_backward(credit_.get(), scored, query, a.score, d_query(r), a.d_score + batch(r) * p.D, p.D);
   }
 
-  // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights leave any.
+  // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights and
+  // softmax1 leave any.
   void separable(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
     T total = 0;
     for (int64_t i = 0; i < size; ++i) {
@@ -209,7 +210,7 @@ class Backward {
       total += d_score_[i];
     }
     if (edge >= 0) a.d_keys[touched(edge, r)] += d_score_[size];
-    if (a.inverse[place(t, r)] != T(raw_weights)) return;
+    if (a.inverse[place(t, r)] != T(raw_weights) && p.normalizer != Normalizer::softmax1) return;
     hat(t, r, spare_.get());
     tanh_dot_backward(total, a.score, spare_.get(), a.d_score + batch(r) * 2 * p.H, d_hat_.get() + r * p.H, p.H);
   }

@@ -164,8 +164,8 @@ class Forward {
     T offset = 0;
     if (p.score == Score::separable) {
       const bool raw = p.normalizer == Normalizer::threshold && p.semantics == Semantics::release &&
-                       window.size() <= p.k_top && best.size > 0;
-      if (raw) offset = tanh_dot(a.score, output(t, r), p.H);
+                       window.size() <= p.k_top;
+      if (best.size > 0 && (raw || p.normalizer == Normalizer::softmax1)) offset = tanh_dot(a.score, output(t, r), p.H);
     } else if (p.k_top > 0) {
       score(t, r);
       rank_scores(best, scores_.get(), window.size(), p.ranks());

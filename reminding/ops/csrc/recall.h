@@ -112,11 +112,13 @@ void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon,
   }
 }
 
+// `nothing`: whether recalling nothing competes, with a score of 0 (softmax1). `offset`: what every score lacks.
 template <class T>
-void softmax_weights(const Ranking<T>& best, const Recall<T>& at) {
-  T total = 0;
+void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recall<T>& at) {
+  const T first = best.score[0] + offset, most = nothing && first < 0 ? T(0) : first;
+  T total = nothing ? exp_<T>(fill<T>(-most))[0] : T(0);
   for (int64_t i = 0; i < best.size; ++i) {
-    const Vec<T> power = exp_<T>(fill<T>(best.score[i] - best.score[0]));
+    const Vec<T> power = exp_<T>(fill<T>(best.score[i] + offset - most));
     at.slots[i] = best.slot[i];
     total += at.weights[i] = power[0];
   }
@@ -124,13 +126,14 @@ void softmax_weights(const Ranking<T>& best, const Recall<T>& at) {
   *at.inverse = 1;
 }
 
-// `offset` is what every score lacks (the separable score's query part): only raw weights feel it.
+// `offset` is what every score lacks (the separable score's query part): only raw weights and softmax1 feel it.
 template <class T>
 void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   at.clear(p.k_top);
   if (best.size == 0) return;
   const int64_t last = best.size - 1;
-  if (p.normalizer == Normalizer::softmax) return softmax_weights(best, at);
+  if (p.normalizer != Normalizer::threshold)
+    return softmax_weights(best, p.normalizer == Normalizer::softmax1, offset, at);
   if (p.semantics == Semantics::paper) return threshold_weights(best, last, best.score[last], T(0), best.slot[last], at);
   if (M > p.k_top) {
     const T epsilon = T(1e-7);
@@ -167,11 +170,11 @@ T weigh_backward(const Problem& p, const T* weights, T inverse, T* d_weights, in
   T mean = 0, edge = 0;
   for (int64_t i = 0; i < size; ++i) mean += weights[i] * d_weights[i];
   for (int64_t i = 0; i < size; ++i) {
-    const T scale = p.normalizer == Normalizer::softmax ? weights[i] : inverse;
+    const T scale = p.normalizer == Normalizer::threshold ? inverse : weights[i];
     d_weights[i] = scale * (d_weights[i] - mean);
     edge -= d_weights[i];
   }
-  return p.normalizer == Normalizer::softmax ? T(0) : edge;
+  return p.normalizer == Normalizer::threshold ? edge : T(0);
 }
 
 }  // namespace SAB_ISA
