@@ -30,6 +30,7 @@ class Config:
     k_trunc: int | None = 10
     score: str = "additive"
     normalizer: str = "softmax"
+    recall_scale: float = 1.0
     semantics: str = "paper"
     capacity: int | None = None
     evict: str = "fifo"
@@ -161,7 +162,7 @@ def remind(stream: Stream, query: Tensor, weights: Weights, config: Config, answ
     if not stream.memory or config.k_top == 0:
         return torch.zeros_like(query), []
     scores = [score(config.score, weights, slot.value, query) for slot in stream.memory]
-    shares = weigh(scores, config)
+    shares = [config.recall_scale * share for share in weigh(scores, config)]
     answer.gap = min(answer.gap, closest([a.item() for a in scores]))
     for slot, share in zip(stream.memory, shares, strict=True):
         slot.recalled += share.item()

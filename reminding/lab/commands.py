@@ -41,7 +41,9 @@ def model_defaults(task: type[Any]) -> ModelOptions:
 
     There credit crosses the borders of chunks, as far as anything is remembered.
     """
-    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None) if task.streamed else ModelOptions()
+    if not task.streamed:
+        return ModelOptions()
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, normalizer="softmax1", recall_scale=0.9)
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:

@@ -31,7 +31,10 @@ class ModelOptions:
         score: how memories are scored; None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: hidden_size.
         normalizer: scores to weights; None: softmax over the k_top best, or the release's own rule with
-            semantics release; threshold: the paper's rule.
+            semantics release; threshold: the paper's rule; softmax1: softmax with recalling nothing among the
+            choices.
+        recall_scale: what the weights of a recall are multiplied by; below 1 the state stays bounded on a stream
+            without end.
         semantics: the paper's algorithm, or what the authors' published code does.
         capacity: at most this many memories; None: no limit, which a stream cannot have.
         evict: which memory goes when the capacity is full.
@@ -54,6 +57,7 @@ class ModelOptions:
     score: Literal["additive", "dot", "separable"] | None = None
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
+    recall_scale: float = 1.0
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"

@@ -119,6 +119,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         k_att=options.k_att,
         k_trunc=options.k_trunc,
         normalizer=options.normalizer,
+        recall_scale=options.recall_scale,
         semantics=options.semantics,
         capacity=options.capacity,
         evict=options.evict,

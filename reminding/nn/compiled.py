@@ -85,6 +85,7 @@ def unroll(
         backtrack=rule.backtrack,
         capacity=rule.capacity,
         evict=_evict_name(rule) or "fifo",
+        recall_scale=rule.recall_scale,
         received0=before.weight,
         replay=replay,
         milestones=None if starts is None else _milestones(starts),

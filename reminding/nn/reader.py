@@ -47,7 +47,7 @@ class Reader:
             return None
         assert memory.keys is not None, "the keys are made when a pass begins"
         scores = self._scorer.scores(memory.keys, query)  # (B, M)
-        weights = rule.normalizer(scores, rule.k_top, memory.padding)  # (B, M)
+        weights = rule.weigh(scores, memory.padding)  # (B, M)
         summary = reference.summarize(weights, memory.value)  # (B, H)
         if rule.capacity is not None:
             self.memory = replace(memory, weight=memory.weight + weights.detach())

@@ -72,7 +72,7 @@ class _Recorded:
             mine = torch.stack(self._states)[own.clamp(min=0), row]  # (R, K, H)
             value = torch.where((own >= 0).unsqueeze(2), mine, value)
             keys = self._scorer.keys(value)
-        weights = self._rule.normalizer(self._scorer.scores(keys, query), self._rule.k_top, self._filled[t])
+        weights = self._rule.weigh(self._scorer.scores(keys, query), self._filled[t])
         self.summaries.append(reference.summarize(weights, value))
         return self.summaries[-1]
 

@@ -21,6 +21,7 @@ class Rule:
     k_trunc: int | None
     semantics: str
     normalizer: Normalizer
+    recall_scale: float
     capacity: int | None
     evict: Evict
     backtrack: bool
@@ -41,6 +42,11 @@ class Rule:
     def stores(self, step: int) -> bool:
         """Whether h goes to memory after this step."""
         return self.k_top != 0 and reference.stores_after(step, self.k_att)
+
+    def weigh(self, scores: Tensor, count: Tensor | None) -> Tensor:
+        """The weight of each memory in a recall, from scores (B, M) of which count (B,) are filled, None: all."""
+        weights = self.normalizer(scores, self.k_top, count)
+        return weights if self.recall_scale == 1 else self.recall_scale * weights
 
     @property
     def evicts_oldest(self) -> bool:

@@ -55,6 +55,9 @@ class SAB(LayerParameters):
         normalizer: "softmax" over the k_top best scores; "softmax1", the same with recalling nothing among them,
             for streams without end; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
+        recall_scale: what the normaliser's weights are multiplied by, above 0 and at most 1. Where they sum to 1,
+            what is read is stored again, and over a stream without end h grows; below 1 it stays bounded,
+            |h| <= sqrt(H) / (1 - recall_scale) with cell="lstm" or "rnn" and no negative weights.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.
@@ -102,6 +105,7 @@ class SAB(LayerParameters):
         score: str | nn.Module | Sequence[nn.Module] | None = None,
         score_size: int | None = None,
         normalizer: str | None = None,
+        recall_scale: float = 1.0,
         semantics: str = "paper",
         bias: bool = True,
         batch_first: bool = False,
@@ -140,6 +144,7 @@ class SAB(LayerParameters):
             k_trunc=k_trunc,
             semantics=semantics,
             normalizer=choose_normalizer(self.normalizer, semantics),
+            recall_scale=settings.share("recall_scale", recall_scale),
             capacity=settings.at_least_or_none("capacity", capacity, 1),
             evict=settings.evict(evict),
             backtrack=backtrack,
@@ -340,6 +345,7 @@ class SAB(LayerParameters):
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}, "
             f"k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, score={self.score!r}, "
-            f"normalizer={self.normalizer!r}, semantics={self.semantics!r}, capacity={self.rule.capacity}, "
+            f"normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
+            f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
         )

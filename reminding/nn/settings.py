@@ -49,6 +49,13 @@ def probability(name: str, value: Any) -> float:
     return value
 
 
+def share(name: str, value: Any) -> float:
+    """A number above 0 and at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
+    return float(value)
+
+
 def evict(value: str | Evict) -> Evict:
     """The rule that makes room in a full memory."""
     if callable(value):

@@ -65,8 +65,7 @@ def softmax1_weights(scores: Tensor, k_top: int | None, count: Tensor | None = N
     """Softmax over the k_top best scores and over recalling nothing, whose score is 0.   [Miller 2023, "softmax1"]
 
     w_i = exp(a_i) / (1 + sum_j exp(a_j)): as if one more memory, of zeros, were always among those recalled
-    (`add_zero_attn` of `nn.MultiheadAttention`). So a step can leave its memories alone, and what is read is
-    shorter than what was stored: over an endless stream h stays bounded, where `softmax_weights` lets it grow.
+    (`add_zero_attn` of `nn.MultiheadAttention`). So a step can leave its memories alone.
 
     Args and shapes as `threshold_weights`.
 
@@ -74,7 +73,7 @@ def softmax1_weights(scores: Tensor, k_top: int | None, count: Tensor | None = N
         weights (B, M): rows sum to less than 1; all 0 in rows without a filled slot.
     Gradient: reaches the k_top best scores only.
     """
-    scores, filled = mask_padding(scores, count)
+    scores = mask_padding(scores, count)[0]
     best = scores.topk(_rank(k_top, scores, extra=0), dim=1)
     nothing = torch.zeros_like(best.values[:, :1])
     weights = torch.cat([nothing, best.values], dim=1).softmax(1)[:, 1:]  # (B, K); the padding's -inf weighs 0

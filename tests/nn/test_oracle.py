@@ -50,6 +50,7 @@ def configs(draw: st.DrawFn) -> Config:
         k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
         score=draw(st.sampled_from(["additive", "dot", "separable"])),
         normalizer=draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        recall_scale=draw(st.sampled_from([1.0, 1.0, 0.7])),
         semantics=semantics,
         capacity=draw(st.sampled_from([None, None, 1, 2, 4])),
         evict=draw(st.sampled_from(["fifo", "least_recalled"])),

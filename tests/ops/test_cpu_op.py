@@ -15,7 +15,17 @@ from torch import Tensor
 from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.cpu_op.forward import sab_forward
-from reminding.ops.cpu_op.problem import CELLS, EVICT, KEEP_GATES, KEEP_REPLAY, NORMALIZERS, SCORES, SEMANTICS, raw
+from reminding.ops.cpu_op.problem import (
+    CELLS,
+    EVICT,
+    KEEP_GATES,
+    KEEP_REPLAY,
+    NORMALIZERS,
+    SCORES,
+    SEMANTICS,
+    bits_of,
+    raw,
+)
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
@@ -59,7 +69,7 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     counters = (torch.tensor([1, 0]), torch.tensor([2, 5]))
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
-    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room]
+    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, bits_of(0.9)]
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 

@@ -46,6 +46,7 @@ def cases(draw: st.DrawFn) -> Case:
     options: dict[str, Any] = {
         "cell": draw(st.sampled_from(["lstm", "gru", "rnn"])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
+        "recall_scale": draw(st.sampled_from([1.0, 0.9])),
         "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
         "semantics": draw(st.sampled_from(["paper", "paper", "release"])),
         "k_top": draw(st.sampled_from([1, 2, 5, 60])),

@@ -24,6 +24,7 @@ from reminding.ops.cpu_op.problem import (
     SCORES,
     SEMANTICS,
     Rule,
+    bits_of,
     missing,
 )
 
@@ -68,6 +69,7 @@ def layer(
     backtrack: bool = True,
     capacity: int | None = None,
     evict: str = "fifo",
+    recall_scale: float = 1.0,
     received0: Tensor | None = None,
     replay: bool = False,
     milestones: tuple[int, int] | None = None,
@@ -84,6 +86,7 @@ def layer(
         k_trunc: None never cuts.
         capacity: memories a row may hold, no fewer than count0; None: no limit.
         evict: which goes when it is full, "fifo" or "least_recalled" (the oldest of equals).
+        recall_scale: what the normalised weights are multiplied by.
         received0: recall weight that the memories so far have received, (B, M0); needed with a capacity.
         replay: recompute gates in the backward pass instead of keeping them.
         milestones: (stride, offset): also return c as it enters the steps t, counted from 0 in this call, with
@@ -108,6 +111,7 @@ def layer(
         int(backtrack),
         capacity or 0,
         EVICT[evict],
+        bits_of(recall_scale),
     )
     inputs = (x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
     differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)

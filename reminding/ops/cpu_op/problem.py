@@ -7,6 +7,7 @@ pairs, S memories that any live step scored.
 from __future__ import annotations
 
 import functools
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ class Rule(NamedTuple):
     backtrack: int
     capacity: int  # 0: no limit
     evict: int
+    recall_scale: int  # the bits of a float64
 
     @property
     def bounded(self) -> bool:
@@ -71,6 +73,11 @@ class Rule(NamedTuple):
     def has_c(self) -> bool:
         """Whether the cell has a c beside its h."""
         return self.cell == CELLS["lstm"]
+
+
+def bits_of(number: float) -> int:
+    """A float64 as the integer that has its bits."""
+    return struct.unpack("q", struct.pack("d", number))[0]
 
 
 def slots_for(memory0: Tensor, T: int, rule: Rule) -> int:

@@ -12,6 +12,7 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -88,7 +89,7 @@ static T* data(const Optional& x) {
 
 // rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict
 static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t D, const std::vector<int64_t>& rule) {
-  STD_TORCH_CHECK(rule.size() == 10, "reminding: a rule has 10 numbers, got ", rule.size());
+  STD_TORCH_CHECK(rule.size() == 11, "reminding: a rule has 11 numbers, got ", rule.size());
   Problem p;
   p.T = output.size(0);
   p.B = output.size(1);
@@ -105,6 +106,7 @@ static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t 
   p.backtrack = rule[7] != 0;
   p.capacity = rule[8];
   p.evict = static_cast<Evict>(rule[9]);
+  std::memcpy(&p.recall_scale, &rule[10], sizeof(double));  // its bits, since the rule is a list of integers
   return p;
 }
 

@@ -28,6 +28,7 @@ struct Problem {
   bool backtrack;
   int64_t capacity;  // memories a row may hold; 0: no limit
   Evict evict;       // which goes when it is full
+  double recall_scale;  // what the normalised weights are multiplied by
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }

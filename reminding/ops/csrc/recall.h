@@ -128,8 +128,7 @@ void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recal
 
 // `offset` is what every score lacks (the separable score's query part): only raw weights and softmax1 feel it.
 template <class T>
-void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
-  at.clear(p.k_top);
+void normalize(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   if (best.size == 0) return;
   const int64_t last = best.size - 1;
   if (p.normalizer != Normalizer::threshold)
@@ -144,6 +143,14 @@ void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const 
     at.slots[i] = best.slot[i];
     at.weights[i] = best.score[i] + offset;
   }
+}
+
+template <class T>
+void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
+  at.clear(p.k_top);
+  normalize(p, best, M, offset, at);
+  if (p.recall_scale == 1) return;
+  for (int64_t i = 0; i < p.k_top; ++i) at.weights[i] *= T(p.recall_scale);
 }
 
 // summary = sum of weight * memory
@@ -166,11 +173,15 @@ T dot(const T* a, const T* b, int64_t H) {
 // d_weights (size,) becomes d_scores; returns what the threshold's slot gets.
 template <class T>
 T weigh_backward(const Problem& p, const T* weights, T inverse, T* d_weights, int64_t size) {
-  if (inverse == T(raw_weights)) return 0;
+  const T recall_scale = T(p.recall_scale);
   T mean = 0, edge = 0;
-  for (int64_t i = 0; i < size; ++i) mean += weights[i] * d_weights[i];
   for (int64_t i = 0; i < size; ++i) {
-    const T scale = p.normalizer == Normalizer::threshold ? inverse : weights[i];
+    mean += weights[i] * d_weights[i] / recall_scale;
+    if (inverse == T(raw_weights)) d_weights[i] *= recall_scale;
+  }
+  if (inverse == T(raw_weights)) return 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const T scale = p.normalizer == Normalizer::threshold ? inverse * recall_scale : weights[i];
     d_weights[i] = scale * (d_weights[i] - mean);
     edge -= d_weights[i];
   }
