@@ -17,6 +17,8 @@ STEPS = 2**40
 class Bank:
     """Remembered states by the stream step they were stored at, and the credit that has come to each.
 
+    A place is a state's number in all rows one after the other, oldest first.
+
     Args:
         value: (B, N, H).
         step: (B, N) int64; FAR for padding, which may stand anywhere.
@@ -28,7 +30,8 @@ class Bank:
         self._constant = None if constant is None else constant.gather(1, order).flatten()
         self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
         row = torch.arange(len(step), device=step.device).unsqueeze(1)
-        self._codes = _codes(step.gather(1, order), row).flatten()  # ascending
+        self.step = step.gather(1, order)  # (B, N), ascending
+        self._codes = _codes(self.step, row).flatten()  # ascending
         self._credit: Tensor | None = None
         self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
 
@@ -61,6 +64,28 @@ class Bank:
         place, credit = place[real], credit[real]
         self._credit.index_add_(0, place, credit)
         self._reached[place[(credit != 0).any(1)]] = True
+
+    @property
+    def states(self) -> Tensor:
+        """All of them, each row's oldest first, (B, N, H)."""
+        return self._value.view(*self.step.shape, self._value.shape[1])
+
+    @property
+    def credit(self) -> Tensor | None:
+        """The credit that has come to each, (B, N, H); None where none has."""
+        return None if self._credit is None else self._credit.view_as(self.states)
+
+    @property
+    def credited(self) -> Tensor:
+        """Which of them credit has come to, (B, N) bool."""
+        return self._reached.view_as(self.step)
+
+    @property
+    def passes(self) -> Tensor:
+        """Which of them pass credit on, (B, N) bool."""
+        if self._constant is None:
+            return torch.ones_like(self.step, dtype=torch.bool)
+        return ~self._constant.view_as(self.step)
 
     def reached(self, place: Tensor) -> bool:
         """Whether credit has come to any of the states at places."""

@@ -64,7 +64,6 @@ def unroll(
     Returns:
         None where the scores left the range in which the op is exact.
     """
-    assert rule.k_top is not None and layer.cell_name and layer.score_name, "obstacle() has refused it"
     before = state.memory
     ran = cpu_op.layer(
         x,
@@ -75,6 +74,23 @@ def unroll(
         taken,
         layer.weights,
         layer.score_weights,
+        op_rule(layer, normalizer, rule),
+        received0=before.weight,
+        replay=replay,
+        milestones=None if starts is None else _milestones(starts),
+    )
+    if layer.score_name == "additive" and rule.k_top and ran.peak.numel() > 0 and out_of_range(*ran.peak.amax(0)):
+        return None
+    every = _grown(before, ran, taken, rule)
+    after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
+    recall = _noted(ran, every) if record else None
+    return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
+
+
+def op_rule(layer: BoundLayer, normalizer: str, rule: Rule) -> cpu_op.Rule:
+    """The settings of a layer that `obstacle` has nothing against, as the op takes them."""
+    assert rule.k_top is not None and layer.cell_name and layer.score_name, "obstacle() has refused it"
+    return cpu_op.rule_of(
         cell=layer.cell_name,
         score=layer.score_name,
         normalizer=normalizer,
@@ -86,16 +102,7 @@ def unroll(
         capacity=rule.capacity,
         evict=_evict_name(rule) or "fifo",
         recall_scale=rule.recall_scale,
-        received0=before.weight,
-        replay=replay,
-        milestones=None if starts is None else _milestones(starts),
     )
-    if layer.score_name == "additive" and rule.k_top > 0 and _out_of_range(ran):
-        return None
-    every = _grown(before, ran, taken, rule)
-    after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    recall = _noted(ran, every) if record else None
-    return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
 
 
 def _evict_name(rule: Rule) -> str | None:
@@ -134,17 +141,18 @@ def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:
     return _steps(memory, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
 
 
-def _out_of_range(ran: cpu_op.Recalled) -> bool:
-    """Whether a large W1 m met a large W2 h_hat, which may be of the other sign: the op's clamped exponentials get
-    that wrong.
+def out_of_range(key: Tensor, query: Tensor) -> bool:
+    """Whether a large W1 m may have met a large W2 h_hat of the other sign, which the op's clamped exponentials get
+    wrong.
+
+    Args:
+        key, query: the largest |W1 m| and |W2 h_hat| there were.
 
     It keeps e^(2 W1 m) and e^(2 W2 h_hat), each exponent clamped. One clamped factor still leaves tanh at +-1;
     two may not.
     """
-    if ran.peak.numel() == 0:
-        return False
-    clamp = CLAMP[ran.output.dtype]
-    smaller, larger = sorted(float(peak) for peak in ran.peak.amax(0))
+    clamp = CLAMP[key.dtype]
+    smaller, larger = sorted((float(key), float(query)))
     return smaller > clamp - SATURATED and larger > clamp
 
 

@@ -18,6 +18,7 @@ from reminding.nn.cells import Extra
 from reminding.nn.drawing import drawing_as
 from reminding.nn.history import Departed, Kept
 from reminding.nn.memory import FAR, NOTHING
+from reminding.nn.past import OpLayer, credit_past
 from reminding.nn.replay import Network, Sweep, gradients, total
 from reminding.nn.segments import Segment, Source
 from reminding.nn.state import LayerState, Recall, SABState
@@ -100,7 +101,8 @@ class _Replayed(torch.autograd.Function):
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
         segments = ran.segments()
-        sweep = _sweep(ctx.network, segments, _banks_of_pass(before, ran), ran.after, d_after)
+        banks = _banks_of_pass(before, ran)
+        sweep = Sweep(ctx.network, segments, banks, ran.after.step, *_arrived(ctx.network, banks, ran.after, d_after))
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
         stop = len(x)
         for segment in reversed(segments):
@@ -133,15 +135,13 @@ def _places(bank: Bank, layer: LayerState) -> Tensor:
     return bank.places(step.masked_fill(step == FAR, NOTHING).unsqueeze(0), every).squeeze(0)
 
 
-def _sweep(
-    network: Network,
-    segments: Sequence[Segment],
-    banks: list[Bank],
-    state: SABState,
-    d_state: Sequence[Tensor | None],
-    cut_at: Tensor | None = None,
-) -> Sweep:
-    """A sweep that begins at a state, with its gradient in the order of `flat`, None for zeros."""
+def _arrived(
+    network: Network, banks: list[Bank], state: SABState, d_state: Sequence[Tensor | None]
+) -> tuple[list[Tensor], list[Extra]]:
+    """The gradient of a state, given in the order of `flat`, None for zeros: that of h and of the further state.
+
+    One of each per layer; that of the memories goes to the banks.
+    """
     d_h: list[Tensor] = []
     d_extra: list[Extra] = []
     given = iter(d_state)
@@ -151,7 +151,7 @@ def _sweep(
         d_memory = next(given)
         if d_memory is not None and network.rule.backtrack:
             bank.add(_places(bank, layer), d_memory)
-    return Sweep(network, segments, banks, state.step, d_h, d_extra, cut_at)
+    return d_h, d_extra
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
@@ -174,6 +174,7 @@ class _Past:
     kept: Kept
     state: SABState
     encode: Callable[[Source], Tensor] | None
+    op: OpLayer | None
 
     @property
     def constant_to(self) -> Tensor | None:
@@ -197,15 +198,22 @@ class _Past:
         return banks
 
 
-def with_past(state: SABState, kept: Kept, network: Network, encode: Callable[[Source], Tensor] | None) -> SABState:
+def with_past(
+    state: SABState,
+    kept: Kept,
+    network: Network,
+    encode: Callable[[Source], Tensor] | None,
+    op: OpLayer | None,
+) -> SABState:
     """The same numbers, whose gradient goes to the parameters, by replay of the kept segments with today's weights.
 
     Args:
         encode: makes x (T, B, I) of a source once more, differentiably; None without an encoder.
+        op: the network's one layer, where the op can compute it; None: run again in plain PyTorch.
     """
     if not kept.segments:
         return state
-    past = _Past(network, kept, state, encode)
+    past = _Past(network, kept, state, encode, op)
     results = cast("tuple[Tensor, ...]", _CreditToPast.apply(past, *flat(state), *network.parameters))
     return filled(state, results)
 
@@ -222,14 +230,23 @@ class _CreditToPast(torch.autograd.Function):
     def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         past = cast("_Past", ctx.past)
         cut_at = None if past.constant_to is None else past.constant_to + 1
-        sweep = _sweep(past.network, past.kept.segments, past.banks(), past.state, d_state, cut_at)
+        banks = past.banks()
+        d_h, d_extra = _arrived(past.network, banks, past.state, d_state)
+        none = [None] * len(flat(past.state))
+        if past.op is not None:
+            given = (past.op, past.kept.segments, banks[0], past.state.step, (d_h[0], d_extra[0]), cut_at)
+            encode = past.encode if past.kept.segments[0].source is not None else None
+            found = credit_past(*given, encode)
+            if found is not None:
+                return None, *none, *found
+        sweep = Sweep(past.network, past.kept.segments, banks, past.state.step, d_h, d_extra, cut_at)
         inputs = _Inputs(past.encode, past.network.parameters)
         for segment in reversed(past.kept.segments):
             x = inputs.of(segment)
             inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.source is not None))
         inputs.finish()
         both = zip(sweep.d_parameters, inputs.d_parameters, strict=True)
-        return None, *[None] * len(flat(past.state)), *(total(*pair) for pair in both)
+        return None, *none, *(total(*pair) for pair in both)
 
 
 class _Inputs:

@@ -44,12 +44,15 @@ class Network:
     kept_scale: float = 1.0
 
 
-class _Recorded:
+class Recorded:
     """The memory as a recorded pass read it: the same memories decide each recall, with the weights of today.
 
     Args:
         value: what was read, (S, R, K, H); own: which of it are states of this segment, by their step in it,
             NOTHING elsewhere, (S, R, K); filled: how many were read, (S, R).
+
+    Attributes:
+        summaries, scores: those of each step so far, (R, H) and (R, K); no scores where nothing was read at all.
     """
 
     def __init__(self, value: Tensor, own: Tensor, filled: Tensor, scorer: Scorer | None, rule: Rule) -> None:
@@ -59,8 +62,10 @@ class _Recorded:
         self._filled = filled
         self._states: list[Tensor] = []
         self.summaries: list[Tensor] = []
+        self.scores: list[Tensor] = []
 
     def read(self, query: Tensor) -> Tensor | None:
+        """The summary for a provisional state (R, H); None where nothing was read."""
         t = len(self._states)
         if self._keys is None or self._scorer is None:
             self.summaries.append(torch.zeros_like(query))
@@ -72,11 +77,13 @@ class _Recorded:
             mine = torch.stack(self._states)[own.clamp(min=0), row]  # (R, K, H)
             value = torch.where((own >= 0).unsqueeze(2), mine, value)
             keys = self._scorer.keys(value)
-        weights = self._rule.weigh(self._scorer.scores(keys, query), self._filled[t])
+        self.scores.append(self._scorer.scores(keys, query))
+        weights = self._rule.weigh(self.scores[-1], self._filled[t])
         self.summaries.append(reference.summarize(weights, value))
         return self.summaries[-1]
 
     def store(self, h: Tensor, rows: Tensor | bool, ahead: int) -> None:
+        """Take the state of a step, which a later one of the segment may have read."""
         self._states.append(h)
 
 
@@ -266,7 +273,7 @@ class Sweep:
 
     def _memory(
         self, layer: int, passage: Passage, segment: Segment, steps: int
-    ) -> tuple[_Recorded | Reader, Tensor, Tensor]:
+    ) -> tuple[Recorded | Reader, Tensor, Tensor]:
         """The memory as the recorded pass saw it; its values, which may receive credit; their places in the bank."""
         bank, rule, scorer = self.banks[layer], self.network.rule, self.network.scorers[layer]
         row = segment.row.to(bank.device)
@@ -284,7 +291,7 @@ class Sweep:
         filled = (read >= 0).sum(2)
         assert bool(((place >= 0) | (own >= 0)).sum() == filled.sum()), "every memory that was read is kept"
         value = bank.at(place).requires_grad_(rule.backtrack)
-        return _Recorded(value, own, filled, scorer, rule), value, place
+        return Recorded(value, own, filled, scorer, rule), value, place
 
     def _deliver(self, segment: Segment, passes: list[_Again], found: list[Tensor | None]) -> None:
         """Hand the gradients of entering states and memories on."""

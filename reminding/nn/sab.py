@@ -21,6 +21,7 @@ from reminding.nn.engine import under_autocast
 from reminding.nn.layout import Layout, Stretch, enter
 from reminding.nn.memory import Memory
 from reminding.nn.parameters import BoundLayer, LayerParameters
+from reminding.nn.past import OpLayer
 from reminding.nn.replay import Network
 from reminding.nn.rule import Rule
 from reminding.nn.runner import REPLAY_FROM, Plan, Runner
@@ -281,9 +282,11 @@ class SAB(LayerParameters):
         """A state whose gradient reaches into the calls that led to it."""
         if not torch.is_grad_enabled() or self.rule.horizon == 0:
             return state
-        return with_past(
-            state, state.history.kept, self._network(self._bound_layers(), with_encoder=True), self._encode
-        )
+        layers = self._bound_layers()
+        network = self._network(layers, with_encoder=True)
+        compiles = self.num_layers == 1 and self._choose_backend() == "cpu"
+        op = OpLayer(layers[0], self.normalizer, network) if compiles else None
+        return with_past(state, state.history.kept, network, self._encode, op)
 
     def _encode(self, source: Source) -> Tensor:
         return enter(source.given, self.encoder, self.batch_first)[0]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reminding.ops.cpu_op.backward import Past, differentiate
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.problem import (
     CELLS,
@@ -26,9 +27,58 @@ from reminding.ops.cpu_op.problem import (
     Rule,
     bits_of,
     missing,
+    raw,
 )
 
-__all__ = ["Recalled", "layer", "missing"]
+__all__ = [
+    "KEEP_REPLAY",
+    "Past",
+    "Recalled",
+    "Rule",
+    "differentiate",
+    "layer",
+    "missing",
+    "raw",
+    "rule_of",
+    "scorer_parts",
+]
+
+
+def rule_of(
+    *,
+    cell: str,
+    score: str,
+    normalizer: str = "threshold",
+    semantics: str = "paper",
+    k_top: int,
+    k_att: int = 1,
+    k_trunc: int | None = None,
+    backtrack: bool = True,
+    capacity: int | None = None,
+    evict: str = "fifo",
+    recall_scale: float = 1.0,
+) -> Rule:
+    """A layer's settings as the op's numbers.
+
+    Args:
+        k_trunc: None never cuts.
+        capacity: memories a row may hold; None: no limit.
+        evict: which goes when it is full, "fifo" or "least_recalled" (the oldest of equals).
+        recall_scale: what the normalised weights are multiplied by.
+    """
+    return Rule(
+        CELLS[cell],
+        SCORES[score],
+        NORMALIZERS[normalizer],
+        SEMANTICS[semantics],
+        k_top,
+        k_att,
+        k_trunc or 0,
+        int(backtrack),
+        capacity or 0,
+        EVICT[evict],
+        bits_of(recall_scale),
+    )
 
 
 @dataclass(frozen=True)
@@ -57,19 +107,9 @@ def layer(
     count0: Tensor,
     step0: Tensor,
     recurrent: tuple[Tensor | None, ...],
-    scorer: tuple[Tensor, ...] = (),
+    scorer: tuple[Tensor, ...],
+    rule: Rule,
     *,
-    cell: str = "lstm",
-    score: str = "additive",
-    normalizer: str = "threshold",
-    semantics: str = "paper",
-    k_top: int,
-    k_att: int = 1,
-    k_trunc: int | None = None,
-    backtrack: bool = True,
-    capacity: int | None = None,
-    evict: str = "fifo",
-    recall_scale: float = 1.0,
     received0: Tensor | None = None,
     replay: bool = False,
     milestones: tuple[int, int] | None = None,
@@ -80,13 +120,10 @@ def layer(
         x: input, (T, B, I), float32 or float64 on the CPU, as every other tensor.
         h0: (B, H); c0: (B, H), None unless LSTM.
         memory0: the memories so far, oldest first, (B, M0, H), the first count0[b] of row b filled.
-        count0, step0: filled slots and steps taken, (B,) int64.
+        count0, step0: filled slots and steps taken, (B,) int64; no row holds more than the rule's capacity.
         recurrent: weight_ih, weight_hh, bias_ih, bias_hh as torch.nn.LSTMCell has them; the biases may be None.
         scorer: W1 (D, H), W2 (D, H), W3 (D,) for additive; W1, W2 for dot; w (2H,) for separable; () if k_top is 0.
-        k_trunc: None never cuts.
-        capacity: memories a row may hold, no fewer than count0; None: no limit.
-        evict: which goes when it is full, "fifo" or "least_recalled" (the oldest of equals).
-        recall_scale: what the normalised weights are multiplied by.
+        rule: see `rule_of`.
         received0: recall weight that the memories so far have received, (B, M0); needed with a capacity.
         replay: recompute gates in the backward pass instead of keeping them.
         milestones: (stride, offset): also return c as it enters the steps t, counted from 0 in this call, with
@@ -99,20 +136,7 @@ def layer(
     """
     weight_ih, weight_hh, bias_ih, bias_hh = recurrent
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    w1, w2, w3 = _scorer_parts(score, scorer, k_top)
-    rule = Rule(
-        CELLS[cell],
-        SCORES[score],
-        NORMALIZERS[normalizer],
-        SEMANTICS[semantics],
-        k_top,
-        k_att,
-        k_trunc or 0,
-        int(backtrack),
-        capacity or 0,
-        EVICT[evict],
-        bits_of(recall_scale),
-    )
+    w1, w2, w3 = scorer_parts(scorer, rule)
     inputs = (x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
     differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     keep = (KEEP_REPLAY if replay else KEEP_GATES) if differentiate else KEEP_NOTHING
@@ -133,9 +157,10 @@ def layer(
     return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)
 
 
-def _scorer_parts(score: str, scorer: tuple[Tensor, ...], k_top: int) -> tuple[Tensor | None, ...]:
-    if k_top == 0:
+def scorer_parts(scorer: tuple[Tensor, ...], rule: Rule) -> tuple[Tensor | None, ...]:
+    """W1, W2, and W3 or w, of a scorer's parameters; None for those it has not."""
+    if rule.k_top == 0:
         return None, None, None
-    if score == "separable":
+    if rule.score == SCORES["separable"]:
         return None, None, scorer[0]
-    return scorer[0], scorer[1], scorer[2] if score == "additive" else None
+    return scorer[0], scorer[1], scorer[2] if rule.score == SCORES["additive"] else None

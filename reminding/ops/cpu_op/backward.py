@@ -6,7 +6,7 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,12 +61,61 @@ def sab_backward(
     need_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none."""
-    r = Rule(*rule)
-    T, B, H = output.shape
-    d_output, d_summary, d_c_T, d_memory = (
-        d.contiguous() if d is not None else None for d in (d_output, d_summary, d_c_T, d_memory)
+    return differentiate(
+        (d_output, d_summary, d_c_T, d_memory),
+        (x, h0, c0, memory0, count0, step0),
+        (weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3),
+        (output, summary, memory, slots, edge, weights, inverse),
+        (gates, cells, queries, keys, entering_c),
+        rule,
+        keep,
+        need_x,
     )
+
+
+class Past(NamedTuple):
+    """Steps of past calls, laid out as if they were one pass: what the rule says of a whole pass, step by step.
+
+    A step that enters a segment need not follow the one before it. E entering states.
+    """
+
+    cut: Tensor  # (T, B) bool: (h, c) is cut before it
+    stored: Tensor  # (T, B, 2) int32: the slots that took its h, -1 where none
+    entry: Tensor  # (T, B) int32: the entering state it begins with, -1: that after the step before it
+    h: Tensor  # (E, H)
+    c: Tensor  # (E, H), (E, 0) unless LSTM
+
+
+def differentiate(
+    arriving: tuple[Tensor | None, ...],
+    given: tuple[Tensor, ...],
+    parameters: tuple[Tensor | None, ...],
+    record: tuple[Tensor, ...],
+    kept: tuple[Tensor, ...],
+    rule: list[int],
+    keep: int,
+    need_x: bool,
+    past: Past | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none.
+
+    Args:
+        arriving: gradients of output, summary, c_T and memory, or None.
+        given: x, h0, c0, memory0, count0, step0; parameters: weight_ih to w3.
+        record: output, summary, memory, slots, edge, weights, inverse.
+        kept: gates, cells, queries, keys, entering_c; of no use where they are made again.
+        past: where the steps are of past calls; it takes KEEP_REPLAY.
+    """
+    r = Rule(*rule)
+    x, h0, c0, memory0, count0, step0 = given
+    weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3 = parameters
+    output, summary, memory, slots, edge, weights, inverse = record
+    gates, cells, queries, keys, entering_c = kept
+    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
+    T, B, H = output.shape
+    d_output, d_summary, d_c_T, d_memory = (d.contiguous() if d is not None else None for d in arriving)
     h0, c0, count0, step0 = h0.contiguous(), c0.contiguous(), count0.contiguous(), step0.contiguous()
+    at_cuts = entering_c if past is None else None
     score = w3.contiguous() if w3 is not None else None
     grads = _empty_gradients((x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3), need_x)
     for grad in grads:
@@ -77,7 +126,8 @@ def sab_backward(
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
     live, touched = output.new_empty(T, B, dtype=torch.bool), output.new_empty(memory.shape[:2], dtype=torch.bool)
     raw().reach(
-        live, touched, output, memory, step0, count0, slots, edge, inverse, d_output, d_summary, d_c_T, d_memory, rule
+        *(live, touched, output, memory, step0, count0, slots, edge, inverse),
+        *(d_output, d_summary, d_c_T, d_memory, past or (), rule),
     )
     d_bias = output.new_zeros(B, gate_width(H, r))
     d_score = output.new_zeros(B, w3.shape[0] if w3 is not None else 0)
@@ -86,9 +136,9 @@ def sab_backward(
         d_keys = output.new_zeros(slot.size, w1.shape[0] if w1 is not None else 1)
         d_recalled = slot.of(d_memory) if d_memory is not None else output.new_zeros(slot.size, H)
         if keep == KEEP_REPLAY:
-            pairs = _Pairs(live[:, first:last], first, B, x, h0, output)
-            saved = (h0, c0, entering_c, output, memory, step0)
-            own, pair = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, saved, r, first), pairs.index
+            pairs = _Pairs(live[:, first:last], first, B, x, h0, output, past)
+            saved = (h0, c0, at_cuts, output, memory, step0)
+            own, pair = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, saved, r, first, past), pairs.index
         else:
             own = (gates[first:last], cells[first:last], queries[first:last], keys[first:last])
             pair = live[:, first:last].to(torch.int32) - 1  # kept steps have their own places
@@ -97,13 +147,14 @@ def sab_backward(
             [x, h0, c0, step0, count0, score],
             packed,
             own,
-            [output, summary, memory, slots, edge, weights, inverse, entering_c],
+            [output, summary, memory, slots, edge, weights, inverse, at_cuts],
             [d_output, d_summary, d_c_T],
             pair,
             slot.index,
             [d_recalled, d_keys],
             [d_weight_ih, d_weight_hh, *((d_w1, d_w2) if r.has_keys else (None, None))],
             [d_x if need_x else None, d_h0, d_c0, d_bias, d_score],
+            past or (),
             rule,
             first,
         )
@@ -126,14 +177,16 @@ def _bias_gradients(total: Tensor, d_bias_ih: Tensor, d_bias_hh: Tensor, rule: R
 class _Pairs:
     """The live (step, row) pairs of one group of rows, oldest step first, and their rows of other tensors."""
 
-    def __init__(self, live: Tensor, first: int, B: int, x: Tensor, h0: Tensor, output: Tensor) -> None:
+    def __init__(
+        self, live: Tensor, first: int, B: int, x: Tensor, h0: Tensor, output: Tensor, past: Past | None
+    ) -> None:
         t, row = live.nonzero(as_tuple=True)
         self.size = t.shape[0]
         self.place = t * B + (row + first)  # (N,) into (T * B)
         self.index = torch.full(live.shape, -1, dtype=torch.int32)
         self.index[t, row] = torch.arange(self.size, dtype=torch.int32)
         self._starts = row[: int(live[:1].sum())] + first  # rows live at the first step
-        self._x, self._h0, self._output = x, h0, output
+        self._x, self._h0, self._output, self._past = x, h0, output, past
 
     def x(self) -> Tensor:
         """The input of each pair, (N, I)."""
@@ -145,6 +198,10 @@ class _Pairs:
         T, B, H = self._output.shape
         before = self._output.view(T * B, H).index_select(0, (self.place - B).clamp_(min=0))
         before[: self._starts.shape[0]] = self._h0[self._starts]
+        if self._past is not None:
+            entry = self._past.entry.view(T * B)[self.place]  # (N,)
+            enters = (entry >= 0).nonzero().squeeze(1)
+            before[enters] = self._past.h[entry[enters].long()]
         return before
 
 
@@ -172,16 +229,18 @@ def _replay(
     bias: Tensor,
     w1: Tensor | None,
     w2: Tensor | None,
-    saved: tuple[Tensor, ...],
+    saved: tuple[Tensor | None, ...],
     rule: Rule,
     first: int,
+    past: Past | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them.
 
     Args:
-        saved: h0, c0, c at the cuts, output, memory, step0.
+        saved: h0, c0, c at the cuts or None, output, memory, step0.
     """
     h0, c0, entering_c, output, memory, step0 = saved
+    assert output is not None and memory is not None
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
     cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
@@ -193,7 +252,9 @@ def _replay(
         gates[:, 3 * H :].addmm_(before, weight_hh[2 * H :].t())
     else:
         gates.addmm_(before, weight_hh.t())
-    raw().replay(gates, cells, hat, h0, c0, entering_c, output, memory, step0, pairs.index, list(rule), first)
+    raw().replay(
+        *(gates, cells, hat, h0, c0, entering_c, output, memory, step0, pairs.index), past or (), list(rule), first
+    )
     if w1 is None or w2 is None:
         return gates, cells, output.new_empty(N, 0), output.new_empty(slot.size, 0)
     queries, keys = hat @ w2.t(), slot.of(memory) @ w1.t()

@@ -52,12 +52,13 @@ class Backward {
   }
   const T* memory(int64_t m, int64_t r) const { return a.memory + (batch(r) * p.M + m) * p.H; }
   const T* h_before(int64_t t, int64_t r) const {
+    if (a.past.enters(place(t, r))) return a.past.entering_h(p, place(t, r));
     return t > 0 ? a.output + place(t - 1, r) * p.H : a.h0 + batch(r) * p.H;
   }
-  bool cut(int64_t t, int64_t r) const { return p.cuts(taken(t, r)); }
-  int64_t stored_slot(int64_t t, int64_t r) const {
-    if (!p.stores(taken(t, r))) return -1;
-    return touched(p.slot(taken(t, r), a.step0[batch(r)], count_[r]), r);
+  bool cut(int64_t t, int64_t r) const { return a.past.cuts(p, place(t, r), taken(t, r)); }
+  int64_t stored_slot(int64_t t, int64_t r, int64_t way) const {
+    const int64_t slot = a.past.slot(p, place(t, r), way, taken(t, r), a.step0[batch(r)], count_[r]);
+    return slot >= 0 ? touched(slot, r) : -1;
   }
   static void zero(T* to, int64_t size) { __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(size)); }
   void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
@@ -75,8 +76,9 @@ class Backward {
 
   const T* c_before(int64_t t, int64_t r) const {
     if (!p.has_c()) return nullptr;
+    if (a.past.enters(place(t, r))) return a.past.entering_c(p, place(t, r));
     if (t == 0) return a.c0 + batch(r) * p.H;
-    if (a.compact && cut(t, r)) return a.entering_c + (batch(r) * a.max_cuts + cuts_[r] - 1) * p.H;
+    if (a.compact && a.entering_c != nullptr && cut(t, r)) return a.entering_c + (batch(r) * a.max_cuts + cuts_[r] - 1) * p.H;
     return a.cells + kept(t - 1, r) * p.H;
   }
 
@@ -136,15 +138,25 @@ class Backward {
 
   // d_h: what arrives at this step's output, from later steps, from the loss, and through the memory it became.
   void collect(int64_t t) {
+    for (int64_t i = 0; i < live_; ++i) {
+      const int64_t r = row_[i];
+      T* d_h = d_h_.get() + r * p.H;
+      copy(d_h, carry_.get() + r * p.H);
+      if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
+    }
+    const int64_t ways = a.past.stored != nullptr ? Past<T>::ways : 1;
+    for (int64_t way = 0; way < ways; ++way) collect_memories(t, way);
+  }
+
+  // What arrives through the memories that the step's h became.
+  void collect_memories(int64_t t, int64_t way) {
     const T* from[max_rows];
     T* to[max_rows];
     int64_t stored = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
       T* d_h = d_h_.get() + r * p.H;
-      copy(d_h, carry_.get() + r * p.H);
-      if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
-      const int64_t s = stored_slot(t, r);
+      const int64_t s = stored_slot(t, r, way);
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
@@ -322,13 +334,18 @@ void replay(const ReplayArgs<T>& a, int64_t begin, int64_t end) {
     int64_t cuts = 0;
     const T* c = a.c0 + b * p.H;
     for (int64_t t = 0; t < p.T; ++t) {
-      if (p.cuts(a.step0[b] + t)) {
+      const int64_t at = t * p.B + b;
+      if (a.past.cuts(p, at, a.step0[b] + t)) {
         if (a.entering_c != nullptr) c = a.entering_c + (b * a.max_cuts + cuts) * p.H;
         ++cuts;
       }
       const int64_t n = a.pair[t * a.rows + b - a.first_row];
       if (n < 0) continue;
-      const T* h = t > 0 ? a.output + ((t - 1) * p.B + b) * p.H : a.h0 + b * p.H;
+      const T* h = t > 0 ? a.output + (at - p.B) * p.H : a.h0 + b * p.H;
+      if (a.past.enters(at)) {
+        h = a.past.entering_h(p, at);
+        c = p.has_c() ? a.past.entering_c(p, at) : nullptr;
+      }
       T* c_next = p.has_c() ? a.cells + n * p.H : nullptr;
       cell_forward<T>(p.cell, {a.gates + n * p.gates(), h, c, c_next, a.h_hat + n * p.H}, p.H);
       c = c_next;

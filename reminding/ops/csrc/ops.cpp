@@ -197,6 +197,14 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
   });
 }
 
+// past: cut, stored, entry, h, c; or nothing at all.
+template <class T>
+static Past<T> read_past(const Tensors& past) {
+  if (past.empty()) return {};
+  return {data<bool>(at(past, 0)), data<int32_t>(at(past, 1)), data<int32_t>(at(past, 2)), data<T>(at(past, 3)),
+          data<T>(at(past, 4))};
+}
+
 // sums: where the gradients of weight_ih, weight_hh, W1, W2 are added, the last two None where the score has none.
 template <class T, class Work>
 static void sum_over_rows(const Tensors& sums, const Chunks& chunks, int64_t first_row, const Work& work) {
@@ -214,12 +222,13 @@ static void sum_over_rows(const Tensors& sums, const Chunks& chunks, int64_t fir
 // leaving: d_x or None, d_h0, d_c0, d_bias, d_score.
 static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, Tensors record, Tensors arriving,
                      Tensor pair, Tensor touched, Tensors credit, Tensors sums, Tensors leaving,
-                     std::vector<int64_t> rule, int64_t first_row) {
+                     Tensors past, std::vector<int64_t> rule, int64_t first_row) {
   by_type(at(record, 0), [&](auto zero) {
     using T = decltype(zero);
     BackwardArgs<T> a;
     read_shared<T>(a, given, packed, kept, record, rule, first_row);
     a.rows = pair.size(1);
+    a.past = read_past<T>(past);
     a.compact = compact;
     a.d_output = data<T>(arriving[0]);
     a.d_summary = data<T>(arriving[1]);
@@ -244,11 +253,13 @@ static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
 }
 
 static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c0, Optional entering_c, Tensor output,
-                   Tensor memory, Tensor step0, Tensor pair, std::vector<int64_t> rule, int64_t first_row) {
+                   Tensor memory, Tensor step0, Tensor pair, Tensors past, std::vector<int64_t> rule,
+                   int64_t first_row) {
   by_type(output, [&](auto zero) {
     using T = decltype(zero);
     ReplayArgs<T> a;
     a.problem = make_problem(output, memory, 0, rule);
+    a.past = read_past<T>(past);
     a.first_row = first_row;
     a.rows = pair.size(1);
     a.gates = data<T>(gates);
@@ -267,15 +278,37 @@ static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c
 
 static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Tensor slots,
                   Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
-                  Optional d_memory, std::vector<int64_t> rule) {
+                  Optional d_memory, Tensors past, std::vector<int64_t> rule) {
   by_type(output, [&](auto zero) {
     using T = decltype(zero);
-    const ReachArgs<T> a{make_problem(output, memory, 0, rule), data<int64_t>(step0), data<int64_t>(count0),
-                         data<T>(d_output), data<T>(d_summary), data<T>(d_c_T), data<T>(d_memory),
+    const ReachArgs<T> a{make_problem(output, memory, 0, rule), read_past<T>(past), data<int64_t>(step0),
+                         data<int64_t>(count0), data<T>(d_output), data<T>(d_summary), data<T>(d_c_T), data<T>(d_memory),
                          data<int32_t>(slots), data<int32_t>(edge), data<T>(inverse), data<bool>(live),
                          data<bool>(touched)};
     Reach<T>(a).run();
   });
+}
+
+// segments: row, taken, steps, base, stride. read: (., 1, ranks). memory: steps, which pass credit on, which have any.
+static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
+                       Tensor carried, Tensor reached, std::vector<int64_t> rule) {
+  PastReachArgs a;
+  a.problem = make_problem(read, memory[0], 0, rule);
+  a.segments = until.numel();
+  a.ranks = read.size(2);
+  a.row = data<int64_t>(segments[0]);
+  a.taken = data<int64_t>(segments[1]);
+  a.steps = data<int64_t>(segments[2]);
+  a.base = data<int64_t>(segments[3]);
+  a.stride = data<int64_t>(segments[4]);
+  a.read = data<int64_t>(read);
+  a.memory_step = data<int64_t>(memory[0]);
+  a.passes = data<bool>(memory[1]);
+  a.credited = data<bool>(memory[2]);
+  a.carried = data<bool>(carried);
+  a.reached = data<int64_t>(reached);
+  a.until = data<int32_t>(until);
+  PastReach(a).run();
 }
 
 // New memory comes in pages of 4 KB, each a trap into the kernel when first written: as dear as a tenth of the
@@ -315,14 +348,17 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def(
       "backward(bool compact, Tensor?[] given, Tensor?[] packed, Tensor?[] kept, Tensor?[] record, "
       "Tensor?[] arriving, Tensor pair, Tensor touched, Tensor(a!)?[] credit, Tensor(b!)?[] sums, "
-      "Tensor(c!)?[] leaving, int[] rule, int first_row) -> ()");
+      "Tensor(c!)?[] leaving, Tensor?[] past, int[] rule, int first_row) -> ()");
   m.def(
       "replay(Tensor(a!) gates, Tensor(b!) cells, Tensor(c!) h_hat, Tensor h0, Tensor c0, Tensor? entering_c, "
-      "Tensor output, Tensor memory, Tensor step0, Tensor pair, int[] rule, int first_row) -> ()");
+      "Tensor output, Tensor memory, Tensor step0, Tensor pair, Tensor?[] past, int[] rule, int first_row) -> ()");
   m.def(
       "reach(Tensor(a!) live, Tensor(b!) touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, "
       "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, "
-      "Tensor? d_memory, int[] rule) -> ()");
+      "Tensor? d_memory, Tensor?[] past, int[] rule) -> ()");
+  m.def(
+      "reach_past(Tensor(a!) until, Tensor[] segments, Tensor read, Tensor[] memory, Tensor carried, Tensor reached, "
+      "int[] rule) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
@@ -337,4 +373,5 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("reach", TORCH_BOX(&reminding::reach));
+  m.impl("reach_past", TORCH_BOX(&reminding::reach_past));
 }

@@ -63,6 +63,28 @@ struct Packed {
   const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
 };
 
+// Steps of past calls, laid out as if they were one pass: what the rule says of a whole pass is told step by step.
+// All null for a whole pass.
+template <class T>
+struct Past {
+  static constexpr int64_t ways = 2;  // a state may be two memories: as it was stored, and as its segment has it again
+  const bool* cut = nullptr;        // (T, B): (h, c) is cut before the step
+  const int32_t* stored = nullptr;  // (T, B, ways): slots that took its h, -1 where none
+  const int32_t* entry = nullptr;   // (T, B): the entering state it begins with, -1: that after the step before it
+  const T *h = nullptr, *c = nullptr;  // (E, H): entering states
+
+  // Whether (h, c) is cut before the step of a row that has `taken` steps behind it.
+  bool cuts(const Problem& p, int64_t at, int64_t taken) const { return cut != nullptr ? cut[at] : p.cuts(taken); }
+  // The slot that took the step's h, -1 if none did; `start` and `count` as Problem::slot has them.
+  int64_t slot(const Problem& p, int64_t at, int64_t way, int64_t taken, int64_t start, int64_t count) const {
+    if (stored != nullptr) return stored[at * ways + way];
+    return way == 0 && p.stores(taken) ? p.slot(taken, start, count) : -1;
+  }
+  bool enters(int64_t at) const { return entry != nullptr && entry[at] >= 0; }
+  const T* entering_h(const Problem& p, int64_t at) const { return h + entry[at] * p.H; }
+  const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
+};
+
 // Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
 template <class T>
 struct ForwardArgs {
@@ -101,6 +123,7 @@ struct WeightSums {
 template <class T>
 struct BackwardArgs {
   Problem problem;
+  Past<T> past;
   Packed<T> packed;
   int64_t first_row, rows;
   bool compact;        // replay: gates, cells, queries, keys are per live pair or slot, not per step
@@ -129,6 +152,7 @@ struct BackwardArgs {
 template <class T>
 struct ReplayArgs {
   Problem problem;
+  Past<T> past;
   int64_t first_row, rows;
   T* gates;  // (N, G): before activation in, activated out
   T* cells;  // (N, H)

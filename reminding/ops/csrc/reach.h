@@ -4,6 +4,7 @@
 // became, once a later live step has recalled that. With the loss at the last step only, few are.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace reminding {
 template <class T>
 struct ReachArgs {
   Problem problem;
+  Past<T> past;
   const int64_t *step0, *count0;                             // (B,)
   const T *d_output, *d_summary, *d_c_T, *d_memory;          // each may be null
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
@@ -54,9 +56,12 @@ class Reach {
     bool live = carried_[b];
     if (!live && a.d_output != nullptr) live = any_nonzero(a.d_output + at * p.H, p.H);
     if (!live && a.d_summary != nullptr) live = any_nonzero(a.d_summary + at * p.H, p.H);
-    if (!live && p.stores(taken)) live = credited_[b * p.M + p.slot(taken, a.step0[b], a.count0[b])];
+    for (int64_t way = 0; !live && way < Past<T>::ways; ++way) {
+      const int64_t slot = a.past.slot(p, at, way, taken, a.step0[b], a.count0[b]);
+      live = slot >= 0 && credited_[b * p.M + slot];
+    }
     a.live[at] = live;
-    carried_[b] = live && !p.cuts(taken);
+    carried_[b] = live && !a.past.cuts(p, at, taken);
     if (!live || p.k_top == 0 || a.inverse[at] == T(no_recall)) return;
     for (int64_t i = 0; i < p.k_top && a.slots[at * p.k_top + i] >= 0; ++i) mark(b, a.slots[at * p.k_top + i]);
     if (a.edge[at] >= 0) mark(b, a.edge[at]);
@@ -70,6 +75,71 @@ class Reach {
   const ReachArgs<T>& a;
   const Problem& p;
   std::vector<char> carried_, credited_;
+};
+
+// Which segments of past calls any credit reaches, and how many of their steps: before anything of them is made
+// again. Of one row after the other, from the newest segment to the oldest; every step before one that credit has come
+// to counts as reached, though a cut may lie between them.
+struct PastReachArgs {
+  Problem problem;
+  int64_t segments, ranks;
+  const int64_t *row, *taken, *steps;  // (segments,), by row, oldest first
+  const int64_t *base, *stride;        // (segments,): where a segment's reads begin, and how far its steps lie apart
+  const int64_t* read;                 // (., ranks): stream steps of the memories a step read, -1 where none
+  const int64_t* memory_step;          // (B, M), ascending
+  const bool* passes;                  // (B, M): whether the memory passes credit on
+  bool* credited;                      // (B, M): whether it has any; in and out
+  const bool* carried;                 // (B,): whether the state has any
+  const int64_t* reached;              // (B,): the stream step of that state
+  int32_t* until;                      // (segments,): out
+};
+
+class PastReach {
+ public:
+  explicit PastReach(const PastReachArgs& args) : a(args), p(args.problem) {}
+
+  void run() {
+    int64_t row = -1, position = 0;
+    bool carried = false;
+    for (int64_t i = a.segments - 1; i >= 0; --i) {
+      if (a.row[i] != row) {
+        row = a.row[i];
+        carried = a.carried[row];
+        position = a.reached[row];
+      }
+      const int64_t until = carried && a.taken[i] + a.steps[i] == position ? a.steps[i] : last_credited(i);
+      a.until[i] = static_cast<int32_t>(until);
+      for (int64_t s = 0; p.backtrack && s < until; ++s) mark_read(i, s);
+      carried = until > 0 && !p.cuts(a.taken[i]);
+      position = a.taken[i];
+    }
+  }
+
+ private:
+  int64_t find(int64_t row, int64_t step) const {
+    const int64_t *begin = a.memory_step + row * p.M, *end = begin + p.M, *at = std::lower_bound(begin, end, step);
+    return at != end && *at == step ? row * p.M + (at - begin) : -1;
+  }
+
+  int64_t last_credited(int64_t i) const {
+    for (int64_t s = a.steps[i]; s > 0; --s) {
+      if (!p.stores(a.taken[i] + s - 1)) continue;
+      const int64_t m = find(a.row[i], a.taken[i] + s);
+      if (m >= 0 && a.passes[m] && a.credited[m]) return s;
+    }
+    return 0;
+  }
+
+  void mark_read(int64_t i, int64_t s) const {
+    const int64_t* read = a.read + (a.base[i] + s * a.stride[i]) * a.ranks;
+    for (int64_t k = 0; k < a.ranks && read[k] >= 0; ++k) {
+      const int64_t m = find(a.row[i], read[k]);
+      if (m >= 0) a.credited[m] = true;
+    }
+  }
+
+  const PastReachArgs& a;
+  const Problem& p;
 };
 
 }  // namespace reminding

@@ -1,0 +1,496 @@
+"""Credit to past calls on the C++ op: all that it reaches is run again at once, and laid out as one pass backwards.
+
+Segments of past calls hang together through their recorded reads alone. So which of them credit reaches is found with
+integers, those are run forward side by side, and their steps, row by row, make one pass for the op's backward loop.
+
+Shapes: B batch rows, P segments of single rows, L those that credit reaches, S steps of the longest of them, T steps
+laid out, R rows that have any, N memories of a row, K ranks, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from reminding.nn.bank import Bank
+from reminding.nn.cells import Extra
+from reminding.nn.compiled import op_rule, out_of_range
+from reminding.nn.drawing import drawing_as
+from reminding.nn.engine import loop
+from reminding.nn.memory import NOTHING
+from reminding.nn.parameters import BoundLayer
+from reminding.nn.replay import Network, Recorded, gradients, total
+from reminding.nn.rule import Rule
+from reminding.nn.segments import Segment, Source
+from reminding.ops import cpu_op
+from reminding.ops.sparsify import RELEASE_EPSILON, SOFTMAX
+
+
+@dataclass(frozen=True)
+class OpLayer:
+    """A layer that the op can compute, and the network of this one layer as a replay runs it."""
+
+    layer: BoundLayer
+    normalizer: str
+    network: Network
+
+    @property
+    def rule(self) -> cpu_op.Rule:
+        """Its settings as the op takes them."""
+        return op_rule(self.layer, self.normalizer, self.network.rule)
+
+
+class Rows:
+    """The single rows of segments, row by row, each row's oldest first.
+
+    Attributes:
+        row, taken, steps: (P,), as a segment has them.
+        number, member: which segment it belongs to, and as which of its rows, (P,).
+        base, stride: where its first step lies among all steps of all segments, one behind the other as (S, R), and
+            how far its steps lie apart, (P,).
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        rows = torch.tensor([len(segment.row) for segment in segments])
+        steps = torch.tensor([segment.steps for segment in segments])
+        number = torch.repeat_interleave(torch.arange(len(segments)), rows)
+        member = torch.arange(len(number)) - (rows.cumsum(0) - rows)[number]
+        row = torch.cat([segment.row for segment in segments])
+        order = row.argsort(stable=True)  # the segments of each row come oldest first
+        self.row, self.number, self.member = row[order], number[order], member[order]
+        self.taken = torch.cat([segment.taken for segment in segments])[order]
+        self.steps, self.stride = steps[self.number], rows[self.number]
+        size = rows * steps
+        self.base = (size.cumsum(0) - size)[self.number] + self.member
+
+    def reached_by(self, bank: Bank, read: Tensor, carried: Tensor, reached: Tensor, rule: cpu_op.Rule) -> Tensor:
+        """How many steps of each credit can have come to, (P,).
+
+        Args:
+            bank: with the credit that has come to memories; read: of all steps, (., K).
+            carried: whether the state has any credit, (B,); reached: the stream step of that state, (B,).
+        """
+        until = torch.zeros(len(self.row), dtype=torch.int32)
+        segments = [self.row, self.taken, self.steps, self.base, self.stride]
+        memory = [bank.step, bank.passes, bank.credited.clone()]
+        cpu_op.raw().reach_past(until, segments, read.unsqueeze(1).contiguous(), memory, carried, reached, list(rule))
+        return until.long()
+
+
+class Reached:
+    """What credit reaches of past calls, run again: the entries of `Rows` with any step reached.
+
+    Attributes:
+        index: their places in `rows`, (L,); until: how many of their steps are reached, (L,).
+        within: which of S steps those are, (S, L); step: the stream step of each, (S, L).
+    """
+
+    def __init__(self, rows: Rows, segments: Sequence[Segment], until: Tensor) -> None:
+        self.index = until.nonzero().squeeze(1)
+        self.until = until[self.index]
+        self.row, self.taken = rows.row[self.index], rows.taken[self.index]
+        self.number, self.member = rows.number[self.index], rows.member[self.index]
+        ahead = torch.arange(int(self.until.max())).unsqueeze(1)
+        self.within = ahead < self.until
+        self.step = self.taken + ahead + 1
+        self._ahead = torch.minimum(ahead, self.until - 1)
+        self._rows, self._segments = rows, segments
+        self.segments = cast("list[int]", self.number.unique().tolist())
+
+    def steps_of(self, flat: Tensor) -> Tensor:
+        """Of a tensor of all steps of all segments, (., ...), these: (S, L, ...); repeated where not reached."""
+        base, stride = self._rows.base[self.index], self._rows.stride[self.index]
+        return flat[base + self._ahead * stride]
+
+    def entering(self) -> tuple[Tensor, Extra]:
+        """The states in which the segments were entered, (L, H) each."""
+        entries = [self._segments[number].layers[0].entry for number in self.segments]
+        at = self._of_segments([len(entry.h) for entry in entries]) + self.member
+        extra = tuple(torch.cat(parts)[at] for parts in zip(*(entry.extra for entry in entries), strict=True))
+        return torch.cat([entry.h for entry in entries])[at], extra
+
+    def kept_input(self) -> Tensor:
+        """The input, (S, L, I), where there is no encoder."""
+        held = [self._segments[number] for number in self.segments]
+        x = torch.cat([segment.x.flatten(0, 1) for segment in held if segment.x is not None])
+        base = self._of_segments([segment.steps * len(segment.row) for segment in held])
+        return x[base + self._ahead * self._rows.stride[self.index] + self.member]
+
+    def of_source(self, number: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Which entries belong to segments of one source; time (S, n) and column (n,) of their steps in it."""
+        mine = torch.isin(self.number, torch.tensor(number)).nonzero().squeeze(1)
+        place = {segment: at for at, segment in enumerate(number)}
+        of = torch.tensor([place[segment] for segment in cast("list[int]", self.number[mine].tolist())])
+        start = torch.tensor([self._segments[segment].start for segment in number])
+        columns = [cast("Tensor", self._segments[segment].column) for segment in number]
+        first = torch.tensor([0, *(len(column) for column in columns[:-1])]).cumsum(0)
+        return mine, start[of] + self._ahead[:, mine], torch.cat(columns)[first[of] + self.member[mine]]
+
+    def _of_segments(self, sizes: list[int]) -> Tensor:
+        """Where each entry's segment begins, if the reached ones lie one behind the other with such sizes, (L,)."""
+        begin = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        return begin[torch.searchsorted(torch.tensor(self.segments), self.number)]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Reached segments run again with today's weights.
+
+    Attributes:
+        output, summary: (S, L, H).
+        cut: before which steps (h, c) is cut, (S, L).
+        state: the states in which segments are entered, and those before cuts within them, (E, H) each; entry:
+            which of them a step begins with, -1 where it is the state after the step before, (S, L).
+        slot: which of its row's memories each step read, N and more for a state of its own segment: N + its step in
+            it, -1 where none, (S, L, K); weights: (S, L, K); edge, inverse: (S, L), see the op.
+        has_own: whether any step read, or had its threshold from, a state of its own segment.
+    """
+
+    output: Tensor
+    summary: Tensor
+    cut: Tensor
+    state: tuple[Tensor, Extra]
+    entry: Tensor
+    slot: Tensor
+    weights: Tensor
+    edge: Tensor
+    inverse: Tensor
+    has_own: bool
+
+
+@dataclass
+class Inputs:
+    """What went into the reached segments: as it was kept, or made again by the encoder.
+
+    Attributes:
+        x: (S, L, I).
+        made: of each source, what the encoder made of it, and which entries, times and columns of it are in x.
+    """
+
+    x: Tensor
+    made: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+
+    @staticmethod
+    def of(reached: Reached, segments: Sequence[Segment], encode: Callable[[Source], Tensor] | None) -> Inputs:
+        """Of the reached segments."""
+        if encode is None:
+            return Inputs(reached.kept_input(), [])
+        numbers: dict[int, list[int]] = {}
+        for number in reached.segments:
+            numbers.setdefault(id(segments[number].source), []).append(number)
+        made: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for held in numbers.values():
+            source = cast("Source", segments[held[0]].source)
+            with torch.enable_grad(), drawing_as(source.random, source.input.device):
+                encoded = encode(source)
+            made.append((encoded, *reached.of_source(held)))
+        x = made[0][0].new_zeros(*reached.within.shape, made[0][0].shape[2])
+        for encoded, mine, time, column in made:
+            x[:, mine] = encoded.detach()[time, column]
+        return Inputs(x, made)
+
+    def d_parameters(self, d_x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """The encoder's gradient, from that of x, in the places of the parameters."""
+        d_all: list[Tensor | None] = [None] * len(parameters)
+        for encoded, mine, time, column in self.made:
+            credit = torch.zeros_like(encoded).index_put(
+                (time, column.expand_as(time)), d_x[:, mine], accumulate=True
+            )
+            found = gradients([encoded], list(parameters), [credit])
+            d_all = [total(*pair) for pair in zip(d_all, found, strict=True)]
+        return d_all
+
+
+def credit_past(
+    op: OpLayer,
+    segments: Sequence[Segment],
+    bank: Bank,
+    arrived: Tensor,
+    d_state: tuple[Tensor, Extra],
+    cut_at: Tensor | None,
+    encode: Callable[[Source], Tensor] | None,
+) -> list[Tensor | None] | None:
+    """The gradients of the network's parameters, as `Sweep` finds them; None where the op would not be exact.
+
+    Args:
+        segments: of past calls, each row's oldest first; encode: makes x (T, B, I) of a source; None: no encoder.
+        bank: what was remembered, with the credit that has come to it.
+        arrived: the stream step of the state, (B,); d_state: its credit, (B, H) each.
+        cut_at: a stream step of each row before which its state is cut besides, (B,), or None.
+    """
+    parameters = op.network.parameters
+    rows = Rows(segments)
+    read = torch.cat([cast("Tensor", segment.layers[0].read).flatten(0, 1) for segment in segments])
+    carried = torch.stack([(d != 0).any(1) for d in (d_state[0], *d_state[1])]).any(0)
+    until = rows.reached_by(bank, read, carried, arrived, op.rule)
+    if not bool(until.any()):
+        return [None for _ in parameters]
+    reached = Reached(rows, segments, until)
+    inputs = Inputs.of(reached, segments, encode)
+    again = run_again(op, reached, bank, reached.steps_of(read), inputs.x, cut_at)
+    if again is None:
+        return None
+    found = backward(op, reached, again, bank, inputs.x, d_state, arrived, need_x=bool(inputs.made))
+    d_encoder = inputs.d_parameters(found.x, parameters) if found.x is not None else [None] * len(parameters)
+    own = {id(parameter): gradient for parameter, gradient in found.parameters}
+    return [total(own.get(id(parameter)), d) for parameter, d in zip(parameters, d_encoder, strict=True)]
+
+
+def run_again(
+    op: OpLayer, reached: Reached, bank: Bank, read: Tensor, x: Tensor, cut_at: Tensor | None
+) -> Again | None:
+    """Run what is reached forward, all at once; None where its scores leave the range in which the op is exact.
+
+    Args:
+        read: (S, L, K); x: (S, L, I); cut_at: a further stream step of each batch row before which its state is cut.
+    """
+    network, row = op.network, reached.row
+    rule, scorer = network.rule, network.scorers[0]
+    read = torch.where(reached.within.unsqueeze(2), read, NOTHING)
+    own = read - reached.taken.unsqueeze(1) - 1
+    own = torch.where(own >= 0, own, NOTHING)
+    place = bank.places(torch.where(own >= 0, NOTHING, read), row)
+    filled = (read >= 0).sum(2)
+    recorded = Recorded(bank.at(place), own, filled, scorer, rule)
+    cut = rule.cuts_after(reached.step - 1)
+    if cut_at is not None:
+        cut = cut | (reached.step == cut_at[row])
+    entry, entries = _Entries(cut), reached.entering()
+    cuts = None if cut_at is None else cast("list[int]", cut_at[row].tolist())
+    streams = cast("list[int]", reached.taken.tolist())
+    outputs, _ = loop(x, *entries, streams, network.cells[0], recorded, rule, entry.note, cuts)
+    output, summary = torch.stack(outputs), torch.stack(recorded.summaries)
+    if op.layer.score_name == "additive" and op.rule.k_top and _too_large(op.layer, output - summary, bank, output):
+        return None
+    width = bank.step.shape[1]
+    slot = torch.where(own >= 0, own + width, torch.where(place >= 0, place - (row * width).unsqueeze(1), NOTHING))
+    scores = torch.stack(recorded.scores) if recorded.scores else output.new_zeros(read.shape)
+    weighed = _weighed(scores, filled, slot, rule)
+    return Again(output, summary, cut, entry.states, entry.number, *weighed, has_own=bool((own >= 0).any()))
+
+
+class _Entries:
+    """The states that steps begin with which do not follow the one before: at the first, and where they are cut.
+
+    Args:
+        cut: (S, L).
+    """
+
+    def __init__(self, cut: Tensor) -> None:
+        self._enters = cut.clone()
+        self._enters[0] = True
+        self.number = torch.where(self._enters, self._enters.flatten().cumsum(0).view_as(cut) - 1, NOTHING)
+        self._any = cast("list[bool]", self._enters.any(1).tolist())
+        self._states: list[tuple[Tensor, ...]] = []
+
+    def note(self, t: int, h: Tensor, extra: Extra) -> None:
+        """Take what enters step t."""
+        if self._any[t]:
+            self._states.append(tuple(tensor[self._enters[t]] for tensor in (h, *extra)))
+
+    @property
+    def states(self) -> tuple[Tensor, Extra]:
+        """All of them, (E, H) each."""
+        h, *extra = (torch.cat(parts) for parts in zip(*self._states, strict=True))
+        return h, tuple(extra)
+
+
+def _too_large(layer: BoundLayer, query: Tensor, bank: Bank, output: Tensor) -> bool:
+    w1, w2 = layer.score_weights[0].detach(), layer.score_weights[1].detach()
+    held = bank.states.flatten(0, 1)
+    key = torch.stack([_largest(held @ w1.t()), _largest(output @ w1.t())]).max()
+    return out_of_range(key, _largest(query @ w2.t()))
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    return tensor.abs().amax() if tensor.numel() else tensor.new_zeros(())
+
+
+def _weighed(scores: Tensor, filled: Tensor, slot: Tensor, rule: Rule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slots and weights in the op's order, the slot at the threshold, and what the op's backward pass divides by.
+
+    Args:
+        scores, slot: (S, L, K); filled: (S, L).
+    """
+    top = cast("int", rule.k_top)
+    padded = torch.arange(scores.shape[2]) >= filled.unsqueeze(2)
+    scores, order = scores.masked_fill(padded, float("-inf")).sort(dim=2, descending=True, stable=True)
+    slot, read = slot.gather(2, order), scores.isfinite()
+    kind = rule.normalizer
+    if kind in SOFTMAX.values() or top == 0:
+        weights = rule.weigh(scores.flatten(0, 1), filled.flatten()).view_as(scores) if scores.numel() else scores
+        none = torch.full_like(filled, NOTHING)
+        return slot.masked_fill(~read, NOTHING)[..., :top], weights[..., :top], none, (filled > 0).to(scores.dtype)
+    release = rule.semantics == "release"
+    epsilon = RELEASE_EPSILON if release else 0.0
+    last = ((filled - 1).clamp(min=0) if not release else (filled - 1).clamp(0, top - 1)).unsqueeze(2)
+    limit = scores.gather(2, last) + epsilon
+    excess = torch.where(read, scores - limit, 0.0).relu()
+    sums = excess.sum(2)
+    inverse = torch.where(sums > 0, 1 / (sums + epsilon), 0.0)
+    kept, weights = excess > 0, excess * inverse.unsqueeze(2)
+    edge = slot.gather(2, last).squeeze(2).masked_fill(sums <= 0, NOTHING)
+    if release:
+        raw = (filled > 0) & (filled <= top)
+        inverse, edge = torch.where(raw, -1.0, inverse), edge.masked_fill(raw, NOTHING)
+        kept = torch.where(raw.unsqueeze(2), read, kept)
+        weights = torch.where(raw.unsqueeze(2), scores.masked_fill(~read, 0.0), weights)
+    return slot.masked_fill(~kept, NOTHING)[..., :top], rule.recall_scale * weights[..., :top], edge, inverse
+
+
+class Laid:
+    """Reached steps laid out in time: each row's one behind the other, so that all end together.
+
+    Attributes:
+        steps: T; row: the batch rows that have any, (R,); place: where each step lies in (T, R), flat, (n,).
+        column: which of these rows each entry belongs to, (L,).
+        time: where each step lies in time, (S, L).
+        first, follows: whether it is its row's first, and whether it goes on where the one before it ended, (L,).
+    """
+
+    def __init__(self, reached: Reached) -> None:
+        self.row = cast("Tensor", reached.row.unique())
+        self.column = torch.searchsorted(self.row, reached.row)
+        behind = reached.until.cumsum(0)
+        total = torch.zeros(len(self.row), dtype=torch.int64).scatter_add(0, self.column, reached.until)
+        end = total.cumsum(0)[self.column]
+        self.steps = int(total.max())
+        self._within = reached.within
+        ahead = torch.arange(len(reached.within)).unsqueeze(1)
+        self.time = self.steps - (end - behind + reached.until) + ahead
+        self.place = (self.time * len(self.row) + self.column)[reached.within]
+        self.first = torch.ones_like(self.column, dtype=torch.bool)
+        self.first[1:] = self.column[1:] != self.column[:-1]
+        self.follows = ~self.first
+        self.follows[1:] &= (reached.taken + reached.until)[:-1] == reached.taken[1:]
+
+    def of(self, tensor: Tensor, nothing: float = 0) -> Tensor:
+        """(S, L, ...) to (T, R, ...)."""
+        shape = (self.steps, len(self.row), *tensor.shape[2:])
+        flat = tensor.new_full((shape[0] * shape[1], *shape[2:]), nothing)
+        flat[self.place] = tensor[self._within]
+        return flat.view(shape)
+
+    def back(self, tensor: Tensor) -> Tensor:
+        """(T, R, ...) to (S, L, ...), 0 where not reached."""
+        result = tensor.new_zeros(*self._within.shape, *tensor.shape[2:])
+        result[self._within] = tensor.flatten(0, 1)[self.place]
+        return result
+
+
+@dataclass(frozen=True)
+class Found:
+    """The gradients of a backward pass: of the input (S, L, I), if it was needed, and by parameter."""
+
+    x: Tensor | None
+    parameters: list[tuple[Tensor, Tensor]]
+
+
+def backward(
+    op: OpLayer,
+    reached: Reached,
+    again: Again,
+    bank: Bank,
+    x: Tensor,
+    d_state: tuple[Tensor, Extra],
+    arrived: Tensor,
+    need_x: bool,
+) -> Found:
+    """Send the credit of memories and state back through what it reaches.
+
+    Args:
+        bank: with the credit that has come to memories.
+        d_state: that of the state, (B, H) each; arrived: the stream step of that state, (B,).
+    """
+    laid = Laid(reached)
+    rule = op.rule
+    memory, d_memory, slot, stored = _memories(op.network.rule, reached, again, bank, laid)
+    d_output, d_c = _arriving(reached, laid, d_state, arrived)
+    h, extra = again.state
+    cut = again.cut.clone()
+    cut[0] |= ~laid.follows  # what was laid before it did not come before it
+    past = cpu_op.Past(
+        cut=laid.of(cut),
+        stored=laid.of(stored.int(), NOTHING),
+        entry=laid.of(again.entry.int(), NOTHING),
+        h=h,
+        c=extra[0] if extra else h.new_empty(len(h), 0),
+    )
+    rows = len(laid.row)
+    none = torch.zeros(rows, dtype=torch.int64)
+    zero = h.new_zeros(rows, h.shape[1])
+    parameters = (*op.layer.weights, *cpu_op.scorer_parts(op.layer.score_weights, rule))
+    edge = _numbered(again.edge.unsqueeze(2), bank, laid).squeeze(2)
+    grads = cpu_op.differentiate(
+        (d_output, None, d_c, d_memory),
+        (laid.of(x), zero, zero if extra else zero[:, :0], memory[:, :0], none, none),
+        tuple(None if p is None else p.detach() for p in parameters),
+        (
+            laid.of(again.output),
+            laid.of(again.summary),
+            memory,
+            laid.of(slot.int(), NOTHING),
+            laid.of(edge.int(), NOTHING),
+            laid.of(again.weights),
+            laid.of(again.inverse),
+        ),
+        (zero[:0], zero[:0], zero[:0], zero[:0], zero[:0]),
+        list(rule),
+        cpu_op.KEEP_REPLAY,
+        need_x,
+        past,
+    )
+    by_parameter = [(p, d) for p, d in zip(parameters, grads[4:], strict=True) if p is not None]
+    return Found(laid.back(grads[0]) if need_x else None, by_parameter)
+
+
+def _numbered(slot: Tensor, bank: Bank, laid: Laid) -> Tensor:
+    """Slots (S, L, K) with those of a segment's own states numbered by their time in the layout."""
+    width = bank.step.shape[1]
+    return torch.where(slot >= width, slot + laid.time[0].view(1, -1, 1), slot)
+
+
+def _memories(
+    rule: Rule, reached: Reached, again: Again, bank: Bank, laid: Laid
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """The memories of the rows laid out, (R, M, H), and their credit; the slots read, and those that took each h.
+
+    Behind the bank's, where a segment has read states of its own, come all the states laid out.
+    """
+    width = bank.step.shape[1]
+    slot = _numbered(again.slot, bank, laid)
+    memory = bank.states[laid.row]
+    d_memory = None if bank.credit is None else bank.credit[laid.row]
+    stored = (reached.step % rule.k_att == 0) & (rule.k_top != 0 and rule.backtrack)
+    place = bank.places(torch.where(stored, reached.step, NOTHING), reached.row)
+    constant = bank.constant(place)
+    if constant is not None:
+        place = place.masked_fill(constant, NOTHING)
+    kept = torch.where(place >= 0, place - reached.row * width, NOTHING)
+    own = torch.full_like(kept, NOTHING)
+    if again.has_own:
+        mine = laid.of(again.output).transpose(0, 1)  # (R, T, H)
+        memory = torch.cat([memory, mine], 1)
+        d_memory = None if d_memory is None else torch.cat([d_memory, torch.zeros_like(mine)], 1)
+        passes = stored if constant is None else stored & ~constant
+        own = torch.where(passes, laid.time + width, NOTHING)
+    return memory.contiguous(), d_memory, slot, torch.stack([kept, own], 2)
+
+
+def _arriving(
+    reached: Reached, laid: Laid, d_state: tuple[Tensor, Extra], arrived: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The credit of the state as that of the last outputs (T, R, H) and of the last c, where a row ends in it."""
+    last = torch.ones_like(laid.first)
+    last[:-1] = laid.first[1:]
+    ends = (reached.taken + reached.until)[last] == arrived[laid.row]
+    d_h, d_extra = d_state
+    parts = [torch.where(ends.unsqueeze(1), d[laid.row], 0) for d in (d_h, *d_extra)]
+    d_output = d_h.new_zeros(laid.steps, *parts[0].shape) if bool((parts[0] != 0).any()) else None
+    if d_output is not None:
+        d_output[-1] = parts[0]
+    return d_output, parts[1] if d_extra else None
