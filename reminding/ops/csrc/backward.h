@@ -57,8 +57,7 @@ class Backward {
   }
   bool cut(int64_t t, int64_t r) const { return a.past.cuts(p, place(t, r), taken(t, r)); }
   int64_t stored_slot(int64_t t, int64_t r, int64_t way) const {
-    const int64_t slot = a.past.slot(p, place(t, r), way, taken(t, r), a.step0[batch(r)], count_[r]);
-    return slot >= 0 ? touched(slot, r) : -1;
+    return a.past.slot(p, place(t, r), way, taken(t, r), a.step0[batch(r)], count_[r]);
   }
   static void zero(T* to, int64_t size) { __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(size)); }
   void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
@@ -156,13 +155,13 @@ class Backward {
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
       T* d_h = d_h_.get() + r * p.H;
-      const int64_t s = stored_slot(t, r, way);
+      const int64_t m = stored_slot(t, r, way), s = m >= 0 ? touched(m, r) : -1;
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
       if (p.score == Score::separable) {
         T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
-        tanh_dot_backward(a.d_keys[s], a.score + p.H, a.output + place(t, r) * p.H, d_w, d_h, p.H);
+        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_w, d_h, p.H);  // in a past, not quite h
         a.d_keys[s] = 0;  // done with; `finish` takes what no live step stored
       } else {
         from[stored] = a.d_keys + s * p.D;

@@ -1,0 +1,100 @@
+"""Credit into past calls on the op against the same in plain PyTorch, under weights that have changed in between.
+
+Shapes: T time, B batch, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from reminding import SAB
+from reminding.nn import credit
+from reminding.ops import cpu_op
+from tests.nn.samples import assert_same_gradients, draw, gradients, make, spread
+
+pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
+
+
+@st.composite
+def options(draw: st.DrawFn) -> dict[str, Any]:
+    semantics = draw(st.sampled_from(["paper", "paper", "release"]))
+    cell = draw(st.sampled_from(["lstm", "gru", "rnn"]))
+    return {
+        "cell": cell,
+        "score": draw(st.sampled_from(["additive", "dot", "separable"])),
+        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "recall_scale": 0.3 if cell == "gru" else draw(st.sampled_from([1.0, 0.6])),  # a GRU adds what it reads up
+        "semantics": semantics,
+        "k_top": draw(st.sampled_from([1, 2, 3])),
+        "k_att": draw(st.sampled_from([None, 1, 2, 3])),
+        "k_trunc": draw(st.sampled_from([None, 2, 3, 5])),
+        "backtrack": draw(st.sampled_from([True, True, True, False])),
+        "capacity": draw(st.sampled_from([None, 3, 5])),
+        "evict": draw(st.sampled_from(["fifo", "least_recalled"])),
+        "horizon": draw(st.sampled_from([None, None, 4, 9])),
+    }
+
+
+def after_a_change(layer: SAB, x: list[Tensor], reset: Tensor, loss: Tensor) -> dict[str, Tensor]:
+    """The gradient of a loss on the last chunk, the weights having changed before it and row 1 begun anew."""
+    spread(layer, 1, 0.4)
+    state: Any = None
+    for number, part in enumerate(x[:-1]):
+        _, state = layer(part, state, reset=reset if number == 1 else None)
+    with torch.no_grad():
+        for number, parameter in enumerate(layer.parameters()):
+            parameter += 0.1 * draw(*parameter.shape, seed=number)
+    output, after = layer(x[-1], state)
+    ends = sum((h * loss[0, :, : h.shape[1]]).sum() for h in (after.layers[0].h, *after.layers[0].extra))
+    return gradients(layer, (output * loss).sum() + ends)
+
+
+def _cannot(*_: Any) -> None:
+    """The answer of an op that would not be exact."""
+
+
+def in_plain_torch(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
+    """With the past replayed segment by segment; the calls themselves on the op, so that both recall the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr(credit, "credit_past", _cannot)
+        return after_a_change(layer, *arguments)
+
+
+def on_the_op(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
+    with monkeypatch.context() as patch:
+        patch.setattr(credit, "Sweep", None)  # none may be needed
+        return after_a_change(layer, *arguments)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(options(), st.lists(st.integers(1, 8), min_size=2, max_size=4), st.integers(0, 99), st.booleans())
+def test_the_op_sends_the_same_credit(chosen: dict[str, Any], sizes: list[int], seed: int, encoded: bool) -> None:
+    encoder = nn.Linear(3, 3, dtype=torch.float64) if encoded else None
+    layer = make(3, 4, encoder=encoder, backend="cpu", engine="autograd", **chosen)
+    x = [draw(size, 3, 3, seed=seed + number) for number, size in enumerate(sizes)]
+    reset = torch.tensor([False, True, False])
+    with pytest.MonkeyPatch.context() as patch:
+        got = on_the_op(layer, patch, x, reset, draw(sizes[-1], 3, 4, seed=seed))
+        want = in_plain_torch(layer, patch, x, reset, draw(sizes[-1], 3, 4, seed=seed))
+    assert_same_gradients(got, want)
+
+
+def test_credit_that_would_leave_the_ops_range_goes_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores so large that the op's exponentials are clamped, only since the weights have changed."""
+    layer = make(3, 4, k_trunc=2, backend="auto")
+    _, state = layer(draw(9, 2, 3))
+    with torch.no_grad():
+        layer.score_memory_l0 *= 2000
+        layer.score_query_l0 *= -2000
+    used: list[str] = []
+    sweep = credit.Sweep
+    monkeypatch.setattr(credit, "Sweep", lambda *given, **more: used.append("sweep") or sweep(*given, **more))
+    output, _ = layer(draw(5, 2, 3, seed=2), state)
+    gradients(layer, output.sum())
+    assert used
