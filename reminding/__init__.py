@@ -1,7 +1,7 @@
 """Recurrent networks that are reminded of their past: Sparse Attentive Backtracking for PyTorch."""
 
-from reminding.nn import SAB, Memory, Recall, SABState, tbptt
+from reminding.nn import SAB, Credit, Memory, Recall, SABState, tbptt
 
 __version__ = "0.1.0"
 
-__all__ = ["SAB", "Memory", "Recall", "SABState", "__version__", "tbptt"]
+__all__ = ["SAB", "Credit", "Memory", "Recall", "SABState", "__version__", "tbptt"]

@@ -52,11 +52,15 @@ class Config:
 
 @dataclass
 class Slot:
-    """One memory: the state, the stream step it was stored at, and the weight it has received."""
+    """One memory: the state, the stream step it was stored at, and the weight it has received.
+
+    `lent` has the state as it was lent to each step that read it: its gradient there came through that step alone.
+    """
 
     value: Tensor
     step: int
     recalled: float = 0.0
+    lent: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
 
 @dataclass
@@ -161,12 +165,15 @@ def remind(stream: Stream, query: Tensor, weights: Weights, config: Config, answ
     """The summary, and what was read: (step, weight), largest weight first."""
     if not stream.memory or config.k_top == 0:
         return torch.zeros_like(query), []
-    scores = [score(config.score, weights, slot.value, query) for slot in stream.memory]
+    for slot in stream.memory:
+        slot.lent[stream.step] = slot.value.clone()
+    values = [slot.lent[stream.step] for slot in stream.memory]
+    scores = [score(config.score, weights, value, query) for value in values]
     shares = [config.recall_scale * share for share in weigh(scores, config)]
     answer.gap = min(answer.gap, closest([a.item() for a in scores]))
     for slot, share in zip(stream.memory, shares, strict=True):
         slot.recalled += share.item()
-    summary = torch.stack([w * slot.value for w, slot in zip(shares, stream.memory, strict=True)]).sum(0)
+    summary = torch.stack([w * value for w, value in zip(shares, values, strict=True)]).sum(0)
     read = [(slot.step, w.item()) for w, slot in zip(shares, stream.memory, strict=True) if w.item() != 0]
     return summary, sorted(read, key=lambda pair: -pair[1])
 

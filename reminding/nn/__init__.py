@@ -1,6 +1,7 @@
 """Modules: the SAB layer, its state, and the baselines it is compared with."""
 
 from reminding.nn.baselines import Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.nn.ledger import Credit
 from reminding.nn.memory import Memory
 from reminding.nn.sab import SAB
 from reminding.nn.scorers import Scorer
@@ -9,6 +10,7 @@ from reminding.nn.tbptt import TruncatedBPTT, tbptt
 
 __all__ = [
     "SAB",
+    "Credit",
     "Memory",
     "Recall",
     "SABState",

@@ -58,6 +58,11 @@ class Layout:
             return y.squeeze(axis + 1)
         return y.transpose(axis, axis + 1) if self.batch_first else y
 
+    @property
+    def order(self) -> Tensor | None:
+        """The caller's number of each inner row, (B,) int64; None where they are the same."""
+        return None if self.packed is None else self.packed.sorted_indices
+
     def sorted_rows(self, state: SABState) -> SABState:
         """A state in the caller's row order, in the inner one."""
         index = None if self.packed is None else self.packed.sorted_indices

@@ -26,6 +26,8 @@ from reminding.nn.scorers import Scorer
 from reminding.nn.segments import Passage, Segment
 from reminding.ops import reference
 
+Note = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], None]
+
 
 @dataclass(frozen=True)
 class Network:
@@ -35,6 +37,7 @@ class Network:
         cells, scorers: one per layer; no scorer where nothing is remembered.
         parameters: what may receive a gradient besides inputs and states.
         kept_scale: what dropout multiplies the outputs it lets through by.
+        note: told what credit each memory receives through each recall; see `Credit.take`.
     """
 
     cells: tuple[Step, ...]
@@ -42,6 +45,7 @@ class Network:
     rule: Rule
     parameters: tuple[Tensor, ...]
     kept_scale: float = 1.0
+    note: Note | None = None
 
 
 class Recorded:
@@ -52,7 +56,8 @@ class Recorded:
             NOTHING elsewhere, (S, R, K); filled: how many were read, (S, R).
 
     Attributes:
-        summaries, scores: those of each step so far, (R, H) and (R, K); no scores where nothing was read at all.
+        summaries: of each step so far, (R, H); scores, weights: (R, K), none where nothing was read at all.
+        own_values: what was read at steps that read states of this segment, (R, K, H), by step.
     """
 
     def __init__(self, value: Tensor, own: Tensor, filled: Tensor, scorer: Scorer | None, rule: Rule) -> None:
@@ -63,6 +68,8 @@ class Recorded:
         self._states: list[Tensor] = []
         self.summaries: list[Tensor] = []
         self.scores: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.own_values: dict[int, Tensor] = {}
 
     def read(self, query: Tensor) -> Tensor | None:
         """The summary for a provisional state (R, H); None where nothing was read."""
@@ -76,9 +83,11 @@ class Recorded:
             row = torch.arange(len(own), device=own.device).unsqueeze(1)
             mine = torch.stack(self._states)[own.clamp(min=0), row]  # (R, K, H)
             value = torch.where((own >= 0).unsqueeze(2), mine, value)
+            self.own_values[t] = value
             keys = self._scorer.keys(value)
         self.scores.append(self._scorer.scores(keys, query))
         weights = self._rule.weigh(self.scores[-1], self._filled[t])
+        self.weights.append(weights)
         self.summaries.append(reference.summarize(weights, value))
         return self.summaries[-1]
 
@@ -96,6 +105,7 @@ class _Again:
         entry: h and the further state it was entered with.
         memory, place: what was read of older memories, and where that lies in the bank: (S, R, K, H) and (S, R, K),
             or (R, M, H) and (R, M) where all memories are read.
+        recorded: how it was read; None where all memories are.
     """
 
     output: Tensor
@@ -104,6 +114,7 @@ class _Again:
     entry: tuple[Tensor, ...]
     memory: Tensor
     place: Tensor
+    recorded: Recorded | None
 
 
 class Sweep:
@@ -242,13 +253,17 @@ class Sweep:
             d_all.append(d_summary)
         inputs = [x, *self.network.parameters]
         for again in passes:
-            inputs += [*again.entry, again.memory]
+            inputs += [*again.entry, again.memory, *self._noted(again).values()]
         found = gradients(outputs, inputs, d_all)
         d_x, found = found[0], found[1:]
         count = len(self.network.parameters)
         self.d_parameters = [total(*pair) for pair in zip(self.d_parameters, found[:count], strict=True)]
         self._deliver(segment, passes, found[count:])
         return d_x
+
+    def _noted(self, again: _Again) -> dict[int, Tensor]:
+        """The values by step whose gradient only a note needs."""
+        return again.recorded.own_values if self.network.note is not None and again.recorded is not None else {}
 
     def _run(self, segment: Segment, x: Tensor) -> list[_Again]:
         passes: list[_Again] = []
@@ -269,7 +284,8 @@ class Sweep:
         with drawing_as(entry.random, x.device):
             outputs, after = loop(x, h, extra, streams, cell, recorded, rule, _no_entry, cut_at, constant)
         summary = recorded.recalled(h).summary if isinstance(recorded, Reader) else torch.stack(recorded.summaries)
-        return _Again(torch.stack(outputs), summary, after, (h, *extra), memory, place)
+        kept = recorded if isinstance(recorded, Recorded) else None
+        return _Again(torch.stack(outputs), summary, after, (h, *extra), memory, place, kept)
 
     def _memory(
         self, layer: int, passage: Passage, segment: Segment, steps: int
@@ -306,6 +322,32 @@ class Sweep:
             gradient = next(remaining)
             if gradient is not None:
                 self.banks[layer].add(again.place, gradient)
+            own = {t: next(remaining) for t in self._noted(again)}
+            if again.recorded is not None:
+                self._tell(layer, segment, again.recorded, gradient, own)
+
+    def _tell(
+        self,
+        layer: int,
+        segment: Segment,
+        recorded: Recorded,
+        d_memory: Tensor | None,
+        d_own: dict[int, Tensor | None],
+    ) -> None:
+        """Note the credit of what a segment read: d_memory (S, R, K, H), and of its own states (R, K, H) by step."""
+        read = segment.layers[layer].read
+        if self.network.note is None or read is None or not recorded.weights:
+            return
+        length = cast("Callable[..., Tensor]", torch.linalg.vector_norm)
+        steps = len(recorded.weights)
+        weight, read = torch.stack(recorded.weights).detach(), read[:steps]
+        amount = weight.new_zeros(read.shape) if d_memory is None else length(d_memory, dim=3)
+        step = segment.taken + torch.arange(1, steps + 1).unsqueeze(1)
+        for t, gradient in d_own.items():
+            if gradient is not None:
+                mine = read[t] > segment.taken.unsqueeze(1).to(read.device)
+                amount[t] = torch.where(mine, length(gradient, dim=2), amount[t])
+        self.network.note(layer, segment.row, step, read, weight, amount)
 
 
 def _live(d_steps: list[Tensor], d_ends: list[Extra], d_summary: Tensor | None) -> Tensor:

@@ -62,8 +62,8 @@ class Runner:
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
-        replay = self.replay and self.backend == "reference" and not self._fuses(x, state)
-        if replay and len(x):
+        by_segments = self.backend == "reference" or self.network.note is not None
+        if self.replay and by_segments and not self._fuses(x, state) and len(x):
             ran = replayed(partial(self._pass, begun=start, trace=True), self.network, x, state)
         else:
             ran = self._pass(x, state, begun=start, trace=self.remember)

@@ -6,8 +6,10 @@ Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -19,6 +21,7 @@ from reminding.nn.credit import with_past
 from reminding.nn.drawing import random_state
 from reminding.nn.engine import under_autocast
 from reminding.nn.layout import Layout, Stretch, enter
+from reminding.nn.ledger import Credit
 from reminding.nn.memory import Memory
 from reminding.nn.parameters import BoundLayer, LayerParameters
 from reminding.nn.past import OpLayer
@@ -122,6 +125,7 @@ class SAB(LayerParameters):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self._credit: Credit | None = None
         self.input_size = settings.at_least("input_size", input_size, 1)
         self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
@@ -229,15 +233,39 @@ class SAB(LayerParameters):
         settings.check_input(x, self.input_size, like, self.encoder is not None)
         before = self._enter_state(state, x.shape[1], layout, like)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        output, after, recall = self._run(
-            x, before, layout.stretches(len(x), x.shape[1], mask), return_recall, source
-        )
+        runner = self._runner(len(x), return_recall, source, layout.order)
+        output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
         result = layout.output(output), layout.unsorted_rows(after)
         if recall is None:
             return result
         axis = 0 if self.num_layers == 1 else 1
         step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
         return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
+
+    @contextmanager
+    def credit(self) -> Generator[Credit]:
+        """Record which memories are paid, how much, and through which later step.
+
+            with layer.credit() as credit:
+                output, state = layer(x, state)
+                loss(output).backward()
+            credit.step, credit.memory_step, credit.amount    # the largest first
+
+        Calls made inside are replayed in plain PyTorch, whatever `engine` says, so that their backward passes can
+        be watched: gradients are the same, and slower.
+
+        Raises:
+            ValueError: k_top is None: every step pays every memory. Or the layer is already being recorded.
+        """
+        if self.k_top is None:
+            raise ValueError("credit() needs a layer with a k_top; with k_top=None every step recalls every memory")
+        if self._credit is not None:
+            raise ValueError("credit() of this layer is already being recorded")
+        self._credit = Credit()
+        try:
+            yield self._credit
+        finally:
+            self._credit = None
 
     def plan(self, steps: int) -> Plan:
         """What an input of so many steps would be run by now, and how its backward pass would be done.
@@ -275,16 +303,16 @@ class SAB(LayerParameters):
         if isinstance(state, SABState):
             settings.check_state(state, fresh)
             settings.check_capacity(state, self.rule.capacity)
-            return self._with_past(layout.sorted_rows(state.without_graph()))
+            return self._with_past(layout.sorted_rows(state.without_graph()), layout.order)
         return layout.sorted_rows(settings.begin_from(state, fresh))
 
-    def _with_past(self, state: SABState) -> SABState:
+    def _with_past(self, state: SABState, order: Tensor | None) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
         if not torch.is_grad_enabled() or self.rule.horizon == 0:
             return state
         layers = self._bound_layers()
-        network = self._network(layers, with_encoder=True)
-        compiles = self.num_layers == 1 and self._choose_backend() == "cpu"
+        network = self._network(layers, order, with_encoder=True)
+        compiles = self.num_layers == 1 and self._credit is None and self._choose_backend() == "cpu"
         op = OpLayer(layers[0], self.normalizer, network) if compiles else None
         return with_past(state, state.history.kept, network, self._encode, op)
 
@@ -292,11 +320,10 @@ class SAB(LayerParameters):
         return enter(source.given, self.encoder, self.batch_first)[0]
 
     def _run(
-        self, x: Tensor, state: SABState, stretches: list[Stretch], record: bool, source: Source | None
+        self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
     ) -> tuple[Tensor, SABState, Recall | None]:
         """All layers over all of the time that came in."""
-        rows = x.shape[1]
-        runner = self._runner(len(x), record, source)
+        rows, record = x.shape[1], runner.record
         outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
         if not outputs:
             output, nothing = (
@@ -306,12 +333,12 @@ class SAB(LayerParameters):
             return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
-    def _runner(self, steps: int, record: bool, source: Source | None) -> Runner:
+    def _runner(self, steps: int, record: bool, source: Source | None, order: Tensor | None) -> Runner:
         differentiated = torch.is_grad_enabled()
         layers = self._bound_layers()
         return Runner(
             layers=layers,
-            network=self._network(layers, with_encoder=False),
+            network=self._network(layers, order, with_encoder=False),
             normalizer=self.normalizer,
             backend=self._choose_backend(),
             replay=differentiated and self._replays(steps),
@@ -323,13 +350,17 @@ class SAB(LayerParameters):
         )
 
     def _replays(self, steps: int) -> bool:
-        return self.engine == "replay" or (self.engine == "auto" and steps >= REPLAY_FROM)
+        return self.engine == "replay" or self._credit is not None or (self.engine == "auto" and steps >= REPLAY_FROM)
 
     def _bound_layers(self) -> tuple[BoundLayer, ...]:
         return tuple(self.bound(layer) for layer in range(self.num_layers))
 
-    def _network(self, layers: tuple[BoundLayer, ...], with_encoder: bool) -> Network:
-        """The layers as a replay runs them, with the encoder's parameters or without."""
+    def _network(self, layers: tuple[BoundLayer, ...], order: Tensor | None, with_encoder: bool) -> Network:
+        """The layers as a replay runs them, with the encoder's parameters or without.
+
+        Args:
+            order: the caller's numbers of the rows, where they are others.
+        """
         kind = self.like().device.type
         named = self.named_parameters()
         parameters = tuple(
@@ -341,6 +372,7 @@ class SAB(LayerParameters):
             rule=self.rule,
             parameters=parameters,
             kept_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
+            note=None if self._credit is None else partial(self._credit.take, order),
         )
 
     def extra_repr(self) -> str:

@@ -90,11 +90,16 @@ def test_credit_that_would_leave_the_ops_range_goes_in_plain_torch(monkeypatch: 
     layer = make(3, 4, k_trunc=2, backend="auto")
     _, state = layer(draw(9, 2, 3))
     with torch.no_grad():
-        layer.score_memory_l0 *= 2000
-        layer.score_query_l0 *= -2000
+        for name, parameter in layer.named_parameters():
+            parameter *= {"score_memory_l0": 2000, "score_query_l0": -2000}.get(name, 1)
     used: list[str] = []
-    sweep = credit.Sweep
-    monkeypatch.setattr(credit, "Sweep", lambda *given, **more: used.append("sweep") or sweep(*given, **more))
+
+    class Watched(credit.Sweep):
+        def __init__(self, *given: Any) -> None:
+            used.append("sweep")
+            super().__init__(*given)
+
+    monkeypatch.setattr(credit, "Sweep", Watched)
     output, _ = layer(draw(5, 2, 3, seed=2), state)
     gradients(layer, output.sum())
     assert used
