@@ -45,6 +45,7 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
         options.hidden_size,
         capacity=options.capacity,
         normalizer=options.normalizer,
+        recall_scale=options.recall_scale,
         encoder=embedding,
     )
     readout = nn.Linear(options.hidden_size, BYTES)
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--capacity", type=int, default=512, help="memories")
     parser.add_argument("--normalizer", default="softmax1", help="as SAB takes it")
+    parser.add_argument("--recall-scale", type=float, default=0.5, help="as SAB takes it")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

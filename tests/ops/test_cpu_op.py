@@ -104,7 +104,8 @@ def run_op(module: SAB, x: Tensor, **options: Any) -> cpu_op.Recalled:
     scorer = tuple(getattr(module, f"score_{name}_l0") for name in ("memory", "query", "out"))
     start = (x, zero, zero if module.cell == "lstm" else None, x.new_zeros(rows, 0, 50))
     counters = (torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
-    rule = cpu_op.rule_of(cell=module.cell, score="additive", k_top=2, k_att=2, k_trunc=4)
+    room = {name: options.pop(name) for name in ("capacity", "evict") if name in options}
+    rule = cpu_op.rule_of(cell=module.cell, score="additive", k_top=2, k_att=2, k_trunc=4, **room)
     return cpu_op.layer(*start, *counters, weights, scorer, rule, **options)
 
 

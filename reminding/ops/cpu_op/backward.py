@@ -6,7 +6,7 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from reminding.ops.cpu_op.problem import (
     raw,
     row_groups,
 )
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("reminding::sab_backward", mutates_args=(), device_types="cpu")
@@ -96,7 +98,7 @@ def differentiate(
     keep: int,
     need_x: bool,
     past: Past | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> Gradients:
     """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none.
 
     Args:
@@ -107,65 +109,58 @@ def differentiate(
         past: where the steps are of past calls; it takes KEEP_REPLAY.
     """
     r = Rule(*rule)
-    x, h0, c0, memory0, count0, step0 = given
-    weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3 = parameters
-    output, summary, memory, slots, edge, weights, inverse = record
-    gates, cells, queries, keys, entering_c = kept
-    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    T, B, H = output.shape
-    d_output, d_summary, d_c_T, d_memory = (d.contiguous() if d is not None else None for d in arriving)
-    h0, c0, count0, step0 = h0.contiguous(), c0.contiguous(), count0.contiguous(), step0.contiguous()
-    at_cuts = entering_c if past is None else None
-    score = w3.contiguous() if w3 is not None else None
-    grads = _empty_gradients((x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3), need_x)
-    for grad in grads:
-        grad.zero_()
-    d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3 = grads
-    x = x.contiguous()
-    packed = pack(weight_ih if need_x else None, weight_hh, w1, w2, r, False)
-    bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
+    arriving = tuple(None if d is None else d.contiguous() for d in arriving)
+    x, h0, c0, memory0, count0, step0 = (tensor.contiguous() for tensor in given)
+    output, _, memory, slots, edge, _, inverse = record
+    at_cuts, w1, w3 = kept[4] if past is None else None, parameters[4], parameters[6]
+    T, B = output.shape[:2]
+    grads = _zero_gradients((x, h0, c0, memory0, *parameters), need_x)
     live, touched = output.new_empty(T, B, dtype=torch.bool), output.new_empty(memory.shape[:2], dtype=torch.bool)
-    raw().reach(
-        *(live, touched, output, memory, step0, count0, slots, edge, inverse),
-        *(d_output, d_summary, d_c_T, d_memory, past or (), rule),
-    )
-    d_bias = output.new_zeros(B, gate_width(H, r))
-    d_score = output.new_zeros(B, w3.shape[0] if w3 is not None else 0)
+    raw().reach(live, touched, output, memory, step0, count0, slots, edge, inverse, *arriving, past or (), rule)
+    widths = gate_width(h0.shape[1], r), w3.shape[0] if w3 is not None else 0
+    d_bias, d_score = (output.new_zeros(B, width) for width in widths)
+    packed = pack(parameters[0] if need_x else None, _needed(parameters[1]), w1, parameters[5], r, False)
     for first, last in row_groups(B, T) if keep == KEEP_REPLAY else [(0, B)]:
         slot = _Slots(touched[first:last], first, memory)
-        d_keys = output.new_zeros(slot.size, w1.shape[0] if w1 is not None else 1)
-        d_recalled = slot.of(d_memory) if d_memory is not None else output.new_zeros(slot.size, H)
+        credit = slot.credit(arriving[3], w1, output)
         if keep == KEEP_REPLAY:
-            pairs = _Pairs(live[:, first:last], first, B, x, h0, output, past)
+            pairs = _Pairs(live[:, first:last], first, x, h0, output, past)
             saved = (h0, c0, at_cuts, output, memory, step0)
-            own, pair = _replay(pairs, slot, weight_ih, weight_hh, bias, w1, w2, saved, r, first, past), pairs.index
+            own, pair = _replay(pairs, slot, parameters, saved, r, first, past), pairs.index
         else:
-            own = (gates[first:last], cells[first:last], queries[first:last], keys[first:last])
-            pair = live[:, first:last].to(torch.int32) - 1  # kept steps have their own places
+            own, pair = kept[:4], live.to(torch.int32) - 1  # kept steps have their own places
         raw().backward(
             keep == KEEP_REPLAY,
-            [x, h0, c0, step0, count0, score],
+            [x, h0, c0, step0, count0, None if w3 is None else w3.contiguous()],
             packed,
             own,
-            [output, summary, memory, slots, edge, weights, inverse, at_cuts],
-            [d_output, d_summary, d_c_T],
+            [*record, at_cuts],
+            arriving[:3],
             pair,
             slot.index,
-            [d_recalled, d_keys],
-            [d_weight_ih, d_weight_hh, *((d_w1, d_w2) if r.has_keys else (None, None))],
-            [d_x if need_x else None, d_h0, d_c0, d_bias, d_score],
+            credit,
+            [*grads[4:6], *(grads[8:10] if r.has_keys else (None, None))],
+            [grads[0] if need_x else None, *grads[1:3], d_bias, d_score],
             past or (),
             rule,
             first,
         )
-        _give_back(d_memory0, d_recalled, d_keys, w1, slot, count0, r)
+        _give_back(grads[3], credit, w1, slot, count0, r)
+    _sum_rows(d_bias, d_score, *grads[6:8], grads[10], r)
+    return grads
+
+
+def _needed(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None, "only the biases, and what the score has not, may be left out"
+    return tensor
+
+
+def _sum_rows(
+    d_bias: Tensor, d_score: Tensor, d_bias_ih: Tensor, d_bias_hh: Tensor, d_w3: Tensor, rule: Rule
+) -> None:
+    """Give the biases and w3 their share: of the gradient of all pre-activations (B, G), and of d_score (B, .)."""
     d_w3 += d_score.sum(0)
-    _bias_gradients(d_bias.sum(0), d_bias_ih, d_bias_hh, r)
-    return d_x, d_h0, d_c0, d_memory0, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_w1, d_w2, d_w3
-
-
-def _bias_gradients(total: Tensor, d_bias_ih: Tensor, d_bias_hh: Tensor, rule: Rule) -> None:
-    """Give the biases their share of `total`, the gradient of all pre-activations, (G,)."""
+    total = d_bias.sum(0)
     d_bias_ih += total[: d_bias_ih.shape[0]]
     if rule.cell == CELLS["gru"] and d_bias_hh.numel() > 0:
         H = total.shape[0] // 4
@@ -177,12 +172,10 @@ def _bias_gradients(total: Tensor, d_bias_ih: Tensor, d_bias_hh: Tensor, rule: R
 class _Pairs:
     """The live (step, row) pairs of one group of rows, oldest step first, and their rows of other tensors."""
 
-    def __init__(
-        self, live: Tensor, first: int, B: int, x: Tensor, h0: Tensor, output: Tensor, past: Past | None
-    ) -> None:
+    def __init__(self, live: Tensor, first: int, x: Tensor, h0: Tensor, output: Tensor, past: Past | None) -> None:
         t, row = live.nonzero(as_tuple=True)
         self.size = t.shape[0]
-        self.place = t * B + (row + first)  # (N,) into (T * B)
+        self.place = t * output.shape[1] + (row + first)  # (N,) into (T * B)
         self.index = torch.full(live.shape, -1, dtype=torch.int32)
         self.index[t, row] = torch.arange(self.size, dtype=torch.int32)
         self._starts = row[: int(live[:1].sum())] + first  # rows live at the first step
@@ -216,6 +209,11 @@ class _Slots:
         self.index[row, self.slot] = torch.arange(self.size, dtype=torch.int32)
         self._place = self.row * memory.shape[1] + self.slot
 
+    def credit(self, d_memory: Tensor | None, w1: Tensor | None, like: Tensor) -> list[Tensor]:
+        """Where the gradient of the memories, (S, H), begun with d_memory, and of their keys is added up, (S, D)."""
+        d_keys = like.new_zeros(self.size, w1.shape[0] if w1 is not None else 1)
+        return [like.new_zeros(self.size, like.shape[2]) if d_memory is None else self.of(d_memory), d_keys]
+
     def of(self, memory: Tensor) -> Tensor:
         """The touched rows of a tensor laid out as the memory is, (S, H)."""
         return memory.reshape(memory.shape[0] * memory.shape[1], memory.shape[2]).index_select(0, self._place)
@@ -224,11 +222,7 @@ class _Slots:
 def _replay(
     pairs: _Pairs,
     slot: _Slots,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor,
-    w1: Tensor | None,
-    w2: Tensor | None,
+    parameters: tuple[Tensor | None, ...],
     saved: tuple[Tensor | None, ...],
     rule: Rule,
     first: int,
@@ -237,15 +231,17 @@ def _replay(
     """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them.
 
     Args:
-        saved: h0, c0, c at the cuts or None, output, memory, step0.
+        parameters: weight_ih to w3; saved: h0, c0, c at the cuts or None, output, memory, step0.
     """
     h0, c0, entering_c, output, memory, step0 = saved
     assert output is not None and memory is not None
+    _, _, bias_ih, bias_hh, w1, w2, _ = parameters
+    weight_ih, weight_hh = _needed(parameters[0]), _needed(parameters[1])
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
     cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
     raw().ask_for_huge_pages([gates, cells, hat])
-    project(pairs.x(), weight_ih, bias, gates)
+    project(pairs.x(), weight_ih, joint_bias(bias_ih, bias_hh, weight_hh, rule), gates)
     before = pairs.h_before()
     if rule.cell == CELLS["gru"]:
         gates[:, : 2 * H].addmm_(before, weight_hh[: 2 * H].t())
@@ -265,24 +261,33 @@ def _replay(
 
 
 def _give_back(
-    d_memory0: Tensor, d_recalled: Tensor, d_keys: Tensor, w1: Tensor | None, slot: _Slots, count0: Tensor, rule: Rule
+    d_memory0: Tensor, credit: list[Tensor], w1: Tensor | None, slot: _Slots, count0: Tensor, rule: Rule
 ) -> None:
     """Credit of memories given with the call goes to memory0."""
     given = slot.slot < count0[slot.row]
     if d_memory0.numel() == 0 or not bool(given.any()):
         return
-    credit = d_recalled[given]
+    d_recalled, d_keys = (tensor[given] for tensor in credit)
     if w1 is not None and rule.backtrack:
-        credit = credit.addmm(d_keys[given], w1)
-    d_memory0[slot.row[given], slot.slot[given]] = credit
+        d_recalled = d_recalled.addmm(d_keys, w1)
+    d_memory0[slot.row[given], slot.slot[given]] = d_recalled
 
 
-def _empty_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> tuple[Tensor, ...]:
+def _zero_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:
+    """`_empty_gradients`, zeroed."""
+    grads = _empty_gradients(sources, need_x)
+    for grad in grads:
+        grad.zero_()
+    return grads
+
+
+def _empty_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:
     """Room for the gradient of each input, x first; empty for those that are None, and for x if unneeded."""
     x = sources[0]
     assert x is not None
     wanted = (x if need_x else None, *sources[1:])
-    return tuple(x.new_empty(0) if source is None else source.new_empty(source.shape) for source in wanted)
+    grads = tuple(x.new_empty(0) if source is None else source.new_empty(source.shape) for source in wanted)
+    return cast("Gradients", grads)
 
 
 @sab_backward.register_fake
