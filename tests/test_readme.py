@@ -26,6 +26,9 @@ def test_each_python_block_runs(number: int) -> None:
         "input_size": 64,
         "hidden_size": 128,
         "input": torch.randn(12, 3, 64),
+        "layer": SAB(64, 128),
+        "chunk": torch.randn(70, 3, 64),
+        "state": None,
         "next_chunk": torch.randn(4, 3, 64),
     }
     exec(BLOCKS[number], names)

@@ -43,7 +43,7 @@ def model_defaults(task: type[Any]) -> ModelOptions:
     """
     if not task.streamed:
         return ModelOptions()
-    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, normalizer="softmax1", recall_scale=0.5)
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, recall_scale=0.5)
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:
