@@ -71,6 +71,8 @@ class SAB(LayerParameters):
         evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
             per row, (B,) int64.
+        memory_device: where a state keeps its memories, and the record of past calls, between calls: "cpu" for the
+            streams of many rows that share a GPU. A call copies them to the layer's device and back. None: there.
         horizon: how many steps before a call its credit may travel back into earlier calls, which led to the state
             it was given. None: as far as anything is remembered. 0: not at all, and nothing is kept for it.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
@@ -116,6 +118,7 @@ class SAB(LayerParameters):
         dropout: float = 0.0,
         capacity: int | None = None,
         evict: str | Callable[[Memory], Tensor] = "fifo",
+        memory_device: torch.device | str | None = None,
         backtrack: bool = True,
         horizon: int | None = None,
         backend: str = "auto",
@@ -135,6 +138,7 @@ class SAB(LayerParameters):
         self.dropout = settings.probability("dropout", dropout)
         self.backend = settings.one_of("backend", backend, ("auto", "reference", "cpu", "cuda"))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
+        self.memory_device = settings.device_or_none("memory_device", memory_device)
         self.encoder = encoder
         if dropout > 0 and num_layers == 1:
             warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
@@ -235,6 +239,7 @@ class SAB(LayerParameters):
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         runner = self._runner(len(x), return_recall, source, layout.order)
         output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+        after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         result = layout.output(output), layout.unsorted_rows(after)
         if recall is None:
             return result
@@ -303,6 +308,7 @@ class SAB(LayerParameters):
         if isinstance(state, SABState):
             settings.check_state(state, fresh)
             settings.check_capacity(state, self.rule.capacity)
+            state = state if self.memory_device is None else state.with_memory_on(like.device)
             return self._with_past(layout.sorted_rows(state.without_graph()), layout.order)
         return layout.sorted_rows(settings.begin_from(state, fresh))
 

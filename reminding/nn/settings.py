@@ -49,6 +49,14 @@ def probability(name: str, value: Any) -> float:
     return value
 
 
+def device_or_none(name: str, value: Any) -> torch.device | None:
+    """A device that can be named, or None."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{name} must be a device such as 'cpu', or None, got {value!r}") from error
+
+
 def share(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:

@@ -172,6 +172,15 @@ class SABState:
         changed = self._map(lambda name, tensor: tensor if name.endswith("count") else moved(tensor))
         return replace(changed, history=self.history.change(lambda kept: kept.map(moved)))
 
+    def with_memory_on(self, device: torch.device | str) -> SABState:
+        """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are."""
+
+        def moved(name: str, tensor: Tensor) -> Tensor:
+            return tensor.to(device) if name.startswith("memory.") and not name.endswith("count") else tensor
+
+        history = self.history.change(lambda kept: kept.map(lambda tensor: tensor.to(device)))
+        return replace(self._map(moved), history=history)
+
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
         """Start a new stream in some rows: zero h and c, an empty memory, step count 0.
 

@@ -63,6 +63,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         {"normalizer": "relu"},
         "normalizer must be one of ['threshold', 'softmax', 'softmax1'], got 'relu'",
     ),
+    "memory_device": ({"memory_device": "moon"}, "memory_device must be a device such as 'cpu', or None, got 'moon'"),
     "recall_scale": ({"recall_scale": 0}, "recall_scale must be a number above 0 and at most 1, got 0"),
     "recall_scale above": ({"recall_scale": 1.5}, "recall_scale must be a number above 0 and at most 1, got 1.5"),
     "score": ({"score": "add"}, "score must be one of ['additive', 'dot', 'separable'], got 'add'"),

@@ -318,3 +318,22 @@ def test_a_call_with_a_past_leaves_the_state_as_it_was() -> None:
     output.sum().backward()
     assert_same_state(state, before)
     assert state.nbytes == before.nbytes
+
+
+def test_a_memory_device_holds_the_memory_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one device here: the moves are watched, and change no number."""
+    moves: list[str] = []
+    move = SABState.with_memory_on
+
+    def watched(state: SABState, device: torch.device | str) -> SABState:
+        moves.append(str(device))
+        return move(state, device)
+
+    monkeypatch.setattr(SABState, "with_memory_on", watched)
+    x, weight = draw(30, 2, 3), draw(30, 2, 4, seed=2)
+    want = streamed(make(), x, weight, 7)[0]
+    assert moves == []
+    got, state = streamed(make(memory_device="cpu"), x, weight, 7)
+    assert moves == ["cpu"] * 9, "to where it is kept after each of 5 calls, to the layer before each but the first"
+    assert_same_gradients(got, want)
+    assert state.memory.device.type == "cpu"
