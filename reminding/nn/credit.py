@@ -235,8 +235,7 @@ class _CreditToPast(torch.autograd.Function):
         none = [None] * len(flat(past.state))
         if past.op is not None:
             given = (past.op, past.kept.segments, banks[0], past.state.step, (d_h[0], d_extra[0]), cut_at)
-            encode = past.encode if past.kept.segments[0].source is not None else None
-            found = credit_past(*given, encode)
+            found = credit_past(*given, past.encode)
             if found is not None:
                 return None, *none, *found
         sweep = Sweep(past.network, past.kept.segments, banks, past.state.step, d_h, d_extra, cut_at)

@@ -320,7 +320,8 @@ class SAB(LayerParameters):
         network = self._network(layers, order, with_encoder=True)
         compiles = self.num_layers == 1 and self._credit is None and self._choose_backend() == "cpu"
         op = OpLayer(layers[0], self.normalizer, network) if compiles else None
-        return with_past(state, state.history.kept, network, self._encode, op)
+        encode = None if self.encoder is None else self._encode
+        return with_past(state, state.history.kept, network, encode, op)
 
     def _encode(self, source: Source) -> Tensor:
         return enter(source.given, self.encoder, self.batch_first)[0]
