@@ -10,8 +10,9 @@ from reminding.tasks.copying import Copying
 from reminding.tasks.cue import Cue
 from reminding.tasks.digits import Digits
 from reminding.tasks.download import DATASETS, fetch, status
-from reminding.tasks.filestream import FileStream, next_step_batches
+from reminding.tasks.filestream import FileStream
 from reminding.tasks.mnist import MNIST, PermutedMNIST
+from reminding.tasks.nextstep import next_step_batches
 
 _classes: tuple[type[Task], ...] = (Copying, Adding, Digits, MNIST, PermutedMNIST, Cue, FileStream)
 
