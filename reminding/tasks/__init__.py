@@ -9,7 +9,8 @@ from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean
 from reminding.tasks.copying import Copying
 from reminding.tasks.cue import Cue
 from reminding.tasks.digits import Digits
-from reminding.tasks.download import DATASETS, fetch, status
+from reminding.tasks.datasets import DATASETS
+from reminding.tasks.download import fetch, status
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.mnist import MNIST, PermutedMNIST
 from reminding.tasks.nextstep import next_step_batches

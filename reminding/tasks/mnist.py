@@ -17,8 +17,10 @@ from torch import Tensor
 
 from reminding.tasks.base import Split
 from reminding.tasks.classification import Examples, PixelClassification
-from reminding.tasks.download import DATASETS, DataFile, check_raw, fetch, locate, read_raw
+from reminding.tasks.datasets import DATASETS, DataFile
+from reminding.tasks.download import locate_or_fetch
 from reminding.tasks.idx import parse_idx
+from reminding.tasks.packed import check_raw, read_raw
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -36,7 +38,7 @@ class MNIST(PixelClassification):
     images are valid; 10,000 test.
 
     Args:
-        data_dir: folder that holds the four official idx files, gzipped or not, itself or in a folder
+        data_dir: folder that holds the four official idx files, packed or not, itself or in a folder
             "mnist" inside; nothing is downloaded. None: REMINDING_DATA or the user's cache, and what
             is missing there is downloaded and checked.
     Raises (when examples are asked for):
@@ -51,7 +53,7 @@ class MNIST(PixelClassification):
 
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 784), label (N,)."""
-        paths = fetch("mnist") if self.data_dir is None else locate("mnist", self.data_dir)
+        paths = locate_or_fetch("mnist", self.data_dir)
         return _splits(tuple(paths.values()), self.permuted)[split]
 
 
@@ -83,7 +85,7 @@ def _splits(paths: tuple[Path, ...], permuted: bool) -> dict[Split, Examples]:
 
 
 def _read(file: DataFile, path: Path) -> NDArray[np.uint8]:
-    raw = read_raw(path)
+    raw = read_raw(path, file.plain_name)
     # The structure first: "half the file" helps more than a checksum that differs.
     array = parse_idx(raw, 3 if "images" in file.name else 1, path)
     check_raw(raw, file, path)

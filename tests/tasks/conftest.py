@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reminding.tasks import download, mnist
-from reminding.tasks.download import DataFile, Dataset
+from reminding.tasks import DATASETS, mnist
+from reminding.tasks.datasets import DataFile, Dataset
 
-MNIST_NAMES = tuple(file.name for file in download.DATASETS["mnist"].files)
+MNIST_NAMES = tuple(file.name for file in DATASETS["mnist"].files)
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:
@@ -42,7 +42,7 @@ def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_bytes(gzip.compress(raw, mtime=0))
         files.append(DataFile(name, md5(gzip.compress(raw, mtime=0)), md5(raw), len(raw)))
     fake = Dataset("mnist", "tiny", "none", ("https://one.invalid/", "https://two.invalid/"), tuple(files))
-    monkeypatch.setitem(download.DATASETS, "mnist", fake)
+    monkeypatch.setitem(DATASETS, "mnist", fake)
     monkeypatch.setattr(mnist, "VALID_EXAMPLES", 4)
     monkeypatch.delenv("REMINDING_DATA", raising=False)
     return folder

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reminding.tasks import DATASETS, MNIST, fetch, status
-from reminding.tasks.download import DataFile, data_folder, locate
+from reminding.tasks.datasets import DataFile
+from reminding.tasks.download import data_folder, locate
 
 pooch = pytest.importorskip("pooch")
 MNIST_NAMES = tuple(file.name for file in DATASETS["mnist"].files)
@@ -154,7 +155,7 @@ def test_status_tells_ok_damaged_and_missing(repack: Repack, fake_mnist: Path) -
 
 @pytest.mark.parametrize("call", [fetch, locate, status])
 def test_unknown_data_set(call: Callable[[str], object]) -> None:
-    with pytest.raises(ValueError, match="name: got 'imagenet', expected one of the data sets mnist"):
+    with pytest.raises(ValueError, match=r"name: got 'imagenet', expected one of the data sets cifar10, .*mnist"):
         call("imagenet")
 
 
@@ -179,10 +180,19 @@ def test_registry_is_well_formed() -> None:
         assert dataset.name == name
         assert dataset.about
         assert dataset.licence
-        assert all(url.startswith("https://") and url.endswith("/") for url in dataset.urls)
+        assert dataset.urls[0].startswith("https://")
+        assert all(url.startswith(("https://", "http://")) and url.endswith("/") for url in dataset.urls)
         for file in dataset.files:
             assert file.raw_size > 0
-            assert all(len(md5) == 32 for md5 in (file.md5, file.raw_md5))
+            assert len(file.raw_md5) == 32
+            assert (file.md5 is None) == (dataset.archive is not None), "a download always has a checksum"
+            assert file.md5 is None or len(file.md5) == 32
+        if dataset.archive is not None:
+            kind, digits = dataset.archive.checksum.split(":")
+            assert len(digits) == {"md5": 32, "sha256": 64}[kind]
+        if dataset.beginning is not None:
+            (whole,) = dataset.files
+            assert dataset.beginning.raw_size < whole.raw_size
 
 
 def test_a_file_that_is_not_packed_has_one_name() -> None:

