@@ -205,9 +205,11 @@ def _download(name: str, checksum: str, dataset: Dataset, folder: Path) -> Path:
             failures.append(error)
     wrong = any(not isinstance(error, OSError) for error in failures)
     wanted = ", ".join(each.name for each in dataset.files)
+    if dataset.archive is not None:
+        wanted = f"{dataset.archive.name}, or {wanted}"
     raise (ValueError if wrong else FileNotFoundError)(
         f"data set {dataset.name}: could not download {name} ({checksum.replace(':', ' ')}) to {folder}: "
-        f"{'; '.join(map(str, failures))}. Without a network, put {wanted} (gzipped or not) in a folder and "
+        f"{'; '.join(map(str, failures))}. Without a network, put {wanted} (packed or not) in a folder and "
         f"give it as --data-dir or {DATA_VARIABLE}."
     ) from failures[-1]
 

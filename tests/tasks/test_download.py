@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reminding.tasks import DATASETS, MNIST, fetch, status
-from reminding.tasks.datasets import DataFile
+from reminding.tasks.datasets import Archive, DataFile, Dataset
 from reminding.tasks.download import data_folder, locate
+from tests.tasks.conftest import md5
 
 pooch = pytest.importorskip("pooch")
 MNIST_NAMES = tuple(file.name for file in DATASETS["mnist"].files)
@@ -173,6 +175,79 @@ def test_missing_pooch_says_what_to_install(fake_mnist: Path, monkeypatch: pytes
     assert len(locate("mnist", fake_mnist)) == 4, "reading what is there needs no pooch"
     with pytest.raises(ImportError, match=r'pip install "reminding\[experiments\]".*--data-dir'):
         fetch("mnist")
+
+
+@pytest.fixture
+def archived(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """A data set of two files, one folder deep in an archive that the server has."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode())
+    with tarfile.open(server.source / "both.tar.gz", "w:gz") as archive:
+        for name in ("one", "two"):
+            archive.add(tmp_path / name, f"inside/{name}")
+    files = tuple(DataFile(name, None, md5(name.encode()), 3) for name in ("one", "two"))
+    urls = ("https://one.invalid/", "https://two.invalid/")
+    dataset = Dataset("pair", "tiny", "none", urls, files, Archive("both.tar.gz", "sha256:12", "inside"))
+    monkeypatch.setitem(DATASETS, "pair", dataset)
+    return dataset
+
+
+def test_an_archive_is_downloaded_once_and_unpacked(archived: Dataset, server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "pair" / "inside"
+    assert fetch("pair", tmp_path / "cache") == {"one": place / "one", "two": place / "two"}
+    assert server.asked == [("https://one.invalid/both.tar.gz", "sha256:12")]
+    assert sorted(path.name for path in place.iterdir()) == ["one", "two"], "nothing half-done is left"
+    assert [each.state for each in status("pair", tmp_path / "cache")] == ["ok", "ok"]
+    assert (
+        fetch("pair", tmp_path / "cache")
+        == locate("pair", place.parent)
+        == {"one": place / "one", "two": place / "two"}
+    )
+    assert len(server.asked) == 1
+
+
+def test_an_archive_that_is_there_is_read_as_it_is(archived: Dataset, server: Server) -> None:
+    path = server.source / "both.tar.gz"
+    assert fetch("pair", server.source) == {"one": path, "two": path}
+    assert [each.state for each in status("pair", server.source)] == ["ok", "ok"]
+    path.write_bytes(path.read_bytes()[:40])
+    assert {each.state for each in status("pair", server.source)} == {"damaged"}
+    assert server.asked == []
+
+
+def test_only_the_missing_file_is_unpacked_and_nothing_replaced(
+    archived: Dataset, server: Server, tmp_path: Path
+) -> None:
+    place = tmp_path / "cache" / "pair" / "inside"
+    place.mkdir(parents=True)
+    (place / "two").write_bytes(b"my own notes")
+    assert fetch("pair", tmp_path / "cache")["one"].read_bytes() == b"one"
+    assert (place / "two").read_bytes() == b"my own notes"
+
+
+def test_an_archive_that_cannot_be_unpacked_leaves_no_file(
+    archived: Dataset, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:1])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        fetch("pair", tmp_path / "cache")
+    assert list((tmp_path / "cache" / "pair" / "inside").iterdir()) == []
+
+
+def test_an_archive_that_cannot_be_had_names_itself_and_the_files(
+    archived: Dataset, server: Server, tmp_path: Path
+) -> None:
+    server.errors = {"one.invalid": OSError("no route"), "two.invalid": OSError("no route")}
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"could not download both.tar.gz \(sha256 12\).*put both.tar.gz, or one, two .*--data-dir",
+    ):
+        fetch("pair", tmp_path / "cache")
 
 
 def test_registry_is_well_formed() -> None:
