@@ -6,35 +6,43 @@ from typing import Any
 
 from reminding.tasks.adding import Adding
 from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.characters import PTB, Enwik8, Text8
+from reminding.tasks.cifar10 import CIFAR10
 from reminding.tasks.copying import Copying
 from reminding.tasks.cue import Cue
-from reminding.tasks.digits import Digits
 from reminding.tasks.datasets import DATASETS
+from reminding.tasks.digits import Digits
 from reminding.tasks.download import fetch, status
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.mnist import MNIST, PermutedMNIST
 from reminding.tasks.nextstep import next_step_batches
 
-_classes: tuple[type[Task], ...] = (Copying, Adding, Digits, MNIST, PermutedMNIST, Cue, FileStream)
+_images: tuple[type[Task], ...] = (Digits, MNIST, PermutedMNIST, CIFAR10)
+_texts: tuple[type[Task], ...] = (PTB, Text8, Enwik8)
+_classes: tuple[type[Task], ...] = (Copying, Adding, *_images, *_texts, Cue, FileStream)
 
 TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
 """The tasks by name; construct one with its options, `TASKS["copying"](T=300)`."""
 
 __all__ = [
+    "CIFAR10",
     "DATASETS",
     "MNIST",
+    "PTB",
     "TASKS",
     "Adding",
     "Batch",
     "Copying",
     "Cue",
     "Digits",
+    "Enwik8",
     "EvalSplit",
     "FileStream",
     "MetricSums",
     "PermutedMNIST",
     "Split",
     "Task",
+    "Text8",
     "fetch",
     "mean_metrics",
     "next_step_batches",

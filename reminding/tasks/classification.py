@@ -1,6 +1,6 @@
-"""Images read one pixel a step and classified at the last step: what the digit data sets share.
+"""Images read one pixel a step and classified at the last step: what the image data sets share.
 
-Shapes: N examples, B batch, T pixels of an image = steps, C classes.
+Shapes: N examples, B batch, T steps, I values of a step, C classes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Examples:
     """One split of a data set, kept as bytes and made real-valued a batch at a time.
 
     Args:
-        pixels: (N, T) uint8, in the order they are read.
+        pixels: (N, T) uint8, in the order they are read, or (N, T, I) where a step shows several values.
         label: (N,) int64.
         peak: the pixel value that becomes 1.0.
     """
@@ -42,9 +42,10 @@ class Examples:
     peak: int
 
     def batch(self, rows: Tensor) -> Batch:
-        """Return the examples at `rows` (B,): input (T, B, 1) in [0, 1], target (B,)."""
-        pixels = self.pixels[rows].T.contiguous()  # (T, B)
-        return Batch(pixels.unsqueeze(-1).float() / self.peak, self.label[rows])
+        """Return the examples at `rows` (B,): input (T, B, 1) or (T, B, I) in [0, 1], target (B,)."""
+        pixels = self.pixels[rows].transpose(0, 1).contiguous()  # (T, B), or (T, B, I)
+        values = pixels.unsqueeze(-1) if pixels.dim() == 2 else pixels
+        return Batch(values.float() / self.peak, self.label[rows])
 
 
 class PixelClassification(ABC):

@@ -37,7 +37,19 @@ def cut(batch: Batch, prediction: torch.Tensor, rows: slice) -> tuple[torch.Tens
 
 
 def test_table_holds_every_task_under_its_own_name() -> None:
-    assert set(TASKS) == {"copying", "adding", "digits", "mnist", "pmnist", "cue", "stream"}
+    assert set(TASKS) == {
+        "copying",
+        "adding",
+        "digits",
+        "mnist",
+        "pmnist",
+        "cifar10",
+        "ptb",
+        "text8",
+        "enwik8",
+        "cue",
+        "stream",
+    }
     for name, cls in TASKS.items():
         assert cls.name == name
         assert is_dataclass(cls)

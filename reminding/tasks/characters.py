@@ -1,0 +1,246 @@
+"""Published texts read one character a step, as unbroken streams.
+
+Shapes: N characters in all, n of them read, B batch (rows, one stream each), T steps of a chunk.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.base import Split, check_at_least
+from reminding.tasks.datasets import DATASETS
+from reminding.tasks.download import locate_or_fetch
+from reminding.tasks.nextstep import NextStep
+from reminding.tasks.packed import check_raw, open_raw, read_raw
+
+PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
+"""The characters of the Penn Treebank's training part, sorted; the other parts have no more."""
+TEXT8_SYMBOLS = b" abcdefghijklmnopqrstuvwxyz"
+BYTES = bytes(range(256))
+_OUTSIDE = -1
+_BLOCK = 1 << 22  # bytes looked at together, so that a text on disk is not copied as a whole
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and its parts.
+
+    Args:
+        symbols: (N,) uint8, as the file has them; may lie on disk.
+        valid: where the validation part begins; the training part is before.
+        test: where the test part begins.
+    """
+
+    symbols: NDArray[np.uint8]
+    valid: int
+    test: int
+
+
+@dataclass(frozen=True)
+class CharacterStream(NextStep):
+    """Predict the next character of a text.
+
+    The input is tokens (T, B), int64, numbers in the sorted list of the text's symbols; the target is the same
+    one step later. The training part is read by the B rows of a batch side by side, each its own B-th of it, in
+    chunks; state goes from chunk to chunk, and all rows begin anew at the end of a pass.
+
+    Args:
+        data_dir: folder that holds the official files, plain or packed (.gz, .xz, .zip), itself or in a folder of
+            the data set's name inside; nothing is downloaded. None: REMINDING_DATA or the user's cache, and what
+            is missing there is downloaded and checked.
+        chunk: steps of a batch.
+        eval_rows: a held-out part is read as this many streams side by side.
+    """
+
+    symbols: ClassVar[bytes]
+
+    data_dir: Path | None = None
+    chunk: int = 100
+    eval_rows: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_at_least("chunk", self.chunk, 1)
+        check_at_least("eval_rows", self.eval_rows, 1)
+
+    @abstractmethod
+    def load(self) -> Text:
+        """Return the text, found anew but read at most once a process."""
+
+    @cached_property
+    def text(self) -> Text:
+        """The text, loaded when it is first used."""
+        return self.load()
+
+    @property
+    def vocabulary(self) -> int:
+        """How many symbols there are."""
+        return len(self.symbols)
+
+    @property
+    def input_size(self) -> int:
+        """C, the size of the vocabulary."""
+        return len(self.symbols)
+
+    @property
+    def unit(self) -> str:
+        """What a step is: "character"."""
+        return "character"
+
+    @property
+    def _where(self) -> str:
+        return self.name
+
+    def _part(self, split: Split) -> range:
+        text = self.text
+        borders = {"train": (0, text.valid), "valid": (text.valid, text.test), "test": (text.test, len(text.symbols))}
+        return range(*borders[split])
+
+    def _read(self, start: int, stop: int) -> NDArray[np.int16]:
+        return _numbers(self.symbols)[self.text.symbols[start:stop]]
+
+
+@dataclass(frozen=True)
+class PTB(CharacterStream):
+    """Penn Treebank by characters.   [Marcus et al. 1993; prepared by Mikolov et al. 2012]
+
+    Mikolov's files with the official split, without the one space that each line begins with: 5,059,550
+    characters train, 396,412 valid, 446,184 test; 50 symbols, the end of a line among them. Words outside his
+    10,000 are spelled <unk>, numbers N. The metric is bits_per_character.
+
+    Raises (when batches are asked for):
+        FileNotFoundError: a file is missing, or cannot be downloaded; lists the names looked for.
+        ValueError: a file is damaged or is not the official one; says what was found and expected.
+    """
+
+    name: ClassVar[str] = "ptb"
+    symbols: ClassVar[bytes] = PTB_SYMBOLS
+
+    def load(self) -> Text:
+        """Return the three files behind one another."""
+        return _lines(tuple(locate_or_fetch("ptb", self.data_dir).values()))
+
+
+@dataclass(frozen=True)
+class LargeText(CharacterStream):
+    """A text of one large file, split 90 : 5 : 5 in the file's order.
+
+    Args:
+        prefix: use only so many characters from the beginning, split in the same proportions; results on it are
+            not those of the data set. A file that holds the beginning alone is enough then, under the whole
+            file's name or with .first10M behind it. Its first 10,000,000 characters are checked against the
+            published ones; of a shorter file, only that its symbols belong to the text, no checksum. None: all.
+    """
+
+    prefix: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if self.prefix is not None:
+            check_at_least("prefix", self.prefix, 1)
+            if self.prefix > (whole := DATASETS[self.name].files[0].raw_size):
+                raise ValueError(f"prefix: got {self.prefix}, expected at most {whole}, all of {self.name}")
+
+    def load(self) -> Text:
+        """Return the file, or the beginning of it."""
+        (path,) = locate_or_fetch(self.name, self.data_dir, beginning=self.prefix is not None).values()
+        return _large(self.name, path, self.prefix, self.symbols)
+
+
+@dataclass(frozen=True)
+class Text8(LargeText):
+    """The text8 data set: Wikipedia as a-z and space.   [Mahoney 2006]
+
+    100,000,000 characters, 27 symbols, with the standard split: 90,000,000 train, 5,000,000 valid, 5,000,000
+    test. The metric is bits_per_character.
+
+    Raises (when batches are asked for):
+        FileNotFoundError: the file is missing, or cannot be downloaded; lists the names looked for.
+        ValueError: the file is damaged or is not the official one; says what was found and expected.
+    """
+
+    name: ClassVar[str] = "text8"
+    symbols: ClassVar[bytes] = TEXT8_SYMBOLS
+
+
+@dataclass(frozen=True)
+class Enwik8(LargeText):
+    """The enwik8 data set: Wikipedia's XML by bytes.   [Hutter Prize; Mahoney 2006]
+
+    100,000,000 bytes, UTF-8 and markup as they are, with the standard split: 90,000,000 train, 5,000,000 valid,
+    5,000,000 test. All 256 bytes count as symbols, though 205 occur. The metric is bits_per_byte.
+
+    Raises (when batches are asked for):
+        FileNotFoundError: the file is missing, or cannot be downloaded; lists the names looked for.
+        ValueError: the file is damaged or is not the official one; says what was found and expected.
+    """
+
+    name: ClassVar[str] = "enwik8"
+    symbols: ClassVar[bytes] = BYTES
+
+    @property
+    def unit(self) -> str:
+        """What a step is: "byte"."""
+        return "byte"
+
+
+@lru_cache(maxsize=4)
+def _numbers(symbols: bytes) -> NDArray[np.int16]:
+    """The token of each byte, (256,); -1 for one that is none of the symbols."""
+    table = np.full(256, _OUTSIDE, np.int16)
+    table[list(symbols)] = np.arange(len(symbols))
+    return table
+
+
+def _check_symbols(text: NDArray[np.uint8], symbols: bytes, source: Path) -> None:
+    """Raise a ValueError that names `source` and the place, unless the text has the symbols alone."""
+    for begin in range(0, len(text), _BLOCK):
+        wrong = np.flatnonzero(_numbers(symbols)[text[begin : begin + _BLOCK]] == _OUTSIDE)
+        if len(wrong):
+            place = begin + int(wrong[0])
+            raise ValueError(
+                f"{source}: {bytes([text[place]])!r} at character {place}, expected one of the {len(symbols)} "
+                f"symbols {symbols!r}"
+            )
+
+
+@lru_cache(maxsize=1)
+def _lines(paths: Sequence[Path]) -> Text:
+    """The files of the Penn Treebank: train, valid, test."""
+    parts: list[NDArray[np.uint8]] = []
+    for file, path in zip(DATASETS["ptb"].files, paths, strict=True):
+        raw = read_raw(path, file.plain_name)
+        check_raw(raw, file, path)
+        parts.append(np.frombuffer(raw.removeprefix(b" ").replace(b"\n ", b"\n"), np.uint8))
+        _check_symbols(parts[-1], PTB_SYMBOLS, path)
+    train, valid, _ = map(len, parts)
+    return Text(np.concatenate(parts), train, train + valid)
+
+
+@lru_cache(maxsize=2)
+def _large(name: str, path: Path, prefix: int | None, symbols: bytes) -> Text:
+    """One file, or its first `prefix` characters, checked as far as a checksum is known."""
+    (file,), beginning = DATASETS[name].files, DATASETS[name].beginning
+    raw = open_raw(path, file.plain_name)
+    if prefix is None or len(raw) == file.raw_size:
+        check_raw(raw, file, path)
+        return _split(raw[:prefix])
+    if len(raw) < prefix:
+        raise ValueError(f"{path}: {len(raw)} bytes decompressed, expected at least {prefix}, the prefix")
+    if beginning is not None and len(raw) >= beginning.raw_size:
+        check_raw(raw[: beginning.raw_size], beginning, path)
+    _check_symbols(raw[:prefix], symbols, path)
+    return _split(raw[:prefix])
+
+
+def _split(symbols: NDArray[np.uint8]) -> Text:
+    return Text(symbols, len(symbols) * 90 // 100, len(symbols) * 95 // 100)
