@@ -134,7 +134,7 @@ _PTB = Dataset(
     ),
 )
 
-# The checksum of the archive stands in for the encryption that not every client gets from this host.
+# Without encryption where there is none to be had: the checksum tells whether it is the right file.
 _MAHONEY = ("https://mattmahoney.net/dc/", "http://mattmahoney.net/dc/")
 
 _TEXT8 = Dataset(
