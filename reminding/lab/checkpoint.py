@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
-from reminding.lab.config import RunConfig
+from reminding.lab.config import EXTENDABLE, RunConfig
 from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import BOARD_NAME, LOG_NAME
 from reminding.nn import SABState
@@ -21,6 +21,7 @@ CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "model.safetensors"
 SUMMARY_NAME = "summary.json"
+EVALUATIONS_NAME = "eval.jsonl"
 STATE_NAMES = "state-*.safetensors"
 WEIGHTS_FORMAT = "reminding.SequenceModel"
 
@@ -72,7 +73,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
         raise ValueError("resume and overwrite exclude each other")
     if (folder / CONFIG_NAME).exists():
         if resume:
-            _check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
+            check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
             config.save(folder / CONFIG_NAME)
             return (folder / CHECKPOINT_NAME).exists()
         if not overwrite:
@@ -87,10 +88,14 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
     return False
 
 
-def _check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
-    """A run may be resumed with more updates, but not as another experiment."""
+def check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
+    """Refuse to go on with another experiment; a run may be resumed for longer, unless its learning rate anneals.
+
+    Raises:
+        ValueError: names every option that differs.
+    """
     old, new = saved.settings(), given.settings()
-    names = sorted({*old, *new} - {"train.steps"})
+    names = sorted({*old, *new} - (set() if given.train.anneal else EXTENDABLE))
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:
@@ -170,14 +175,18 @@ def save_weights(folder: Path, model: SequenceModel) -> None:
     save_tensors(folder / WEIGHTS_NAME, model.state_dict(), {"format": WEIGHTS_FORMAT})
 
 
-def load_run(folder: Path) -> tuple[RunConfig, SequenceModel]:
+def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
     """A trained model and its configuration.
+
+    Args:
+        changes: options of `ModelOptions` that do not concern the weights, such as capacity, other than in training.
 
     Raises:
         FileNotFoundError: the folder is no run, or has no weights yet.
         ValueError: a file is damaged.
     """
     config = RunConfig.load(folder / CONFIG_NAME)
+    config = replace(config, model=replace(config.model, **changes))
     model = SequenceModel(config.task, config.model)
     tensors, _ = load_tensors(folder / WEIGHTS_NAME)
     try:
@@ -196,3 +205,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Read summary.json; empty while the run has none."""
     path = folder / SUMMARY_NAME
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def add_evaluation(folder: Path, record: dict[str, Any]) -> None:
+    """Note a further test of a run in its eval.jsonl."""
+    with (folder / EVALUATIONS_NAME).open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The further tests of a run, in the order they were made."""
+    path = folder / EVALUATIONS_NAME
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -6,11 +6,15 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from reminding.tasks import TASKS
 
 FORMAT_VERSION = 1
+STREAM_CAPACITY = 128
+"""Memories on a stream: with the default of one every 10 steps, 1,280 steps of the past."""
+EXTENDABLE = {"train.steps", "train.max_seconds"}
+"""What a resumed run may have more of."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class ModelOptions:
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     recall_scale: float = 1.0
+    recall_scale: float = 1.0
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"
@@ -74,8 +79,11 @@ class TrainOptions:
 
     Args:
         steps: updates, at most.
+        max_seconds: stop at the first update after so much training time; None: no limit.
         batch_size: sequences an update.
         lr: Adam's learning rate.
+        anneal: the learning rate falls to 0 in a straight line over this last share of the updates, or of the time
+            where that is limited; 0: it stays.
         clip: bound on the gradient norm; 0: no clipping.
         clip_kind: adaptive: twice the running mean of the clipped norm, never above clip; fixed: clip.
         seed: of the weights and of the training data.
@@ -92,8 +100,10 @@ class TrainOptions:
     """
 
     steps: int = 5000
+    max_seconds: float | None = None
     batch_size: int = 32
     lr: float = 3e-3
+    anneal: float = 0.0
     clip: float = 1.0
     clip_kind: Literal["adaptive", "fixed"] = "adaptive"
     seed: int = 0
@@ -113,7 +123,10 @@ class TrainOptions:
         for name in ("eval_sequences", "test_sequences", "patience", "threads"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, value, "at least 1, or None")
+        limit = self.max_seconds
+        _require(limit is None or limit > 0, "max_seconds", limit, "above 0, or None")
         _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(0 <= self.anneal <= 1, "anneal", self.anneal, "between 0 and 1")
         _require(self.clip >= 0, "clip", self.clip, "at least 0")
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
 
@@ -170,6 +183,16 @@ class RunConfig:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
 
+def model_defaults(task: type[Any]) -> ModelOptions:
+    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory.
+
+    There credit crosses the borders of chunks, as far as anything is remembered.
+    """
+    if not task.streamed:
+        return ModelOptions()
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, recall_scale=0.5)
+
+
 def make_task(name: str, options: dict[str, Any]) -> Any:
     """A task by name, its paths given as strings.
 
@@ -186,6 +209,30 @@ def plain(options: Any) -> dict[str, Any]:
     """A dataclass as JSON can hold it."""
     values = dataclasses.asdict(options)
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def command(config: RunConfig) -> list[str]:
+    """The arguments after `reminding` that train this run; options at their defaults are left out."""
+    kind = TASKS[config.task.name]
+    given = [
+        *_changed(plain(config.task), {field.name: field.default for field in dataclasses.fields(kind)}),
+        *_changed(plain(config.model), plain(model_defaults(kind))),
+        *_changed(plain(config.train), plain(TrainOptions())),
+    ]
+    return ["train", config.task.name, *(word for name, value in given for word in option(name, value))]
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in values.items() if value != defaults[name]]
+
+
+def option(name: str, value: Any) -> list[str]:
+    """One option as it is typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
+    return [f"--{flag}", *map(str, values)]
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,6 +75,26 @@ class SequenceModel(nn.Module):
         going_on = state is not None and not bool(batch.reset.all())
         prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
         return prediction, after
+
+    def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
+        """Predict whole sequences a piece at a time, with what `read` gives.
+
+        Args:
+            chunk: steps of a piece, at least 1.
+
+        Raises:
+            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
+        """
+        if chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        if batch.reset is not None:
+            raise ValueError("chunk: the batches of a stream are chunks already")
+        pieces: list[Tensor] = []
+        state: Any = None
+        for piece in torch.split(batch.input, chunk):
+            prediction, state, _ = self(piece, state)
+            pieces.append(prediction)
+        return torch.cat(pieces)
 
 
 def _check_bounded(options: ModelOptions) -> None:

@@ -23,7 +23,8 @@ from reminding.lab import checkpoint
 from reminding.lab.checkpoint import Standing, Update
 from reminding.lab.clip import GradientClipper
 from reminding.lab.config import RunConfig
-from reminding.lab.evaluate import evaluate
+from reminding.lab.effort import backward_steps
+from reminding.lab.evaluate import evaluate, state_norms
 from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import RunLog
 from reminding.lab.terminal import LiveDisplay
@@ -127,9 +128,10 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
     """Update until something says stop.
 
     Returns:
-        why: "steps", "patience", "target" or "interrupted".
+        why: "steps", "time", "patience", "target" or "interrupted".
     """
     options, standing = run.config.train, run.standing
+    limit = math.inf if options.max_seconds is None else options.max_seconds
     batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
     with _interruptible() as interrupt:
         clock = time.perf_counter()
@@ -137,21 +139,37 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
             if interrupt.requested:
                 standing.seconds += time.perf_counter() - clock
                 return "interrupted"
+            if standing.seconds >= limit:
+                return "time"
             batch = next(batches)
             if len(batch.input) == 0:
                 continue
+            _set_rate(run, standing.seconds + time.perf_counter() - clock)
             update = _update(run, batch.to(run.device))
             standing.step += 1
             standing.since.append(update)
             display.update(standing.step, update["loss"], update["steps"], _running(run))
-            if standing.step % options.eval_every == 0 or standing.step == options.steps:
-                now = time.perf_counter()
+            now = time.perf_counter()
+            last = standing.step == options.steps or standing.seconds + now - clock >= limit
+            if last or standing.step % options.eval_every == 0:
                 standing.seconds, clock = standing.seconds + now - clock, now
                 log.write("train", standing.step, {**_mean(standing.since), "seconds": standing.seconds})
                 standing.since.clear()
                 if reason := _evaluated(run, log, display):
                     return reason
     return "steps"
+
+
+def _set_rate(run: Run, seconds: float) -> None:
+    """The learning rate of the next update: as given, but for the last part of a run that anneals."""
+    options = run.config.train
+    if not options.anneal:
+        return
+    done = run.standing.step / options.steps
+    if options.max_seconds is not None:
+        done = max(done, seconds / options.max_seconds)
+    for group in run.optimizer.param_groups:
+        group["lr"] = options.lr * min(1.0, max(0.0, 1.0 - done) / options.anneal)
 
 
 def _mean(updates: list[Update]) -> dict[str, float]:
@@ -222,12 +240,13 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
     """
     task, options, standing = run.config.task, run.config.train, run.standing
     began = time.perf_counter()
-    metrics = evaluate(
-        run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
-    )
+    with state_norms(run.model) as norms:
+        metrics = evaluate(
+            run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
+        )
     standing.seconds += time.perf_counter() - began
     value = metrics[task.metric]
-    log.write("valid", standing.step, metrics)
+    log.write("valid", standing.step, {**metrics, "state_norm": sum(norms) / len(norms)})
     display.evaluated(standing.step, task.metric, value)
     if standing.best is None or _better(value, standing.best, task.maximize):
         standing.best, standing.best_step, standing.stale = value, standing.step, 0
@@ -251,8 +270,9 @@ def _save(run: Run) -> None:
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
     """Test the best weights, unless somebody wants to stop, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
+    tested, cost = ({}, {}) if stopped == "interrupted" else _tested(run)
     summary: dict[str, Any] = {
-        **({} if stopped == "interrupted" else _tested(run)),
+        **tested,
         "task": task.name,
         "model": run.config.model.model,
         "metric": task.metric,
@@ -264,6 +284,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "seconds": standing.seconds,
         "ms_per_update": 1000 * standing.seconds / max(standing.step, 1),
         "peak_resident_bytes": peak_resident_bytes(),
+        **cost,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "command": command_line(),
         **environment(run.device),
@@ -277,12 +298,13 @@ def command_line() -> str:
     return " ".join(["reminding", *sys.argv[1:]])
 
 
-def _tested(run: Run) -> dict[str, float]:
-    """The metrics of the best weights on the test split."""
+def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics of the best weights on the test split, and how far back one update's gradient goes with them."""
     _, best = checkpoint.load_run(run.folder)
     limit = run.config.train.test_sequences
     model = best.to(run.device)
-    return evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
+    metrics = evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
+    return metrics, backward_steps(model, run.config.task, run.device)
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:

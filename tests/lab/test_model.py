@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from reminding import SAB
 from reminding.lab.config import ModelOptions
+from reminding.lab.evaluate import evaluate
 from reminding.lab.model import SequenceModel
-from reminding.tasks import Adding, Copying
+from reminding.tasks import Adding, Copying, Cue
 
 MODELS = ("sab", "lstm", "tbptt", "attention", "transformer")
 
@@ -71,3 +72,20 @@ def test_an_embedding_is_learned_where_asked_for(task: Any, first: int) -> None:
     parameters = dict(embedded.named_parameters())
     assert parameters["layer.weight_ih_l0"].shape == (32, 5)
     assert "layer.encoder.weight" in parameters
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_whole_sequences_read_in_pieces_give_the_same_metrics(model: str, chunk: int) -> None:
+    task = Copying(T=6, symbols=2)
+    network = build(task, model=model)
+    whole = evaluate(network, task, "test", batch_size=4, limit=6)
+    pieces = evaluate(network, task, "test", batch_size=4, limit=6, steps_at_once=chunk)
+    assert pieces == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_piece_of_no_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
+        evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)
+    with pytest.raises(ValueError, match="are chunks already"):
+        evaluate(build(Cue(lag=20), capacity=4), Cue(lag=20), "test", batch_size=2, limit=2, steps_at_once=5)

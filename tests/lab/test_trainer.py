@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -102,6 +102,12 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_an_annealed_run_has_the_length_it_was_begun_with(tmp_path: Path) -> None:
+    trainer.train(small(4, anneal=0.5), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"train\.steps: 4 there, 8 here"):
+        trainer.train(small(8, anneal=0.5), tmp_path / "run", resume=True)
+
+
 def test_resuming_another_experiment_is_refused(finished: Path) -> None:
     with pytest.raises(ValueError, match=r"train\.lr: 0\.003 there, 0\.5 here"):
         trainer.train(small(lr=0.5), finished, resume=True)
@@ -128,6 +134,39 @@ def test_target_and_patience_stop_early(tmp_path: Path) -> None:
     summary = trainer.train(small(300, patience=2, lr=1e-12), tmp_path / "patience")
     assert summary["stopped"] == "patience"
     assert (summary["best_step"], summary["steps"]) == (3, 9)
+
+
+def test_a_limit_of_time_stops_after_an_evaluation_and_can_be_raised(tmp_path: Path) -> None:
+    summary = trainer.train(small(100_000, max_seconds=1e-6, eval_every=50), tmp_path / "run")
+    assert (summary["stopped"], summary["steps"]) == ("time", 1)
+    assert [record["step"] for record in read_log(tmp_path / "run")] == [1, 1]
+    assert trainer.train(small(100_000, max_seconds=1e-6, eval_every=50), tmp_path / "run", resume=True)["steps"] == 1
+    summary = trainer.train(small(100_000, max_seconds=0.3, eval_every=50), tmp_path / "run", resume=True)
+    assert summary["steps"] > 1
+    assert summary["seconds"] >= 0.3
+
+
+def test_the_log_follows_the_norm_of_h_and_the_summary_counts_backward_steps(finished: Path) -> None:
+    norms = [record["state_norm"] for record in read_log(finished) if record["kind"] == "valid"]
+    assert len(norms) == 2
+    assert all(norm > 0 for norm in norms)
+    summary = checkpoint.read_summary(finished)
+    assert summary["backward_steps"] == summary["forward_steps"] == 8
+
+
+def test_the_learning_rate_falls_over_the_last_part_of_the_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = cast("Callable[[torch.optim.Adam], None]", torch.optim.Adam.step)
+
+    def note(self: torch.optim.Adam) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", note)
+    trainer.train(small(8, lr=0.1, anneal=0.5), tmp_path / "run")
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025])
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
@@ -197,7 +236,17 @@ def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("steps", 0), ("batch_size", 0), ("eval_every", 0), ("patience", 0), ("lr", 0.0), ("clip", -1.0), ("seed", -1)],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("eval_every", 0),
+        ("patience", 0),
+        ("lr", 0.0),
+        ("clip", -1.0),
+        ("seed", -1),
+        ("max_seconds", 0.0),
+        ("anneal", 1.5),
+    ],
 )
 def test_options_out_of_range_are_named(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
