@@ -20,11 +20,12 @@ STYLES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a learning-curve figure: a value at some numbers of updates."""
+    """One line of a figure: a value at some numbers of updates, or lengths; and a band from low to high."""
 
     label: str
     steps: Sequence[int]
     values: Sequence[float]
+    band: Sequence[tuple[float, float]] | None = None
 
 
 def _pyplot() -> Any:
@@ -41,25 +42,43 @@ def _pyplot() -> Any:
 def learning_curves(
     curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
 ) -> None:
-    """Draw a metric against updates, one line a run.
+    """Draw a metric against updates, one line a method, with a band over its seeds.
 
     Args:
         level: a value to mark with a dotted line, such as chance, and what it is.
     """
+    _draw_curves(curves, {"xlabel": "updates", "ylabel": ylabel, "title": title}, path, level)
+
+
+def length_curves(
+    curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
+) -> None:
+    """Draw a metric against the length of the sequences tested, on a logarithmic axis, a line a method."""
+    look = {"xlabel": "T of the test sequences, steps", "ylabel": ylabel, "title": title, "xscale": "log"}
+    _draw_curves(curves, look, path, level, marker="o")
+
+
+def _draw_curves(
+    curves: Sequence[Curve], look: dict[str, str], path: Path, level: tuple[float, str] | None, marker: str = ""
+) -> None:
     figure, axes = _pyplot().subplots(figsize=(7, 4), layout="constrained")
     for number, curve in enumerate(curves):
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
-        axes.plot(curve.steps, curve.values, style, color=colour, label=curve.label, linewidth=1.8)
+        line = {"color": colour, "label": curve.label, "linewidth": 1.8, "marker": marker, "markersize": 3.5}
+        axes.plot(curve.steps, curve.values, style, **line)
+        if curve.band:
+            low, high = zip(*curve.band, strict=True)
+            axes.fill_between(curve.steps, low, high, color=colour, alpha=0.15, linewidth=0)
     if level is not None:
         axes.axhline(level[0], color="grey", linewidth=1, linestyle=":")
         axes.annotate(
             level[1], (0.995, level[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
         )
-    axes.set(xlabel="updates", ylabel=ylabel, title=title)
-    if ylabel.startswith("accuracy"):
+    axes.set(**look)
+    if look["ylabel"].startswith("accuracy"):
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
-    axes.legend(loc="best", frameon=False)
+    axes.legend(loc="best", frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
     _pyplot().close(figure)
 

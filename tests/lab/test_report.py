@@ -21,7 +21,7 @@ def test_the_page_holds_everything_and_needs_no_network(finished: Path, tmp_path
 
 def test_the_table_quotes_the_summary(finished: Path, tmp_path: Path) -> None:
     report = write_report([finished], tmp_path)
-    row = dict(zip(report.columns, report.rows[0], strict=True))
+    row = dict(zip(report.tables[-1].columns, report.tables[-1].rows[0], strict=True))
     summary = checkpoint.read_summary(finished)
     assert row["test"] == f"{summary['accuracy']:.4f}"
     assert row["updates"] == "6"
@@ -34,7 +34,7 @@ def test_an_unfinished_run_is_shown_with_what_there_is(finished: Path, tmp_path:
     (half / checkpoint.SUMMARY_NAME).unlink()
     (half / checkpoint.WEIGHTS_NAME).unlink()
     report = write_report([half, finished], tmp_path / "report")
-    row = dict(zip(report.columns, report.rows[0], strict=True))
+    row = dict(zip(report.tables[-1].columns, report.tables[-1].rows[0], strict=True))
     assert row["test"] == "-"
     assert row["updates"] == "6"
     assert "unfinished" in (tmp_path / "report" / "report.md").read_text()

@@ -1,0 +1,144 @@
+"""Tables of runs: what each method reached, over its seeds, and what that took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reminding.lab.groups import Group, Run, after_seconds, after_steps, spread
+
+METHOD_COLUMNS = [
+    "task",
+    "method",
+    "seeds",
+    "metric",
+    "test",
+    "worst seed",
+    "updates",
+    "minutes",
+    "ms/update",
+    "peak MB",
+    "parameters",
+    "backward steps",
+    "of the last step's loss",
+]
+BACKWARD = (
+    "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "
+    "and from a loss at the last step alone."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and what to know when reading it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """The table in Markdown, its title above and its notes below."""
+        lines = [f"## {self.title}", "", f"| {' | '.join(self.columns)} |", "|" + "---|" * len(self.columns)]
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join([*lines, *(["", *(f"- {note}" for note in self.notes)] if self.notes else []), ""])
+
+
+def methods(groups: Sequence[Group]) -> Table:
+    """What each method reached on the test split, mean and deviation over seeds, and what it took."""
+    rows = [_method_row(group) for group in groups]
+    notes = [
+        BACKWARD,
+        "± is the standard deviation over seeds. Peak MB is the whole process, PyTorch itself included.",
+    ]
+    return Table("Methods", METHOD_COLUMNS, rows, notes)
+
+
+def _method_row(group: Group) -> list[str]:
+    tests = group.values(lambda run: run.test)
+    worst = (min if group.task.maximize else max)(tests) if len(tests) > 1 else None
+    updates = [len_updates(run) for run in group.runs]
+    return [
+        group.setting,
+        group.method,
+        str(len(group.runs)) if len(tests) == len(group.runs) else f"{len(tests)} of {len(group.runs)} finished",
+        group.task.metric,
+        spread(tests),
+        "-" if worst is None else f"{worst:.4f}",
+        _range(updates),
+        spread([seconds / 60 for seconds in group.summaries("seconds")], ".1f"),
+        spread(group.summaries("ms_per_update"), ".0f"),
+        spread([peak / 1e6 for peak in group.summaries("peak_resident_bytes")], ".0f"),
+        spread(group.summaries("parameters")[:1], ",.0f"),
+        spread(group.summaries("backward_steps"), ".0f"),
+        spread(group.summaries("backward_steps_last"), ".0f"),
+    ]
+
+
+def len_updates(run: Run) -> int:
+    """Updates done so far."""
+    return int(run.summary.get("steps", max((each.step for each in run.valid), default=0)))
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+
+
+def equal_cost(groups: Sequence[Group]) -> list[Table]:
+    """For each task, the best validation result of each method after the same updates, and after the same time.
+
+    Both are those of the run that has the fewest but for runs that reached their target, so that nothing is compared
+    with what was not done. A task with a single method has no such table.
+    """
+    tables: list[Table] = []
+    for setting in dict.fromkeys(group.setting for group in groups):
+        members = [group for group in groups if group.setting == setting]
+        runs = [run for group in members for run in group.runs]
+        if len(members) < 2 or not all(run.valid for run in runs):
+            continue
+        ended = [run for run in runs if run.summary.get("stopped") != "target"] or runs
+        steps = min(run.valid[-1].step for run in ended)
+        seconds = min(run.valid[-1].seconds for run in ended)
+        rows = [
+            [group.method, *(spread(group.values(get)) for get in (after_steps(steps), after_seconds(seconds)))]
+            for group in members
+        ]
+        columns = ["method", f"after {steps:,} updates", f"after {seconds / 60:.1f} minutes"]
+        note = "A method that was stopped by its target keeps what it had then."
+        title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
+        tables.append(Table(title, columns, rows, [note]))
+    return tables
+
+
+def further_tests(groups: Sequence[Group]) -> list[Table]:
+    """Trained models at other lengths of their task, a column for each; no table where no such test was made."""
+    tested = [(group, lengths_of(group)) for group in groups]
+    tested = [(group, lengths) for group, lengths in tested if lengths]
+    columns = sorted({length for _, lengths in tested for length in lengths})
+    if not tested:
+        return []
+    rows = [
+        [group.setting, group.method, *(spread(_tests(group).get(length, [])) for length in columns)]
+        for group, _ in tested
+    ]
+    title = f"Tested at other lengths: {tested[0][0].task.metric}"
+    return [Table(title, ["trained on", "method", *(f"T={length:,}" for length in columns)], rows)]
+
+
+def lengths_of(group: Group) -> dict[int, float]:
+    """Length T -> the main metric there, a mean over seeds."""
+    return {length: statistics.fmean(values) for length, values in sorted(_tests(group).items())}
+
+
+def _tests(group: Group) -> dict[int, list[float]]:
+    """The main metric of each further test by its length T, run by run; of equal tests of a run the last."""
+    found: dict[int, list[float]] = {}
+    for run in group.runs:
+        latest = {
+            record["task"]["T"]: record[group.task.metric] for record in run.evaluations if "T" in record["task"]
+        }
+        for length, value in latest.items():
+            found.setdefault(length, []).append(value)
+    return found
