@@ -7,11 +7,13 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reminding.lab import commands
 from reminding.lab.bench.options import BenchOptions
-from reminding.lab.config import TASKS, ModelOptions, TrainOptions
+from reminding.lab.config import TASKS, ModelOptions, TrainOptions, model_defaults
+from reminding.lab.paper import EXPERIMENTS
+from reminding.lab.reproduce import ReproduceOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,7 +56,7 @@ def train(arguments: list[str]) -> None:
         commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
 
     run.__annotations__.update(task=task, model=ModelOptions, train=TrainOptions)
-    run.__defaults__ = (commands.model_defaults(task), TrainOptions(), *(run.__defaults__ or ()))
+    run.__defaults__ = (model_defaults(task), TrainOptions(), *(run.__defaults__ or ()))
     _parse(run, arguments[1:], f"train {arguments[0]}")
 
 
@@ -63,16 +65,29 @@ def evaluate(arguments: list[str]) -> None:
     folder = _folder_first(arguments, "eval")
     task = commands.task_of(folder)
 
-    def run(task: Any, sequences: int | None = None, batch_size: int = 100, device: str = "auto") -> None:
+    def run(
+        task: Any,
+        sequences: int | None = None,
+        batch_size: int = 100,
+        steps_at_once: int | None = None,
+        capacity: int | None = None,
+        evict: Literal["fifo", "least_recalled"] | None = None,
+        device: str = "auto",
+    ) -> None:
         """Evaluate a run's model on the test split.
 
         Args:
             task: the task's own options; what is not given is as in training.
             sequences: how many to evaluate; None: the task's own number.
             batch_size: sequences at a time; does not change the result.
+            steps_at_once: read whole sequences in pieces of so many steps, to hold less; changes no result.
+            capacity: at most this many memories; None: as in training.
+            evict: which memory goes when the capacity is full; None: as in training.
             device: auto takes a GPU where there is one.
         """
-        commands.evaluate(folder, task, sequences=sequences, batch_size=batch_size, device=device)
+        changes = {"capacity": capacity, "evict": evict}
+        reading: dict[str, Any] = {"sequences": sequences, "batch_size": batch_size, "steps_at_once": steps_at_once}
+        commands.evaluate(folder, task, changes, **reading, device=device)
 
     run.__annotations__["task"] = type(task)
     run.__defaults__ = (task, *(run.__defaults__ or ()))
@@ -93,6 +108,29 @@ def report(arguments: list[str]) -> None:
         commands.report(runs, out, sequence)
 
     _parse(run, arguments, "report", positional="runs")
+
+
+def reproduce(arguments: list[str]) -> None:
+    """Run an experiment of the paper: reproduce NAME [--seeds 5] [--jobs 2]."""
+    if not arguments or arguments[0].startswith("-"):
+        print(_experiments_overview())
+        return
+    name = _known("experiment", arguments[0], EXPERIMENTS)
+
+    def run(reproduce: ReproduceOptions) -> None:
+        """Run what an experiment still needs, every method and seed, and write its tables and figures.
+
+        What is finished is not run again, what was interrupted is gone on with. Each run is a command of its own,
+        which is shown, and can be typed by itself.
+
+        Args:
+            reproduce: which part, how long, and where.
+        """
+        commands.reproduce(name, reproduce)
+
+    run.__annotations__["reproduce"] = ReproduceOptions
+    run.__defaults__ = (ReproduceOptions(),)
+    _parse(run, arguments[1:], f"reproduce {name}")
 
 
 def data(arguments: list[str]) -> None:
@@ -135,6 +173,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "eval": evaluate,
     "report": report,
+    "reproduce": reproduce,
     "data": data,
     "bench": bench,
 }
@@ -166,7 +205,7 @@ def _folder_first(arguments: list[str], verb: str) -> Path:
 
 
 def _overview() -> str:
-    lines = [f"  {name:8} {_first_line(verb)}" for name, verb in VERBS.items()]
+    lines = [f"  {name:9} {_first_line(verb)}" for name, verb in VERBS.items()]
     return "\n".join(["usage: reminding VERB ...", "", *lines, "", "reminding VERB --help says more."])
 
 
@@ -174,6 +213,12 @@ def _tasks_overview() -> str:
     lines = [f"  {name:8} {_first_line(task)}" for name, task in TASKS.items()]
     head = "usage: reminding train TASK [--model sab|lstm|tbptt|attention|transformer] [--option value ...]"
     return "\n".join([head, "", *lines, "", "reminding train TASK --help lists every option with its default."])
+
+
+def _experiments_overview() -> str:
+    lines = [f"  {name:9} {_first_line(experiment)}" for name, experiment in EXPERIMENTS.items()]
+    head = "usage: reminding reproduce NAME [--option value ...]"
+    return "\n".join([head, "", *lines, "", "reminding reproduce NAME --help says more."])
 
 
 def _first_line(thing: object) -> str:

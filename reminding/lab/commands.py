@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ from reminding.lab.bench.options import BenchOptions
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.evaluate import evaluate as evaluate_model
-from reminding.lab.report import write_report
+from reminding.lab.report import Report, write_report
+from reminding.lab.reproduce import ReproduceOptions, experiment, run_jobs, shortened, testing_jobs, training_jobs
 from reminding.lab.terminal import Status, say, show_table
 from reminding.tasks import DATASETS, fetch, status
-
-EVALUATIONS_NAME = "eval.jsonl"
-STREAM_CAPACITY = 128
-"""Memories on a stream: with the default of one every 10 steps, 1,280 steps of the past."""
 
 
 def train(
@@ -36,16 +32,6 @@ def train(
         say("stopped by Ctrl-C; the same command with --resume goes on")
 
 
-def model_defaults(task: type[Any]) -> ModelOptions:
-    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory.
-
-    There credit crosses the borders of chunks, as far as anything is remembered.
-    """
-    if not task.streamed:
-        return ModelOptions()
-    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, recall_scale=0.5)
-
-
 def metric_names(summary: dict[str, Any]) -> list[str]:
     """The test metrics in a summary: what comes before the name of the task."""
     names = list(summary)
@@ -57,33 +43,81 @@ def task_of(folder: Path) -> Any:
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
-def evaluate(folder: Path, task: Any, *, sequences: int | None, batch_size: int, device: str) -> None:
+def evaluate(
+    folder: Path,
+    task: Any,
+    changes: dict[str, Any],
+    *,
+    sequences: int | None,
+    batch_size: int,
+    steps_at_once: int | None,
+    device: str,
+) -> None:
     """Evaluate a run's weights on the test split of its task, and note the result in the run's eval.jsonl."""
     chosen = trainer.choose_device(device)
-    _, model = checkpoint.load_run(folder)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    _, model = checkpoint.load_run(folder, **changes)
     began = time.perf_counter()
-    metrics = evaluate_model(model.to(chosen), task, "test", batch_size=batch_size, limit=sequences, device=chosen)
+    metrics = evaluate_model(
+        model.to(chosen),
+        task,
+        "test",
+        batch_size=batch_size,
+        limit=sequences,
+        device=chosen,
+        steps_at_once=steps_at_once,
+    )
     options = plain(task)
     record: dict[str, Any] = {
         **metrics,
         "task": {"name": task.name, **options},
+        "changes": changes,
         "sequences": sequences,
+        "steps_at_once": steps_at_once,
         "seconds": time.perf_counter() - began,
         "command": trainer.command_line(),
         **trainer.environment(chosen),
     }
-    with (folder / EVALUATIONS_NAME).open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    checkpoint.add_evaluation(folder, record)
     shown = ", ".join(f"{name} {value}" for name, value in options.items())
     show_table(f"{folder} on {task.name} {shown}", ["metric", "test"], [[n, f"{v:.4f}"] for n, v in metrics.items()])
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:
-    """Write a report on some runs, print its table, and say where it is."""
-    result = write_report(runs, out, sequence)
-    show_table("Test split", result.columns, result.rows)
+    """Write a report on some runs, print what their methods reached, and say where it is."""
+    _show(write_report(runs, out, sequence))
+
+
+def _show(result: Report) -> None:
+    for table in result.tables:
+        show_table(table.title, table.columns, table.rows)
     for path in result.files:
         say(f"written: {path}")
+
+
+def reproduce(name: str, options: ReproduceOptions) -> None:
+    """Run what an experiment of the paper still needs, test its models, and write its tables.
+
+    Raises:
+        ValueError: some of its runs failed; says which, once all others have run.
+    """
+    wanted = experiment(name, options)
+    jobs = training_jobs(wanted, options)
+    say(f"{wanted.title}: {len(jobs)} runs, {sum(job.state == 'done' for job in jobs)} of them done")
+    if options.dry:
+        for job in jobs + testing_jobs(wanted, options):
+            say(f"{job.state}: reminding {' '.join(job.words)}")
+        return
+    try:
+        failed = run_jobs(jobs, options.jobs) + run_jobs(testing_jobs(wanted, options), options.jobs)
+    except KeyboardInterrupt:
+        raise ValueError("stopped by Ctrl-C; the same command goes on with what is not done") from None
+    begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
+    remarks = [*wanted.remarks, *shortened(wanted, options)]
+    if begun:
+        _show(write_report(begun, options.out / f"{name}-report", title=wanted.title, remarks=remarks))
+    if failed:
+        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
 
 
 def data(name: str | None, data_dir: Path | None) -> None:
