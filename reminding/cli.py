@@ -98,10 +98,10 @@ def report(arguments: list[str]) -> None:
     """Draw and tabulate runs: reminding report RUN... [--out DIR]."""
 
     def run(runs: list[Path], out: Path = Path("report"), sequence: int = 0) -> None:
-        """Write one table, the learning curves, and for each SAB run what one sequence was reminded of.
+        """Write tables of methods over their seeds, learning curves, and what SAB was reminded of in one sequence.
 
         Args:
-            runs: folders of runs, finished or not.
+            runs: folders of runs, finished or not, or folders that hold runs at any depth.
             out: folder to write report.md, index.html and the figures to.
             sequence: which test sequence to draw, from 0.
         """

@@ -98,21 +98,28 @@ def draw_learning_curves(groups: Sequence[Group], out: Path) -> list[Path]:
     for name in dict.fromkeys(each.setting for each in groups):
         members = [each for each in groups if each.setting == name]
         task = members[0].task
-        curves = [_curve(each) for each in members]
+        curves = [mean_curve(each) for each in members]
         path = out / f"curves-{file_name(name, groups)}.png"
         learning_curves(curves, f"{task.metric}, validation", name, path, _chance(task))
         files.append(path)
     return files
 
 
-def _curve(members: Group) -> Curve:
-    """Mean, least and greatest over the seeds, of those evaluated at each number of updates."""
+def mean_curve(members: Group) -> Curve:
+    """Mean, least and greatest over the seeds that were evaluated at each number of updates.
+
+    A run that was stopped by its target keeps what it had then.
+    """
     metric = members.task.metric
     found: list[dict[int, float]] = [
         {record["step"]: record[metric] for record in read_log(run.folder) if record["kind"] == "valid"}
         for run in members.runs
     ]
     longest = max(found, key=len)
+    for run, values_of in zip(members.runs, found, strict=True):
+        if run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
+            last = max(values_of)
+            values_of.update({step: values_of[last] for step in longest if step > last})
     values = [[each[step] for each in found if step in each] for step in longest]
     several = len(members.runs) > 1
     label = f"{members.method} ({len(members.runs)} seeds)" if several else members.method

@@ -21,7 +21,7 @@ METHOD_COLUMNS = [
     "peak MB",
     "parameters",
     "backward steps",
-    "of the last step's loss",
+    "from last step",
 ]
 BACKWARD = (
     "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "

@@ -10,7 +10,7 @@ import pytest
 from reminding.lab import checkpoint
 from reminding.lab.config import RunConfig
 from reminding.lab.groups import after_seconds, after_steps, find_runs, group, spread
-from reminding.lab.report import write_report
+from reminding.lab.report import mean_curve, write_report
 from reminding.lab.runlog import LOG_NAME
 from reminding.lab.tables import equal_cost, further_tests, methods
 from reminding.tasks import Adding
@@ -68,6 +68,14 @@ def test_a_run_stopped_by_its_target_sets_no_limit(tmp_path: Path) -> None:
     (table,) = equal_cost(group(find_runs([tmp_path])))
     assert table.columns[1] == "after 8 updates"
     assert {row[0]: row[1] for row in table.rows} == {"sab": "0.9900", "lstm": "0.7000"}
+
+
+def test_the_curve_of_the_mean_does_not_fall_when_a_seed_has_reached_its_target(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(seed=0), [(2, 1.0, 1.0)], stopped="target")
+    write(tmp_path / "sab-seed1", small(seed=1), [(2, 1.0, 0.2), (4, 2.0, 0.4)])
+    (both,) = group(find_runs([tmp_path]))
+    curve = mean_curve(both)
+    assert (curve.steps, curve.values, curve.band) == ([2, 4], pytest.approx([0.6, 0.7]), [(0.2, 1.0), (0.4, 1.0)])
 
 
 def test_smaller_is_better_where_it_is_an_error(tmp_path: Path) -> None:
