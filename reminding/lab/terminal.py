@@ -62,9 +62,10 @@ class LiveDisplay:
     Args:
         label: of the run.
         total: updates it may take; done: updates already taken.
+        seconds: it may still take; None: no limit.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
+    def __init__(self, label: str, total: int, done: int = 0, seconds: float | None = None) -> None:
         self._console = _rich("console").Console(highlight=False, soft_wrap=True)
         bar = _rich("progress")
         self._bar = bar.Progress(
@@ -78,7 +79,7 @@ class LiveDisplay:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
-        self._label, self._total = label, total
+        self._label, self._total, self._seconds = label, total, seconds
         self._began, self._first = time.monotonic(), done
         self._metric, self._running, self._steps = "", "", 0
 
@@ -109,6 +110,8 @@ class LiveDisplay:
             return
         elapsed = time.monotonic() - self._began
         left = elapsed / max(step - self._first, 1) * (self._total - step)
+        if self._seconds is not None:
+            left = min(left, max(self._seconds - elapsed, 0.0))
         rate = (step - self._first) / max(elapsed, 1e-9)
         self._console.print(
             f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}"

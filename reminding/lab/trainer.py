@@ -66,7 +66,8 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     learned from, so that the metrics of training, too, are on steps not seen before, in the first pass.
 
     Args:
-        resume: go on with the run in the folder; its options must be the same, but for `steps`.
+        resume: go on with the run in the folder; its options must be the same, but for how long it may
+            take, unless it anneals.
         overwrite: replace the run in the folder.
 
     Returns:
@@ -87,7 +88,9 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     log = RunLog(folder, after=run.standing.step)
     label = f"{config.model.model} on {config.task.name}"
     try:
-        with LiveDisplay(label, config.train.steps, run.standing.step) as display:
+        limit = config.train.max_seconds
+        seconds = None if limit is None else limit - run.standing.seconds
+        with LiveDisplay(label, config.train.steps, run.standing.step, seconds) as display:
             stopped = _loop(run, log, display)
     finally:
         log.close()
