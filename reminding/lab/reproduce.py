@@ -55,6 +55,16 @@ class ReproduceOptions:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A run of an experiment with its seed, and the folder that it has or will have."""
+
+    title: str
+    method: str
+    config: RunConfig
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Job:
     """A command that makes a run or tests one: what it is called, and what it still needs.
 
@@ -92,22 +102,34 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
     return replace(whole, settings=[setting for setting in settings if setting.runs])
 
 
+def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:
+    """Every run of an experiment at its full length, seed by seed, so that a first answer comes early."""
+    return [
+        Planned(
+            f"{setting.name} {method} seed {seed}",
+            method,
+            replace(run, train=replace(run.train, seed=seed)),
+            options.out / wanted.folder / setting.name / f"{method}-seed{seed}",
+        )
+        for seed in range(options.seeds)
+        for setting in wanted.settings
+        for method, run in setting.runs.items()
+    ]
+
+
 def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
-    """Every run of an experiment, seed by seed, so that a first answer comes early.
+    """What trains each run of an experiment.
 
     Raises:
         ValueError: a folder holds a run with other options; names them.
     """
     jobs: list[Job] = []
-    for seed in range(options.seeds):
-        for setting in wanted.settings:
-            for method, run in setting.runs.items():
-                folder = options.out / wanted.folder / setting.name / f"{method}-seed{seed}"
-                config = scaled(replace(run, train=replace(run.train, seed=seed)), options.budget)
-                state = progress(folder, config)
-                resume = ["--resume"] if state == "begun" else []
-                words = [*command(config), "--out", str(folder), *resume]
-                jobs.append(Job(f"{wanted.folder} {setting.name} {method} seed {seed}", folder, words, state))
+    for planned in planned_runs(wanted, options):
+        config = scaled(planned.config, options.budget)
+        state = progress(planned.folder, config)
+        resume = ["--resume"] if state == "begun" else []
+        words = [*command(config), "--out", str(planned.folder), *resume]
+        jobs.append(Job(f"{wanted.folder} {planned.title}", planned.folder, words, state))
     return jobs
 
 
@@ -141,31 +163,28 @@ def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]
 
 def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     """The further tests of an experiment's trained models."""
-    jobs: list[Job] = []
-    for seed in range(options.seeds):
-        for setting in wanted.settings:
-            for method, run in setting.runs.items():
-                folder = options.out / wanted.folder / setting.name / f"{method}-seed{seed}"
-                for test in wanted.tests:
-                    if method in test.methods:
-                        jobs.append(_test_job(folder, method, run, test, seed))
-    return jobs
+    return [
+        _test_job(planned, test)
+        for planned in planned_runs(wanted, options)
+        for test in wanted.tests
+        if planned.method in test.methods
+    ]
 
 
-def _test_job(folder: Path, method: str, run: RunConfig, test: FurtherTest, seed: int) -> Job:
-    task = replace(run.task, T=test.T)
-    changes = {} if run.model.model != "sab" else dict(test.bounded)
+def _test_job(planned: Planned, test: FurtherTest) -> Job:
+    task = replace(planned.config.task, T=test.T)
+    changes = {} if planned.config.model.model != "sab" else dict(test.bounded)
     found = [
         record
-        for record in checkpoint.read_evaluations(folder)
+        for record in checkpoint.read_evaluations(planned.folder)
         if record["task"] == {"name": task.name, **plain(task)}
         and record["sequences"] == test.sequences
         and record.get("changes", {}) == changes
     ]
     given = {"T": test.T, "sequences": test.sequences, **changes}
     given |= {} if test.steps_at_once is None else {"steps_at_once": test.steps_at_once}
-    words = ["eval", str(folder), *(word for name, value in given.items() for word in option(name, value))]
-    return Job(f"test {method} seed {seed} at T={test.T}", folder, words, "done" if found else "new")
+    words = ["eval", str(planned.folder), *(word for name, value in given.items() for word in option(name, value))]
+    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if found else "new")
 
 
 def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:
