@@ -26,7 +26,8 @@ def backward_steps(model: SequenceModel, task: Any, device: torch.device | str =
 
     A step is visited when the loss asks for it, when the recurrence leads back to it without crossing a cut, or when
     it was recalled with some weight by a step that is visited. A Transformer has no recurrence; each of its steps
-    attends to every one before it, and counts.
+    attends to every one before it, and counts. The memory that sets the threshold of the paper's rule gets some
+    gradient too, through the scores, and is not counted.
 
     Returns:
         "backward_steps": by the task's own loss; "backward_steps_last": by a loss at the last step alone, the figure

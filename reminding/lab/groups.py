@@ -21,10 +21,11 @@ _SEED = re.compile(r"-seed\d+$")
 
 @dataclass(frozen=True)
 class Progress:
-    """The best validation result so far, after some updates and some seconds of training."""
+    """A validation result, and the best so far, after some updates and some seconds of training."""
 
     step: int
     seconds: float
+    value: float
     best: float
 
 
@@ -55,13 +56,18 @@ class Run:
         """The main metric on the test split."""
         return self.summary.get(self.config.task.metric)
 
+    @property
+    def updates(self) -> int:
+        """Updates done so far; of an unfinished run those before its last evaluation."""
+        return int(self.summary.get("steps", self.valid[-1].step if self.valid else 0))
+
 
 @dataclass(frozen=True)
 class Group:
     """The runs of one method on one task.
 
     Args:
-        setting: the task and its sizes, or the folder that holds the runs where that says more.
+        setting: the task, its length, and what else of it is other than usual.
         method: the runs' name without the seed.
     """
 
@@ -150,7 +156,7 @@ def _progress(records: Sequence[dict[str, Any]], task: Any) -> list[Progress]:
         if record["kind"] != "valid":
             continue
         value = record[task.metric]
-        if found:
-            value = max(value, found[-1].best) if task.maximize else min(value, found[-1].best)
-        found.append(Progress(record["step"], seconds.get(record["step"], 0.0), value))
+        known = [value, *(each.best for each in found[-1:])]
+        best = max(known) if task.maximize else min(known)
+        found.append(Progress(record["step"], seconds.get(record["step"], 0.0), value, best))
     return found

@@ -19,8 +19,7 @@ import torch
 from reminding.lab import checkpoint
 from reminding.lab.groups import Group, Run, find_runs, group, setting_name
 from reminding.lab.plots import Curve, learning_curves, length_curves, recall_map
-from reminding.lab.runlog import read_log
-from reminding.lab.tables import Table, equal_cost, further_tests, len_updates, lengths_of, methods
+from reminding.lab.tables import Table, equal_cost, further_tests, lengths_of, methods
 
 COLUMNS = ["run", "task", "model", "updates", "metric", "test", "best valid", "ms/update", "peak MB", "parameters"]
 
@@ -78,7 +77,7 @@ def summary_row(run: Run) -> list[str]:
         run.folder.name,
         setting_name(task),
         run.config.model.model,
-        str(len_updates(run)),
+        str(run.updates),
         task.metric,
         _number(run.test, ".4f"),
         _number(summary.get(f"valid_{task.metric}"), ".4f"),
@@ -110,14 +109,10 @@ def mean_curve(members: Group) -> Curve:
 
     A run that was stopped by its target keeps what it had then.
     """
-    metric = members.task.metric
-    found: list[dict[int, float]] = [
-        {record["step"]: record[metric] for record in read_log(run.folder) if record["kind"] == "valid"}
-        for run in members.runs
-    ]
+    found = [{each.step: each.value for each in run.valid} for run in members.runs]
     longest = max(found, key=len)
     for run, values_of in zip(members.runs, found, strict=True):
-        if run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
+        if values_of and run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
             last = max(values_of)
             values_of.update({step: values_of[last] for step in longest if step > last})
     values = [[each[step] for each in found if step in each] for step in longest]

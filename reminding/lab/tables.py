@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reminding.lab.groups import Group, Run, after_seconds, after_steps, spread
+from reminding.lab.groups import Group, after_seconds, after_steps, spread
 
 METHOD_COLUMNS = [
     "task",
@@ -58,7 +58,7 @@ def methods(groups: Sequence[Group]) -> Table:
 def _method_row(group: Group) -> list[str]:
     tests = group.values(lambda run: run.test)
     worst = (min if group.task.maximize else max)(tests) if len(tests) > 1 else None
-    updates = [len_updates(run) for run in group.runs]
+    updates = [run.updates for run in group.runs]
     return [
         group.setting,
         group.method,
@@ -74,11 +74,6 @@ def _method_row(group: Group) -> list[str]:
         spread(group.summaries("backward_steps"), ".0f"),
         spread(group.summaries("backward_steps_last"), ".0f"),
     ]
-
-
-def len_updates(run: Run) -> int:
-    """Updates done so far."""
-    return int(run.summary.get("steps", max((each.step for each in run.valid), default=0)))
 
 
 def _range(values: Sequence[int]) -> str:
@@ -133,7 +128,7 @@ def lengths_of(group: Group) -> dict[int, float]:
 
 
 def _tests(group: Group) -> dict[int, list[float]]:
-    """The main metric of each further test by its length T, run by run; of equal tests of a run the last."""
+    """The main metric of each further test by its length T, run by run; of several at one length the last."""
     found: dict[int, list[float]] = {}
     for run in group.runs:
         latest = {

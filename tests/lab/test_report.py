@@ -50,3 +50,12 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
 def test_a_sequence_number_below_zero_is_named(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sequence must be at least 0, got -1"):
         write_report([finished], tmp_path, sequence=-1)
+
+
+def test_runs_of_one_name_in_two_folders_have_a_picture_each(finished: Path, tmp_path: Path) -> None:
+    for place in ("T4", "T5", "T6"):
+        shutil.copytree(finished, tmp_path / place / "sab-seed0")
+    report = write_report([tmp_path], tmp_path / "report")
+    pictures = [path for path in report.files if path.name.startswith("recall-")]
+    assert len(set(pictures)) == 3
+    assert all(path.is_file() for path in pictures)
