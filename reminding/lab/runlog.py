@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reminding.lab.watch import Trouble
+
 LOG_NAME = "log.jsonl"
 BOARD_NAME = "tensorboard"
 
@@ -16,12 +18,15 @@ class RunLog:
     Args:
         folder: of the run.
         after: the update that a resumed run goes on from: what was logged of later ones is dropped.
+
+    Attributes:
+        kept: the records so far of a run that is resumed.
     """
 
     def __init__(self, folder: Path, after: int = 0) -> None:
         path = folder / LOG_NAME
-        kept = [record for record in read_log(folder) if record["step"] <= after] if after else []
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self.kept = [record for record in read_log(folder) if record["step"] <= after] if after else []
+        path.write_text("".join(json.dumps(record) + "\n" for record in self.kept))
         self._file = path.open("a")
         self._board = _board(folder / BOARD_NAME, after)
 
@@ -31,10 +36,19 @@ class RunLog:
         Args:
             kind: "train" or "valid".
         """
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
+        self._append({"kind": kind, "step": step, **values})
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def warn(self, step: int, trouble: Trouble) -> None:
+        """Record a warning, with what to try; TensorBoard gets it as text."""
+        told = {"name": trouble.name, "what": trouble.what, "advice": trouble.advice}
+        self._append({"kind": "warning", "step": step, **told})
+        self._board.add_text("warning", str(trouble), step)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         """Close both."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from reminding.lab.sparkline import ASCII, BLOCKS, Trace, sparkline
+
+METRIC = "metric"
 
 
 def _rich(part: str) -> Any:
@@ -57,7 +61,9 @@ class Status:
 
 
 class LiveDisplay:
-    """Live display of a run: updates, rate, loss, metric, time left. Plain lines where there is no terminal.
+    """Live display of a run: updates, rate, time left, and the course of loss, metric and norm of h.
+
+    Plain lines where there is no terminal; without blocks in ASCII.
 
     Args:
         label: of the run.
@@ -75,20 +81,53 @@ class LiveDisplay:
             bar.TextColumn("{task.fields[numbers]}"),
             bar.TimeRemainingColumn(),
             console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
         )
+        self._traces = {"loss": Trace(), METRIC: Trace(), "norm of h": Trace()}
+        self._name = METRIC
         self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
         self._label, self._total, self._seconds = label, total, seconds
         self._began, self._first = time.monotonic(), done
         self._metric, self._running, self._steps = "", "", 0
+        self._live = _rich("live").Live(
+            get_renderable=self._picture, console=self._console, transient=True, refresh_per_second=8
+        )
 
     def __enter__(self) -> LiveDisplay:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
+
+    def _picture(self) -> Any:
+        """The bar, and below it a line for each number that has a course by now."""
+        levels = ASCII if self._console.options.ascii_only else BLOCKS
+        lines = _rich("table").Table.grid(padding=(0, 2))
+        for name, trace in self._traces.items():
+            if trace.means:
+                shown = self._name if name == METRIC else name
+                lines.add_row(f"  {shown}", sparkline(trace.means, levels), f"{trace.last:.4g}")
+        return _rich("console").Group(self._bar.get_renderable(), lines)
+
+    def resumed(self, records: Iterable[Mapping[str, Any]], metric: str) -> None:
+        """Take up the courses of a run that goes on.
+
+        Args:
+            records: of its log.
+            metric: its main one.
+        """
+        for record in records:
+            if record["kind"] == "train":
+                self._traces["loss"].add(record["loss"])
+            elif record["kind"] == "valid":
+                self._follow(metric, record[metric], record.get("state_norm"))
+
+    def _follow(self, metric: str, value: float, norm: float | None) -> None:
+        self._name = f"valid {metric}"
+        self._traces[METRIC].add(value)
+        if norm is not None:
+            self._traces["norm of h"].add(norm)
 
     def update(self, step: int, loss: float, steps: int = 0, running: str = "") -> None:
         """Show the state after an update.
@@ -100,11 +139,25 @@ class LiveDisplay:
         elapsed = max(time.monotonic() - self._began, 1e-9)
         self._steps += steps
         self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {loss:.4f}"
+        self._traces["loss"].add(loss)
         rate = (step - self._first) / elapsed
-        self._bar.update(self._task, completed=step, numbers=f"{rate:.1f}/s  {self._running}{self._metric}")
+        self._bar.update(
+            self._task, completed=step, numbers=f"{rate:.1f}/s" + (f"  {self._running}" if running else "")
+        )
 
-    def evaluated(self, step: int, metric: str, value: float) -> None:
-        """Show an evaluation; without a terminal this is the line that is printed."""
+    def warn(self, step: int, text: str) -> None:
+        """Print a warning, above what is live."""
+        line = _rich("text").Text(f"{self._label}  {step}/{self._total}  warning: {text}", style="yellow")
+        self._console.print(line)
+
+    def evaluated(self, step: int, metric: str, value: float, norm: float | None = None) -> None:
+        """Show an evaluation; without a terminal this is the line that is printed.
+
+        Args:
+            value: of the metric, on the validation split.
+            norm: of h, where the model has one.
+        """
+        self._follow(metric, value, norm)
         self._metric = f"  valid {metric} {value:.4f}"
         if self._console.is_terminal:
             return

@@ -24,10 +24,11 @@ from reminding.lab.checkpoint import Standing, Update
 from reminding.lab.clip import GradientClipper
 from reminding.lab.config import RunConfig
 from reminding.lab.effort import backward_steps
-from reminding.lab.evaluate import evaluate, state_norms
+from reminding.lab.evaluate import evaluate, recall_shares, state_norms
 from reminding.lab.model import SequenceModel
 from reminding.lab.runlog import RunLog
 from reminding.lab.terminal import LiveDisplay
+from reminding.lab.watch import Watch
 from reminding.nn import SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
@@ -52,6 +53,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     clipper: GradientClipper
     standing: Standing
+    watch: Watch
     state: SABState | None = None
     """Of the streams under way, where the task has streams."""
 
@@ -91,6 +93,9 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         limit = config.train.max_seconds
         seconds = None if limit is None else limit - run.standing.seconds
         with LiveDisplay(label, config.train.steps, run.standing.step, seconds) as display:
+            display.resumed(log.kept, config.task.metric)
+            for record in log.kept:
+                run.watch.see(record)
             stopped = _loop(run, log, display)
     finally:
         log.close()
@@ -107,8 +112,9 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
     model = SequenceModel(config.task, config.model).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
     clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
+    watch = Watch(config.model, config.train)
     config.task.train_batches(config.train.batch_size, config.train.seed)
-    return Run(config, folder, device, model, optimizer, clipper, Standing())
+    return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
 
 
 def choose_device(name: str) -> torch.device:
@@ -156,11 +162,20 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
             last = standing.step == options.steps or standing.seconds + now - clock >= limit
             if last or standing.step % options.eval_every == 0:
                 standing.seconds, clock = standing.seconds + now - clock, now
-                log.write("train", standing.step, {**_mean(standing.since), "seconds": standing.seconds})
+                _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
                 standing.since.clear()
                 if reason := _evaluated(run, log, display):
                     return reason
     return "steps"
+
+
+def _note(run: Run, log: RunLog, display: LiveDisplay, kind: str, values: dict[str, float]) -> None:
+    """Log some numbers, and warn if they tell that something goes wrong."""
+    step = run.standing.step
+    log.write(kind, step, values)
+    for trouble in run.watch.see({"kind": kind, **values}):
+        log.warn(step, trouble)
+        display.warn(step, str(trouble))
 
 
 def _set_rate(run: Run, seconds: float) -> None:
@@ -176,11 +191,15 @@ def _set_rate(run: Run, seconds: float) -> None:
 
 
 def _mean(updates: list[Update]) -> dict[str, float]:
-    """Means over some updates, and the last gradient norm; chunks that ask for nothing have no loss to count."""
+    """Means over some updates, and the last and the largest gradient norm.
+
+    Chunks that ask for nothing have no loss to count.
+    """
     losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
     metrics = mean_metrics(update["metrics"] for update in updates)
     loss = sum(losses) / len(losses) if losses else math.nan
-    return {"loss": loss, "gradient_norm": updates[-1]["norm"], **metrics}
+    norms = [update["norm"] for update in updates]
+    return {"loss": loss, "gradient_norm": norms[-1], "gradient_norm_max": max(norms), **metrics}
 
 
 def _running(run: Run) -> str:
@@ -243,14 +262,16 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
     """
     task, options, standing = run.config.task, run.config.train, run.standing
     began = time.perf_counter()
-    with state_norms(run.model) as norms:
+    with state_norms(run.model) as norms, recall_shares(run.model) as shares:
         metrics = evaluate(
             run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
         )
     standing.seconds += time.perf_counter() - began
     value = metrics[task.metric]
-    log.write("valid", standing.step, {**metrics, "state_norm": sum(norms) / len(norms)})
-    display.evaluated(standing.step, task.metric, value)
+    seen = {"state_norm": norms, "recall_share": shares}
+    means = {name: sum(values) / len(values) for name, values in seen.items() if values}
+    display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
+    _note(run, log, display, "valid", {**metrics, **means})
     if standing.best is None or _better(value, standing.best, task.maximize):
         standing.best, standing.best_step, standing.stale = value, standing.step, 0
         checkpoint.save_weights(run.folder, run.model)
