@@ -69,8 +69,8 @@ def test_short_series_end_at_the_last_step_and_frames_are_filled(tmp_path: Path)
     assert task.input_size == 2
     assert task.output_size == 2
     cat, dog = (examples.values[row].numpy() * deviation + mean for row in (0, 1))
-    assert np.allclose(cat, [[1, 2], [3, 4], [5, mean]])
-    assert np.allclose(dog, [[mean, mean], [5, 4], [3, mean]])
+    assert np.allclose(cat, np.array([[1.0, 2], [3, 4], [5, mean]]))
+    assert np.allclose(dog, np.array([[mean, mean], [5.0, 4], [3, mean]]))
     assert torch.equal(next(task.eval_batches("test", 1)).input[:, 0], examples.values[0])
     assert Series(path, test=path, samples=4).examples("test").values.shape == (4, 4, 1)
 
