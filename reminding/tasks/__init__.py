@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reminding.tasks.adding import Adding
-from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.base import TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
 from reminding.tasks.characters import PTB, Enwik8, Text8
 from reminding.tasks.cifar10 import CIFAR10
 from reminding.tasks.copying import Copying
@@ -32,6 +32,7 @@ __all__ = [
     "MNIST",
     "PTB",
     "TASKS",
+    "TRAINING",
     "Adding",
     "Batch",
     "Copying",
