@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import wave
 from pathlib import Path
 
@@ -143,21 +142,27 @@ def test_spoken_digits_are_split_by_take(tmp_path: Path) -> None:
     assert batch.input.shape == (3, 8, 16)
 
 
-@pytest.mark.skipif(
-    "REMINDING_TEST_DATA" not in os.environ, reason="REMINDING_TEST_DATA names no folder of real data"
-)
-def test_real_recordings_and_series() -> None:
-    folder = Path(os.environ.get("REMINDING_TEST_DATA", ""))
-    if (folder / "fsdd").is_dir():
-        task = SpokenDigits(folder)
-        assert [len(task.examples(split).label) for split in ("train", "valid", "test")] == [2400, 300, 300]
-    for name, shape, classes in (
+def test_real_recordings(real_data: Path) -> None:
+    try:
+        task = SpokenDigits(real_data)
+        lengths = [len(task.examples(split).label) for split in ("train", "valid", "test")]
+    except FileNotFoundError as error:
+        pytest.skip(f"no real recordings: {error}")
+    assert lengths == [2400, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
         ("PLAID/PLAID_TRAIN.ts", (537, 1344), 11),
         ("ACSF1/ACSF1_TRAIN.ts", (100, 1460), 10),
         ("PigCVP/PigCVP_TRAIN.txt", (104, 2000), 52),
-    ):
-        if (path := folder / "ucr" / name).is_file():
-            task = Series(path)
-            known = sum(len(task.examples(split).label) for split in ("train", "valid"))
-            assert ((known, task.examples("train").values.shape[1]), task.output_size) == (shape, classes)
-            assert next(task.eval_batches("test", 10)).input.shape == (shape[1], 10, 1)
+    ],
+)
+def test_real_series(real_data: Path, name: str, shape: tuple[int, int], classes: int) -> None:
+    if not (path := real_data / "ucr" / name).is_file():
+        pytest.skip(f"no {path}")
+    task = Series(path)
+    known = sum(len(task.examples(split).label) for split in ("train", "valid"))
+    assert ((known, task.examples("train").values.shape[1]), task.output_size) == (shape, classes)
+    assert next(task.eval_batches("test", 10)).input.shape == (shape[1], 10, 1)
