@@ -47,12 +47,14 @@ class Setting:
     """A task and the runs that are compared on it.
 
     Args:
-        name: of its folder.
+        name: as `reminding reproduce --settings` knows it.
         runs: method -> its run, for seed 0.
+        folder: of its runs; None: of its name, in the folder of the experiment.
     """
 
     name: str
     runs: Mapping[str, RunConfig]
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,12 @@ def recipe() -> Setting:
 
 
 def mental_updates(task: Any, model: ModelOptions, train: TrainOptions) -> Setting:
-    """SAB with and without gradient through its memories.   [section 4.3, ablation]"""
+    """SAB, as the experiment of that task has it, and without gradient through its memories.   [section 4.3]"""
     runs = {
         "sab": RunConfig(task, model, train),
         "no-credit": RunConfig(task, replace(model, backtrack=False), train),
     }
-    return Setting(f"{task.name}-T{task.T}", runs)
+    return Setting(f"{task.name}-T{task.T}", runs, f"{task.name}/T{task.T}")
 
 
 def _copying(data_dir: Path | None, verify: bool) -> Experiment:

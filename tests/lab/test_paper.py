@@ -94,3 +94,12 @@ def test_the_papers_own_setting_is_among_the_methods() -> None:
     for setting in (copying(100), adding(200)):
         plain = setting.runs["sab-paper"]
         assert (plain.model.normalizer, plain.model.k_att, plain.train.clip_kind) == ("threshold", 2, "fixed")
+
+
+def test_the_ablation_of_credit_uses_the_runs_of_the_other_experiments() -> None:
+    for name, T in (("copying", 100), ("adding", 200)):
+        theirs = next(each for each in EXPERIMENTS[name](None, True).settings if each.name == f"T{T}")
+        shared = next(each for each in EXPERIMENTS["ablation"](None, True).settings if each.name == f"{name}-T{T}")
+        assert shared.folder == f"{name}/T{T}"
+        assert shared.runs["sab"] == theirs.runs["sab"]
+        assert shared.runs["no-credit"].model.backtrack is False
