@@ -23,7 +23,7 @@ HOUR = 3600.0
 RELEASE_LR = 1e-3
 """Adam's rate in the authors' published code: what methods that are not SAB start from."""
 
-COPYING = TrainOptions(steps=6000, lr=1e-2, anneal=0.25, target=0.999)
+COPYING = TrainOptions(steps=6000, lr=3e-3, anneal=0.25, target=0.999)
 SYMBOLS = ModelOptions(embedding_size=64)
 ADDING = TrainOptions(steps=8000, lr=5e-3, anneal=0.25, target=3e-4)
 SYNTHETIC = (
