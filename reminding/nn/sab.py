@@ -78,7 +78,8 @@ class SAB(LayerParameters):
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
-            float32 and float64; "cuda" is not part of this version. Only "auto" falls back, and logs
+            float32 and float64; "cuda" are Triton kernels, tested in Triton's interpreter and compiled,
+            but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back, and logs
             why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
@@ -295,10 +296,10 @@ class SAB(LayerParameters):
         """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
-        return {
-            "cuda": "the Triton CUDA kernels are not part of this version",
-            "cpu": compiled.obstacle(cell, score, self.rule, self.like()),
-        }
+        found = compiled.obstacles(cell, score, self.rule, self.like())
+        if self.backend == "auto":
+            found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
+        return found
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
         fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
