@@ -148,9 +148,11 @@ class Classification(ABC):
 
 
 class PixelClassification(Classification):
-    """A finite data set of images, one pixel a step, one of ten classes an image."""
+    """A finite data set of square images, one pixel a step, one of ten classes an image."""
 
     classes: ClassVar[int] = 10
+    side: ClassVar[int]
+    """Pixels of an image's side."""
 
     @property
     def input_size(self) -> int:

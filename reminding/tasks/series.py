@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -56,13 +56,31 @@ class LabelledSeries:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All splits of a set of series, and the name of each class."""
+    """All splits of a set of series, the name of each class, and how a series is brought to the form of these.
+
+    Args:
+        mean, deviation: of the training data.
+        frame: values of a step.
+        samples: values of a series that are read; None: all.
+        steps: T, of the longest.
+    """
 
     splits: dict[Split, LabelledSeries]
     classes: tuple[str, ...]
+    mean: float
+    deviation: float
+    frame: int
+    samples: int | None
+    steps: int
+
+    def prepared(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Another series, (n,), as the model reads them, (T, I); T is larger only where it is longer than all."""
+        taken = values[: self.samples]
+        steps = max(self.steps, -(-len(taken) // self.frame))
+        return _in_frames((taken - self.mean) / self.deviation, self.frame, steps)
 
 
-class _Series(Classification):
+class LabelledTask(Classification):
     """What is read from one place, cut into steps of some values each."""
 
     frame: int
@@ -92,7 +110,7 @@ class _Series(Classification):
 
 
 @dataclass(frozen=True)
-class Series(_Series):
+class Series(LabelledTask):
     """Your own labelled series: a file of the UCR archive's forms, or a folder of WAV files.
 
     A file: `.ts` (sktime's: values, a colon, the label), or any other text with a series a line, the label first,
@@ -132,7 +150,7 @@ class Series(_Series):
 
 
 @dataclass(frozen=True)
-class SpokenDigits(_Series):
+class SpokenDigits(LabelledTask):
     """Ten digits spoken by six people, raw 8 kHz audio.   [Jackson et al. 2018, Free Spoken Digit Dataset]
 
     Input (T, B, frame): `frame` samples a step, of the first second of each recording, which ends at the last step.
@@ -232,11 +250,17 @@ def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loa
     for split, part in cut.items():
         packed = np.zeros((len(part), steps, frame), np.float32)
         for row, values in zip(packed, part, strict=True):
-            taken = -(-len(values) // frame)
-            row[steps - taken :].reshape(-1)[: len(values)] = (values - mean) / deviation
+            row[:] = _in_frames((values - mean) / deviation, frame, steps)
         labels = [number[one.label] for one in parts[split]]
         splits[split] = LabelledSeries(torch.as_tensor(packed), torch.as_tensor(labels))
-    return Loaded(splits, classes)
+    return Loaded(splits, classes, mean, deviation, frame, samples, steps)
+
+
+def _in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
+    """A series as steps of `frame` values, (steps, frame), ending at the last step; zeros before it."""
+    cut = np.zeros((steps, frame), np.float32)
+    cut[steps - -(-len(values) // frame) :].reshape(-1)[: len(values)] = values
+    return cut
 
 
 def _by_number(label: str) -> tuple[float, str]:
