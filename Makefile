@@ -1,4 +1,4 @@
-# make run: train, compare, and open a report.   make test: every check.   make bench: what a training step costs.
+# make run: train, compare, and open a report.   make test: every check.   make bench: what a training step costs.   make docs: the documentation.
 # Each sets up .venv first.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all bench bench-suite setup clean
+.PHONY: run test test-all bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -60,5 +60,10 @@ bench: setup
 bench-suite: setup
 	REMINDING=$(BIN)/reminding benchmarks/run_suite.sh results/bench
 
+# Pages to open: docs/_build/html/index.html.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .hypothesis

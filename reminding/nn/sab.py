@@ -61,7 +61,7 @@ class SAB(LayerParameters):
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: what the normaliser's weights are multiplied by, above 0 and at most 1. Where they sum to 1,
             what is read is stored again, and over a stream without end h grows; below 1 it stays bounded,
-            |h| <= sqrt(H) / (1 - recall_scale) with cell="lstm" or "rnn" and no negative weights.
+            `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.
@@ -166,7 +166,7 @@ class SAB(LayerParameters):
 
     @property
     def k_top(self) -> int | None:
-        """How many memories a step may recall; None: all."""
+        """How many memories a step may recall, or None for all."""
         return self.rule.k_top
 
     @property
@@ -176,7 +176,7 @@ class SAB(LayerParameters):
 
     @property
     def k_trunc(self) -> int | None:
-        """The recurrent gradient is cut every this many steps; None: never."""
+        """The recurrent gradient is cut every this many steps, or never where it is None."""
         return self.rule.k_trunc
 
     @overload
@@ -250,7 +250,7 @@ class SAB(LayerParameters):
 
     @contextmanager
     def credit(self) -> Generator[Credit]:
-        """Record which memories are paid, how much, and through which later step.
+        """Record which memories are paid, how much, and through which later step::
 
             with layer.credit() as credit:
                 output, state = layer(x, state)
