@@ -193,12 +193,13 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
     main.grid(alpha=0.25)
     if look.totals:
         aside = figure.add_subplot(grid[:rows, 1], sharey=main)
-        received = np.bincount(links[1], weights=links[2], minlength=steps + 1)
-        aside.barh(np.arange(steps + 1), received, height=max(1.0, steps / 150), color=look.colour)
+        received, edges = np.histogram(links[1], min(steps, 300), span, weights=links[2])
+        aside.stairs(received, edges, orientation="horizontal", fill=True, color=look.colour)
         aside.set(xlabel="in all", xticks=[])
         aside.tick_params(labelleft=False)
     if input is not None:
         main.set_xlabel("")
+        main.tick_params(labelbottom=False)
         _draw_strip(figure.add_subplot(grid[1, :side], sharex=main), _array(input), marks, span)
     if path is not None:
         figure.savefig(path, dpi=150)
@@ -211,7 +212,7 @@ def _draw_links(axes: Any, links: _Links, steps: int, look: _Look) -> None:
     if len(strength) > DOTS:
         bins = min(steps, 300)
         sums, _, _ = np.histogram2d(later, earlier, bins, ((0.5, steps + 0.5),) * 2, weights=strength)
-        shares = np.sqrt(sums.T / sums.max())
+        shares = np.cbrt(sums.T / sums.max())  # so that the weak ones are seen beside the strong
         extent = (0.5, steps + 0.5) * 2
         axes.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap=_fading(look.colour), vmin=0, vmax=1)
         name = f"{look.measure}, summed over squares of {steps / bins:.3g} steps"

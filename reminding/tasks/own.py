@@ -84,7 +84,7 @@ def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: number {start} and the next")
-    batch = next_step(steps_of.read(start, end)[:, None], begins=True)
+    batch = next_step(np.stack([steps_of.read(start, end)], axis=1), begins=True)
     return Own(batch.input, batch.target)
 
 

@@ -1,7 +1,7 @@
 // The page: what is chosen, keys and pointers, the numbers beside the drawing. Draws through scene.js.
 
 const LEAST_SPAN = 6; // steps in view when zoomed in as far as it goes
-const COLOURS = ["paper", "surface", "ink", "quiet", "line", "recall", "credit", "recalled-by", "focus"];
+const COLOURS = ["paper", "surface", "ink", "quiet", "line", "recall", "credit", "recalled-by", "purple", "gold", "focus"];
 const ROWS = 8; // of a table of numbers
 
 const $ = (id) => document.getElementById(id);
@@ -133,7 +133,6 @@ function showNote() {
 /** The image that the steps are pixels of, if they are. */
 function showPicture() {
   $("picture").hidden = !content.legend.side;
-  $("picture").querySelector("figcaption").textContent = "Tinted by credit: what was read last before the memory was stored.";
 }
 
 function drawPicture() {
@@ -149,15 +148,18 @@ function drawPicture() {
     return [(pixel % side) * cell, Math.floor(pixel / side) * cell];
   };
   for (let step = 1; step <= Math.min(sequence.steps, side * side); step++) painter.rect(...spot(step), cell + 0.5, cell + 0.5, shadeOf(sequence, step, step));
+  const what = state.focus === null ? "the memories that got the credit" : "what this step recalled";
+  $("picture").querySelector("figcaption").textContent = `Tinted: what was read last before ${what}.`;
   const most = layer.credit.received.reduce((a, b) => Math.max(a, b), 0);
   const tint = (memory, colour, alpha) => {
     for (let step = Math.max(1, memory - sequence.interval + 1); step <= memory; step++) painter.rect(...spot(step), cell, cell, colour, alpha);
   };
   if (state.focus !== null) {
     for (const memory of layer.recall.memoriesOf(state.focus)) tint(memory.step, state.colours.recall, 0.15 + 0.6 * memory.amount);
-    painter.frame(...spot(state.focus).map((edge) => edge + 1), cell - 2, cell - 2, state.colours.credit, 2);
+    const [x, y] = spot(state.focus);
+    painter.frame(x, y, cell, cell, state.colours.gold, 2);
   } else if (show.credit && most) {
-    layer.credit.received.forEach((amount, step) => amount && tint(step, state.colours.credit, 0.65 * (amount / most)));
+    layer.credit.received.forEach((amount, step) => amount && tint(step, state.colours.credit, 0.6 * (amount / most)));
   }
 }
 

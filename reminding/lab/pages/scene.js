@@ -4,12 +4,13 @@
 // in steps: step s covers s - 1 to s. Its arcs are what `arcsInView` finds; they are found anew when the rest changes.
 
 const SINGLE = 3000; // links in view, up to which each is drawn by itself
-const BUNDLES = 2500; // drawn at most, where they are bundled
+const BUNDLES = 1500; // drawn at most, where they are bundled
 const BIN = 2; // pixels that a bundle's end covers
 const COARSE = 16; // how many times as many steps the ends out of view cover
 const LETTER = 6.8; // pixels a step needs to show its name
+const FEW = 32; // different tokens
 const NAME = 24; // pixels for the name of a layer
-const LINES = ["ink", "recalled-by", "quiet", "recall", "credit"];
+const LINES = ["ink", "recalled-by", "purple", "gold", "quiet"];
 
 function xOf(scene, step) { return ((step - 0.5 - scene.view.left) / scene.view.span) * scene.width; }
 
@@ -61,18 +62,23 @@ function arcsOf(scene, kind) {
   const ended = links.byTo.between(first, last).filter((i) => links.from[i] > last);
   const bundled = begun.length + ended.length > SINGLE;
   const found = bundled ? bundles(scene, links, [begun, ended], first, last) : singles(links, [begun, ended]);
-  let largest = 0;
-  for (const [, , amount] of found) if (amount > largest) largest = amount;
-  const least = scene.least * largest;
-  const arcs = found.filter(([, , amount]) => amount > 0 && amount >= least).sort((a, b) => a[2] - b[2]);
-  return { arcs: arcs.slice(-BUNDLES), largest, bundled };
+  const largest = found.amounts.reduce((most, amount) => Math.max(most, amount), 0);
+  const enough = Math.max(scene.least * largest, Number.MIN_VALUE, bundled ? nthLargest(found.amounts, BUNDLES) : 0);
+  const arcs = [];
+  found.amounts.forEach((amount, i) => { if (amount >= enough) arcs.push([...found.ends(i), amount]); });
+  return { arcs: arcs.sort((a, b) => a[2] - b[2]), largest, bundled };
 }
 
+/** The n-th largest number; 0 if there are fewer. */
+function nthLargest(numbers, n) { return numbers.length < n ? 0 : numbers.slice().sort()[numbers.length - n]; }
+
+/** Links by themselves, as { amounts, ends(i) }. */
 function singles(links, parts) {
-  return parts.flatMap((part) => Array.from(part, (i) => [links.from[i], links.to[i], links.amount[i]]));
+  const numbers = parts.flatMap((part) => Array.from(part));
+  return { amounts: Float32Array.from(numbers, (i) => links.amount[i]), ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]] };
 }
 
-/** Sums over bins of a few pixels each way; what lies out of view is in coarser bins. */
+/** Sums over bins of a few pixels each way, as `singles`; what lies out of view is in coarser bins. */
 function bundles(scene, links, parts, first, last) {
   const size = Math.max(1, Math.ceil((BIN * scene.view.span) / scene.width));
   const binOf = (step) => Math.floor((step - 1) / size); // aligned with the sequence, so that panning changes none
@@ -86,19 +92,17 @@ function bundles(scene, links, parts, first, last) {
     return bin <= high ? left + bin - low : left + inner + Math.floor((bin - high - 1) / COARSE);
   };
   const middle = (at) => {
-    if (at < left) return (at + 0.5) * COARSE * size + 0.5;
+    if (at < left) return Math.min((at + 0.5) * COARSE, low - 0.5) * size + 0.5;
     if (at < left + inner) return (low + at - left + 0.5) * size + 0.5;
     return (high + 1 + (at - left - inner + 0.5) * COARSE) * size + 0.5;
   };
   const sums = new Float32Array(count * count);
   for (const part of parts) for (const i of part) sums[place(links.from[i]) * count + place(links.to[i])] += links.amount[i];
-  const found = [];
-  for (let at = 0; at < sums.length; at++) {
-    if (sums[at] === 0) continue;
-    const [from, to] = [Math.floor(at / count), at % count];
-    if (from !== to) found.push([middle(from), middle(to), sums[at]]);
-  }
-  return found;
+  for (let at = 0; at < count; at++) sums[at * count + at] = 0; // within a bin there is no arc to see
+  const filled = [];
+  for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
+  const ends = (i) => [middle(Math.floor(filled[i] / count)), middle(filled[i] % count)];
+  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends };
 }
 
 /** How high an arc rises: short ones stay low, and the longest fill the room up to the name of the layer. */
@@ -177,12 +181,14 @@ function drawTokens(painter, scene, colours, at) {
 
 /** Shades in the place of names that do not fit; the quiet ones are left out. */
 function shadeNames(painter, scene, row, y, height, quiet) {
-  const steep = 0.55 / Math.max(row.names.length - 1, 1);
+  // Of few different tokens each has a shade of its own; of many, what matters is where there are any.
+  const few = row.names.length <= FEW;
+  const [base, steep] = few ? [0.35, 0.55 / row.names.length] : [0.4, 0];
   eachColumn(scene, (first, last, x, wide) => {
     let alpha = 0;
     for (let step = first; step <= last; step++) {
       const id = row.ids[step - 1];
-      if (!quiet.has(id)) alpha += 0.35 + steep * id;
+      if (!quiet.has(id)) alpha += base + steep * id;
     }
     if (alpha) painter.rect(x, y, wide + 0.2, height, row.colour, alpha / (last - first + 1));
   });
@@ -219,7 +225,7 @@ function drawAnswers(painter, scene, colours, at) {
       bold: sequence.asked(step),
       alpha: sequence.asked(step) ? 1 : 0.4,
     }));
-  } else if (shared) {
+  } else if (shared && row.names.length <= FEW) {
     shadeNames(painter, scene, row, at.output + 3, at.outputHeight - 6, sequence.quiet);
   }
   eachColumn(scene, (first, last, x, wide) => {
