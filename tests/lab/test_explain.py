@@ -16,6 +16,7 @@ from reminding.lab.config import ModelOptions, RunConfig
 from reminding.lab.explain import ExplainOptions, Explanation, explain, most_credited
 from reminding.lab.legend import from_mu_law, legend_of
 from reminding.lab.model import SequenceModel
+from reminding.nn import SAB
 from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Series, Text8
 from reminding.tasks.own import read_own
 from reminding.tasks.sources import mu_law
@@ -45,7 +46,8 @@ def one(folder: Path, **options: Any) -> Explanation:
 def test_it_holds_what_the_layer_recalled_and_what_credit_recorded(copying: Path) -> None:
     config, model = checkpoint.load_run(copying)
     batch = next(iter(config.task.eval_batches("test", 1)))
-    with model.layer.credit() as credit:  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    assert isinstance(model.layer, SAB)
+    with model.layer.credit() as credit:
         prediction, _, recall = model(batch.input)
         config.task.loss(prediction, batch).backward()
     found = one(copying)
@@ -65,7 +67,8 @@ def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
     folder = untrained(tmp_path / "run", Copying(T=8, symbols=3, balanced=True))
     config, model = checkpoint.load_run(folder)
     batch = next(iter(config.task.eval_batches("test", 1)))
-    with model.layer.credit() as credit:  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    assert isinstance(model.layer, SAB)
+    with model.layer.credit() as credit:
         prediction = model(batch.input)[0]
         F.cross_entropy(prediction[[9, 11], 0], batch.target[[9, 11], 0]).backward()
     found = one(folder, at=(10, 12))
