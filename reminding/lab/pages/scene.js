@@ -194,8 +194,10 @@ function shadeNames(painter, scene, row, y, height, quiet) {
   });
 }
 
+/** Whether steps are wide enough for the names that occur. */
 function namesFit(row, wide) {
-  row.longest ??= row.names.reduce((most, name) => Math.max(most, name.length), 1);
+  row.longest = 1;
+  for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
   return wide >= LETTER * Math.min(row.longest, 3) * (row.longest > 1 ? 0.8 : 1);
 }
 
@@ -351,7 +353,7 @@ function drawMarked(painter, scene, colours, step) {
     for (const [which, ends] of Object.entries(bound)) {
       const largest = ends.length ? ends[0].amount : 1;
       const colour = which === "users" ? colours["recalled-by"] : colours[kind];
-      for (const end of ends.toReversed()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
+      for (const end of ends.slice().reverse()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
     }
     if (kind === "recall") shadeSegments(painter, scene, colours, at, bound.memories);
   }
