@@ -145,9 +145,9 @@ def most_credited(explanation: Explanation, layer: int | None = None) -> str:
     if not total:
         return f"no memory got any credit of {explanation.credit_of}"
     received = np.bincount(found.payee, weights=found.amount) / total
-    best = [step for step in np.argsort(-received)[:3].tolist() if received[step] >= 0.005]
-    shares = ", ".join(f"the memory of step {step} {received[step]:.0%}" for step in best)
-    return f"of the credit of {explanation.credit_of}, {shares}"
+    best = [step for step in np.argsort(-received)[:3].tolist() if received[step] > 0]
+    shares = ", ".join(f"the memory of step {step} {received[step]:.2g}" for step in best)
+    return f"shares of the credit of {explanation.credit_of}: {shares}"
 
 
 def _given(task: Any, options: ExplainOptions) -> list[_Given]:

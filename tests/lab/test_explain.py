@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from reminding.cli import main
 from reminding.lab import checkpoint
 from reminding.lab.config import ModelOptions, RunConfig
 from reminding.lab.explain import ExplainOptions, Explanation, explain, most_credited
@@ -253,4 +254,16 @@ def test_the_memories_with_most_credit_are_told(copying: Path) -> None:
     found = one(copying)
     layer = found.layers[0]
     received = np.bincount(layer.payee, weights=layer.amount)
-    assert f"the memory of step {received.argmax()} {received.max() / received.sum():.0%}" in most_credited(found)
+    assert f"the memory of step {received.argmax()} {received.max() / received.sum():.2g}" in most_credited(found)
+
+
+def test_the_command_writes_a_page_and_says_what_it_shows(
+    copying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explain", str(copying), "--sequence", "0", "4", "--at", "12", "--out", str(tmp_path / "page")])
+    said = capsys.readouterr().out
+    assert "test sequence 4: shares of the credit of the loss at step 12: the memory of step" in said
+    assert (tmp_path / "page" / "index.html").is_file()
+    assert (tmp_path / "page" / "credit-test-sequence-4.png").is_file()
+    main(["explain", str(copying), "--sequence", "1"])
+    assert (copying / "explain" / "index.html").is_file()
