@@ -38,8 +38,9 @@ class ExplainOptions:
     Args:
         input: a file of your own to explain, of the kind that the run's task reads; None: test sequences.
         split: where the sequences are from: test or valid.
-        sequence: numbers of the sequences, from 0; of streams, of the rows read side by side.
-        at: credit of the loss at these steps alone, from 1: why this output? None: of the whole loss.
+        sequence: numbers of the sequences, from 0; of streams, of the rows read side by side. None given: the first
+            three, of a stream the first.
+        at: credit of the loss at these steps alone, from 1: why this output? None given: of the whole loss.
         start: of a stream, how many steps of `input` to leave out before.
         steps: of a stream, how many steps to read; None: 1000.
         layer: which layer to draw in the figures, and to show first, from 1; None: the last.
@@ -47,7 +48,7 @@ class ExplainOptions:
 
     input: Path | None = None
     split: EvalSplit = "test"
-    sequence: tuple[int, ...] = (0, 1, 2)
+    sequence: tuple[int, ...] = ()
     at: tuple[int, ...] = ()
     start: int = 0
     steps: int | None = None
@@ -55,7 +56,7 @@ class ExplainOptions:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not self.sequence or min(self.sequence) < 0:
+        if self.sequence and min(self.sequence) < 0:
             raise ValueError(f"sequence must be numbers from 0, got {self.sequence}")
         if self.at and min(self.at) < 1:
             raise ValueError(f"at must be steps from 1, got {self.at}")
@@ -144,9 +145,9 @@ def most_credited(explanation: Explanation, layer: int | None = None) -> str:
     if not total:
         return f"no memory got any credit of {explanation.credit_of}"
     received = np.bincount(found.payee, weights=found.amount) / total
-    best = [step for step in np.argsort(-received)[:3].tolist() if received[step] >= 0.005]
-    shares = ", ".join(f"the memory of step {step} {received[step]:.0%}" for step in best)
-    return f"of the credit of {explanation.credit_of}, {shares}"
+    best = [step for step in np.argsort(-received)[:3].tolist() if received[step] > 0]
+    shares = ", ".join(f"the memory of step {step} {received[step]:.2g}" for step in best)
+    return f"shares of the credit of {explanation.credit_of}: {shares}"
 
 
 def _given(task: Any, options: ExplainOptions) -> list[_Given]:
@@ -159,7 +160,7 @@ def _given(task: Any, options: ExplainOptions) -> list[_Given]:
         return _rows_of_streams(task, options)
     if options.steps is not None:
         raise ValueError(f"steps: a sequence of {task.name} is read whole; streams have steps to choose")
-    return [_whole_sequence(task, options.split, number) for number in options.sequence]
+    return [_whole_sequence(task, options.split, number) for number in options.sequence or (0, 1, 2)]
 
 
 def _whole_sequence(task: Any, split: EvalSplit, number: int) -> _Given:
@@ -172,8 +173,8 @@ def _whole_sequence(task: Any, split: EvalSplit, number: int) -> _Given:
 
 def _rows_of_streams(task: Any, options: ExplainOptions) -> list[_Given]:
     """The first steps of some rows of a held-out stream, chunk after chunk."""
-    steps = options.steps or STREAM_STEPS
-    chunks: Iterator[Batch] = task.eval_batches(options.split, max(options.sequence) + 1)
+    steps, chosen = options.steps or STREAM_STEPS, options.sequence or (0,)
+    chunks: Iterator[Batch] = task.eval_batches(options.split, max(chosen) + 1)
     batches: list[Batch] = []
     for batch in islice(chunks, -(-steps // task.chunk)):
         if batches and batch.reset is not None and bool(batch.reset.all()):
@@ -182,11 +183,10 @@ def _rows_of_streams(task: Any, options: ExplainOptions) -> list[_Given]:
     input = torch.cat([batch.input for batch in batches])[:steps]
     target = torch.cat([batch.target for batch in batches])[:steps]
     rows = input.shape[1]
-    if max(options.sequence) >= rows:
-        raise ValueError(f"sequence: {task.name} reads {rows} streams side by side, got {max(options.sequence)}")
+    if max(chosen) >= rows:
+        raise ValueError(f"sequence: {task.name} reads {rows} streams side by side, got {max(chosen)}")
     return [
-        _Given(f"{options.split} stream {row}", input[:, row : row + 1], target[:, row : row + 1])
-        for row in options.sequence
+        _Given(f"{options.split} stream {row}", input[:, row : row + 1], target[:, row : row + 1]) for row in chosen
     ]
 
 

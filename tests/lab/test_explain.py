@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from reminding.cli import main
 from reminding.lab import checkpoint
 from reminding.lab.config import ModelOptions, RunConfig
 from reminding.lab.explain import ExplainOptions, Explanation, explain, most_credited
 from reminding.lab.legend import from_mu_law, legend_of
 from reminding.lab.model import SequenceModel
+from reminding.nn import SAB
 from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Series, Text8
 from reminding.tasks.own import read_own
 from reminding.tasks.sources import mu_law
@@ -45,7 +47,8 @@ def one(folder: Path, **options: Any) -> Explanation:
 def test_it_holds_what_the_layer_recalled_and_what_credit_recorded(copying: Path) -> None:
     config, model = checkpoint.load_run(copying)
     batch = next(iter(config.task.eval_batches("test", 1)))
-    with model.layer.credit() as credit:  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    assert isinstance(model.layer, SAB)
+    with model.layer.credit() as credit:
         prediction, _, recall = model(batch.input)
         config.task.loss(prediction, batch).backward()
     found = one(copying)
@@ -65,7 +68,8 @@ def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
     folder = untrained(tmp_path / "run", Copying(T=8, symbols=3, balanced=True))
     config, model = checkpoint.load_run(folder)
     batch = next(iter(config.task.eval_batches("test", 1)))
-    with model.layer.credit() as credit:  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    assert isinstance(model.layer, SAB)
+    with model.layer.credit() as credit:
         prediction = model(batch.input)[0]
         F.cross_entropy(prediction[[9, 11], 0], batch.target[[9, 11], 0]).backward()
     found = one(folder, at=(10, 12))
@@ -240,9 +244,7 @@ def test_options_that_do_not_fit_are_named(copying: Path, options: dict[str, Any
         explain(copying, ExplainOptions(**given))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("sequence", ()), ("sequence", (-1,)), ("at", (0,)), ("start", 1), ("steps", 0)]
-)
+@pytest.mark.parametrize(("name", "value"), [("sequence", (-1,)), ("at", (0,)), ("start", 1), ("steps", 0)])
 def test_options_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         ExplainOptions(**{name: value})
@@ -252,4 +254,16 @@ def test_the_memories_with_most_credit_are_told(copying: Path) -> None:
     found = one(copying)
     layer = found.layers[0]
     received = np.bincount(layer.payee, weights=layer.amount)
-    assert f"the memory of step {received.argmax()} {received.max() / received.sum():.0%}" in most_credited(found)
+    assert f"the memory of step {received.argmax()} {received.max() / received.sum():.2g}" in most_credited(found)
+
+
+def test_the_command_writes_a_page_and_says_what_it_shows(
+    copying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["explain", str(copying), "--sequence", "0", "4", "--at", "12", "--out", str(tmp_path / "page")])
+    said = capsys.readouterr().out
+    assert "test sequence 4: shares of the credit of the loss at step 12: the memory of step" in said
+    assert (tmp_path / "page" / "index.html").is_file()
+    assert (tmp_path / "page" / "credit-test-sequence-4.png").is_file()
+    main(["explain", str(copying), "--sequence", "1"])
+    assert (copying / "explain" / "index.html").is_file()

@@ -146,6 +146,23 @@ def test_keys_reach_every_step_and_speak(browser: Any, tmp_path: Path) -> None:
     assert shown.tab.get_attribute("#figure", "aria-valuenow") == str(heaviest)
 
 
+def test_wheel_and_drag_move_the_view(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(60)))
+    box = shown.tab.locator("#figure").bounding_box()
+    middle = box["x"] + box["width"] / 2
+    shown.tab.mouse.move(middle, box["y"] + 50)
+    shown.tab.mouse.wheel(0, -400)
+    shown.tab.wait_for_function("window.explain.view.span < 40")
+    before = shown.ask("window.explain.view")
+    assert before["left"] + before["span"] / 2 == pytest.approx(30, abs=0.1), "what is under the pointer stays there"
+    shown.tab.mouse.down()
+    shown.tab.mouse.move(middle + box["width"] / 4, box["y"] + 50, steps=5)
+    shown.tab.mouse.up()
+    after = shown.ask("window.explain.view")
+    assert after["left"] == pytest.approx(before["left"] - before["span"] / 4, abs=0.1)
+    assert after["span"] == before["span"]
+
+
 def test_weak_arcs_and_layers_can_be_hidden(browser: Any, tmp_path: Path) -> None:
     shown = Shown(browser, written(tmp_path, made_up(60, layers=2)))
     before = shown.ask("window.explain.drawn.recall")

@@ -7,7 +7,7 @@ const SINGLE = 3000; // links in view, up to which each is drawn by itself
 const BUNDLES = 1500; // drawn at most, where they are bundled
 const BIN = 2; // pixels that a bundle's end covers
 const COARSE = 16; // how many times as many steps the ends out of view cover
-const LETTER = 6.8; // pixels a step needs to show its name
+const LETTER = 5.75; // pixels a step needs to show its name
 const FEW = 32; // different tokens
 const NAME = 24; // pixels for the name of a layer
 const LINES = ["ink", "recalled-by", "purple", "gold", "quiet"];
@@ -86,18 +86,19 @@ function bundles(scene, links, parts, first, last) {
   const left = Math.ceil(low / COARSE);
   const inner = high - low + 1;
   const count = left + inner + Math.ceil((binOf(links.steps) - high) / COARSE);
-  const place = (step) => {
+  const place = new Int32Array(links.steps + 1); // of each step, looked up once for each of its links
+  for (let step = 1; step <= links.steps; step++) {
     const bin = binOf(step);
-    if (bin < low) return Math.floor(bin / COARSE);
-    return bin <= high ? left + bin - low : left + inner + Math.floor((bin - high - 1) / COARSE);
-  };
+    if (bin < low) place[step] = Math.floor(bin / COARSE);
+    else place[step] = bin <= high ? left + bin - low : left + inner + Math.floor((bin - high - 1) / COARSE);
+  }
   const middle = (at) => {
     if (at < left) return Math.min((at + 0.5) * COARSE, low - 0.5) * size + 0.5;
     if (at < left + inner) return (low + at - left + 0.5) * size + 0.5;
     return (high + 1 + (at - left - inner + 0.5) * COARSE) * size + 0.5;
   };
   const sums = new Float32Array(count * count);
-  for (const part of parts) for (const i of part) sums[place(links.from[i]) * count + place(links.to[i])] += links.amount[i];
+  for (const part of parts) for (const i of part) sums[place[links.from[i]] * count + place[links.to[i]]] += links.amount[i];
   for (let at = 0; at < count; at++) sums[at * count + at] = 0; // within a bin there is no arc to see
   const filled = [];
   for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
@@ -194,8 +195,10 @@ function shadeNames(painter, scene, row, y, height, quiet) {
   });
 }
 
+/** Whether steps are wide enough for the names that occur. */
 function namesFit(row, wide) {
-  row.longest ??= row.names.reduce((most, name) => Math.max(most, name.length), 1);
+  row.longest = 1;
+  for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
   return wide >= LETTER * Math.min(row.longest, 3) * (row.longest > 1 ? 0.8 : 1);
 }
 
@@ -351,7 +354,7 @@ function drawMarked(painter, scene, colours, step) {
     for (const [which, ends] of Object.entries(bound)) {
       const largest = ends.length ? ends[0].amount : 1;
       const colour = which === "users" ? colours["recalled-by"] : colours[kind];
-      for (const end of ends.toReversed()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
+      for (const end of ends.slice().reverse()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
     }
     if (kind === "recall") shadeSegments(painter, scene, colours, at, bound.memories);
   }
