@@ -80,8 +80,10 @@ def payable() -> tuple[str, str]:
     for number, k_trunc in enumerate((5, 10, 20)):
         spacings = list(range(1, 31))
         shares = [reach.payable_share(k_att, k_trunc) for k_att in spacings]
-        _line(axes, number, spacings, shares, f"k_trunc={k_trunc}", marker="")
-        axes.plot([k_trunc], [1.0], "o", color=LINES[number], markersize=6)
+        look = {"color": LINES[number], "linewidth": 0}
+        axes.plot(spacings, shares, "osD"[number], label=f"k_trunc={k_trunc}", markersize=4, **look)
+        axes.plot(spacings, shares, "-", color=LINES[number], linewidth=1, alpha=0.3)
+        axes.plot([k_trunc], [1.0], "osD"[number], color=LINES[number], markersize=8)
     axes.set(ylim=(0, 1.05), xticks=[1, 5, 10, 15, 20, 25, 30])
     _finish(axes, None)
     return _svg(figure), "Counted: all steps can be paid where k_att divides k_trunc; fewer where it does not"
@@ -103,8 +105,8 @@ def _axes(xlabel: str, ylabel: str, kind: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _line(axes: Any, number: int, x: Sequence[float], y: Sequence[float], label: str, marker: str = "o") -> None:
-    look = {"color": LINES[number % len(LINES)], "linestyle": STYLES[number % len(STYLES)], "marker": marker}
+def _line(axes: Any, number: int, x: Sequence[float], y: Sequence[float], label: str) -> None:
+    look = {"color": LINES[number % len(LINES)], "linestyle": STYLES[number % len(STYLES)], "marker": "o"}
     axes.plot(x, y, label=label, linewidth=2, markersize=4, **look)
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     for chunk in mine:
         output, state = model(chunk, state)  # each process keeps the state of its own streams
         nn.functional.mse_loss(output[:-1], chunk[1:]).backward()
-        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         optimizer.step()
         optimizer.zero_grad()
         if rank == 0:

@@ -48,5 +48,6 @@ BLOCKS = [block for path in PAGES for block in blocks_of(path)]
 
 
 def command_lines(block: Block) -> list[list[str]]:
-    """The lines of a shell block, as words."""
-    return [line.split() for line in block.text.splitlines() if line and not line.startswith("#")]
+    """The commands of a shell block, as words."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [line.split() for line in lines if line and not line.startswith("#")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,29 @@ def test_what_is_announced_is_not_there_yet() -> None:
     assert there == []
 
 
+def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
+    done.append(verb)
+
+
+def _some_task(_: Path) -> Copying:
+    return Copying()
+
+
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The verbs that got as far as to be carried out, none of which is."""
     monkeypatch.chdir(tmp_path)
     done: list[str] = []
     for verb in cli.VERBS:
         name = "evaluate" if verb == "eval" else verb
-        monkeypatch.setattr(commands, name, lambda *_, verb=verb, **__: done.append(verb))
-    monkeypatch.setattr(commands, "task_of", lambda _: Copying())
-    return iter([done])
+        monkeypatch.setattr(commands, name, partial(_note, done, verb))
+    monkeypatch.setattr(commands, "task_of", _some_task)
+    return done
 
 
 @pytest.mark.parametrize(("block", "words"), REMINDING, ids=[f"{b}-{' '.join(w[1:3])}" for b, w in REMINDING])
 def test_a_command_of_the_command_line_can_be_typed(
-    block: Block, words: list[str], parsed: Iterator[list[str]], tmp_path: Path
+    block: Block, words: list[str], parsed: list[str], tmp_path: Path
 ) -> None:
     _, verb, *rest = words
     if verb in ANNOUNCED:
@@ -68,14 +76,14 @@ def test_a_command_of_the_command_line_can_be_typed(
     if "--data" in rest:
         (tmp_path / rest[rest.index("--data") + 1]).write_bytes(b"0,0\n1,1\n" * 20)
     cli.main([verb, *rest])
-    assert next(parsed) == [verb]
+    assert parsed == [verb]
 
 
 def test_the_other_commands_are_ones_that_there_are() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     others = [words for _, words in COMMANDS if not words[0].endswith("reminding")]
     assert {words[1] for words in others if words[0] == "make"} <= targets
-    assert {words[0] for words in others} <= {"git", "cd", "make", "source", "torchrun", ".venv/bin/python"}
+    assert {words[0] for words in others} <= {"git", "cd", "make", "source", "torchrun", "python"}
     scripts = [word for words in others for word in words if word.endswith(".py")]
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
 
@@ -90,7 +98,8 @@ def test_the_path_of_a_newcomer_leads_to_a_trained_model_and_its_report(
         exec(PYTHON[ROOT / page][0].text, {})
     typed = [words[1:] for block, words in REMINDING if block.page == page and words[1] not in ANNOUNCED]
     for verb, *rest in typed:
-        if "--data" not in rest or Path(rest[rest.index("--data") + 1]).is_file():
+        files = [Path(rest[rest.index(option) + 1]) for option in ("--data", "--input") if option in rest]
+        if all(file.is_file() for file in files):
             cli.main([verb, *rest, *TINY.get(verb, [])])
     out = Path("runs/sensors" if page == "docs/howto/data.md" else "runs/copying")
     assert (out / "model.safetensors").is_file()
