@@ -62,7 +62,6 @@ class ModelOptions:
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     recall_scale: float = 1.0
-    recall_scale: float = 1.0
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"
