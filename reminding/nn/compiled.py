@@ -46,7 +46,8 @@ def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> 
         return "it has the built-in cells and scorers only"
     if rule.k_top is None:
         return "it has no k_top=None"
-    return "it does not run under autocast" if torch.is_autocast_enabled(like.device.type) else None
+    lowered = like.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(like.device.type)
+    return "it does not run under autocast" if lowered else None
 
 
 def _cuda_obstacle(rule: Rule, like: Tensor) -> str | None:
