@@ -1,4 +1,4 @@
-# make run: train, compare, and open a report.   make test: every check.   make bench: what a training step costs.
+# make run: train, compare, and open a report.   make test: every check.   make bench: what a training step costs.   make docs: the documentation.
 # Each sets up .venv first.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all bench bench-suite setup clean
+.PHONY: run test test-all bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -44,11 +44,13 @@ test: setup
 	$(BIN)/pyright
 	$(CHECKS) -m "not slow"
 
+# Triton is large, and for Linux alone: only here, where its interpreter runs the CUDA kernels on the CPU.
 test-all: setup
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(CHECKS)
+	TRITON_INTERPRET=1 $(CHECKS)
 
 # Ten minutes or so on two cores.
 bench: setup
@@ -58,5 +60,10 @@ bench: setup
 bench-suite: setup
 	REMINDING=$(BIN)/reminding benchmarks/run_suite.sh results/bench
 
+# Pages to open: docs/_build/html/index.html.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from reminding.lab import commands
 from reminding.lab.bench.options import BenchOptions
 from reminding.lab.config import TASKS, ModelOptions, TrainOptions, model_defaults
+from reminding.lab.explain import ExplainOptions
 from reminding.lab.paper import EXPERIMENTS
 from reminding.lab.reproduce import ReproduceOptions
 
@@ -110,6 +111,24 @@ def report(arguments: list[str]) -> None:
     _parse(run, arguments, "report", positional="runs")
 
 
+def explain(arguments: list[str]) -> None:
+    """Show what a trained run was reminded of, and what got the credit: reminding explain RUN [--input FILE]."""
+    folder = _folder_first(arguments, "explain")
+
+    def run(explain: ExplainOptions, out: Path | None = None) -> None:
+        """Write a page that shows, for some sequences, what each step recalled and which memories got the credit.
+
+        Args:
+            explain: which sequences, and of which steps the credit is.
+            out: folder to write index.html and the figures to; None: RUN/explain.
+        """
+        commands.explain(folder, explain, out)
+
+    run.__annotations__["explain"] = ExplainOptions
+    run.__defaults__ = (ExplainOptions(), *(run.__defaults__ or ()))
+    _parse(run, arguments[1:], "explain RUN")
+
+
 def reproduce(arguments: list[str]) -> None:
     """Run an experiment of the paper: reproduce NAME [--seeds 5] [--jobs 2]."""
     if not arguments or arguments[0].startswith("-"):
@@ -173,6 +192,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "eval": evaluate,
     "report": report,
+    "explain": explain,
     "reproduce": reproduce,
     "data": data,
     "bench": bench,

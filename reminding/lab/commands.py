@@ -12,6 +12,9 @@ from reminding.lab.bench.options import BenchOptions
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.evaluate import evaluate as evaluate_model
+from reminding.lab.explain import ExplainOptions, most_credited
+from reminding.lab.explain import explain as explain_run
+from reminding.lab.explain_page import write_explanations
 from reminding.lab.report import Report, write_report
 from reminding.lab.reproduce import ReproduceOptions, experiment, run_jobs, shortened, testing_jobs, training_jobs
 from reminding.lab.terminal import Status, say, show_table
@@ -86,6 +89,16 @@ def evaluate(
 def report(runs: list[Path], out: Path, sequence: int) -> None:
     """Write a report on some runs, print what their methods reached, and say where it is."""
     _show(write_report(runs, out, sequence))
+
+
+def explain(folder: Path, options: ExplainOptions, out: Path | None) -> None:
+    """Explain some sequences of a run, and say where the page is and what it is about."""
+    out = out or folder / "explain"
+    explanations = explain_run(folder, options)
+    for path in write_explanations(explanations, out, str(folder), options.layer):
+        say(f"written: {path}")
+    for each in explanations:
+        say(f"{each.name}: {most_credited(each, options.layer)}")
 
 
 def _show(result: Report) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from reminding.lab import checkpoint
 from reminding.lab.config import RunConfig, plain
 from reminding.lab.runlog import read_log
+from reminding.tasks import TRAINING
 
 _SEED = re.compile(r"-seed\d+$")
 
@@ -135,8 +136,9 @@ def group(folders: Iterable[Path]) -> list[Group]:
 
 
 def setting_name(task: Any) -> str:
-    """A task with its length T, and with what else is other than usual."""
+    """A task with its length T, and with what else is other than usual of what is measured."""
     usual = {field.name: field.default for field in fields(task)}
+    usual |= {field.name: getattr(task, field.name) for field in fields(task) if TRAINING in field.metadata}
     told = [f"{name}={value}" for name, value in plain(task).items() if name == "T" or value != usual[name]]
     return f"{task.name} {', '.join(part for part in told if not part.startswith('data'))}".strip()
 

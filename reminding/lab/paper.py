@@ -23,14 +23,19 @@ HOUR = 3600.0
 RELEASE_LR = 1e-3
 """Adam's rate in the authors' published code: what methods that are not SAB start from."""
 
-COPYING = TrainOptions(steps=10_000, lr=1e-2, anneal=0.25, target=0.999)
+COPYING = TrainOptions(steps=6000, lr=3e-3, anneal=0.25, target=0.999)
+SYMBOLS = ModelOptions(embedding_size=64)
 ADDING = TrainOptions(steps=8000, lr=5e-3, anneal=0.25, target=3e-4)
 SYNTHETIC = (
     "sab-paper has the paper's rule (threshold), k_att 2, k_top 10, fixed clipping, and the learning rate of the "
     "authors' published code, as has every method here that does not say otherwise; truncated BPTT has SAB's rate, "
     "and LSTM with full BPTT is run at both. The rate falls to 0 over the last quarter of the updates, for all."
 )
-LONGEST = "T=1000 is not in the paper, and has batches of 16 sequences in the place of 32, and 8,000 updates."
+BALANCED = (
+    "sab-paper is trained on the mean cross-entropy over all steps; all others on that over the recalled steps plus "
+    "that over the rest. Symbols come through a learned embedding of 64, for all."
+)
+LONGEST = "T=1000 is not in the paper, and has batches of 16 sequences in the place of 32, and 4,000 updates."
 STREAMED = (
     "Read as unbroken streams, state carried from chunk to chunk. lstm is full BPTT within a chunk of 100 steps; "
     "full attention and the Transformer keep all they have read, and a stream has no end: they are not run."
@@ -42,12 +47,14 @@ class Setting:
     """A task and the runs that are compared on it.
 
     Args:
-        name: of its folder.
+        name: as `reminding reproduce --settings` knows it.
         runs: method -> its run, for seed 0.
+        folder: of its runs; None: of its name, in the folder of the experiment.
     """
 
     name: str
     runs: Mapping[str, RunConfig]
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,14 @@ REAL = (
 
 def copying(T: int) -> Setting:
     """Ten symbols of eight held over T blanks.   [section 4.1, copying]"""
-    train = COPYING if T < 1000 else replace(COPYING, batch_size=16, steps=8000)
-    return Setting(f"T{T}", _methods(Copying(T=T), ModelOptions(), train, (10, 50), plain=True))
+    train = COPYING if T < 1000 else replace(COPYING, batch_size=16, steps=4000)
+    runs = _methods(_copied(T), SYMBOLS, train, (10, 50), plain=True)
+    paper = runs["sab-paper"]
+    return Setting(f"T{T}", {**runs, "sab-paper": replace(paper, task=replace(paper.task, balanced=False))})
+
+
+def _copied(T: int) -> Copying:
+    return Copying(T=T, balanced=True)
 
 
 def adding(T: int) -> Setting:
@@ -160,8 +173,8 @@ def transfer() -> Sequence[FurtherTest]:
 
 def recipe() -> Setting:
     """What each part of the recipe does: one option changed at a time, on copying small enough for many seeds."""
-    task = Copying(T=30, symbols=5)
-    base = RunConfig(task, ModelOptions(k_trunc=5), TrainOptions(steps=4000, lr=1e-2, anneal=0.25))
+    task = Copying(T=30, symbols=5, balanced=True)
+    base = RunConfig(task, replace(SYMBOLS, k_trunc=5), TrainOptions(steps=1500, lr=1e-2, anneal=0.25))
     model: dict[str, dict[str, Any]] = {
         "recipe": {},
         "threshold": {"normalizer": "threshold"},
@@ -178,6 +191,7 @@ def recipe() -> Setting:
         "k_trunc-7": {"k_trunc": 7},
         "k_trunc-10": {"k_trunc": 10},
         "k_trunc-16": {"k_trunc": 16},
+        "one-hot": {"embedding_size": None},
         "no-credit": {"backtrack": False},
     }
     train: dict[str, dict[str, Any]] = {
@@ -189,22 +203,23 @@ def recipe() -> Setting:
     }
     runs = {name: replace(base, model=replace(base.model, **change)) for name, change in model.items()}
     runs |= {name: replace(base, train=replace(base.train, **change)) for name, change in train.items()}
+    runs["mean-loss"] = replace(base, task=replace(task, balanced=False))
     return Setting("recipe", runs)
 
 
-def mental_updates(task: Any, train: TrainOptions) -> Setting:
-    """SAB with and without gradient through its memories.   [section 4.3, ablation]"""
+def mental_updates(task: Any, model: ModelOptions, train: TrainOptions) -> Setting:
+    """SAB, as the experiment of that task has it, and without gradient through its memories.   [section 4.3]"""
     runs = {
-        "sab": RunConfig(task, ModelOptions(), train),
-        "no-credit": RunConfig(task, ModelOptions(backtrack=False), train),
+        "sab": RunConfig(task, model, train),
+        "no-credit": RunConfig(task, replace(model, backtrack=False), train),
     }
-    return Setting(f"{task.name}-T{task.T}", runs)
+    return Setting(f"{task.name}-T{task.T}", runs, f"{task.name}/T{task.T}")
 
 
 def _copying(data_dir: Path | None, verify: bool) -> Experiment:
     """Ten symbols said back after T blanks, T = 100, 200, 300, 1000."""
     settings = [copying(T) for T in (100, 200, 300, 1000)]
-    remarks = (*OURS, SYNTHETIC, LONGEST)
+    remarks = (*OURS, SYNTHETIC, BALANCED, LONGEST)
     return Experiment("copying", "Copying: accuracy over the last ten steps", settings, remarks, "copying")
 
 
@@ -256,8 +271,8 @@ def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
     """What each part of the recipe does, and what credit through memory is worth."""
     settings = [
         recipe(),
-        mental_updates(Copying(T=100), COPYING),
-        mental_updates(Adding(T=200), ADDING),
+        mental_updates(_copied(100), SYMBOLS, COPYING),
+        mental_updates(Adding(T=200), ModelOptions(), ADDING),
     ]
     remarks = (
         "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one thing.",

@@ -1,6 +1,6 @@
 """Static figures. The one file that imports matplotlib.
 
-Shapes: T time, K recalled memories.
+Shapes: T time, I input features, K recalled memories, N links.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey by the line styles beside it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
+DOTS = 6000
+"""Links of a map, above which they are drawn as sums over squares."""
+MARKS = 150
+"""Steps, above which there is no room for a text each."""
 
 
 @dataclass(frozen=True)
@@ -84,50 +88,171 @@ def _draw_curves(
 
 
 def recall_map(
-    step: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    path: Path,
+    step: Any,
+    weight: Any,
     *,
-    title: str,
-    strip: NDArray[np.float64],
-    marks: Sequence[str],
-) -> None:
+    title: str = "",
+    input: Any = None,
+    marks: Sequence[str] | None = None,
+    path: Path | None = None,
+) -> Any:
     """Draw which earlier step each step of one sequence recalled.
 
+        recall_map(recall.step[:, 0], recall.weight[:, 0])      # of what a layer returned, row 0
+
     Args:
-        step: stream step each recalled memory was stored at, (T, K), 0 where nothing.
+        step: stream step each recalled memory was stored at, (T, K), an array or tensor; 0 where nothing.
         weight: of each, (T, K).
-        strip: one number a step that is drawn as a coloured strip along the time axis, (T,).
-        marks: a short text for each step, "" for none, (T,).
+        title: of the figure.
+        input: drawn as a strip of shades along the time axis, (T,) or (T, I).
+        marks: a short text for each step, "" for none, (T,); drawn on the strip where there is room.
+        path: a file to save the figure to.
+
+    Returns:
+        a matplotlib Figure; a notebook shows it.
+
+    Raises:
+        ValueError: shapes do not fit one another.
     """
-    span = (0.5, len(step) + 0.5)
-    figure, (main, below) = _pyplot().subplots(
-        2, 1, figsize=(8, 7.2), layout="constrained", sharex=True, height_ratios=[14, 1]
-    )
-    _draw_recalls(main, step, weight)
+    steps, weights = _array(step), _array(weight)
+    if steps.ndim != 2 or weights.shape != steps.shape:
+        raise ValueError(f"step and weight must be (T, K), got {steps.shape} and {weights.shape}")
+    at, slot = np.nonzero((steps > 0) & (weights > 0))
+    links = (at + 1, steps[at, slot].astype(np.int64), weights[at, slot])
+    return _map(links, len(steps), _Look(COLOURS[0], "weight", title), input, marks, path)
+
+
+def credit_map(
+    step: Any,
+    memory_step: Any,
+    amount: Any,
+    *,
+    steps: int | None = None,
+    title: str = "",
+    input: Any = None,
+    marks: Sequence[str] | None = None,
+    path: Path | None = None,
+) -> Any:
+    """Draw how much gradient each memory of one sequence received through each recall, and in all.
+
+        credit_map(credit.step, credit.memory_step, credit.amount)      # of what `SAB.credit` recorded, one row
+
+    Args:
+        step: which recalled, (N,), from 1; memory_step: at which the memory was stored, (N,); amount: (N,).
+        steps: length of the sequence, T; None: that of the input, or the last step that paid anything.
+        title, input, marks, path: as for `recall_map`.
+
+    Returns:
+        a matplotlib Figure; a notebook shows it.
+
+    Raises:
+        ValueError: shapes do not fit one another, or a step is behind the end.
+    """
+    links = (_array(step).astype(np.int64), _array(memory_step).astype(np.int64), _array(amount).astype(np.float64))
+    if len({each.shape for each in links}) > 1 or links[0].ndim != 1:
+        raise ValueError(f"step, memory_step and amount must be (N,), got {[each.shape for each in links]}")
+    last = int(links[0].max(initial=1))
+    length = steps or (last if input is None else len(input))
+    if last > length:
+        raise ValueError(f"step: {last} is behind the end of a sequence of {length} steps")
+    look = _Look(COLOURS[1], "credit", title, totals=True)
+    return _map(links, length, look, input, marks, path)
+
+
+@dataclass(frozen=True)
+class _Look:
+    colour: str
+    measure: str
+    title: str
+    totals: bool = False
+
+
+_Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Later steps, earlier steps, and how strong each link is: (N,) each."""
+
+
+def _array(values: Any) -> NDArray[Any]:
+    """An array of an array or a tensor, wherever it is."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str] | None, path: Path | None) -> Any:
+    """One figure of links between steps, with a strip below and, on the right, what each earlier step got in all."""
+    figure = _figure(figsize=(8, 7.2 if input is not None else 6.8), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[14, 1], width_ratios=[8, 1])
+    side = 1 if look.totals else 2
+    rows = 1 if input is not None else 2
+    main = figure.add_subplot(grid[:rows, :side])
+    span = (0.5, steps + 0.5)
+    _draw_links(main, links, steps, look)
     main.plot(span, span, color="grey", linewidth=0.8)
     main.annotate("now", (span[1], span[1]), textcoords="offset points", xytext=(-6, -16), ha="right", color="grey")
-    main.set(ylabel="recalled step (when the memory was stored)", title=title, xlim=span, ylim=span)
+    main.set(
+        ylabel="recalled step (when the memory was stored)", xlabel="step", title=look.title, xlim=span, ylim=span
+    )
     main.grid(alpha=0.25)
-    main.legend(loc="upper left", frameon=False)
-    below.imshow(strip[None], aspect="auto", cmap="cividis", extent=(*span, 0, 1))
-    bright = strip > (strip.min() + strip.max()) / 2
-    for number, mark in enumerate(marks, 1):
+    if look.totals:
+        aside = figure.add_subplot(grid[:rows, 1], sharey=main)
+        received, edges = np.histogram(links[1], min(steps, 300), span, weights=links[2])
+        aside.stairs(received, edges, orientation="horizontal", fill=True, color=look.colour)
+        aside.set(xlabel="in all", xticks=[])
+        aside.tick_params(labelleft=False)
+    if input is not None:
+        main.set_xlabel("")
+        main.tick_params(labelbottom=False)
+        _draw_strip(figure.add_subplot(grid[1, :side], sharex=main), _array(input), marks, span)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw_links(axes: Any, links: _Links, steps: int, look: _Look) -> None:
+    """A dot for each link, its area in proportion to its strength; where they are too many, sums over squares."""
+    later, earlier, strength = links
+    if len(strength) > DOTS:
+        bins = min(steps, 300)
+        sums, _, _ = np.histogram2d(later, earlier, bins, ((0.5, steps + 0.5),) * 2, weights=strength)
+        shares = np.cbrt(sums.T / sums.max())  # so that the weak ones are seen beside the strong
+        extent = (0.5, steps + 0.5) * 2
+        axes.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap=_fading(look.colour), vmin=0, vmax=1)
+        name = f"{look.measure}, summed over squares of {steps / bins:.3g} steps"
+        axes.plot([], [], "s", color=look.colour, label=name)
+    else:
+        dots = {"color": look.colour, "alpha": 0.75, "linewidths": 0}
+        area = min(160.0, 9000.0 / steps)
+        most = 1.0 if look.measure == "weight" else strength.max(initial=1e-30)
+        axes.scatter(later, earlier, s=area * strength / most, **dots)
+        for share in (1.0, 0.5, 0.2):
+            axes.scatter([], [], s=area * share, label=f"{look.measure} {share * most:.2g}", **dots)
+    axes.legend(loc="upper left", frameon=False)
+
+
+def _draw_strip(axes: Any, values: NDArray[Any], marks: Sequence[str] | None, span: tuple[float, float]) -> None:
+    shades = values[:, None] if values.ndim == 1 else values
+    if len(shades) != round(span[1] - span[0]):
+        raise ValueError(f"input must have a value for each of {span[1] - span[0]:.0f} steps, got {values.shape}")
+    axes.imshow(shades.T, aspect="auto", cmap="cividis", extent=(*span, 0, 1))
+    bright = shades[:, 0] > (shades[:, 0].min() + shades[:, 0].max()) / 2
+    for number, mark in enumerate(marks if marks is not None and len(marks) <= MARKS else (), 1):
         colour = "black" if bright[number - 1] else "white"
-        below.text(number, 0.5, mark, ha="center", va="center", color=colour, fontsize=7)
-    below.set(xlabel="step", yticks=[], ylabel="input")
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+        axes.text(number, 0.5, mark, ha="center", va="center", color=colour, fontsize=7)
+    axes.set(xlabel="step", yticks=[], ylabel="input")
 
 
-def _draw_recalls(axes: Any, step: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
-    """A dot for each recalled memory, its area in proportion to the weight."""
-    look = {"color": COLOURS[0], "alpha": 0.75, "linewidths": 0}
-    area = min(160.0, 9000.0 / max(len(step), 1))
-    at, slot = np.nonzero((step > 0) & (weight > 0))
-    axes.scatter(at + 1, step[at, slot], s=area * weight[at, slot], **look)
-    for share in (1.0, 0.5, 0.2):
-        axes.scatter([], [], s=area * share, label=f"weight {share:g}", **look)
+def _figure(**look: Any) -> Any:
+    """A figure of its own, that pyplot need not forget again, and that leaves a notebook's backend as it is."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
+    return Figure(**look)
+
+
+def _fading(colour: str) -> Any:
+    """A colour map from white to a colour."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list(colour, ["white", colour])
 
 
 @dataclass(frozen=True)

@@ -175,12 +175,12 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Path
         shown = tokens[:, 0] if tokens.dim() == 2 else tokens[:, 0, 0]
         path = _free(out / f"recall-{folder.name}.png", files)
         recall_map(
-            top.step[:, 0].numpy(),
-            top.weight[:, 0].double().numpy(),
-            path,
+            top.step[:, 0],
+            top.weight[:, 0],
             title=f"What {folder.name} was reminded of: test sequence {sequence} of {config.task.name}",
-            strip=shown.double().numpy(),
-            marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else [""] * len(shown),
+            input=shown,
+            marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
+            path=path,
         )
         files.append(path)
     return files

@@ -109,7 +109,7 @@ def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]
             f"{setting.name} {method} seed {seed}",
             method,
             replace(run, train=replace(run.train, seed=seed)),
-            options.out / wanted.folder / setting.name / f"{method}-seed{seed}",
+            options.out / (setting.folder or f"{wanted.folder}/{setting.name}") / f"{method}-seed{seed}",
         )
         for seed in range(options.seeds)
         for setting in wanted.settings

@@ -1,4 +1,4 @@
-"""The recurrence on the C++ CPU op: one call for all time steps of a layer.
+"""The recurrence on a compiled op, C++ on the CPU or Triton on CUDA: one call for all time steps of a layer.
 
 Shapes: B batch, T time, I input, M memory slots, K k_top, H hidden.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from reminding.nn.parameters import BoundLayer
 from reminding.nn.rule import Rule
 from reminding.nn.segments import Entry, Trace
 from reminding.nn.state import LayerState, Recall
-from reminding.ops import cpu_op
+from reminding.ops import cpu_op, cuda_op
 
 CLAMP = {torch.float32: 43.0, torch.float64: 350.0}
 """Where the op clamps W1 m and W2 h_hat for the additive score (see scores.h)."""
@@ -24,27 +25,55 @@ SATURATED = 20.0
 """From here on tanh is 1 in float64."""
 
 
-def obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
-    """Why the op cannot run a layer, or None when it can.
+OPS: dict[str, Any] = {"cpu": cpu_op, "cuda": cuda_op}
+"""The op of each backend that has one."""
+
+
+def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> dict[str, str | None]:
+    """Why the op of each backend cannot run a layer, None where it can.
 
     Args:
         cell, score: their names; None for a user's own.
         like: a tensor of the layer's device and type.
     """
-    if (missing := cpu_op.missing()) is not None:
-        return missing
-    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-        return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
+    every = _obstacle(cell, score, rule, like)
+    return {"cuda": _cuda_obstacle(rule, like) or every, "cpu": _cpu_obstacle(rule, like) or every}
+
+
+def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
+    """What is in the way of either op."""
     if cell is None or score is None:
         return "it has the built-in cells and scorers only"
     if rule.k_top is None:
         return "it has no k_top=None"
+    lowered = like.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(like.device.type)
+    return "it does not run under autocast" if lowered else None
+
+
+def _cuda_obstacle(rule: Rule, like: Tensor) -> str | None:
+    if (missing := cuda_op.missing()) is not None:
+        return missing
+    if like.device.type != "cuda" and not cuda_op.interpreted():
+        return f"it computes on CUDA devices, not on {like.device.type}"
+    if like.dtype not in (torch.float32, torch.float64):
+        return f"it computes float32 and float64, not {like.dtype}"
+    if rule.semantics == "release":
+        return "it has the paper's semantics only"
+    return "it keeps all memories, and has no capacity" if rule.capacity is not None else None
+
+
+def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
+    if (missing := cpu_op.missing()) is not None:
+        return missing
+    if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
     if rule.capacity is not None and _evict_name(rule) is None:
         return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
-    return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
+    return None
 
 
 def unroll(
+    backend: str,
     x: Tensor,
     state: LayerState,
     taken: Tensor,
@@ -58,6 +87,7 @@ def unroll(
     """Run one layer over a stretch of time; results as `engine.unroll`'s.
 
     Args:
+        backend: a name in `OPS`.
         layer: with a built-in cell and score.
         replay: recompute gates in the backward pass instead of keeping them.
 
@@ -65,7 +95,7 @@ def unroll(
         None where the scores left the range in which the op is exact.
     """
     before = state.memory
-    ran = cpu_op.layer(
+    ran: cpu_op.Recalled = OPS[backend].layer(
         x,
         state.h,
         state.extra[0] if state.extra else None,
@@ -164,10 +194,11 @@ def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> M
     slot = torch.arange(value.shape[1])
     new = slot - before.count.unsqueeze(1)  # (B, M), 0 for the first memory of this call
     stored_before = (taken // rule.k_att).unsqueeze(1)
-    step = torch.where(new >= 0, (stored_before + new + 1) * rule.k_att, 0)
-    step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
     count = before.count + (taken + steps) // rule.k_att - taken // rule.k_att
-    step.masked_fill_(slot >= count.unsqueeze(1), 0)
+    stored = (new >= 0) & (slot < count.unsqueeze(1))
+    step = torch.where(stored, (stored_before + new + 1) * rule.k_att, 0).to(value.device)
+    given = (new[:, : before.slots] < 0).to(value.device)
+    step[:, : before.slots] += torch.where(given, before.step, 0)
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
     return replace(before, value=value, step=step, weight=weight, count=count)
 
@@ -192,7 +223,7 @@ def _noted(ran: cpu_op.Recalled, memory: Memory) -> Recall:
 
 def _steps(memory: Memory, slots: Tensor) -> Tensor:
     """The stream steps of recalled slots (T, B, K), NOTHING where none."""
-    rows = torch.arange(slots.shape[1]).view(1, -1, 1)
+    rows = torch.arange(slots.shape[1], device=slots.device).view(1, -1, 1)
     if memory.slots == 0:
         return torch.full_like(slots, NOTHING, dtype=torch.int64)
     return memory.step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, NOTHING)

@@ -60,7 +60,7 @@ class Memory:
 
     @property
     def ascending_steps(self) -> Tensor:
-        """The stream step of each memory, (B, M), ascending: FAR for padding."""
+        """The stream step of each memory, (B, M), ascending; FAR in the place of padding."""
         padding = torch.arange(self.slots) >= self.count.unsqueeze(1)
         return self.step.masked_fill(padding.to(self.step.device), FAR)
 

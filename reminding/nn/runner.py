@@ -28,7 +28,7 @@ REPLAY_FROM = 512
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run an input: "cpu", "reference", or "torch" for PyTorch's own kernels; the engine; and why."""
+    """What would run an input: "cuda", "cpu", "reference", or "torch", PyTorch's own kernels; the engine; and why."""
 
     backend: str
     engine: str
@@ -40,7 +40,7 @@ class Runner:
     """How the stretches of one call are run.
 
     Attributes:
-        backend: "reference" or "cpu", the code that is to run them.
+        backend: "reference", "cpu" or "cuda", the code that is to run them.
         replay: whether segments are run again in the backward pass instead of keeping their graph.
         free: whether other code may serve where it can do the same better: backend="auto".
         record: whether to note what was recalled.
@@ -105,8 +105,9 @@ class Runner:
         rule = self.network.rule
         if layer.cell_name is not None and self.free and fused.serves(rule, x, taken):
             return fused.unroll(x, state, taken, layer, rule, self.record, starts)
-        if self.backend == "cpu":
-            ran = compiled.unroll(x, state, taken, layer, self.normalizer, rule, self.replay, self.record, starts)
+        if self.backend in compiled.OPS:
+            given = (x, state, taken, layer, self.normalizer, rule)
+            ran = compiled.unroll(self.backend, *given, self.replay, self.record, starts)
             if ran is not None:
                 return ran
             if not self.free:

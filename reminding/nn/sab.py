@@ -61,7 +61,7 @@ class SAB(LayerParameters):
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: what the normaliser's weights are multiplied by, above 0 and at most 1. Where they sum to 1,
             what is read is stored again, and over a stream without end h grows; below 1 it stays bounded,
-            |h| <= sqrt(H) / (1 - recall_scale) with cell="lstm" or "rnn" and no negative weights.
+            `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.
@@ -78,7 +78,8 @@ class SAB(LayerParameters):
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
-            float32 and float64; "cuda" is not part of this version. Only "auto" falls back, and logs
+            float32 and float64; "cuda" are Triton kernels, tested in Triton's interpreter and compiled,
+            but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back, and logs
             why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
@@ -165,7 +166,7 @@ class SAB(LayerParameters):
 
     @property
     def k_top(self) -> int | None:
-        """How many memories a step may recall; None: all."""
+        """How many memories a step may recall, or None for all."""
         return self.rule.k_top
 
     @property
@@ -175,7 +176,7 @@ class SAB(LayerParameters):
 
     @property
     def k_trunc(self) -> int | None:
-        """The recurrent gradient is cut every this many steps; None: never."""
+        """The recurrent gradient is cut every this many steps, or never where it is None."""
         return self.rule.k_trunc
 
     @overload
@@ -249,7 +250,7 @@ class SAB(LayerParameters):
 
     @contextmanager
     def credit(self) -> Generator[Credit]:
-        """Record which memories are paid, how much, and through which later step.
+        """Record which memories are paid, how much, and through which later step::
 
             with layer.credit() as credit:
                 output, state = layer(x, state)
@@ -295,10 +296,10 @@ class SAB(LayerParameters):
         """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
-        return {
-            "cuda": "the Triton CUDA kernels are not part of this version",
-            "cpu": compiled.obstacle(cell, score, self.rule, self.like()),
-        }
+        found = compiled.obstacles(cell, score, self.rule, self.like())
+        if self.backend == "auto":
+            found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
+        return found
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
         fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")

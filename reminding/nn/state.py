@@ -107,7 +107,7 @@ class SABState:
 
     @property
     def c(self) -> Tensor | tuple[Tensor, ...] | None:
-        """The cell's further state: (L, B, H) for an LSTM, None for a GRU or RNN, a tuple for several tensors.
+        """The cell's further state, (L, B, H) for an LSTM, None for a GRU or RNN, a tuple for several tensors.
 
         Raises:
             ValueError: the layers have cells of different kinds; `layers` has each one's own.

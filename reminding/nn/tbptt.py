@@ -31,6 +31,8 @@ def tbptt(
 ) -> TruncatedBPTT:
     """Run a recurrent module over a stream, the gradient cut every k steps.   [Williams & Peng 1990]
 
+    As in::
+
         lstm = nn.LSTM(input_size, hidden_size)
         for output, target in tbptt(lstm, stream, k=100):
             loss(output, target).backward()

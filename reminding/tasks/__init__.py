@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reminding.tasks.adding import Adding
-from reminding.tasks.base import Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.base import TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
 from reminding.tasks.characters import PTB, Enwik8, Text8
 from reminding.tasks.cifar10 import CIFAR10
 from reminding.tasks.copying import Copying
@@ -16,10 +16,12 @@ from reminding.tasks.download import fetch, status
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.mnist import MNIST, PermutedMNIST
 from reminding.tasks.nextstep import next_step_batches
+from reminding.tasks.series import Series, SpokenDigits
 
 _images: tuple[type[Task], ...] = (Digits, MNIST, PermutedMNIST, CIFAR10)
 _texts: tuple[type[Task], ...] = (PTB, Text8, Enwik8)
-_classes: tuple[type[Task], ...] = (Copying, Adding, *_images, *_texts, Cue, FileStream)
+_series: tuple[type[Task], ...] = (Series, SpokenDigits)
+_classes: tuple[type[Task], ...] = (Copying, Adding, *_images, *_series, *_texts, Cue, FileStream)
 
 TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
 """The tasks by name; construct one with its options, `TASKS["copying"](T=300)`."""
@@ -30,6 +32,7 @@ __all__ = [
     "MNIST",
     "PTB",
     "TASKS",
+    "TRAINING",
     "Adding",
     "Batch",
     "Copying",
@@ -40,7 +43,9 @@ __all__ = [
     "FileStream",
     "MetricSums",
     "PermutedMNIST",
+    "Series",
     "Split",
+    "SpokenDigits",
     "Task",
     "Text8",
     "fetch",

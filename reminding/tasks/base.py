@@ -20,6 +20,9 @@ EvalSplit = Literal["valid", "test"]
 MetricSums = dict[str, tuple[float, float]]
 """Metric name -> (sum over what was counted, how many were counted)."""
 
+TRAINING = "training"
+"""Key in the metadata of an option that changes the loss trained on, but neither the data nor what is measured."""
+
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "valid": 1, "test": 2}
 
 

@@ -107,6 +107,15 @@ class CharacterStream(NextStep):
     def _read(self, start: int, stop: int) -> NDArray[np.int16]:
         return _numbers(self.symbols)[self.text.symbols[start:stop]]
 
+    def tokens_of(self, text: NDArray[np.uint8], source: Path) -> NDArray[np.int16]:
+        """The tokens of another text, (n,).
+
+        Raises:
+            ValueError: a character is none of the symbols; names `source` and the place.
+        """
+        _check_symbols(text, self.symbols, source)
+        return _numbers(self.symbols)[text]
+
 
 @dataclass(frozen=True)
 class PTB(CharacterStream):

@@ -23,7 +23,8 @@ from reminding.tasks.download import locate_or_fetch
 from reminding.tasks.packed import check_raw, read_raw
 
 Channels = Literal["together", "apart"]
-PIXELS = 32 * 32
+SIDE = 32
+PIXELS = SIDE * SIDE
 COLOURS = 3
 CLASSES = 10
 PEAK = 255
@@ -54,6 +55,7 @@ class CIFAR10(PixelClassification):
 
     name: ClassVar[str] = "cifar10"
     classes: ClassVar[int] = CLASSES
+    side: ClassVar[int] = SIDE
 
     data_dir: Path | None = None
     channels: Channels = "together"

@@ -1,4 +1,4 @@
-"""Images read one pixel a step and classified at the last step: what the image data sets share.
+"""Sequences that are read step by step and classified at the last one: what such data sets share.
 
 Shapes: N examples, B batch, T steps, I values of a step, C classes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,22 @@ from reminding.tasks.base import (
 )
 
 
+class Labelled(Protocol):
+    """One split of a data set."""
+
+    @property
+    def label(self) -> Tensor:
+        """(N,) int64."""
+        ...
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the examples at `rows` (B,): input (T, B, I), target (B,)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
-    """One split of a data set, kept as bytes and made real-valued a batch at a time.
+    """One split of a set of images, kept as bytes and made real-valued a batch at a time.
 
     Args:
         pixels: (N, T) uint8, in the order they are read, or (N, T, I) where a step shows several values.
@@ -48,17 +61,16 @@ class Examples:
         return Batch(values.float() / self.peak, self.label[rows])
 
 
-class PixelClassification(ABC):
-    """A finite data set of images, one pixel a step, one class an image."""
+class Classification(ABC):
+    """A finite data set of sequences, one class each."""
 
     name: ClassVar[str]
     streamed: ClassVar[bool] = False
     metric = "accuracy"
     maximize: ClassVar[bool] = True
-    classes: ClassVar[int] = 10
 
     @abstractmethod
-    def examples(self, split: Split) -> Examples:
+    def examples(self, split: Split) -> Labelled:
         """Return one split, loaded at most once a process."""
 
     @property
@@ -67,14 +79,14 @@ class PixelClassification(ABC):
         return None
 
     @property
+    @abstractmethod
     def input_size(self) -> int:
-        """One feature a step: the pixel."""
-        return 1
+        """I, values a step."""
 
     @property
+    @abstractmethod
     def output_size(self) -> int:
         """C, the number of classes."""
-        return self.classes
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Training batches without end; see `Task.train_batches`.
@@ -94,7 +106,7 @@ class PixelClassification(ABC):
             raise ValueError(f"batch_size: got {batch_size}, expected at most the {total} training examples")
         return self._epochs(examples, batch_size, seed, start)
 
-    def _epochs(self, examples: Examples, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+    def _epochs(self, examples: Labelled, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
         total = len(examples.label)
         batches = total // batch_size
         epoch, first = divmod(start, batches)
@@ -133,3 +145,21 @@ class PixelClassification(ABC):
         surprise = F.cross_entropy(last, batch.target, reduction="sum")
         count = batch.target.numel()
         return {"accuracy": (float(right.sum()), count), "cross_entropy": (float(surprise), count)}
+
+
+class PixelClassification(Classification):
+    """A finite data set of square images, one pixel a step, one of ten classes an image."""
+
+    classes: ClassVar[int] = 10
+    side: ClassVar[int]
+    """Pixels of an image's side."""
+
+    @property
+    def input_size(self) -> int:
+        """One feature a step: the pixel."""
+        return 1
+
+    @property
+    def output_size(self) -> int:
+        """C, the number of classes."""
+        return self.classes

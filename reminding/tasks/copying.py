@@ -6,7 +6,7 @@ L = T + 2 S steps in all, C = A + 2 token ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.base import Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.base import TRAINING, Batch, MetricSums, check_at_least, check_prediction, full_precision
 from reminding.tasks.generated import Generated
 
 BLANK = 0
@@ -34,6 +34,9 @@ class Copying(Generated):
         T: steps from the last symbol to the first recalled one, at least 1.
         symbols: S, how many to remember, at least 1.
         alphabet: A, how many different symbols there are, at least 2.
+        balanced: train on the mean over the recalled steps plus the mean over the others, so that what is recalled
+            counts for as much whatever T is; no: on the mean over all steps, the usual definition. What is measured
+            is the same.
 
     Raises:
         ValueError: an option is out of range; the message names it.
@@ -46,6 +49,7 @@ class Copying(Generated):
     T: int = 100
     symbols: int = 10
     alphabet: int = 8
+    balanced: bool = field(default=False, metadata={TRAINING: True})
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -79,9 +83,12 @@ class Copying(Generated):
         return Batch(tokens, target)
 
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy over all L steps, nats. `prediction` is logits, (L, B, C)."""
+        """Mean cross-entropy over all L steps, nats, or the sum of two means. `prediction` is logits, (L, B, C)."""
         check_prediction(prediction, batch, self.output_size)
-        return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten())
+        if not self.balanced:
+            return _mean(prediction, batch.target)
+        blanks = len(prediction) - self.symbols
+        return _mean(prediction[:blanks], batch.target[:blanks]) + _mean(prediction[blanks:], batch.target[blanks:])
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
         """Accuracy and cross-entropy (nats) over the recalled steps and over all.
@@ -105,3 +112,7 @@ class Copying(Generated):
             "cross_entropy_recall": (float(surprise[-self.symbols :].sum()), recalled),
             "accuracy_all": (float(right.sum()), every),
         }
+
+
+def _mean(prediction: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(prediction.flatten(0, 1), target.flatten())

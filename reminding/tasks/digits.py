@@ -33,6 +33,7 @@ class Digits(PixelClassification):
     """
 
     name: ClassVar[str] = "digits"
+    side: ClassVar[int] = 8
 
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 64), label (N,)."""

@@ -160,11 +160,11 @@ class FileStream(NextStep):
         values = self.source.read(start, stop)
         if self.vocabulary is not None:
             return values
-        mean, deviation = self._scale
+        mean, deviation = self.scale
         return (values - mean) / deviation
 
     @cached_property
-    def _scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation of each column over the first training rows, (C,); a constant column keeps 1."""
         part = self._part("train")
         known = (

@@ -47,6 +47,7 @@ class MNIST(PixelClassification):
     """
 
     name: ClassVar[str] = "mnist"
+    side: ClassVar[int] = SIDE
     permuted: ClassVar[bool] = False
 
     data_dir: Path | None = None

@@ -9,6 +9,7 @@ import pytest
 from reminding import cli
 from reminding.lab import commands
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, command
+from reminding.lab.groups import setting_name
 from reminding.lab.paper import EXPERIMENTS, Experiment, adding, copying, matched, parameters
 from reminding.tasks import Copying, Cue
 
@@ -44,7 +45,7 @@ def test_methods_are_matched_in_parameters_data_and_length(experiment: Experimen
         wanted = parameters(runs[0].task, runs[0].model)
         for name, run in setting.runs.items():
             assert parameters(run.task, run.model) == pytest.approx(wanted, rel=0.06), name
-            assert run.task == runs[0].task
+            assert setting_name(run.task) == setting_name(runs[0].task), "the same data and metric"
             ours = (run.train.steps, run.train.max_seconds, run.train.batch_size, run.train.eval_sequences)
             first = runs[0].train
             assert ours == (first.steps, first.max_seconds, first.batch_size, first.eval_sequences), name
@@ -93,3 +94,12 @@ def test_the_papers_own_setting_is_among_the_methods() -> None:
     for setting in (copying(100), adding(200)):
         plain = setting.runs["sab-paper"]
         assert (plain.model.normalizer, plain.model.k_att, plain.train.clip_kind) == ("threshold", 2, "fixed")
+
+
+def test_the_ablation_of_credit_uses_the_runs_of_the_other_experiments() -> None:
+    for name, T in (("copying", 100), ("adding", 200)):
+        theirs = next(each for each in EXPERIMENTS[name](None, True).settings if each.name == f"T{T}")
+        shared = next(each for each in EXPERIMENTS["ablation"](None, True).settings if each.name == f"{name}-T{T}")
+        assert shared.folder == f"{name}/T{T}"
+        assert shared.runs["sab"] == theirs.runs["sab"]
+        assert shared.runs["no-credit"].model.backtrack is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -71,3 +72,14 @@ def repack(fake_mnist: Path) -> Callable[[int, bytes], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds folders of real data, one a data set, as `--data-dir` takes it."""
+    beside = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+    named = os.environ.get("REMINDING_TEST_DATA") or os.environ.get("REMINDING_DATA")
+    folder = Path(named) if named else beside
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; REMINDING_TEST_DATA can name the folder")
+    return folder

@@ -10,7 +10,6 @@ import hashlib
 import io
 import lzma
 import math
-import os
 import zipfile
 from collections.abc import Callable
 from itertools import islice, takewhile
@@ -239,14 +238,6 @@ def test_missing_files_and_bad_options_are_named(folder: Path) -> None:
         Text8(data_dir=folder, prefix=100).eval_batches("valid", 8)
 
 
-@pytest.fixture
-def real() -> Path:
-    place = os.environ.get("REMINDING_TEST_DATA") or os.environ.get("REMINDING_DATA")
-    if not place:
-        pytest.skip("no real texts: REMINDING_DATA can name a folder that holds them")
-    return Path(place)
-
-
 def loaded(task: CharacterStream) -> CharacterStream:
     try:
         assert task.text
@@ -255,21 +246,21 @@ def loaded(task: CharacterStream) -> CharacterStream:
     return task
 
 
-def test_real_ptb(real: Path) -> None:
-    text = loaded(PTB(data_dir=real)).text
+def test_real_ptb(real_data: Path) -> None:
+    text = loaded(PTB(data_dir=real_data)).text
     assert (text.valid, text.test, len(text.symbols)) == (5_059_550, 5_455_962, 5_902_146)
     assert bytes(np.unique(text.symbols[: text.valid]).tolist()) == PTB_SYMBOLS
     assert set(np.unique(text.symbols).tolist()) == set(PTB_SYMBOLS)
 
 
-def test_real_text8(real: Path) -> None:
-    text = loaded(Text8(data_dir=real, prefix=10_000_000)).text
+def test_real_text8(real_data: Path) -> None:
+    text = loaded(Text8(data_dir=real_data, prefix=10_000_000)).text
     assert (text.valid, text.test, len(text.symbols)) == (9_000_000, 9_500_000, 10_000_000)
     assert bytes(np.unique(text.symbols).tolist()) == TEXT8_SYMBOLS
     assert text.symbols[:32].tobytes() == b" anarchism originated as a term "
 
 
-def test_real_enwik8(real: Path) -> None:
-    text = loaded(Enwik8(data_dir=real)).text
+def test_real_enwik8(real_data: Path) -> None:
+    text = loaded(Enwik8(data_dir=real_data)).text
     assert (text.valid, text.test, len(text.symbols)) == (90_000_000, 95_000_000, 100_000_000)
     assert text.symbols[:10].tobytes() == b"<mediawiki"

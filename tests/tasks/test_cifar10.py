@@ -203,12 +203,9 @@ def test_missing_files_are_listed(folder: Path) -> None:
         CIFAR10(channels="grey")  # pyright: ignore[reportArgumentType]
 
 
-def test_real_cifar10() -> None:
-    place = os.environ.get("REMINDING_TEST_DATA") or os.environ.get("REMINDING_DATA")
-    if not place:
-        pytest.skip("no real CIFAR10: REMINDING_DATA can name a folder that holds it")
+def test_real_cifar10(real_data: Path) -> None:
     try:
-        task = CIFAR10(data_dir=Path(place))
+        task = CIFAR10(data_dir=real_data)
         parts = {split: task.examples(split) for split in ("train", "valid", "test")}
     except (FileNotFoundError, ValueError) as error:
         pytest.skip(f"no real CIFAR10: {error}")

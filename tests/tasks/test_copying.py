@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,16 @@ def test_cross_entropy_without_memory(task: Copying) -> None:
     assert means["cross_entropy_recall"] == pytest.approx(math.log(task.alphabet), rel=1e-5)
 
 
+@pytest.mark.parametrize("T", [5, 300])
+def test_balanced_what_is_recalled_counts_the_same_at_every_length(T: int) -> None:
+    task = Copying(T, symbols=4, balanced=True)
+    batch = next(task.train_batches(16, seed=0))
+    assert float(task.loss(without_memory(task, batch), batch)) == pytest.approx(math.log(8), rel=1e-5)
+    uniform = torch.zeros(*batch.input.shape, task.output_size)
+    assert float(task.loss(uniform, batch)) == pytest.approx(2 * math.log(10), rel=1e-5)
+    assert task.metrics(uniform, batch) == Copying(T, symbols=4).metrics(uniform, batch)
+
+
 def test_guessing_gets_one_in_alphabet() -> None:
     task = Copying(T=1)
     guess = [task.metrics(without_memory(task, batch), batch) for batch in task.eval_batches("test", 100, limit=2000)]
@@ -99,6 +110,6 @@ def test_only_the_recalled_steps_count_for_accuracy() -> None:
         ({"alphabet": 1}, "alphabet: got 1, expected an integer of at least 2"),
     ],
 )
-def test_bad_options(options: dict[str, int], message: str) -> None:
+def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Copying(**options)

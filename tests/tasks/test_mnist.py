@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,13 +106,11 @@ def test_permuted_shows_the_same_pixels_in_that_order(fake_mnist: Path) -> None:
     assert not torch.equal(permuted.input, plain.input)
 
 
-@pytest.fixture(scope="module")
-def real() -> Path:
-    beside = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "mnist"
-    folder = Path(os.environ.get("REMINDING_TEST_DATA", beside))
-    if not (folder / MNIST_NAMES[0]).exists():
-        pytest.skip(f"no real MNIST in {folder}; REMINDING_TEST_DATA can name the folder")
-    return folder
+@pytest.fixture
+def real(real_data: Path) -> Path:
+    if not (real_data / "mnist" / MNIST_NAMES[0]).exists():
+        pytest.skip(f"no real MNIST in {real_data}")
+    return real_data
 
 
 def test_real_mnist(real: Path) -> None:

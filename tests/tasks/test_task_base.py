@@ -44,6 +44,8 @@ def test_table_holds_every_task_under_its_own_name() -> None:
         "mnist",
         "pmnist",
         "cifar10",
+        "series",
+        "spoken",
         "ptb",
         "text8",
         "enwik8",

@@ -1,0 +1,1 @@
+"""Pictures and charts as SVG, in the colours of the page they are on."""

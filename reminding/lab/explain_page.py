@@ -1,0 +1,139 @@
+"""Explanations as one self-contained HTML page, with figures beside it.
+
+Shapes: T time, I input features, C outputs, K recalled memories, N entries of credit.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.lab.explain import Explanation, Reminders
+from reminding.lab.legend import Legend
+from reminding.lab.plots import credit_map, recall_map
+
+SCRIPTS = ("data.js", "painters.js", "scene.js", "explain.js")
+
+
+def page(explanations: Sequence[Explanation], title: str, layer: int | None = None) -> str:
+    """The page, as HTML that needs nothing beside it.
+
+    Args:
+        explanations: of one run, at least one.
+        title: of the run.
+        layer: to show first, from 1; None: the last.
+    """
+    if not explanations:
+        raise ValueError("explanations: at least one is needed")
+    content = {
+        "title": title,
+        "file": "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in title.split(":")[0]),
+        "layer": (layer or len(explanations[0].layers)) - 1,
+        "legend": _legend(explanations[0].legend),
+        "sequences": [_sequence(each) for each in explanations],
+    }
+    parts = {
+        "%TITLE%": html.escape(f"reminding: {title}"),
+        "%STYLE%": _asset("explain.css"),
+        "%SCRIPT%": '"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS),
+        # Inside a script element only "<" could end it.
+        "%CONTENT%": json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    text = _asset("explain.html")
+    for mark, part in parts.items():  # the content last: nothing in it may be taken for a mark
+        text = text.replace(mark, part)
+    return text
+
+
+def _asset(name: str) -> str:
+    return (files("reminding.lab") / "pages" / name).read_text(encoding="utf-8")
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Numbers as the page unpacks them: "i" (int32) or "f" (float32), then base64, little-endian."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    raw = np.ascontiguousarray(values, dtype="<i4" if whole else "<f4").tobytes()
+    return ("i" if whole else "f") + base64.b64encode(raw).decode()
+
+
+def _legend(legend: Legend) -> dict[str, Any]:
+    return {
+        "kind": legend.kind,
+        "unit": legend.unit,
+        "names": legend.names,
+        "quiet": legend.quiet,
+        "classes": legend.classes,
+        "channels": legend.channels,
+        "side": legend.side,
+        "order": None if legend.order is None else packed(legend.order),
+    }
+
+
+def _sequence(explanation: Explanation) -> dict[str, Any]:
+    """A sequence as data.js reads it."""
+    content: dict[str, Any] = {
+        "name": explanation.name,
+        "credit_of": explanation.credit_of,
+        "steps": len(explanation.input),
+        "interval": explanation.interval,
+        "layers": [_layer(layer) for layer in explanation.layers],
+    }
+    legend, prediction = explanation.legend, explanation.prediction
+    if legend.kind == "tokens":
+        content["tokens"] = packed(explanation.input)
+    else:
+        content["values"] = packed(legend.values(explanation.input))  # (T, I)
+    if legend.classes:
+        surplus = np.exp(prediction - prediction.max(1, keepdims=True))
+        content["answers"] = packed(prediction.argmax(1))  # (T,)
+        content["sure"] = packed(1 / surplus.sum(1))
+    else:
+        content["predicted"] = packed(prediction)  # (T, C)
+    if explanation.target is not None:
+        content["wanted"] = packed(explanation.target)
+    return content
+
+
+def _layer(layer: Reminders) -> dict[str, str]:
+    arrays = {"step": layer.step, "weight": layer.weight, "payer": layer.payer, "payee": layer.payee}
+    return {name: packed(values) for name, values in {**arrays, "amount": layer.amount}.items()}
+
+
+def write_explanations(
+    explanations: Sequence[Explanation], out: Path, title: str, layer: int | None = None
+) -> list[Path]:
+    """Write index.html and two figures a sequence: what was recalled, and what got the credit.
+
+    Args:
+        out: folder; made if it is not there.
+        title, layer: as for `page`.
+
+    Returns:
+        the files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    index = out / "index.html"
+    index.write_text(page(explanations, title, layer), encoding="utf-8")
+    return [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
+
+
+def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
+    """The two static figures of a sequence."""
+    found = explanation.layers[(layer or len(explanation.layers)) - 1]
+    stem = re.sub(r"[^A-Za-z0-9.]+", "-", explanation.name)
+    recalled, paid = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
+    shown, marks = explanation.legend.values(explanation.input), explanation.legend.marks(explanation.input)
+    name = f"What {title} was reminded of: {explanation.name}"
+    recall_map(found.step, found.weight, title=name, input=shown, marks=marks, path=recalled)
+    name = f"Credit of {explanation.credit_of}: {explanation.name}"
+    credit_map(found.payer, found.payee, found.amount, title=name, input=shown, marks=marks, path=paid)
+    return [recalled, paid]

@@ -1,0 +1,146 @@
+// What the page was given: numbers as base64, unpacked into typed arrays. Steps count from 1.
+
+const ARRAYS = { i: Int32Array, f: Float32Array };
+
+/** The numbers behind "i" (int32) or "f" (float32) and base64, little-endian. */
+function unpacked(text) {
+  const letters = atob(text.slice(1));
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i); // a callback a byte takes ten times as long
+  return new ARRAYS[text[0]](bytes.buffer);
+}
+
+/** Links from later steps to the memories of earlier ones, found by either end. */
+class Links {
+  constructor(from, to, amount, steps) {
+    Object.assign(this, { from, to, amount, steps });
+    this.byFrom = new Index(from, steps);
+    this.byTo = new Index(to, steps);
+    this.received = new Float64Array(steps + 1);
+    this.total = 0;
+    for (let i = 0; i < to.length; i++) {
+      this.received[to[i]] += amount[i];
+      this.total += amount[i];
+    }
+  }
+
+  /** Of arrays with `width` places a step, of which some are empty; the arrays are used up. */
+  static ofRecalls(to, amount, steps) {
+    const width = to.length / steps;
+    const from = new Int32Array(to.length);
+    let kept = 0;
+    for (let i = 0; i < to.length; i++) {
+      if (to[i] <= 0 || amount[i] <= 0) continue;
+      from[kept] = Math.floor(i / width) + 1;
+      to[kept] = to[i];
+      amount[kept++] = amount[i];
+    }
+    return new Links(from.subarray(0, kept), to.subarray(0, kept), amount.subarray(0, kept), steps);
+  }
+
+  /** The links of a step, the strongest first, as {step, amount} of their other ends. */
+  ends(step, index, others) {
+    const found = Array.from(index.of(step), (i) => ({ step: others[i], amount: this.amount[i] }));
+    return found.sort((a, b) => b.amount - a.amount);
+  }
+
+  /** The memories that a step reached. */
+  memoriesOf(step) { return this.ends(step, this.byFrom, this.to); }
+
+  /** The steps that reached a memory. */
+  usersOf(step) { return this.ends(step, this.byTo, this.from); }
+}
+
+/** Which links have a step at one of their ends. */
+class Index {
+  constructor(ends, steps) {
+    this.begin = new Int32Array(steps + 2);
+    for (const step of ends) this.begin[step + 1]++;
+    for (let step = 1; step < this.begin.length; step++) this.begin[step] += this.begin[step - 1];
+    const place = this.begin.slice();
+    this.links = new Int32Array(ends.length);
+    for (let i = 0; i < ends.length; i++) this.links[place[ends[i]]++] = i;
+  }
+
+  of(step) { return this.between(step, step); }
+
+  /** The links of steps `first` to `last`. */
+  between(first, last) { return this.links.subarray(this.begin[first], this.begin[last + 1]); }
+}
+
+/** One sequence: what was read, what the network made of it, and its links layer by layer. */
+class Sequence {
+  constructor(packed, legend) {
+    Object.assign(this, { name: packed.name, creditOf: packed.credit_of, steps: packed.steps, interval: packed.interval });
+    this.legend = legend;
+    this.quiet = new Set(legend.quiet);
+    for (const name of ["tokens", "values", "answers", "sure", "predicted", "wanted"]) {
+      this[name] = packed[name] === undefined ? null : unpacked(packed[name]);
+    }
+    this.width = this.values ? this.values.length / this.steps : 0;
+    this.outputs = this.predicted ? this.predicted.length / this.steps : 0;
+    this.layers = packed.layers.map((layer) => ({
+      recall: Links.ofRecalls(unpacked(layer.step), unpacked(layer.weight), this.steps),
+      credit: new Links(unpacked(layer.payer), unpacked(layer.payee), unpacked(layer.amount), this.steps),
+    }));
+    this.range = this.values ? extent(this.values) : [0, 1];
+  }
+
+  /** Whether something is wanted of a step, as far as anybody knows. */
+  asked(step) { return this.wanted === null || this.wanted[step - 1] >= 0; }
+
+  /** Whether what is answered at a step is known to be wrong. */
+  wrong(step) {
+    return this.answers !== null && this.wanted !== null && this.asked(step) && this.wanted[step - 1] !== this.answers[step - 1];
+  }
+
+  /** What is read at some steps, as text; null where that says little. */
+  excerpt(first, last) {
+    if (this.legend.kind !== "tokens") return null;
+    const names = [];
+    for (let step = Math.max(first, 1); step <= Math.min(last, this.steps); step++) names.push(this.legend.names[this.tokens[step - 1]]);
+    return names.join(names.every((name) => name.length === 1) ? "" : " ");
+  }
+
+  /** What is read at a step, in words. */
+  readAt(step) {
+    if (this.legend.kind === "tokens") return this.legend.names[this.tokens[step - 1]];
+    if (this.width > 4) return `${this.width} values`;
+    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels);
+  }
+
+  /** What the network says at a step. */
+  answerAt(step) {
+    if (this.answers === null) return named(this.predicted.subarray((step - 1) * this.outputs, step * this.outputs), this.legend.channels);
+    return `${this.legend.classes[this.answers[step - 1]]} (${percent(this.sure[step - 1])})`;
+  }
+
+  /** What was wanted at a step; null where nothing, or nobody knows. */
+  wantedAt(step) {
+    if (this.wanted === null) return null;
+    if (this.answers !== null) return this.asked(step) ? this.legend.classes[this.wanted[step - 1]] : null;
+    const values = this.wanted.subarray((step - 1) * this.outputs, step * this.outputs);
+    return Number.isNaN(values[0]) ? null : named(values, this.legend.channels);
+  }
+}
+
+/** Values beside the names of what they are of; a single one needs none. */
+function named(values, names) {
+  const shown = Array.from(values, (value) => value.toPrecision(3));
+  return shown.length === 1 ? shown[0] : shown.map((value, i) => `${names[i] ?? i}: ${value}`).join(", ");
+}
+
+function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return high > low ? [low, high] : [low - 1, low + 1];
+}
+
+/** A share as a percentage; what is there is never called 0. */
+function percent(share) {
+  if (share > 0 && share < 0.0005) return "<0.1%";
+  return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}%`;
+}

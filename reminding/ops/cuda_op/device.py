@@ -1,0 +1,237 @@
+"""What the Triton kernels are put together from: products, cells, scores and weights of one row at one step.
+
+What a step hands to the whole row goes through global memory, which a block reads back after a barrier. Products with
+weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers.
+
+Shapes: H hidden, D score width, M memory slots, K k_top. A width in capitals with a P behind it is padded to a power
+of two.
+
+This file imports Triton, and is imported where a kernel is launched and nowhere else.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LSTM, GRU, RNN = (tl.constexpr(value) for value in range(3))
+ADDITIVE, DOT, SEPARABLE = (tl.constexpr(value) for value in range(3))
+THRESHOLD, SOFTMAX, SOFTMAX1 = (tl.constexpr(value) for value in range(3))
+
+
+@triton.jit
+def tanh(x):
+    """1 - 2 / (1 + e^2x), on the side where e^2x does not overflow."""
+    e = tl.exp(-2.0 * tl.abs(x))
+    return tl.where(x < 0, -1.0, 1.0) * (1.0 - e) / (1.0 + e)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + e^-x), by way of tanh."""
+    return 0.5 + 0.5 * tanh(0.5 * x)
+
+
+@triton.jit
+def times(weight, vector, rows, inner, ROWS_P: tl.constexpr, SLICE: tl.constexpr):
+    """Weight (rows, inner) times a vector in global memory, (ROWS_P,)."""
+    row = tl.arange(0, ROWS_P)
+    total = tl.zeros((ROWS_P,), weight.dtype.element_ty)
+    for start in range(0, inner, SLICE):
+        at = start + tl.arange(0, SLICE)
+        tile = tl.load(
+            weight + row[:, None] * inner + at[None, :], mask=(row[:, None] < rows) & (at[None, :] < inner), other=0.0
+        )
+        total += tl.sum(tile * tl.load(vector + at, mask=at < inner, other=0.0)[None, :], axis=1)
+    return total
+
+
+@triton.jit
+def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLICE: tl.constexpr):
+    """A vector (rows,) in global memory times weight (rows, columns), (COLUMNS_P,)."""
+    column = tl.arange(0, COLUMNS_P)
+    total = tl.zeros((COLUMNS_P,), weight.dtype.element_ty)
+    for start in range(0, rows, SLICE):
+        at = start + tl.arange(0, SLICE)
+        tile = tl.load(
+            weight + at[:, None] * columns + column[None, :],
+            mask=(at[:, None] < rows) & (column[None, :] < columns),
+            other=0.0,
+        )
+        total += tl.sum(tile * tl.load(vector + at, mask=at < rows, other=0.0)[:, None], axis=0)
+    return total
+
+
+@triton.jit
+def cuts(taken, k_trunc):
+    """Whether (h, c) is cut before the step after `taken` ones."""
+    return (taken > 0) & (taken % k_trunc == 0)
+
+
+@triton.jit
+def cell_forward(
+    gates, weight_hh, h_before, c, H,
+    CELL: tl.constexpr, HP: tl.constexpr, SLICE: tl.constexpr,
+):  # fmt: skip
+    """One step of the cell: h_hat and c, (HP,) each; `gates`, the inputs' part of them, are activated in place."""
+    unit = tl.arange(0, HP)
+    real = unit < H
+    if CELL == RNN:
+        h_hat = tanh(tl.load(gates + unit, mask=real, other=0.0) + times(weight_hh, h_before, H, H, HP, SLICE))
+        tl.store(gates + unit, h_hat, mask=real)
+        return h_hat, c
+    one = tl.load(gates + unit, mask=real, other=0.0) + times(weight_hh, h_before, H, H, HP, SLICE)
+    two = tl.load(gates + H + unit, mask=real, other=0.0) + times(weight_hh + H * H, h_before, H, H, HP, SLICE)
+    three = tl.load(gates + 2 * H + unit, mask=real, other=0.0)
+    four = tl.load(gates + 3 * H + unit, mask=real, other=0.0)
+    from_h = times(weight_hh + 2 * H * H, h_before, H, H, HP, SLICE)
+    if CELL == GRU:
+        from_h += four  # W_hn h has a bias of its own
+        r, z = sigmoid(one), sigmoid(two)
+        n = tanh(three + r * from_h)
+        h_hat = n + z * (tl.load(h_before + unit, mask=real, other=0.0) - n)
+        tl.store(gates + unit, r, mask=real)
+        tl.store(gates + H + unit, z, mask=real)
+        tl.store(gates + 2 * H + unit, n, mask=real)
+        tl.store(gates + 3 * H + unit, from_h, mask=real)
+        return h_hat, c
+    four += times(weight_hh + 3 * H * H, h_before, H, H, HP, SLICE)
+    i, f, g, o = sigmoid(one), sigmoid(two), tanh(three + from_h), sigmoid(four)
+    c = f * c + i * g
+    tl.store(gates + unit, i, mask=real)
+    tl.store(gates + H + unit, f, mask=real)
+    tl.store(gates + 2 * H + unit, g, mask=real)
+    tl.store(gates + 3 * H + unit, o, mask=real)
+    return o * tanh(c), c
+
+
+@triton.jit
+def cell_backward(
+    gates, d_gates, h_before, c_before, c_now, d_hat, d_c, H,
+    CELL: tl.constexpr, HP: tl.constexpr,
+):  # fmt: skip
+    """One step of the cell back: d_gates to global memory; d_c of the step before, and d_h that passes no gate."""
+    unit = tl.arange(0, HP)
+    real = unit < H
+    one = tl.load(gates + unit, mask=real, other=0.0)
+    if CELL == RNN:
+        tl.store(d_gates + unit, d_hat * (1.0 - one * one), mask=real)
+        return d_c, d_hat * 0.0
+    two = tl.load(gates + H + unit, mask=real, other=0.0)
+    three = tl.load(gates + 2 * H + unit, mask=real, other=0.0)
+    four = tl.load(gates + 3 * H + unit, mask=real, other=0.0)
+    if CELL == GRU:
+        d_n = d_hat * (1.0 - two) * (1.0 - three * three)
+        tl.store(d_gates + unit, d_n * four * (one - one * one), mask=real)
+        before = tl.load(h_before + unit, mask=real, other=0.0)
+        tl.store(d_gates + H + unit, d_hat * (before - three) * (two - two * two), mask=real)
+        tl.store(d_gates + 2 * H + unit, d_n, mask=real)
+        tl.store(d_gates + 3 * H + unit, d_n * one, mask=real)
+        return d_c, d_hat * two
+    squashed = tanh(tl.load(c_now + unit, mask=real, other=0.0))
+    d_c += d_hat * four * (1.0 - squashed * squashed)
+    before = tl.load(c_before + unit, mask=real, other=0.0)
+    tl.store(d_gates + unit, d_c * three * (one - one * one), mask=real)
+    tl.store(d_gates + H + unit, d_c * before * (two - two * two), mask=real)
+    tl.store(d_gates + 2 * H + unit, d_c * one * (1.0 - three * three), mask=real)
+    tl.store(d_gates + 3 * H + unit, d_hat * squashed * (four - four * four), mask=real)
+    return d_c * two, d_hat * 0.0
+
+
+@triton.jit
+def score_memories(
+    keys, query, w3, values, filled, scores, H, D, scale, offset,
+    SCORE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """The score of every filled slot, to global memory, a tile of slots at a time."""
+    feature = tl.arange(0, DP)
+    unit = tl.arange(0, HP)
+    for start in range(0, filled, TILE):
+        slot = start + tl.arange(0, TILE)
+        live = slot[:, None] < filled
+        if SCORE == SEPARABLE:
+            value = tl.load(values + slot[:, None] * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
+            out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
+            found = tl.sum(tanh(value) * out[None, :], axis=1) + offset
+        else:
+            key = tl.load(keys + slot[:, None] * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
+            if SCORE == DOT:
+                found = tl.sum(key * query[None, :], axis=1) * scale
+            else:
+                out = tl.load(w3 + feature, mask=feature < D, other=0.0)
+                found = tl.sum(tanh(key + query[None, :]) * out[None, :], axis=1)
+        tl.store(scores + slot, found, mask=slot < filled)
+
+
+@triton.jit
+def score_backward(
+    d_score, place, keys, d_keys, query, w3, values, d_memory, read,
+    d_w3, H, D, scale, BACKTRACK: tl.constexpr, SCORE: tl.constexpr, HP: tl.constexpr,
+    DP: tl.constexpr,
+):  # fmt: skip
+    """Credit of scores (KP,) to keys, or to memories where there are none; d_query (DP,), and d_w3 added up."""
+    if SCORE == SEPARABLE:
+        unit = tl.arange(0, HP)
+        squashed = tanh(read)
+        if BACKTRACK:
+            out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
+            where = d_memory + place[:, None].to(tl.int64) * H + unit[None, :]
+            there = (place[:, None] >= 0) & (unit[None, :] < H)
+            more = d_score[:, None] * out[None, :] * (1.0 - squashed * squashed)
+            tl.store(where, tl.load(where, mask=there, other=0.0) + more, mask=there)
+        return query, d_w3 + tl.sum(d_score[:, None] * squashed, axis=0)
+    feature = tl.arange(0, DP)
+    there = (place[:, None] >= 0) & (feature[None, :] < D)
+    at = place[:, None].to(tl.int64) * D + feature[None, :]
+    key = tl.load(keys + at, mask=there, other=0.0)
+    if SCORE == DOT:
+        through = tl.where(there, d_score[:, None] * query[None, :] * scale, 0.0)
+        d_query = tl.sum(d_score[:, None] * key, axis=0) * scale
+    else:
+        squashed = tanh(key + query[None, :])
+        out = tl.load(w3 + feature, mask=feature < D, other=0.0)
+        through = tl.where(there, d_score[:, None] * out[None, :] * (1.0 - squashed * squashed), 0.0)
+        d_query = tl.sum(through, axis=0)
+        d_w3 += tl.sum(tl.where(there, d_score[:, None] * squashed, 0.0), axis=0)
+    tl.store(d_keys + at, tl.load(d_keys + at, mask=there, other=0.0) + through, mask=there)
+    return d_query, d_w3
+
+
+@triton.jit
+def best_scores(scores, filled, ranks, KP: tl.constexpr, MP: tl.constexpr):
+    """The best scores and their slots, largest first, of equals the oldest, (KP,) each; slot -1 where none."""
+    slot = tl.arange(0, MP)
+    rank = tl.arange(0, KP)
+    left = tl.load(scores + slot, mask=slot < filled, other=float("-inf"))
+    value = tl.full((KP,), float("-inf"), left.dtype)
+    place = tl.full((KP,), -1, tl.int32)
+    for k in range(0, tl.minimum(ranks, filled)):
+        at = tl.argmax(left, axis=0, tie_break_left=True)
+        value = tl.where(rank == k, tl.max(left, axis=0), value)
+        place = tl.where(rank == k, at.to(tl.int32), place)
+        left = tl.where(slot == at, float("-inf"), left)
+    return value, place
+
+
+@triton.jit
+def weigh(value, place, NORMALIZER: tl.constexpr, KP: tl.constexpr):
+    """Weights (KP,), their slots, the slot that set the threshold, and what the weights were multiplied by."""
+    rank = tl.arange(0, KP)
+    there = place >= 0
+    count = tl.sum(there.to(tl.int32), axis=0)
+    if NORMALIZER == THRESHOLD:
+        last = tl.min(tl.where(there, value, float("inf")), axis=0)
+        edge = tl.sum(tl.where(rank == count - 1, place, 0), axis=0)
+        excess = tl.where(there & (value > last), value - last, 0.0)
+        total = tl.sum(excess, axis=0)
+        inverse = tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
+        weight = excess * inverse
+        return weight, tl.where(weight > 0, place, -1), tl.where(total > 0, edge, -1), inverse
+    first = tl.max(value, axis=0)
+    if NORMALIZER == SOFTMAX1:
+        first = tl.maximum(first, 0.0)
+    power = tl.where(there, tl.exp(value - first), 0.0)
+    total = tl.sum(power, axis=0)
+    if NORMALIZER == SOFTMAX1:
+        total += tl.exp(-first)
+    return power / total, place, tl.sum(tl.zeros((KP,), tl.int32), axis=0) - 1, total * 0 + 1.0

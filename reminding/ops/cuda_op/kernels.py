@@ -1,0 +1,210 @@
+"""The time loop of one SAB layer as two Triton kernels: all steps forward in one launch, all steps backward in one.
+
+One program runs one row of the batch from the first step to the last, and waits for no other.
+
+Shapes: T time, B batch, H hidden, G gate width, R recurrent width, D score width, M memory slots, K k_top. A width in
+capitals with a P behind it is padded to a power of two.
+
+This file imports Triton, and is imported where a kernel is launched and nowhere else.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from reminding.ops.cuda_op.device import (
+    GRU,
+    LSTM,
+    SEPARABLE,
+    THRESHOLD,
+    best_scores,
+    cell_backward,
+    cell_forward,
+    cuts,
+    score_backward,
+    score_memories,
+    tanh,
+    times,
+    times_transposed,
+    weigh,
+)
+
+
+@triton.jit
+def forward_kernel(
+    weight_hh, w1, w2, w3, h0, c0, step0, count0,
+    output, summary, hat, c_last, cells, gates, queries, memory, keys,
+    scores, slots, weights, edges, inverses,
+    T, B, H, D, M, k_top, ranks, k_att, recall_scale, score_scale,
+    GATES: tl.constexpr, RECALLS: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr,
+    HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr, SLICE: tl.constexpr,
+):  # fmt: skip
+    """One row of the batch, all steps.   [Ke et al. 2018, Algorithm 1]
+
+    `gates` (T, B, G) come in as the inputs' part of them, biases included, and leave activated; `memory` (B, M, H)
+    and `keys` (B, M, D) hold the given memories and have room for all that will be stored; slots and edges come in
+    as -1, what else is written as 0. `hat` (B, H) and `scores` (B, M) are scratch.
+    """
+    b = tl.program_id(0).to(tl.int64)
+    unit = tl.arange(0, HP)
+    real = unit < H
+    feature = tl.arange(0, DP)
+    rank = tl.arange(0, KP)
+    taken = tl.load(step0 + b)
+    filled = tl.load(count0 + b)
+    values = memory + b * M * H
+    row_keys = keys + b * M * D
+    row_scores = scores + b * M
+    row_hat = hat + b * H
+    h_before = h0 + b * H
+    c = tl.load(c0 + b * H + unit, mask=real, other=0.0)
+    for t in range(0, T):
+        at = b + t * B
+        h_hat, c = cell_forward(gates + at * GATES * H, weight_hh, h_before, c, H, CELL, HP, SLICE)
+        if CELL == LSTM:
+            tl.store(cells + at * H + unit, c, mask=real)
+        tl.store(row_hat + unit, h_hat, mask=real)
+        tl.debug_barrier()
+        h = h_hat
+        if RECALLS:
+            query = tl.zeros((DP,), h_hat.dtype)
+            offset = tl.sum(h_hat * 0.0, axis=0)
+            if SCORE == SEPARABLE:
+                offset = tl.sum(tanh(h_hat) * tl.load(w3 + unit, mask=real, other=0.0), axis=0)
+            else:
+                query = times(w2, row_hat, D, H, DP, SLICE)
+                tl.store(queries + at * D + feature, query, mask=feature < D)
+            if filled > 0:
+                score_memories(
+                    row_keys, query, w3, values, filled, row_scores, H, D, score_scale, offset, SCORE, HP, DP, SLICE
+                )
+                tl.debug_barrier()
+                value, place = best_scores(row_scores, filled, ranks, KP, MP)
+                weight, place, edge, inverse = weigh(value, place, NORMALIZER, KP)
+                weight *= recall_scale
+                tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
+                tl.store(weights + at * k_top + rank, weight, mask=rank < k_top)
+                tl.store(edges + at, edge)
+                tl.store(inverses + at, inverse)
+                read = tl.load(
+                    values + place[:, None].to(tl.int64) * H + unit[None, :],
+                    mask=(place[:, None] >= 0) & real[None, :],
+                    other=0.0,
+                )
+                recalled = tl.sum(weight[:, None] * read, axis=0)
+                tl.store(summary + at * H + unit, recalled, mask=real)
+                h = h_hat + recalled
+        tl.store(output + at * H + unit, h, mask=real)
+        h_before = output + at * H
+        tl.debug_barrier()
+        taken += 1
+        if RECALLS and taken % k_att == 0:
+            tl.store(values + filled * H + unit, h, mask=real)
+            if SCORE != SEPARABLE:
+                tl.store(row_keys + filled * D + feature, times(w1, h_before, D, H, DP, SLICE), mask=feature < D)
+            filled += 1
+            tl.debug_barrier()
+    tl.store(c_last + b * H + unit, c, mask=real)
+
+
+@triton.jit
+def backward_kernel(
+    weight_hh, w1, w2, w3, h0, c0, step0, count0,
+    output, summary, cells, gates, queries, memory, keys, slots, weights,
+    edges, inverses, d_output, d_summary, d_c_last,
+    d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
+    T, B, H, D, M, k_top, k_att, k_trunc, recall_scale,
+    score_scale, GATES: tl.constexpr, RECALLS: tl.constexpr, RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr,
+    CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr,
+    KP: tl.constexpr, WP: tl.constexpr, SLICE: tl.constexpr,
+):  # fmt: skip
+    """One row of the batch, from the last step to the first.
+
+    A memory's credit is complete when the sweep comes to the step that stored it: all that recalled it came later.
+    `d_memory` comes in as the loss's own, `d_keys` as 0. Of the separable score's w only the memories' half is added
+    up in `d_w3` (B, WP); `d_offset` (T, B) is the credit of what all scores of a step share, the query's part.
+    """
+    b = tl.program_id(0).to(tl.int64)
+    unit = tl.arange(0, HP)
+    real = unit < H
+    feature = tl.arange(0, DP)
+    rank = tl.arange(0, KP)
+    taken0 = tl.load(step0 + b)
+    count = tl.load(count0 + b)
+    values, d_values = memory + b * M * H, d_memory + b * M * H
+    row_keys, d_row_keys = keys + b * M * D, d_keys + b * M * D
+    d_c = tl.load(d_c_last + b * H + unit, mask=real, other=0.0)
+    carry = d_c * 0.0
+    d_out = tl.zeros((WP,), d_c.dtype)
+    for back in range(0, T):
+        t = T - 1 - back
+        at = b + t * B
+        h_before = output + (at - B) * H
+        c_before = cells + (at - B) * H
+        if t == 0:
+            h_before = h0 + b * H
+            c_before = c0 + b * H
+        d_h = carry + tl.load(d_output + at * H + unit, mask=real, other=0.0)
+        after = taken0 + t + 1
+        if RECALLS and after % k_att == 0:
+            slot = count + after // k_att - taken0 // k_att - 1
+            d_h += tl.load(d_values + slot * H + unit, mask=real, other=0.0)
+            if BACKTRACK and SCORE != SEPARABLE:
+                d_h += times_transposed(w1, d_row_keys + slot * D, D, H, HP, SLICE)
+        d_hat = d_h
+        if RECALLS:
+            inverse = tl.load(inverses + at)
+            if inverse != 0.0:
+                d_read = d_h + tl.load(d_summary + at * H + unit, mask=real, other=0.0)
+                place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
+                weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
+                if NORMALIZER == THRESHOLD:
+                    place = tl.where(rank == k_top, tl.load(edges + at), place)
+                there = (place[:, None] >= 0) & real[None, :]
+                where = place[:, None].to(tl.int64) * H + unit[None, :]
+                read = tl.load(values + where, mask=there, other=0.0)
+                d_weight = tl.sum(read * d_read[None, :], axis=1)
+                if BACKTRACK:
+                    more = weight[:, None] * d_read[None, :]
+                    tl.store(d_values + where, tl.load(d_values + where, mask=there, other=0.0) + more, mask=there)
+                mean = tl.sum(weight * d_weight, axis=0) / recall_scale
+                if NORMALIZER == THRESHOLD:
+                    d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
+                    d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
+                else:
+                    d_score = weight * (d_weight - mean)
+                tl.debug_barrier()
+                query = tl.load(queries + at * D + feature, mask=feature < D, other=0.0)
+                d_query, d_out = score_backward(
+                    d_score, place, row_keys, d_row_keys, query, w3, values, d_values, read, d_out, H, D, score_scale,
+                    BACKTRACK, SCORE, HP, DP,
+                )  # fmt: skip
+                if SCORE == SEPARABLE:
+                    offset = tl.sum(d_score, axis=0)
+                    tl.store(d_offset + at, offset)
+                    h_hat = tl.load(output + at * H + unit, mask=real, other=0.0)
+                    squashed = tanh(h_hat - tl.load(summary + at * H + unit, mask=real, other=0.0))
+                    d_hat += offset * tl.load(w3 + unit, mask=real, other=0.0) * (1.0 - squashed * squashed)
+                else:
+                    tl.store(d_queries + at * D + feature, d_query, mask=feature < D)
+                    tl.debug_barrier()
+                    d_hat += times_transposed(w2, d_queries + at * D, D, H, HP, SLICE)
+        own = d_gates + at * GATES * H
+        d_c, carry = cell_backward(
+            gates + at * GATES * H, own, h_before, c_before, cells + at * H, d_hat, d_c, H, CELL, HP
+        )
+        tl.debug_barrier()
+        if CELL == GRU:
+            carry += times_transposed(weight_hh, own, 2 * H, H, HP, SLICE)
+            carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
+        else:
+            carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
+        if cuts(taken0 + t, k_trunc):
+            carry *= 0.0
+            d_c *= 0.0
+        tl.debug_barrier()
+    tl.store(d_h0 + b * H + unit, carry, mask=real)
+    tl.store(d_c0 + b * H + unit, d_c, mask=real)
+    width = tl.arange(0, WP)
+    tl.store(d_w3 + b * WP + width, d_out)

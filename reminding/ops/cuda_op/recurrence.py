@@ -1,0 +1,281 @@
+"""The Triton kernels as an autograd function: what they are given, what is kept, and what is left to large products.
+
+Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D score width, M memory slots, K k_top.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import struct
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from reminding.ops.cpu_op.problem import CELLS, NORMALIZERS, Rule, gate_width
+
+TILE_SIZE = 2048
+"""Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
+twice as many spill."""
+WARPS = 8
+
+
+NEVER = 2**62
+"""As k_trunc: more steps than a stream takes."""
+
+
+class Call(NamedTuple):
+    """The numbers of a call, and what follows from them for the kernels."""
+
+    rule: Rule
+    T: int
+    B: int
+    H: int
+    D: int
+    M: int
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What both kernels are told by value."""
+        scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
+        sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
+        rule = {"k_top": self.rule.k_top, "k_att": self.rule.k_att, "recall_scale": scale}
+        return {**sizes, **rule, "score_scale": 1 / math.sqrt(max(self.D, 1))}
+
+    @property
+    def ranks(self) -> int:
+        """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"])
+
+    @property
+    def gates(self) -> int:
+        """Gates of a step, of H values each."""
+        return gate_width(1, self.rule)
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What both kernels are compiled for."""
+        kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
+        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(self.ranks)}
+        slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
+        return {"GATES": self.gates, "RECALLS": self.rule.k_top > 0, **kind, **tiles, "SLICE": slice}
+
+
+def kernels() -> Any:
+    """The module of the kernels, which needs Triton."""
+    return importlib.import_module("reminding.ops.cuda_op.kernels")
+
+
+def padded(size: int) -> int:
+    """The power of two that a tile of this size takes."""
+    return 1 << max(size - 1, 0).bit_length()
+
+
+class Record(NamedTuple):
+    """What a forward pass leaves for the backward pass, besides its inputs."""
+
+    output: Tensor  # (T, B, H)
+    summary: Tensor  # (T, B, H)
+    cells: Tensor  # (T, B, H)
+    memory: Tensor  # (B, M, H)
+    keys: Tensor  # (B, M, D)
+    slots: Tensor  # (T, B, K) int32
+    weights: Tensor  # (T, B, K)
+    edges: Tensor  # (T, B) int32
+    inverses: Tensor  # (T, B)
+
+
+class Recurrence(torch.autograd.Function):
+    """One layer over all steps."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        h0: Tensor,
+        c0: Tensor,
+        memory0: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias: Tensor,
+        w1: Tensor | None,
+        w2: Tensor | None,
+        w3: Tensor | None,
+        count0: Tensor,
+        step0: Tensor,
+        call: Call,
+        replay: bool,
+    ) -> tuple[Tensor, ...]:
+        """Returns output, summary, c_T, memory, slots, weights, edges, cells; the last four carry no gradient.
+
+        Args:
+            bias: of the gates, as `joint_bias` has it, (G,).
+            replay: keep no gates and queries; the backward pass makes them again, each with one product.
+        """
+        given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
+        parts = [None if tensor is None else tensor.contiguous() for tensor in given]
+        gates = project(cast("Tensor", parts[0]), cast("Tensor", parts[4]), cast("Tensor", parts[6]))
+        record, queries, c_last = run_forward(gates, parts, call)
+        kept = [] if replay else [gates, queries]
+        ctx.save_for_backward(*parts, *record, *kept)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(record.slots, record.weights, record.edges, record.cells)
+        return (
+            record.output, record.summary, c_last, record.memory, record.slots, record.weights, record.edges,
+            record.cells,
+        )  # fmt: skip
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3."""
+        saved = list(ctx.saved_tensors)
+        parts, record, kept = saved[:12], Record(*saved[12:21]), saved[21:]
+        call: Call = ctx.call
+        gates, queries = kept or again(parts, record, call)
+        return (*run_backward(d, parts, record, gates, queries, call), None, None, None, None)
+
+
+def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
+    """The inputs' part of the gates, (T, B, G); where there is none, as of the GRU's fourth, the bias alone."""
+    width = len(weight_ih)
+    gates = x.new_empty(*x.shape[:2], len(bias))
+    torch.matmul(x, weight_ih.t(), out=gates) if width == len(bias) else gates[..., :width].copy_(x @ weight_ih.t())
+    gates[..., width:] = 0
+    return gates.add_(bias)
+
+
+def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[Record, Tensor, Tensor]:
+    """Launch the forward kernel; activates `gates` in place.
+
+    Returns:
+        the record, queries (T, B, D), and c after the last step (B, H).
+    """
+    _, h0, c0, memory0, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
+    assert h0 is not None and memory0 is not None
+    T, B, H, D, M, K = call.T, call.B, call.H, call.D, call.M, call.rule.k_top
+    memory = h0.new_zeros(B, M, H)
+    memory[:, : memory0.shape[1]] = memory0
+    keys = h0.new_zeros(B, M, D)
+    if w1 is not None:
+        keys[:, : memory0.shape[1]] = memory0 @ w1.t()
+    record = Record(
+        output=h0.new_empty(T, B, H),
+        summary=h0.new_zeros(T, B, H),
+        cells=h0.new_empty(T, B, H if call.rule.has_c else 0),
+        memory=memory,
+        keys=keys,
+        slots=torch.full((T, B, K), -1, dtype=torch.int32, device=h0.device),
+        weights=h0.new_zeros(T, B, K),
+        edges=torch.full((T, B), -1, dtype=torch.int32, device=h0.device),
+        inverses=h0.new_zeros(T, B),
+    )
+    queries, c_last = h0.new_empty(T, B, D), h0.new_empty(B, H)
+    if B > 0:
+        scratch = h0.new_empty(B, H), h0.new_empty(B, M)
+        kernels().forward_kernel[(B,)](
+            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
+            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
+            record.inverses, **call.numbers, **call.shapes, ranks=call.ranks, MP=padded(M), num_warps=WARPS,
+        )  # fmt: skip
+    return record, queries, c_last
+
+
+def again(parts: list[Tensor | None], record: Record, call: Call) -> tuple[Tensor, Tensor]:
+    """Activated gates (T, B, G) and queries (T, B, D), as the forward pass had them."""
+    x, h0, _, _, weight_ih, weight_hh, bias, _, w2 = parts[:9]
+    assert x is not None and h0 is not None and weight_ih is not None and weight_hh is not None and bias is not None
+    gates, before, H = project(x, weight_ih, bias), entering(h0, record.output), call.H
+    if call.rule.cell == CELLS["gru"]:
+        gates[..., : 2 * H] += before @ weight_hh[: 2 * H].t()
+        gates[..., 3 * H :] += before @ weight_hh[2 * H :].t()
+        gates[..., : 2 * H].sigmoid_()
+        gates[..., 2 * H : 3 * H].addcmul_(gates[..., :H], gates[..., 3 * H :]).tanh_()
+    else:
+        gates += before @ weight_hh.t()
+        if call.rule.cell == CELLS["rnn"]:
+            gates.tanh_()
+        else:
+            for number, activate in enumerate((torch.sigmoid_, torch.sigmoid_, torch.tanh_, torch.sigmoid_)):
+                activate(gates[..., number * H : (number + 1) * H])
+    hat = record.output - record.summary
+    return gates, hat.new_empty(*hat.shape[:2], 0) if w2 is None else F.linear(hat, w2)
+
+
+def entering(h0: Tensor, output: Tensor) -> Tensor:
+    """What h was when each step began, (T, B, H)."""
+    return torch.cat([h0.unsqueeze(0), output[:-1]])[: len(output)]
+
+
+def run_backward(
+    d: tuple[Tensor | None, ...],
+    parts: list[Tensor | None],
+    record: Record,
+    gates: Tensor,
+    queries: Tensor,
+    call: Call,
+) -> list[Tensor | None]:
+    """Launch the backward kernel, then multiply.
+
+    Args:
+        d: gradients of output, summary, c_T and memory, or None; what follows them is not looked at.
+    """
+    x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0 = parts
+    assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None
+    assert weight_hh is not None and bias is not None and count0 is not None
+    T, B, H, D = call.T, call.B, call.H, call.D
+    like = (record.output, record.summary, h0)
+    d_output, d_summary, d_c = (_dense(one, other) for one, other in zip(d[:3], like, strict=True))
+    d_memory = torch.zeros_like(record.memory) if d[3] is None else d[3].clone()
+    d_gates, d_queries, d_keys = torch.zeros_like(gates), torch.zeros_like(queries), torch.zeros_like(record.keys)
+    width = padded(len(w3) - H if call.rule.k_top and not call.rule.has_keys and w3 is not None else D)
+    d_w3, d_offset = h0.new_zeros(B, width), h0.new_zeros(T, B)
+    d_h0, d_c0 = torch.zeros_like(h0), torch.zeros_like(h0)
+    if B > 0:
+        kernels().backward_kernel[(B,)](
+            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
+            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
+            d_output, d_summary, d_c, d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
+            **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER, WP=width,
+            BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // H, num_warps=WARPS,
+        )  # fmt: skip
+    d_recurrent = d_gates[..., : len(weight_ih)]
+    d_weight_hh = _outer(_through_h(d_gates, call), entering(h0, record.output))
+    d_w1 = d_w2 = d_out = None
+    if w1 is not None and w2 is not None:
+        d_w1, d_w2 = _outer(d_keys, record.memory), _outer(d_queries, record.output - record.summary)
+    if w3 is not None:
+        d_out = d_w3.sum(0)[: len(w3) if w1 is not None else H]
+        if w1 is None:
+            hat = torch.tanh(record.output - record.summary)
+            d_out = torch.cat([_outer(d_offset.unsqueeze(2), hat)[0], d_out])
+    given = memory0.shape[1]
+    d_memory0 = d_memory[:, :given]
+    if w1 is not None and call.rule.backtrack:
+        d_memory0 = d_memory0 + d_keys[:, :given] @ w1
+    filled = torch.arange(given, device=h0.device) < count0.unsqueeze(1)
+    d_memory0 = torch.where(filled.unsqueeze(2), d_memory0, 0)
+    return [
+        d_recurrent @ weight_ih, d_h0, d_c0, d_memory0, _outer(d_recurrent, x), d_weight_hh,
+        d_gates.sum((0, 1)), d_w1, d_w2, d_out,
+    ]  # fmt: skip
+
+
+def _dense(d: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if d is None else d.contiguous()
+
+
+def _through_h(d_gates: Tensor, call: Call) -> Tensor:
+    """The gradient of W_hh h, (T, B, R)."""
+    if call.rule.cell != CELLS["gru"]:
+        return d_gates
+    return torch.cat([d_gates[..., : 2 * call.H], d_gates[..., 3 * call.H :]], dim=2)
+
+
+def _outer(d: Tensor, input: Tensor) -> Tensor:
+    """The gradient of a weight whose product with `input` (.., I) received `d` (.., O): (O, I)."""
+    return d.flatten(0, -2).t() @ input.flatten(0, -2)

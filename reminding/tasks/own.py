@@ -1,0 +1,174 @@
+"""A user's own sequence, read the way a task reads its data.
+
+Shapes: T time, I values of a step, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.characters import CharacterStream
+from reminding.tasks.classification import PixelClassification
+from reminding.tasks.filestream import FileStream
+from reminding.tasks.nextstep import next_step
+from reminding.tasks.series import LabelledTask, read_wav
+from reminding.tasks.sources import Source
+from reminding.tasks.tables import CsvSource, ParquetSource
+
+
+class Own(NamedTuple):
+    """One sequence, as a batch of one row.
+
+    Attributes:
+        input: tokens (T, 1), or values (T, 1, I).
+        target: where the file itself says what was wanted, as a stream does: its next step. None: nobody knows.
+    """
+
+    input: Tensor
+    target: Tensor | None
+
+
+def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) -> Own:
+    """Read a file as input for a model that was trained on `task`.
+
+    What a stream is trained on is read from a file of the same kind: bytes, text, WAV, or a table, whose columns are
+    scaled as those of the training data were. A series is a WAV file or numbers, standardised as in training. Other
+    sequences are numbers as the task has them: one token a step, or one row of values a step. Numbers come as text,
+    separated by white space, commas or semicolons, a step a line where a step has several, or as an .npy file.
+
+    Args:
+        path: the file.
+        start: of a stream, how many steps to leave out before.
+        steps: of a stream, how many to read; None: to the end.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not hold what the task reads; the message says what it holds and what was expected.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"input: {path} is not a file")
+    try:
+        if isinstance(task, FileStream | CharacterStream):
+            return _stream(_steps_of(task, path), start, steps, path)
+        if start or steps is not None:
+            raise ValueError(f"start and steps are for streams; {task.name} reads a sequence whole")
+        if isinstance(task, LabelledTask):
+            samples = read_wav(path) if path.suffix.lower() == ".wav" else _numbers(path).reshape(-1)
+            return Own(torch.as_tensor(task.loaded().prepared(samples)).unsqueeze(1), None)  # (T, 1, I)
+        return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
+    except ValueError as error:
+        raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """A file's steps as a model reads them: how many, and what is in steps begin to end - 1."""
+
+    total: int
+    read: Callable[[int, int], NDArray[Any]]
+
+
+def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
+    """Steps of a stream, and the one behind each."""
+    if start < 0 or (steps is not None and steps < 1):
+        raise ValueError(f"start must be at least 0 and steps at least 1, got {start} and {steps}")
+    total = steps_of.total
+    end = total if steps is None else min(total, start + steps + 1)
+    if end - start < 2:
+        raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: number {start} and the next")
+    batch = next_step(np.stack([steps_of.read(start, end)], axis=1), begins=True)
+    return Own(batch.input, batch.target)
+
+
+def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
+    if isinstance(task, CharacterStream):
+        raw = path.read_bytes()
+        if b"\n" not in task.symbols:
+            raw = raw.rstrip(b"\r\n")  # the end that an editor puts to a file
+        tokens = task.tokens_of(np.frombuffer(raw, np.uint8), path)
+
+        def symbols(begin: int, end: int) -> NDArray[Any]:
+            return tokens[begin:end]
+
+        return _Steps(len(tokens), symbols)
+    source = _like(task.source, path)
+    if task.vocabulary is not None:
+        return _Steps(source.steps(), source.read)
+    mean, deviation = task.scale
+
+    def scaled(begin: int, end: int) -> NDArray[Any]:
+        return (source.read(begin, end) - mean) / deviation
+
+    return _Steps(source.steps(), scaled)
+
+
+def _like(source: Source, path: Path) -> Source:
+    """Another file, read as the training data is: of a table the same columns, whichever kind of table it is."""
+    if not isinstance(source, CsvSource | ParquetSource):
+        return type(source)(path)
+    kind = ParquetSource if path.suffix.lower() in (".parquet", ".pq") else CsvSource
+    return kind(path, source.columns)
+
+
+def _tokens(task: Any, path: Path) -> Tensor:
+    values = _numbers(path).reshape(-1)
+    wrong = np.flatnonzero((values != np.round(values)) | (values < 0) | (values >= task.vocabulary))
+    if len(wrong):
+        place = int(wrong[0])
+        raise ValueError(
+            f"{path}: step {place + 1} is {values[place]:g}, expected a token from 0 to {task.vocabulary - 1}"
+        )
+    return torch.as_tensor(values).long().unsqueeze(1)  # (T, 1)
+
+
+def _values(task: Any, path: Path) -> Tensor:
+    values = _numbers(path)
+    features = task.input_size
+    if isinstance(task, PixelClassification):
+        steps = task.side**2 * (3 if task.name == "cifar10" else 1) // features
+        if values.size != steps * features:
+            raise ValueError(f"{path} has shape {values.shape}, expected {steps} steps of {features} values")
+        if values.min() < 0 or values.max() > 1:
+            raise ValueError(f"{path} has values from {values.min():g} to {values.max():g}, expected 0 to 1")
+        values = values.reshape(steps, features)
+    values = values.reshape(-1, 1) if features == 1 else values
+    if values.ndim != 2 or values.shape[1] != features:
+        raise ValueError(f"{path} has shape {values.shape}, expected (T, {features}): {features} values a step")
+    return torch.as_tensor(values, dtype=torch.float32).unsqueeze(1)  # (T, 1, I)
+
+
+def _numbers(path: Path) -> NDArray[np.float64]:
+    """All numbers of a file: an .npy array as it is; of text a row a line, or all in a row where lines differ."""
+    if path.suffix.lower() == ".npy":
+        values = np.asarray(np.load(path, allow_pickle=False), np.float64)
+    else:
+        values = _rows(path)
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{path} holds {'numbers that are not finite' if values.size else 'no numbers'}")
+    return values
+
+
+def _rows(path: Path) -> NDArray[np.float64]:
+    rows: list[list[float]] = []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = line.replace(",", " ").replace(";", " ").split()
+        try:
+            rows.append([float(cell) for cell in cells])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}; expected numbers alone") from error
+    rows = [row for row in rows if row]
+    if len({len(row) for row in rows}) == 1:
+        return np.array(rows)
+    return np.array([value for row in rows for value in row])

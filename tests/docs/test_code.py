@@ -1,0 +1,106 @@
+"""Every block of code in the documentation runs, and every command in it can be typed."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reminding import cli
+from reminding.lab import commands, plots
+from reminding.tasks import Copying
+
+from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, Block, command_lines
+
+PYTHON = {path: [b for b in BLOCKS if b.kind == "python" and ROOT / b.page == path] for path in PAGES}
+COMMANDS = [(block, words) for block in BLOCKS if block.kind == "sh" for words in command_lines(block)]
+REMINDING = [(b, words) for b, words in COMMANDS if words[0].endswith("reminding")]
+SMALL = {"steps": 2, "eval-every": 1, "hidden-size": 4, "batch-size": 4, "eval-sequences": 2, "test-sequences": 2}
+TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval": ["--sequences", "2"]}
+
+
+@pytest.mark.parametrize("page", [path for path, blocks in PYTHON.items() if blocks], ids=lambda path: path.stem)
+def test_the_python_of_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    for block in PYTHON[page]:
+        if not block.announced:
+            exec(compile("\n" * block.line + block.text, ROOT / block.page, "exec"), names)
+
+
+def test_all_fenced_blocks_are_of_a_kind_that_is_run_or_only_shown() -> None:
+    assert {block.kind for block in BLOCKS} <= {"python", "sh", "text"}
+
+
+def test_what_is_announced_is_not_there_yet() -> None:
+    """Fails when it is there: then it is to be taken off the list, and its blocks and commands are run."""
+    there = [name for name in ANNOUNCED if name in cli.VERBS or hasattr(plots, name)]
+    assert there == []
+
+
+def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
+    done.append(verb)
+
+
+def _some_task(_: Path) -> Copying:
+    return Copying()
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The verbs that got as far as to be carried out, none of which is."""
+    monkeypatch.chdir(tmp_path)
+    done: list[str] = []
+    for verb in cli.VERBS:
+        name = "evaluate" if verb == "eval" else verb
+        monkeypatch.setattr(commands, name, partial(_note, done, verb))
+    monkeypatch.setattr(commands, "task_of", _some_task)
+    return done
+
+
+@pytest.mark.parametrize(("block", "words"), REMINDING, ids=[f"{b}-{' '.join(w[1:3])}" for b, w in REMINDING])
+def test_a_command_of_the_command_line_can_be_typed(
+    block: Block, words: list[str], parsed: list[str], tmp_path: Path
+) -> None:
+    _, verb, *rest = words
+    if verb in ANNOUNCED:
+        assert {word for word in rest if word.startswith("--")} <= EXPLAIN_OPTIONS
+        return
+    if "--data" in rest:
+        (tmp_path / rest[rest.index("--data") + 1]).write_bytes(b"0,0\n1,1\n" * 20)
+    cli.main([verb, *rest])
+    assert parsed == [verb]
+
+
+def test_the_other_commands_are_ones_that_there_are() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    others = [words for _, words in COMMANDS if not words[0].endswith("reminding")]
+    assert {words[1] for words in others if words[0] == "make"} <= targets
+    assert {words[0] for words in others} <= {"git", "cd", "make", "source", "torchrun", "python"}
+    scripts = [word for words in others for word in words if word.endswith(".py")]
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+
+
+@pytest.mark.parametrize("page", ["docs/howto/data.md", "docs/quickstart.md"])
+def test_the_path_of_a_newcomer_leads_to_a_trained_model_and_its_report(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands as they stand, one after the other, at tiny sizes; those for other files have none here."""
+    monkeypatch.chdir(tmp_path)
+    if page == "docs/howto/data.md":
+        exec(PYTHON[ROOT / page][0].text, {})
+    typed = [words[1:] for block, words in REMINDING if block.page == page and words[1] not in ANNOUNCED]
+    for verb, *rest in typed:
+        files = [Path(rest[rest.index(option) + 1]) for option in ("--data", "--input") if option in rest]
+        if all(file.is_file() for file in files):
+            cli.main([verb, *rest, *TINY.get(verb, [])])
+    out = Path("runs/sensors" if page == "docs/howto/data.md" else "runs/copying")
+    assert (out / "model.safetensors").is_file()
+    assert (out / "report" / "index.html").is_file()

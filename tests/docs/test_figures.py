@@ -1,0 +1,88 @@
+"""The charts of the documentation say what is so: formulas against the layer, lines against what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from docs.figures import charts, idea, reach
+from reminding import SAB
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("k_att", "k_trunc"), [(1, 1), (2, 5), (4, 10), (5, 10), (6, 3), (7, 4), (10, 10), (30, 5)])
+def test_the_steps_that_a_recall_can_pay(k_att: int, k_trunc: int) -> None:
+    """Where everything is recalled, exactly these get a gradient from the last step, and the last segment."""
+    steps = 30
+    x = torch.randn(steps, 1, 2, dtype=torch.float64, requires_grad=True)
+    layer = SAB(2, 4, k_top=None, k_att=k_att, k_trunc=k_trunc).double()
+    layer(x)[0][-1].sum().backward()
+    assert x.grad is not None
+    paid = [step + 1 for step in range(steps) if bool((x.grad[step] != 0).any())]
+    last = (steps - 1) // k_trunc * k_trunc
+    stored = steps - 1  # what the last step stores, nobody recalls any more
+    counted = [
+        step
+        for step in range(1, steps + 1)
+        if step > last or (reach.payable(step, k_att, k_trunc) and -(-step // k_att) * k_att <= stored)
+    ]
+    assert paid == counted
+
+
+def test_all_steps_can_be_paid_where_one_divides_the_other() -> None:
+    assert reach.payable_share(5, 10) == reach.payable_share(10, 10) == 1
+    assert reach.payable_share(20, 10) == 0.5
+    assert reach.payable_share(4, 10) == 0.9
+
+
+class Counting(nn.Module):
+    """A scorer that counts the scores it gives a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return memory
+
+    def scores(self, keys: Tensor, query: Tensor) -> Tensor:
+        self.given += keys.shape[1]
+        return (keys * query.unsqueeze(1)).sum(2)
+
+
+@pytest.mark.parametrize("capacity", [None, 3])
+@pytest.mark.parametrize("k_att", [1, 4, 10])
+def test_scores_and_the_span_of_memory_are_as_counted(k_att: int, capacity: int | None) -> None:
+    scorer = Counting()
+    layer = SAB(2, 4, score=scorer, k_att=k_att, capacity=capacity, engine="autograd")
+    with torch.no_grad():
+        _, state = layer(torch.randn(47, 1, 2))
+    assert scorer.given == reach.scores(47, k_att, capacity)
+    if capacity is not None:
+        assert 47 - int(state.memory_step.min()) >= reach.remembered_span(k_att, capacity)
+
+
+def test_measured_lines_are_those_of_the_measurements() -> None:
+    path = ROOT / "results" / "bench" / "defaults" / "measured.json"
+    lengths, ratios = charts.ratios(path, "sab-additive", "ratio")
+    results = json.loads(path.read_text())["results"]
+    assert lengths == [point["size"]["T"] for point in results]
+    assert ratios[0] == results[0]["measured"]["sab-additive"]["ratio"]
+
+
+def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) -> None:
+    idea.write(tmp_path)
+    charts.write(tmp_path, ROOT / "results")
+    ids: list[str] = []
+    for path in tmp_path.glob("*.svg"):
+        svg = path.read_text()
+        assert re.findall(r"#[0-9a-f]{6}\b", svg) == [], path.name
+        assert set(re.findall(r"(?<!&)#([\w-]+)", svg)) <= set(re.findall(r'id="([^"]+)"', svg)), path.name
+        ids += set(re.findall(r'id="([^"]+)"', svg))
+    assert len(ids) == len(set(ids))

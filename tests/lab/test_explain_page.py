@@ -1,0 +1,229 @@
+"""The page of an explanation, in a browser: it draws, answers to hand and key, and needs nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reminding.lab.explain import Explanation, Reminders
+from reminding.lab.explain_page import page, write_explanations
+from reminding.lab.legend import Legend
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SLOWEST = 10_000
+"""Milliseconds until a long page answers, on a machine that does other things; two thousand is what is wanted."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = os.environ.get("REMINDING_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH, and REMINDING_CHROMIUM names none")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Shown:
+    """A page that is open, with what it complained of and asked the network for."""
+
+    def __init__(self, browser: Any, file: Path, **look: Any) -> None:
+        self.tab = browser.new_page(**look)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.tab.on("console", self.complain)
+        self.tab.on("pageerror", self.complain)
+        self.tab.on("request", self.note)
+        self.tab.goto(file.as_uri())
+        self.tab.wait_for_function("window.explain?.readyMs", timeout=60_000)
+
+    def complain(self, what: Any) -> None:
+        self.complaints.append(str(what))
+
+    def note(self, request: Any) -> None:
+        self.requests.append(request.url)
+
+    def ask(self, script: str) -> Any:
+        return self.tab.evaluate(script)
+
+    def press(self, *keys: str) -> None:
+        self.tab.focus("#figure")
+        for key in keys:
+            self.tab.keyboard.press(key)
+        self.ask("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def made_up(steps: int, hubs: int = 3, layers: int = 1, legend: Legend | None = None) -> Explanation:
+    """An explanation of `steps` tokens, five memories each, some memories more liked than others."""
+    rng = np.random.default_rng(0)
+    step = (np.arange(steps)[:, None] * rng.random((steps, 5))).astype(int) // 10 * 10
+    step[:, 0] = np.minimum(rng.integers(1, hubs + 1, steps) * 10, np.arange(steps) // 10 * 10)
+    weight = -np.sort(-rng.dirichlet(np.ones(5), steps), 1) * (step > 0)
+    later, slot = np.nonzero(step > 0)
+    amount = -np.sort(-rng.gamma(0.3, size=len(later)))
+    found = Reminders(step, weight, later + 1, step[later, slot], amount)
+    names = ("·", *"abcdefgh?")
+    legend = legend or Legend("tokens", names=names, quiet=(0,), classes=names)
+    given = rng.random((steps, 2)) if legend.kind != "tokens" else rng.integers(0, 10, steps)
+    prediction = rng.normal(size=(steps, 10))
+    target = rng.integers(0, 10, steps)
+    return Explanation("</script> & co", "a loss", legend, given, prediction, target, (found,) * layers, 10)
+
+
+def written(tmp_path: Path, *explanations: Explanation) -> Path:
+    path = tmp_path / "page.html"
+    path.write_text(page(explanations, "a run"), encoding="utf-8")
+    return path
+
+
+def test_it_draws_arcs_without_complaint_or_network(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(60)))
+    drawn = shown.ask("window.explain.drawn")
+    assert drawn["recall"] > 50
+    assert drawn["credit"] > 10
+    assert drawn["bundled"] is False
+    assert shown.complaints == []
+    assert [url.split(":")[0] for url in shown.requests] == ["file"]
+    assert shown.ask("[...$('arcs').getContext('2d').getImageData(0, 0, 800, 200).data].some(Boolean)"), "painted"
+    assert "</script> & co" in shown.tab.inner_text("#about")
+
+
+def test_every_kind_of_sequence_is_drawn(browser: Any, tmp_path: Path) -> None:
+    classes = tuple("0123456789")
+    kinds = [
+        Legend("pixels", classes=classes, side=8, order=np.arange(64)[::-1].copy()),
+        Legend("wave", classes=classes, channels=("value",)),
+        Legend("lines", channels=("warm", "cold")),
+    ]
+    for legend in kinds:
+        shown = Shown(browser, written(tmp_path, made_up(64, legend=legend)))
+        shown.press("End", "+", "+", "ArrowUp")
+        assert shown.complaints == [], legend.kind
+        assert shown.tab.is_visible("#image") == (legend.kind == "pixels")
+
+
+def test_pointing_at_a_step_shows_its_numbers(browser: Any, tmp_path: Path) -> None:
+    explanation = made_up(60)
+    shown = Shown(browser, written(tmp_path, explanation))
+    box = shown.tab.locator("#figure").bounding_box()
+    shown.tab.mouse.move(box["x"] + box["width"] * 44.5 / 60, box["y"] + 20)
+    assert shown.ask("window.explain.focus") == 45
+    details = shown.tab.inner_text("#details")
+    best = explanation.layers[0]
+    heaviest = int(best.weight[44].argmax())
+    assert "Step 45" in details
+    assert f"{best.weight[44, heaviest]:.3f}" in details
+    assert f"go to step {best.step[44, heaviest]}" in shown.tab.inner_html("#details")
+    shown.tab.mouse.move(5, 5)
+    assert shown.ask("window.explain.focus") is None
+
+
+def test_keys_reach_every_step_and_speak(browser: Any, tmp_path: Path) -> None:
+    explanation = made_up(60)
+    shown = Shown(browser, written(tmp_path, explanation))
+    shown.press("End", "ArrowLeft")
+    assert shown.ask("window.explain.focus") == 59
+    assert shown.tab.inner_text("#said").startswith("Step 59: read ")
+    shown.press("ArrowUp")
+    heaviest = explanation.layers[0].step[58, explanation.layers[0].weight[58].argmax()]
+    assert shown.ask("window.explain.focus") == heaviest
+    shown.press("+", "+")
+    view = shown.ask("window.explain.view")
+    assert view["span"] == 15
+    assert view["left"] <= heaviest <= view["left"] + 15
+    shown.press("0", "Escape")
+    assert shown.ask("[window.explain.view.span, window.explain.focus]") == [60, None]
+    assert shown.tab.get_attribute("#figure", "aria-valuenow") == str(heaviest)
+
+
+def test_wheel_and_drag_move_the_view(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(60)))
+    box = shown.tab.locator("#figure").bounding_box()
+    middle = box["x"] + box["width"] / 2
+    shown.tab.mouse.move(middle, box["y"] + 50)
+    shown.tab.mouse.wheel(0, -400)
+    shown.tab.wait_for_function("window.explain.view.span < 40")
+    before = shown.ask("window.explain.view")
+    assert before["left"] + before["span"] / 2 == pytest.approx(30, abs=0.1), "what is under the pointer stays there"
+    shown.tab.mouse.down()
+    shown.tab.mouse.move(middle + box["width"] / 4, box["y"] + 50, steps=5)
+    shown.tab.mouse.up()
+    after = shown.ask("window.explain.view")
+    assert after["left"] == pytest.approx(before["left"] - before["span"] / 4, abs=0.1)
+    assert after["span"] == before["span"]
+
+
+def test_weak_arcs_and_layers_can_be_hidden(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(60, layers=2)))
+    before = shown.ask("window.explain.drawn.recall")
+    shown.tab.locator("#least").fill("0.5")
+    shown.tab.wait_for_function(f"window.explain.drawn.recall < {before}")
+    shown.tab.uncheck("#show-recall")
+    shown.tab.wait_for_function("window.explain.drawn.recall === 0")
+    shown.tab.select_option("#layer", "0")
+    assert shown.complaints == []
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(300)), viewport={"width": 390, "height": 844}, has_touch=True)
+    assert shown.ask("document.documentElement.scrollWidth") <= 390
+    box = shown.tab.locator("#figure").bounding_box()
+    shown.tab.touchscreen.tap(box["x"] + 200, box["y"] + 100)
+    assert shown.ask("window.explain.focus") is not None
+    assert shown.ask("document.documentElement.scrollWidth") <= 390
+
+
+def test_dark_and_light_follow_the_reader(browser: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, made_up(30))
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark, light = (Shown(browser, path, color_scheme=scheme) for scheme in ("dark", "light"))
+    assert light.ask(paper) == "rgb(255, 255, 255)"
+    assert dark.ask(paper) == "rgb(20, 23, 27)"
+    dark.tab.click("#theme")
+    assert dark.ask(paper) == "rgb(255, 255, 255)"
+
+
+def test_the_view_can_be_saved_for_a_paper(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(60)), color_scheme="dark")
+    with shown.tab.expect_download() as waiting:
+        shown.tab.click("#save-svg")
+    waiting.value.save_as(tmp_path / "view.svg")
+    drawing = ElementTree.parse(tmp_path / "view.svg").getroot()
+    paths = drawing.findall(".//{http://www.w3.org/2000/svg}path")
+    drawn = shown.ask("window.explain.drawn")
+    assert len(paths) == drawn["recall"] + drawn["credit"]
+    assert drawing[0].get("fill") == "#ffffff", "paper is white, whatever the screen is"
+    with shown.tab.expect_download() as waiting:
+        shown.tab.click("#save-png")
+    waiting.value.save_as(tmp_path / "view.png")
+    assert (tmp_path / "view.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_long_sequences_are_soon_there(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Shown(browser, written(tmp_path, made_up(20_000, hubs=100)))
+    ready = shown.ask("window.explain.readyMs")
+    with capsys.disabled():
+        print(f" [20,000 steps: {ready:.0f} ms until they can be pointed at] ", end="")
+    assert ready < SLOWEST
+    assert shown.ask("window.explain.drawn.bundled")
+    shown.press("End", *"+" * 9)
+    assert shown.ask("window.explain.drawn.bundled") is False
+    assert shown.complaints == []
+
+
+def test_figures_lie_beside_the_page(tmp_path: Path) -> None:
+    files = write_explanations([made_up(40)], tmp_path / "new" / "folder", "a run")
+    assert [path.name for path in files] == ["index.html", "recall--script-co.png", "credit--script-co.png"]
+    assert all(path.stat().st_size > 5000 for path in files)
+    with pytest.raises(ValueError, match="at least one"):
+        page([], "a run")
