@@ -163,23 +163,41 @@ class RunConfig:
         """Read config.json.
 
         Raises:
-            FileNotFoundError: there is none, so the folder is no run.
+            FileNotFoundError: there is none, so the folder is no run; or the task's data is not there.
             ValueError: it cannot be read; the message says why.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"{path.parent} is not a run: it has no {path.name}")
+        content = read_config(path)
         try:
-            content = json.loads(path.read_text())
-            task = dict(content["task"])
-            if content["format"] != FORMAT_VERSION:
-                raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
             return RunConfig(
-                task=make_task(task.pop("name"), task),
+                task=load_task(content["task"]),
                 model=ModelOptions(**content["model"]),
                 train=TrainOptions(**content["train"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json holds: the options of "task" (and its "name"), "model" and "train".
+
+    Raises:
+        FileNotFoundError: there is none, so the folder is no run.
+        ValueError: it cannot be read; the message says why.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not a run: it has no {path.name}")
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT_VERSION:
+            raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
+        return {part: dict(content[part]) for part in ("task", "model", "train")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def load_task(options: dict[str, Any]) -> Any:
+    """The task of its options as config.json has them, the "name" among them."""
+    return make_task(options.pop("name", ""), options)
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
@@ -200,7 +218,7 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     """
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
-    paths = {key: Path(options[key]) for key in ("data_dir", "data") if options.get(key) is not None}
+    paths = {key: Path(options[key]) for key in ("data_dir", "data", "test") if options.get(key) is not None}
     return TASKS[name](**{**options, **paths})
 
 

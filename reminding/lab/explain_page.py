@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.lab.assets import as_script, asset, filled
 from reminding.lab.explain import Explanation, Reminders
 from reminding.lab.legend import Legend
 from reminding.lab.plots import credit_map, recall_map
@@ -43,19 +42,11 @@ def page(explanations: Sequence[Explanation], title: str, layer: int | None = No
     }
     parts = {
         "%TITLE%": html.escape(f"reminding: {title}"),
-        "%STYLE%": _asset("explain.css"),
-        "%SCRIPT%": '"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS),
-        # Inside a script element only "<" could end it.
-        "%CONTENT%": json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "%STYLE%": asset("base.css") + asset("explain.css"),
+        "%SCRIPT%": '"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS),
+        "%CONTENT%": as_script(content),
     }
-    text = _asset("explain.html")
-    for mark, part in parts.items():  # the content last: nothing in it may be taken for a mark
-        text = text.replace(mark, part)
-    return text
-
-
-def _asset(name: str) -> str:
-    return (files("reminding.lab") / "pages" / name).read_text(encoding="utf-8")
+    return filled("explain.html", parts)
 
 
 def packed(values: NDArray[Any]) -> str:

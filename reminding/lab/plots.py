@@ -24,12 +24,17 @@ MARKS = 150
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure: a value at some numbers of updates, or lengths; and a band from low to high."""
+    """One line of a figure: a value at some numbers of updates, or lengths; and a band from low to high.
+
+    Args:
+        look: number of its colour and style, so that a method looks the same in every figure; None: its place.
+    """
 
     label: str
     steps: Sequence[int]
     values: Sequence[float]
     band: Sequence[tuple[float, float]] | None = None
+    look: int | None = None
 
 
 def _pyplot() -> Any:
@@ -67,7 +72,8 @@ def _draw_curves(
 ) -> None:
     figure, axes = _pyplot().subplots(figsize=(7, 4), layout="constrained")
     for number, curve in enumerate(curves):
-        colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
+        look_number = number if curve.look is None else curve.look
+        colour, style = COLOURS[look_number % len(COLOURS)], STYLES[look_number % len(STYLES)]
         line = {"color": colour, "label": curve.label, "linewidth": 1.8, "marker": marker, "markersize": 3.5}
         axes.plot(curve.steps, curve.values, style, **line)
         if curve.band:
@@ -302,7 +308,7 @@ def _draw_growth(axes: Any, panel: Panel, families: Sequence[str]) -> None:
         seen.append(line.family)
         axes.plot(line.sizes, line.values, linewidth=1.8, marker="o", markersize=3.5, **looks[-1])
     ticks = sorted({size for line in panel.lines for size in line.sizes})
-    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.yaxis.set_major_locator(_pyplot().LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.minorticks_off()

@@ -1,15 +1,11 @@
-"""A report on some runs: tables, their learning curves, and what the SAB runs were reminded of.
+"""A report on some runs and benchmarks: tables, curves, what was recalled, and how to do it all again.
 
 Shapes: T time, B batch, K recalled memories.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import re
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +13,17 @@ from typing import Any
 import torch
 
 from reminding.lab import checkpoint
-from reminding.lab.groups import Group, Run, find_runs, group, setting_name
-from reminding.lab.plots import Curve, learning_curves, length_curves, recall_map
-from reminding.lab.tables import Table, equal_cost, further_tests, lengths_of, methods
+from reminding.lab.bench import report as bench_report
+from reminding.lab.charts import growth_chart
+from reminding.lab.curves import learning_charts, length_charts
+from reminding.lab.groups import Group, group
+from reminding.lab.plots import growth_curves, recall_map
+from reminding.lab.report_page import page
+from reminding.lab.runs import Run, find_below, find_runs
+from reminding.lab.sections import Block, Chart, Lines, Picture, Section, figures_of, markdown, tables_of
+from reminding.lab.tables import Table, costs, environments, equal_cost, further_tests, methods, warnings
 
-COLUMNS = ["run", "task", "model", "updates", "metric", "test", "best valid", "ms/update", "peak MB", "parameters"]
+COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
 
 
 @dataclass(frozen=True)
@@ -35,155 +37,149 @@ class Report:
 def write_report(
     runs: Sequence[Path], out: Path, sequence: int = 0, *, title: str = "Report", remarks: Sequence[str] = ()
 ) -> Report:
-    """Write report.md, index.html and the figures of some runs, finished or not.
+    """Write report.md, index.html and the figures of some runs, finished or not, and of benchmarks.
 
     Runs that differ in their seed alone are one line of the first table, with mean and deviation, and one curve with
-    a band from the worst to the best of them.
+    a band from the worst to the best of them. A folder that `reminding bench` wrote adds its tables and growth.
 
     Args:
-        runs: folders of runs, or folders that hold runs at any depth.
+        runs: folders of runs or benchmarks, or folders that hold them at any depth.
         out: folder for the report.
         sequence: which test sequence to draw, from 0.
         title: of the report.
         remarks: what to know when reading it.
 
     Raises:
-        FileNotFoundError: a folder is no run and holds none.
-        ValueError: there are no runs, or the sequence is out of range.
+        FileNotFoundError: a folder is no run and no benchmark, and holds none.
+        ValueError: there are no runs, the sequence is out of range, or a file cannot be read.
     """
     if not runs:
         raise ValueError("runs: at least one folder is needed")
     if sequence < 0:
         raise ValueError(f"sequence must be at least 0, got {sequence}")
-    groups = group(find_runs(runs))
+    found, measured = find_runs(runs), find_measured(runs)
+    for path in runs:
+        if not any(folder.is_relative_to(path) for folder in [*found, *measured]):
+            raise FileNotFoundError(f"{path} is not a run, and there is none below it: no {checkpoint.CONFIG_NAME}")
+    groups = group(found)
     out.mkdir(parents=True, exist_ok=True)
-    figures = draw_learning_curves(groups, out) + draw_tests(groups, out) + draw_recalls(groups, out, sequence)
+    sections = [
+        *_about_runs(groups, out, sequence, remarks),
+        *_about_benchmarks(measured, out),
+        _again(groups, measured),
+    ]
+    sections = [section for section in sections if section.blocks]
+    text, index = out / "report.md", out / "index.html"
+    text.write_text(markdown(title, sections, out), encoding="utf-8")
+    index.write_text(page(title, sections, out), encoding="utf-8")
+    return Report(tables_of(sections), [index, text, *figures_of(sections)])
+
+
+def find_measured(paths: Sequence[Path]) -> dict[Path, bench_report.Measured]:
+    """Folders of benchmarks, those given or below them, and what each holds."""
+    folders = [folder for path in paths for folder in find_below(path, bench_report.RECORD_NAME)]
+    read = {folder: bench_report.read(folder) for folder in dict.fromkeys(folders)}
+    return {folder: content for folder, content in read.items() if content is not None}
+
+
+def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequence[str]) -> Iterator[Section]:
+    yield Section("", [Lines(remarks)] if remarks else [])
+    if not groups:
+        return
     members = [run for each in groups for run in each.runs]
-    tables = [methods(groups), *equal_cost(groups), *further_tests(groups)]
-    tables.append(Table("Runs", COLUMNS, [summary_row(run) for run in members]))
-    commands = [command for run in members for command in commands_of(run)]
-    text = out / "report.md"
-    text.write_text(_markdown(title, remarks, tables, [figure.name for figure in figures], commands))
-    page = out / "index.html"
-    page.write_text(_page(title, remarks, tables, figures, commands))
-    return Report(tables, [page, text, *figures])
+    yield Section("Methods", [methods(groups)])
+    yield Section("Learning curves", learning_charts(groups, out))
+    yield Section("At equal cost", equal_cost(groups))
+    yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])
+    yield Section("Time and memory", [costs(groups)])
+    yield Section("Warnings", warnings(groups))
+    yield Section("What was recalled", draw_recalls(groups, out, sequence))
+    yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
+
+
+def _about_benchmarks(measured: dict[Path, bench_report.Measured], out: Path) -> Iterator[Section]:
+    for number, (folder, content) in enumerate(measured.items(), 1):
+        points, options = content.points, content.options
+        blocks: list[Block] = [Lines([bench_report.setting(options), content.where])]
+        tables = bench_report.tables(points, options)
+        if len(points) > 1:
+            panels = [panel for panel in bench_report.panels(points, options) if panel.lines]
+            unit = bench_report.UNITS[options.axis]
+            for place, panel in enumerate(panels):
+                path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
+                growth_curves([panel], unit, bench_report.setting(options), path)
+                numbers = next(table for table in tables if table.title.startswith(panel.ylabel.partition(", ")[0]))
+                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit), numbers))
+        missing = bench_report.left_out(points, options)
+        blocks += [*tables, *([Lines([f"Not measured: {line}" for line in missing])] if missing else [])]
+        yield Section(f"One training step beside nn.LSTM: {folder.name}", blocks)
+
+
+def _again(groups: Sequence[Group], measured: dict[Path, bench_report.Measured]) -> Section:
+    """What the figures depend on, and the commands that made them."""
+    commands = [command for each in groups for run in each.runs for command in commands_of(run)]
+    commands += [content.command for content in measured.values()]
+    about = [environments(groups)] if any(run.summary for each in groups for run in each.runs) else []
+    return Section("Environment and commands", [*about, Lines(list(dict.fromkeys(commands)), typed=True)])
 
 
 def summary_row(run: Run) -> list[str]:
     """One run in the table; what an unfinished run does not know yet is left open."""
-    summary, task = run.summary, run.config.task
-    peak = summary.get("peak_resident_bytes")
     return [
         run.folder.name,
-        setting_name(task),
-        run.config.model.model,
-        str(run.updates),
-        task.metric,
-        _number(run.test, ".4f"),
-        _number(summary.get(f"valid_{task.metric}"), ".4f"),
-        _number(summary.get("ms_per_update"), ".0f"),
-        _number(None if peak is None else peak / 1e6, ".0f"),
-        _number(summary.get("parameters"), ","),
+        run.task.setting,
+        run.model,
+        run.state,
+        run.task.metric or "-",
+        _number(run.test),
+        _number(run.valid[-1].best if run.valid else None),
     ]
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
-def draw_learning_curves(groups: Sequence[Group], out: Path) -> list[Path]:
-    """One figure a setting: the main metric on the validation split against updates, with a band over the seeds."""
-    files: list[Path] = []
-    for name in dict.fromkeys(each.setting for each in groups):
-        members = [each for each in groups if each.setting == name]
-        task = members[0].task
-        curves = [mean_curve(each) for each in members]
-        path = out / f"curves-{file_name(name, groups)}.png"
-        learning_curves(curves, f"{task.metric}, validation", name, path, _chance(task))
-        files.append(path)
-    return files
-
-
-def mean_curve(members: Group) -> Curve:
-    """Mean, least and greatest over the seeds that were evaluated at each number of updates.
-
-    A run that was stopped by its target keeps what it had then.
-    """
-    found = [{each.step: each.value for each in run.valid} for run in members.runs]
-    longest = max(found, key=len)
-    for run, values_of in zip(members.runs, found, strict=True):
-        if values_of and run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
-            last = max(values_of)
-            values_of.update({step: values_of[last] for step in longest if step > last})
-    values = [[each[step] for each in found if step in each] for step in longest]
-    several = len(members.runs) > 1
-    label = f"{members.method} ({len(members.runs)} seeds)" if several else members.method
-    means = [statistics.fmean(each) for each in values]
-    return Curve(label, list(longest), means, [(min(each), max(each)) for each in values] if several else None)
-
-
-def file_name(setting: str, groups: Sequence[Group]) -> str:
-    """A setting as part of a file's name: the task alone where all runs of that task have the same sizes."""
-    task = setting.split()[0]
-    if {each.setting for each in groups if each.task.name == task} == {setting}:
-        return task
-    return re.sub(r"[^A-Za-z0-9.]+", "-", setting).strip("-")
-
-
-def draw_tests(groups: Sequence[Group], out: Path) -> list[Path]:
-    """One figure a task with a length T: the main metric of trained models at lengths other than in training."""
-    files: list[Path] = []
-    for name in dict.fromkeys(each.setting for each in groups):
-        members = [each for each in groups if each.setting == name]
-        curves = [(each.method, lengths_of(each)) for each in members]
-        curves = [(method, lengths) for method, lengths in curves if len(lengths) > 1]
-        if curves:
-            path = out / f"lengths-{file_name(name, groups)}.png"
-            lines = [Curve(method, list(lengths), list(lengths.values())) for method, lengths in curves]
-            metric, chance = members[0].task.metric, _chance(members[0].task)
-            length_curves(lines, metric, f"trained on {name}", path, chance)
-            files.append(path)
-    return files
-
-
-def _chance(task: Any) -> tuple[float, str] | None:
-    """What is reached without looking at the input, where that is known."""
-    if task.name == "copying":
-        return 1 / task.alphabet, "chance"
-    if task.metric == "accuracy":
-        return 1 / task.output_size, "chance"
-    return (1 / 6, "always predicting the mean") if task.name == "adding" else None
-
-
-def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Path]:
+def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:
     """One figure a method, of its first trained SAB run: which earlier step each step of a test sequence recalled."""
-    files: list[Path] = []
+    blocks: list[Block] = []
     for members in groups:
         trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
-        if not trained or members.runs[0].config.model.model != "sab":
+        if not trained or trained[0].model != "sab":
             continue
-        folder, config = trained[0].folder, trained[0].config
-        _, model = checkpoint.load_run(folder)
-        limit = None if config.task.streamed else sequence + 1
-        batch = next(iter(config.task.eval_batches("test", sequence + 1, limit)))
-        if batch.input.shape[1] <= sequence:
-            raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
-        tokens = batch.input[:, sequence : sequence + 1]
-        with torch.no_grad():
-            _, _, recall = model(tokens)
-        top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
-        shown = tokens[:, 0] if tokens.dim() == 2 else tokens[:, 0, 0]
-        path = _free(out / f"recall-{folder.name}.png", files)
-        recall_map(
-            top.step[:, 0],
-            top.weight[:, 0],
-            title=f"What {folder.name} was reminded of: test sequence {sequence} of {config.task.name}",
-            input=shown,
-            marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
-            path=path,
-        )
-        files.append(path)
-    return files
+        folder = trained[0].folder
+        try:
+            config, model = checkpoint.load_run(folder)
+        except (OSError, ValueError) as error:
+            blocks.append(Lines([f"{folder.name} is not drawn: {error}"]))
+            continue
+        path = _free(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
+        _draw_recall(config.task, model, sequence, path, folder.name)
+        explained = folder / "explain" / "index.html"
+        link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
+        command = None if link else f"reminding explain {folder}"
+        blocks.append(Picture(f"What {folder.name} recalled", path, link, command))
+    return blocks
+
+
+def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, name: str) -> None:
+    limit = None if task.streamed else sequence + 1
+    batch = next(iter(task.eval_batches("test", sequence + 1, limit)))
+    if batch.input.shape[1] <= sequence:
+        raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
+    tokens = batch.input[:, sequence : sequence + 1]
+    with torch.no_grad():
+        _, _, recall = model(tokens)
+    top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
+    shown = tokens[:, 0] if tokens.dim() == 2 else tokens[:, 0, 0]
+    recall_map(
+        top.step[:, 0],
+        top.weight[:, 0],
+        title=f"What {name} was reminded of: test sequence {sequence} of {task.name}",
+        input=shown,
+        marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
+        path=path,
+    )
 
 
 def _free(path: Path, taken: Sequence[Path]) -> Path:
@@ -196,56 +192,3 @@ def commands_of(run: Run) -> list[str]:
     """What was typed to train and test a run."""
     trained = str(run.summary.get("command", f"unfinished: {run.folder}"))
     return [trained, *(str(record["command"]) for record in run.evaluations)]
-
-
-def _markdown(
-    title: str, remarks: Sequence[str], tables: Sequence[Table], figures: Sequence[str], commands: Sequence[str]
-) -> str:
-    lines = [f"# {title}", "", *(f"- {remark}" for remark in remarks), *([""] if remarks else [])]
-    lines += [table.markdown() for table in tables]
-    lines += [f"![{name}]({name})" for name in figures]
-    return "\n".join([*lines, "", "## Commands", "", *(f"    {command}" for command in commands), ""])
-
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ccc; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; height: auto; background: white; }
-pre { white-space: pre-wrap; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #e8e8e8; } }
-"""
-
-
-def _page(
-    title: str, remarks: Sequence[str], tables: Sequence[Table], figures: Sequence[Path], commands: Sequence[str]
-) -> str:
-    """The report as one self-contained page."""
-    images = "".join(
-        f'<h2>{html.escape(figure.stem)}</h2><img alt="{html.escape(figure.stem)}" '
-        f'src="data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}">'
-        for figure in figures
-    )
-    name, typed = html.escape(title), html.escape("\n".join(commands))
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>reminding: {name}</title>'
-        f"<style>{STYLE}</style><h1>{name}</h1>{_list(remarks)}{''.join(map(_table, tables))}"
-        f"{images}<h2>Commands</h2><pre>{typed}</pre></html>\n"
-    )
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{_list(table.notes)}"
-    )
-
-
-def _list(notes: Sequence[str]) -> str:
-    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return f"<ul>{items}</ul>" if items else ""

@@ -7,22 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reminding.lab.groups import Group, after_seconds, after_steps, spread
+from reminding.lab.runs import Run
 
-METHOD_COLUMNS = [
-    "task",
-    "method",
-    "seeds",
-    "metric",
-    "test",
-    "worst seed",
-    "updates",
-    "minutes",
-    "ms/update",
-    "peak MB",
-    "parameters",
-    "backward steps",
-    "from last step",
-]
+METHOD_COLUMNS = ["task", "method", "seeds", "metric", "test", "worst seed", "updates", "minutes", "norm of h"]
+COST_COLUMNS = ["task", "method", "ms/update", "peak MB", "parameters", "backward steps", "from last step"]
+ENVIRONMENT = ["machine", "device", "threads", "python", "torch", "reminding"]
 BACKWARD = (
     "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "
     "and from a loss at the last step alone."
@@ -39,20 +28,35 @@ class Table:
     notes: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """The table in Markdown, its title above and its notes below."""
-        lines = [f"## {self.title}", "", f"| {' | '.join(self.columns)} |", "|" + "---|" * len(self.columns)]
-        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        """The table in Markdown, and its notes below."""
+        cells = [self.columns, *self.rows]
+        head, *lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in cells]
+        lines = [head, "|" + "---|" * len(self.columns), *lines]
         return "\n".join([*lines, *(["", *(f"- {note}" for note in self.notes)] if self.notes else []), ""])
 
 
 def methods(groups: Sequence[Group]) -> Table:
-    """What each method reached on the test split, mean and deviation over seeds, and what it took."""
-    rows = [_method_row(group) for group in groups]
-    notes = [
-        BACKWARD,
-        "± is the standard deviation over seeds. Peak MB is the whole process, PyTorch itself included.",
+    """What each method reached on the test split, mean and deviation over seeds."""
+    notes = ["± is the standard deviation over seeds. The norm of h is the mean over the last validation pass."]
+    return Table("Methods", METHOD_COLUMNS, [_method_row(group) for group in groups], notes)
+
+
+def costs(groups: Sequence[Group]) -> Table:
+    """What each method took: time, memory, and how far its backward pass goes."""
+    rows = [
+        [
+            group.setting,
+            group.method,
+            spread(group.summaries("ms_per_update"), ".0f"),
+            spread([peak / 1e6 for peak in group.summaries("peak_resident_bytes")], ".0f"),
+            spread(group.summaries("parameters")[:1], ",.0f"),
+            spread(group.summaries("backward_steps"), ".0f"),
+            spread(group.summaries("backward_steps_last"), ".0f"),
+        ]
+        for group in groups
     ]
-    return Table("Methods", METHOD_COLUMNS, rows, notes)
+    notes = [BACKWARD, "Peak MB is the whole process, PyTorch itself included."]
+    return Table("Time and memory", COST_COLUMNS, rows, notes)
 
 
 def _method_row(group: Group) -> list[str]:
@@ -68,12 +72,40 @@ def _method_row(group: Group) -> list[str]:
         "-" if worst is None else f"{worst:.4f}",
         _range(updates),
         spread([seconds / 60 for seconds in group.summaries("seconds")], ".1f"),
-        spread(group.summaries("ms_per_update"), ".0f"),
-        spread([peak / 1e6 for peak in group.summaries("peak_resident_bytes")], ".0f"),
-        spread(group.summaries("parameters")[:1], ",.0f"),
-        spread(group.summaries("backward_steps"), ".0f"),
-        spread(group.summaries("backward_steps_last"), ".0f"),
+        spread(group.values(_last_norm), ".1f"),
     ]
+
+
+def _last_norm(run: Run) -> float | None:
+    """Mean norm of h at the last evaluation."""
+    norms = [record["state_norm"] for record in run.records if record.get("state_norm") is not None]
+    return norms[-1] if norms else None
+
+
+def warnings(groups: Sequence[Group]) -> list[Table]:
+    """What training warned of; no table where it did not."""
+    rows = [
+        [run.folder.name, f"{record['step']:,}", record["what"], record["advice"]]
+        for group in groups
+        for run in group.runs
+        for record in run.records
+        if record["kind"] == "warning"
+    ]
+    return [Table("Warnings while training", ["run", "update", "what was seen", "what to try"], rows)] if rows else []
+
+
+def environments(groups: Sequence[Group]) -> Table:
+    """The machines and versions that the finished runs had."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for run in (run for group in groups for run in group.runs if run.summary):
+        found.setdefault(tuple(str(run.summary.get(name, "-")) for name in ENVIRONMENT), []).append(run.folder.name)
+    rows = [[_listed(names), *values] for values, names in found.items()]
+    return Table("Environment", ["runs", *ENVIRONMENT], rows)
+
+
+def _listed(names: Sequence[str]) -> str:
+    different = list(dict.fromkeys(names))
+    return ", ".join(different) if len(different) <= 4 else f"{len(names)} runs"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reminding.tasks.adding import Adding
-from reminding.tasks.base import TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.base import DERIVED, TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
 from reminding.tasks.characters import PTB, Enwik8, Text8
 from reminding.tasks.cifar10 import CIFAR10
 from reminding.tasks.copying import Copying
@@ -29,6 +29,7 @@ TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
 __all__ = [
     "CIFAR10",
     "DATASETS",
+    "DERIVED",
     "MNIST",
     "PTB",
     "TASKS",

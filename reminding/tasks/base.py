@@ -22,6 +22,8 @@ MetricSums = dict[str, tuple[float, float]]
 
 TRAINING = "training"
 """Key in the metadata of an option that changes the loss trained on, but neither the data nor what is measured."""
+DERIVED = "derived"
+"""Key in the metadata of an option that follows from the others, and is kept to be checked."""
 
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "valid": 1, "test": 2}
 

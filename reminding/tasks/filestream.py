@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.base import Batch, Split, check_at_least
+from reminding.tasks.base import DERIVED, Batch, Split, check_at_least
 from reminding.tasks.nextstep import NextStep
 from reminding.tasks.sources import BytesSource, Source, WavSource
 from reminding.tasks.tables import CsvSource, ParquetSource
@@ -70,7 +70,7 @@ class FileStream(NextStep):
     eval_rows: int = 8
     window: int = 10_000
     follow: bool = False
-    size: int | None = None
+    size: int | None = field(default=None, metadata={DERIVED: True})
 
     def __post_init__(self) -> None:
         """Check the options, and that the file is there."""

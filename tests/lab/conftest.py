@@ -10,6 +10,7 @@ import pytest
 from reminding.lab import trainer
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions
 from reminding.tasks import Copying
+from tests.lab.browser import browser as browser
 
 
 def small(steps: int = 6, task: Any = None, model: str = "sab", **train: Any) -> RunConfig:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +12,17 @@ import pytest
 from reminding.lab.explain import Explanation, Reminders
 from reminding.lab.explain_page import page, write_explanations
 from reminding.lab.legend import Legend
+from tests.lab.browser import Tab
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SLOWEST = 10_000
 """Milliseconds until a long page answers, on a machine that does other things; two thousand is what is wanted."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = os.environ.get("REMINDING_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH, and REMINDING_CHROMIUM names none")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Shown:
-    """A page that is open, with what it complained of and asked the network for."""
+class Shown(Tab):
+    """An explanation that is open, and its keys."""
 
     def __init__(self, browser: Any, file: Path, **look: Any) -> None:
-        self.tab = browser.new_page(**look)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.tab.on("console", self.complain)
-        self.tab.on("pageerror", self.complain)
-        self.tab.on("request", self.note)
-        self.tab.goto(file.as_uri())
-        self.tab.wait_for_function("window.explain?.readyMs", timeout=60_000)
-
-    def complain(self, what: Any) -> None:
-        self.complaints.append(str(what))
-
-    def note(self, request: Any) -> None:
-        self.requests.append(request.url)
-
-    def ask(self, script: str) -> Any:
-        return self.tab.evaluate(script)
+        super().__init__(browser, file, "window.explain?.readyMs", **look)
 
     def press(self, *keys: str) -> None:
         self.tab.focus("#figure")

@@ -13,10 +13,11 @@ from typing import Any
 
 from reminding.lab.bench.contestants import CONTESTANTS
 from reminding.lab.bench.meter import Lap
-from reminding.lab.bench.options import BASE, BenchOptions, Name, Size
+from reminding.lab.bench.options import AXES, BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
 from reminding.lab.config import plain
 from reminding.lab.plots import Growth, Panel, growth_curves
+from reminding.lab.tables import Table
 from reminding.lab.trainer import command_line, environment
 
 FORMAT_VERSION = 1
@@ -50,12 +51,13 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of contestants, columns of sizes."""
+class Measured:
+    """What a folder of `reminding bench` holds, with its command and the machine."""
 
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    points: Sequence[Point]
+    options: BenchOptions
+    command: str
+    where: str
 
 
 def clock_of(options: BenchOptions) -> str:
@@ -244,7 +246,8 @@ def page(points: Sequence[Point], options: BenchOptions) -> str:
     return "\n".join([*lines, f"    {command_line()}", ""])
 
 
-def _draw(points: Sequence[Point], options: BenchOptions, path: Path) -> None:
+def panels(points: Sequence[Point], options: BenchOptions) -> list[Panel]:
+    """Time and memory against the size that varies, a line a contestant."""
     summaries = [summarize(point, options) for point in points]
     sizes = [getattr(point.size, options.axis) for point in points]
 
@@ -258,8 +261,48 @@ def _draw(points: Sequence[Point], options: BenchOptions, path: Path) -> None:
                 lines.append(Growth(contestant.label, contestant.family, *zip(*kept, strict=True)))
         return Panel(ylabel, lines)
 
-    panels = [
+    return [
         panel(f"{CLOCKS[clock_of(options)]} time of a training step, ms", lambda s: s.ms),
         panel("Peak memory of a training step, MB", _megabytes),
     ]
-    growth_curves(panels, UNITS[options.axis], setting(options), path)
+
+
+def _draw(points: Sequence[Point], options: BenchOptions, path: Path) -> None:
+    growth_curves(panels(points, options), UNITS[options.axis], setting(options), path)
+
+
+def read(folder: Path) -> Measured | None:
+    """What `write` left in a folder; None where its measured.json is of something else.
+
+    Raises:
+        ValueError: it is of this kind, and cannot be read; the message says why.
+    """
+    path = folder / RECORD_NAME
+    try:
+        content = json.loads(path.read_text())
+        if "results" not in content or "clock" not in content:
+            return None
+        if content["format"] != FORMAT_VERSION:
+            raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
+        points = [
+            Point(Size(**each["size"]), _figures(each["measured"]), each["skipped"], each["load"])
+            for each in content["results"]
+        ]
+        where = f"{content['processor']}, {content['machine']}, PyTorch {content['torch']}"
+        return Measured(points, _options(content["options"]), content["command"], where)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _options(values: dict[str, Any]) -> BenchOptions:
+    several: dict[str, Any] = {name: tuple(values[name]) for name in (*AXES, "models")}
+    return BenchOptions(**(values | several))
+
+
+def _figures(measured: dict[Name, dict[str, Any]]) -> dict[Name, Figures]:
+    return {
+        name: Figures(
+            [Lap(**lap) for lap in each["laps"]], [Lap(**lap) for lap in each["full_laps"]], each["peak_bytes"]
+        )
+        for name, each in measured.items()
+    }

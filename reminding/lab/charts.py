@@ -1,0 +1,118 @@
+"""Charts to be pointed at, for a page. The one file that imports plotly.
+
+A chart is a JSON text of data and layout, without colours of paper and ink: the page gives those, light or dark.
+
+Shapes: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reminding.lab.plots import COLOURS, STYLES, Curve, Panel
+
+DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+INK = COLOURS[-1]
+"""Black, which the page shows as its ink, whatever that is."""
+MANY = 7
+"""Lines, above which a box with the numbers of all of them would cover the chart."""
+
+
+def _plotly() -> Any:
+    try:
+        import plotly.graph_objects
+    except ImportError as error:
+        raise ImportError('charts need plotly: pip install "reminding[experiments]"') from error
+    return plotly.graph_objects
+
+
+def library() -> str:
+    """plotly.js, as JavaScript, for a page that is to work without a network."""
+    _plotly()
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def curves_chart(
+    curves: Sequence[Curve],
+    xlabel: str,
+    ylabel: str,
+    level: tuple[float, str] | None = None,
+    *,
+    logarithmic: bool = False,
+) -> str:
+    """A metric against updates or lengths, one line a method, with a band over its seeds.
+
+    Args:
+        level: a value to mark with a dotted line, such as chance, and what it is.
+        logarithmic: whether the horizontal axis is.
+    """
+    go = _plotly()
+    figure = go.Figure()
+    for number, curve in enumerate(curves):
+        look = number if curve.look is None else curve.look
+        colour, dash = COLOURS[look % len(COLOURS)], DASHES[STYLES[look % len(STYLES)]]
+        shared = {"x": list(curve.steps), "legendgroup": curve.label, "name": curve.label}
+        low, high = zip(*curve.band, strict=True) if curve.band else ((), ())
+        if curve.band:
+            unseen = {"mode": "lines", "line_width": 0, "hoverinfo": "skip", "showlegend": False}
+            figure.add_scatter(y=list(low), **shared, **unseen)
+            figure.add_scatter(y=list(high), fill="tonexty", fillcolor=faint(colour), **shared, **unseen)
+        figure.add_scatter(
+            y=list(curve.values),
+            mode="lines+markers" if logarithmic or len(curve.steps) == 1 else "lines",
+            line={"color": colour, "dash": dash, "width": 2.2},
+            customdata=[list(each) for each in curve.band] if curve.band else None,
+            hovertemplate="%{y:.4f}" + (" (%{customdata[0]:.4f} to %{customdata[1]:.4f})" if curve.band else ""),
+            **shared,
+        )
+    if level is not None:
+        figure.add_hline(level[0], line={"dash": "dot", "width": 1.5, "color": "grey"}, annotation_text=level[1])
+    figure.update_yaxes(title=ylabel, rangemode="tozero", range=[0, 1.02] if ylabel.startswith("accuracy") else None)
+    return _text(figure, xlabel, len(curves), logarithmic)
+
+
+def growth_chart(panel: Panel, xlabel: str) -> str:
+    """A cost against a size, one line a contestant, on logarithmic axes; members of a family share a colour."""
+    go = _plotly()
+    figure = go.Figure()
+    families = list(dict.fromkeys(line.family for line in panel.lines))
+    seen: list[str] = []
+    for line in panel.lines:
+        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
+        dash = DASHES[STYLES[seen.count(line.family) % len(STYLES)]]
+        seen.append(line.family)
+        figure.add_scatter(
+            x=list(line.sizes),
+            y=list(line.values),
+            name=line.label,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2.2},
+            hovertemplate="%{y:,.4~g}",
+        )
+    figure.update_yaxes(title=panel.ylabel, type="log", dtick="D2", tickformat=",~g")
+    return _text(figure, xlabel, len(panel.lines), logarithmic=True)
+
+
+def _text(figure: Any, xlabel: str, lines: int, logarithmic: bool) -> str:
+    figure.update_xaxes(title=xlabel)
+    if logarithmic:
+        sizes = sorted({x for trace in figure.data for x in trace.x})
+        figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])
+    figure.update_layout(
+        template="none",
+        hovermode="x unified" if lines <= MANY else "closest",
+        margin={"l": 60, "r": 15, "t": 15, "b": 50},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        autosize=True,
+        showlegend=True,
+    )
+    return figure.to_json()
+
+
+def faint(colour: str) -> str:
+    """A colour such as #0072B2, let through to 15%, for a band."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"

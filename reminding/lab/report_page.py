@@ -1,0 +1,123 @@
+"""A report as one self-contained HTML page, to be opened from disk without a network.
+
+Shapes: none.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from reminding.lab.assets import asset, filled
+from reminding.lab.charts import library
+from reminding.lab.sections import Block, Chart, Lines, Picture, Section, relative
+from reminding.lab.tables import Table
+
+LONG = 40
+"""Characters of a cell, from which it is broken into lines."""
+
+
+def page(title: str, sections: Sequence[Section], out: Path) -> str:
+    """The page, as HTML.
+
+    Args:
+        out: folder that it will lie in, for links to explanations.
+    """
+    charts = any(isinstance(block, Chart) for section in sections for block in section.blocks)
+    named = [section for section in sections if section.title]
+    links = "".join(f'<li><a href="#{_id(each.title)}">{html.escape(each.title)}</a></li>' for each in named)
+    return filled(
+        "report.html",
+        {
+            "%STYLE%": asset("base.css") + asset("report.css"),
+            "%LIBRARY%": library() if charts else "",
+            "%SCRIPT%": asset("report.js"),
+            "%TITLE%": html.escape(title),
+            "%CONTENTS%": links,
+            "%BODY%": "\n".join(_section(section, out) for section in sections),
+        },
+    )
+
+
+def _id(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _section(section: Section, out: Path) -> str:
+    blocks = "".join(_block(block, section, out) for block in section.blocks)
+    if not section.title:
+        return blocks
+    return f'<section id="{_id(section.title)}"><h2>{html.escape(section.title)}</h2>{blocks}</section>'
+
+
+def _block(block: Block, section: Section, out: Path) -> str:
+    if isinstance(block, Table):
+        heading = f"<h3>{html.escape(block.title)}</h3>" if block.title not in ("", section.title) else ""
+        return heading + _table(block)
+    if isinstance(block, Lines):
+        return _lines(block)
+    return _chart(block) if isinstance(block, Chart) else _picture(block, out)
+
+
+def _table(table: Table) -> str:
+    first = table.rows[0] if table.rows else [""] * len(table.columns)
+    head = "".join(map(_heading, table.columns, first))
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{_lines(Lines(table.notes))}"
+    )
+
+
+def _cell(text: str) -> str:
+    return f"<td{_kind(text)}>{html.escape(text)}</td>"
+
+
+def _heading(column: str, first: str) -> str:
+    return f'<th scope="col"{_kind(first)}>{html.escape(column)}</th>'
+
+
+def _kind(text: str) -> str:
+    """How a cell stands: numbers to the right, words to the left, and many of them in several lines."""
+    if re.match(r"[-\d]", text):
+        return ""
+    return ' class="words long"' if len(text) > LONG else ' class="words"'
+
+
+def _lines(block: Lines) -> str:
+    if not block.lines:
+        return ""
+    if block.typed:
+        typed = html.escape("\n".join(block.lines))
+        return f'<div class="typed"><button type="button" class="copy">Copy</button><pre>{typed}</pre></div>'
+    return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in block.lines)}</ul>'
+
+
+def _chart(chart: Chart) -> str:
+    """A place for the chart, its data, and its numbers; a PNG where there is no JavaScript."""
+    name = html.escape(chart.title)
+    data = chart.plot.replace("<", "\\u003c")
+    return (
+        f'<h3>{name}</h3><div class="chart" role="img" aria-label="{name}; the numbers are below"></div>'
+        f'<script type="application/json" class="plot">{data}</script>'
+        f'<noscript><img alt="{name}" src="{_embedded(chart.figure)}"></noscript>'
+        f"<details><summary>The numbers</summary>{_table(chart.numbers)}</details>"
+    )
+
+
+def _picture(picture: Picture, out: Path) -> str:
+    name = html.escape(picture.title)
+    below = name
+    if picture.link:
+        address = html.escape(relative(picture.link[0], out))
+        below += f'. <a href="{address}">{html.escape(picture.link[1])}</a>'
+    if picture.command:
+        below += f". To look closer: <code>{html.escape(picture.command)}</code>"
+    return f'<figure><img alt="{name}" src="{_embedded(picture.figure)}"><figcaption>{below}</figcaption></figure>'
+
+
+def _embedded(figure: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"

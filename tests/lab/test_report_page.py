@@ -1,0 +1,78 @@
+"""The page of a report, in a browser: it draws, answers to the pointer, and needs nothing beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reminding.lab.report import write_report
+from tests.lab.browser import Tab
+
+READY = "document.documentElement.dataset.drawn"
+BENCH = Path(__file__).parents[2] / "results" / "bench" / "growth-T"
+
+
+@pytest.fixture(scope="module")
+def written(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on two seeds and a benchmark; the second run's name would end a script."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("</script> & co-seed0", "</script> & co-seed1"):
+        shutil.copytree(finished, folder / name.replace("/", "_"))
+    shutil.copytree(BENCH, folder / "bench")
+    write_report([folder], folder / "report", title="Seeds </script> & more", remarks=["Careful <b>."])
+    return folder / "report" / "index.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_draws_every_chart_without_complaint_or_network(browser: Any, written: Path, scheme: str) -> None:
+    shown = Tab(browser, written, READY, color_scheme=scheme)
+    assert shown.complaints == []
+    assert [url for url in shown.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert shown.ask("document.querySelectorAll('.chart').length") == 3
+    drawn = "[...document.querySelectorAll('.chart')].map((each) => each.querySelectorAll('path.js-line').length)"
+    assert all(lines > 0 for lines in shown.ask(drawn))
+    assert shown.tab.title() == "reminding: Seeds </script> & more"
+    assert "Careful <b>." in shown.tab.inner_text("main")
+
+
+def test_the_pointer_gets_the_numbers(browser: Any, written: Path) -> None:
+    shown = Tab(browser, written, READY)
+    chart = shown.tab.locator(".chart").first
+    chart.scroll_into_view_if_needed()
+    place = chart.bounding_box()
+    shown.tab.mouse.move(place["x"] + place["width"] * 0.97, place["y"] + place["height"] * 0.5)
+    shown.tab.wait_for_selector(".hoverlayer text", timeout=10_000)
+    assert "2 seeds" in shown.tab.text_content(".hoverlayer")
+
+
+def test_the_numbers_can_be_had_without_pointing(browser: Any, written: Path) -> None:
+    shown = Tab(browser, written, READY)
+    summary = shown.tab.locator("details summary").first
+    summary.focus()
+    shown.tab.keyboard.press("Enter")
+    table = shown.tab.locator("details[open] table").first
+    assert table.locator("tbody tr").count() == 2  # evaluated twice
+
+
+def test_it_fits_a_phone(browser: Any, written: Path) -> None:
+    shown = Tab(browser, written, READY, viewport={"width": 390, "height": 844})
+    assert shown.ask("document.documentElement.scrollWidth") <= 390
+
+
+def test_it_can_be_turned_dark_and_light(browser: Any, written: Path) -> None:
+    shown = Tab(browser, written, READY, color_scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = shown.ask(paper)
+    shown.tab.click("#theme")
+    shown.tab.wait_for_timeout(300)
+    assert shown.ask(paper) != before
+    assert shown.complaints == []
+
+
+def test_without_charts_there_is_no_library(tmp_path: Path, finished: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("log.jsonl"))
+    write_report([tmp_path / "run"], tmp_path / "report")
+    assert (tmp_path / "report" / "index.html").stat().st_size < 1_000_000
