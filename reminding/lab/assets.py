@@ -1,14 +1,16 @@
-"""What the pages are made of: the style sheets, scripts and templates beside this file, filled in.
+"""What the pages are made of: the style sheets, scripts and templates of `pages`, filled in.
 
 Shapes: none.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import html
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+
+_MARK = re.compile("%[A-Z]+%")
 
 
 def asset(name: str) -> str:
@@ -16,17 +18,25 @@ def asset(name: str) -> str:
     return (files("reminding.lab") / "pages" / name).read_text(encoding="utf-8")
 
 
-def filled(name: str, parts: Mapping[str, str]) -> str:
-    """A template of `pages` with a text in the place of each mark such as "%TITLE%".
+def whole_page(title: str, styles: Sequence[str], template: str, parts: Mapping[str, str]) -> str:
+    """A page that needs nothing beside it.
 
-    In order, so that what comes from a user is best given last: nothing in it is taken for a mark then.
+    Args:
+        title: as the browser shows it, not yet escaped.
+        styles: names of style sheets, after the one that all pages share.
+        template: name of its body.
+        parts: mark of the template, such as "%CONTENT%" -> HTML or script in its place.
     """
-    text = asset(name)
-    for mark, part in parts.items():
-        text = text.replace(mark, part)
-    return text
+    style = "\n".join(asset(name) for name in ("base.css", *styles))
+    body = _filled(asset(template), parts)
+    return _filled(asset("page.html"), {"%TITLE%": html.escape(title), "%STYLE%": style, "%BODY%": body})
 
 
-def as_script(content: Any) -> str:
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """In one pass, so that nothing in a part is taken for a mark."""
+    return _MARK.sub(lambda mark: parts[mark[0]], template)
+
+
+def in_script(text: str) -> str:
     """JSON that may stand in a script element, which only a "<" could end."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return text.replace("<", "\\u003c")

@@ -1,6 +1,7 @@
 """Charts to be pointed at, for a page. The one file that imports plotly.
 
-A chart is a JSON text of data and layout, without colours of paper and ink: the page gives those, light or dark.
+A chart is a JSON text of data and layout, without colours of paper and ink: the page gives those, light or
+dark, and shows what is black here in its ink.
 
 Shapes: none.
 """
@@ -10,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reminding.lab.plots import COLOURS, STYLES, Curve, Panel
+from reminding.lab.plots import Curve, Panel, curve_look, growth_looks
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-INK = COLOURS[-1]
-"""Black, which the page shows as its ink, whatever that is."""
 MANY = 7
 """Lines, above which a box with the numbers of all of them would cover the chart."""
 
@@ -52,8 +51,7 @@ def curves_chart(
     go = _plotly()
     figure = go.Figure()
     for number, curve in enumerate(curves):
-        look = number if curve.look is None else curve.look
-        colour, dash = COLOURS[look % len(COLOURS)], DASHES[STYLES[look % len(STYLES)]]
+        colour, style = curve_look(curve, number)
         shared = {"x": list(curve.steps), "legendgroup": curve.label, "name": curve.label}
         low, high = zip(*curve.band, strict=True) if curve.band else ((), ())
         if curve.band:
@@ -63,7 +61,7 @@ def curves_chart(
         figure.add_scatter(
             y=list(curve.values),
             mode="lines+markers" if logarithmic or len(curve.steps) == 1 else "lines",
-            line={"color": colour, "dash": dash, "width": 2.2},
+            line={"color": colour, "dash": DASHES[style], "width": 2.2},
             customdata=[list(each) for each in curve.band] if curve.band else None,
             hovertemplate="%{y:.4f}" + (" (%{customdata[0]:.4f} to %{customdata[1]:.4f})" if curve.band else ""),
             **shared,
@@ -79,17 +77,13 @@ def growth_chart(panel: Panel, xlabel: str) -> str:
     go = _plotly()
     figure = go.Figure()
     families = list(dict.fromkeys(line.family for line in panel.lines))
-    seen: list[str] = []
-    for line in panel.lines:
-        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
-        dash = DASHES[STYLES[seen.count(line.family) % len(STYLES)]]
-        seen.append(line.family)
+    for line, (colour, style) in zip(panel.lines, growth_looks(panel, families), strict=True):
         figure.add_scatter(
             x=list(line.sizes),
             y=list(line.values),
             name=line.label,
             mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 2.2},
+            line={"color": colour, "dash": DASHES[style], "width": 2.2},
             hovertemplate="%{y:,.4~g}",
         )
     figure.update_yaxes(title=panel.ylabel, type="log", dtick="D2", tickformat=",~g")

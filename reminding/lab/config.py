@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -195,9 +196,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def load_task(options: dict[str, Any]) -> Any:
+def load_task(options: Mapping[str, Any]) -> Any:
     """The task of its options as config.json has them, the "name" among them."""
-    return make_task(options.pop("name", ""), options)
+    rest = {name: value for name, value in options.items() if name != "name"}
+    return make_task(options.get("name", ""), rest)
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:

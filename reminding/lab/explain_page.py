@@ -6,7 +6,7 @@ Shapes: T time, I input features, C outputs, K recalled memories, N entries of c
 from __future__ import annotations
 
 import base64
-import html
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.lab.assets import as_script, asset, filled
+from reminding.lab.assets import asset, in_script, whole_page
 from reminding.lab.explain import Explanation, Reminders
 from reminding.lab.legend import Legend
 from reminding.lab.plots import credit_map, recall_map
 
-SCRIPTS = ("data.js", "painters.js", "scene.js", "explain.js")
+SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "explain.js")
 
 
 def page(explanations: Sequence[Explanation], title: str, layer: int | None = None) -> str:
@@ -41,12 +41,10 @@ def page(explanations: Sequence[Explanation], title: str, layer: int | None = No
         "sequences": [_sequence(each) for each in explanations],
     }
     parts = {
-        "%TITLE%": html.escape(f"reminding: {title}"),
-        "%STYLE%": asset("base.css") + asset("explain.css"),
         "%SCRIPT%": '"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS),
-        "%CONTENT%": as_script(content),
+        "%CONTENT%": in_script(json.dumps(content, ensure_ascii=False, separators=(",", ":"))),
     }
-    return filled("explain.html", parts)
+    return whole_page(f"reminding: {title}", ["explain.css"], "explain.html", parts)
 
 
 def packed(values: NDArray[Any]) -> str:

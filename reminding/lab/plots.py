@@ -5,6 +5,7 @@ Shapes: T time, I input features, K recalled memories, N links.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ class Curve:
     values: Sequence[float]
     band: Sequence[tuple[float, float]] | None = None
     look: int | None = None
+
+
+def curve_look(curve: Curve, place: int) -> tuple[str, str]:
+    """Colour and line style of a curve, the `place`th of its figure, from 0."""
+    look = place if curve.look is None else curve.look
+    return COLOURS[look % len(COLOURS)], STYLES[look % len(STYLES)]
 
 
 def _pyplot() -> Any:
@@ -72,8 +79,7 @@ def _draw_curves(
 ) -> None:
     figure, axes = _pyplot().subplots(figsize=(7, 4), layout="constrained")
     for number, curve in enumerate(curves):
-        look_number = number if curve.look is None else curve.look
-        colour, style = COLOURS[look_number % len(COLOURS)], STYLES[look_number % len(STYLES)]
+        colour, style = curve_look(curve, number)
         line = {"color": colour, "label": curve.label, "linewidth": 1.8, "marker": marker, "markersize": 3.5}
         axes.plot(curve.steps, curve.values, style, **line)
         if curve.band:
@@ -297,16 +303,23 @@ def growth_curves(panels: Sequence[Panel], xlabel: str, title: str, path: Path) 
     _pyplot().close(figure)
 
 
+def growth_looks(panel: Panel, families: Sequence[str]) -> list[tuple[str, str]]:
+    """Colour and line style of each line: a colour a family, black the first; a style for each of its members."""
+    seen: Counter[str] = Counter()
+    looks: list[tuple[str, str]] = []
+    for line in panel.lines:
+        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
+        looks.append((colour, STYLES[seen[line.family] % len(STYLES)]))
+        seen[line.family] += 1
+    return looks
+
+
 def _draw_growth(axes: Any, panel: Panel, families: Sequence[str]) -> None:
     axes.set(xscale="log", yscale="log", ylabel=panel.ylabel)
     axes.margins(y=0.1)
-    seen: list[str] = []
-    looks: list[dict[str, str]] = []
-    for line in panel.lines:
-        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
-        looks.append({"color": colour, "linestyle": STYLES[seen.count(line.family) % len(STYLES)]})
-        seen.append(line.family)
-        axes.plot(line.sizes, line.values, linewidth=1.8, marker="o", markersize=3.5, **looks[-1])
+    looks = [{"color": colour, "linestyle": style} for colour, style in growth_looks(panel, families)]
+    for line, look in zip(panel.lines, looks, strict=True):
+        axes.plot(line.sizes, line.values, linewidth=1.8, marker="o", markersize=3.5, **look)
     ticks = sorted({size for line in panel.lines for size in line.sizes})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.yaxis.set_major_locator(_pyplot().LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -101,17 +101,16 @@ def _about_benchmarks(measured: dict[Path, bench_report.Measured], out: Path) ->
     for number, (folder, content) in enumerate(measured.items(), 1):
         points, options = content.points, content.options
         blocks: list[Block] = [Lines([bench_report.setting(options), content.where])]
-        tables = bench_report.tables(points, options)
         if len(points) > 1:
             panels = [panel for panel in bench_report.panels(points, options) if panel.lines]
             unit = bench_report.UNITS[options.axis]
             for place, panel in enumerate(panels):
                 path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
                 growth_curves([panel], unit, bench_report.setting(options), path)
-                numbers = next(table for table in tables if table.title.startswith(panel.ylabel.partition(", ")[0]))
-                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit), numbers))
-        missing = bench_report.left_out(points, options)
-        blocks += [*tables, *([Lines([f"Not measured: {line}" for line in missing])] if missing else [])]
+                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit)))
+        blocks += bench_report.tables(points, options)
+        if missing := bench_report.left_out(points, options):
+            blocks.append(Lines([f"Not measured: {line}" for line in missing]))
         yield Section(f"One training step beside nn.LSTM: {folder.name}", blocks)
 
 

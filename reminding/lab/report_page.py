@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reminding.lab.assets import asset, filled
+from reminding.lab.assets import asset, in_script, whole_page
 from reminding.lab.charts import library
 from reminding.lab.sections import Block, Chart, Lines, Picture, Section, relative
 from reminding.lab.tables import Table
@@ -29,17 +29,14 @@ def page(title: str, sections: Sequence[Section], out: Path) -> str:
     charts = any(isinstance(block, Chart) for section in sections for block in section.blocks)
     named = [section for section in sections if section.title]
     links = "".join(f'<li><a href="#{_id(each.title)}">{html.escape(each.title)}</a></li>' for each in named)
-    return filled(
-        "report.html",
-        {
-            "%STYLE%": asset("base.css") + asset("report.css"),
-            "%LIBRARY%": library() if charts else "",
-            "%SCRIPT%": asset("report.js"),
-            "%TITLE%": html.escape(title),
-            "%CONTENTS%": links,
-            "%BODY%": "\n".join(_section(section, out) for section in sections),
-        },
-    )
+    parts = {
+        "%HEADING%": html.escape(title),
+        "%CONTENTS%": links,
+        "%SECTIONS%": "\n".join(_section(section, out) for section in sections),
+        "%LIBRARY%": library() if charts else "",
+        "%SCRIPT%": '"use strict";\n' + asset("theme.js") + asset("report.js"),
+    }
+    return whole_page(f"reminding: {title}", ["report.css"], "report.html", parts)
 
 
 def _id(title: str) -> str:
@@ -99,13 +96,16 @@ def _lines(block: Lines) -> str:
 def _chart(chart: Chart) -> str:
     """A place for the chart, its data, and its numbers; a PNG where there is no JavaScript."""
     name = html.escape(chart.title)
-    data = chart.plot.replace("<", "\\u003c")
     return (
-        f'<h3>{name}</h3><div class="chart" role="img" aria-label="{name}; the numbers are below"></div>'
-        f'<script type="application/json" class="plot">{data}</script>'
+        f'<h3>{name}</h3><div class="chart" role="img" aria-label="{name}; the numbers are in a table below"></div>'
+        f'<script type="application/json" class="plot">{in_script(chart.plot)}</script>'
         f'<noscript><img alt="{name}" src="{_embedded(chart.figure)}"></noscript>'
-        f"<details><summary>The numbers</summary>{_table(chart.numbers)}</details>"
+        f"{_numbers(chart)}"
     )
+
+
+def _numbers(chart: Chart) -> str:
+    return f"<details><summary>The numbers</summary>{_table(chart.numbers)}</details>" if chart.numbers else ""
 
 
 def _picture(picture: Picture, out: Path) -> str:

@@ -133,7 +133,7 @@ def _task_record(
     """From the task itself where its data is there, and from what the run has told so far where it is not."""
     kind = TASKS[options["name"]]
     try:
-        task = load_task(dict(options))
+        task = load_task(options)
     except (OSError, TypeError, ValueError):  # its data has been moved, or has changed since
         task = None
     evaluated = next((list(record) for record in records if record["kind"] == "valid"), ["", "", ""])

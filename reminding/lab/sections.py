@@ -20,12 +20,13 @@ class Chart:
     Args:
         figure: a PNG picture.
         plot: of `reminding.lab.charts`.
+        numbers: what it shows; None where a table beside it says the same.
     """
 
     title: str
     figure: Path
     plot: str
-    numbers: Table
+    numbers: Table | None = None
 
 
 @dataclass(frozen=True)

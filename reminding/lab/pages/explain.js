@@ -400,24 +400,17 @@ function listen() {
   on("save-png", "click", () => saved("png"));
   on("save-svg", "click", () => saved("svg"));
   on("least", "input", showLeast);
-  on("theme", "click", switchTheme);
   for (const kind of ["recall", "credit"]) {
     on(`show-${kind}`, "change", (event) => { scene.show[kind] = event.target.checked; redraw(); });
   }
   new ResizeObserver(() => redraw()).observe($("figure"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+  followTheme(recolour);
 }
 
 function showLeast() {
   scene.least = Number($("least").value);
   $("least-value").textContent = percent(scene.least);
   redraw();
-}
-
-function switchTheme() {
-  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  document.documentElement.dataset.theme = dark === "dark" ? "light" : "dark";
-  recolour();
 }
 
 function recolour() {

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the charts in the colours of the page, which may be light or dark, and copies commands.
 
 const INK = "#000000"; // a line that is to have the colour of the text
@@ -43,13 +42,6 @@ function drawAll() {
   return Promise.all([...document.querySelectorAll(".chart")].map(draw));
 }
 
-function switchTheme() {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.dataset.theme = dark === "dark" ? "light" : "dark";
-  drawAll();
-}
-
 async function copy(event) {
   const text = event.target.nextElementSibling.textContent;
   try {
@@ -61,7 +53,6 @@ async function copy(event) {
   }
 }
 
-document.getElementById("theme").addEventListener("click", switchTheme);
+followTheme(drawAll);
 document.querySelectorAll(".copy").forEach((button) => button.addEventListener("click", copy));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
