@@ -115,14 +115,16 @@ def explain(arguments: list[str]) -> None:
     """Show what a trained run was reminded of, and what got the credit: reminding explain RUN [--input FILE]."""
     folder = _folder_first(arguments, "explain")
 
-    def run(explain: ExplainOptions, out: Path | None = None) -> None:
+    def run(explain: ExplainOptions, out: Path | None = None, occlude: int | None = None) -> None:
         """Write a page that shows, for some sequences, what each step recalled and which memories got the credit.
 
         Args:
             explain: which sequences, and of which steps the credit is.
             out: folder to write index.html and the figures to; None: RUN/explain.
+            occlude: blank parts of so many sequences of the split, those with the most credit first and in other
+                orders, to see whether the credit points at what the answers need; None: do not.
         """
-        commands.explain(folder, explain, out)
+        commands.explain(folder, explain, out, occlude)
 
     run.__annotations__["explain"] = ExplainOptions
     run.__defaults__ = (ExplainOptions(), *(run.__defaults__ or ()))

@@ -15,6 +15,7 @@ from reminding.lab.evaluate import evaluate as evaluate_model
 from reminding.lab.explain import ExplainOptions, most_credited
 from reminding.lab.explain import explain as explain_run
 from reminding.lab.explain_page import write_explanations
+from reminding.lab.occlusion import occlude
 from reminding.lab.report import Report, write_report
 from reminding.lab.reproduce import ReproduceOptions, experiment, run_jobs, shortened, testing_jobs, training_jobs
 from reminding.lab.terminal import Status, say, show_table
@@ -91,11 +92,21 @@ def report(runs: list[Path], out: Path, sequence: int) -> None:
     _show(write_report(runs, out, sequence))
 
 
-def explain(folder: Path, options: ExplainOptions, out: Path | None) -> None:
-    """Explain some sequences of a run, and say where the page is and what it is about."""
+def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
+    """Explain some sequences of a run, and say where the page is and what it is about.
+
+    Args:
+        sequences: how many to blank parts of, to see whether the credit points at what matters; None: none.
+    """
     out = out or folder / "explain"
     explanations = explain_run(folder, options)
-    for path in write_explanations(explanations, out, str(folder), options.layer):
+    occlusion = None if sequences is None else occlude(folder, sequences, options.split)
+    if occlusion is not None:
+        table = occlusion.table()
+        show_table(table.title, table.columns, table.rows)
+        for note in table.notes:
+            say(note)
+    for path in write_explanations(explanations, out, str(folder), options.layer, occlusion):
         say(f"written: {path}")
     for each in explanations:
         say(f"{each.name}: {most_credited(each, options.layer)}")

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding.lab import checkpoint
+from reminding.lab.config import RunConfig
 from reminding.lab.legend import Legend, legend_of
 from reminding.lab.model import SequenceModel
 from reminding.nn import SAB, Recall
@@ -128,14 +129,25 @@ def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explana
         ValueError: the run recalls nothing, or everything; or an option does not fit; the message names it.
     """
     options = options or ExplainOptions()
-    config, model = checkpoint.load_run(folder)
-    layer = model.layer
-    if not isinstance(layer, SAB) or not layer.k_top:
-        raise ValueError(f"{folder} has nothing to explain: its model, {config.model.model}, recalls no few memories")
+    config, model, layer = explainable(folder)
     if options.layer is not None and not 1 <= options.layer <= layer.num_layers:
         raise ValueError(f"layer must be from 1 to {layer.num_layers}, got {options.layer}")
     task, legend = config.task, legend_of(config.task)
     return [_explained(model, layer, task, legend, given, options.at) for given in _given(task, options)]
+
+
+def explainable(folder: Path) -> tuple[RunConfig, SequenceModel, SAB]:
+    """A trained run that recalls few memories at a time: what it was given, its model, and the layer of that.
+
+    Raises:
+        FileNotFoundError: the folder is no run or has no weights yet.
+        ValueError: the run recalls nothing, or everything.
+    """
+    config, model = checkpoint.load_run(folder)
+    layer = model.layer
+    if not isinstance(layer, SAB) or not layer.k_top:
+        raise ValueError(f"{folder} has nothing to explain: its model, {config.model.model}, recalls no few memories")
+    return config, model, layer
 
 
 def most_credited(explanation: Explanation, layer: int | None = None) -> str:

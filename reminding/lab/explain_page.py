@@ -6,6 +6,7 @@ Shapes: T time, I input features, C outputs, K recalled memories, N entries of c
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -18,18 +19,23 @@ from numpy.typing import NDArray
 from reminding.lab.assets import asset, in_script, whole_page
 from reminding.lab.explain import Explanation, Reminders
 from reminding.lab.legend import Legend
+from reminding.lab.markup import table
+from reminding.lab.occlusion import Occlusion, write_occlusion
 from reminding.lab.plots import credit_map, recall_map
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "explain.js")
 
 
-def page(explanations: Sequence[Explanation], title: str, layer: int | None = None) -> str:
+def page(
+    explanations: Sequence[Explanation], title: str, layer: int | None = None, occlusion: Occlusion | None = None
+) -> str:
     """The page, as HTML that needs nothing beside it.
 
     Args:
         explanations: of one run, at least one.
         title: of the run.
         layer: to show first, from 1; None: the last.
+        occlusion: what blanking did to the run's answers, to be told below the arcs.
     """
     if not explanations:
         raise ValueError("explanations: at least one is needed")
@@ -42,9 +48,15 @@ def page(explanations: Sequence[Explanation], title: str, layer: int | None = No
     }
     parts = {
         "%SCRIPT%": '"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS),
+        "%CHECK%": _check(occlusion) if occlusion else "",
         "%CONTENT%": in_script(json.dumps(content, ensure_ascii=False, separators=(",", ":"))),
     }
-    return whole_page(f"reminding: {title}", ["explain.css"], "explain.html", parts)
+    return whole_page(f"reminding: {title}", ["tables.css", "explain.css"], "explain.html", parts)
+
+
+def _check(occlusion: Occlusion) -> str:
+    found = occlusion.table()
+    return f'<section id="check"><h2>{html.escape(found.title)}</h2>{table(found)}</section>'
 
 
 def packed(values: NDArray[Any]) -> str:
@@ -98,21 +110,28 @@ def _layer(layer: Reminders) -> dict[str, str]:
 
 
 def write_explanations(
-    explanations: Sequence[Explanation], out: Path, title: str, layer: int | None = None
+    explanations: Sequence[Explanation],
+    out: Path,
+    title: str,
+    layer: int | None = None,
+    occlusion: Occlusion | None = None,
 ) -> list[Path]:
     """Write index.html and two figures a sequence: what was recalled, and what got the credit.
 
+    With an occlusion, occlusion.png and occlusion.json as well: its curves, and its numbers.
+
     Args:
         out: folder; made if it is not there.
-        title, layer: as for `page`.
+        title, layer, occlusion: as for `page`.
 
     Returns:
         the files.
     """
     out.mkdir(parents=True, exist_ok=True)
     index = out / "index.html"
-    index.write_text(page(explanations, title, layer), encoding="utf-8")
-    return [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
+    index.write_text(page(explanations, title, layer, occlusion), encoding="utf-8")
+    files = [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
+    return files if occlusion is None else [*files, *write_occlusion(occlusion, out, title)]
 
 
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:

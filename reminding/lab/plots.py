@@ -19,6 +19,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 DOTS = 6000
 """Links of a map, above which they are drawn as sums over squares."""
+CROWD = 6
+"""Curves, above which their names stand beside the figure instead of in it."""
 MARKS = 150
 """Steps, above which there is no room for a text each."""
 
@@ -74,6 +76,11 @@ def length_curves(
     _draw_curves(curves, look, path, level, marker="o")
 
 
+def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Path) -> None:
+    """Draw a metric against the share of each sequence that was blanked, in per cent, a line an order."""
+    _draw_curves(curves, {"xlabel": "blanked, %", "ylabel": ylabel, "title": title}, path, None, marker="o")
+
+
 def _draw_curves(
     curves: Sequence[Curve], look: dict[str, str], path: Path, level: tuple[float, str] | None, marker: str = ""
 ) -> None:
@@ -94,7 +101,8 @@ def _draw_curves(
     if look["ylabel"].startswith("accuracy"):
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
-    axes.legend(loc="best", frameon=False, fontsize=9)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(curves) > CROWD else {"loc": "best"}
+    axes.legend(frameon=False, fontsize=9, **beside)
     figure.savefig(path, dpi=150)
     _pyplot().close(figure)
 

@@ -13,11 +13,9 @@ from pathlib import Path
 
 from reminding.lab.assets import asset, in_script, whole_page
 from reminding.lab.charts import library
+from reminding.lab.markup import notes, table
 from reminding.lab.sections import Block, Chart, Lines, Picture, Section, relative
 from reminding.lab.tables import Table
-
-LONG = 40
-"""Characters of a cell, from which it is broken into lines."""
 
 
 def page(title: str, sections: Sequence[Section], out: Path) -> str:
@@ -36,7 +34,7 @@ def page(title: str, sections: Sequence[Section], out: Path) -> str:
         "%LIBRARY%": library() if charts else "",
         "%SCRIPT%": '"use strict";\n' + asset("theme.js") + asset("report.js"),
     }
-    return whole_page(f"reminding: {title}", ["report.css"], "report.html", parts)
+    return whole_page(f"reminding: {title}", ["tables.css", "report.css"], "report.html", parts)
 
 
 def _id(title: str) -> str:
@@ -53,44 +51,15 @@ def _section(section: Section, out: Path) -> str:
 def _block(block: Block, section: Section, out: Path) -> str:
     if isinstance(block, Table):
         heading = f"<h3>{html.escape(block.title)}</h3>" if block.title not in ("", section.title) else ""
-        return heading + _table(block)
+        return heading + table(block)
     if isinstance(block, Lines):
-        return _lines(block)
+        return _typed(block.lines) if block.typed and block.lines else notes(block.lines)
     return _chart(block) if isinstance(block, Chart) else _picture(block, out)
 
 
-def _table(table: Table) -> str:
-    first = table.rows[0] if table.rows else [""] * len(table.columns)
-    head = "".join(map(_heading, table.columns, first))
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    return (
-        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"{_lines(Lines(table.notes))}"
-    )
-
-
-def _cell(text: str) -> str:
-    return f"<td{_kind(text)}>{html.escape(text)}</td>"
-
-
-def _heading(column: str, first: str) -> str:
-    return f'<th scope="col"{_kind(first)}>{html.escape(column)}</th>'
-
-
-def _kind(text: str) -> str:
-    """How a cell stands: numbers to the right, words to the left, and many of them in several lines."""
-    if re.match(r"[-\d]", text):
-        return ""
-    return ' class="words long"' if len(text) > LONG else ' class="words"'
-
-
-def _lines(block: Lines) -> str:
-    if not block.lines:
-        return ""
-    if block.typed:
-        typed = html.escape("\n".join(block.lines))
-        return f'<div class="typed"><button type="button" class="copy">Copy</button><pre>{typed}</pre></div>'
-    return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in block.lines)}</ul>'
+def _typed(lines: Sequence[str]) -> str:
+    typed = html.escape("\n".join(lines))
+    return f'<div class="typed"><button type="button" class="copy">Copy</button><pre>{typed}</pre></div>'
 
 
 def _chart(chart: Chart) -> str:
@@ -105,7 +74,7 @@ def _chart(chart: Chart) -> str:
 
 
 def _numbers(chart: Chart) -> str:
-    return f"<details><summary>The numbers</summary>{_table(chart.numbers)}</details>" if chart.numbers else ""
+    return f"<details><summary>The numbers</summary>{table(chart.numbers)}</details>" if chart.numbers else ""
 
 
 def _picture(picture: Picture, out: Path) -> str:

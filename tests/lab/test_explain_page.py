@@ -12,6 +12,7 @@ import pytest
 from reminding.lab.explain import Explanation, Reminders
 from reminding.lab.explain_page import page, write_explanations
 from reminding.lab.legend import Legend
+from reminding.lab.occlusion import Occlusion
 from tests.lab.browser import Tab
 
 SLOWEST = 10_000
@@ -149,6 +150,18 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, tmp_path: Pat
     shown.tab.touchscreen.tap(box["x"] + 200, box["y"] + 100)
     assert shown.ask("window.explain.focus") is not None
     assert shown.ask("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_blanking_does_stands_below_and_fits_a_phone(browser: Any, tmp_path: Path) -> None:
+    found = Occlusion("accuracy", 7, "test", 10, 0.8, {"credit": (0.5, 0.4, 0.3, 0.1)}, 0.25)
+    path = tmp_path / "page.html"
+    path.write_text(page([made_up(60)], "a run", occlusion=found), encoding="utf-8")
+    shown = Shown(browser, path, viewport={"width": 390, "height": 844})
+    cells = shown.tab.locator("#check tbody tr td").all_text_contents()
+    assert cells == ["the most credit first", "0.800", "0.500", "0.400", "0.300", "0.100"]
+    assert "got 25% of the credit" in shown.tab.locator("#check").inner_text()
+    assert shown.ask("document.documentElement.scrollWidth") <= 390
+    assert shown.complaints == []
 
 
 def test_dark_and_light_follow_the_reader(browser: Any, tmp_path: Path) -> None:
