@@ -100,6 +100,8 @@ class Explanation:
             is not known.
         layers: L of them.
         interval: a memory holds the state after this many further steps.
+        reached: where the gradient met the input, (T,): the sum of |value times its gradient| over a step's values.
+            None: the input is tokens.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Explanation:
     target: NDArray[Any] | None
     layers: tuple[Reminders, ...]
     interval: int
+    reached: NDArray[np.float64] | None = None
 
 
 class _Given(NamedTuple):
@@ -208,8 +211,9 @@ def _explained(
     steps = len(given.input)
     if at and max(at) > steps:
         raise ValueError(f"at: {given.name} has {steps} steps, got {max(at)}")
+    read = given.input.detach().clone().requires_grad_(given.input.is_floating_point())
     with torch.enable_grad(), layer.credit() as credit:
-        prediction, _, recall = model(given.input)
+        prediction, _, recall = model(read)
         objective, credit_of = _objective(task, prediction, given, at)
         if not objective.requires_grad:
             raise ValueError(f"{'at' if at else 'steps'}: {given.name} asks for nothing at the steps chosen")
@@ -224,7 +228,13 @@ def _explained(
         None if given.target is None else _wanted(given.target, prediction),
         tuple(_reminders(recall, credit, number, layer.num_layers) for number in range(layer.num_layers)),
         layer.k_att,
+        None if read.grad is None else met(read, read.grad)[:, 0].double().numpy(),
     )
+
+
+def met(input: Tensor, gradient: Tensor) -> Tensor:
+    """What a gradient has to do with each step of an input (T, B, I): the sum of |value times gradient|, (T, B)."""
+    return (input * gradient).detach().abs().sum(2)
 
 
 def _reminders(recall: Recall, credit: Credit, layer: int, layers: int) -> Reminders:

@@ -23,7 +23,7 @@ from reminding.lab.markup import table
 from reminding.lab.occlusion import Occlusion, write_occlusion
 from reminding.lab.plots import credit_map, recall_map
 
-SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "explain.js")
+SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
 
 
 def page(
@@ -99,6 +99,8 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
         content["sure"] = packed(1 / surplus.sum(1))
     else:
         content["predicted"] = packed(prediction)  # (T, C)
+    if explanation.reached is not None:
+        content["reached"] = packed(explanation.reached)  # (T,)
     if explanation.target is not None:
         content["wanted"] = packed(explanation.target)
     return content

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.lab.explain import explainable
+from reminding.lab.explain import explainable, met
 from reminding.lab.legend import legend_of
 from reminding.lab.model import SequenceModel
 from reminding.lab.plots import Curve, occlusion_curves
@@ -194,7 +194,7 @@ class _Trial:
             "latest": place,
         }
         if real and input.grad is not None:
-            scores["gradient"] = self._by_piece((input * input.grad).detach().abs().sum(2))
+            scores["gradient"] = self._by_piece(met(input, input.grad))
             scores["loudest"] = self._by_piece(self._loudness(batch.input))
         return scores, prediction.detach()
 

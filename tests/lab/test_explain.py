@@ -79,6 +79,24 @@ def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
     assert one(folder, at=(10,)).layers[0].payer.max() == 10
 
 
+def test_where_the_gradient_met_the_input_is_what_autograd_says(tmp_path: Path) -> None:
+    folder = untrained(tmp_path / "run", Adding(T=20))
+    config, model = checkpoint.load_run(folder)
+    batch = next(iter(config.task.eval_batches("test", 1)))
+    x = batch.input.clone().requires_grad_()
+    config.task.loss(model(x)[0], batch).backward()
+    assert x.grad is not None
+    found = one(folder).reached
+    assert found is not None
+    np.testing.assert_allclose(found, (x * x.grad)[:, 0].detach().abs().sum(1), rtol=1e-4, atol=1e-9)
+    assert found.min() >= 0
+    assert (found > 0).sum() > 3, "back along arcs, not the last segment alone"
+
+
+def test_tokens_have_no_gradient(copying: Path) -> None:
+    assert one(copying).reached is None
+
+
 def test_a_class_may_be_asked_for_before_the_end(tmp_path: Path) -> None:
     folder = untrained(tmp_path / "run", Digits())
     found = one(folder, at=(20, 30))

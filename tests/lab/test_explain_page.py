@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,26 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, tmp_path: Pat
     shown.tab.touchscreen.tap(box["x"] + 200, box["y"] + 100)
     assert shown.ask("window.explain.focus") is not None
     assert shown.ask("document.documentElement.scrollWidth") <= 390
+
+
+def test_where_the_gradient_met_the_input_is_told(browser: Any, tmp_path: Path) -> None:
+    met = np.zeros(60)
+    met[[9, 29, 30]] = 6, 3, 1
+    shown = Shown(browser, written(tmp_path, replace(made_up(60), reached=met), made_up(60)))
+    rows = shown.tab.locator("table:has(caption.credit) tbody tr").all_text_contents()
+    assert rows == ["1060%", "3030%", "3110%"]
+    paid, unpaid = shown.ask("""(() => {
+        const [paper, scale] = [document.getElementById("strip"), devicePixelRatio];
+        const row = paper.getContext("2d").getImageData(0, (layoutOf(scene).input + 3) * scale, paper.width, 1).data;
+        return [10, 50].map((step) => [...row.slice(4 * Math.floor(xOf(scene, step) * scale)).slice(0, 3)]);
+    })()""")
+    assert paid[0] - paid[2] > 60, "orange"
+    assert abs(unpaid[0] - unpaid[2]) < 10
+    shown.press("Home", *["ArrowRight"] * 9)
+    assert "60% of all" in shown.tab.locator("#details").inner_text()
+    shown.tab.select_option("#sequence", "1")
+    assert shown.tab.locator("caption.credit").count() == 0
+    assert shown.complaints == []
 
 
 def test_what_blanking_does_stands_below_and_fits_a_phone(browser: Any, tmp_path: Path) -> None:

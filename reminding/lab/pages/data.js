@@ -74,9 +74,10 @@ class Sequence {
     Object.assign(this, { name: packed.name, creditOf: packed.credit_of, steps: packed.steps, interval: packed.interval });
     this.legend = legend;
     this.quiet = new Set(legend.quiet);
-    for (const name of ["tokens", "values", "answers", "sure", "predicted", "wanted"]) {
+    for (const name of ["tokens", "values", "answers", "sure", "predicted", "wanted", "reached"]) {
       this[name] = packed[name] === undefined ? null : unpacked(packed[name]);
     }
+    this.reachedInAll = this.reached ? this.reached.reduce((sum, amount) => sum + amount, 0) : 0;
     this.width = this.values ? this.values.length / this.steps : 0;
     this.outputs = this.predicted ? this.predicted.length / this.steps : 0;
     this.layers = packed.layers.map((layer) => ({

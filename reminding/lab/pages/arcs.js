@@ -1,0 +1,122 @@
+// The arcs of a scene: which to draw, in bundles where they are many, and those of one step.
+
+const SINGLE = 3000; // links in view, up to which each is drawn by itself
+const BUNDLES = 1500; // drawn at most, where they are bundled
+const BIN = 2; // pixels that a bundle's end covers
+const COARSE = 16; // how many times as many steps the ends out of view cover
+const NAME = 24; // pixels for the name of a layer
+
+/** What there is to draw of both kinds, and the pixels that the longest arc spans. */
+function arcsInView(scene) {
+  const found = { recall: arcsOf(scene, "recall"), credit: arcsOf(scene, "credit"), longest: 40 };
+  for (const kind of ["recall", "credit"]) {
+    if (!scene.show[kind]) continue;
+    for (const [from, to] of found[kind].arcs) found.longest = Math.max(found.longest, xOf(scene, from) - xOf(scene, to));
+  }
+  found.longest = Math.min(found.longest, scene.width);
+  return found;
+}
+
+/** The arcs of a kind that are in view, the weakest first, as { arcs: [from, to, amount], largest, bundled }. */
+function arcsOf(scene, kind) {
+  const links = scene.layer[kind];
+  const [first, last] = inView(scene);
+  const begun = links.byFrom.between(first, last);
+  const ended = links.byTo.between(first, last).filter((i) => links.from[i] > last);
+  const bundled = begun.length + ended.length > SINGLE;
+  const found = bundled ? bundles(scene, links, [begun, ended], first, last) : singles(links, [begun, ended]);
+  const largest = found.amounts.reduce((most, amount) => Math.max(most, amount), 0);
+  const enough = Math.max(scene.least * largest, Number.MIN_VALUE, bundled ? nthLargest(found.amounts, BUNDLES) : 0);
+  const arcs = [];
+  found.amounts.forEach((amount, i) => { if (amount >= enough) arcs.push([...found.ends(i), amount]); });
+  return { arcs: arcs.sort((a, b) => a[2] - b[2]), largest, bundled };
+}
+
+/** The n-th largest number; 0 if there are fewer. */
+function nthLargest(numbers, n) { return numbers.length < n ? 0 : numbers.slice().sort()[numbers.length - n]; }
+
+/** Links by themselves, as { amounts, ends(i) }. */
+function singles(links, parts) {
+  const numbers = parts.flatMap((part) => Array.from(part));
+  return { amounts: Float32Array.from(numbers, (i) => links.amount[i]), ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]] };
+}
+
+/** Sums over bins of a few pixels each way, as `singles`; what lies out of view is in coarser bins. */
+function bundles(scene, links, parts, first, last) {
+  const size = Math.max(1, Math.ceil((BIN * scene.view.span) / scene.width));
+  const binOf = (step) => Math.floor((step - 1) / size); // aligned with the sequence, so that panning changes none
+  const [low, high] = [binOf(first), binOf(last)];
+  const left = Math.ceil(low / COARSE);
+  const inner = high - low + 1;
+  const count = left + inner + Math.ceil((binOf(links.steps) - high) / COARSE);
+  const place = new Int32Array(links.steps + 1); // of each step, looked up once for each of its links
+  for (let step = 1; step <= links.steps; step++) {
+    const bin = binOf(step);
+    if (bin < low) place[step] = Math.floor(bin / COARSE);
+    else place[step] = bin <= high ? left + bin - low : left + inner + Math.floor((bin - high - 1) / COARSE);
+  }
+  const middle = (at) => {
+    if (at < left) return Math.min((at + 0.5) * COARSE, low - 0.5) * size + 0.5;
+    if (at < left + inner) return (low + at - left + 0.5) * size + 0.5;
+    return (high + 1 + (at - left - inner + 0.5) * COARSE) * size + 0.5;
+  };
+  const sums = new Float32Array(count * count);
+  for (const part of parts) for (const i of part) sums[place[links.from[i]] * count + place[links.to[i]]] += links.amount[i];
+  for (let at = 0; at < count; at++) sums[at * count + at] = 0; // within a bin there is no arc to see
+  const filled = [];
+  for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
+  const ends = (i) => [middle(Math.floor(filled[i] / count)), middle(filled[i] % count)];
+  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends };
+}
+
+/** How high an arc rises: short ones stay low, and the longest fill the room up to the name of the layer. */
+function rise(scene, dx, room) { return Math.max(3, (room - NAME) * Math.min(1, Math.sqrt(Math.abs(dx) / scene.arcs.longest))); }
+
+function drawArcs(painter, scene, colours) {
+  const at = layoutOf(scene);
+  const drawn = { recall: 0, credit: 0, bundled: false };
+  for (const [kind, y, room] of [["recall", at.input, at.above], ["credit", at.credit, -at.below]]) {
+    if (!scene.show[kind]) continue;
+    const { arcs, largest, bundled } = scene.arcs[kind];
+    // Many arcs side by side would run into one another: none is wider than a step, and the more, the paler.
+    const crowd = Math.min(1, Math.max(0.35, Math.sqrt(60 / (arcs.length + 1))));
+    const wide = Math.max(0.8, (0.5 * scene.width) / scene.view.span);
+    const widest = bundled ? 3 : Math.min(3.4, wide, Math.max(0.9, 24 / Math.sqrt(arcs.length + 1)));
+    for (const [from, to, amount] of arcs) {
+      const share = amount / largest;
+      const [x0, x1] = [xOf(scene, to), xOf(scene, from)];
+      const height = Math.sign(room) * rise(scene, x1 - x0, Math.abs(room));
+      painter.arc(x0, x1, y, height, colours[kind], 0.5 + widest * share, (0.12 + 0.78 * share) * crowd);
+      if (!bundled) painter.dot(x0, y - Math.sign(room) * 1.5, 1 + 2 * share, colours[kind], 0.3 + 0.6 * share);
+    }
+    drawn[kind] = arcs.length;
+    drawn.bundled ||= bundled;
+  }
+  return drawn;
+}
+
+/** One step, the memories it recalled, and the steps that recalled it. */
+function drawMarked(painter, scene, colours, step) {
+  const at = layoutOf(scene);
+  const x = xOf(scene, step);
+  const wide = Math.max(scene.width / scene.view.span, 2);
+  painter.line([x, 0, x, at.axis + 5], colours.focus, 1, 0.5);
+  painter.frame(x - wide / 2, at.input + 1, wide, at.inputHeight + at.outputHeight - 2, colours.focus, 1.5);
+  for (const [kind, y, room] of [["recall", at.input, at.above], ["credit", at.credit, -at.below]]) {
+    if (!scene.show[kind]) continue;
+    const links = scene.layer[kind];
+    const bound = { users: links.usersOf(step).slice(0, 400), memories: links.memoriesOf(step) };
+    for (const [which, ends] of Object.entries(bound)) {
+      const largest = ends.length ? ends[0].amount : 1;
+      const colour = which === "users" ? colours["recalled-by"] : colours[kind];
+      for (const end of ends.slice().reverse()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
+    }
+    if (kind === "recall") shadeSegments(painter, scene, colours, at, bound.memories);
+  }
+}
+
+function drawMarkedArc(painter, scene, x, other, y, room, colour, share) {
+  const height = Math.sign(room) * rise(scene, other - x, Math.abs(room));
+  painter.arc(Math.min(x, other), Math.max(x, other), y, height, colour, 0.8 + 3.4 * share, 0.35 + 0.65 * share);
+  painter.dot(other, y, 2.5 + 2 * share, colour);
+}

@@ -1,0 +1,110 @@
+// The numbers beside the drawing: of all steps, or of the one chosen.
+
+const ROWS = 8; // of a table
+
+function showDetails() {
+  if (!scene.layer) return;
+  $("details").replaceChildren(...(state.focus === null ? overall() : aboutStep(state.focus)));
+}
+
+function made(tag, text, attributes = {}) {
+  const node = document.createElement(tag);
+  node.textContent = text ?? "";
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+/** Nothing chosen: which memories mattered most. */
+function overall() {
+  const { credit, recall } = scene.layer;
+  const [links, what] = credit.total ? [credit, "credit"] : [recall, "recall weight"];
+  const best = Array.from(links.received.keys()).filter((step) => links.received[step] > 0);
+  best.sort((a, b) => links.received[b] - links.received[a]);
+  const rows = best.slice(0, ROWS).map((step) => [step, remembered(step), percent(links.received[step] / links.total)]);
+  return [
+    made("h2", `Who got the ${what}`),
+    table("", ["memory", "read last", "share"], rows),
+    ...whereItMet(),
+    made("p", "Point at a step, tap it, or use the arrow keys.", { class: "quiet" }),
+  ];
+}
+
+/** The steps whose input the gradient had most to do with; nothing where the input is tokens. */
+function whereItMet() {
+  const { reached, reachedInAll } = scene.sequence;
+  if (!reachedInAll) return [];
+  const best = Array.from(reached.keys()).filter((i) => reached[i] > 0).sort((a, b) => reached[b] - reached[a]);
+  const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, percent(reached[i] / reachedInAll)]);
+  return [table("Where it met the input", ["step", "input × gradient"], rows, "credit")];
+}
+
+function aboutStep(step) {
+  const { sequence, layer } = scene;
+  const facts = made("dl", "", { class: "numbers" });
+  const wanted = sequence.wantedAt(step);
+  const said = [["read", sequence.readAt(step)], ["said", sequence.answerAt(step)], ["wanted", wanted]];
+  if (sequence.reachedInAll) said.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
+  for (const [name, value] of said.filter(([, value]) => value !== null)) {
+    facts.append(made("dt", name), made("dd", value, name === "said" && sequence.wrong(step) ? { class: "wrong" } : {}));
+  }
+  const parts = [made("h2", `Step ${step.toLocaleString("en")}`), facts];
+  const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
+  const users = joined(layer.recall.usersOf(step), layer.credit.usersOf(step));
+  const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
+  if (memories.length) parts.push(table("It recalled", ["memory", "read last", "weight", "credit"], rowsOf(memories), "recall"));
+  else parts.push(made("p", "It recalled nothing.", { class: "quiet" }));
+  if (users.length) {
+    const received = layer.credit.received[step];
+    const paid = received ? `, which paid it ${share(received)} of all credit` : "";
+    parts.push(table(`It was recalled by${paid}`, ["step", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
+    if (users.length > ROWS) parts.push(made("p", `and by ${(users.length - ROWS).toLocaleString("en")} more`, { class: "quiet" }));
+  }
+  return parts;
+}
+
+/** An amount of credit, as its share of all. */
+function share(amount) { return percent(amount / (scene.layer.credit.total || 1)); }
+
+/** What was read last before a memory was stored; null where that says little. */
+function remembered(step) { return scene.sequence.excerpt(step - scene.sequence.interval + 1, step); }
+
+/** Ends of recalls with the credit that went the same way, the heaviest first. */
+function joined(recalls, credits) {
+  const paid = new Map(credits.map((end) => [end.step, end.amount]));
+  const ends = recalls.map((end) => ({ step: end.step, weight: end.amount, credit: paid.get(end.step) ?? 0 }));
+  const known = new Set(recalls.map((end) => end.step));
+  for (const end of credits) if (!known.has(end.step)) ends.push({ step: end.step, weight: 0, credit: end.amount });
+  return ends;
+}
+
+/** A table whose first column leads to steps; columns without a value are left out. */
+function table(caption, columns, rows, kind = "") {
+  const kept = columns.map((_, i) => i).filter((i) => rows.some((row) => row[i] !== null));
+  const node = made("table");
+  if (caption) node.append(made("caption", caption, { class: kind }));
+  const head = node.createTHead().insertRow();
+  for (const i of kept) head.append(made("th", columns[i], { scope: "col", class: columns[i] === "read last" ? "read" : "" }));
+  const body = node.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const i of kept) {
+      const cell = line.insertCell();
+      if (i) cell.textContent = row[i];
+      else {
+        cell.append(made("button", row[i].toLocaleString("en"), { type: "button", "aria-label": `go to step ${row[i]}` }));
+        cell.firstChild.addEventListener("click", () => goTo(row[i]));
+      }
+      if (columns[i] === "read last") cell.className = "read";
+    }
+  }
+  return node;
+}
+
+/** A step as one sentence, for those who listen. */
+function inWords(step) {
+  const { sequence, layer } = scene;
+  const list = (ends, shown) => ends.slice(0, 3).map((end) => `step ${end.step} (${shown(end.amount)})`).join(", ") || "nothing";
+  const wanted = sequence.wantedAt(step);
+  const answer = `read ${sequence.readAt(step)}, said ${sequence.answerAt(step)}${wanted === null ? "" : `, wanted ${wanted}`}`;
+  return `Step ${step}: ${answer}. Recalled ${list(layer.recall.memoriesOf(step), percent)}. Credit to ${list(layer.credit.memoriesOf(step), share)}.`;
+}

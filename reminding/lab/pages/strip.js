@@ -1,0 +1,241 @@
+// The strip of a scene: the sequence itself, what was answered, what each memory received, and the steps' numbers.
+
+const LETTER = 5.75; // pixels a step needs to show its name
+const FEW = 32; // different tokens
+const LINES = ["ink", "recalled-by", "purple", "gold", "quiet"];
+
+function drawStrip(painter, scene, colours) {
+  const at = layoutOf(scene);
+  const { sequence } = scene;
+  painter.rect(0, at.input, scene.width, at.inputHeight + at.outputHeight, colours.surface);
+  painter.within(0, 0, scene.width, scene.height, () => {
+    if (sequence.legend.kind === "tokens") drawTokens(painter, scene, colours, at);
+    if (sequence.legend.kind === "pixels") drawPixels(painter, scene, at);
+    if (sequence.reachedInAll && scene.show.credit) drawReached(painter, scene, colours, at);
+    if (sequence.legend.kind === "wave" || sequence.legend.kind === "lines") drawLines(painter, scene, colours, at);
+    if (at.outputHeight) drawAnswers(painter, scene, colours, at);
+    if (scene.show.credit) drawProfile(painter, scene, colours, at);
+    drawAxis(painter, scene, colours, at);
+  });
+  drawNames(painter, scene, colours, at);
+}
+
+function drawNames(painter, scene, colours, at) {
+  const names = [];
+  if (scene.show.recall) names.push(["recalled, by weight", 12, colours.recall]);
+  if (scene.show.credit) names.push(["credit: gradient sent back", at.profile - 20, colours.credit], ["received in all", at.profile + 2, colours.credit]);
+  for (const [words, y, colour] of names) painter.text(words, 2, y, 12.5, colour, { align: "left", bold: true });
+  const { legend, width } = scene.sequence;
+  if (legend.kind !== "lines" || width < 2) return;
+  let x = scene.width - 2;
+  for (let channel = Math.min(width, legend.channels.length) - 1; channel >= 0; channel--) {
+    painter.text(legend.channels[channel], x, 12, 12, colours[LINES[channel % LINES.length]], { align: "right" });
+    x -= legend.channels[channel].length * 7 + 10;
+  }
+}
+
+/** Steps grouped by pixel, where they are narrower: calls `paint(first step, last step, x, width)`. */
+function eachColumn(scene, paint) {
+  const [first, last] = inView(scene);
+  const wide = scene.width / scene.view.span;
+  const together = Math.max(1, Math.floor(1 / wide));
+  for (let step = first; step <= last; step += together) {
+    const end = Math.min(step + together - 1, last);
+    paint(step, end, xOf(scene, step) - wide / 2, wide * (end - step + 1));
+  }
+}
+
+function drawTokens(painter, scene, colours, at) {
+  const { sequence, width, view } = scene;
+  const y = at.input + at.inputHeight / 2;
+  const row = { names: sequence.legend.names, ids: sequence.tokens, colour: colours.ink };
+  if (namesFit(row, width / view.span)) return drawNamesOf(painter, scene, row, y, () => ({}));
+  shadeNames(painter, scene, row, at.input + 3, at.inputHeight - 6, sequence.quiet);
+}
+
+/** Shades in the place of names that do not fit; the quiet ones are left out. */
+function shadeNames(painter, scene, row, y, height, quiet) {
+  // Of few different tokens each has a shade of its own; of many, what matters is where there are any.
+  const few = row.names.length <= FEW;
+  const [base, steep] = few ? [0.35, 0.55 / row.names.length] : [0.4, 0];
+  eachColumn(scene, (first, last, x, wide) => {
+    let alpha = 0;
+    for (let step = first; step <= last; step++) {
+      const id = row.ids[step - 1];
+      if (!quiet.has(id)) alpha += base + steep * id;
+    }
+    if (alpha) painter.rect(x, y, wide + 0.2, height, row.colour, alpha / (last - first + 1));
+  });
+}
+
+/** Whether steps are wide enough for the names that occur. */
+function namesFit(row, wide) {
+  row.longest = 1;
+  for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
+  return wide >= LETTER * Math.min(row.longest, 3) * (row.longest > 1 ? 0.8 : 1);
+}
+
+function drawNamesOf(painter, scene, row, y, lookOf) {
+  const [first, last] = inView(scene);
+  const wide = scene.width / scene.view.span;
+  const size = Math.min(15, Math.max(9.5, (wide * 1.35) / (row.longest > 1 ? row.longest * 0.8 : 1)));
+  for (let step = first; step <= last; step++) {
+    const id = row.ids[step - 1];
+    const quiet = scene.sequence.quiet.has(id) && row.names === scene.sequence.legend.names;
+    const look = lookOf(step);
+    if (look.skip) continue;
+    painter.text(row.names[id], xOf(scene, step), y, size, look.colour ?? row.colour, { mono: true, bold: look.bold, alpha: quiet ? 0.22 : look.alpha ?? 1 });
+  }
+}
+
+/** What the network says at each step; what is known to be wrong is underlined. */
+function drawAnswers(painter, scene, colours, at) {
+  const { sequence, width, view } = scene;
+  const shared = sequence.legend.classes.join("\n") === sequence.legend.names.join("\n");
+  const row = { names: shared ? sequence.legend.names : sequence.legend.classes, ids: sequence.answers, colour: colours.ink };
+  const y = at.output + at.outputHeight / 2;
+  painter.line([0, at.output, width, at.output], colours.line, 1);
+  if (namesFit(row, width / view.span)) {
+    drawNamesOf(painter, scene, row, y, (step) => ({
+      colour: sequence.wrong(step) ? colours.credit : colours.ink,
+      bold: sequence.asked(step),
+      alpha: sequence.asked(step) ? 1 : 0.4,
+    }));
+  } else if (shared && row.names.length <= FEW) {
+    shadeNames(painter, scene, row, at.output + 3, at.outputHeight - 6, sequence.quiet);
+  }
+  eachColumn(scene, (first, last, x, wide) => {
+    let wrong = 0;
+    for (let step = first; step <= last; step++) wrong += sequence.wrong(step);
+    if (wrong) painter.rect(x, at.output + at.outputHeight - 3, Math.max(wide, 1), 3, colours.credit, 0.3 + (0.7 * wrong) / (last - first + 1));
+  });
+}
+
+function drawPixels(painter, scene, at) {
+  const { sequence } = scene;
+  eachColumn(scene, (first, last, x, wide) => {
+    painter.rect(x, at.input + 3, wide + 0.4, at.inputHeight - 6, shadeOf(sequence, first, last));
+  });
+}
+
+/** The mean colour of some pixels. */
+function shadeOf(sequence, first, last) {
+  const mean = [0, 1, 2].map((channel) => {
+    let sum = 0;
+    for (let step = first; step <= last; step++) sum += sequence.values[(step - 1) * sequence.width + Math.min(channel, sequence.width - 1)];
+    return Math.round((255 * sum) / (last - first + 1));
+  });
+  return `rgb(${mean.join(",")})`;
+}
+
+/** Behind lines, or below pixels: how much the gradient had to do with the input of each step. */
+function drawReached(painter, scene, colours, at) {
+  const { reached, legend } = scene.sequence;
+  const height = legend.kind === "pixels" ? 6 : at.inputHeight;
+  const columns = [];
+  let most = 0;
+  eachColumn(scene, (first, last, x, wide) => {
+    let sum = 0;
+    for (let step = first; step <= last; step++) sum += reached[step - 1];
+    columns.push([x, wide, sum / (last - first + 1)]);
+    most = Math.max(most, sum / (last - first + 1));
+  });
+  for (const [x, wide, mean] of columns) {
+    if (mean) painter.rect(x, at.input + at.inputHeight - height, wide + 0.2, height, colours.credit, 0.55 * (mean / most));
+  }
+}
+
+function drawLines(painter, scene, colours, at) {
+  const { sequence } = scene;
+  const [low, high] = sequence.range;
+  const yOf = (value) => at.input + 6 + (at.inputHeight - 12) * (1 - (value - low) / (high - low));
+  const wave = sequence.legend.kind === "wave";
+  if (low < 0 && high > 0) painter.line([0, yOf(0), scene.width, yOf(0)], colours.line, 1);
+  for (let channel = 0; channel < (wave ? 1 : sequence.width); channel++) {
+    const points = wave ? wavePoints(scene, yOf) : channelPoints(scene, channel, yOf);
+    painter.line(points, colours[LINES[channel % LINES.length]], 1.2, channel ? 0.9 : 1);
+  }
+}
+
+/** A line through one value of each step; where steps are narrower than pixels, through the ends of their range. */
+function channelPoints(scene, channel, yOf) {
+  const { values, width } = scene.sequence;
+  return throughEnds(scene, yOf, (step) => [values[(step - 1) * width + channel]]);
+}
+
+/** A line through all values of all steps, one behind the other. */
+function wavePoints(scene, yOf) {
+  const { values, width } = scene.sequence;
+  return throughEnds(scene, yOf, (step) => values.subarray((step - 1) * width, step * width));
+}
+
+function throughEnds(scene, yOf, valuesOf) {
+  const points = [];
+  eachColumn(scene, (first, last, x, wide) => {
+    const here = first === last ? valuesOf(first) : null;
+    if (here !== null && here.length < 2 * wide) {
+      here.forEach((value, i) => points.push(x + ((i + 0.5) / here.length) * wide, yOf(value)));
+      return;
+    }
+    let [low, high] = [Infinity, -Infinity];
+    for (let step = first; step <= last; step++) {
+      for (const value of valuesOf(step)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    }
+    points.push(x + wide / 2, yOf(low), x + wide / 2, yOf(high));
+  });
+  return points;
+}
+
+/** Bars of what each memory received in all. */
+function drawProfile(painter, scene, colours, at) {
+  const { received } = scene.layer.credit;
+  const bars = [];
+  let most = 0;
+  eachColumn(scene, (first, last, x, wide) => {
+    let sum = 0;
+    for (let step = first; step <= last; step++) sum += received[step];
+    if (!sum) return;
+    most = Math.max(most, sum);
+    bars.push([x + wide / 2, Math.max(1.5, Math.min(wide * 0.8, 12)), sum]);
+  });
+  const bottom = at.axis - 1;
+  for (const [x, wide, sum] of bars) {
+    const height = (sum / most) * (bottom - at.profile - 8);
+    painter.rect(x - wide / 2, bottom - height, wide, height, colours.credit);
+  }
+}
+
+function drawAxis(painter, scene, colours, at) {
+  const [first, last] = inView(scene);
+  const gap = niceGap((scene.view.span / scene.width) * 70);
+  painter.line([0, at.axis, scene.width, at.axis], colours.line, 1);
+  for (let step = first; step <= last; step++) {
+    if (step % gap && !(step === 1 && gap > 1)) {
+      step += gap - (step % gap) - 1;
+      continue;
+    }
+    const x = xOf(scene, step);
+    const label = step.toLocaleString("en");
+    const half = label.length * 3.6;
+    painter.line([x, at.axis, x, at.axis + 4], colours.quiet, 1);
+    if (step !== 1 || x + half + 8 < xOf(scene, gap)) {
+      painter.text(label, Math.min(Math.max(x, half), scene.width - half), at.axis + 13, 12, colours.quiet);
+    }
+  }
+}
+
+/** 1, 2 or 5 times a power of ten, at least `least`. */
+function niceGap(least) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(least, 1)));
+  return power * [1, 2, 5, 10].find((times) => times * power >= least);
+}
+
+/** Over the strip: the steps that are newest in each recalled memory. */
+function shadeSegments(painter, scene, colours, at, memories) {
+  for (const { step, amount } of memories) {
+    const first = Math.max(step - scene.sequence.interval + 1, 1);
+    const wide = scene.width / scene.view.span;
+    const x = xOf(scene, first) - wide / 2;
+    painter.rect(x, at.input, wide * (step - first + 1), at.inputHeight, colours.recall, 0.08 + 0.3 * amount);
+  }
+}
