@@ -281,8 +281,8 @@ def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
         mental_updates(Adding(T=200), ModelOptions(), ADDING),
     ]
     remarks = (
-        "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one thing. recipe-lr0.01: the same at "
-        "more than three times the learning rate.",
+        "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one thing.",
+        "recipe-lr0.01: the same at more than three times the learning rate.",
         "no-credit: memories are recalled, but no gradient goes to them.",
     )
     return Experiment("ablation", "What each part of the recipe does", settings, remarks, "ablation")
