@@ -12,6 +12,8 @@ from reminding.lab.runs import Run
 METHOD_COLUMNS = ["task", "method", "seeds", "metric", "test", "worst seed", "updates", "minutes", "norm of h"]
 COST_COLUMNS = ["task", "method", "ms/update", "peak MB", "parameters", "backward steps", "from last step"]
 ENVIRONMENT = ["machine", "device", "threads", "python", "torch", "reminding"]
+SAME_TIME = 1.02
+"""Runs given the same time end within this factor of one another: with the update and evaluation under way."""
 BACKWARD = (
     "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "
     "and from a loss at the last step alone."
@@ -117,7 +119,8 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
     """For each task, the best validation result of each method after the same updates, and after the same time.
 
     Both are those of the run that has the fewest but for runs that reached their target, so that nothing is compared
-    with what was not done. A task with a single method has no such table.
+    with what was not done; the updates are as many as all runs were evaluated at, since between two evaluations a run
+    that ends has one more than the others. A task with a single method has no such table.
     """
     tables: list[Table] = []
     for setting in dict.fromkeys(group.setting for group in groups):
@@ -126,17 +129,23 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
         if len(members) < 2 or not all(run.valid for run in runs):
             continue
         ended = [run for run in runs if run.summary.get("stopped") != "target"] or runs
-        steps = min(run.valid[-1].step for run in ended)
-        seconds = min(run.valid[-1].seconds for run in ended)
+        steps = _evaluated_by_all(ended)
+        seconds = min(run.valid[-1].seconds for run in ended) * SAME_TIME
         rows = [
             [group.method, *(spread(group.values(get)) for get in (after_steps(steps), after_seconds(seconds)))]
             for group in members
         ]
-        columns = ["method", f"after {steps:,} updates", f"after {seconds / 60:.1f} minutes"]
+        columns = ["method", f"after {steps:,} updates", f"after {seconds / SAME_TIME / 60:.1f} minutes"]
         note = "A method that was stopped by its target keeps what it had then."
         title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
         tables.append(Table(title, columns, rows, [note]))
     return tables
+
+
+def _evaluated_by_all(runs: Sequence[Run]) -> int:
+    """The most updates by which each run has been evaluated since about as many."""
+    fewest = min(run.valid[-1].step for run in runs)
+    return min(max((each.step for each in run.valid if each.step <= fewest), default=fewest) for run in runs)
 
 
 def further_tests(groups: Sequence[Group]) -> list[Table]:

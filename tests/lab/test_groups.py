@@ -65,6 +65,15 @@ def test_at_equal_cost_nothing_is_compared_with_what_was_not_done(runs: Path) ->
     assert found["sab"][1] == "-"  # within the four seconds of lstm it had not been evaluated yet
 
 
+def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> None:
+    """Stopped by the clock, a run is evaluated once more, where the others were not."""
+    write(tmp_path / "sab-seed0", small(), [(5, 600.0, 0.5), (7, 900.0, 0.6)], stopped="time")
+    write(tmp_path / "lstm-seed0", small(model="lstm"), [(5, 300.0, 0.55), (10, 600.0, 0.7), (15, 905.0, 0.8)])
+    (table,) = equal_cost(group(find_runs([tmp_path])))
+    assert table.columns[1:] == ["after 5 updates", "after 15.0 minutes"]
+    assert {row[0]: row[1:] for row in table.rows} == {"sab": ["0.5000", "0.6000"], "lstm": ["0.5500", "0.8000"]}
+
+
 def test_a_run_stopped_by_its_target_sets_no_limit(tmp_path: Path) -> None:
     write(tmp_path / "sab-seed0", small(), [(2, 1.0, 0.99)], stopped="target")
     write(tmp_path / "lstm-seed0", small(model="lstm"), [(2, 1.0, 0.2), (8, 4.0, 0.7)])
