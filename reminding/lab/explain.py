@@ -100,7 +100,7 @@ class Explanation:
             is not known.
         layers: L of them.
         interval: a memory holds the state after this many further steps.
-        reached: where the gradient met the input, (T,): the sum of |value times its gradient| over a step's values.
+        reached: where the gradient met the input, (T,): the sum over a step's values of the size of value times gradient.
             None: the input is tokens.
     """
 
