@@ -100,8 +100,8 @@ class Explanation:
             is not known.
         layers: L of them.
         interval: a memory holds the state after this many further steps.
-        reached: where the gradient met the input, (T,): the sum over a step's values of the size of value times gradient.
-            None: the input is tokens.
+        reached: where the gradient met the input, (T,): the size of value times gradient, summed over a step's
+            values. None: the input is tokens.
     """
 
     name: str
