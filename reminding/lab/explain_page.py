@@ -139,7 +139,7 @@ def write_explanations(
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
     """The two static figures of a sequence."""
     found = explanation.layers[(layer or len(explanation.layers)) - 1]
-    stem = re.sub(r"[^A-Za-z0-9.]+", "-", explanation.name)
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
     recalled, paid = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     shown, marks = explanation.legend.values(explanation.input), explanation.legend.marks(explanation.input)
     name = f"What {title} was reminded of: {explanation.name}"
