@@ -10,7 +10,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
-from docs import results_pages  # noqa: E402  the root is found only now
+from docs import command_pages, results_pages  # noqa: E402  the root is found only now
 from docs.figures import charts, idea  # noqa: E402
 
 project = "reminding"
@@ -53,6 +53,7 @@ nitpick_ignore_regex = [
 def _generate(app: Any) -> None:
     idea.write(DOCS / "_generated")
     charts.write(DOCS / "_generated", ROOT / "results")
+    command_pages.write(DOCS / "_generated")
     results_pages.write(DOCS / "_generated", ROOT)
 
 

@@ -1,0 +1,68 @@
+"""The page of the command line, made of what its verbs print with --help, so that it cannot drift from them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from unittest.mock import patch
+
+from docs.figures.svg import write_if_changed
+from reminding import cli
+from reminding.lab.checkpoint import CONFIG_NAME
+from reminding.lab.config import RunConfig
+from reminding.tasks import Copying
+
+WIDTH = 100
+"""Columns of the terminal that it is printed for."""
+SHOWN = {
+    "train": "train copying",
+    "eval": "eval RUN",
+    "report": "report",
+    "explain": "explain RUN",
+    "reproduce": "reproduce copying",
+    "data": "data",
+    "bench": "bench",
+}
+"""A command of each verb whose options are shown."""
+INTRODUCTION = """# The command line
+
+`reminding VERB --help` prints what stands here. Options have the names that they have in Python. An unknown verb,
+task or option is answered with the nearest names.
+"""
+TRAIN = "The options of the task come first; the others are the same for every task."
+
+
+def write(out: Path) -> None:
+    """Write commands.md to a folder of the documentation's sources."""
+    parts = [INTRODUCTION, _block(printed([])), "Tasks to train on, and experiments to reproduce:\n"]
+    parts += [_block(printed(["train"])), _block(printed(["reproduce"]))]
+    for verb, words in SHOWN.items():
+        parts += [f"## {verb}\n", *([TRAIN + "\n"] if verb == "train" else []), _block(help_of(words))]
+    write_if_changed(out / "commands.md", "\n".join(parts))
+
+
+def help_of(words: str) -> str:
+    """What a command prints with --help; RUN stands for some run."""
+    with tempfile.TemporaryDirectory() as folder:
+        RunConfig(Copying()).save(Path(folder) / CONFIG_NAME)
+        return printed([*words.replace("RUN", folder).split(), "--help"])
+
+
+def printed(words: list[str]) -> str:
+    """What a command line prints."""
+    text = io.StringIO()
+    with (
+        patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),
+        redirect_stdout(text),
+        suppress(SystemExit),
+    ):
+        cli.main(words)
+    return text.getvalue()
+
+
+def _block(text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+    return f"```text\n{lines}\n```\n"
