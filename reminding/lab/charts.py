@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reminding.lab.plots import Curve, Panel, curve_look, growth_looks
+from reminding.lab.plots import COLOURS, Curve, Panel, curve_look, growth_looks
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 MANY = 7
@@ -70,6 +70,23 @@ def curves_chart(
         figure.add_hline(level[0], line={"dash": "dot", "width": 1.5, "color": "grey"}, annotation_text=level[1])
     figure.update_yaxes(title=ylabel, rangemode="tozero", range=[0, 1.02] if ylabel.startswith("accuracy") else None)
     return _text(figure, xlabel, len(curves), logarithmic)
+
+
+def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
+    """Every seed of some methods as a dot, a row a method, the first at the top; a bar is at the mean."""
+    figure = _plotly().Figure()
+    dots = [(value, label) for label, values in rows for value in values]
+    means = [(sum(values) / len(values), label) for label, values in rows]
+    bar = {"symbol": "line-ns", "size": 15, "line": {"width": 2.5, "color": COLOURS[1]}}
+    for name, points, marker in (
+        ("a seed", dots, {"size": 9, "color": COLOURS[0], "opacity": 0.55}),
+        ("mean", means, bar),
+    ):
+        x, y = zip(*points, strict=True)
+        figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, hovertemplate="%{x:.4f}")
+    figure.update_yaxes(categoryorder="array", categoryarray=[label for label, _ in reversed(rows)], dtick=1)
+    figure.update_layout(height=110 + 24 * len(rows))
+    return _text(figure, xlabel, len(rows), logarithmic=False)
 
 
 def growth_chart(panel: Panel, xlabel: str) -> str:

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from reminding.lab.charts import curves_chart
+from reminding.lab.charts import curves_chart, dots_chart
 from reminding.lab.groups import Group
-from reminding.lab.plots import Curve, learning_curves, length_curves
+from reminding.lab.plots import Curve, learning_curves, length_curves, seed_dots
 from reminding.lab.sections import Chart
 from reminding.lab.tables import Table, lengths_of
 
@@ -32,6 +32,22 @@ def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
         learning_curves(curves, label, name, path, task.chance)
         plot = curves_chart(curves, "updates", label, task.chance)
         charts.append(Chart(name, path, plot, _numbers(curves, "updates")))
+    return charts
+
+
+def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
+    """One chart a setting where methods have several seeds: what each reached on the test split, best first."""
+    charts: list[Chart] = []
+    for name, members in _settings(groups).items():
+        task = members[0].task
+        reached = [(each.method, each.values(lambda run: run.test)) for each in members]
+        rows = [(method, values) for method, values in reached if values]
+        if max((len(values) for _, values in rows), default=0) < 2:
+            continue
+        rows.sort(key=lambda row: statistics.fmean(row[1]), reverse=task.maximize)
+        path, label = out / f"seeds-{file_name(name, groups)}.png", f"{task.metric}, test"
+        seed_dots(rows, label, name, path)
+        charts.append(Chart(f"every seed: {name}", path, dots_chart(rows, label)))
     return charts
 
 

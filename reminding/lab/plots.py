@@ -81,6 +81,21 @@ def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Pat
     _draw_curves(curves, {"xlabel": "blanked, %", "ylabel": ylabel, "title": title}, path, None, marker="o")
 
 
+def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path) -> None:
+    """Draw every seed of some methods as a dot, a row a method, the first at the top; a bar is at the mean."""
+    height = 1.2 + 0.26 * len(rows)
+    figure, axes = _pyplot().subplots(figsize=(7, height), layout="constrained")
+    for place, (_, values) in enumerate(rows):
+        axes.plot(values, [place] * len(values), "o", color=COLOURS[0], alpha=0.55, markersize=6, markeredgewidth=0)
+        axes.plot([np.mean(values)], [place], "|", color=COLOURS[1], markersize=13, markeredgewidth=2.2)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.5, -0.5))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    _pyplot().close(figure)
+
+
 def _draw_curves(
     curves: Sequence[Curve], look: dict[str, str], path: Path, level: tuple[float, str] | None, marker: str = ""
 ) -> None:

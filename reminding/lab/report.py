@@ -15,7 +15,7 @@ import torch
 from reminding.lab import checkpoint
 from reminding.lab.bench import report as bench_report
 from reminding.lab.charts import growth_chart
-from reminding.lab.curves import learning_charts, length_charts
+from reminding.lab.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.groups import Group, group
 from reminding.lab.plots import growth_curves, recall_map
 from reminding.lab.report_page import page
@@ -87,7 +87,7 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequ
     if not groups:
         return
     members = [run for each in groups for run in each.runs]
-    yield Section("Methods", [methods(groups)])
+    yield Section("Methods", [methods(groups), *seed_charts(groups, out)])
     yield Section("Learning curves", learning_charts(groups, out))
     yield Section("At equal cost", equal_cost(groups))
     yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])

@@ -9,7 +9,7 @@ import pytest
 
 from reminding.lab import checkpoint
 from reminding.lab.config import RunConfig
-from reminding.lab.curves import mean_curve
+from reminding.lab.curves import mean_curve, seed_charts
 from reminding.lab.groups import after_seconds, after_steps, group, spread
 from reminding.lab.report import write_report
 from reminding.lab.runlog import LOG_NAME
@@ -99,6 +99,14 @@ def test_smaller_is_better_where_it_is_an_error(tmp_path: Path) -> None:
     assert both.values(after_seconds(1.0)) == [0.1, 0.2]
     table = methods([both])
     assert dict(zip(table.columns, table.rows[0], strict=True))["worst seed"] == "0.2000"
+
+
+def test_seeds_are_shown_where_there_are_several_the_best_method_on_top(runs: Path, tmp_path: Path) -> None:
+    (chart,) = seed_charts(group(find_runs([runs])), tmp_path)
+    assert chart.figure.is_file()
+    dots = json.loads(chart.plot)["data"][0]
+    assert list(zip(dots["y"], dots["x"], strict=True)) == [("sab", 0.9), ("sab", 0.8), ("lstm", 0.7)]
+    assert seed_charts([each for each in group(find_runs([runs])) if each.method == "lstm"], tmp_path) == []
 
 
 def test_other_options_are_another_group(tmp_path: Path) -> None:

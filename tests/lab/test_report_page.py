@@ -31,8 +31,9 @@ def test_it_draws_every_chart_without_complaint_or_network(browser: Any, written
     shown = Tab(browser, written, READY, color_scheme=scheme)
     assert shown.complaints == []
     assert [url for url in shown.requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert shown.ask("document.querySelectorAll('.chart').length") == 3
-    drawn = "[...document.querySelectorAll('.chart')].map((each) => each.querySelectorAll('path.js-line').length)"
+    assert shown.ask("document.querySelectorAll('.chart').length") == 4
+    marks = "path.js-line, path.point"
+    drawn = f"[...document.querySelectorAll('.chart')].map((each) => each.querySelectorAll('{marks}').length)"
     assert all(lines > 0 for lines in shown.ask(drawn))
     assert shown.tab.title() == "reminding: Seeds </script> & more"
     assert "Careful <b>." in shown.tab.inner_text("main")
@@ -40,12 +41,19 @@ def test_it_draws_every_chart_without_complaint_or_network(browser: Any, written
 
 def test_the_pointer_gets_the_numbers(browser: Any, written: Path) -> None:
     shown = Tab(browser, written, READY)
-    chart = shown.tab.locator(".chart").first
+    chart = shown.tab.locator(".chart").nth(1)
     chart.scroll_into_view_if_needed()
     place = chart.bounding_box()
     shown.tab.mouse.move(place["x"] + place["width"] * 0.97, place["y"] + place["height"] * 0.5)
-    shown.tab.wait_for_selector(".hoverlayer text", timeout=10_000)
-    assert "2 seeds" in shown.tab.text_content(".hoverlayer")
+    chart.locator(".hoverlayer text").first.wait_for(timeout=10_000)
+    assert "2 seeds" in chart.locator(".hoverlayer").text_content()
+
+
+def test_every_seed_is_a_dot_in_the_row_of_its_method(browser: Any, written: Path) -> None:
+    shown = Tab(browser, written, READY)
+    chart = shown.tab.locator(".chart").first
+    assert chart.locator(".ytick text").all_text_contents() == ["<_script> & co"]
+    assert chart.locator("path.point").count() == 3  # two seeds and their mean
 
 
 def test_the_numbers_can_be_had_without_pointing(browser: Any, written: Path) -> None:

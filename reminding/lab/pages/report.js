@@ -34,6 +34,7 @@ function layout(given, place) {
 
 function draw(place) {
   const { data, layout: given } = JSON.parse(place.nextElementSibling.textContent);
+  if (given.height) place.style.height = `${given.height}px`;
   const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   return Plotly.react(place, traces(data, colour("ink")), layout(given, place), options);
 }
