@@ -29,15 +29,16 @@ OPS: dict[str, Any] = {"cpu": cpu_op, "cuda": cuda_op}
 """The op of each backend that has one."""
 
 
-def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> dict[str, str | None]:
+def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor, widest: int) -> dict[str, str | None]:
     """Why the op of each backend cannot run a layer, None where it can.
 
     Args:
         cell, score: their names; None for a user's own.
         like: a tensor of the layer's device and type.
+        widest: the larger of the sizes of its state and of its score's projections, H and D.
     """
     every = _obstacle(cell, score, rule, like)
-    return {"cuda": _cuda_obstacle(rule, like) or every, "cpu": _cpu_obstacle(rule, like) or every}
+    return {"cuda": _cuda_obstacle(rule, like, widest) or every, "cpu": _cpu_obstacle(rule, like) or every}
 
 
 def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
@@ -46,11 +47,13 @@ def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> 
         return "it has the built-in cells and scorers only"
     if rule.k_top is None:
         return "it has no k_top=None"
+    if rule.capacity is not None and _evict_name(rule) is None:
+        return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
     lowered = like.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(like.device.type)
     return "it does not run under autocast" if lowered else None
 
 
-def _cuda_obstacle(rule: Rule, like: Tensor) -> str | None:
+def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
     if (missing := cuda_op.missing()) is not None:
         return missing
     if like.device.type != "cuda" and not cuda_op.interpreted():
@@ -59,7 +62,10 @@ def _cuda_obstacle(rule: Rule, like: Tensor) -> str | None:
         return f"it computes float32 and float64, not {like.dtype}"
     if rule.semantics == "release":
         return "it has the paper's semantics only"
-    return "it keeps all memories, and has no capacity" if rule.capacity is not None else None
+    if widest > cuda_op.WIDEST:
+        return f"it takes a hidden_size and score_size of at most {cuda_op.WIDEST}, not {widest}"
+    most = cuda_op.most_recalled(widest)
+    return f"it takes a k_top of at most {most} at this width, not {rule.k_top}" if (rule.k_top or 0) > most else None
 
 
 def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
@@ -67,8 +73,6 @@ def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
         return missing
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
-    if rule.capacity is not None and _evict_name(rule) is None:
-        return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
     return None
 
 

@@ -296,7 +296,8 @@ class SAB(LayerParameters):
         """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
-        found = compiled.obstacles(cell, score, self.rule, self.like())
+        widest = max(self.hidden_size, self.score_size)
+        found = compiled.obstacles(cell, score, self.rule, self.like(), widest)
         if self.backend == "auto":
             found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
         return found

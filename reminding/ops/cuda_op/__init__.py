@@ -18,12 +18,17 @@ from torch import Tensor
 
 from reminding.ops.cpu_op import Recalled, Rule, scorer_parts
 from reminding.ops.cpu_op.problem import joint_bias, slots_for
-from reminding.ops.cuda_op.recurrence import Call, Recurrence
+from reminding.ops.cuda_op.recurrence import Call, Recurrence, padded
 
 WIDEST = 1024
 """Of H and D: a step holds a few vectors of either in registers."""
-MOST_SLOTS = 16_384
-"""Memories of a row: a step holds their scores in registers."""
+MOST_READ = 65_536
+"""Of K times H or D: a step holds what it recalls in registers."""
+
+
+def most_recalled(width: int) -> int:
+    """The largest k_top at this width, the larger of H and D; one rank more may be needed for the threshold."""
+    return MOST_READ // padded(width) - 1
 
 
 @functools.cache
@@ -60,11 +65,10 @@ def layer(
     replay: bool = False,
     milestones: tuple[int, int] | None = None,
 ) -> Recalled:
-    """Run one SAB layer over T steps; arguments and results as `cpu_op.layer`'s, without capacity and the release.
+    """Run one SAB layer over T steps; arguments and results as `cpu_op.layer`'s, without the release.
 
     Gradient: as `cpu_op.layer`'s.
     """
-    assert not rule.bounded, "a capacity is not served"
     weight_ih, weight_hh, bias_ih, bias_hh = recurrent
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
     w1, w2, w3 = scorer_parts(scorer, rule)
@@ -75,9 +79,9 @@ def layer(
     bias = joint_bias(bias_ih, bias_hh, weight_hh, rule)  # (G,)
     counters = count0.to(x.device), step0.to(x.device)
     ran: Any = cast("Any", Recurrence).apply(
-        x, h0, c_0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, *counters, call, replay
+        x, h0, c_0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, *counters, received0, call, replay
     )
-    output, summary, c_last, memory, slots, weights, edge, cells = ran
+    output, summary, c_last, memory, slots, weights, edge, cells, received, listed = ran
     none = h0.new_empty(B, 0)
     return Recalled(
         output=output,
@@ -88,11 +92,25 @@ def layer(
         peak=none,
         slots=slots,
         weights=weights,
-        received=none,
-        alive=none.long(),
+        received=received,
+        alive=_alive(listed, counters, call),
         edge=edge,
         milestones=_milestones(cells.detach(), c_0.detach(), milestones, c0 is not None),
     )
+
+
+def _alive(listed: Tensor, counters: tuple[Tensor, Tensor], call: Call) -> Tensor:
+    """The slots of the memories not evicted, oldest first, then an unused one, (B, most) int64; (B, 0) unbounded.
+
+    How many there are follows from the counters, filled slots and steps taken before the call, (B,) each.
+    """
+    if not call.rule.bounded:
+        return listed.new_empty(call.B, 0, dtype=torch.int64)
+    count0, step0 = counters
+    count = (count0 + (step0 + call.T) // call.rule.k_att - step0 // call.rule.k_att).unsqueeze(1)  # (B, 1)
+    alive, place = count.clamp(max=call.most), torch.arange(call.most, device=count.device)
+    slot = listed.long() if call.lists else count - alive + place
+    return torch.where(place < alive, slot, count)
 
 
 def _milestones(cells: Tensor, c0: Tensor, asked: tuple[int, int] | None, has_c: bool) -> Tensor:

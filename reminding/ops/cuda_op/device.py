@@ -17,6 +17,8 @@ import triton.language as tl
 LSTM, GRU, RNN = (tl.constexpr(value) for value in range(3))
 ADDITIVE, DOT, SEPARABLE = (tl.constexpr(value) for value in range(3))
 THRESHOLD, SOFTMAX, SOFTMAX1 = (tl.constexpr(value) for value in range(3))
+EVERY, NEWEST, LISTED = (tl.constexpr(value) for value in range(3))
+"""Which memories a row may recall: all, its last ones, or those its list names."""
 
 
 @triton.jit
@@ -139,28 +141,67 @@ def cell_backward(
 
 
 @triton.jit
+def slots_at(place, there, listed, first, ALIVE: tl.constexpr):
+    """The slots of the memories at places among those alive, which are counted from the oldest; -1 where none."""
+    if ALIVE == LISTED:
+        return tl.load(listed + place, mask=there, other=-1)
+    return tl.where(there, first + place, -1).to(tl.int32)
+
+
+@triton.jit
 def score_memories(
-    keys, query, w3, values, filled, scores, H, D, scale, offset,
-    SCORE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
+    keys, query, w3, values, listed, first, alive, scores, H, D, scale, offset,
+    SCORE: tl.constexpr, ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """The score of every filled slot, to global memory, a tile of slots at a time."""
+    """The score of every memory alive, to global memory by its place among them, a tile at a time."""
     feature = tl.arange(0, DP)
     unit = tl.arange(0, HP)
-    for start in range(0, filled, TILE):
-        slot = start + tl.arange(0, TILE)
-        live = slot[:, None] < filled
+    for start in range(0, alive, TILE):
+        place = start + tl.arange(0, TILE)
+        live = place[:, None] < alive
+        slot = slots_at(place, place < alive, listed, first, ALIVE)[:, None].to(tl.int64)
         if SCORE == SEPARABLE:
-            value = tl.load(values + slot[:, None] * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
+            value = tl.load(values + slot * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
             out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
             found = tl.sum(tanh(value) * out[None, :], axis=1) + offset
         else:
-            key = tl.load(keys + slot[:, None] * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
+            key = tl.load(keys + slot * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
             if SCORE == DOT:
                 found = tl.sum(key * query[None, :], axis=1) * scale
             else:
                 out = tl.load(w3 + feature, mask=feature < D, other=0.0)
                 found = tl.sum(tanh(key + query[None, :]) * out[None, :], axis=1)
-        tl.store(scores + slot, found, mask=slot < filled)
+        tl.store(scores + place, found, mask=place < alive)
+
+
+@triton.jit
+def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
+    """Put slot `filled` at the end of the list; where that is full, the least recalled goes, of equals the oldest.
+
+    `listed` (capacity,) and `received` (M,) are of one row. A chunk is read whole before it moves up one place, and
+    the one behind it starts where it ends.
+    """
+    alive = tl.minimum(filled, capacity)
+    if alive == capacity:
+        least = tl.full((), float("inf"), received.dtype.element_ty)
+        victim = tl.full((), 0, tl.int32)
+        for start in range(0, capacity, CHUNK):
+            place = start + tl.arange(0, CHUNK)
+            slot = tl.load(listed + place, mask=place < capacity, other=0)
+            got = tl.load(received + slot, mask=place < capacity, other=float("inf"))
+            here = tl.min(got, axis=0)
+            at = (start + tl.argmin(got, axis=0, tie_break_left=True)).to(tl.int32)
+            victim = tl.where(here < least, at, victim)
+            least = tl.where(here < least, here, least)
+        for start in range(0, capacity, CHUNK):
+            place = start + tl.arange(0, CHUNK)
+            moves = (place >= victim) & (place + 1 < capacity)
+            behind = tl.load(listed + place + 1, mask=moves, other=0)
+            tl.debug_barrier()
+            tl.store(listed + place, behind, mask=moves)
+        alive -= 1
+    tl.debug_barrier()
+    tl.store(listed + alive, filled.to(tl.int32))
 
 
 @triton.jit
@@ -198,18 +239,38 @@ def score_backward(
 
 
 @triton.jit
-def best_scores(scores, filled, ranks, KP: tl.constexpr, MP: tl.constexpr):
-    """The best scores and their slots, largest first, of equals the oldest, (KP,) each; slot -1 where none."""
-    slot = tl.arange(0, MP)
+def best_scores(scores, alive, ranks, KP: tl.constexpr, MP: tl.constexpr, CHUNK: tl.constexpr):
+    """The best scores and their places, largest first, of equals the oldest, (KP,) each; place -1 where none.
+
+    Up to CHUNK scores are held in registers; more are read again for each rank, and what was taken is overwritten.
+    """
     rank = tl.arange(0, KP)
-    left = tl.load(scores + slot, mask=slot < filled, other=float("-inf"))
-    value = tl.full((KP,), float("-inf"), left.dtype)
+    value = tl.full((KP,), float("-inf"), scores.dtype.element_ty)
     place = tl.full((KP,), -1, tl.int32)
-    for k in range(0, tl.minimum(ranks, filled)):
-        at = tl.argmax(left, axis=0, tie_break_left=True)
-        value = tl.where(rank == k, tl.max(left, axis=0), value)
-        place = tl.where(rank == k, at.to(tl.int32), place)
-        left = tl.where(slot == at, float("-inf"), left)
+    if MP <= CHUNK:
+        slot = tl.arange(0, MP)
+        left = tl.load(scores + slot, mask=slot < alive, other=float("-inf"))
+        for k in range(0, tl.minimum(ranks, alive)):
+            at = tl.argmax(left, axis=0, tie_break_left=True)
+            value = tl.where(rank == k, tl.max(left, axis=0), value)
+            place = tl.where(rank == k, at.to(tl.int32), place)
+            left = tl.where(slot == at, float("-inf"), left)
+    else:
+        for k in range(0, tl.minimum(ranks, alive)):
+            best = tl.full((), float("-inf"), scores.dtype.element_ty)
+            at = tl.full((), 0, tl.int32)
+            for start in range(0, alive, CHUNK):
+                slot = start + tl.arange(0, CHUNK)
+                some = tl.load(scores + slot, mask=slot < alive, other=float("-inf"))
+                here = tl.max(some, axis=0)
+                first = (start + tl.argmax(some, axis=0, tie_break_left=True)).to(tl.int32)
+                at = tl.where(here > best, first, at)
+                best = tl.where(here > best, here, best)
+            value = tl.where(rank == k, best, value)
+            place = tl.where(rank == k, at, place)
+            tl.debug_barrier()
+            tl.store(scores + at, float("-inf"))
+            tl.debug_barrier()
     return value, place
 
 

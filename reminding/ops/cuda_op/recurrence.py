@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.problem import CELLS, NORMALIZERS, Rule, gate_width
+from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, Rule, gate_width
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
 twice as many spill."""
 WARPS = 8
-
+CHUNK = 2048
+"""Scores of a row that a program holds at a time to rank them: 8 a thread."""
 
 NEVER = 2**62
 """As k_trunc: more steps than a stream takes."""
@@ -38,12 +39,26 @@ class Call(NamedTuple):
     M: int
 
     @property
+    def most(self) -> int:
+        """Memories of a row that can be alive at once."""
+        return min(self.M, self.rule.capacity) if self.rule.bounded else self.M
+
+    @property
+    def lists(self) -> bool:
+        """Whether those alive are listed: evictions leave gaps between their slots."""
+        return self.rule.bounded and self.rule.evict == EVICT["least_recalled"]
+
+    @property
     def numbers(self) -> dict[str, Any]:
         """What both kernels are told by value."""
-        scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
         sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
-        rule = {"k_top": self.rule.k_top, "k_att": self.rule.k_att, "recall_scale": scale}
-        return {**sizes, **rule, "score_scale": 1 / math.sqrt(max(self.D, 1))}
+        return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
+
+    @property
+    def choosing(self) -> dict[str, Any]:
+        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
+        alive = 0 if not self.rule.bounded else 2 if self.lists else 1
+        return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
 
     @property
     def ranks(self) -> int:
@@ -57,11 +72,13 @@ class Call(NamedTuple):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        """What both kernels are compiled for."""
+        """What both kernels are compiled for. Scales are among it since a number given by value is a float32."""
+        recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
+        scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
         kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
         tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(self.ranks)}
         slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
-        return {"GATES": self.gates, "RECALLS": self.rule.k_top > 0, **kind, **tiles, "SLICE": slice}
+        return {"GATES": self.gates, "RECALLS": self.rule.k_top > 0, **scales, **kind, **tiles, "SLICE": slice}
 
 
 def kernels() -> Any:
@@ -106,10 +123,13 @@ class Recurrence(torch.autograd.Function):
         w3: Tensor | None,
         count0: Tensor,
         step0: Tensor,
+        received0: Tensor | None,
         call: Call,
         replay: bool,
     ) -> tuple[Tensor, ...]:
-        """Returns output, summary, c_T, memory, slots, weights, edges, cells; the last four carry no gradient.
+        """Returns output, summary, c_T, memory, slots, weights, edges, cells, received, listed.
+
+        Those from slots on carry no gradient.
 
         Args:
             bias: of the gates, as `joint_bias` has it, (G,).
@@ -118,16 +138,14 @@ class Recurrence(torch.autograd.Function):
         given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
         parts = [None if tensor is None else tensor.contiguous() for tensor in given]
         gates = project(cast("Tensor", parts[0]), cast("Tensor", parts[4]), cast("Tensor", parts[6]))
-        record, queries, c_last = run_forward(gates, parts, call)
+        record, queries, c_last, received, listed = run_forward(gates, parts, received0, call)
         kept = [] if replay else [gates, queries]
         ctx.save_for_backward(*parts, *record, *kept)
         ctx.call = call
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(record.slots, record.weights, record.edges, record.cells)
-        return (
-            record.output, record.summary, c_last, record.memory, record.slots, record.weights, record.edges,
-            record.cells,
-        )  # fmt: skip
+        constants = record.slots, record.weights, record.edges, record.cells, received, listed
+        ctx.mark_non_differentiable(*constants)
+        return record.output, record.summary, c_last, record.memory, *constants
 
     @staticmethod
     @once_differentiable
@@ -137,7 +155,7 @@ class Recurrence(torch.autograd.Function):
         parts, record, kept = saved[:12], Record(*saved[12:21]), saved[21:]
         call: Call = ctx.call
         gates, queries = kept or again(parts, record, call)
-        return (*run_backward(d, parts, record, gates, queries, call), None, None, None, None)
+        return (*run_backward(d, parts, record, gates, queries, call), *[None] * 5)
 
 
 def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
@@ -149,11 +167,17 @@ def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
     return gates.add_(bias)
 
 
-def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[Record, Tensor, Tensor]:
+def run_forward(
+    gates: Tensor, parts: list[Tensor | None], received0: Tensor | None, call: Call
+) -> tuple[Record, Tensor, Tensor, Tensor, Tensor]:
     """Launch the forward kernel; activates `gates` in place.
 
+    Args:
+        received0: recall weight that the given memories have received, (B, M0); needed with a capacity.
+
     Returns:
-        the record, queries (T, B, D), and c after the last step (B, H).
+        the record, queries (T, B, D), c after the last step (B, H), and recall weight received by slot (B, M) and the
+        slots of those alive where they are listed, (B, most); (B, 0) where there is no need of them.
     """
     _, h0, c0, memory0, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
     assert h0 is not None and memory0 is not None
@@ -175,14 +199,20 @@ def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[
         inverses=h0.new_zeros(T, B),
     )
     queries, c_last = h0.new_empty(T, B, D), h0.new_empty(B, H)
+    received = h0.new_zeros(B, M if call.rule.bounded else 0)
+    if call.rule.bounded:
+        assert received0 is not None, "only with what they have received can memories be made to go"
+        received[:, : memory0.shape[1]] = received0
+    places = torch.arange(call.most if call.lists else 0, dtype=torch.int32, device=h0.device)
+    listed = places.repeat(B, 1)
     if B > 0:
-        scratch = h0.new_empty(B, H), h0.new_empty(B, M)
+        scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
         kernels().forward_kernel[(B,)](
             weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
             record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-            record.inverses, **call.numbers, **call.shapes, ranks=call.ranks, MP=padded(M), num_warps=WARPS,
+            record.inverses, listed, received, **call.numbers, **call.shapes, **call.choosing, num_warps=WARPS,
         )  # fmt: skip
-    return record, queries, c_last
+    return record, queries, c_last, received, listed
 
 
 def again(parts: list[Tensor | None], record: Record, call: Call) -> tuple[Tensor, Tensor]:
