@@ -49,8 +49,7 @@ def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> 
         return "it has no k_top=None"
     if rule.capacity is not None and _evict_name(rule) is None:
         return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
-    lowered = like.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(like.device.type)
-    return "it does not run under autocast" if lowered else None
+    return None
 
 
 def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
@@ -58,8 +57,8 @@ def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
         return missing
     if like.device.type != "cuda" and not cuda_op.interpreted():
         return f"it computes on CUDA devices, not on {like.device.type}"
-    if like.dtype not in (torch.float32, torch.float64):
-        return f"it computes float32 and float64, not {like.dtype}"
+    if not like.is_floating_point() or like.dtype.itemsize == 1:
+        return f"it computes float64, float32, bfloat16 and float16, not {like.dtype}"
     if rule.semantics == "release":
         return "it has the paper's semantics only"
     if widest > cuda_op.WIDEST:
@@ -73,7 +72,7 @@ def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
         return missing
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
-    return None
+    return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
 def unroll(

@@ -88,6 +88,91 @@ def test_float32_is_close() -> None:
     assert_same_gradients(found, gradient)
 
 
+def assert_near(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """Tensors within the kernels' tolerance for their type; gradients are 0 below a hundredth of the largest."""
+    floor = 1e-2 * max(float(tensor.abs().max()) for name, tensor in want.items() if name not in SEEN)
+    for name, tensor in want.items():
+        assert_equal(got[name], tensor, name, backend="cuda", floor=1e-3 if name in SEEN else floor)
+
+
+SEEN = ("output", "summary", "h", "memory", "weight")
+
+
+def everything(layer: SAB, x: Tensor) -> dict[str, Tensor]:
+    """What a call gives, and every gradient of a loss whose own gradient every type can hold."""
+    output, state, recall = layer(x, return_recall=True)
+    signs = draw(*output.shape, seed=8).sign().to(output)
+    loss = (output.float() * signs).sum() + (state.memory.float() * draw(*state.memory.shape, seed=9).sign()).sum()
+    seen = output, recall.summary, state.h, state.memory, recall.weight
+    return dict(zip(SEEN, seen, strict=True)) | gradients(layer, loss, x=x)
+
+
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+
+
+@HALVES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "lstm", "normalizer": "softmax1", "engine": "replay"},
+        {"cell": "gru", "score": "separable", "capacity": 2, "engine": "autograd"},
+        {"cell": "rnn", "score": "dot", "evict": "least_recalled", "capacity": 2, "engine": "autograd"},
+    ],
+    ids=["lstm", "gru", "rnn"],
+)
+def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Weights and inputs are rounded, and what comes out; nothing between."""
+    given = {"k_top": 2, "k_att": 1, "k_trunc": 3} | options
+    layer = make(3, 5, backend="cuda", **given).to(DEVICE, dtype)
+    wide = make(3, 5, backend="reference", **given).to(DEVICE, torch.float32)
+    wide.load_state_dict(layer.state_dict())
+    x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
+    found = everything(layer, x.clone().requires_grad_())
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+    assert_near(found, everything(wide, x.float().requires_grad_()))
+
+
+def test_half_precision_goes_on() -> None:
+    """A state rounded between two calls, and credit into the first of them."""
+    layers = [make(3, 5, backend=name, k_top=2, k_att=1, k_trunc=3).to(DEVICE) for name in ("cuda", "reference")]
+    x, found = draw(8, 2, 3, dtype=torch.bfloat16).to(DEVICE), list[dict[str, Tensor]]()
+    for layer, dtype in zip(layers, (torch.bfloat16, torch.float32), strict=True):
+        layer = layer.bfloat16().to(dtype)
+        first, state = layer(x[:5].to(dtype))
+        second, _ = layer(x[5:].to(dtype), state)
+        loss = first.float().sum() + second.float().sum()
+        found.append(gradients(layer, loss) | {"first": first, "second": second})
+    for name, tensor in found[1].items():
+        assert_equal(found[0][name], tensor, name)  # what plain PyTorch is allowed in bfloat16
+
+
+@HALVES
+def test_autocast_rounds_the_cell_only(dtype: torch.dtype) -> None:
+    layer = make(3, 5, backend="cuda", k_top=2, k_att=1, k_trunc=3, dtype=torch.float32).to(DEVICE)
+    wide = make(3, 5, backend="reference", k_top=2, k_att=1, k_trunc=3, dtype=torch.float32).to(DEVICE)
+    with torch.no_grad():
+        for name, parameter in wide.named_parameters():
+            if not name.startswith("score"):
+                parameter.copy_(parameter.to(dtype))
+    x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
+    with torch.autocast(DEVICE, dtype=dtype):
+        found = everything(layer, x.clone().requires_grad_())
+        torch.testing.assert_close(layer(x.float())[0], found["output"], rtol=0, atol=0)
+    assert {found[name].dtype for name in SEEN} == {torch.float32}
+    wanted = everything(wide, x.float().requires_grad_())
+    for name, tensor in found.items():
+        lowered = name not in SEEN and not name.startswith("score")  # its gradient was rounded
+        assert_equal(tensor.to(dtype) if lowered else tensor, wanted[name], name, backend="cuda", floor=0.1)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    layer, other = pair(k_top=2, k_att=1, k_trunc=3)
+    x = draw(7, 2, 3).to(DEVICE)
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
+        output, _ = layer(x)
+    assert_equal(output, other(x)[0], "output")
+
+
 def test_streams_go_on_out_of_phase() -> None:
     """Rows that begin within a call, chunks whose borders lie in segments, and credit into the call before."""
     x, reset = draw(11, 3, 3).to(DEVICE), torch.zeros(11, 3, dtype=torch.bool)
@@ -151,7 +236,6 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
         ({"score_size": 1025}, "it takes a hidden_size and score_size of at most 1024, not 1025"),
         ({"k_top": 500, "score_size": 256}, "it takes a k_top of at most 255 at this width, not 500"),
         ({"semantics": "release"}, "it has the paper's semantics only"),
-        ({"dtype": torch.bfloat16}, "it computes float32 and float64, not torch.bfloat16"),
         ({"k_top": None}, "it has no k_top=None"),
     ],
 )
@@ -174,7 +258,7 @@ from reminding.ops.cpu_op import rule_of
 from reminding.ops.cuda_op import kernels
 from reminding.ops.cuda_op.recurrence import WARPS, Call, padded
 
-cell, score, normalizer, H, capacity = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])
+cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
 kept = {"capacity": capacity or None, "evict": "least_recalled"}
 rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
 D = 0 if score == "separable" else H
@@ -190,7 +274,7 @@ for name, further in own.items():
     fixed = {argument: value for argument, value in fixed.items() if argument not in ("most", "ranks")}
     kinds = dict.fromkeys(("T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att"), "i32") | {"k_trunc": "i64"}
     kinds |= {"slots": "*i32", "edges": "*i32", "listed": "*i32", "step0": "*i64", "count0": "*i64"}
-    kinds |= dict.fromkeys(fixed, "constexpr")
+    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
     signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
     constants = {(kernel.arg_names.index(argument),): value for argument, value in fixed.items()}
     source = ASTSource(kernel, signature, constexprs=constants)
@@ -205,20 +289,20 @@ for name, further in own.items():
 
 
 @pytest.mark.parametrize(
-    ("cell", "score", "normalizer", "hidden_size", "capacity"),
+    ("cell", "score", "normalizer", "hidden_size", "capacity", "weights"),
     [
-        ("lstm", "additive", "softmax", 128, 0),
-        ("lstm", "additive", "threshold", 256, 10_000),
-        ("lstm", "dot", "softmax", 512, 0),
-        ("gru", "separable", "softmax1", 128, 100),
-        ("rnn", "dot", "threshold", 128, 0),
+        ("lstm", "additive", "softmax", 128, 0, "fp32"),
+        ("lstm", "additive", "threshold", 256, 10_000, "bf16"),
+        ("lstm", "dot", "softmax", 512, 0, "fp32"),
+        ("gru", "separable", "softmax1", 128, 100, "fp16"),
+        ("rnn", "dot", "threshold", 128, 0, "fp32"),
     ],
 )
 def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(
-    cell: str, score: str, normalizer: str, hidden_size: int, capacity: int
+    cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
 ) -> None:
     """Compute capability 9.0; no GPU is needed to compile for one."""
-    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity)]
+    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity), weights]
     settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     ran = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
     assert ran.returncode == 0, ran.stderr[-2000:]

@@ -3,6 +3,9 @@
 Arguments, results and gradients are those of `cpu_op.layer`. Every product over many steps (the inputs' part of the
 gates, the gradients of weights and inputs) is one large product of PyTorch's.
 
+State, scores and sums are float32 where weights and inputs are bfloat16 or float16. Under autocast the inputs and the
+cell's weights are rounded to its type, and nothing else.
+
 Shapes: T time, B batch, I input, H hidden, G gate width, D score width, M memory slots, K k_top.
 """
 
@@ -67,8 +70,28 @@ def layer(
 ) -> Recalled:
     """Run one SAB layer over T steps; arguments and results as `cpu_op.layer`'s, without the release.
 
+    Results are of h0's type, which may be bfloat16 or float16 too; so are, but under autocast, all other arguments.
     Gradient: as `cpu_op.layer`'s.
     """
+    x, recurrent = _lowered(x, recurrent, h0.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return _layer(x, (h0, c0, memory0, received0), (count0, step0), recurrent, scorer, rule, replay, milestones)
+
+
+def _layer(
+    x: Tensor,
+    state: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
+    counters: tuple[Tensor, Tensor],
+    recurrent: tuple[Tensor | None, ...],
+    scorer: tuple[Tensor, ...],
+    rule: Rule,
+    replay: bool,
+    milestones: tuple[int, int] | None,
+) -> Recalled:
+    """`layer`, whatever autocast says; state: h0, c0, memory0 and received0."""
+    kind = state[0].dtype
+    h0, c0, memory0, received0 = (None if part is None else part.to(_wide(kind)) for part in state)
+    assert h0 is not None and memory0 is not None
     weight_ih, weight_hh, bias_ih, bias_hh = recurrent
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
     w1, w2, w3 = scorer_parts(scorer, rule)
@@ -76,17 +99,20 @@ def layer(
     T, B, H = len(x), x.shape[1], h0.shape[1]
     D = w1.shape[0] if w1 is not None else 0
     call = Call(rule, T, B, H, D, slots_for(memory0, T, rule))
-    bias = joint_bias(bias_ih, bias_hh, weight_hh, rule)  # (G,)
-    counters = count0.to(x.device), step0.to(x.device)
+    bias = joint_bias(bias_ih, bias_hh, h0, rule)  # (G,)
+    w3 = None if w3 is None else w3.to(h0.dtype)
+    counters = counters[0].to(x.device), counters[1].to(x.device)
     ran: Any = cast("Any", Recurrence).apply(
         x, h0, c_0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, *counters, received0, call, replay
     )
-    output, summary, c_last, memory, slots, weights, edge, cells, received, listed = ran
-    none = h0.new_empty(B, 0)
+    slots, edge, listed = ran[4], ran[6], ran[9]
+    milestone_c = _milestones(ran[7].detach(), c_0.detach(), milestones, c0 is not None)
+    output, summary, c_last, memory, weights, received = (ran[i].to(kind) for i in (0, 1, 2, 3, 5, 8))
+    none = output.new_empty(B, 0)
     return Recalled(
         output=output,
         summary=summary,
-        h=output[-1] if T > 0 else h0,
+        h=output[-1] if T > 0 else h0.to(kind),
         c=c_last if c0 is not None else none,
         memory=memory,
         peak=none,
@@ -95,8 +121,23 @@ def layer(
         received=received,
         alive=_alive(listed, counters, call),
         edge=edge,
-        milestones=_milestones(cells.detach(), c_0.detach(), milestones, c0 is not None),
+        milestones=milestone_c.to(kind),
     )
+
+
+def _wide(kind: torch.dtype) -> torch.dtype:
+    """The type that state and scores of a type are computed in."""
+    return torch.promote_types(kind, torch.float32)
+
+
+def _lowered(
+    x: Tensor, recurrent: tuple[Tensor | None, ...], kind: torch.dtype
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The input and the cell's weights in the type that they are taken in: autocast's, or the state's, `kind`."""
+    device = x.device.type
+    lowers = torch.is_autocast_enabled(device) and kind != torch.float64  # autocast leaves float64 alone
+    kind = torch.get_autocast_dtype(device) if lowers else kind
+    return x.to(kind), tuple(None if weight is None else weight.to(kind) for weight in recurrent)
 
 
 def _alive(listed: Tensor, counters: tuple[Tensor, Tensor], call: Call) -> Tensor:

@@ -1,7 +1,8 @@
 """What the Triton kernels are put together from: products, cells, scores and weights of one row at one step.
 
 What a step hands to the whole row goes through global memory, which a block reads back after a barrier. Products with
-weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers.
+weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers. Weights may be of
+half precision; all else is float32 then, sums among it.
 
 Shapes: H hidden, D score width, M memory slots, K k_top. A width in capitals with a P behind it is padded to a power
 of two.
@@ -38,13 +39,14 @@ def sigmoid(x):
 def times(weight, vector, rows, inner, ROWS_P: tl.constexpr, SLICE: tl.constexpr):
     """Weight (rows, inner) times a vector in global memory, (ROWS_P,)."""
     row = tl.arange(0, ROWS_P)
-    total = tl.zeros((ROWS_P,), weight.dtype.element_ty)
+    kind = vector.dtype.element_ty
+    total = tl.zeros((ROWS_P,), kind)
     for start in range(0, inner, SLICE):
         at = start + tl.arange(0, SLICE)
         tile = tl.load(
             weight + row[:, None] * inner + at[None, :], mask=(row[:, None] < rows) & (at[None, :] < inner), other=0.0
         )
-        total += tl.sum(tile * tl.load(vector + at, mask=at < inner, other=0.0)[None, :], axis=1)
+        total += tl.sum(tile.to(kind) * tl.load(vector + at, mask=at < inner, other=0.0)[None, :], axis=1)
     return total
 
 
@@ -52,7 +54,8 @@ def times(weight, vector, rows, inner, ROWS_P: tl.constexpr, SLICE: tl.constexpr
 def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLICE: tl.constexpr):
     """A vector (rows,) in global memory times weight (rows, columns), (COLUMNS_P,)."""
     column = tl.arange(0, COLUMNS_P)
-    total = tl.zeros((COLUMNS_P,), weight.dtype.element_ty)
+    kind = vector.dtype.element_ty
+    total = tl.zeros((COLUMNS_P,), kind)
     for start in range(0, rows, SLICE):
         at = start + tl.arange(0, SLICE)
         tile = tl.load(
@@ -60,7 +63,7 @@ def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLI
             mask=(at[:, None] < rows) & (column[None, :] < columns),
             other=0.0,
         )
-        total += tl.sum(tile * tl.load(vector + at, mask=at < rows, other=0.0)[:, None], axis=0)
+        total += tl.sum(tile.to(kind) * tl.load(vector + at, mask=at < rows, other=0.0)[:, None], axis=0)
     return total
 
 

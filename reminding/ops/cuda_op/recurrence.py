@@ -132,12 +132,14 @@ class Recurrence(torch.autograd.Function):
         Those from slots on carry no gradient.
 
         Args:
+            x, weight_ih, weight_hh, w1, w2: may be of half precision; all else is then float32, results among it.
             bias: of the gates, as `joint_bias` has it, (G,).
             replay: keep no gates and queries; the backward pass makes them again, each with one product.
         """
         given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
         parts = [None if tensor is None else tensor.contiguous() for tensor in given]
-        gates = project(cast("Tensor", parts[0]), cast("Tensor", parts[4]), cast("Tensor", parts[6]))
+        wide = widened(parts)
+        gates = project(cast("Tensor", wide[0]), cast("Tensor", wide[4]), cast("Tensor", wide[6]))
         record, queries, c_last, received, listed = run_forward(gates, parts, received0, call)
         kept = [] if replay else [gates, queries]
         ctx.save_for_backward(*parts, *record, *kept)
@@ -154,8 +156,17 @@ class Recurrence(torch.autograd.Function):
         saved = list(ctx.saved_tensors)
         parts, record, kept = saved[:12], Record(*saved[12:21]), saved[21:]
         call: Call = ctx.call
-        gates, queries = kept or again(parts, record, call)
-        return (*run_backward(d, parts, record, gates, queries, call), *[None] * 5)
+        with torch.autocast(record.output.device.type, enabled=False):
+            gates, queries = kept or again(widened(parts), record, call)
+            found = run_backward(d, parts, record, gates, queries, call)
+        given = (None if d is None or p is None else d.to(p.dtype) for d, p in zip(found, parts, strict=False))
+        return (*given, *[None] * 5)
+
+
+def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
+    """The inputs in the type that the state is computed in, for products over many steps."""
+    kind = cast("Tensor", parts[1]).dtype
+    return [part if part is None or not part.is_floating_point() else part.to(kind) for part in parts]
 
 
 def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
@@ -186,7 +197,7 @@ def run_forward(
     memory[:, : memory0.shape[1]] = memory0
     keys = h0.new_zeros(B, M, D)
     if w1 is not None:
-        keys[:, : memory0.shape[1]] = memory0 @ w1.t()
+        keys[:, : memory0.shape[1]] = memory0 @ w1.t().to(memory0.dtype)
     record = Record(
         output=h0.new_empty(T, B, H),
         summary=h0.new_zeros(T, B, H),
@@ -241,6 +252,19 @@ def entering(h0: Tensor, output: Tensor) -> Tensor:
     return torch.cat([h0.unsqueeze(0), output[:-1]])[: len(output)]
 
 
+class Swept(NamedTuple):
+    """What the backward kernel leaves for large products."""
+
+    d_gates: Tensor  # (T, B, G)
+    d_queries: Tensor  # (T, B, D)
+    d_memory: Tensor  # (B, M, H), without what keys pass on
+    d_keys: Tensor  # (B, M, D)
+    d_w3: Tensor  # (B, WP), of the separable score the memories' half
+    d_offset: Tensor  # (T, B), of what all scores of a step share
+    d_h0: Tensor  # (B, H)
+    d_c0: Tensor  # (B, H)
+
+
 def run_backward(
     d: tuple[Tensor | None, ...],
     parts: list[Tensor | None],
@@ -254,45 +278,64 @@ def run_backward(
     Args:
         d: gradients of output, summary, c_T and memory, or None; what follows them is not looked at.
     """
-    x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0 = parts
-    assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None
-    assert weight_hh is not None and bias is not None and count0 is not None
-    T, B, H, D = call.T, call.B, call.H, call.D
-    like = (record.output, record.summary, h0)
-    d_output, d_summary, d_c = (_dense(one, other) for one, other in zip(d[:3], like, strict=True))
-    d_memory = torch.zeros_like(record.memory) if d[3] is None else d[3].clone()
-    d_gates, d_queries, d_keys = torch.zeros_like(gates), torch.zeros_like(queries), torch.zeros_like(record.keys)
-    width = padded(len(w3) - H if call.rule.k_top and not call.rule.has_keys and w3 is not None else D)
-    d_w3, d_offset = h0.new_zeros(B, width), h0.new_zeros(T, B)
-    d_h0, d_c0 = torch.zeros_like(h0), torch.zeros_like(h0)
-    if B > 0:
-        kernels().backward_kernel[(B,)](
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
-            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
-            d_output, d_summary, d_c, d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
-            **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER, WP=width,
-            BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // H, num_warps=WARPS,
-        )  # fmt: skip
-    d_recurrent = d_gates[..., : len(weight_ih)]
-    d_weight_hh = _outer(_through_h(d_gates, call), entering(h0, record.output))
+    swept = sweep(d, parts, record, gates, queries, call)
+    x, h0, _, memory0, weight_ih, _, _, w1, w2, w3, count0, _ = widened(parts)
+    assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None and count0 is not None
+    d_recurrent = swept.d_gates[..., : len(weight_ih)]
+    hat = record.output - record.summary
     d_w1 = d_w2 = d_out = None
     if w1 is not None and w2 is not None:
-        d_w1, d_w2 = _outer(d_keys, record.memory), _outer(d_queries, record.output - record.summary)
+        d_w1, d_w2 = _outer(swept.d_keys, record.memory), _outer(swept.d_queries, hat)
     if w3 is not None:
-        d_out = d_w3.sum(0)[: len(w3) if w1 is not None else H]
+        d_out = swept.d_w3.sum(0)[: len(w3) if w1 is not None else call.H]
         if w1 is None:
-            hat = torch.tanh(record.output - record.summary)
-            d_out = torch.cat([_outer(d_offset.unsqueeze(2), hat)[0], d_out])
+            d_out = torch.cat([_outer(swept.d_offset.unsqueeze(2), torch.tanh(hat))[0], d_out])
     given = memory0.shape[1]
-    d_memory0 = d_memory[:, :given]
+    d_memory0 = swept.d_memory[:, :given]
     if w1 is not None and call.rule.backtrack:
-        d_memory0 = d_memory0 + d_keys[:, :given] @ w1
+        d_memory0 = d_memory0 + swept.d_keys[:, :given] @ w1
     filled = torch.arange(given, device=h0.device) < count0.unsqueeze(1)
-    d_memory0 = torch.where(filled.unsqueeze(2), d_memory0, 0)
     return [
-        d_recurrent @ weight_ih, d_h0, d_c0, d_memory0, _outer(d_recurrent, x), d_weight_hh,
-        d_gates.sum((0, 1)), d_w1, d_w2, d_out,
+        d_recurrent @ weight_ih, swept.d_h0, swept.d_c0, torch.where(filled.unsqueeze(2), d_memory0, 0),
+        _outer(d_recurrent, x), _outer(_through_h(swept.d_gates, call), entering(h0, record.output)),
+        swept.d_gates.sum((0, 1)), d_w1, d_w2, d_out,
     ]  # fmt: skip
+
+
+def sweep(
+    d: tuple[Tensor | None, ...],
+    parts: list[Tensor | None],
+    record: Record,
+    gates: Tensor,
+    queries: Tensor,
+    call: Call,
+) -> Swept:
+    """Launch the backward kernel; arguments as `run_backward`'s."""
+    _, h0, c0, _, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
+    assert h0 is not None and weight_hh is not None
+    d_output, d_summary, d_c = (
+        _dense(one, like) for one, like in zip(d[:3], (record.output, record.summary, h0), strict=True)
+    )
+    separable = w3 is not None and call.rule.k_top > 0 and not call.rule.has_keys
+    width = padded(call.H if separable else call.D)
+    swept = Swept(
+        d_gates=torch.zeros_like(gates),
+        d_queries=torch.zeros_like(queries),
+        d_memory=torch.zeros_like(record.memory) if d[3] is None else d[3].clone(),
+        d_keys=torch.zeros_like(record.keys),
+        d_w3=h0.new_zeros(call.B, width),
+        d_offset=h0.new_zeros(call.T, call.B),
+        d_h0=torch.zeros_like(h0),
+        d_c0=torch.zeros_like(h0),
+    )
+    if call.B > 0:
+        kernels().backward_kernel[(call.B,)](
+            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
+            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
+            d_output, d_summary, d_c, *swept, **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER,
+            WP=width, BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // call.H, num_warps=WARPS,
+        )  # fmt: skip
+    return swept
 
 
 def _dense(d: Tensor | None, like: Tensor) -> Tensor:
