@@ -116,7 +116,7 @@ def unroll(
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    recall = _noted(ran, every) if record else None
+    recall = _noted(ran, every, raw=rule.semantics == "release") if record else None
     return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
 
 
@@ -153,10 +153,14 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
 def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int]) -> Trace:
     """What a replay needs, from what the op returned."""
     first = (state.h.detach(), *(tensor.detach() for tensor in state.extra))
-    before = torch.tensor([start - 1 for start in starts[1:]], dtype=torch.int64)
-    later = (ran.output.detach()[before], *([ran.milestones[-len(before) :]] if state.extra else []))  # (N, B, H)
+    stride, offset = _milestones(starts)
+    borders = len(starts) - 1
+    before = (
+        ran.output.detach()[offset - 1 :: min(stride, len(ran.output) + 1)][:borders].clone() if borders else None
+    )
+    later = () if before is None else (before, *([ran.milestones[-borders:]] if state.extra else []))  # (N, B, H)
     read = partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2))
-    return Trace(partial(_entries, first, later if len(before) else ()), read)
+    return Trace(partial(_entries, first, later), read)
 
 
 def _entries(first: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> list[Entry]:
@@ -194,14 +198,14 @@ def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> M
     if rule.k_top == 0:
         return before
     value, steps = ran.memory if rule.backtrack else ran.memory.detach(), len(ran.output)
-    slot = torch.arange(value.shape[1])
-    new = slot - before.count.unsqueeze(1)  # (B, M), 0 for the first memory of this call
-    stored_before = (taken // rule.k_att).unsqueeze(1)
     count = before.count + (taken + steps) // rule.k_att - taken // rule.k_att
-    stored = (new >= 0) & (slot < count.unsqueeze(1))
-    step = torch.where(stored, (stored_before + new + 1) * rule.k_att, 0).to(value.device)
-    given = (new[:, : before.slots] < 0).to(value.device)
-    step[:, : before.slots] += torch.where(given, before.step, 0)
+    had, has, stored_before = (
+        cuda_op.on_device(rows, value.device).unsqueeze(1) for rows in (before.count, count, taken // rule.k_att)
+    )
+    slot = torch.arange(value.shape[1], device=value.device)
+    new = slot - had  # (B, M), 0 for the first memory of this call
+    step = torch.where((new >= 0) & (slot < has), (stored_before + new + 1) * rule.k_att, 0)
+    step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
     return replace(before, value=value, step=step, weight=weight, count=count)
 
@@ -213,11 +217,15 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
 
 
-def _noted(ran: cpu_op.Recalled, memory: Memory) -> Recall:
-    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was."""
+def _noted(ran: cpu_op.Recalled, memory: Memory, raw: bool) -> Recall:
+    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was.
+
+    Args:
+        raw: whether weights may be raw scores.
+    """
     nothing = ran.weights == 0  # (T, B, K)
     step = _steps(memory, ran.slots).masked_fill(nothing, 0)
-    if not bool((ran.weights < 0).any()):
+    if not raw or not bool((ran.weights < 0).any()):
         return Recall(ran.summary, step, ran.weights)
     # Only the release's raw scores are negative: a 0 may stand before them.
     order = nothing.to(torch.int8).argsort(dim=2, stable=True)

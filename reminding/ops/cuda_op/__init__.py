@@ -14,14 +14,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from reminding.ops.cpu_op import Recalled, Rule, scorer_parts
-from reminding.ops.cpu_op.problem import joint_bias, slots_for
-from reminding.ops.cuda_op.recurrence import Call, Recurrence, padded
+from reminding.ops.cpu_op.problem import joint_bias
+from reminding.ops.cuda_op.operator import forward
+from reminding.ops.cuda_op.recurrence import Call, padded
 
 WIDEST = 1024
 """Of H and D: a step holds a few vectors of either in registers."""
@@ -96,33 +96,39 @@ def _layer(
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
     w1, w2, w3 = scorer_parts(scorer, rule)
     c_0 = h0.new_zeros(h0.shape) if c0 is None else c0
-    T, B, H = len(x), x.shape[1], h0.shape[1]
-    D = w1.shape[0] if w1 is not None else 0
-    call = Call(rule, T, B, H, D, slots_for(memory0, T, rule))
     bias = joint_bias(bias_ih, bias_hh, h0, rule)  # (G,)
     w3 = None if w3 is None else w3.to(h0.dtype)
-    counters = counters[0].to(x.device), counters[1].to(x.device)
-    ran: Any = cast("Any", Recurrence).apply(
-        x, h0, c_0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, *counters, received0, call, replay
-    )
-    slots, edge, listed = ran[4], ran[6], ran[9]
-    milestone_c = _milestones(ran[7].detach(), c_0.detach(), milestones, c0 is not None)
-    output, summary, c_last, memory, weights, received = (ran[i].to(kind) for i in (0, 1, 2, 3, 5, 8))
-    none = output.new_empty(B, 0)
+    counters = on_device(counters[0], x.device), on_device(counters[1], x.device)
+    parts = (x, h0, c_0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, *counters)
+    record, c_last, received, listed = forward(parts, received0, rule, replay)
+    output = record.output.to(kind)
+    none = output.new_empty(len(h0), 0)
     return Recalled(
         output=output,
-        summary=summary,
-        h=output[-1] if T > 0 else h0.to(kind),
-        c=c_last if c0 is not None else none,
-        memory=memory,
+        summary=record.summary.to(kind),
+        h=output[-1] if len(output) > 0 else h0.to(kind),
+        c=c_last.to(kind) if c0 is not None else none,
+        memory=record.memory.to(kind),
         peak=none,
-        slots=slots,
-        weights=weights,
-        received=received,
-        alive=_alive(listed, counters, call),
-        edge=edge,
-        milestones=milestone_c.to(kind),
+        slots=record.slots,
+        weights=record.weights.to(kind),
+        received=received.to(kind),
+        alive=_alive(listed, counters, Call.of(x, h0, memory0, w1, rule)),
+        edge=record.edges,
+        milestones=_milestones(record.cells.detach(), c_0.detach(), milestones, c0 is not None).to(kind),
     )
+
+
+def on_device(counter: Tensor, device: torch.device) -> Tensor:
+    """Counts of the rows on a device, (B,) int64. Rows that agree, as most batches' do, need no copy from the host,
+    for which CUDA would have to wait, and which it refuses while a graph is captured.
+    """
+    if counter.device == device or device.type == "cpu" or len(counter) == 0:
+        return counter.to(device)
+    first = int(counter[0])
+    if bool((counter == first).all()):
+        return torch.full_like(counter, first, device=device)
+    return counter.to(device)
 
 
 def _wide(kind: torch.dtype) -> torch.dtype:
@@ -160,5 +166,10 @@ def _milestones(cells: Tensor, c0: Tensor, asked: tuple[int, int] | None, has_c:
         wide = 0 if asked is not None else c0.shape[1]
         count = 0 if asked is None else len(range(asked[1] % asked[0], len(cells), asked[0]))
         return c0.new_empty(count, len(c0), wide)
-    steps = list(range(asked[1] % asked[0], len(cells), asked[0]))
-    return torch.cat([c0.unsqueeze(0), cells[:-1]])[steps] if steps else c0.new_empty(0, *c0.shape)
+    stride, first = min(asked[0], len(cells) + 1), asked[1] % asked[0]
+    if first >= len(cells):
+        return c0.new_empty(0, *c0.shape)
+    before = cells[:-1]  # what step t leaves enters step t + 1
+    if first == 0:
+        return torch.cat([c0.unsqueeze(0), before[stride - 1 :: stride]])
+    return before[first - 1 :: stride].clone()

@@ -1,4 +1,4 @@
-"""The Triton kernels as an autograd function: what they are given, what is kept, and what is left to large products.
+"""Around the Triton kernels: what they are given, what is kept, and what is left to large products.
 
 Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D score width, M memory slots, K k_top.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, Rule, gate_width
+from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, Rule, gate_width, slots_for
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -37,6 +37,13 @@ class Call(NamedTuple):
     H: int
     D: int
     M: int
+
+    @staticmethod
+    def of(x: Tensor, h0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Sequence[int]) -> Call:
+        """The call with these inputs."""
+        settled = Rule(*rule)
+        D = w1.shape[0] if w1 is not None else 0
+        return Call(settled, x.shape[0], x.shape[1], h0.shape[1], D, slots_for(memory0, x.shape[0], settled))
 
     @property
     def most(self) -> int:
@@ -105,64 +112,6 @@ class Record(NamedTuple):
     inverses: Tensor  # (T, B)
 
 
-class Recurrence(torch.autograd.Function):
-    """One layer over all steps."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        h0: Tensor,
-        c0: Tensor,
-        memory0: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias: Tensor,
-        w1: Tensor | None,
-        w2: Tensor | None,
-        w3: Tensor | None,
-        count0: Tensor,
-        step0: Tensor,
-        received0: Tensor | None,
-        call: Call,
-        replay: bool,
-    ) -> tuple[Tensor, ...]:
-        """Returns output, summary, c_T, memory, slots, weights, edges, cells, received, listed.
-
-        Those from slots on carry no gradient.
-
-        Args:
-            x, weight_ih, weight_hh, w1, w2: may be of half precision; all else is then float32, results among it.
-            bias: of the gates, as `joint_bias` has it, (G,).
-            replay: keep no gates and queries; the backward pass makes them again, each with one product.
-        """
-        given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
-        parts = [None if tensor is None else tensor.contiguous() for tensor in given]
-        wide = widened(parts)
-        gates = project(cast("Tensor", wide[0]), cast("Tensor", wide[4]), cast("Tensor", wide[6]))
-        record, queries, c_last, received, listed = run_forward(gates, parts, received0, call)
-        kept = [] if replay else [gates, queries]
-        ctx.save_for_backward(*parts, *record, *kept)
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        constants = record.slots, record.weights, record.edges, record.cells, received, listed
-        ctx.mark_non_differentiable(*constants)
-        return record.output, record.summary, c_last, record.memory, *constants
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3."""
-        saved = list(ctx.saved_tensors)
-        parts, record, kept = saved[:12], Record(*saved[12:21]), saved[21:]
-        call: Call = ctx.call
-        with torch.autocast(record.output.device.type, enabled=False):
-            gates, queries = kept or again(widened(parts), record, call)
-            found = run_backward(d, parts, record, gates, queries, call)
-        given = (None if d is None or p is None else d.to(p.dtype) for d, p in zip(found, parts, strict=False))
-        return (*given, *[None] * 5)
-
-
 def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
     """The inputs in the type that the state is computed in, for products over many steps."""
     kind = cast("Tensor", parts[1]).dtype
@@ -218,11 +167,12 @@ def run_forward(
     listed = places.repeat(B, 1)
     if B > 0:
         scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
-        kernels().forward_kernel[(B,)](
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
-            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-            record.inverses, listed, received, **call.numbers, **call.shapes, **call.choosing, num_warps=WARPS,
-        )  # fmt: skip
+        with torch.cuda.device_of(h0):
+            kernels().forward_kernel[(B,)](
+                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
+                record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
+                record.inverses, listed, received, **call.numbers, **call.shapes, **call.choosing, num_warps=WARPS,
+            )  # fmt: skip
     return record, queries, c_last, received, listed
 
 
@@ -272,11 +222,15 @@ def run_backward(
     gates: Tensor,
     queries: Tensor,
     call: Call,
+    need_x: bool,
 ) -> list[Tensor | None]:
     """Launch the backward kernel, then multiply.
 
     Args:
-        d: gradients of output, summary, c_T and memory, or None; what follows them is not looked at.
+        d: gradients of output, summary, c_T and memory, or None.
+
+    Returns:
+        gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3; None where none.
     """
     swept = sweep(d, parts, record, gates, queries, call)
     x, h0, _, memory0, weight_ih, _, _, w1, w2, w3, count0, _ = widened(parts)
@@ -295,8 +249,9 @@ def run_backward(
     if w1 is not None and call.rule.backtrack:
         d_memory0 = d_memory0 + swept.d_keys[:, :given] @ w1
     filled = torch.arange(given, device=h0.device) < count0.unsqueeze(1)
+    d_x = d_recurrent @ weight_ih if need_x else None
     return [
-        d_recurrent @ weight_ih, swept.d_h0, swept.d_c0, torch.where(filled.unsqueeze(2), d_memory0, 0),
+        d_x, swept.d_h0, swept.d_c0, torch.where(filled.unsqueeze(2), d_memory0, 0),
         _outer(d_recurrent, x), _outer(_through_h(swept.d_gates, call), entering(h0, record.output)),
         swept.d_gates.sum((0, 1)), d_w1, d_w2, d_out,
     ]  # fmt: skip
@@ -329,12 +284,13 @@ def sweep(
         d_c0=torch.zeros_like(h0),
     )
     if call.B > 0:
-        kernels().backward_kernel[(call.B,)](
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
-            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
-            d_output, d_summary, d_c, *swept, **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER,
-            WP=width, BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // call.H, num_warps=WARPS,
-        )  # fmt: skip
+        with torch.cuda.device_of(h0):
+            kernels().backward_kernel[(call.B,)](
+                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
+                queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
+                d_output, d_summary, d_c, *swept, **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER,
+                WP=width, BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // call.H, num_warps=WARPS,
+            )  # fmt: skip
     return swept
 
 
