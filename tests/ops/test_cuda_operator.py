@@ -5,12 +5,16 @@ Shapes: T time, B batch, I input, H hidden, D score width.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from reminding import SAB
 from reminding.ops import cpu_op, cuda_op
 from tests.nn.samples import draw, make
 
@@ -136,3 +140,42 @@ def test_counts_that_agree_are_made_on_the_device_and_others_copied() -> None:
     for counts in ([3, 3, 3], [3, 4, 3], []):
         sent = cuda_op.on_device(torch.tensor(counts, dtype=torch.int64), torch.device("meta"))
         assert (sent.device.type, sent.dtype, sent.shape) == ("meta", torch.int64, (len(counts),))
+
+
+class Crossings(TorchDispatchMode):
+    """Notes each operation between the host and a device; one that needs a number of the device's fails on "meta"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        devices = {x.device.type for x in tree_leaves((args, kwargs, made)) if isinstance(x, Tensor)}
+        if len(devices) > 1:
+            self.found.append(f"{func} between {devices}")
+        return made
+
+
+@pytest.mark.parametrize("options", [{}, {"capacity": 3, "evict": "least_recalled"}], ids=["unbounded", "bounded"])
+@pytest.mark.skipif(not cuda_op.interpreted(), reason="a device without numbers stands for the GPU")
+def test_a_call_neither_waits_for_the_device_nor_copies_to_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a CUDA graph can capture it. There is no autocast on "meta" to ask about."""
+
+    def nothing(*_: Any, **__: Any) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+    def never(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(torch, "autocast", nothing)
+    monkeypatch.setattr(torch, "is_autocast_enabled", never)
+    layer = SAB(3, 5, k_top=2, k_att=2, k_trunc=3, backend="cuda", device="meta", horizon=0, **options)
+    x = torch.randn(7, 2, 3, device="meta")
+    with Crossings() as crossings:
+        _, state = layer(x)
+        output, _ = layer(x, state)
+        output.sum().backward()
+    assert crossings.found == []

@@ -127,7 +127,7 @@ def on_device(counter: Tensor, device: torch.device) -> Tensor:
         return counter.to(device)
     first = int(counter[0])
     if bool((counter == first).all()):
-        return torch.full_like(counter, first, device=device)
+        return torch.full((len(counter),), first, dtype=counter.dtype, device=device)
     return counter.to(device)
 
 
