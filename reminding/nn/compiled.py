@@ -59,8 +59,6 @@ def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
         return f"it computes on CUDA devices, not on {like.device.type}"
     if not like.is_floating_point() or like.dtype.itemsize == 1:
         return f"it computes float64, float32, bfloat16 and float16, not {like.dtype}"
-    if rule.semantics == "release":
-        return "it has the paper's semantics only"
     if widest > cuda_op.WIDEST:
         return f"it takes a hidden_size and score_size of at most {cuda_op.WIDEST}, not {widest}"
     most = cuda_op.most_recalled(widest)

@@ -68,7 +68,7 @@ def layer(
     replay: bool = False,
     milestones: tuple[int, int] | None = None,
 ) -> Recalled:
-    """Run one SAB layer over T steps; arguments and results as `cpu_op.layer`'s, without the release.
+    """Run one SAB layer over T steps; arguments and results as `cpu_op.layer`'s.
 
     Results are of h0's type, which may be bfloat16 or float16 too; so are, but under autocast, all other arguments.
     Gradient: as `cpu_op.layer`'s.

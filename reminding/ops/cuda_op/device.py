@@ -68,8 +68,10 @@ def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLI
 
 
 @triton.jit
-def cuts(taken, k_trunc):
+def cuts(taken, k_trunc, RELEASE: tl.constexpr):
     """Whether (h, c) is cut before the step after `taken` ones."""
+    if RELEASE:
+        return (taken + 1) % k_trunc == 0
     return (taken > 0) & (taken % k_trunc == 0)
 
 
@@ -278,19 +280,36 @@ def best_scores(scores, alive, ranks, KP: tl.constexpr, MP: tl.constexpr, CHUNK:
 
 
 @triton.jit
-def weigh(value, place, NORMALIZER: tl.constexpr, KP: tl.constexpr):
-    """Weights (KP,), their slots, the slot that set the threshold, and what the weights were multiplied by."""
+def weigh(value, place, alive, k_top, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, KP: tl.constexpr):
+    """Weights (KP,), their slots, the slot that set the threshold, and what the weights were multiplied by.
+
+    That is 0 where nothing is recalled, and -1 where raw scores are the weights: by the release's rule, of `alive`
+    memories that are k_top or fewer.
+    """
     rank = tl.arange(0, KP)
     there = place >= 0
     count = tl.sum(there.to(tl.int32), axis=0)
     if NORMALIZER == THRESHOLD:
         last = tl.min(tl.where(there, value, float("inf")), axis=0)
         edge = tl.sum(tl.where(rank == count - 1, place, 0), axis=0)
+        if RELEASE:
+            last += 1e-7
         excess = tl.where(there & (value > last), value - last, 0.0)
         total = tl.sum(excess, axis=0)
-        inverse = tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
+        divisor = tl.where(total > 0, total, 1.0)
+        if RELEASE:
+            divisor += 1e-7
+        inverse = tl.where(total > 0, 1.0 / divisor, 0.0)
         weight = excess * inverse
-        return weight, tl.where(weight > 0, place, -1), tl.where(total > 0, edge, -1), inverse
+        slot = tl.where(weight > 0, place, -1)
+        edge = tl.where(total > 0, edge, -1)
+        if RELEASE:
+            raw = alive <= k_top
+            weight = tl.where(raw, tl.where(there, value, 0.0), weight)
+            slot = tl.where(raw, place, slot)
+            edge = tl.where(raw, -1, edge)
+            inverse = tl.where(raw, -1.0, inverse)
+        return weight, slot, edge, inverse
     first = tl.max(value, axis=0)
     if NORMALIZER == SOFTMAX1:
         first = tl.maximum(first, 0.0)

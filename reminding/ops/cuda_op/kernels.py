@@ -42,8 +42,9 @@ def forward_kernel(
     scores, slots, weights, edges, inverses, listed, received,
     T, B, H, D, M, most, k_top, ranks, k_att,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
-    CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, ALIVE: tl.constexpr, HP: tl.constexpr,
-    DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr, SLICE: tl.constexpr, CHUNK: tl.constexpr,
+    CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
+    ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
+    SLICE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, all steps.   [Ke et al. 2018, Algorithm 1]
 
@@ -95,7 +96,7 @@ def forward_kernel(
                 tl.debug_barrier()
                 value, place = best_scores(row_scores, alive, ranks, KP, MP, CHUNK)
                 place = slots_at(place, place >= 0, row_list, first, ALIVE)
-                weight, place, edge, inverse = weigh(value, place, NORMALIZER, KP)
+                weight, place, edge, inverse = weigh(value, place, alive, k_top, NORMALIZER, RELEASE, KP)
                 weight *= recall_scale
                 tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
                 tl.store(weights + at * k_top + rank, weight, mask=rank < k_top)
@@ -138,8 +139,8 @@ def backward_kernel(
     T, B, H, D, M, k_top, k_att, k_trunc,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
     RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr,
-    NORMALIZER: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, WP: tl.constexpr,
-    SLICE: tl.constexpr,
+    NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
+    WP: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, from the last step to the first.
 
@@ -194,6 +195,8 @@ def backward_kernel(
                 if NORMALIZER == THRESHOLD:
                     d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
                     d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
+                    if RELEASE:
+                        d_score = tl.where(inverse < 0, d_weight * recall_scale, d_score)
                 else:
                     d_score = weight * (d_weight - mean)
                 tl.debug_barrier()
@@ -222,7 +225,7 @@ def backward_kernel(
             carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
         else:
             carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
-        if cuts(taken0 + t, k_trunc):
+        if cuts(taken0 + t, k_trunc, RELEASE):
             carry *= 0.0
             d_c *= 0.0
         tl.debug_barrier()

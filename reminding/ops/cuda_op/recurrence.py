@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, Rule, gate_width, slots_for
+from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, SEMANTICS, Rule, gate_width, slots_for
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -70,7 +70,12 @@ class Call(NamedTuple):
     @property
     def ranks(self) -> int:
         """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
-        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"])
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.release)
+
+    @property
+    def release(self) -> bool:
+        """Whether what the authors' published code does differently is asked for."""
+        return self.rule.semantics == SEMANTICS["release"]
 
     @property
     def gates(self) -> int:
@@ -83,9 +88,20 @@ class Call(NamedTuple):
         recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
         scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
         kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
-        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(self.ranks)}
+        decided = self.rule.k_top + (
+            self.rule.normalizer == NORMALIZERS["threshold"]
+        )  # those with a weight, and the edge
+        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
         slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
-        return {"GATES": self.gates, "RECALLS": self.rule.k_top > 0, **scales, **kind, **tiles, "SLICE": slice}
+        return {
+            "GATES": self.gates,
+            "RECALLS": self.rule.k_top > 0,
+            **scales,
+            **kind,
+            "RELEASE": self.release,
+            **tiles,
+            "SLICE": slice,
+        }
 
 
 def kernels() -> Any:
