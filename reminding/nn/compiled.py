@@ -56,7 +56,7 @@ def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
     if (missing := cuda_op.missing()) is not None:
         return missing
     if like.device.type != "cuda" and not cuda_op.interpreted():
-        return f"it computes on CUDA devices, not on {like.device.type}"
+        return f"it computes on CUDA devices, not on {like.device.type}; device='cuda' builds a layer there"
     if not like.is_floating_point() or like.dtype.itemsize == 1:
         return f"it computes float64, float32, bfloat16 and float16, not {like.dtype}"
     if widest > cuda_op.WIDEST:

@@ -68,7 +68,7 @@ def goes_first(memory: Memory) -> Tensor:
 def pair(dtype: torch.dtype = torch.float64, **options: Any) -> Iterator[SAB]:
     """The same layer on the kernels and on the reference."""
     for backend in ("cuda", "reference"):
-        yield make(3, 5, backend=backend, **options).to(DEVICE, dtype)
+        yield make(3, 5, backend=backend, device=DEVICE, **options).to(dtype)
 
 
 def results(layer: SAB, x: Tensor, state: SABState | None = None, **further: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -113,7 +113,9 @@ def everything(layer: SAB, x: Tensor) -> dict[str, Tensor]:
     """What a call gives, and every gradient of a loss whose own gradient every type can hold."""
     output, state, recall = layer(x, return_recall=True)
     signs = draw(*output.shape, seed=8).sign().to(output)
-    loss = (output.float() * signs).sum() + (state.memory.float() * draw(*state.memory.shape, seed=9).sign()).sum()
+    loss = (output.float() * signs).sum() + (
+        state.memory.float() * draw(*state.memory.shape, seed=9).sign().to(output)
+    ).sum()
     seen = output, recall.summary, state.h, state.memory, recall.weight
     return dict(zip(SEEN, seen, strict=True)) | gradients(layer, loss, x=x)
 
@@ -134,8 +136,8 @@ HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=[
 def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.dtype) -> None:
     """Weights and inputs are rounded, and what comes out; nothing between."""
     given = {"k_top": 2, "k_att": 1, "k_trunc": 3} | options
-    layer = make(3, 5, backend="cuda", **given).to(DEVICE, dtype)
-    wide = make(3, 5, backend="reference", **given).to(DEVICE, torch.float32)
+    layer = make(3, 5, backend="cuda", device=DEVICE, **given).to(dtype)
+    wide = make(3, 5, backend="reference", device=DEVICE, **given).to(torch.float32)
     wide.load_state_dict(layer.state_dict())
     x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
     found = everything(layer, x.clone().requires_grad_())
@@ -145,7 +147,7 @@ def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.
 
 def test_half_precision_goes_on() -> None:
     """A state rounded between two calls, and credit into the first of them."""
-    layers = [make(3, 5, backend=name, k_top=2, k_att=1, k_trunc=3).to(DEVICE) for name in ("cuda", "reference")]
+    layers = pair(k_top=2, k_att=1, k_trunc=3)
     x, found = draw(8, 2, 3, dtype=torch.bfloat16).to(DEVICE), list[dict[str, Tensor]]()
     for layer, dtype in zip(layers, (torch.bfloat16, torch.float32), strict=True):
         layer = layer.bfloat16().to(dtype)
@@ -159,8 +161,7 @@ def test_half_precision_goes_on() -> None:
 
 @HALVES
 def test_autocast_rounds_the_cell_only(dtype: torch.dtype) -> None:
-    layer = make(3, 5, backend="cuda", k_top=2, k_att=1, k_trunc=3, dtype=torch.float32).to(DEVICE)
-    wide = make(3, 5, backend="reference", k_top=2, k_att=1, k_trunc=3, dtype=torch.float32).to(DEVICE)
+    layer, wide = pair(torch.float32, k_top=2, k_att=1, k_trunc=3)
     with torch.no_grad():
         for name, parameter in wide.named_parameters():
             if not name.startswith("score"):
@@ -231,7 +232,7 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
 ) -> None:
     """Every score is 0, so step 1 is recalled until it goes."""
     monkeypatch.setattr(recurrence, "CHUNK", chunk)
-    layer = make(3, 5, k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot", backend="cuda").to(DEVICE)
+    layer, _ = pair(k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot")
     with torch.no_grad():
         layer.get_parameter("score_query_l0").zero_()
     _, state, recall = layer(draw(8, 2, 3).to(DEVICE), return_recall=True)

@@ -107,7 +107,7 @@ def test_torch_compile_keeps_one_graph() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_torch_compile_takes_a_layer() -> None:
     """In several graphs: what a layer keeps beside the op is Python."""
-    layer = make(3, 5, backend="cuda", k_top=2, k_att=1, k_trunc=3).to(DEVICE)
+    layer = make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=1, k_trunc=3)
     x = draw(4, 2, 3).to(DEVICE)
 
     def run(x: Tensor) -> Tensor:

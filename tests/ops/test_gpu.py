@@ -38,8 +38,9 @@ def pair(I: int, H: int, dtype: torch.dtype = torch.float32, **options: Any) -> 
     """A layer on the kernels, and its equal on the reference, which is float32 where the other is half precision."""
     options = {"k_top": 5, "k_att": 4, "k_trunc": 16, "horizon": 0} | options
     torch.manual_seed(0)
-    layer = SAB(I, H, backend="cuda", **options).to(DEVICE, dtype)
-    other = SAB(I, H, backend="reference", **options).to(DEVICE, torch.promote_types(dtype, torch.float32))
+    layer = SAB(I, H, backend="cuda", device=DEVICE, dtype=dtype, **options)
+    wide = torch.promote_types(dtype, torch.float32)
+    other = SAB(I, H, backend="reference", device=DEVICE, dtype=wide, **options)
     other.load_state_dict(layer.state_dict())
     return layer, other
 
