@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all bench bench-suite docs setup clean
+.PHONY: run test test-all test-gpu bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -51,6 +51,11 @@ test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	TRITON_INTERPRET=1 $(CHECKS)
+
+# On a machine with a CUDA device and a PyTorch built for it: the kernels as they are, not interpreted. One process: they
+# share the device.
+test-gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/test_gpu.py tests/ops/test_cuda_op.py tests/ops/test_cuda_operator.py
 
 # Ten minutes or so on two cores.
 bench: setup

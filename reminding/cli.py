@@ -6,10 +6,12 @@ import difflib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from reminding.lab import commands
+from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
 from reminding.lab.config import TASKS, ModelOptions, TrainOptions, model_defaults
 from reminding.lab.explain import ExplainOptions
@@ -170,7 +172,9 @@ def data(arguments: list[str]) -> None:
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure time and memory of a training step: reminding bench [--T 100 400 1600]."""
+    """Measure time and memory of a training step: reminding bench [--T 100 400 1600], or --device cuda."""
+    if any(argument.startswith("cuda") for argument in _given(arguments, "--device")):
+        return _bench_gpu(arguments)
 
     def run(bench: BenchOptions, out: Path = Path("runs/bench")) -> None:
         """Measure what one training step costs, in time and peak memory, beside nn.LSTM with full BPTT.
@@ -187,7 +191,31 @@ def bench(arguments: list[str]) -> None:
         commands.bench(bench, out)
 
     run.__annotations__["bench"] = BenchOptions
+    return _parse(run, arguments, "bench")
+
+
+def _bench_gpu(arguments: list[str]) -> None:
+    def run(bench: GpuOptions, out: Path = Path("runs/bench-gpu")) -> None:
+        """Measure what one training step costs on a GPU, in time and peak memory, beside nn.LSTM on cuDNN.
+
+        Beside each figure stands the least that it could be: its arithmetic and its bytes over what the device is
+        measured to do in the same run. Each contestant has a process of its own at each size, so that what fails
+        costs its row and no other; why it failed is told.
+
+        Args:
+            bench: what to measure, and its limits.
+            out: folder for measured.json and report.md, written anew after each row; what is there is replaced.
+        """
+        commands.bench_gpu(bench, out)
+
+    run.__annotations__["bench"] = GpuOptions
     _parse(run, arguments, "bench")
+
+
+def _given(arguments: list[str], option: str) -> list[str]:
+    """The values that an option is given, as `--option value` or `--option=value`."""
+    after = [value for name, value in pairwise(arguments) if name == option]
+    return after + [name.partition("=")[2] for name in arguments if name.startswith(f"{option}=")]
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {

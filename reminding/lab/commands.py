@@ -6,8 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reminding.lab import checkpoint, trainer
+from reminding.lab.bench import gpu, gpu_report
 from reminding.lab.bench import report as bench_report
+from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, plain
@@ -171,5 +175,33 @@ def bench(options: BenchOptions, out: Path) -> None:
         show_table(table.title, table.columns, table.rows)
     for line in bench_report.left_out(points, options):
         say(f"not measured: {line}")
+    for path in files:
+        say(f"written: {path}")
+
+
+def bench_gpu(options: GpuOptions, out: Path) -> None:
+    """Measure what a training step costs on a GPU, show it, and write it to a folder.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    gpu.require_device(options)
+    rows: list[gpu.Row] = []
+    files: list[Path] = []
+    with Status() as status:
+        status.update("measuring what the device can do")
+        about, ceilings = gpu.about(torch.device(options.device)), gpu.ceilings_of(options)
+        measured = gpu_report.GpuMeasured(options, about, ceilings, rows)
+        for row in gpu.measure(options, status.update):
+            rows.append(row)
+            files = gpu_report.write(measured, out)  # after every row, so that nothing is lost by stopping
+            status.done(f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}")
+    say(gpu_report.setting(measured))
+    for line in gpu_report.ceiling_lines(measured):
+        say(line)
+    for table in gpu_report.tables(measured):
+        show_table(table.title, table.columns, table.rows)
+        for note in table.notes:
+            say(f"not measured: {note}")
     for path in files:
         say(f"written: {path}")

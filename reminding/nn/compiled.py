@@ -29,15 +29,16 @@ OPS: dict[str, Any] = {"cpu": cpu_op, "cuda": cuda_op}
 """The op of each backend that has one."""
 
 
-def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> dict[str, str | None]:
+def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor, widest: int) -> dict[str, str | None]:
     """Why the op of each backend cannot run a layer, None where it can.
 
     Args:
         cell, score: their names; None for a user's own.
         like: a tensor of the layer's device and type.
+        widest: the larger of the sizes of its state and of its score's projections, H and D.
     """
     every = _obstacle(cell, score, rule, like)
-    return {"cuda": _cuda_obstacle(rule, like) or every, "cpu": _cpu_obstacle(rule, like) or every}
+    return {"cuda": _cuda_obstacle(rule, like, widest) or every, "cpu": _cpu_obstacle(rule, like) or every}
 
 
 def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
@@ -46,20 +47,22 @@ def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> 
         return "it has the built-in cells and scorers only"
     if rule.k_top is None:
         return "it has no k_top=None"
-    lowered = like.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(like.device.type)
-    return "it does not run under autocast" if lowered else None
+    if rule.capacity is not None and _evict_name(rule) is None:
+        return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
+    return None
 
 
-def _cuda_obstacle(rule: Rule, like: Tensor) -> str | None:
+def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
     if (missing := cuda_op.missing()) is not None:
         return missing
     if like.device.type != "cuda" and not cuda_op.interpreted():
-        return f"it computes on CUDA devices, not on {like.device.type}"
-    if like.dtype not in (torch.float32, torch.float64):
-        return f"it computes float32 and float64, not {like.dtype}"
-    if rule.semantics == "release":
-        return "it has the paper's semantics only"
-    return "it keeps all memories, and has no capacity" if rule.capacity is not None else None
+        return f"it computes on CUDA devices, not on {like.device.type}; device='cuda' builds a layer there"
+    if not like.is_floating_point() or like.dtype.itemsize == 1:
+        return f"it computes float64, float32, bfloat16 and float16, not {like.dtype}"
+    if widest > cuda_op.WIDEST:
+        return f"it takes a hidden_size and score_size of at most {cuda_op.WIDEST}, not {widest}"
+    most = cuda_op.most_recalled(widest)
+    return f"it takes a k_top of at most {most} at this width, not {rule.k_top}" if (rule.k_top or 0) > most else None
 
 
 def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
@@ -67,9 +70,7 @@ def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
         return missing
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
-    if rule.capacity is not None and _evict_name(rule) is None:
-        return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
-    return None
+    return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
 def unroll(
@@ -113,7 +114,7 @@ def unroll(
         return None
     every = _grown(before, ran, taken, rule)
     after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    recall = _noted(ran, every) if record else None
+    recall = _noted(ran, every, raw=rule.semantics == "release") if record else None
     return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
 
 
@@ -150,10 +151,14 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
 def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int]) -> Trace:
     """What a replay needs, from what the op returned."""
     first = (state.h.detach(), *(tensor.detach() for tensor in state.extra))
-    before = torch.tensor([start - 1 for start in starts[1:]], dtype=torch.int64)
-    later = (ran.output.detach()[before], *([ran.milestones[-len(before) :]] if state.extra else []))  # (N, B, H)
+    stride, offset = _milestones(starts)
+    borders = len(starts) - 1
+    before = (
+        ran.output.detach()[offset - 1 :: min(stride, len(ran.output) + 1)][:borders].clone() if borders else None
+    )
+    later = () if before is None else (before, *([ran.milestones[-borders:]] if state.extra else []))  # (N, B, H)
     read = partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2))
-    return Trace(partial(_entries, first, later if len(before) else ()), read)
+    return Trace(partial(_entries, first, later), read)
 
 
 def _entries(first: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> list[Entry]:
@@ -191,14 +196,14 @@ def _grown(before: Memory, ran: cpu_op.Recalled, taken: Tensor, rule: Rule) -> M
     if rule.k_top == 0:
         return before
     value, steps = ran.memory if rule.backtrack else ran.memory.detach(), len(ran.output)
-    slot = torch.arange(value.shape[1])
-    new = slot - before.count.unsqueeze(1)  # (B, M), 0 for the first memory of this call
-    stored_before = (taken // rule.k_att).unsqueeze(1)
     count = before.count + (taken + steps) // rule.k_att - taken // rule.k_att
-    stored = (new >= 0) & (slot < count.unsqueeze(1))
-    step = torch.where(stored, (stored_before + new + 1) * rule.k_att, 0).to(value.device)
-    given = (new[:, : before.slots] < 0).to(value.device)
-    step[:, : before.slots] += torch.where(given, before.step, 0)
+    had, has, stored_before = (
+        cuda_op.on_device(rows, value.device).unsqueeze(1) for rows in (before.count, count, taken // rule.k_att)
+    )
+    slot = torch.arange(value.shape[1], device=value.device)
+    new = slot - had  # (B, M), 0 for the first memory of this call
+    step = torch.where((new >= 0) & (slot < has), (stored_before + new + 1) * rule.k_att, 0)
+    step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
     return replace(before, value=value, step=step, weight=weight, count=count)
 
@@ -210,11 +215,15 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
 
 
-def _noted(ran: cpu_op.Recalled, memory: Memory) -> Recall:
-    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was."""
+def _noted(ran: cpu_op.Recalled, memory: Memory, raw: bool) -> Recall:
+    """What was recalled, in stream steps: nothing where a weight is 0, and behind what was.
+
+    Args:
+        raw: whether weights may be raw scores.
+    """
     nothing = ran.weights == 0  # (T, B, K)
     step = _steps(memory, ran.slots).masked_fill(nothing, 0)
-    if not bool((ran.weights < 0).any()):
+    if not raw or not bool((ran.weights < 0).any()):
         return Recall(ran.summary, step, ran.weights)
     # Only the release's raw scores are negative: a 0 may stand before them.
     order = nothing.to(torch.int8).argsort(dim=2, stable=True)

@@ -78,9 +78,9 @@ class SAB(LayerParameters):
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
-            float32 and float64; "cuda" are Triton kernels, tested in Triton's interpreter and compiled,
-            but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back, and logs
-            why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
+            float32 and float64; "cuda" are Triton kernels, for half precision and autocast too, tested in Triton's
+            interpreter and compiled, but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back,
+            and logs why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
             replays inputs of 512 steps or more; `plan` tells. Replay asks of cells and scorers of one's own that
@@ -296,7 +296,8 @@ class SAB(LayerParameters):
         """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
-        found = compiled.obstacles(cell, score, self.rule, self.like())
+        widest = max(self.hidden_size, self.score_size)
+        found = compiled.obstacles(cell, score, self.rule, self.like(), widest)
         if self.backend == "auto":
             found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
         return found

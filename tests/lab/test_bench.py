@@ -274,7 +274,7 @@ def test_the_command_measures_shows_and_writes(tmp_path: Path, capsys: pytest.Ca
         ({"k_att": 0}, "k_att must be at least 1, got 0"),
         ({"max_seconds": 0.0}, "max_seconds must be above 0, got 0.0"),
         ({"models": ("lstm", "gru")}, "got ['gru']"),
-        ({"device": "cuda"}, "device must be 'cpu', all that this version measures on, got 'cuda'"),
+        ({"device": "tpu"}, "device must be 'cpu', or 'cuda', which has options of its own; got 'tpu'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(options: dict[str, Any], message: str) -> None:

@@ -87,7 +87,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
     "backend cpu": ({"backend": "cpu", "k_top": None}, "backend='cpu' cannot run: "),
-    "backend cuda": ({"backend": "cuda", "capacity": 2}, "backend='cuda' cannot run: "),
+    "backend cuda": ({"backend": "cuda", "k_top": None}, "backend='cuda' cannot run: "),
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding import SAB, Recall
+from reminding.ops import cuda_op
 from reminding.ops.cpu_op import missing
 from tests.tolerance import assert_equal
 
@@ -53,7 +54,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def build(meta: dict[str, int | str], arrays: Arrays, way: str, dtype: torch.dtype = torch.float64) -> SAB:
-    if way != "reference" and (reason := missing()) is not None:
+    if way not in ("reference", "cuda") and (reason := missing()) is not None:
         pytest.skip(reason)
     release = meta["kind"] == "release"
     hidden_size, input_size = arrays["W_hh"].shape[1], arrays["W_ih"].shape[1]
@@ -69,7 +70,7 @@ def build(meta: dict[str, int | str], arrays: Arrays, way: str, dtype: torch.dty
         semantics=str(meta["kind"]),
         batch_first=True,
         dtype=dtype,
-        **WAYS[way],
+        **WAYS.get(way, {"backend": way}),
     )
     layer.load_state_dict({name: arrays[key].to(dtype) for key, name in PARAMETERS.items() if key in arrays})
     return layer
@@ -131,6 +132,14 @@ def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype, way: 
     for name, weight in weights.items():
         assert weight.grad is not None
         assert_equal(weight.grad, arrays[f"grad_{name}"], f"gradient of {name}", floor=floor)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not cuda_op.interpreted(), reason="`make test-all` has Triton interpret its kernels")
+@pytest.mark.parametrize("name", ["paper/k3_a1_t5_B1_H1", "release/k3_a3_t100"])
+def test_the_triton_kernels_give_them(name: str) -> None:
+    path = next(path for path in FILES if f"{path.parent.name}/{path.stem}" == name)
+    test_outputs_recall_and_every_gradient(path, torch.float64, "cuda")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from reminding import SAB, SABState
+from reminding import SAB, Recall, SABState
+from reminding.nn.memory import Memory
 from reminding.ops import cuda_op
+from reminding.ops.cuda_op import recurrence
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
 from tests.tolerance import assert_equal
 
@@ -40,13 +42,33 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no biases, never cut": {"bias": False, "k_top": 2, "k_att": 3, "k_trunc": None},
     "no credit": {"backtrack": False, "k_top": 2, "k_att": 2, "k_trunc": 3},
     "nothing remembered": {"k_top": 0, "k_trunc": 3},
+    "release": {"semantics": "release", "k_top": 3, "k_att": 2, "k_trunc": 3},
+    "release, bounded": {
+        "semantics": "release",
+        "score": "dot",
+        "k_top": 2,
+        "k_att": 1,
+        "capacity": 3,
+        "evict": "least_recalled",
+    },
+    "release of one": {"semantics": "release", "score": "additive", "k_top": 1, "k_att": 1, "recall_scale": 0.7},
+    "release, softmax": {"semantics": "release", "normalizer": "softmax", "k_top": 2, "k_att": 2, "cell": "gru"},
+    "the newest": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3},
+    "the most recalled": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3, "evict": "least_recalled"},
+    "one memory": {"k_top": 3, "k_att": 2, "k_trunc": 3, "capacity": 1, "evict": "least_recalled", "score": "dot"},
+    "the newest, paper": {"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 4, "normalizer": "threshold"},
 }
+
+
+def goes_first(memory: Memory) -> Tensor:
+    """A user's own way to make room."""
+    return torch.zeros_like(memory.count).to(memory.value.device)
 
 
 def pair(dtype: torch.dtype = torch.float64, **options: Any) -> Iterator[SAB]:
     """The same layer on the kernels and on the reference."""
     for backend in ("cuda", "reference"):
-        yield make(3, 5, backend=backend, **options).to(DEVICE, dtype)
+        yield make(3, 5, backend=backend, device=DEVICE, **options).to(dtype)
 
 
 def results(layer: SAB, x: Tensor, state: SABState | None = None, **further: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -77,6 +99,92 @@ def test_float32_is_close() -> None:
     assert_same_gradients(found, gradient)
 
 
+def assert_near(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """Tensors within the kernels' tolerance for their type; gradients are 0 below a hundredth of the largest."""
+    floor = 1e-2 * max(float(tensor.abs().max()) for name, tensor in want.items() if name not in SEEN)
+    for name, tensor in want.items():
+        assert_equal(got[name], tensor, name, backend="cuda", floor=1e-3 if name in SEEN else floor)
+
+
+SEEN = ("output", "summary", "h", "memory", "weight")
+
+
+def everything(layer: SAB, x: Tensor) -> dict[str, Tensor]:
+    """What a call gives, and every gradient of a loss whose own gradient every type can hold."""
+    output, state, recall = layer(x, return_recall=True)
+    signs = draw(*output.shape, seed=8).sign().to(output)
+    loss = (output.float() * signs).sum() + (
+        state.memory.float() * draw(*state.memory.shape, seed=9).sign().to(output)
+    ).sum()
+    seen = output, recall.summary, state.h, state.memory, recall.weight
+    return dict(zip(SEEN, seen, strict=True)) | gradients(layer, loss, x=x)
+
+
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+
+
+@HALVES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "lstm", "normalizer": "softmax1", "engine": "replay"},
+        {"cell": "gru", "score": "separable", "capacity": 2, "engine": "autograd"},
+        {"cell": "rnn", "score": "dot", "evict": "least_recalled", "capacity": 2, "engine": "autograd"},
+    ],
+    ids=["lstm", "gru", "rnn"],
+)
+def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Weights and inputs are rounded, and what comes out; nothing between."""
+    given = {"k_top": 2, "k_att": 1, "k_trunc": 3} | options
+    layer = make(3, 5, backend="cuda", device=DEVICE, **given).to(dtype)
+    wide = make(3, 5, backend="reference", device=DEVICE, **given).to(torch.float32)
+    wide.load_state_dict(layer.state_dict())
+    x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
+    found = everything(layer, x.clone().requires_grad_())
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+    assert_near(found, everything(wide, x.float().requires_grad_()))
+
+
+def test_half_precision_goes_on() -> None:
+    """A state rounded between two calls, and credit into the first of them."""
+    layers = pair(k_top=2, k_att=1, k_trunc=3)
+    x, found = draw(8, 2, 3, dtype=torch.bfloat16).to(DEVICE), list[dict[str, Tensor]]()
+    for layer, dtype in zip(layers, (torch.bfloat16, torch.float32), strict=True):
+        layer = layer.bfloat16().to(dtype)
+        first, state = layer(x[:5].to(dtype))
+        second, _ = layer(x[5:].to(dtype), state)
+        loss = first.float().sum() + second.float().sum()
+        found.append(gradients(layer, loss) | {"first": first, "second": second})
+    for name, tensor in found[1].items():
+        assert_equal(found[0][name], tensor, name)  # what plain PyTorch is allowed in bfloat16
+
+
+@HALVES
+def test_autocast_rounds_the_cell_only(dtype: torch.dtype) -> None:
+    layer, wide = pair(torch.float32, k_top=2, k_att=1, k_trunc=3)
+    with torch.no_grad():
+        for name, parameter in wide.named_parameters():
+            if not name.startswith("score"):
+                parameter.copy_(parameter.to(dtype))
+    x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
+    with torch.autocast(DEVICE, dtype=dtype):
+        found = everything(layer, x.clone().requires_grad_())
+        torch.testing.assert_close(layer(x.float())[0], found["output"], rtol=0, atol=0)
+    assert {found[name].dtype for name in SEEN} == {torch.float32}
+    wanted = everything(wide, x.float().requires_grad_())
+    for name, tensor in found.items():
+        lowered = name not in SEEN and not name.startswith("score")  # its gradient was rounded
+        assert_equal(tensor.to(dtype) if lowered else tensor, wanted[name], name, backend="cuda", floor=0.1)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    layer, other = pair(k_top=2, k_att=1, k_trunc=3)
+    x = draw(7, 2, 3).to(DEVICE)
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
+        output, _ = layer(x)
+    assert_equal(output, other(x)[0], "output")
+
+
 def test_streams_go_on_out_of_phase() -> None:
     """Rows that begin within a call, chunks whose borders lie in segments, and credit into the call before."""
     x, reset = draw(11, 3, 3).to(DEVICE), torch.zeros(11, 3, dtype=torch.bool)
@@ -92,12 +200,53 @@ def test_streams_go_on_out_of_phase() -> None:
     assert_same_gradients(*found)
 
 
+@pytest.mark.parametrize("chunk", [2, 2048], ids=["in pieces", "at once"])
+@pytest.mark.parametrize("score", ["additive", "separable"])
+@pytest.mark.parametrize("evict", ["fifo", "least_recalled"])
+def test_rows_of_full_memories_in_different_phases(
+    evict: str, score: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams that begin at different steps, the last too late to fill its memory, in two calls."""
+    monkeypatch.setattr(recurrence, "CHUNK", chunk)
+    x, reset = draw(24, 3, 3).to(DEVICE), torch.zeros(24, 3, dtype=torch.bool)
+    reset[3, 1] = reset[16, 2] = True
+    found: list[dict[str, Tensor]] = []
+    states: list[SABState] = []
+    recalls: list[Recall] = []
+    for layer in pair(k_top=2, k_att=1 + (score == "separable"), k_trunc=3, capacity=5, evict=evict, score=score):
+        first, state = layer(x[:9], reset=reset[:9])
+        second, state, recall = layer(x[9:], state, reset=reset[9:], return_recall=True)
+        loss = first.pow(2).sum() + second.pow(3).sum() + state.memory.pow(2).sum()
+        found.append(gradients(layer, loss))
+        states.append(state)
+        recalls.append(recall)
+    assert_same_state(*states)
+    assert_same_recall(*recalls)
+    assert_same_gradients(*found)
+
+
+@pytest.mark.parametrize("chunk", [2, 2048], ids=["in pieces", "at once"])
+@pytest.mark.parametrize(("evict", "kept"), [("fifo", [6, 7, 8]), ("least_recalled", [1, 7, 8])])
+def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
+    evict: str, kept: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every score is 0, so step 1 is recalled until it goes."""
+    monkeypatch.setattr(recurrence, "CHUNK", chunk)
+    layer, _ = pair(k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot")
+    with torch.no_grad():
+        layer.get_parameter("score_query_l0").zero_()
+    _, state, recall = layer(draw(8, 2, 3).to(DEVICE), return_recall=True)
+    assert state.memory_step[0].tolist() == [kept, kept]
+    oldest = [1, 1, 1, 2, 3, 4, 5] if evict == "fifo" else [1] * 7
+    assert recall.step[1:, 0, 0].tolist() == oldest
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"capacity": 2}, "it keeps all memories, and has no capacity"),
-        ({"semantics": "release"}, "it has the paper's semantics only"),
-        ({"dtype": torch.bfloat16}, "it computes float32 and float64, not torch.bfloat16"),
+        ({"capacity": 2, "evict": goes_first}, "it makes room by 'fifo' or 'least_recalled' only"),
+        ({"score_size": 1025}, "it takes a hidden_size and score_size of at most 1024, not 1025"),
+        ({"k_top": 500, "score_size": 256}, "it takes a k_top of at most 255 at this width, not 500"),
         ({"k_top": None}, "it has no k_top=None"),
     ],
 )
@@ -120,21 +269,23 @@ from reminding.ops.cpu_op import rule_of
 from reminding.ops.cuda_op import kernels
 from reminding.ops.cuda_op.recurrence import WARPS, Call, padded
 
-cell, score, normalizer, H = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16)
+cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
+kept = {"capacity": capacity or None, "evict": "least_recalled"}
+rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
 D = 0 if score == "separable" else H
-call = Call(rule, 64, 4, H, D, 256)
+call = Call(rule, 64, 4, H, D, 256 if capacity < 256 else 16384)
 absent = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}[score]
 own = {
-    "forward_kernel": {"MP": padded(call.M)},
+    "forward_kernel": call.choosing,
     "backward_kernel": {"WP": padded(D or H), "BACKTRACK": True, "RECURRENT": {"lstm": 4, "gru": 3, "rnn": 1}[cell]},
 }
 for name, further in own.items():
     kernel = getattr(kernels, name)
     fixed = {**call.shapes, **further, **dict.fromkeys(absent)}
-    kinds = dict.fromkeys(("T", "B", "H", "D", "M", "k_top", "ranks", "k_att"), "i32") | {"k_trunc": "i64"}
-    kinds |= {"recall_scale": "fp32", "score_scale": "fp32", "step0": "*i64", "count0": "*i64"}
-    kinds |= {"slots": "*i32", "edges": "*i32"} | dict.fromkeys(fixed, "constexpr")
+    fixed = {argument: value for argument, value in fixed.items() if argument not in ("most", "ranks")}
+    kinds = dict.fromkeys(("T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att"), "i32") | {"k_trunc": "i64"}
+    kinds |= {"slots": "*i32", "edges": "*i32", "listed": "*i32", "step0": "*i64", "count0": "*i64"}
+    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
     signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
     constants = {(kernel.arg_names.index(argument),): value for argument, value in fixed.items()}
     source = ASTSource(kernel, signature, constexprs=constants)
@@ -149,20 +300,20 @@ for name, further in own.items():
 
 
 @pytest.mark.parametrize(
-    ("cell", "score", "normalizer", "hidden_size"),
+    ("cell", "score", "normalizer", "hidden_size", "capacity", "weights"),
     [
-        ("lstm", "additive", "softmax", 128),
-        ("lstm", "additive", "threshold", 256),
-        ("lstm", "dot", "softmax", 512),
-        ("gru", "separable", "softmax1", 128),
-        ("rnn", "dot", "threshold", 128),
+        ("lstm", "additive", "softmax", 128, 0, "fp32"),
+        ("lstm", "additive", "threshold", 256, 10_000, "bf16"),
+        ("lstm", "dot", "softmax", 512, 0, "fp32"),
+        ("gru", "separable", "softmax1", 128, 100, "fp16"),
+        ("rnn", "dot", "threshold", 128, 0, "fp32"),
     ],
 )
 def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(
-    cell: str, score: str, normalizer: str, hidden_size: int
+    cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
 ) -> None:
     """Compute capability 9.0; no GPU is needed to compile for one."""
-    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size)]
+    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity), weights]
     settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     ran = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
     assert ran.returncode == 0, ran.stderr[-2000:]

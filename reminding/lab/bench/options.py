@@ -59,7 +59,7 @@ class BenchOptions:
         loss: everywhere: every step's output is in the loss; last: the last step's alone. With last, the backward
             pass is also compared with the same contestant's backward pass under a loss everywhere.
         dtype: of parameters and input.
-        device: cpu is all that this version measures on.
+        device: cpu; with --device cuda all other options are those of `reminding bench --device cuda --help`.
         models: contestants. lstm: nn.LSTM with full BPTT, always measured; sab-SCORE: SAB on the C++ CPU op, which
             keeps gates for the backward pass or, with -replay, recomputes them; sab-additive-reference: SAB in plain
             PyTorch; tbptt: truncated BPTT; attention: LSTM with full attention and full BPTT; transformer: causal.
@@ -112,7 +112,7 @@ class BenchOptions:
         if unknown := [name for name in self.models if name not in NAMES]:
             raise ValueError(f"models must be of {list(NAMES)}, got {unknown}")
         if self.device != "cpu":
-            raise ValueError(f"device must be 'cpu', all that this version measures on, got {self.device!r}")
+            raise ValueError(f"device must be 'cpu', or 'cuda', which has options of its own; got {self.device!r}")
 
     @property
     def axis(self) -> str:

@@ -1,7 +1,8 @@
 """What the Triton kernels are put together from: products, cells, scores and weights of one row at one step.
 
 What a step hands to the whole row goes through global memory, which a block reads back after a barrier. Products with
-weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers.
+weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers. Weights may be of
+half precision; all else is float32 then, sums among it.
 
 Shapes: H hidden, D score width, M memory slots, K k_top. A width in capitals with a P behind it is padded to a power
 of two.
@@ -17,6 +18,8 @@ import triton.language as tl
 LSTM, GRU, RNN = (tl.constexpr(value) for value in range(3))
 ADDITIVE, DOT, SEPARABLE = (tl.constexpr(value) for value in range(3))
 THRESHOLD, SOFTMAX, SOFTMAX1 = (tl.constexpr(value) for value in range(3))
+EVERY, NEWEST, LISTED = (tl.constexpr(value) for value in range(3))
+"""Which memories a row may recall: all, its last ones, or those its list names."""
 
 
 @triton.jit
@@ -36,13 +39,14 @@ def sigmoid(x):
 def times(weight, vector, rows, inner, ROWS_P: tl.constexpr, SLICE: tl.constexpr):
     """Weight (rows, inner) times a vector in global memory, (ROWS_P,)."""
     row = tl.arange(0, ROWS_P)
-    total = tl.zeros((ROWS_P,), weight.dtype.element_ty)
+    kind = vector.dtype.element_ty
+    total = tl.zeros((ROWS_P,), kind)
     for start in range(0, inner, SLICE):
         at = start + tl.arange(0, SLICE)
         tile = tl.load(
             weight + row[:, None] * inner + at[None, :], mask=(row[:, None] < rows) & (at[None, :] < inner), other=0.0
         )
-        total += tl.sum(tile * tl.load(vector + at, mask=at < inner, other=0.0)[None, :], axis=1)
+        total += tl.sum(tile.to(kind) * tl.load(vector + at, mask=at < inner, other=0.0)[None, :], axis=1)
     return total
 
 
@@ -50,7 +54,8 @@ def times(weight, vector, rows, inner, ROWS_P: tl.constexpr, SLICE: tl.constexpr
 def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLICE: tl.constexpr):
     """A vector (rows,) in global memory times weight (rows, columns), (COLUMNS_P,)."""
     column = tl.arange(0, COLUMNS_P)
-    total = tl.zeros((COLUMNS_P,), weight.dtype.element_ty)
+    kind = vector.dtype.element_ty
+    total = tl.zeros((COLUMNS_P,), kind)
     for start in range(0, rows, SLICE):
         at = start + tl.arange(0, SLICE)
         tile = tl.load(
@@ -58,13 +63,15 @@ def times_transposed(weight, vector, rows, columns, COLUMNS_P: tl.constexpr, SLI
             mask=(at[:, None] < rows) & (column[None, :] < columns),
             other=0.0,
         )
-        total += tl.sum(tile * tl.load(vector + at, mask=at < rows, other=0.0)[:, None], axis=0)
+        total += tl.sum(tile.to(kind) * tl.load(vector + at, mask=at < rows, other=0.0)[:, None], axis=0)
     return total
 
 
 @triton.jit
-def cuts(taken, k_trunc):
+def cuts(taken, k_trunc, RELEASE: tl.constexpr):
     """Whether (h, c) is cut before the step after `taken` ones."""
+    if RELEASE:
+        return (taken + 1) % k_trunc == 0
     return (taken > 0) & (taken % k_trunc == 0)
 
 
@@ -139,28 +146,67 @@ def cell_backward(
 
 
 @triton.jit
+def slots_at(place, there, listed, first, ALIVE: tl.constexpr):
+    """The slots of the memories at places among those alive, which are counted from the oldest; -1 where none."""
+    if ALIVE == LISTED:
+        return tl.load(listed + place, mask=there, other=-1)
+    return tl.where(there, first + place, -1).to(tl.int32)
+
+
+@triton.jit
 def score_memories(
-    keys, query, w3, values, filled, scores, H, D, scale, offset,
-    SCORE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
+    keys, query, w3, values, listed, first, alive, scores, H, D, scale, offset,
+    SCORE: tl.constexpr, ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """The score of every filled slot, to global memory, a tile of slots at a time."""
+    """The score of every memory alive, to global memory by its place among them, a tile at a time."""
     feature = tl.arange(0, DP)
     unit = tl.arange(0, HP)
-    for start in range(0, filled, TILE):
-        slot = start + tl.arange(0, TILE)
-        live = slot[:, None] < filled
+    for start in range(0, alive, TILE):
+        place = start + tl.arange(0, TILE)
+        live = place[:, None] < alive
+        slot = slots_at(place, place < alive, listed, first, ALIVE)[:, None].to(tl.int64)
         if SCORE == SEPARABLE:
-            value = tl.load(values + slot[:, None] * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
+            value = tl.load(values + slot * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
             out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
             found = tl.sum(tanh(value) * out[None, :], axis=1) + offset
         else:
-            key = tl.load(keys + slot[:, None] * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
+            key = tl.load(keys + slot * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
             if SCORE == DOT:
                 found = tl.sum(key * query[None, :], axis=1) * scale
             else:
                 out = tl.load(w3 + feature, mask=feature < D, other=0.0)
                 found = tl.sum(tanh(key + query[None, :]) * out[None, :], axis=1)
-        tl.store(scores + slot, found, mask=slot < filled)
+        tl.store(scores + place, found, mask=place < alive)
+
+
+@triton.jit
+def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
+    """Put slot `filled` at the end of the list; where that is full, the least recalled goes, of equals the oldest.
+
+    `listed` (capacity,) and `received` (M,) are of one row. A chunk is read whole before it moves up one place, and
+    the one behind it starts where it ends.
+    """
+    alive = tl.minimum(filled, capacity)
+    if alive == capacity:
+        least = tl.full((), float("inf"), received.dtype.element_ty)
+        victim = tl.full((), 0, tl.int32)
+        for start in range(0, capacity, CHUNK):
+            place = start + tl.arange(0, CHUNK)
+            slot = tl.load(listed + place, mask=place < capacity, other=0)
+            got = tl.load(received + slot, mask=place < capacity, other=float("inf"))
+            here = tl.min(got, axis=0)
+            at = (start + tl.argmin(got, axis=0, tie_break_left=True)).to(tl.int32)
+            victim = tl.where(here < least, at, victim)
+            least = tl.where(here < least, here, least)
+        for start in range(0, capacity, CHUNK):
+            place = start + tl.arange(0, CHUNK)
+            moves = (place >= victim) & (place + 1 < capacity)
+            behind = tl.load(listed + place + 1, mask=moves, other=0)
+            tl.debug_barrier()
+            tl.store(listed + place, behind, mask=moves)
+        alive -= 1
+    tl.debug_barrier()
+    tl.store(listed + alive, filled.to(tl.int32))
 
 
 @triton.jit
@@ -198,35 +244,72 @@ def score_backward(
 
 
 @triton.jit
-def best_scores(scores, filled, ranks, KP: tl.constexpr, MP: tl.constexpr):
-    """The best scores and their slots, largest first, of equals the oldest, (KP,) each; slot -1 where none."""
-    slot = tl.arange(0, MP)
+def best_scores(scores, alive, ranks, KP: tl.constexpr, MP: tl.constexpr, CHUNK: tl.constexpr):
+    """The best scores and their places, largest first, of equals the oldest, (KP,) each; place -1 where none.
+
+    Up to CHUNK scores are held in registers; more are read again for each rank, and what was taken is overwritten.
+    """
     rank = tl.arange(0, KP)
-    left = tl.load(scores + slot, mask=slot < filled, other=float("-inf"))
-    value = tl.full((KP,), float("-inf"), left.dtype)
+    value = tl.full((KP,), float("-inf"), scores.dtype.element_ty)
     place = tl.full((KP,), -1, tl.int32)
-    for k in range(0, tl.minimum(ranks, filled)):
-        at = tl.argmax(left, axis=0, tie_break_left=True)
-        value = tl.where(rank == k, tl.max(left, axis=0), value)
-        place = tl.where(rank == k, at.to(tl.int32), place)
-        left = tl.where(slot == at, float("-inf"), left)
+    if MP <= CHUNK:
+        slot = tl.arange(0, MP)
+        left = tl.load(scores + slot, mask=slot < alive, other=float("-inf"))
+        for k in range(0, tl.minimum(ranks, alive)):
+            at = tl.argmax(left, axis=0, tie_break_left=True)
+            value = tl.where(rank == k, tl.max(left, axis=0), value)
+            place = tl.where(rank == k, at.to(tl.int32), place)
+            left = tl.where(slot == at, float("-inf"), left)
+    else:
+        for k in range(0, tl.minimum(ranks, alive)):
+            best = tl.full((), float("-inf"), scores.dtype.element_ty)
+            at = tl.full((), 0, tl.int32)
+            for start in range(0, alive, CHUNK):
+                slot = start + tl.arange(0, CHUNK)
+                some = tl.load(scores + slot, mask=slot < alive, other=float("-inf"))
+                here = tl.max(some, axis=0)
+                first = (start + tl.argmax(some, axis=0, tie_break_left=True)).to(tl.int32)
+                at = tl.where(here > best, first, at)
+                best = tl.where(here > best, here, best)
+            value = tl.where(rank == k, best, value)
+            place = tl.where(rank == k, at, place)
+            tl.debug_barrier()
+            tl.store(scores + at, float("-inf"))
+            tl.debug_barrier()
     return value, place
 
 
 @triton.jit
-def weigh(value, place, NORMALIZER: tl.constexpr, KP: tl.constexpr):
-    """Weights (KP,), their slots, the slot that set the threshold, and what the weights were multiplied by."""
+def weigh(value, place, alive, k_top, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, KP: tl.constexpr):
+    """Weights (KP,), their slots, the slot that set the threshold, and what the weights were multiplied by.
+
+    That is 0 where nothing is recalled, and -1 where raw scores are the weights: by the release's rule, of `alive`
+    memories that are k_top or fewer.
+    """
     rank = tl.arange(0, KP)
     there = place >= 0
     count = tl.sum(there.to(tl.int32), axis=0)
     if NORMALIZER == THRESHOLD:
         last = tl.min(tl.where(there, value, float("inf")), axis=0)
         edge = tl.sum(tl.where(rank == count - 1, place, 0), axis=0)
+        if RELEASE:
+            last += 1e-7
         excess = tl.where(there & (value > last), value - last, 0.0)
         total = tl.sum(excess, axis=0)
-        inverse = tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
+        divisor = tl.where(total > 0, total, 1.0)
+        if RELEASE:
+            divisor += 1e-7
+        inverse = tl.where(total > 0, 1.0 / divisor, 0.0)
         weight = excess * inverse
-        return weight, tl.where(weight > 0, place, -1), tl.where(total > 0, edge, -1), inverse
+        slot = tl.where(weight > 0, place, -1)
+        edge = tl.where(total > 0, edge, -1)
+        if RELEASE:
+            raw = alive <= k_top
+            weight = tl.where(raw, tl.where(there, value, 0.0), weight)
+            slot = tl.where(raw, place, slot)
+            edge = tl.where(raw, -1, edge)
+            inverse = tl.where(raw, -1.0, inverse)
+        return weight, slot, edge, inverse
     first = tl.max(value, axis=0)
     if NORMALIZER == SOFTMAX1:
         first = tl.maximum(first, 0.0)

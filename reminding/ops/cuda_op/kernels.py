@@ -14,16 +14,20 @@ import triton
 import triton.language as tl
 
 from reminding.ops.cuda_op.device import (
+    EVERY,
     GRU,
+    LISTED,
     LSTM,
     SEPARABLE,
     THRESHOLD,
+    admit,
     best_scores,
     cell_backward,
     cell_forward,
     cuts,
     score_backward,
     score_memories,
+    slots_at,
     tanh,
     times,
     times_transposed,
@@ -35,16 +39,21 @@ from reminding.ops.cuda_op.device import (
 def forward_kernel(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
-    scores, slots, weights, edges, inverses,
-    T, B, H, D, M, k_top, ranks, k_att, recall_scale, score_scale,
-    GATES: tl.constexpr, RECALLS: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr,
-    HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr, SLICE: tl.constexpr,
+    scores, slots, weights, edges, inverses, listed, received,
+    T, B, H, D, M, most, k_top, ranks, k_att,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
+    ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
+    SLICE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, all steps.   [Ke et al. 2018, Algorithm 1]
 
     `gates` (T, B, G) come in as the inputs' part of them, biases included, and leave activated; `memory` (B, M, H)
     and `keys` (B, M, D) hold the given memories and have room for all that will be stored; slots and edges come in
-    as -1, what else is written as 0. `hat` (B, H) and `scores` (B, M) are scratch.
+    as -1, what else is written as 0. `hat` (B, H) and `scores` (B, most) are scratch.
+
+    At most `most` memories of a row are alive. Under a capacity `received` (B, M) adds up their recall weights, and
+    where the least recalled goes, `listed` (B, most) has their slots, oldest first.
     """
     b = tl.program_id(0).to(tl.int64)
     unit = tl.arange(0, HP)
@@ -55,7 +64,9 @@ def forward_kernel(
     filled = tl.load(count0 + b)
     values = memory + b * M * H
     row_keys = keys + b * M * D
-    row_scores = scores + b * M
+    row_scores = scores + b * most
+    row_list = listed + b * most
+    row_received = received + b * M
     row_hat = hat + b * H
     h_before = h0 + b * H
     c = tl.load(c0 + b * H + unit, mask=real, other=0.0)
@@ -76,17 +87,24 @@ def forward_kernel(
                 query = times(w2, row_hat, D, H, DP, SLICE)
                 tl.store(queries + at * D + feature, query, mask=feature < D)
             if filled > 0:
+                alive = tl.minimum(filled, most)
+                first = filled - alive
                 score_memories(
-                    row_keys, query, w3, values, filled, row_scores, H, D, score_scale, offset, SCORE, HP, DP, SLICE
-                )
+                    row_keys, query, w3, values, row_list, first, alive, row_scores, H, D, score_scale, offset, SCORE,
+                    ALIVE, HP, DP, SLICE,
+                )  # fmt: skip
                 tl.debug_barrier()
-                value, place = best_scores(row_scores, filled, ranks, KP, MP)
-                weight, place, edge, inverse = weigh(value, place, NORMALIZER, KP)
+                value, place = best_scores(row_scores, alive, ranks, KP, MP, CHUNK)
+                place = slots_at(place, place >= 0, row_list, first, ALIVE)
+                weight, place, edge, inverse = weigh(value, place, alive, k_top, NORMALIZER, RELEASE, KP)
                 weight *= recall_scale
                 tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
                 tl.store(weights + at * k_top + rank, weight, mask=rank < k_top)
                 tl.store(edges + at, edge)
                 tl.store(inverses + at, inverse)
+                if ALIVE != EVERY:
+                    got = tl.load(row_received + place, mask=place >= 0, other=0.0)
+                    tl.store(row_received + place, got + weight, mask=place >= 0)
                 read = tl.load(
                     values + place[:, None].to(tl.int64) * H + unit[None, :],
                     mask=(place[:, None] >= 0) & real[None, :],
@@ -103,6 +121,10 @@ def forward_kernel(
             tl.store(values + filled * H + unit, h, mask=real)
             if SCORE != SEPARABLE:
                 tl.store(row_keys + filled * D + feature, times(w1, h_before, D, H, DP, SLICE), mask=feature < D)
+            if ALIVE != EVERY:
+                tl.store(row_received + filled, 0.0)
+            if ALIVE == LISTED:
+                admit(row_list, row_received, filled, most, CHUNK)
             filled += 1
             tl.debug_barrier()
     tl.store(c_last + b * H + unit, c, mask=real)
@@ -114,10 +136,11 @@ def backward_kernel(
     output, summary, cells, gates, queries, memory, keys, slots, weights,
     edges, inverses, d_output, d_summary, d_c_last,
     d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
-    T, B, H, D, M, k_top, k_att, k_trunc, recall_scale,
-    score_scale, GATES: tl.constexpr, RECALLS: tl.constexpr, RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr,
-    CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr,
-    KP: tl.constexpr, WP: tl.constexpr, SLICE: tl.constexpr,
+    T, B, H, D, M, k_top, k_att, k_trunc,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr,
+    NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
+    WP: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, from the last step to the first.
 
@@ -172,6 +195,8 @@ def backward_kernel(
                 if NORMALIZER == THRESHOLD:
                     d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
                     d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
+                    if RELEASE:
+                        d_score = tl.where(inverse < 0, d_weight * recall_scale, d_score)
                 else:
                     d_score = weight * (d_weight - mean)
                 tl.debug_barrier()
@@ -200,7 +225,7 @@ def backward_kernel(
             carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
         else:
             carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
-        if cuts(taken0 + t, k_trunc):
+        if cuts(taken0 + t, k_trunc, RELEASE):
             carry *= 0.0
             d_c *= 0.0
         tl.debug_barrier()

@@ -1,4 +1,4 @@
-"""The Triton kernels as an autograd function: what they are given, what is kept, and what is left to large products.
+"""Around the Triton kernels: what they are given, what is kept, and what is left to large products.
 
 Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D score width, M memory slots, K k_top.
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 import importlib
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.problem import CELLS, NORMALIZERS, Rule, gate_width
+from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, SEMANTICS, Rule, gate_width, slots_for
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
 twice as many spill."""
 WARPS = 8
-
+CHUNK = 2048
+"""Scores of a row that a program holds at a time to rank them: 8 a thread."""
 
 NEVER = 2**62
 """As k_trunc: more steps than a stream takes."""
@@ -37,18 +38,44 @@ class Call(NamedTuple):
     D: int
     M: int
 
+    @staticmethod
+    def of(x: Tensor, h0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Sequence[int]) -> Call:
+        """The call with these inputs."""
+        settled = Rule(*rule)
+        D = w1.shape[0] if w1 is not None else 0
+        return Call(settled, x.shape[0], x.shape[1], h0.shape[1], D, slots_for(memory0, x.shape[0], settled))
+
+    @property
+    def most(self) -> int:
+        """Memories of a row that can be alive at once."""
+        return min(self.M, self.rule.capacity) if self.rule.bounded else self.M
+
+    @property
+    def lists(self) -> bool:
+        """Whether those alive are listed: evictions leave gaps between their slots."""
+        return self.rule.bounded and self.rule.evict == EVICT["least_recalled"]
+
     @property
     def numbers(self) -> dict[str, Any]:
         """What both kernels are told by value."""
-        scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
         sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
-        rule = {"k_top": self.rule.k_top, "k_att": self.rule.k_att, "recall_scale": scale}
-        return {**sizes, **rule, "score_scale": 1 / math.sqrt(max(self.D, 1))}
+        return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
+
+    @property
+    def choosing(self) -> dict[str, Any]:
+        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
+        alive = 0 if not self.rule.bounded else 2 if self.lists else 1
+        return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
 
     @property
     def ranks(self) -> int:
         """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
-        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"])
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.release)
+
+    @property
+    def release(self) -> bool:
+        """Whether what the authors' published code does differently is asked for."""
+        return self.rule.semantics == SEMANTICS["release"]
 
     @property
     def gates(self) -> int:
@@ -57,11 +84,24 @@ class Call(NamedTuple):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        """What both kernels are compiled for."""
+        """What both kernels are compiled for. Scales are among it since a number given by value is a float32."""
+        recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
+        scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
         kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
-        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(self.ranks)}
+        decided = self.rule.k_top + (
+            self.rule.normalizer == NORMALIZERS["threshold"]
+        )  # those with a weight, and the edge
+        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
         slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
-        return {"GATES": self.gates, "RECALLS": self.rule.k_top > 0, **kind, **tiles, "SLICE": slice}
+        return {
+            "GATES": self.gates,
+            "RECALLS": self.rule.k_top > 0,
+            **scales,
+            **kind,
+            "RELEASE": self.release,
+            **tiles,
+            "SLICE": slice,
+        }
 
 
 def kernels() -> Any:
@@ -88,56 +128,10 @@ class Record(NamedTuple):
     inverses: Tensor  # (T, B)
 
 
-class Recurrence(torch.autograd.Function):
-    """One layer over all steps."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        h0: Tensor,
-        c0: Tensor,
-        memory0: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias: Tensor,
-        w1: Tensor | None,
-        w2: Tensor | None,
-        w3: Tensor | None,
-        count0: Tensor,
-        step0: Tensor,
-        call: Call,
-        replay: bool,
-    ) -> tuple[Tensor, ...]:
-        """Returns output, summary, c_T, memory, slots, weights, edges, cells; the last four carry no gradient.
-
-        Args:
-            bias: of the gates, as `joint_bias` has it, (G,).
-            replay: keep no gates and queries; the backward pass makes them again, each with one product.
-        """
-        given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
-        parts = [None if tensor is None else tensor.contiguous() for tensor in given]
-        gates = project(cast("Tensor", parts[0]), cast("Tensor", parts[4]), cast("Tensor", parts[6]))
-        record, queries, c_last = run_forward(gates, parts, call)
-        kept = [] if replay else [gates, queries]
-        ctx.save_for_backward(*parts, *record, *kept)
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(record.slots, record.weights, record.edges, record.cells)
-        return (
-            record.output, record.summary, c_last, record.memory, record.slots, record.weights, record.edges,
-            record.cells,
-        )  # fmt: skip
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3."""
-        saved = list(ctx.saved_tensors)
-        parts, record, kept = saved[:12], Record(*saved[12:21]), saved[21:]
-        call: Call = ctx.call
-        gates, queries = kept or again(parts, record, call)
-        return (*run_backward(d, parts, record, gates, queries, call), None, None, None, None)
+def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
+    """The inputs in the type that the state is computed in, for products over many steps."""
+    kind = cast("Tensor", parts[1]).dtype
+    return [part if part is None or not part.is_floating_point() else part.to(kind) for part in parts]
 
 
 def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
@@ -149,11 +143,17 @@ def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
     return gates.add_(bias)
 
 
-def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[Record, Tensor, Tensor]:
+def run_forward(
+    gates: Tensor, parts: list[Tensor | None], received0: Tensor | None, call: Call
+) -> tuple[Record, Tensor, Tensor, Tensor, Tensor]:
     """Launch the forward kernel; activates `gates` in place.
 
+    Args:
+        received0: recall weight that the given memories have received, (B, M0); needed with a capacity.
+
     Returns:
-        the record, queries (T, B, D), and c after the last step (B, H).
+        the record, queries (T, B, D), c after the last step (B, H), and recall weight received by slot (B, M) and the
+        slots of those alive where they are listed, (B, most); (B, 0) where there is no need of them.
     """
     _, h0, c0, memory0, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
     assert h0 is not None and memory0 is not None
@@ -162,7 +162,7 @@ def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[
     memory[:, : memory0.shape[1]] = memory0
     keys = h0.new_zeros(B, M, D)
     if w1 is not None:
-        keys[:, : memory0.shape[1]] = memory0 @ w1.t()
+        keys[:, : memory0.shape[1]] = memory0 @ w1.t().to(memory0.dtype)
     record = Record(
         output=h0.new_empty(T, B, H),
         summary=h0.new_zeros(T, B, H),
@@ -175,14 +175,21 @@ def run_forward(gates: Tensor, parts: list[Tensor | None], call: Call) -> tuple[
         inverses=h0.new_zeros(T, B),
     )
     queries, c_last = h0.new_empty(T, B, D), h0.new_empty(B, H)
+    received = h0.new_zeros(B, M if call.rule.bounded else 0)
+    if call.rule.bounded:
+        assert received0 is not None, "only with what they have received can memories be made to go"
+        received[:, : memory0.shape[1]] = received0
+    places = torch.arange(call.most if call.lists else 0, dtype=torch.int32, device=h0.device)
+    listed = places.repeat(B, 1)
     if B > 0:
-        scratch = h0.new_empty(B, H), h0.new_empty(B, M)
-        kernels().forward_kernel[(B,)](
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
-            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-            record.inverses, **call.numbers, **call.shapes, ranks=call.ranks, MP=padded(M), num_warps=WARPS,
-        )  # fmt: skip
-    return record, queries, c_last
+        scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
+        with torch.cuda.device_of(h0):
+            kernels().forward_kernel[(B,)](
+                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
+                record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
+                record.inverses, listed, received, **call.numbers, **call.shapes, **call.choosing, num_warps=WARPS,
+            )  # fmt: skip
+    return record, queries, c_last, received, listed
 
 
 def again(parts: list[Tensor | None], record: Record, call: Call) -> tuple[Tensor, Tensor]:
@@ -211,6 +218,19 @@ def entering(h0: Tensor, output: Tensor) -> Tensor:
     return torch.cat([h0.unsqueeze(0), output[:-1]])[: len(output)]
 
 
+class Swept(NamedTuple):
+    """What the backward kernel leaves for large products."""
+
+    d_gates: Tensor  # (T, B, G)
+    d_queries: Tensor  # (T, B, D)
+    d_memory: Tensor  # (B, M, H), without what keys pass on
+    d_keys: Tensor  # (B, M, D)
+    d_w3: Tensor  # (B, WP), of the separable score the memories' half
+    d_offset: Tensor  # (T, B), of what all scores of a step share
+    d_h0: Tensor  # (B, H)
+    d_c0: Tensor  # (B, H)
+
+
 def run_backward(
     d: tuple[Tensor | None, ...],
     parts: list[Tensor | None],
@@ -218,51 +238,76 @@ def run_backward(
     gates: Tensor,
     queries: Tensor,
     call: Call,
+    need_x: bool,
 ) -> list[Tensor | None]:
     """Launch the backward kernel, then multiply.
 
     Args:
-        d: gradients of output, summary, c_T and memory, or None; what follows them is not looked at.
+        d: gradients of output, summary, c_T and memory, or None.
+
+    Returns:
+        gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3; None where none.
     """
-    x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0 = parts
-    assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None
-    assert weight_hh is not None and bias is not None and count0 is not None
-    T, B, H, D = call.T, call.B, call.H, call.D
-    like = (record.output, record.summary, h0)
-    d_output, d_summary, d_c = (_dense(one, other) for one, other in zip(d[:3], like, strict=True))
-    d_memory = torch.zeros_like(record.memory) if d[3] is None else d[3].clone()
-    d_gates, d_queries, d_keys = torch.zeros_like(gates), torch.zeros_like(queries), torch.zeros_like(record.keys)
-    width = padded(len(w3) - H if call.rule.k_top and not call.rule.has_keys and w3 is not None else D)
-    d_w3, d_offset = h0.new_zeros(B, width), h0.new_zeros(T, B)
-    d_h0, d_c0 = torch.zeros_like(h0), torch.zeros_like(h0)
-    if B > 0:
-        kernels().backward_kernel[(B,)](
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
-            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
-            d_output, d_summary, d_c, d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
-            **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER, WP=width,
-            BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // H, num_warps=WARPS,
-        )  # fmt: skip
-    d_recurrent = d_gates[..., : len(weight_ih)]
-    d_weight_hh = _outer(_through_h(d_gates, call), entering(h0, record.output))
+    swept = sweep(d, parts, record, gates, queries, call)
+    x, h0, _, memory0, weight_ih, _, _, w1, w2, w3, count0, _ = widened(parts)
+    assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None and count0 is not None
+    d_recurrent = swept.d_gates[..., : len(weight_ih)]
+    hat = record.output - record.summary
     d_w1 = d_w2 = d_out = None
     if w1 is not None and w2 is not None:
-        d_w1, d_w2 = _outer(d_keys, record.memory), _outer(d_queries, record.output - record.summary)
+        d_w1, d_w2 = _outer(swept.d_keys, record.memory), _outer(swept.d_queries, hat)
     if w3 is not None:
-        d_out = d_w3.sum(0)[: len(w3) if w1 is not None else H]
+        d_out = swept.d_w3.sum(0)[: len(w3) if w1 is not None else call.H]
         if w1 is None:
-            hat = torch.tanh(record.output - record.summary)
-            d_out = torch.cat([_outer(d_offset.unsqueeze(2), hat)[0], d_out])
+            d_out = torch.cat([_outer(swept.d_offset.unsqueeze(2), torch.tanh(hat))[0], d_out])
     given = memory0.shape[1]
-    d_memory0 = d_memory[:, :given]
+    d_memory0 = swept.d_memory[:, :given]
     if w1 is not None and call.rule.backtrack:
-        d_memory0 = d_memory0 + d_keys[:, :given] @ w1
+        d_memory0 = d_memory0 + swept.d_keys[:, :given] @ w1
     filled = torch.arange(given, device=h0.device) < count0.unsqueeze(1)
-    d_memory0 = torch.where(filled.unsqueeze(2), d_memory0, 0)
+    d_x = d_recurrent @ weight_ih if need_x else None
     return [
-        d_recurrent @ weight_ih, d_h0, d_c0, d_memory0, _outer(d_recurrent, x), d_weight_hh,
-        d_gates.sum((0, 1)), d_w1, d_w2, d_out,
+        d_x, swept.d_h0, swept.d_c0, torch.where(filled.unsqueeze(2), d_memory0, 0),
+        _outer(d_recurrent, x), _outer(_through_h(swept.d_gates, call), entering(h0, record.output)),
+        swept.d_gates.sum((0, 1)), d_w1, d_w2, d_out,
     ]  # fmt: skip
+
+
+def sweep(
+    d: tuple[Tensor | None, ...],
+    parts: list[Tensor | None],
+    record: Record,
+    gates: Tensor,
+    queries: Tensor,
+    call: Call,
+) -> Swept:
+    """Launch the backward kernel; arguments as `run_backward`'s."""
+    _, h0, c0, _, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
+    assert h0 is not None and weight_hh is not None
+    d_output, d_summary, d_c = (
+        _dense(one, like) for one, like in zip(d[:3], (record.output, record.summary, h0), strict=True)
+    )
+    separable = w3 is not None and call.rule.k_top > 0 and not call.rule.has_keys
+    width = padded(call.H if separable else call.D)
+    swept = Swept(
+        d_gates=torch.zeros_like(gates),
+        d_queries=torch.zeros_like(queries),
+        d_memory=torch.zeros_like(record.memory) if d[3] is None else d[3].clone(),
+        d_keys=torch.zeros_like(record.keys),
+        d_w3=h0.new_zeros(call.B, width),
+        d_offset=h0.new_zeros(call.T, call.B),
+        d_h0=torch.zeros_like(h0),
+        d_c0=torch.zeros_like(h0),
+    )
+    if call.B > 0:
+        with torch.cuda.device_of(h0):
+            kernels().backward_kernel[(call.B,)](
+                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
+                queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
+                d_output, d_summary, d_c, *swept, **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER,
+                WP=width, BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // call.H, num_warps=WARPS,
+            )  # fmt: skip
+    return swept
 
 
 def _dense(d: Tensor | None, like: Tensor) -> Tensor:

@@ -1,0 +1,209 @@
+"""All figures of one run on a GPU, each contestant and size in a process of its own: a failure costs its row only."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from reminding.lab.bench.ceilings import elapsed_seconds, measure_ceilings, properties
+from reminding.lab.bench.floor import Ceilings, Work, lstm_work, sab_work
+from reminding.lab.bench.gpu_options import GpuName, GpuOptions
+from reminding.lab.bench.meter import START_UP_SECONDS, Refusal, Tell
+from reminding.lab.bench.options import Size
+from reminding.nn import SAB
+
+Result = TypeVar("Result")
+
+OUTGROWN = ("stopped", "it failed: OutOfMemoryError")
+"""How a refusal begins that a larger size would only repeat."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contestant took at one size, or why it has no figures there.
+
+    Args:
+        forward_ms, backward_ms: of each repetition, milliseconds on the device's clock.
+        peak_bytes: the most that a training step held above what was there before it: parameters and input.
+    """
+
+    name: GpuName
+    size: Size
+    forward_ms: tuple[float, ...] = ()
+    backward_ms: tuple[float, ...] = ()
+    peak_bytes: int | None = None
+    skipped: str | None = None
+
+
+def require_device(options: GpuOptions) -> None:
+    """Raise a ValueError unless the device is there."""
+    if not torch.cuda.is_available():
+        raise ValueError(
+            f"--device {options.device} needs a CUDA device, and PyTorch {torch.__version__} finds none here; "
+            "--device cpu measures on the CPU"
+        )
+    index = torch.device(options.device).index or 0
+    if index >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {options.device!r}, only {torch.cuda.device_count()} CUDA devices")
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    """What figures depend on besides versions: the device by name, and its size."""
+    found = properties(device)
+    return {
+        "name": found.name,
+        "capability": f"{found.major}.{found.minor}",
+        "multiprocessors": found.multi_processor_count,
+        "bytes": found.total_memory,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def ceilings_of(options: GpuOptions) -> Ceilings | Refusal:
+    """The device's ceilings, measured in a process of their own."""
+    device = torch.device(options.device)
+    return in_own_process(partial(measure_ceilings, device, options.dtype), options.max_seconds)
+
+
+def measure(options: GpuOptions, tell: Tell) -> Iterator[Row]:
+    """Take all figures, size by size."""
+    outgrown: list[tuple[GpuName, Size]] = []
+    for size in options.sizes():
+        for name in options.contestants:
+            tell(f"{size}: {name}")
+            before = next((s for n, s in outgrown if n == name and s.T <= size.T and s.H <= size.H), None)
+            if before is not None:
+                yield Row(name, size, skipped=f"left out, as at {before}")
+                continue
+            found = in_own_process(partial(measure_row, name, size, options), 2 * options.max_seconds)
+            if isinstance(found, Row):
+                yield found
+                continue
+            if found.reason.startswith(OUTGROWN):
+                outgrown.append((name, size))
+            yield Row(name, size, skipped=found.reason)
+
+
+def measure_row(name: GpuName, size: Size, options: GpuOptions, device: torch.device | None = None) -> Row:
+    """Warm up (kernels are compiled), take the peak of memory, then time; fewer repetitions where they take too long.
+
+    Args:
+        device: another one than the options name.
+    """
+    device = torch.device(options.device) if device is None else device
+    step = _training_step(name, size, options, device)
+    step.run()
+    peak = _peak_bytes(step, device)
+    first = step.timed(device)
+    longest = options.max_seconds / max(sum(first) / 1000, 1e-9)
+    laps = [first, *(step.timed(device) for _ in range(min(options.repetitions, int(longest)) - 1))]
+    return Row(name, size, tuple(lap[0] for lap in laps), tuple(lap[1] for lap in laps), peak)
+
+
+def build(name: GpuName, size: Size, options: GpuOptions, device: torch.device) -> nn.Module:
+    """A contestant's module, its parameters drawn from the seed.
+
+    Raises:
+        ValueError: it cannot run here; the message says why.
+    """
+    torch.manual_seed(options.seed)
+    kind: dict[str, Any] = {"device": device, "dtype": getattr(torch, options.dtype)}
+    if name == "lstm":
+        return nn.LSTM(size.I, size.H, **kind)
+    backend = "reference" if name == "sab-reference" else "cuda"
+    rule: dict[str, Any] = {key: getattr(options, key) for key in ("k_top", "k_att", "k_trunc", "capacity")}
+    rule |= {"score": options.score, "normalizer": options.normalizer}
+    engine = "autograd" if name == "sab-cuda" else "replay"
+    return SAB(size.I, size.H, **rule, backend=backend, engine=engine, horizon=0, **kind)
+
+
+def work_of(name: GpuName, size: Size, options: GpuOptions) -> Work:
+    """What a contestant's training step cannot do without."""
+    return lstm_work(size, options.dtype) if name == "lstm" else sab_work(size, options)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Forward and backward, the loss at every step; the input needs no gradient, and no optimizer takes part."""
+
+    module: nn.Module
+    input: Tensor
+    d_output: Tensor
+
+    def run(self) -> None:
+        """Both."""
+        self.module.zero_grad(set_to_none=True)
+        self.module(self.input)[0].backward(self.d_output)
+
+    def timed(self, device: torch.device) -> tuple[float, float]:
+        """Milliseconds of the two."""
+        self.module.zero_grad(set_to_none=True)
+        seen: list[Tensor] = []
+
+        def forward() -> None:
+            seen.append(self.module(self.input)[0])
+
+        def backward() -> None:
+            seen.pop().backward(self.d_output)
+
+        return 1000 * elapsed_seconds(forward, device), 1000 * elapsed_seconds(backward, device)
+
+
+def _training_step(name: GpuName, size: Size, options: GpuOptions, device: torch.device) -> _Step:
+    module = build(name, size, options, device)
+    source = torch.Generator(device).manual_seed(options.seed)
+    kind: dict[str, Any] = {"generator": source, "device": device, "dtype": getattr(torch, options.dtype)}
+    return _Step(module, torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
+
+
+def _peak_bytes(step: _Step, device: torch.device) -> int | None:
+    """How far allocations rise during one training step; None on a CPU."""
+    step.module.zero_grad(set_to_none=True)
+    gc.collect()
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    step.run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Refusal:
+    """What an action returns in a fresh process; a Refusal where it raises, dies, or takes too long."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(there, action), daemon=True)
+    process.start()
+    there.close()
+    try:
+        if not here.poll(seconds + START_UP_SECONDS):
+            return Refusal(f"stopped: it took more than {seconds:g} s")
+        return here.recv()
+    except EOFError:
+        process.join()
+        return Refusal(f"its process died with exit code {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _answer(connection: Connection, action: Callable[[], object]) -> None:
+    try:
+        answer = action()
+    except Exception as error:  # whatever goes wrong on a device is that row's result
+        lines = str(error).splitlines() or [""]
+        answer = Refusal(f"it failed: {type(error).__name__}: {lines[0]}")
+    connection.send(answer)

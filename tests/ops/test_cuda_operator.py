@@ -1,0 +1,181 @@
+"""The Triton kernels as operators of PyTorch; that their numbers are right, test_cuda_op.py says.
+
+Shapes: T time, B batch, I input, H hidden, D score width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from reminding import SAB
+from reminding.ops import cpu_op, cuda_op
+from tests.nn.samples import draw, make
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        cuda_op.missing() is not None, reason=f"{cuda_op.missing()}; `make test-all` has Triton interpret its kernels"
+    ),
+]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def arguments(cell: str, score: str, evict: str | None, weights: torch.dtype, replay: bool) -> tuple[Any, ...]:
+    """Of the forward operator: rows in different phases, with a full memory of one slot where there is an `evict`."""
+    T, B, features, H, D = 5, 2, 3, 4, 6
+    width = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
+    state = torch.float64 if weights == torch.float64 else torch.float32
+
+    def drawn(*shape: int, dtype: torch.dtype = weights) -> Tensor:
+        return torch.randn(*shape, dtype=dtype, device=DEVICE, requires_grad=True)
+
+    keys = (drawn(D, H), drawn(D, H)) if score != "separable" else (None, None)
+    sizes = {"additive": D, "separable": 2 * H}
+    out = drawn(sizes[score], dtype=state) if score in sizes else None
+    start = (drawn(B, H, dtype=state), drawn(B, H, dtype=state), drawn(B, 1, H, dtype=state))
+    bias = drawn(H if cell == "rnn" else 4 * H, dtype=state)
+    counters = (torch.tensor([1, 0], device=DEVICE), torch.tensor([2, 5], device=DEVICE))
+    room: dict[str, Any] = {"capacity": 1, "evict": evict} if evict else {}
+    rule = cpu_op.rule_of(cell=cell, score=score, normalizer="softmax", k_top=2, k_att=2, k_trunc=3, **room)
+    received = torch.rand(B, 1, dtype=state, device=DEVICE) if evict else None
+    recurrent = (drawn(width, features), drawn(width, H), bias)
+    return (drawn(T, B, features), *start, *recurrent, *keys, out, *counters, received, list(rule), replay)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("cell", "score", "evict", "weights", "replay"),
+    [
+        ("lstm", "additive", None, torch.float64, False),
+        ("gru", "dot", "fifo", torch.bfloat16, True),
+        ("rnn", "separable", "least_recalled", torch.float32, False),
+    ],
+)
+def test_opcheck_finds_nothing(cell: str, score: str, evict: str | None, weights: torch.dtype, replay: bool) -> None:
+    torch.manual_seed(0)
+    given = arguments(cell, score, evict, weights, replay)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    forward: Any = torch.ops.reminding.sab_cuda_forward.default
+    torch.library.opcheck(forward, given, test_utils=tests)
+    made = forward(*given)
+    arriving = [torch.ones_like(made[i]) for i in (0, 1, 9, 3)]
+    backward: Any = torch.ops.reminding.sab_cuda_backward.default
+    held = [tensor.detach() if isinstance(tensor, Tensor) else tensor for tensor in (*given[:12], *made)]
+    for need_x in (True, False):
+        words = (*arriving, *held[:12], held[12:21], held[24:], given[13], replay, need_x)
+        torch.library.opcheck(backward, words, test_utils=("test_schema", "test_faketensor"))
+
+
+def call(x: Tensor, h0: Tensor, weights: list[Tensor], **options: Any) -> cpu_op.Recalled:
+    """One call of the op, additive, with rows that have taken 0, 1, 2, ... steps."""
+    B, H = h0.shape
+    count, step = torch.zeros(B, dtype=torch.int64, device=x.device), torch.arange(B, device=x.device)
+    rule = cpu_op.rule_of(cell="lstm", score="additive", normalizer="softmax", k_top=2, k_att=2, k_trunc=3)
+    state = (h0, torch.zeros_like(h0), x.new_zeros(B, 0, H))
+    return cuda_op.layer(x, *state, count, step, tuple(weights[:4]), tuple(weights[4:]), rule, **options)
+
+
+def given_to(steps: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """An input, a state and weights of a layer of 3 units."""
+    shapes = ((12, 2), (12, 3), (12,), (12,), (4, 3), (4, 3), (4,))
+    weights = [draw(*shape, seed=seed).to(DEVICE).requires_grad_() for seed, shape in enumerate(shapes)]
+    return draw(steps, 2, 2).to(DEVICE), draw(2, 3).to(DEVICE), weights
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_keeps_one_graph() -> None:
+    x, h0, weights = given_to(5)
+
+    def run(x: Tensor) -> Tensor:
+        return call(x, h0, weights).output
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    output, wanted = compiled(x), run(x)
+    torch.testing.assert_close(output, wanted)
+    found = torch.autograd.grad(output.pow(2).sum(), weights)
+    for one, other in zip(found, torch.autograd.grad(wanted.pow(2).sum(), weights), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_takes_a_layer() -> None:
+    """In several graphs: what a layer keeps beside the op is Python."""
+    layer = make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=1, k_trunc=3)
+    x = draw(4, 2, 3).to(DEVICE)
+
+    def run(x: Tensor) -> Tensor:
+        return layer(x)[0]
+
+    torch.testing.assert_close(torch.compile(run, backend="aot_eager")(x), run(x))
+
+
+@pytest.mark.parametrize("replay", [True, False], ids=["replay", "kept"])
+def test_a_graph_can_be_used_twice(replay: bool) -> None:
+    x, h0, weights = given_to(5)
+    loss = call(x, h0, weights, replay=replay).output.pow(2).sum()
+    first = torch.autograd.grad(loss, weights, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(loss, weights), strict=True))
+
+
+@pytest.mark.parametrize(("stride", "offset"), [(3, 0), (3, 2), (4, -1), (20, 5), (20, 15), (1, 0), (2**62, 1)])
+def test_milestones_are_the_cs_that_enter_their_steps(stride: int, offset: int) -> None:
+    x, h0, weights = given_to(7)
+    found = call(x, h0, weights, milestones=(stride, offset)).milestones
+    steps = range(offset % stride, 7, stride)
+    wanted = [call(x[:t], h0, weights).c if t > 0 else torch.zeros_like(h0) for t in steps]
+    assert not found.requires_grad
+    assert found.shape == (len(wanted), 2, 3)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_counts_that_agree_are_made_on_the_device_and_others_copied() -> None:
+    for counts in ([3, 3, 3], [3, 4, 3], []):
+        sent = cuda_op.on_device(torch.tensor(counts, dtype=torch.int64), torch.device("meta"))
+        assert (sent.device.type, sent.dtype, sent.shape) == ("meta", torch.int64, (len(counts),))
+
+
+class Crossings(TorchDispatchMode):
+    """Notes each operation between the host and a device; one that needs a number of the device's fails on "meta"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        devices = {x.device.type for x in tree_leaves((args, kwargs, made)) if isinstance(x, Tensor)}
+        if len(devices) > 1:
+            self.found.append(f"{func} between {devices}")
+        return made
+
+
+@pytest.mark.parametrize("options", [{}, {"capacity": 3, "evict": "least_recalled"}], ids=["unbounded", "bounded"])
+@pytest.mark.skipif(not cuda_op.interpreted(), reason="a device without numbers stands for the GPU")
+def test_a_call_neither_waits_for_the_device_nor_copies_to_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a CUDA graph can capture it. There is no autocast on "meta" to ask about."""
+
+    def nothing(*_: Any, **__: Any) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+    def never(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(torch, "autocast", nothing)
+    monkeypatch.setattr(torch, "is_autocast_enabled", never)
+    layer = SAB(3, 5, k_top=2, k_att=2, k_trunc=3, backend="cuda", device="meta", horizon=0, **options)
+    x = torch.randn(7, 2, 3, device="meta")
+    with Crossings() as crossings:
+        _, state = layer(x)
+        output, _ = layer(x, state)
+        output.sum().backward()
+    assert crossings.found == []

@@ -1,0 +1,215 @@
+"""The Triton kernels on a GPU, at sizes that an interpreter would take days for: `make test-gpu`.
+
+Choices of memories turn on small differences of scores, so two ways of summing may part at a near tie and go on
+apart. Rows that recalled the same memories at all steps are compared, and many must be such.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding import SAB, Recall
+from reminding.ops import cuda_op
+from tests.nn.samples import assert_same_gradients, gradients
+from tests.tolerance import assert_equal
+
+
+def obstacle() -> str | None:
+    """Why there is nothing to test on, or None."""
+    if not torch.cuda.is_available():
+        return "there is no CUDA device"
+    return "TRITON_INTERPRET=1 keeps the kernels off it" if cuda_op.interpreted() else cuda_op.missing()
+
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))]
+DEVICE = "cuda"
+LEAST = 0.5
+"""Of the rows must recall the same memories at all steps."""
+
+
+def pair(I: int, H: int, dtype: torch.dtype = torch.float32, **options: Any) -> tuple[SAB, SAB]:  # noqa: E741
+    """A layer on the kernels, and its equal on the reference, which is float32 where the other is half precision."""
+    options = {"k_top": 5, "k_att": 4, "k_trunc": 16, "horizon": 0} | options
+    torch.manual_seed(0)
+    layer = SAB(I, H, backend="cuda", device=DEVICE, dtype=dtype, **options)
+    wide = torch.promote_types(dtype, torch.float32)
+    other = SAB(I, H, backend="reference", device=DEVICE, dtype=wide, **options)
+    other.load_state_dict(layer.state_dict())
+    return layer, other
+
+
+def inputs(T: int, B: int, I: int, dtype: torch.dtype = torch.float32, seed: int = 1) -> Tensor:  # noqa: E741
+    return torch.randn(T, B, I, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def rows_that_agree(recall: Recall, other: Recall) -> Tensor:
+    """The rows that recalled the same memories at all steps, in whatever order, (B,) bool."""
+    same = recall.step.sort(-1).values == other.step.sort(-1).values  # of one layer (T, B, K), else (L, T, B, K)
+    return same.all(-1).flatten(0, -2).all(0)
+
+
+def assert_rows_that_agree_are_equal(layer: SAB, other: SAB, x: Tensor, backend: str = "cuda") -> None:
+    """Recalls first; then, of rows that recalled the same, outputs and every gradient."""
+    wide = x.to(other.like().dtype)
+    with torch.no_grad():
+        recalls = [one(given, return_recall=True)[2] for one, given in ((layer, x), (other, wide))]
+    same = rows_that_agree(*recalls)
+    assert same.float().mean() >= LEAST, f"{int(same.sum())} of {len(same)} rows recalled the same"
+    found: list[dict[str, Tensor]] = []
+    outputs: list[Tensor] = []
+    for one, given in ((layer, x), (other, wide)):
+        given = given[:, same].clone().requires_grad_()
+        output, _ = one(given)
+        signs = inputs(*output.shape, seed=2).sign().to(output)
+        found.append(gradients(one, (output * signs).float().sum(), x=given))
+        outputs.append(output)
+    assert_equal(outputs[0], outputs[1], "output", backend=backend)
+    largest = max(float(gradient.abs().max()) for gradient in found[1].values())
+    for name, gradient in found[1].items():
+        assert_equal(found[0][name], gradient, f"gradient of {name}", backend=backend, floor=1e-2 * largest)
+
+
+@pytest.mark.parametrize("H", [128, 256, 512])
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+def test_float32_equals_the_reference_at_the_sizes_that_matter(H: int, engine: str) -> None:
+    assert_rows_that_agree_are_equal(*pair(64, H, engine=engine), inputs(1024, 8, 64))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "gru", "score": "dot", "normalizer": "softmax1"},
+        {"cell": "rnn", "score": "separable"},
+        {"normalizer": "threshold", "k_top": 10},
+        {"capacity": 64},
+        {"capacity": 64, "evict": "least_recalled"},
+        {"score_size": 96, "k_trunc": None, "num_layers": 2},
+    ],
+    ids=["gru, dot", "rnn, separable", "threshold", "the newest", "the most recalled", "two layers"],
+)
+def test_every_setting_equals_the_reference(options: dict[str, Any]) -> None:
+    layers = pair(32, 100, torch.float64, **options)
+    assert_rows_that_agree_are_equal(*layers, inputs(512, 16, 32, torch.float64), backend="reference")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("H", [128, 512])
+def test_half_precision_is_float32_inside(H: int, dtype: torch.dtype) -> None:
+    assert_rows_that_agree_are_equal(*pair(64, H, dtype), inputs(256, 8, 64, dtype))
+
+
+@pytest.mark.parametrize("chunk", [64, 2048], ids=["in pieces", "at once"])
+def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a power of two, and than a piece."""
+    monkeypatch.setattr("reminding.ops.cuda_op.recurrence.CHUNK", chunk)
+    assert_rows_that_agree_are_equal(
+        *pair(16, 32, torch.float64, k_att=1), inputs(300, 4, 16, torch.float64), "reference"
+    )
+
+
+def step(layer: SAB, x: Tensor) -> list[Tensor]:
+    """Output, and every gradient of a training step."""
+    x = x.detach().clone().requires_grad_()
+    output, _ = layer(x)
+    return [output.detach(), *gradients(layer, output.square().mean(), x=x).values()]
+
+
+def test_a_race_would_show_between_two_runs() -> None:
+    layer, _ = pair(64, 256, capacity=100, evict="least_recalled")
+    x = inputs(1024, 200, 64)  # more rows than multiprocessors
+    first = step(layer, x)
+    for _ in range(3):
+        for one, other in zip(step(layer, x), first, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_second_stream_gives_the_same() -> None:
+    layer, _ = pair(64, 128)
+    x = inputs(256, 16, 64)
+    wanted = step(layer, x)
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        late = x * 1.0  # ready on this stream only
+        found = step(layer, late)
+    stream.synchronize()
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one CUDA device")
+def test_the_kernels_run_where_their_tensors_are() -> None:
+    layer, _ = pair(64, 128)
+    x = inputs(256, 16, 64)
+    wanted = step(layer, x)
+    for one, other in zip(step(layer.to("cuda:1"), x.to("cuda:1")), wanted, strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu())
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+def test_a_cuda_graph_captures_a_training_step(engine: str) -> None:
+    layer, _ = pair(64, 128, engine=engine)
+    held = inputs(128, 16, 64)
+
+    def train() -> Tensor:
+        for parameter in layer.parameters():
+            parameter.grad = None
+        output, _ = layer(held)
+        output.square().mean().backward()
+        return output
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            train()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = train()
+    x = inputs(128, 16, 64, seed=5)
+    held.copy_(x)
+    graph.replay()
+    torch.cuda.synchronize()
+    wanted = step(layer, x)
+    torch.testing.assert_close(output, wanted[0])
+    for parameter, other in zip(layer.parameters(), wanted[1:], strict=False):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, other)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_gives_the_same() -> None:
+    layer, _ = pair(64, 128)
+    x = inputs(128, 16, 64)
+
+    def run(x: Tensor) -> Tensor:
+        return layer(x)[0].square()
+
+    compiled: Callable[[Tensor], Tensor] = torch.compile(run)
+    torch.testing.assert_close(compiled(x), run(x))
+    found, wanted = (gradients(layer, function(x).mean()) for function in (compiled, run))
+    assert_same_gradients(found, wanted)
+
+
+def test_autocast_gives_float32_state() -> None:
+    layer, other = pair(64, 128)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if not name.startswith("score"):
+                parameter.copy_(parameter.bfloat16())
+    x = inputs(64, 8, 64, torch.bfloat16)
+    with torch.autocast(DEVICE, dtype=torch.bfloat16), torch.no_grad():
+        output, state, recall = layer(x, return_recall=True)
+    assert {output.dtype, state.h.dtype, state.memory.dtype} == {torch.float32}
+    wanted, _, read = other(x.float(), return_recall=True)
+    same = rows_that_agree(recall, read)
+    assert same.float().mean() >= LEAST
+    assert_equal(output[:, same], wanted[:, same], "output", backend="cuda")
