@@ -18,15 +18,15 @@ from reminding.tasks import Copying
 WIDTH = 100
 """Columns of the terminal that it is printed for."""
 SHOWN = {
-    "train": "train copying",
-    "eval": "eval RUN",
-    "report": "report",
-    "explain": "explain RUN",
-    "reproduce": "reproduce copying",
-    "data": "data",
-    "bench": "bench",
+    "train": ("train copying",),
+    "eval": ("eval RUN",),
+    "report": ("report",),
+    "explain": ("explain RUN",),
+    "reproduce": ("reproduce copying",),
+    "data": ("data",),
+    "bench": ("bench", "bench --device cuda"),
 }
-"""A command of each verb whose options are shown."""
+"""Commands of each verb whose options are shown."""
 INTRODUCTION = """# The command line
 
 `reminding VERB --help` prints what stands here. Options have the names that they have in Python. An unknown verb,
@@ -39,8 +39,8 @@ def write(out: Path) -> None:
     """Write commands.md to a folder of the documentation's sources."""
     parts = [INTRODUCTION, _block(printed([])), "Tasks to train on, and experiments to reproduce:\n"]
     parts += [_block(printed(["train"])), _block(printed(["reproduce"]))]
-    for verb, words in SHOWN.items():
-        parts += [f"## {verb}\n", *([TRAIN + "\n"] if verb == "train" else []), _block(help_of(words))]
+    for verb, commands in SHOWN.items():
+        parts += [f"## {verb}\n", *([TRAIN + "\n"] if verb == "train" else []), *map(_block, map(help_of, commands))]
     write_if_changed(out / "commands.md", "\n".join(parts))
 
 

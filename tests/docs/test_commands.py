@@ -10,6 +10,7 @@ import pytest
 
 from docs import command_pages
 from reminding import cli
+from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
 from reminding.lab.config import ModelOptions, TrainOptions
 from reminding.lab.explain import ExplainOptions
@@ -28,7 +29,13 @@ def test_every_verb_has_its_part(page: str) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "options"),
-    [("train", ModelOptions), ("train", TrainOptions), ("explain", ExplainOptions), ("bench", BenchOptions)],
+    [
+        ("train", ModelOptions),
+        ("train", TrainOptions),
+        ("explain", ExplainOptions),
+        ("bench", BenchOptions),
+        ("bench", GpuOptions),
+    ],
 )
 def test_every_option_is_there(page: str, verb: str, options: type) -> None:
     part = page.split(f"## {verb}\n")[1].split("\n## ")[0]
