@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reminding.cli import main
-from reminding.lab.bench import meter, suite
+from reminding.lab.bench import meter, process, suite
 from reminding.lab.bench.contestants import Problem, TrainingStep, build
-from reminding.lab.bench.meter import Cost, Refusal, cost_in_own_process, peak_bytes
+from reminding.lab.bench.meter import Cost, cost_in_own_process, peak_bytes
 from reminding.lab.bench.options import NAMES, BenchOptions, Name, Size
+from reminding.lab.bench.process import Refusal
 from reminding.lab.bench.report import left_out, page, record, tables, write
 from reminding.lab.bench.suite import History, Point, measure
 from reminding.lab.plots import spread
@@ -228,18 +228,18 @@ def test_a_training_step_in_its_own_process_holds_what_it_must() -> None:
     assert "more than" in refused.reason
 
 
-def die(connection: Connection, *_: Any) -> None:
+def die(*_: Any) -> None:
     """What a process does that the system kills."""
     os._exit(7)
 
 
 def test_a_process_that_dies_or_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "_report_cost", die)
+    monkeypatch.setattr(meter, "_cost", die)
     dead = cost_in_own_process("lstm", SIZE, SMALL)
     assert dead == Refusal("its process died with exit code 7, of too little memory perhaps")
-    monkeypatch.setattr(meter, "START_UP_SECONDS", 0.0)
+    monkeypatch.setattr(process, "START_UP_SECONDS", 0.0)
     hung = cost_in_own_process("lstm", SIZE, replace(SMALL, max_seconds=0.01))
-    assert hung == Refusal("stopped: one step took more than 0.01 s")
+    assert hung == Refusal("stopped: it took more than 0.01 s")
 
 
 def test_all_is_written_and_the_figure_where_a_size_varies(points: list[Point], tmp_path: Path) -> None:

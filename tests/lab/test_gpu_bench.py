@@ -16,14 +16,14 @@ import torch
 
 from reminding.cli import main
 from reminding.lab import commands
-from reminding.lab.bench import gpu, gpu_report
+from reminding.lab.bench import gpu, gpu_report, process
 from reminding.lab.bench.ceilings import measure_ceilings
 from reminding.lab.bench.floor import Ceilings, Work, floor, lstm_work, memories_scored, sab_work
-from reminding.lab.bench.gpu import Row, in_own_process, measure, measure_row
+from reminding.lab.bench.gpu import Row, measure, measure_row
 from reminding.lab.bench.gpu_options import GPU_NAMES, GpuOptions
 from reminding.lab.bench.gpu_report import GpuMeasured, median_ms, record, tables, write
-from reminding.lab.bench.meter import Refusal
 from reminding.lab.bench.options import Size
+from reminding.lab.bench.process import Refusal, in_own_process
 from reminding.ops import cuda_op
 
 SMALL = GpuOptions(T=6, lengths=(9,), B=2, H=(4,), I=3, k_top=2, k_att=2, k_trunc=3, repetitions=2)
@@ -131,8 +131,8 @@ def test_what_fails_dies_or_hangs_costs_its_row_only(monkeypatch: pytest.MonkeyP
     assert in_own_process(seven, 60) == 7
     failed = "it failed: RuntimeError: CUDA error: an illegal memory access was encountered"
     assert in_own_process(fails, 60) == Refusal(failed)
-    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7")
-    monkeypatch.setattr(gpu, "START_UP_SECONDS", 0.0)
+    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, of too little memory perhaps")
+    monkeypatch.setattr(process, "START_UP_SECONDS", 0.0)
     assert in_own_process(sleeps, 0.01) == Refusal("stopped: it took more than 0.01 s")
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +14,10 @@ from torch import Tensor, nn
 from reminding.lab.bench.ceilings import elapsed_seconds, measure_ceilings, properties
 from reminding.lab.bench.floor import Ceilings, Work, lstm_work, sab_work
 from reminding.lab.bench.gpu_options import GpuName, GpuOptions
-from reminding.lab.bench.meter import START_UP_SECONDS, Refusal, Tell
+from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import Size
+from reminding.lab.bench.process import Refusal, in_own_process
 from reminding.nn import SAB
-
-Result = TypeVar("Result")
 
 OUTGROWN = ("stopped", "it failed: OutOfMemoryError")
 """How a refusal begins that a larger size would only repeat."""
@@ -178,32 +175,3 @@ def _peak_bytes(step: _Step, device: torch.device) -> int | None:
     step.run()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Refusal:
-    """What an action returns in a fresh process; a Refusal where it raises, dies, or takes too long."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(there, action), daemon=True)
-    process.start()
-    there.close()
-    try:
-        if not here.poll(seconds + START_UP_SECONDS):
-            return Refusal(f"stopped: it took more than {seconds:g} s")
-        return here.recv()
-    except EOFError:
-        process.join()
-        return Refusal(f"its process died with exit code {process.exitcode}")
-    finally:
-        process.kill()
-        process.join()
-        here.close()
-
-
-def _answer(connection: Connection, action: Callable[[], object]) -> None:
-    try:
-        answer = action()
-    except Exception as error:  # whatever goes wrong on a device is that row's result
-        lines = str(error).splitlines() or [""]
-        answer = Refusal(f"it failed: {type(error).__name__}: {lines[0]}")
-    connection.send(answer)

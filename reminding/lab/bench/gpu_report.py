@@ -13,8 +13,8 @@ from typing import Any
 from reminding.lab.bench.floor import Ceilings, Floor, floor
 from reminding.lab.bench.gpu import Row, work_of
 from reminding.lab.bench.gpu_options import GpuName, GpuOptions
-from reminding.lab.bench.meter import Refusal
 from reminding.lab.bench.options import Size
+from reminding.lab.bench.process import Refusal
 from reminding.lab.config import plain
 from reminding.lab.tables import Table
 from reminding.lab.trainer import command_line, environment

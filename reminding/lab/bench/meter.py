@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from reminding.lab.bench.contestants import Problem, TrainingStep, build
 from reminding.lab.bench.options import BenchOptions, Loss, Name, Size
+from reminding.lab.bench.process import Refusal, in_own_process
 from reminding.lab.trainer import peak_resident_bytes
 
 Trial = tuple[Name, Loss]
@@ -32,8 +32,6 @@ Tell = Callable[[str], None]
 
 WARM_UP_STEPS = 8
 """Time steps of the training step that sets up library buffers before memory is taken."""
-START_UP_SECONDS = 60.0
-"""What a fresh process may take to load PyTorch and draw its input on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,6 @@ class Cost:
 
     peak_bytes: int | None
     seconds: float
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a contestant has no figures at a size."""
-
-    reason: str
 
 
 def peak_bytes(action: Callable[[], object]) -> int | None:
@@ -134,25 +125,10 @@ def cost_in_own_process(name: Name, size: Size, options: BenchOptions) -> Cost |
     Returns:
         a Refusal where it would take more than options.max_gigabytes, takes more than options.max_seconds, or fails.
     """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_report_cost, args=(there, name, size, options), daemon=True)
-    process.start()
-    there.close()
-    try:
-        if not here.poll(options.max_seconds + START_UP_SECONDS):
-            return Refusal(f"stopped: one step took more than {options.max_seconds:g} s")
-        return here.recv()
-    except EOFError:
-        process.join()
-        return Refusal(f"its process died with exit code {process.exitcode}, of too little memory perhaps")
-    finally:
-        process.kill()
-        process.join()
-        here.close()
+    return in_own_process(partial(_cost, name, size, options), options.max_seconds)
 
 
-def _report_cost(connection: Connection, name: Name, size: Size, options: BenchOptions) -> None:
+def _cost(name: Name, size: Size, options: BenchOptions) -> Cost | Refusal:
     """The fresh process: one short step, then the one that is measured."""
     torch.set_num_threads(options.threads)
     problem = Problem.random(size, options)
@@ -164,9 +140,9 @@ def _report_cost(connection: Connection, name: Name, size: Size, options: BenchO
     limit_memory(options.max_gigabytes)
     try:
         peak = peak_bytes(lambda: laps.append(lap(step)))
-        connection.send(Cost(peak, laps[0].forward_wall + laps[0].backward_wall))
     except (RuntimeError, MemoryError) as error:
-        connection.send(Refusal(_reason(error, options)))
+        return Refusal(_reason(error, options))
+    return Cost(peak, laps[0].forward_wall + laps[0].backward_wall)
 
 
 def _reason(error: Exception, options: BenchOptions) -> str:

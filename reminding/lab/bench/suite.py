@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from reminding.lab.bench.contestants import Problem, TrainingStep, build
-from reminding.lab.bench.meter import Cost, Lap, Refusal, Tell, Trial, cost_in_own_process, interleaved
+from reminding.lab.bench.meter import Cost, Lap, Tell, Trial, cost_in_own_process, interleaved
 from reminding.lab.bench.options import BenchOptions, Loss, Name, Size
+from reminding.lab.bench.process import Refusal
 
 LEAST_GROWTH = {"T": 1.0, "B": 0.0, "H": 0.0}
 """The power of each size that a cost grows with at least: few rows or units cost about as much as one."""
