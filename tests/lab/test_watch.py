@@ -27,7 +27,7 @@ TOLD = {
 """An LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 updates to come back; and
 two runs on few series, whose h did grow."""
 FAILED = 0.8
-"""Accuracy, below which a run of the ablation, at a learning rate too fast, has not learned its task."""
+"""Accuracy, below which a run of the ablation has not learned its task."""
 
 
 def seen(records: Sequence[dict[str, Any]], model: ModelOptions | None = None, train: TrainOptions | None = None):
@@ -128,8 +128,8 @@ def test_runs_that_learned_are_left_alone(log: Path) -> None:
     model, train = ModelOptions(**config["model"]), TrainOptions(**config["train"])
     found = names(seen(read_log(log.parent), model, train))
     if name_of(log).startswith("ablation/"):
-        accuracy = json.loads((log.parent / "summary.json").read_text())["accuracy"]
-        assert not found or accuracy < FAILED
+        summary = json.loads((log.parent / "summary.json").read_text())
+        assert not found or summary.get("accuracy", 0.0) < FAILED
     else:
         assert found == ([TOLD[name_of(log)]] if name_of(log) in TOLD else [])
 
