@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from reminding.lab.occlusion import ORDERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +53,11 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(built: Path) -> No
             r'<svg class="picture"[^>]*aria-label="([^"]+)"', (built / f"{page}.html").read_text()
         )
         assert len(found) == pictures, page
+
+
+def test_the_table_of_an_explanation_is_the_measured_one() -> None:
+    found = json.loads((ROOT / "results" / "explanations" / "knocks" / "occlusion.json").read_text())
+    page = (ROOT / "docs" / "howto" / "explanation.md").read_text()
+    for order, values in found["blanked"].items():
+        cells = " | ".join(f"{value:.3f}" for value in (found["untouched"], *values))
+        assert f"| {ORDERS[order]} | {cells} |" in page
