@@ -38,8 +38,8 @@ def backward_steps(model: SequenceModel, task: Any, device: torch.device | str =
     if isinstance(layer, SAB) and layer.num_layers > 1:
         return {}
     with torch.no_grad():
-        step, lent, batch = _read(model, task, device)
-    asked = _asked(task, batch)
+        step, lent, batch = recalls(model, task, device)
+    asked = with_loss(task, batch)
     steps = len(asked)
     last = np.zeros_like(asked)
     last[-1] = True
@@ -87,8 +87,8 @@ def visited(
     return count
 
 
-def _read(
-    model: SequenceModel, task: Any, device: torch.device | str
+def recalls(
+    model: SequenceModel, task: Any, device: torch.device | str = "cpu"
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Batch]:
     """The steps recalled, (T, B, K), whether each can be paid, and the batch; of streams with the chunks before."""
     parts: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
@@ -112,7 +112,7 @@ def _read(
     return step, lent, batch
 
 
-def _asked(task: Any, batch: Batch) -> NDArray[np.bool_]:
+def with_loss(task: Any, batch: Batch) -> NDArray[np.bool_]:
     """Which steps the task's loss depends on, (T, B)."""
     shape = (*batch.input.shape[:2], task.output_size)
     prediction = torch.zeros(shape, device=batch.input.device, requires_grad=True)
