@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reminding.nn import settings
+from reminding.nn import settings, untraced
 from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
 from reminding.nn.scorers import SCORERS, Scorer
 
@@ -46,6 +46,12 @@ class LayerParameters(nn.Module):
     score_size: int
     bias: bool
     encoder: nn.Module | None
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """`forward` and the module's hooks; torch.compile goes around them."""
+        if torch.compiler.is_compiling():
+            return untraced.run(super().__call__, *arguments, **options)
+        return super().__call__(*arguments, **options)
 
     def build(
         self,

@@ -97,6 +97,8 @@ class SAB(LayerParameters):
     bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
     score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
     state. So a trained `nn.LSTM` is loaded with `load_state_dict(..., strict=False)`.
+
+    torch.compile leaves a layer as it is and compiles what is around it; `fullgraph=True` refuses.
     """
 
     def __init__(

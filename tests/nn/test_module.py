@@ -9,6 +9,7 @@ import copy
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,6 +56,39 @@ def test_a_state_dict_brings_everything(options: dict[str, Any]) -> None:
     layer, other = (make(seed=seed, **copy.deepcopy(options)).double() for seed in (1, 2))
     other.load_state_dict(layer.state_dict())
     check_same(other, layer)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"horizon": 0}, {"backend": "reference"}], ids=["default", "no past", "slow"]
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_torch_compile_goes_around_a_layer(options: dict[str, Any]) -> None:
+    """Traced, it would be taken apart into graphs that are compiled anew with each call of a stream."""
+    layer, graphs = make(k_top=2, k_trunc=3, **options), 0
+
+    def counting(graph: Any, _: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    def run(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output, state = layer(x.cos(), state)
+        return output.sin(), state
+
+    def streamed(function: Callable[..., Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        state: Any = None
+        outputs: list[Tensor] = []
+        for seed in range(4):
+            output, state = function(draw(4, 2, 3, seed=seed), state)
+            outputs.append(output)
+        whole = torch.cat(outputs)
+        return whole, gradients(layer, whole.sum())
+
+    output, found = streamed(torch.compile(run, backend=counting))
+    wanted, expected = streamed(run)
+    assert graphs == 3, "what is before the layer, for the first call and the others, and what is behind it"
+    assert torch.equal(output, wanted)
+    assert_same_gradients(found, expected)
 
 
 def test_parameters_are_those_the_design_names() -> None:
