@@ -165,10 +165,10 @@ def transfer() -> Sequence[FurtherTest]:
     bounded = {"capacity": 256, "evict": "least_recalled"}
     return (
         *(FurtherTest(T, 200, everyone, {}) for T in (100, 200, 300, 400)),
-        FurtherTest(2000, 100, everyone, {}),
-        FurtherTest(5000, 50, recurrent, {}),
-        FurtherTest(20_000, 20, recurrent, {}, steps_at_once=5000),
-        FurtherTest(100_000, 10, recurrent, bounded, steps_at_once=5000),
+        FurtherTest(2000, 200, everyone, {}),
+        FurtherTest(5000, 100, recurrent, {}),
+        FurtherTest(20_000, 50, recurrent, {}, steps_at_once=5000),
+        FurtherTest(100_000, 20, recurrent, bounded, steps_at_once=5000),
         FurtherTest(1_000_000, 10, recurrent, bounded, steps_at_once=5000),
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reminding.lab.groups import Group, after_seconds, after_steps, spread
 from reminding.lab.runs import Run
@@ -149,32 +150,66 @@ def _evaluated_by_all(runs: Sequence[Run]) -> int:
 
 
 def further_tests(groups: Sequence[Group]) -> list[Table]:
-    """Trained models at other lengths of their task, a column for each; no table where no such test was made."""
-    tested = [(group, lengths_of(group)) for group in groups]
-    tested = [(group, lengths) for group, lengths in tested if lengths]
-    columns = sorted({length for _, lengths in tested for length in lengths})
-    if not tested:
+    """Trained models at other lengths of their task, a column for each; no table where no such test was made.
+
+    What a test changed of the model stands behind its result; of several alike, the last counts.
+    """
+    found = [(group, _tests(group)) for group in groups]
+    found = [(group, tests) for group, tests in found if tests]
+    if not found:
         return []
-    rows = [
-        [group.setting, group.method, *(spread(_tests(group).get(length, [])) for length in columns)]
-        for group, _ in tested
-    ]
-    title = f"Tested at other lengths: {tested[0][0].task.metric}"
-    return [Table(title, ["trained on", "method", *(f"T={length:,}" for length in columns)], rows)]
+    columns = sorted({T for _, tests in found for T, _ in tests})
+    rows = [[group.setting, group.method, *(_tested_at(T, tests) for T in columns)] for group, tests in found]
+    title = f"Tested at other lengths: {found[0][0].task.metric}"
+    columns = ["trained on", "method", *(f"T={length:,}" for length in columns)]
+    return [Table(title, columns, rows, [_sequences(found)])]
 
 
 def lengths_of(group: Group) -> dict[int, float]:
-    """Length T -> the main metric there, a mean over seeds."""
-    return {length: statistics.fmean(values) for length, values in sorted(_tests(group).items())}
+    """Length T -> the main metric there, a mean over seeds; of tests with other changes to the model the last."""
+    return {T: statistics.fmean(value for value, _ in tests) for (T, _), tests in sorted(_tests(group).items())}
 
 
-def _tests(group: Group) -> dict[int, list[float]]:
-    """The main metric of each further test by its length T, run by run; of several at one length the last."""
-    found: dict[int, list[float]] = {}
+Tests = dict[tuple[int, str], list[tuple[float, int]]]
+"""(length T, what was changed of the model) -> the main metric and the number of sequences, run by run."""
+
+
+def _tests(group: Group) -> Tests:
+    """The further tests of a group's runs; of several alike the last."""
+    found: Tests = {}
     for run in group.runs:
         latest = {
-            record["task"]["T"]: record[group.task.metric] for record in run.evaluations if "T" in record["task"]
+            (record["task"]["T"], _changed(record.get("changes", {}))): (
+                record[group.task.metric],
+                record.get("sequences", 0),
+            )
+            for record in run.evaluations
+            if "T" in record["task"]
         }
-        for length, value in latest.items():
-            found.setdefault(length, []).append(value)
+        for key, result in latest.items():
+            found.setdefault(key, []).append(result)
     return found
+
+
+def _changed(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.items())
+
+
+def _tested_at(T: int, tests: Tests) -> str:
+    """A cell: the results at one length, each with what was changed of the model."""
+    parts = [
+        spread([value for value, _ in results]) + f" ({changed})" * bool(changed)
+        for (length, changed), results in sorted(tests.items())
+        if length == T
+    ]
+    return "; ".join(parts) or "-"
+
+
+def _sequences(found: Sequence[tuple[Group, Tests]]) -> str:
+    """How many sequences the tests had, as a sentence."""
+    counts: dict[int, set[int]] = {}
+    for _, tests in found:
+        for (T, _), results in tests.items():
+            counts.setdefault(T, set()).update(count for _, count in results)
+    told = [f"{' or '.join(map(str, sorted(many)))} at T={T:,}" for T, many in sorted(counts.items())]
+    return f"Sequences: {', '.join(told)}."

@@ -119,12 +119,14 @@ def test_other_options_are_another_group(tmp_path: Path) -> None:
 
 def test_further_tests_are_columns_in_order_and_the_last_of_equal_ones_counts(runs: Path) -> None:
     folder = runs / "T10" / "sab-seed0"
-    for length, value in ((1000, 0.1), (200, 0.7), (1000, 0.5)):
+    kept = {"capacity": 8, "evict": "fifo"}
+    for length, value, changes in ((1000, 0.1, {}), (200, 0.7, {}), (1000, 0.4, kept), (1000, 0.5, {})):
         record = {"task": {"name": "copying", "T": length}, "accuracy": value, "command": "reminding eval"}
-        checkpoint.add_evaluation(folder, record)
+        checkpoint.add_evaluation(folder, {**record, "changes": changes, "sequences": 20 if changes else 50})
     (table,) = further_tests(group(find_runs([runs])))
     assert table.columns == ["trained on", "method", "T=200", "T=1,000"]
-    assert [row[1:] for row in table.rows] == [["sab", "0.7000", "0.5000"]]
+    assert [row[1:] for row in table.rows] == [["sab", "0.7000", "0.5000; 0.4000 (capacity 8, evict fifo)"]]
+    assert table.notes == ["Sequences: 50 at T=200, 20 or 50 at T=1,000."]
 
 
 def test_sizes_are_in_the_order_of_numbers(tmp_path: Path) -> None:
