@@ -225,9 +225,9 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
 
 
 def plain(options: Any) -> dict[str, Any]:
-    """A dataclass as JSON can hold it."""
+    """A dataclass as JSON can hold it; paths are absolute, so that a run can be gone on with from any folder."""
     values = dataclasses.asdict(options)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def command(config: RunConfig) -> list[str]:

@@ -103,3 +103,15 @@ def test_data_shows_each_file_and_its_state(tmp_path: Path, capsys: pytest.Captu
     assert "mnist" in shown
     assert "damaged" in shown
     assert "missing" in shown
+
+
+def test_a_run_on_a_file_named_from_its_folder_is_read_from_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_bytes(b"a book of no words " * 200)
+    monkeypatch.chdir(tmp_path)
+    small = ["--hidden-size", "4", "--steps", "2", "--chunk", "20", "--batch-size", "2", "--eval-every", "2"]
+    main(["train", "stream", "--data", "book.txt", *small, "--out", "run"])
+    monkeypatch.chdir(tmp_path.parent)
+    main(["eval", str(tmp_path / "run"), "--sequences", "1"])
+    assert (tmp_path / "run" / "eval.jsonl").is_file()
