@@ -76,14 +76,16 @@ class SequenceModel(nn.Module):
         prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
         return prediction, after
 
-    def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
+    def read_in_chunks(self, batch: Batch, chunk: int, cell_clip: float | None = None) -> Tensor:
         """Predict whole sequences a piece at a time, with what `read` gives.
 
         Args:
             chunk: steps of a piece, at least 1.
+            cell_clip: between pieces, bring an LSTM's c within this, see `SABState.clipped`; None: leave it.
 
         Raises:
-            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
+            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks; or the model
+                has no such state.
         """
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -94,6 +96,10 @@ class SequenceModel(nn.Module):
         for piece in torch.split(batch.input, chunk):
             prediction, state, _ = self(piece, state)
             pieces.append(prediction)
+            if cell_clip is not None:
+                if not isinstance(state, SABState):
+                    raise ValueError(f"cell_clip: {type(self.layer).__name__} has no state of a cell")
+                state = state.clipped(cell_clip)
         return torch.cat(pieces)
 
 

@@ -84,6 +84,23 @@ def test_whole_sequences_read_in_pieces_give_the_same_metrics(model: str, chunk:
     assert pieces == pytest.approx(whole, abs=1e-6)
 
 
+def test_the_cells_state_is_clipped_between_pieces_where_it_is_asked_for() -> None:
+    task = Copying(T=6, symbols=2)
+    network = build(task, model="sab")
+    reading: dict[str, Any] = {"batch_size": 4, "limit": 4}
+    whole = evaluate(network, task, "test", **reading)
+    assert evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=50.0) == pytest.approx(
+        whole, abs=1e-6
+    )
+    assert evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=1e-3) != pytest.approx(
+        whole, abs=1e-6
+    )
+    with pytest.raises(ValueError, match="cell_clip: 5.0 is applied between pieces"):
+        evaluate(network, task, "test", **reading, cell_clip=5.0)
+    with pytest.raises(ValueError, match="cell_clip: Transformer has no state of a cell"):
+        evaluate(build(task, model="transformer"), task, "test", **reading, steps_at_once=3, cell_clip=5.0)
+
+
 def test_a_piece_of_no_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
         evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)

@@ -21,7 +21,7 @@ def tiny(data_dir: Path | None, verify: bool) -> Experiment:
     """Two methods of a few updates, one tested at another length."""
     runs = {"sab": small(steps=4), "lstm": small(steps=4, model="lstm")}
     setting = Setting("T4", runs)
-    test = FurtherTest(6, 3, ("sab",), {"capacity": 2}, 5)
+    test = FurtherTest(6, 3, ("sab",), {"capacity": 2}, 5, cell_clip=0.5)
     return Experiment("tiny", "Tiny", [setting], ("A remark.",), "tiny", [test])
 
 
@@ -42,7 +42,11 @@ def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.
     for name in ("sab-seed0", "sab-seed1", "lstm-seed0", "lstm-seed1"):
         assert checkpoint.read_summary(tmp_path / "tiny" / "T4" / name)["steps"] == 4
     (record,) = checkpoint.read_evaluations(tmp_path / "tiny" / "T4" / "sab-seed0")
-    assert (record["task"]["T"], record["changes"], record["steps_at_once"]) == (6, {"capacity": 2}, 5)
+    assert (record["task"]["T"], record["changes"], record["steps_at_once"]) == (
+        6,
+        {"capacity": 2, "cell_clip": 0.5},
+        5,
+    )
     report = (tmp_path / "tiny-report" / "report.md").read_text()
     assert "A remark." in report
     assert "T=6" in report
