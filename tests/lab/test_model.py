@@ -95,7 +95,7 @@ def test_the_cells_state_is_clipped_between_pieces_where_it_is_asked_for() -> No
     assert evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=1e-3) != pytest.approx(
         whole, abs=1e-6
     )
-    with pytest.raises(ValueError, match="cell_clip: 5.0 is applied between pieces"):
+    with pytest.raises(ValueError, match=r"cell_clip: 5\.0 is applied between pieces"):
         evaluate(network, task, "test", **reading, cell_clip=5.0)
     with pytest.raises(ValueError, match="cell_clip: Transformer has no state of a cell"):
         evaluate(build(task, model="transformer"), task, "test", **reading, steps_at_once=3, cell_clip=5.0)

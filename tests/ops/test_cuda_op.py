@@ -185,6 +185,26 @@ def test_autocast_leaves_float64_alone() -> None:
     assert_equal(output, other(x)[0], "output")
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they kept is not read: it may be anything."""
+    options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 2, "k_trunc": 3, "backtrack": False, "horizon": 0}
+    layer, other = (
+        make(3, 5, backend=backend, device=DEVICE, **options).double() for backend in ("cuda", "reference")
+    )
+    sweep = recurrence.sweep
+
+    def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, call: Any) -> Any:
+        for kept in (gates, queries, record.weights):
+            kept[:9] = float("nan")  # the last segment of 12 steps is the 10th to the 12th
+        return sweep(d, parts, record, gates, queries, call)
+
+    monkeypatch.setattr(recurrence, "sweep", poisoned)
+    x = draw(12, 2, 3).to(DEVICE)
+    found, wanted = (gradients(each, each(x)[0][-1].sum()) for each in (layer, other))
+    assert_same_gradients(found, wanted)
+
+
 def test_streams_go_on_out_of_phase() -> None:
     """Rows that begin within a call, chunks whose borders lie in segments, and credit into the call before."""
     x, reset = draw(11, 3, 3).to(DEVICE), torch.zeros(11, 3, dtype=torch.bool)

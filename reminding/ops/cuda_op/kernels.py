@@ -175,56 +175,65 @@ def backward_kernel(
             d_h += tl.load(d_values + slot * H + unit, mask=real, other=0.0)
             if BACKTRACK and SCORE != SEPARABLE:
                 d_h += times_transposed(w1, d_row_keys + slot * D, D, H, HP, SLICE)
-        d_hat = d_h
+        d_recalled = tl.zeros((HP,), d_c.dtype)
         if RECALLS:
-            inverse = tl.load(inverses + at)
-            if inverse != 0.0:
-                d_read = d_h + tl.load(d_summary + at * H + unit, mask=real, other=0.0)
-                place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
-                weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
-                if NORMALIZER == THRESHOLD:
-                    place = tl.where(rank == k_top, tl.load(edges + at), place)
-                there = (place[:, None] >= 0) & real[None, :]
-                where = place[:, None].to(tl.int64) * H + unit[None, :]
-                read = tl.load(values + where, mask=there, other=0.0)
-                d_weight = tl.sum(read * d_read[None, :], axis=1)
-                if BACKTRACK:
-                    more = weight[:, None] * d_read[None, :]
-                    tl.store(d_values + where, tl.load(d_values + where, mask=there, other=0.0) + more, mask=there)
-                mean = tl.sum(weight * d_weight, axis=0) / recall_scale
-                if NORMALIZER == THRESHOLD:
-                    d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
-                    d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
-                    if RELEASE:
-                        d_score = tl.where(inverse < 0, d_weight * recall_scale, d_score)
-                else:
-                    d_score = weight * (d_weight - mean)
-                tl.debug_barrier()
-                query = tl.load(queries + at * D + feature, mask=feature < D, other=0.0)
-                d_query, d_out = score_backward(
-                    d_score, place, row_keys, d_row_keys, query, w3, values, d_values, read, d_out, H, D, score_scale,
-                    BACKTRACK, SCORE, HP, DP,
-                )  # fmt: skip
-                if SCORE == SEPARABLE:
-                    offset = tl.sum(d_score, axis=0)
-                    tl.store(d_offset + at, offset)
-                    h_hat = tl.load(output + at * H + unit, mask=real, other=0.0)
-                    squashed = tanh(h_hat - tl.load(summary + at * H + unit, mask=real, other=0.0))
-                    d_hat += offset * tl.load(w3 + unit, mask=real, other=0.0) * (1.0 - squashed * squashed)
-                else:
-                    tl.store(d_queries + at * D + feature, d_query, mask=feature < D)
+            d_recalled = tl.load(d_summary + at * H + unit, mask=real, other=0.0)
+        # Where few steps have a loss, most of the others get no credit and pass none on. A NaN is not 0.
+        credited = (d_h != 0.0) | (d_c != 0.0) | (d_recalled != 0.0)
+        carry = d_h
+        if tl.sum(credited.to(tl.int32), axis=0) > 0:
+            d_hat = d_h
+            if RECALLS:
+                inverse = tl.load(inverses + at)
+                if inverse != 0.0:
+                    d_read = d_h + d_recalled
+                    place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
+                    weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
+                    if NORMALIZER == THRESHOLD:
+                        place = tl.where(rank == k_top, tl.load(edges + at), place)
+                    there = (place[:, None] >= 0) & real[None, :]
+                    where = place[:, None].to(tl.int64) * H + unit[None, :]
+                    read = tl.load(values + where, mask=there, other=0.0)
+                    d_weight = tl.sum(read * d_read[None, :], axis=1)
+                    if BACKTRACK:
+                        more = weight[:, None] * d_read[None, :]
+                        tl.store(
+                            d_values + where, tl.load(d_values + where, mask=there, other=0.0) + more, mask=there
+                        )
+                    mean = tl.sum(weight * d_weight, axis=0) / recall_scale
+                    if NORMALIZER == THRESHOLD:
+                        d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
+                        d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
+                        if RELEASE:
+                            d_score = tl.where(inverse < 0, d_weight * recall_scale, d_score)
+                    else:
+                        d_score = weight * (d_weight - mean)
                     tl.debug_barrier()
-                    d_hat += times_transposed(w2, d_queries + at * D, D, H, HP, SLICE)
-        own = d_gates + at * GATES * H
-        d_c, carry = cell_backward(
-            gates + at * GATES * H, own, h_before, c_before, cells + at * H, d_hat, d_c, H, CELL, HP
-        )
-        tl.debug_barrier()
-        if CELL == GRU:
-            carry += times_transposed(weight_hh, own, 2 * H, H, HP, SLICE)
-            carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
-        else:
-            carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
+                    query = tl.load(queries + at * D + feature, mask=feature < D, other=0.0)
+                    d_query, d_out = score_backward(
+                        d_score, place, row_keys, d_row_keys, query, w3, values, d_values, read, d_out, H, D,
+                        score_scale, BACKTRACK, SCORE, HP, DP,
+                    )  # fmt: skip
+                    if SCORE == SEPARABLE:
+                        offset = tl.sum(d_score, axis=0)
+                        tl.store(d_offset + at, offset)
+                        h_hat = tl.load(output + at * H + unit, mask=real, other=0.0)
+                        squashed = tanh(h_hat - tl.load(summary + at * H + unit, mask=real, other=0.0))
+                        d_hat += offset * tl.load(w3 + unit, mask=real, other=0.0) * (1.0 - squashed * squashed)
+                    else:
+                        tl.store(d_queries + at * D + feature, d_query, mask=feature < D)
+                        tl.debug_barrier()
+                        d_hat += times_transposed(w2, d_queries + at * D, D, H, HP, SLICE)
+            own = d_gates + at * GATES * H
+            d_c, carry = cell_backward(
+                gates + at * GATES * H, own, h_before, c_before, cells + at * H, d_hat, d_c, H, CELL, HP
+            )
+            tl.debug_barrier()
+            if CELL == GRU:
+                carry += times_transposed(weight_hh, own, 2 * H, H, HP, SLICE)
+                carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
+            else:
+                carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
         if cuts(taken0 + t, k_trunc, RELEASE):
             carry *= 0.0
             d_c *= 0.0
