@@ -19,7 +19,7 @@ from torch import Tensor
 from reminding import SAB, Recall, SABState
 from reminding.nn.memory import Memory
 from reminding.ops import cuda_op
-from reminding.ops.cuda_op import recurrence
+from reminding.ops.cuda_op import call, recurrence
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
 from tests.tolerance import assert_equal
 
@@ -227,7 +227,7 @@ def test_rows_of_full_memories_in_different_phases(
     evict: str, score: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streams that begin at different steps, the last too late to fill its memory, in two calls."""
-    monkeypatch.setattr(recurrence, "CHUNK", chunk)
+    monkeypatch.setattr(call, "CHUNK", chunk)
     x, reset = draw(24, 3, 3).to(DEVICE), torch.zeros(24, 3, dtype=torch.bool)
     reset[3, 1] = reset[16, 2] = True
     found: list[dict[str, Tensor]] = []
@@ -251,7 +251,7 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
     evict: str, kept: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every score is 0, so step 1 is recalled until it goes."""
-    monkeypatch.setattr(recurrence, "CHUNK", chunk)
+    monkeypatch.setattr(call, "CHUNK", chunk)
     layer, _ = pair(k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot")
     with torch.no_grad():
         layer.get_parameter("score_query_l0").zero_()
@@ -287,7 +287,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from reminding.ops.cpu_op import rule_of
 from reminding.ops.cuda_op import kernels
-from reminding.ops.cuda_op.recurrence import WARPS, Call, padded
+from reminding.ops.cuda_op.call import WARPS, Call, padded
 
 cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
 kept = {"capacity": capacity or None, "evict": "least_recalled"}

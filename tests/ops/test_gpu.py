@@ -82,6 +82,14 @@ def test_float32_equals_the_reference_at_the_sizes_that_matter(H: int, engine: s
     assert_rows_that_agree_are_equal(*pair(64, H, engine=engine), inputs(1024, 8, 64))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("H", [256, 512])
+def test_tiles_equal_the_reference(H: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMINDING_TILES", "1")
+    layer, other = pair(64, H, dtype)
+    assert_rows_that_agree_are_equal(layer, other, inputs(256, 40, 64, dtype))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -108,7 +116,7 @@ def test_half_precision_is_float32_inside(H: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("chunk", [64, 2048], ids=["in pieces", "at once"])
 def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a power of two, and than a piece."""
-    monkeypatch.setattr("reminding.ops.cuda_op.recurrence.CHUNK", chunk)
+    monkeypatch.setattr("reminding.ops.cuda_op.call.CHUNK", chunk)
     assert_rows_that_agree_are_equal(
         *pair(16, 32, torch.float64, k_att=1), inputs(300, 4, 16, torch.float64), "reference"
     )

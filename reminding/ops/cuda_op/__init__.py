@@ -20,8 +20,8 @@ from torch import Tensor
 
 from reminding.ops.cpu_op import Recalled, Rule, scorer_parts
 from reminding.ops.cpu_op.problem import joint_bias
+from reminding.ops.cuda_op.call import Call, padded
 from reminding.ops.cuda_op.operator import forward
-from reminding.ops.cuda_op.recurrence import Call, padded
 
 WIDEST = 1024
 """Of H and D: a step holds a few vectors of either in registers."""

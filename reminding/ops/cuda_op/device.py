@@ -76,73 +76,95 @@ def cuts(taken, k_trunc, RELEASE: tl.constexpr):
 
 
 @triton.jit
-def cell_forward(
-    gates, weight_hh, h_before, c, H,
-    CELL: tl.constexpr, HP: tl.constexpr, SLICE: tl.constexpr,
-):  # fmt: skip
-    """One step of the cell: h_hat and c, (HP,) each; `gates`, the inputs' part of them, are activated in place."""
-    unit = tl.arange(0, HP)
-    real = unit < H
+def activate(gates, H, real, one, two, three, four, h_before, c, CELL: tl.constexpr):
+    """One step of the cell at any set of units: h_hat and c. `gates`, the inputs' part, are activated in place.
+
+    `gates` and `h_before` point at each unit's own, its further gates H apart; one to four are what W_hh h adds to
+    each gate, as many as the cell has weights for.
+    """
+    one += tl.load(gates, mask=real, other=0.0)
     if CELL == RNN:
-        h_hat = tanh(tl.load(gates + unit, mask=real, other=0.0) + times(weight_hh, h_before, H, H, HP, SLICE))
-        tl.store(gates + unit, h_hat, mask=real)
+        h_hat = tanh(one)
+        tl.debug_barrier()  # a small tile is held by several threads, and one of them stores for all
+        tl.store(gates, h_hat, mask=real)
         return h_hat, c
-    one = tl.load(gates + unit, mask=real, other=0.0) + times(weight_hh, h_before, H, H, HP, SLICE)
-    two = tl.load(gates + H + unit, mask=real, other=0.0) + times(weight_hh + H * H, h_before, H, H, HP, SLICE)
-    three = tl.load(gates + 2 * H + unit, mask=real, other=0.0)
-    four = tl.load(gates + 3 * H + unit, mask=real, other=0.0)
-    from_h = times(weight_hh + 2 * H * H, h_before, H, H, HP, SLICE)
+    two += tl.load(gates + H, mask=real, other=0.0)
+    third = tl.load(gates + 2 * H, mask=real, other=0.0)
+    fourth = tl.load(gates + 3 * H, mask=real, other=0.0)
+    tl.debug_barrier()
     if CELL == GRU:
-        from_h += four  # W_hn h has a bias of its own
+        from_h = three + fourth  # W_hn h has a bias of its own
         r, z = sigmoid(one), sigmoid(two)
-        n = tanh(three + r * from_h)
-        h_hat = n + z * (tl.load(h_before + unit, mask=real, other=0.0) - n)
-        tl.store(gates + unit, r, mask=real)
-        tl.store(gates + H + unit, z, mask=real)
-        tl.store(gates + 2 * H + unit, n, mask=real)
-        tl.store(gates + 3 * H + unit, from_h, mask=real)
+        n = tanh(third + r * from_h)
+        h_hat = n + z * (tl.load(h_before, mask=real, other=0.0) - n)
+        tl.store(gates, r, mask=real)
+        tl.store(gates + H, z, mask=real)
+        tl.store(gates + 2 * H, n, mask=real)
+        tl.store(gates + 3 * H, from_h, mask=real)
         return h_hat, c
-    four += times(weight_hh + 3 * H * H, h_before, H, H, HP, SLICE)
-    i, f, g, o = sigmoid(one), sigmoid(two), tanh(three + from_h), sigmoid(four)
+    i, f, g, o = sigmoid(one), sigmoid(two), tanh(three + third), sigmoid(four + fourth)
     c = f * c + i * g
-    tl.store(gates + unit, i, mask=real)
-    tl.store(gates + H + unit, f, mask=real)
-    tl.store(gates + 2 * H + unit, g, mask=real)
-    tl.store(gates + 3 * H + unit, o, mask=real)
+    tl.store(gates, i, mask=real)
+    tl.store(gates + H, f, mask=real)
+    tl.store(gates + 2 * H, g, mask=real)
+    tl.store(gates + 3 * H, o, mask=real)
     return o * tanh(c), c
 
 
 @triton.jit
-def cell_backward(
-    gates, d_gates, h_before, c_before, c_now, d_hat, d_c, H,
-    CELL: tl.constexpr, HP: tl.constexpr,
+def cell_forward(
+    gates, weight_hh, h_before, c, H,
+    CELL: tl.constexpr, HP: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
-    """One step of the cell back: d_gates to global memory; d_c of the step before, and d_h that passes no gate."""
+    """One step of the cell of a whole row: h_hat and c, (HP,) each; `gates` are activated in place."""
     unit = tl.arange(0, HP)
-    real = unit < H
-    one = tl.load(gates + unit, mask=real, other=0.0)
+    one = times(weight_hh, h_before, H, H, HP, SLICE)
+    two, three, four = one, one, one
+    if CELL != RNN:
+        two = times(weight_hh + H * H, h_before, H, H, HP, SLICE)
+        three = times(weight_hh + 2 * H * H, h_before, H, H, HP, SLICE)
+    if CELL == LSTM:
+        four = times(weight_hh + 3 * H * H, h_before, H, H, HP, SLICE)
+    return activate(gates + unit, H, unit < H, one, two, three, four, h_before + unit, c, CELL)
+
+
+@triton.jit
+def cell_backward(gates, d_gates, h_before, c_before, c_now, H, real, d_hat, d_c, CELL: tl.constexpr):
+    """One step of the cell back at any set of units, at which all pointers point.
+
+    The gates' credit goes to global memory. Returns d_c of the step before, d_h that passes no gate, and the credit
+    of what W_hh h adds to each gate, as many as the cell has weights for.
+    """
+    one = tl.load(gates, mask=real, other=0.0)
     if CELL == RNN:
-        tl.store(d_gates + unit, d_hat * (1.0 - one * one), mask=real)
-        return d_c, d_hat * 0.0
-    two = tl.load(gates + H + unit, mask=real, other=0.0)
-    three = tl.load(gates + 2 * H + unit, mask=real, other=0.0)
-    four = tl.load(gates + 3 * H + unit, mask=real, other=0.0)
+        d_one = d_hat * (1.0 - one * one)
+        tl.store(d_gates, d_one, mask=real)
+        return d_c, d_hat * 0.0, d_one, d_one, d_one, d_one
+    two = tl.load(gates + H, mask=real, other=0.0)
+    three = tl.load(gates + 2 * H, mask=real, other=0.0)
+    four = tl.load(gates + 3 * H, mask=real, other=0.0)
     if CELL == GRU:
         d_n = d_hat * (1.0 - two) * (1.0 - three * three)
-        tl.store(d_gates + unit, d_n * four * (one - one * one), mask=real)
-        before = tl.load(h_before + unit, mask=real, other=0.0)
-        tl.store(d_gates + H + unit, d_hat * (before - three) * (two - two * two), mask=real)
-        tl.store(d_gates + 2 * H + unit, d_n, mask=real)
-        tl.store(d_gates + 3 * H + unit, d_n * one, mask=real)
-        return d_c, d_hat * two
-    squashed = tanh(tl.load(c_now + unit, mask=real, other=0.0))
+        before = tl.load(h_before, mask=real, other=0.0)
+        d_r = d_n * four * (one - one * one)
+        d_z = d_hat * (before - three) * (two - two * two)
+        tl.store(d_gates, d_r, mask=real)
+        tl.store(d_gates + H, d_z, mask=real)
+        tl.store(d_gates + 2 * H, d_n, mask=real)
+        tl.store(d_gates + 3 * H, d_n * one, mask=real)
+        return d_c, d_hat * two, d_r, d_z, d_n * one, d_n * 0.0
+    squashed = tanh(tl.load(c_now, mask=real, other=0.0))
     d_c += d_hat * four * (1.0 - squashed * squashed)
-    before = tl.load(c_before + unit, mask=real, other=0.0)
-    tl.store(d_gates + unit, d_c * three * (one - one * one), mask=real)
-    tl.store(d_gates + H + unit, d_c * before * (two - two * two), mask=real)
-    tl.store(d_gates + 2 * H + unit, d_c * one * (1.0 - three * three), mask=real)
-    tl.store(d_gates + 3 * H + unit, d_hat * squashed * (four - four * four), mask=real)
-    return d_c * two, d_hat * 0.0
+    before = tl.load(c_before, mask=real, other=0.0)
+    d_i = d_c * three * (one - one * one)
+    d_f = d_c * before * (two - two * two)
+    d_g = d_c * one * (1.0 - three * three)
+    d_o = d_hat * squashed * (four - four * four)
+    tl.store(d_gates, d_i, mask=real)
+    tl.store(d_gates + H, d_f, mask=real)
+    tl.store(d_gates + 2 * H, d_g, mask=real)
+    tl.store(d_gates + 3 * H, d_o, mask=real)
+    return d_c * two, d_hat * 0.0, d_i, d_f, d_g, d_o
 
 
 @triton.jit

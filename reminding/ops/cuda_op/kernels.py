@@ -14,25 +14,17 @@ import triton
 import triton.language as tl
 
 from reminding.ops.cuda_op.device import (
-    EVERY,
     GRU,
-    LISTED,
     LSTM,
     SEPARABLE,
-    THRESHOLD,
-    admit,
-    best_scores,
     cell_backward,
     cell_forward,
     cuts,
-    score_backward,
-    score_memories,
-    slots_at,
     tanh,
     times,
     times_transposed,
-    weigh,
 )
+from reminding.ops.cuda_op.rows import recall, recall_backward, remember
 
 
 @triton.jit
@@ -59,7 +51,6 @@ def forward_kernel(
     unit = tl.arange(0, HP)
     real = unit < H
     feature = tl.arange(0, DP)
-    rank = tl.arange(0, KP)
     taken = tl.load(step0 + b)
     filled = tl.load(count0 + b)
     values = memory + b * M * H
@@ -87,44 +78,19 @@ def forward_kernel(
                 query = times(w2, row_hat, D, H, DP, SLICE)
                 tl.store(queries + at * D + feature, query, mask=feature < D)
             if filled > 0:
-                alive = tl.minimum(filled, most)
-                first = filled - alive
-                score_memories(
-                    row_keys, query, w3, values, row_list, first, alive, row_scores, H, D, score_scale, offset, SCORE,
-                    ALIVE, HP, DP, SLICE,
+                h = recall(
+                    h_hat, query, offset, at, filled, row_keys, w3, values, row_scores, row_list, row_received,
+                    summary, slots, weights, edges, inverses, H, D, most, k_top, ranks, recall_scale, score_scale,
+                    SCORE, NORMALIZER, RELEASE, ALIVE, HP, DP, KP, MP, SLICE, CHUNK,
                 )  # fmt: skip
-                tl.debug_barrier()
-                value, place = best_scores(row_scores, alive, ranks, KP, MP, CHUNK)
-                place = slots_at(place, place >= 0, row_list, first, ALIVE)
-                weight, place, edge, inverse = weigh(value, place, alive, k_top, NORMALIZER, RELEASE, KP)
-                weight *= recall_scale
-                tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
-                tl.store(weights + at * k_top + rank, weight, mask=rank < k_top)
-                tl.store(edges + at, edge)
-                tl.store(inverses + at, inverse)
-                if ALIVE != EVERY:
-                    got = tl.load(row_received + place, mask=place >= 0, other=0.0)
-                    tl.store(row_received + place, got + weight, mask=place >= 0)
-                read = tl.load(
-                    values + place[:, None].to(tl.int64) * H + unit[None, :],
-                    mask=(place[:, None] >= 0) & real[None, :],
-                    other=0.0,
-                )
-                recalled = tl.sum(weight[:, None] * read, axis=0)
-                tl.store(summary + at * H + unit, recalled, mask=real)
-                h = h_hat + recalled
         tl.store(output + at * H + unit, h, mask=real)
         h_before = output + at * H
         tl.debug_barrier()
         taken += 1
         if RECALLS and taken % k_att == 0:
-            tl.store(values + filled * H + unit, h, mask=real)
             if SCORE != SEPARABLE:
                 tl.store(row_keys + filled * D + feature, times(w1, h_before, D, H, DP, SLICE), mask=feature < D)
-            if ALIVE != EVERY:
-                tl.store(row_received + filled, 0.0)
-            if ALIVE == LISTED:
-                admit(row_list, row_received, filled, most, CHUNK)
+            remember(h, filled, values, row_list, row_received, H, most, ALIVE, HP, CHUNK)
             filled += 1
             tl.debug_barrier()
     tl.store(c_last + b * H + unit, c, mask=real)
@@ -152,7 +118,6 @@ def backward_kernel(
     unit = tl.arange(0, HP)
     real = unit < H
     feature = tl.arange(0, DP)
-    rank = tl.arange(0, KP)
     taken0 = tl.load(step0 + b)
     count = tl.load(count0 + b)
     values, d_values = memory + b * M * H, d_memory + b * M * H
@@ -186,48 +151,20 @@ def backward_kernel(
             if RECALLS:
                 inverse = tl.load(inverses + at)
                 if inverse != 0.0:
-                    d_read = d_h + d_recalled
-                    place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
-                    weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
-                    if NORMALIZER == THRESHOLD:
-                        place = tl.where(rank == k_top, tl.load(edges + at), place)
-                    there = (place[:, None] >= 0) & real[None, :]
-                    where = place[:, None].to(tl.int64) * H + unit[None, :]
-                    read = tl.load(values + where, mask=there, other=0.0)
-                    d_weight = tl.sum(read * d_read[None, :], axis=1)
-                    if BACKTRACK:
-                        more = weight[:, None] * d_read[None, :]
-                        tl.store(
-                            d_values + where, tl.load(d_values + where, mask=there, other=0.0) + more, mask=there
-                        )
-                    mean = tl.sum(weight * d_weight, axis=0) / recall_scale
-                    if NORMALIZER == THRESHOLD:
-                        d_score = tl.where(weight > 0, inverse * recall_scale * (d_weight - mean), 0.0)
-                        d_score = tl.where(rank == k_top, -tl.sum(d_score, axis=0), d_score)
-                        if RELEASE:
-                            d_score = tl.where(inverse < 0, d_weight * recall_scale, d_score)
-                    else:
-                        d_score = weight * (d_weight - mean)
-                    tl.debug_barrier()
-                    query = tl.load(queries + at * D + feature, mask=feature < D, other=0.0)
-                    d_query, d_out = score_backward(
-                        d_score, place, row_keys, d_row_keys, query, w3, values, d_values, read, d_out, H, D,
-                        score_scale, BACKTRACK, SCORE, HP, DP,
+                    d_hat, d_query, d_out = recall_backward(
+                        d_h, d_out, inverse, at, d_summary, slots, weights, edges, values, d_values, row_keys,
+                        d_row_keys, queries, w3, d_offset, output, summary, H, D, k_top, recall_scale, score_scale,
+                        BACKTRACK, SCORE, NORMALIZER, RELEASE, HP, DP, KP,
                     )  # fmt: skip
-                    if SCORE == SEPARABLE:
-                        offset = tl.sum(d_score, axis=0)
-                        tl.store(d_offset + at, offset)
-                        h_hat = tl.load(output + at * H + unit, mask=real, other=0.0)
-                        squashed = tanh(h_hat - tl.load(summary + at * H + unit, mask=real, other=0.0))
-                        d_hat += offset * tl.load(w3 + unit, mask=real, other=0.0) * (1.0 - squashed * squashed)
-                    else:
+                    if SCORE != SEPARABLE:
                         tl.store(d_queries + at * D + feature, d_query, mask=feature < D)
                         tl.debug_barrier()
                         d_hat += times_transposed(w2, d_queries + at * D, D, H, HP, SLICE)
             own = d_gates + at * GATES * H
-            d_c, carry = cell_backward(
-                gates + at * GATES * H, own, h_before, c_before, cells + at * H, d_hat, d_c, H, CELL, HP
-            )
+            d_c, carry, _, _, _, _ = cell_backward(
+                gates + at * GATES * H + unit, own + unit, h_before + unit, c_before + unit, cells + at * H + unit, H,
+                real, d_hat, d_c, CELL,
+            )  # fmt: skip
             tl.debug_barrier()
             if CELL == GRU:
                 carry += times_transposed(weight_hh, own, 2 * H, H, HP, SLICE)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from reminding.ops.cpu_op.problem import Rule
-from reminding.ops.cuda_op.recurrence import Call, Record, again, project, run_backward, run_forward, widened
+from reminding.ops.cuda_op.call import Call
+from reminding.ops.cuda_op.recurrence import Record, again, project, run_backward, run_forward, widened
 
 # fmt: off
 Outputs = tuple[

@@ -5,113 +5,15 @@ Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D s
 
 from __future__ import annotations
 
-import importlib
-import math
-import struct
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, SEMANTICS, Rule, gate_width, slots_for
-
-TILE_SIZE = 2048
-"""Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
-twice as many spill."""
-WARPS = 8
-CHUNK = 2048
-"""Scores of a row that a program holds at a time to rank them: 8 a thread."""
-
-NEVER = 2**62
-"""As k_trunc: more steps than a stream takes."""
-
-
-class Call(NamedTuple):
-    """The numbers of a call, and what follows from them for the kernels."""
-
-    rule: Rule
-    T: int
-    B: int
-    H: int
-    D: int
-    M: int
-
-    @staticmethod
-    def of(x: Tensor, h0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Sequence[int]) -> Call:
-        """The call with these inputs."""
-        settled = Rule(*rule)
-        D = w1.shape[0] if w1 is not None else 0
-        return Call(settled, x.shape[0], x.shape[1], h0.shape[1], D, slots_for(memory0, x.shape[0], settled))
-
-    @property
-    def most(self) -> int:
-        """Memories of a row that can be alive at once."""
-        return min(self.M, self.rule.capacity) if self.rule.bounded else self.M
-
-    @property
-    def lists(self) -> bool:
-        """Whether those alive are listed: evictions leave gaps between their slots."""
-        return self.rule.bounded and self.rule.evict == EVICT["least_recalled"]
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """What both kernels are told by value."""
-        sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
-        return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
-
-    @property
-    def choosing(self) -> dict[str, Any]:
-        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
-        alive = 0 if not self.rule.bounded else 2 if self.lists else 1
-        return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
-
-    @property
-    def ranks(self) -> int:
-        """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
-        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.release)
-
-    @property
-    def release(self) -> bool:
-        """Whether what the authors' published code does differently is asked for."""
-        return self.rule.semantics == SEMANTICS["release"]
-
-    @property
-    def gates(self) -> int:
-        """Gates of a step, of H values each."""
-        return gate_width(1, self.rule)
-
-    @property
-    def shapes(self) -> dict[str, Any]:
-        """What both kernels are compiled for. Scales are among it since a number given by value is a float32."""
-        recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
-        scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
-        kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
-        decided = self.rule.k_top + (
-            self.rule.normalizer == NORMALIZERS["threshold"]
-        )  # those with a weight, and the edge
-        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
-        slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
-        return {
-            "GATES": self.gates,
-            "RECALLS": self.rule.k_top > 0,
-            **scales,
-            **kind,
-            "RELEASE": self.release,
-            **tiles,
-            "SLICE": slice,
-        }
-
-
-def kernels() -> Any:
-    """The module of the kernels, which needs Triton."""
-    return importlib.import_module("reminding.ops.cuda_op.kernels")
-
-
-def padded(size: int) -> int:
-    """The power of two that a tile of this size takes."""
-    return 1 << max(size - 1, 0).bit_length()
+from reminding.ops.cpu_op.problem import CELLS
+from reminding.ops.cuda_op.call import Call
+from reminding.ops.cuda_op.tiling import launch_backward, launch_forward
 
 
 class Record(NamedTuple):
@@ -183,12 +85,11 @@ def run_forward(
     listed = places.repeat(B, 1)
     if B > 0:
         scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
-        with torch.cuda.device_of(h0):
-            kernels().forward_kernel[(B,)](
-                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
-                record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-                record.inverses, listed, received, **call.numbers, **call.shapes, **call.choosing, num_warps=WARPS,
-            )  # fmt: skip
+        launch_forward(call, (
+            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
+            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
+            record.inverses, listed, received,
+        ))  # fmt: skip
     return record, queries, c_last, received, listed
 
 
@@ -287,26 +188,22 @@ def sweep(
     d_output, d_summary, d_c = (
         _dense(one, like) for one, like in zip(d[:3], (record.output, record.summary, h0), strict=True)
     )
-    separable = w3 is not None and call.rule.k_top > 0 and not call.rule.has_keys
-    width = padded(call.H if separable else call.D)
     swept = Swept(
         d_gates=torch.zeros_like(gates),
         d_queries=torch.zeros_like(queries),
         d_memory=torch.zeros_like(record.memory) if d[3] is None else d[3].clone(),
         d_keys=torch.zeros_like(record.keys),
-        d_w3=h0.new_zeros(call.B, width),
+        d_w3=h0.new_zeros(call.B, call.width),
         d_offset=h0.new_zeros(call.T, call.B),
         d_h0=torch.zeros_like(h0),
         d_c0=torch.zeros_like(h0),
     )
     if call.B > 0:
-        with torch.cuda.device_of(h0):
-            kernels().backward_kernel[(call.B,)](
-                weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates,
-                queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
-                d_output, d_summary, d_c, *swept, **call.numbers, **call.shapes, k_trunc=call.rule.k_trunc or NEVER,
-                WP=width, BACKTRACK=bool(call.rule.backtrack), RECURRENT=len(weight_hh) // call.H, num_warps=WARPS,
-            )  # fmt: skip
+        launch_backward(call, (
+            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates, queries,
+            record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses, d_output,
+            d_summary, d_c, *swept,
+        ))  # fmt: skip
     return swept
 
 

@@ -1,0 +1,122 @@
+"""The numbers of a call of the Triton kernels, and what follows from them for either pair.
+
+Shapes: T time, B batch, H hidden, G gate width, D score width, M memory slots, K k_top.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, SCORES, SEMANTICS, Rule, gate_width, slots_for
+
+TILE_SIZE = 2048
+"""Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
+twice as many spill."""
+WARPS = 8
+CHUNK = 2048
+"""Scores of a row that a program holds at a time to rank them: 8 a thread."""
+
+NEVER = 2**62
+"""As k_trunc: more steps than a stream takes."""
+
+
+class Call(NamedTuple):
+    """The numbers of a call, and what follows from them for the kernels."""
+
+    rule: Rule
+    T: int
+    B: int
+    H: int
+    D: int
+    M: int
+
+    @staticmethod
+    def of(x: Tensor, h0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Sequence[int]) -> Call:
+        """The call with these inputs."""
+        settled = Rule(*rule)
+        D = w1.shape[0] if w1 is not None else 0
+        return Call(settled, x.shape[0], x.shape[1], h0.shape[1], D, slots_for(memory0, x.shape[0], settled))
+
+    @property
+    def most(self) -> int:
+        """Memories of a row that can be alive at once."""
+        return min(self.M, self.rule.capacity) if self.rule.bounded else self.M
+
+    @property
+    def lists(self) -> bool:
+        """Whether those alive are listed: evictions leave gaps between their slots."""
+        return self.rule.bounded and self.rule.evict == EVICT["least_recalled"]
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What both kernels are told by value."""
+        sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
+        return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
+
+    @property
+    def choosing(self) -> dict[str, Any]:
+        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
+        alive = 0 if not self.rule.bounded else 2 if self.lists else 1
+        return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
+
+    @property
+    def ranks(self) -> int:
+        """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.release)
+
+    @property
+    def release(self) -> bool:
+        """Whether what the authors' published code does differently is asked for."""
+        return self.rule.semantics == SEMANTICS["release"]
+
+    @property
+    def sweeping(self) -> dict[str, Any]:
+        """What the backward kernel is told besides."""
+        return {"k_trunc": self.rule.k_trunc or NEVER, "WP": self.width, "BACKTRACK": bool(self.rule.backtrack)}
+
+    @property
+    def width(self) -> int:
+        """Of a row's gradient of the score's output weights, padded."""
+        separable = self.rule.k_top > 0 and self.rule.score == SCORES["separable"]
+        return padded(self.H if separable else self.D)
+
+    @property
+    def recurrent(self) -> int:
+        """Parts of W_hh, of H rows each."""
+        return 3 if self.rule.cell == CELLS["gru"] else self.gates
+
+    @property
+    def gates(self) -> int:
+        """Gates of a step, of H values each."""
+        return gate_width(1, self.rule)
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What both kernels are compiled for. Scales are among it since a number given by value is a float32."""
+        recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
+        scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
+        kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
+        decided = self.rule.k_top + (
+            self.rule.normalizer == NORMALIZERS["threshold"]
+        )  # those with a weight, and the edge
+        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
+        slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
+        return {
+            "GATES": self.gates,
+            "RECALLS": self.rule.k_top > 0,
+            **scales,
+            **kind,
+            "RELEASE": self.release,
+            **tiles,
+            "SLICE": slice,
+        }
+
+
+def padded(size: int) -> int:
+    """The power of two that a tile of this size takes."""
+    return 1 << max(size - 1, 0).bit_length()

@@ -1,0 +1,282 @@
+"""The tiled Triton kernels: equal to the reference where their programs are interpreted together, in several orders.
+
+Shapes: T time, B batch, I input, H hidden, D score width.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding import SAB, SABState
+from reminding.ops import cuda_op
+from reminding.ops.cpu_op import rule_of
+from reminding.ops.cuda_op import tiling
+from reminding.ops.cuda_op.call import Call
+from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
+from tests.ops.test_cuda_op import SETTINGS, assert_near, everything, results
+from tests.tolerance import assert_equal
+
+pytestmark = pytest.mark.slow
+interpreted = pytest.mark.skipif(
+    not cuda_op.interpreted() or cuda_op.missing() is not None,
+    reason="only Triton's interpreter has its programs run in an order that is asked for: `make test-all`",
+)
+H = 7
+LAYOUTS = [(4, 4, "first ahead"), (16, 2, "last ahead"), (2, 8, "any"), (4, 2, "last ahead"), (16, 4, "first ahead")]
+"""Rows of a tile and units of a slice, for B = 5 and H = 7: slices 2, 4, 1, 4, 2; and who goes first."""
+Tile = Callable[..., None]
+
+
+@pytest.fixture
+def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
+    """Have all calls run on tiles of so many rows and slices of so many units, in an order of `together.ORDERS`."""
+    from tests.ops import together
+
+    def patch(rows: int, units: int, order: str = "any", at_once: int = 8, holds: bool = True) -> None:
+        def chosen(call: Call, *_: Any) -> tiling.Tiling:
+            return tiling.Tiling(rows, units, -(-call.H // units), at_once, holds)
+
+        together.run_together(monkeypatch, order)
+        monkeypatch.setattr(tiling, "chosen", chosen)
+        monkeypatch.setattr(tiling, "INNER", 4)
+        monkeypatch.setattr(tiling, "AT_ONCE", 16)
+
+    return patch
+
+
+def pair(dtype: torch.dtype = torch.float64, **options: Any) -> list[SAB]:
+    """The same layer on the kernels and on the reference."""
+    return [make(3, H, backend=backend, **options).to(dtype) for backend in ("cuda", "reference")]
+
+
+def assert_same(options: dict[str, Any], x: Tensor) -> None:
+    """Outputs, state, recalls and every gradient to 1e-9."""
+    (ran, found), (wanted, gradient) = (results(layer, x) for layer in pair(**options))
+    assert_equal(ran[0], wanted[0], "output")
+    assert_same_state(ran[1], wanted[1])
+    assert_same_recall(ran[2], wanted[2])
+    assert_same_gradients(found, gradient)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("options", "layout", "engine"),
+    list(zip(SETTINGS.values(), cycle(LAYOUTS), cycle(["autograd", "autograd", "replay"]), strict=False)),
+    ids=SETTINGS.keys(),
+)
+def test_every_setting_gives_the_reference(
+    options: dict[str, Any], layout: tuple[int, int, str], engine: str, tile: Tile
+) -> None:
+    tile(*layout)
+    assert_same(options | {"engine": engine}, draw(9, 5, 3).requires_grad_())
+
+
+@interpreted
+@pytest.mark.parametrize("order", ["first ahead", "last ahead", "any"])
+@pytest.mark.parametrize("score_size", [5, 11])
+@pytest.mark.parametrize(("units", "holds"), [(8, True), (4, False), (2, True)])
+def test_every_order_gives_the_reference(order: str, score_size: int, units: int, holds: bool, tile: Tile) -> None:
+    tile(4, units, order, holds=holds)
+    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3, "score_size": score_size}, draw(13, 5, 3).requires_grad_())
+
+
+@interpreted
+def test_tiles_that_do_not_fit_at_once_follow_each_other(tile: Tile) -> None:
+    tile(2, 4, at_once=2)
+    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3}, draw(9, 9, 3).requires_grad_())
+
+
+@interpreted
+def test_streams_go_on_out_of_phase(tile: Tile) -> None:
+    """Rows that begin within a call and so store at different steps, and credit into the call before."""
+    tile(4, 4)
+    x, reset = draw(11, 5, 3), torch.zeros(11, 5, dtype=torch.bool)
+    reset[2, 1] = reset[5, 0] = reset[7, 4] = True
+    found: list[dict[str, Tensor]] = []
+    states: list[SABState] = []
+    for layer in pair(k_top=2, k_att=2, k_trunc=3):
+        first, state = layer(x[:5], reset=reset[:5])
+        second, state = layer(x[5:], state, reset=reset[5:])
+        found.append(gradients(layer, first.pow(2).sum() + second.pow(3).sum()))
+        states.append(state)
+    assert_same_state(*states)
+    assert_same_gradients(*found)
+
+
+@interpreted
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_bfloat16_is_float32_inside(cell: str, tile: Tile) -> None:
+    """Weights are held as they are, and multiply a float32 cut in three."""
+    tile(4, 4)
+    options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 1, "k_trunc": 3}
+    layer = make(3, H, backend="cuda", **options).bfloat16()
+    wide = make(3, H, backend="reference", **options).float()
+    wide.load_state_dict(layer.state_dict())
+    x = draw(7, 5, 3, dtype=torch.bfloat16)
+    assert_near(everything(layer, x.clone().requires_grad_()), everything(wide, x.float().requires_grad_()))
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore:invalid value")  # read before it is written, memory may hold anything
+@pytest.mark.parametrize("order", ["first ahead", "last ahead"])
+@pytest.mark.parametrize("left_out", [0, 1])
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+def test_every_meeting_is_needed(
+    kernel: str, left_out: int, order: str, tile: Tile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the two a step, one left out shows: this file would find a kernel that forgets it."""
+    from triton.runtime.errors import InterpreterError
+
+    from reminding.ops.cuda_op import tiled
+
+    tile(4, 4, order)
+    layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
+    meet = tiled.meet.fn
+
+    def sometimes(arrivals: Any, goal: Any) -> None:
+        if int(goal) // 2 % 2 == left_out:  # two slices; the first meeting's goal is 2
+            meet(arrivals, goal // 2)
+
+    output = None
+    if kernel == "backward":
+        output, _ = layer(draw(9, 5, 3))
+    monkeypatch.setattr(tiled, "meet", sometimes)
+    with pytest.raises(InterpreterError, match="one of them writes"):
+        _ = layer(draw(9, 5, 3)) if output is None else output.sum().backward()
+
+
+@interpreted
+def test_who_waits_for_nobody_is_found_out(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton.runtime.errors import InterpreterError
+
+    from reminding.ops.cuda_op import tiled
+
+    tile(4, 4)
+    meet = tiled.meet.fn
+
+    def late(arrivals: Any, goal: Any) -> None:
+        meet(arrivals, goal + 1)
+
+    monkeypatch.setattr(tiled, "meet", late)
+    with pytest.raises(InterpreterError, match="wait, after"):
+        pair(k_top=2)[0](draw(3, 5, 3))
+
+
+def test_tiles_run_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call(rule_of(cell="lstm", score="additive", k_top=5, k_att=4, k_trunc=16), 1024, 64, 256, 256, 256)
+    weight = torch.empty(0)
+
+    def many(_: torch.device) -> int:
+        return 132
+
+    monkeypatch.setattr(tiling, "processors_of", many)
+    monkeypatch.delenv(tiling.ASKED, raising=False)
+    assert tiling.chosen(call, weight, weight, weight) == "REMINDING_TILES=1 asks for tiles"
+    monkeypatch.setenv(tiling.ASKED, "1")
+    plan = tiling.chosen(call, weight, weight, weight)
+    assert isinstance(plan, tiling.Tiling)
+    assert (plan.slices, plan.tiles(call)) == (16, 4)
+    assert "asks" not in str(tiling.chosen(call._replace(H=64), weight, weight, weight))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"H": 128}, "several rows"),
+        ({"rule": {"cell": "gru"}}, "GRU"),
+        ({"H": 1024}, "stay on chip"),
+        ({"rule": {"cell": "rnn"}, "weights": torch.float16}, "would take longer"),
+        ({"processors": 8}, "16 multiprocessors at once, and there are 8"),
+    ],
+)
+def test_what_tiles_are_not_for_is_said(change: dict[str, Any], reason: str) -> None:
+    rest = dict(change)
+    settings: dict[str, Any] = {"cell": "lstm", "score": "additive", "k_top": 5, "k_att": 4, "k_trunc": 16}
+    rule = rule_of(**{**settings, **rest.pop("rule", {})})
+    processors, weights = rest.pop("processors", 132), rest.pop("weights", torch.float32)
+    call = Call(rule, 1024, 64, 256, 256, 256)._replace(**rest)
+    plan = tiling.tiling(call, (weights, weights), torch.float32, processors)
+    assert isinstance(plan, str)
+    assert reason in plan
+
+
+COMPILE = """
+import subprocess, sys, tempfile
+from pathlib import Path
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from reminding.ops.cpu_op import rule_of
+from reminding.ops.cuda_op import tiled, tiling
+from reminding.ops.cuda_op.call import WARPS, Call
+
+cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
+kept = {"capacity": capacity or None, "evict": "least_recalled"}
+rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
+call = Call(rule, 1024, 64, H, 0 if score == "separable" else H, 256)
+weights = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}[kind]
+state = torch.promote_types(weights, torch.float32)
+plan = tiling.tiling(call, (weights, weights), state, 132)
+assert isinstance(plan, tiling.Tiling), plan
+absent = dict.fromkeys({"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}[score])
+for name, own in (("forward_tiles", call.choosing), ("backward_tiles", call.sweeping)):
+    kernel = getattr(tiled, name)
+    fixed = {**call.shapes, **own, **plan.shapes(call), **absent}
+    fixed = {argument: value for argument, value in fixed.items() if argument not in ("most", "ranks", "k_trunc")}
+    kinds = dict.fromkeys(("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att"), "i32")
+    kinds |= dict.fromkeys(("slots", "edges", "listed", "arrivals"), "*i32") | {"k_trunc": "i64"}
+    kinds |= dict.fromkeys(("step0", "count0"), "*i64")
+    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
+    signature = {a: kinds.get(a, "*fp64" if kind == "fp64" else "*fp32") for a in kernel.arg_names}
+    even = [a for a, of in signature.items() if of[0] == "*" or a in ("H", "D")]  # what a launch finds out by itself
+    attrs = {(kernel.arg_names.index(a),): [["tt.divisibility", 16]] for a in even}
+    constants = {(kernel.arg_names.index(a),): value for a, value in fixed.items()}
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=attrs)
+    options = {"num_warps": WARPS, "launch_cooperative_grid": True}
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert made.metadata.launch_cooperative_grid
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
+    print(name, told.stdout, told.stderr, "BYTES:", made.metadata.shared)
+"""
+
+
+@pytest.mark.skipif(cuda_op.missing() is not None, reason=f"{cuda_op.missing()}")
+@pytest.mark.parametrize(
+    ("cell", "score", "normalizer", "hidden_size", "capacity", "weights"),
+    [
+        ("lstm", "additive", "softmax", 256, 0, "fp32"),
+        ("lstm", "additive", "softmax", 512, 0, "fp32"),
+        ("lstm", "additive", "softmax", 512, 0, "bf16"),
+        ("lstm", "dot", "threshold", 256, 0, "bf16"),
+        ("rnn", "separable", "softmax1", 512, 100, "fp32"),
+        ("rnn", "dot", "threshold", 512, 0, "fp32"),
+        ("lstm", "additive", "softmax", 256, 0, "fp64"),
+    ],
+)
+def test_tiles_compile_for_a_gpu_and_fit_it(
+    cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
+) -> None:
+    """Compute capability 9.0; no GPU is needed to compile for one."""
+    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity), weights]
+    settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    used = re.findall(r"STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", ran.stdout)
+    shared = re.findall(r"BYTES: (\d+)", ran.stdout)
+    assert len(used) == len(shared) == 2, ran.stdout
+    assert all(int(stack) <= 96 and local == "0" for stack, local in used), f"registers spill: {ran.stdout}"
+    assert all(int(size) <= 227 * 1024 for size in shared), ran.stdout
