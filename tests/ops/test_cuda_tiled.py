@@ -5,6 +5,7 @@ Shapes: T time, B batch, I input, H hidden, D score width.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -40,7 +41,7 @@ Tile = Callable[..., None]
 @pytest.fixture
 def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
     """Have all calls run on tiles of so many rows and slices of so many units, in an order of `together.ORDERS`."""
-    from tests.ops import together
+    together = importlib.import_module("tests.ops.together")  # needs Triton
 
     def patch(rows: int, units: int, order: str = "any", at_once: int = 8, holds: bool = True) -> None:
         def chosen(call: Call, *_: Any) -> tiling.Tiling:
@@ -135,10 +136,8 @@ def test_every_meeting_is_needed(
     kernel: str, left_out: int, order: str, tile: Tile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the two a step, one left out shows: this file would find a kernel that forgets it."""
-    from triton.runtime.errors import InterpreterError
-
-    from reminding.ops.cuda_op import tiled
-
+    tiled: Any = tiling.tiled()
+    errors: Any = importlib.import_module("triton.runtime.errors")
     tile(4, 4, order)
     layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
     meet = tiled.meet.fn
@@ -151,16 +150,14 @@ def test_every_meeting_is_needed(
     if kernel == "backward":
         output, _ = layer(draw(9, 5, 3))
     monkeypatch.setattr(tiled, "meet", sometimes)
-    with pytest.raises(InterpreterError, match="one of them writes"):
+    with pytest.raises(errors.InterpreterError, match="one of them writes"):
         _ = layer(draw(9, 5, 3)) if output is None else output.sum().backward()
 
 
 @interpreted
 def test_who_waits_for_nobody_is_found_out(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
-    from triton.runtime.errors import InterpreterError
-
-    from reminding.ops.cuda_op import tiled
-
+    tiled: Any = tiling.tiled()
+    errors: Any = importlib.import_module("triton.runtime.errors")
     tile(4, 4)
     meet = tiled.meet.fn
 
@@ -168,7 +165,7 @@ def test_who_waits_for_nobody_is_found_out(tile: Tile, monkeypatch: pytest.Monke
         meet(arrivals, goal + 1)
 
     monkeypatch.setattr(tiled, "meet", late)
-    with pytest.raises(InterpreterError, match="wait, after"):
+    with pytest.raises(errors.InterpreterError, match="wait, after"):
         pair(k_top=2)[0](draw(3, 5, 3))
 
 

@@ -8,8 +8,6 @@ writes in between, or another tile's at any time, a result would hang on who cam
 It stands for the order of programs alone: not for caches, nor for the threads within a program.
 """
 
-# pyright: basic
-# Triton's interpreter is not typed.
 from __future__ import annotations
 
 import random
