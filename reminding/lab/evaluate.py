@@ -42,10 +42,12 @@ def evaluate(
         cell_clip: between those pieces, bring an LSTM's c within this; see `SABState.clipped`.
 
     Raises:
-        ValueError: cell_clip without steps_at_once.
+        ValueError: cell_clip is not positive, or without steps_at_once, or the model has no such state.
     """
     if cell_clip is not None and steps_at_once is None:
         raise ValueError(f"cell_clip: {cell_clip} is applied between pieces, which need steps_at_once, such as 100")
+    if cell_clip is not None and not cell_clip > 0:
+        raise ValueError(f"cell_clip must be positive, got {cell_clip}")
     training = model.training
     model.eval()
     try:

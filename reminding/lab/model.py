@@ -97,8 +97,9 @@ class SequenceModel(nn.Module):
             prediction, state, _ = self(piece, state)
             pieces.append(prediction)
             if cell_clip is not None:
-                if not isinstance(state, SABState):
-                    raise ValueError(f"cell_clip: {type(self.layer).__name__} has no state of a cell")
+                if not isinstance(state, SABState) or state.c is None:
+                    kind = self.layer.cell if isinstance(self.layer, SAB) else "transformer"
+                    raise ValueError(f"cell_clip: the state of a {kind} has no c to clip")
                 state = state.clipped(cell_clip)
         return torch.cat(pieces)
 

@@ -171,8 +171,9 @@ def lengths_of(group: Group) -> dict[int, float]:
     return {T: statistics.fmean(value for value, _ in results) for (T, _), results in tests}
 
 
-Tests = dict[tuple[int, str], list[tuple[float, int]]]
-"""(length T, what was changed of the model) -> the main metric and the number of sequences, run by run."""
+Tests = dict[tuple[int, str], list[tuple[float, int | None]]]
+"""(length T, what was changed of the model) -> the main metric and the number of sequences, run by run; None: as many
+as the task has."""
 
 
 def _tests(group: Group) -> Tests:
@@ -182,7 +183,7 @@ def _tests(group: Group) -> Tests:
         latest = {
             (record["task"]["T"], _changed(record.get("changes", {}))): (
                 record[group.task.metric],
-                record.get("sequences", 0),
+                record.get("sequences"),
             )
             for record in run.evaluations
             if "T" in record["task"]
@@ -208,9 +209,14 @@ def _tested_at(T: int, tests: Tests) -> str:
 
 def _sequences(found: Sequence[tuple[Group, Tests]]) -> str:
     """How many sequences the tests had, as a sentence."""
-    counts: dict[int, set[int]] = {}
+    counts: dict[int, set[int | None]] = {}
     for _, tests in found:
         for (T, _), results in tests.items():
             counts.setdefault(T, set()).update(count for _, count in results)
-    told = [f"{' or '.join(map(str, sorted(many)))} at T={T:,}" for T, many in sorted(counts.items())]
+    told = [f"{' or '.join(_many(counts[T]))} at T={T:,}" for T in sorted(counts)]
     return f"Sequences: {', '.join(told)}."
+
+
+def _many(counts: set[int | None]) -> list[str]:
+    said = [str(count) for count in sorted(count for count in counts if count is not None)]
+    return [*said, "all"] if None in counts else said

@@ -129,6 +129,15 @@ def test_further_tests_are_columns_in_order_and_the_last_of_equal_ones_counts(ru
     assert table.notes == ["Sequences: 50 at T=200, 20 or 50 at T=1,000."]
 
 
+def test_a_further_test_on_all_sequences_may_stand_beside_one_on_some(runs: Path) -> None:
+    for length, sequences in ((200, None), (300, None), (300, 50)):
+        record = {"task": {"name": "copying", "T": length}, "accuracy": 0.5, "command": "reminding eval"}
+        folder = runs / "T10" / ("sab-seed0" if sequences is None else "sab-seed1")
+        checkpoint.add_evaluation(folder, {**record, "changes": {}, "sequences": sequences})
+    (table,) = further_tests(group(find_runs([runs])))
+    assert table.notes == ["Sequences: all at T=200, 50 or all at T=300."]
+
+
 def test_sizes_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     for size in (1000, 200, 30):
         write(tmp_path / f"T{size}" / "sab-seed0", small(), [(2, 1.0, 0.5)])

@@ -97,8 +97,11 @@ def test_the_cells_state_is_clipped_between_pieces_where_it_is_asked_for() -> No
     )
     with pytest.raises(ValueError, match=r"cell_clip: 5\.0 is applied between pieces"):
         evaluate(network, task, "test", **reading, cell_clip=5.0)
-    with pytest.raises(ValueError, match="cell_clip: Transformer has no state of a cell"):
-        evaluate(build(task, model="transformer"), task, "test", **reading, steps_at_once=3, cell_clip=5.0)
+    for kind, options in (("transformer", {"model": "transformer"}), ("gru", {"model": "sab", "cell": "gru"})):
+        with pytest.raises(ValueError, match=f"cell_clip: the state of a {kind} has no c to clip"):
+            evaluate(build(task, **options), task, "test", **reading, steps_at_once=3, cell_clip=5.0)
+    with pytest.raises(ValueError, match=r"cell_clip must be positive, got -1\.0"):
+        evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=-1.0)
 
 
 def test_a_piece_of_no_steps_is_refused() -> None:
