@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ pytestmark = [
         cuda_op.missing() is not None, reason=f"{cuda_op.missing()}; `make test-all` has Triton interpret its kernels"
     ),
 ]
+ROOT = Path(__file__).parents[2]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -279,44 +281,13 @@ def test_auto_does_not_take_what_no_gpu_has_run() -> None:
     assert SAB(3, 4, device=DEVICE).plan(8).backend != "cuda"
 
 
-COMPILE = """
-import subprocess, sys, tempfile
-from pathlib import Path
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from reminding.ops.cpu_op import rule_of
-from reminding.ops.cuda_op import kernels
-from reminding.ops.cuda_op.call import WARPS, Call, padded
-
-cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
-kept = {"capacity": capacity or None, "evict": "least_recalled"}
-rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
-D = 0 if score == "separable" else H
-call = Call(rule, 64, 4, H, D, 256 if capacity < 256 else 16384)
-absent = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}[score]
-own = {
-    "forward_kernel": call.choosing,
-    "backward_kernel": {"WP": padded(D or H), "BACKTRACK": True, "RECURRENT": {"lstm": 4, "gru": 3, "rnn": 1}[cell]},
-}
-for name, further in own.items():
-    kernel = getattr(kernels, name)
-    fixed = {**call.shapes, **further, **dict.fromkeys(absent)}
-    fixed = {argument: value for argument, value in fixed.items() if argument not in ("most", "ranks")}
-    kinds = dict.fromkeys(("T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att"), "i32") | {"k_trunc": "i64"}
-    kinds |= {"slots": "*i32", "edges": "*i32", "listed": "*i32", "step0": "*i64", "count0": "*i64"}
-    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
-    signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
-    constants = {(kernel.arg_names.index(argument),): value for argument, value in fixed.items()}
-    source = ASTSource(kernel, signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": WARPS})
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(made.asm["cubin"])
-        file.flush()
-        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
-    print(name, told.stdout, told.stderr)
-"""
+def compiled_for_gpu(*words: str) -> str:
+    """What compiling kernels for a GPU tells of them, in a process that interprets nothing."""
+    command = [sys.executable, "-m", "tests.ops.compile_for_gpu", *words]
+    settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -333,10 +304,7 @@ def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(
     cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
 ) -> None:
     """Compute capability 9.0; no GPU is needed to compile for one."""
-    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity), weights]
-    settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    used = re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", ran.stdout)
-    assert len(used) == 2, ran.stdout
-    assert all(int(stack) <= 16 and local == "0" for _, stack, local in used), f"registers spill: {ran.stdout}"
+    told = compiled_for_gpu("rows", "any", cell, score, normalizer, str(hidden_size), str(capacity), weights)
+    used = re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
+    assert len(used) == 2, told
+    assert all(int(stack) <= 16 and local == "0" for _, stack, local in used), f"registers spill: {told}"

@@ -6,10 +6,7 @@ Shapes: T time, B batch, I input, H hidden, D score width.
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -24,7 +21,7 @@ from reminding.ops.cpu_op import rule_of
 from reminding.ops.cuda_op import tiling
 from reminding.ops.cuda_op.call import Call
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
-from tests.ops.test_cuda_op import SETTINGS, assert_near, everything, results
+from tests.ops.test_cuda_op import SETTINGS, assert_near, compiled_for_gpu, everything, results
 from tests.tolerance import assert_equal
 
 pytestmark = pytest.mark.slow
@@ -207,50 +204,6 @@ def test_what_tiles_are_not_for_is_said(change: dict[str, Any], reason: str) -> 
     assert reason in plan
 
 
-COMPILE = """
-import subprocess, sys, tempfile
-from pathlib import Path
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from reminding.ops.cpu_op import rule_of
-from reminding.ops.cuda_op import tiled, tiling
-from reminding.ops.cuda_op.call import WARPS, Call
-
-cell, score, normalizer, H, capacity, kind = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
-kept = {"capacity": capacity or None, "evict": "least_recalled"}
-rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
-call = Call(rule, 1024, 64, H, 0 if score == "separable" else H, 256)
-weights = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}[kind]
-state = torch.promote_types(weights, torch.float32)
-plan = tiling.tiling(call, (weights, weights), state, 132)
-assert isinstance(plan, tiling.Tiling), plan
-absent = dict.fromkeys({"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}[score])
-for name, own in (("forward_tiles", call.choosing), ("backward_tiles", call.sweeping)):
-    kernel = getattr(tiled, name)
-    fixed = {**call.shapes, **own, **plan.shapes(call), **absent}
-    fixed = {argument: value for argument, value in fixed.items() if argument not in ("most", "ranks", "k_trunc")}
-    kinds = dict.fromkeys(("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att"), "i32")
-    kinds |= dict.fromkeys(("slots", "edges", "listed", "arrivals"), "*i32") | {"k_trunc": "i64"}
-    kinds |= dict.fromkeys(("step0", "count0"), "*i64")
-    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
-    signature = {a: kinds.get(a, "*fp64" if kind == "fp64" else "*fp32") for a in kernel.arg_names}
-    even = [a for a, of in signature.items() if of[0] == "*" or a in ("H", "D")]  # what a launch finds out by itself
-    attrs = {(kernel.arg_names.index(a),): [["tt.divisibility", 16]] for a in even}
-    constants = {(kernel.arg_names.index(a),): value for a, value in fixed.items()}
-    source = ASTSource(kernel, signature, constexprs=constants, attrs=attrs)
-    options = {"num_warps": WARPS, "launch_cooperative_grid": True}
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    assert made.metadata.launch_cooperative_grid
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(made.asm["cubin"])
-        file.flush()
-        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
-    print(name, told.stdout, told.stderr, "BYTES:", made.metadata.shared)
-"""
-
-
 @pytest.mark.skipif(cuda_op.missing() is not None, reason=f"{cuda_op.missing()}")
 @pytest.mark.parametrize(
     ("cell", "score", "normalizer", "hidden_size", "capacity", "weights"),
@@ -268,12 +221,9 @@ def test_tiles_compile_for_a_gpu_and_fit_it(
     cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
 ) -> None:
     """Compute capability 9.0; no GPU is needed to compile for one."""
-    words = [sys.executable, "-c", COMPILE, cell, score, normalizer, str(hidden_size), str(capacity), weights]
-    settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    used = re.findall(r"STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", ran.stdout)
-    shared = re.findall(r"BYTES: (\d+)", ran.stdout)
-    assert len(used) == len(shared) == 2, ran.stdout
-    assert all(int(stack) <= 96 and local == "0" for stack, local in used), f"registers spill: {ran.stdout}"
-    assert all(int(size) <= 227 * 1024 for size in shared), ran.stdout
+    told = compiled_for_gpu("tiles", "even", cell, score, normalizer, str(hidden_size), str(capacity), weights)
+    used = re.findall(r"STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
+    shared = re.findall(r"BYTES: (\d+)", told)
+    assert len(used) == len(shared) == 2, told
+    assert all(int(stack) <= 96 and local == "0" for stack, local in used), f"registers spill: {told}"
+    assert all(int(size) <= 227 * 1024 for size in shared), told

@@ -152,7 +152,7 @@ def backward_kernel(
                 inverse = tl.load(inverses + at)
                 if inverse != 0.0:
                     d_hat, d_query, d_out = recall_backward(
-                        d_h, d_out, inverse, at, d_summary, slots, weights, edges, values, d_values, row_keys,
+                        d_h, d_h + d_recalled, d_out, inverse, at, slots, weights, edges, values, d_values, row_keys,
                         d_row_keys, queries, w3, d_offset, output, summary, H, D, k_top, recall_scale, score_scale,
                         BACKTRACK, SCORE, NORMALIZER, RELEASE, HP, DP, KP,
                     )  # fmt: skip

@@ -85,20 +85,20 @@ def remember(
 
 @triton.jit
 def recall_backward(
-    d_h, d_out, inverse, at, d_summary, slots, weights, edges, values, d_values, keys, d_keys, queries, w3, d_offset,
+    d_h, d_read, d_out, inverse, at, slots, weights, edges, values, d_values, keys, d_keys, queries, w3, d_offset,
     output, summary, H, D, k_top, recall_scale: tl.constexpr, score_scale: tl.constexpr, BACKTRACK: tl.constexpr,
     SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr,
     KP: tl.constexpr,
 ):  # fmt: skip
-    """Credit of h (HP,) at a step that read something, to what was read, its scores and the provisional state.
+    """Credit at a step that read something, to what was read, its scores and the provisional state.
 
+    `d_h` (HP,) is the credit of h, `d_read` that of the summary: the same, and what came to the summary itself.
     Returns d_hat but for what comes by way of the query, d_query (DP,), and `d_out` with this step's added.
     """
     unit = tl.arange(0, HP)
     real = unit < H
     feature = tl.arange(0, DP)
     rank = tl.arange(0, KP)
-    d_read = d_h + tl.load(d_summary + at * H + unit, mask=real, other=0.0)
     place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
     weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
     if NORMALIZER == THRESHOLD:

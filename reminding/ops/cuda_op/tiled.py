@@ -126,6 +126,25 @@ def side_by_side(one, two, three, four, GATES: tl.constexpr, R: tl.constexpr, U:
 
 
 @triton.jit
+def place(step0, count0, first_tile, B, H, GATES: tl.constexpr, R: tl.constexpr, U: tl.constexpr):
+    """Where a program works: its tile's first row, which of its rows there are, and what they had before, (R,).
+
+    Also which of its slice's units there are in them, (R, U), and where these lie from the first row on: among H
+    numbers a row, and among GATES times as many.
+    """
+    first_row = (first_tile + tl.program_id(0)).to(tl.int64) * R
+    of_tile = tl.arange(0, R)
+    live = first_row + of_tile < B
+    unit = tl.program_id(1) * U + tl.arange(0, U)
+    here = live[:, None] & (unit < H)[None, :]
+    own = of_tile[:, None] * H + unit[None, :]
+    own_gates = of_tile[:, None] * GATES * H + unit[None, :]
+    taken0 = tl.load(step0 + first_row + of_tile, mask=live, other=0)
+    count = tl.load(count0 + first_row + of_tile, mask=live, other=0)
+    return first_row, live, taken0, count, here, own, own_gates
+
+
+@triton.jit
 def forward_tiles(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
@@ -148,17 +167,11 @@ def forward_tiles(
     KEYED: tl.constexpr = RECALLS and SCORE != SEPARABLE
     every = tl.arange(0, HP)
     feature = tl.arange(0, DP)
-    first_row = (first_tile + tl.program_id(0)).to(tl.int64) * R
+    first_row, live, taken0, count, here, own, own_gates = place(step0, count0, first_tile, B, H, GATES, R, U)
     of_tile = tl.arange(0, R)
     row = first_row + of_tile
-    live = row < B
     unit = slice * U + tl.arange(0, U)
     own_feature = slice * F + tl.arange(0, F)
-    here = live[:, None] & (unit < H)[None, :]
-    own = of_tile[:, None] * H + unit[None, :]
-    own_gates = of_tile[:, None] * GATES * H + unit[None, :]
-    taken0 = tl.load(step0 + row, mask=live, other=0)
-    count = tl.load(count0 + row, mask=live, other=0)
     column = tl.arange(0, U * GATES)
     gate, of_unit = column % GATES, slice * U + column // GATES
     held = hold(weight_hh, H, 1, (gate * H + of_unit) * H, (of_unit < H) & (gate < RECURRENT), kind, HP // N, N)
@@ -252,17 +265,11 @@ def backward_tiles(
     KEYED: tl.constexpr = RECALLS and SCORE != SEPARABLE
     every = tl.arange(0, HP)
     feature = tl.arange(0, DP)
-    first_row = (first_tile + tl.program_id(0)).to(tl.int64) * R
+    first_row, live, taken0, count, here, own, own_gates = place(step0, count0, first_tile, B, H, GATES, R, U)
     of_tile = tl.arange(0, R)
     row = first_row + of_tile
-    live = row < B
     unit = slice * U + tl.arange(0, U)
     own_feature = slice * F + tl.arange(0, F)
-    here = live[:, None] & (unit < H)[None, :]
-    own = of_tile[:, None] * H + unit[None, :]
-    own_gates = of_tile[:, None] * GATES * H + unit[None, :]
-    taken0 = tl.load(step0 + row, mask=live, other=0)
-    count = tl.load(count0 + row, mask=live, other=0)
     column = tl.arange(0, U * GATES)
     gate, of_unit = column % GATES, slice * U + column // GATES
     held = hold_across(weight_hh, (gate * H + of_unit) * H, (of_unit < H) & (gate < RECURRENT), H, 1, kind, HP)
@@ -293,8 +300,9 @@ def backward_tiles(
                         d_h += tl.load(d_values + slot * H + every, mask=every < H, other=0.0)
                     inverse = tl.load(inverses + at)
                     if inverse != 0.0:
+                        d_read = d_h + tl.load(d_summary + at * H + every, mask=every < H, other=0.0)
                         d_h, d_query, d_out = recall_backward(
-                            d_h, d_out, inverse, at, d_summary, slots, weights, edges, memory + b * M * H, d_values,
+                            d_h, d_read, d_out, inverse, at, slots, weights, edges, memory + b * M * H, d_values,
                             keys + b * M * D, d_keys + b * M * D, queries, w3, d_offset, output, summary, H, D, k_top,
                             recall_scale, score_scale, BACKTRACK, SCORE, NORMALIZER, RELEASE, HP, DP, KP,
                         )  # fmt: skip

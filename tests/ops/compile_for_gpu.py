@@ -1,0 +1,81 @@
+"""What the Triton kernels take of a GPU, from compiling them for one; there need be none.
+
+    python -m tests.ops.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
+
+Pair of kernels (rows or tiles), sizes (even: tensors, H and D are multiples of 16, as a launch finds out; any), cell,
+score, normalizer, H, capacity (0: none) and type of the weights. Compute capability 9.0. Not with TRITON_INTERPRET=1:
+what is interpreted is not compiled. Prints, for the forward and the backward kernel, what cuobjdump tells (registers
+and bytes of stack a thread) and the bytes of shared memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from reminding.ops.cpu_op import rule_of
+from reminding.ops.cuda_op import kernels, tiled, tiling
+from reminding.ops.cuda_op.call import WARPS, Call
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+ABSENT = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}
+BY_VALUE = ("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att")
+PROCESSORS = 132
+
+
+def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, capacity: str, kind: str) -> None:
+    """Compile both kernels of a pair, and print what they take."""
+    kept = {"capacity": int(capacity) or None, "evict": "least_recalled"}
+    rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
+    slots = 16384 if int(capacity) >= 256 else 256
+    call = Call(rule, 1024, 64, int(H), 0 if score == "separable" else int(H), slots)
+    shapes = {**call.shapes, "RECURRENT": call.recurrent, **dict.fromkeys(ABSENT[score])}
+    options: dict[str, Any] = {"num_warps": WARPS}
+    module, name = kernels, "kernel"
+    if pair == "tiles":
+        weights = TYPES[kind]
+        plan = tiling.tiling(call, (weights, weights), torch.promote_types(weights, torch.float32), PROCESSORS)
+        assert isinstance(plan, tiling.Tiling), plan
+        shapes |= plan.shapes(call)
+        options["launch_cooperative_grid"] = True
+        module, name = tiled, "tiles"
+    for direction, own in (("forward", call.choosing), ("backward", call.sweeping)):
+        made = compiled(getattr(module, f"{direction}_{name}"), {**shapes, **own}, kind, sizes == "even", options)
+        assert made.metadata.launch_cooperative_grid == (pair == "tiles")
+        print(direction, resources(made), "BYTES:", made.metadata.shared)
+
+
+def compiled(kernel: Any, fixed: dict[str, Any], kind: str, even: bool, options: dict[str, Any]) -> Any:
+    """A kernel compiled with some arguments fixed and weights of a type."""
+    fixed = {a: value for a, value in fixed.items() if a in kernel.arg_names and a not in (*BY_VALUE, "k_trunc")}
+    kinds = dict.fromkeys(BY_VALUE, "i32") | dict.fromkeys(("slots", "edges", "listed", "arrivals"), "*i32")
+    kinds |= dict.fromkeys(("step0", "count0"), "*i64") | {"k_trunc": "i64"}
+    kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
+    state = "*fp64" if kind == "fp64" else "*fp32"
+    signature = {argument: kinds.get(argument, state) for argument in kernel.arg_names}
+    sixteens = [a for a, of in signature.items() if even and (of[0] == "*" or a in ("H", "D"))]
+    attributes = {(kernel.arg_names.index(a),): [["tt.divisibility", 16]] for a in sixteens}
+    constants = {(kernel.arg_names.index(a),): value for a, value in fixed.items()}
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+def resources(made: Any) -> str:
+    """What cuobjdump says of a compiled kernel."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        return subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
