@@ -45,12 +45,16 @@ class Bank:
         return self._value.new_zeros(*lead, self._value.shape[1])
 
     def places(self, step: Tensor, row: Tensor) -> Tensor:
-        """Where states lie: stream steps (S, R, ...) of batch rows (R,) to places, NOTHING where absent."""
+        """Where states lie: stream steps (S, R, ...) of batch rows (R,) to places, NOTHING where absent.
+
+        They may be on the host where the states are not, and the places are where they are.
+        """
         if len(self._codes) == 0:
             return torch.full_like(step, NOTHING)
-        asked = _codes(step, row.view(1, -1, *[1] * (step.dim() - 2)))
+        asked = _codes(step, row.view(1, -1, *[1] * (step.dim() - 2))).to(self._codes.device)
         at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
-        return torch.where((self._codes[at] == asked) & (step >= 0), at, NOTHING)
+        found = torch.where(self._codes[at] == asked, at, NOTHING).to(step.device)
+        return found.masked_fill(step < 0, NOTHING)
 
     def at(self, place: Tensor) -> Tensor:
         """The states at places (...), (..., H); zeros where there is NOTHING."""
@@ -102,12 +106,15 @@ class Bank:
         """Which of the states at places (...) pass no credit on; None where all do."""
         if self._constant is None:
             return None
-        return (place < 0) | self._constant[place.clamp(min=0)] if len(self._constant) else place < 0
+        if len(self._constant) == 0:
+            return place < 0
+        return (place < 0) | self._constant[place.clamp(min=0)].to(place.device)
 
 
 def _at(flat: Tensor, place: Tensor) -> Tensor:
     if len(flat) == 0:
         return flat.new_zeros(*place.shape, flat.shape[1])
+    place = place.to(flat.device)
     return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
 
 

@@ -73,6 +73,18 @@ def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
     return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
+def credits_past(backend: str, like: Tensor) -> bool:
+    """Whether the op of a backend that computes a layer also sends credit into its past calls.
+
+    What they counted is searched by the C++ op, and the kernels' part of it is in full precision.
+
+    Args:
+        like: a tensor of the layer's device and type.
+    """
+    full = like.dtype.itemsize >= 4 and not torch.is_autocast_enabled(like.device.type)
+    return backend == "cpu" or (backend == "cuda" and full and cpu_op.missing() is None)
+
+
 def unroll(
     backend: str,
     x: Tensor,

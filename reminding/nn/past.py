@@ -1,7 +1,8 @@
-"""Credit to past calls on the C++ op: all that it reaches is run again at once, and laid out as one pass backwards.
+"""Credit to past calls on a compiled op: all that it reaches is run again at once, laid out as one pass backwards.
 
 Segments of past calls hang together through their recorded reads alone. So which of them credit reaches is found with
-integers, those are run forward side by side, and their steps, row by row, make one pass for the op's backward loop.
+integers, those are run forward side by side, and their steps, row by row, make one pass for the op's backward loop:
+the C++ op's, or the Triton kernel's. What is counted (rows, steps, segments) is on the host, as in a state.
 
 Shapes: B batch rows, P segments of single rows, L those that credit reaches, S steps of the longest of them, T steps
 laid out, R rows that have any, N memories of a row, K ranks, I input, H hidden.
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from reminding.nn.bank import Bank
 from reminding.nn.cells import Extra
-from reminding.nn.compiled import op_rule, out_of_range
+from reminding.nn.compiled import OPS, op_rule, out_of_range
 from reminding.nn.engine import loop
 from reminding.nn.memory import NOTHING
 from reminding.nn.parameters import BoundLayer
@@ -32,8 +33,9 @@ from reminding.ops.sparsify import RELEASE_EPSILON, SOFTMAX
 
 @dataclass(frozen=True)
 class OpLayer:
-    """A layer that the op can compute, and the network of this one layer as a replay runs it."""
+    """A layer that an op can compute, "cpu" or "cuda", and the network of this one layer as a replay runs it."""
 
+    backend: str
     layer: BoundLayer
     normalizer: str
     network: Network
@@ -89,8 +91,8 @@ def credit_past(
     """
     parameters = op.network.parameters
     rows = Rows(segments)
-    read = torch.cat([cast("Tensor", segment.layers[0].read).flatten(0, 1) for segment in segments])
-    carried = torch.stack([(d != 0).any(1) for d in (d_state[0], *d_state[1])]).any(0)
+    read = torch.cat([cast("Tensor", segment.layers[0].read).flatten(0, 1) for segment in segments]).cpu()
+    carried = torch.stack([(d != 0).any(1) for d in (d_state[0], *d_state[1])]).any(0).cpu()
     until = rows.reached_by(bank, read, carried, arrived, op.rule)
     if not bool(until.any()):
         return [None for _ in parameters]
@@ -120,7 +122,7 @@ def run_again(
     own = torch.where(own >= 0, own, NOTHING)
     place = bank.places(torch.where(own >= 0, NOTHING, read), row)
     filled = (read >= 0).sum(2)
-    recorded = Recorded(bank.at(place), own, filled, scorer, rule)
+    recorded = Recorded(bank.at(place), own.to(x.device), filled.to(x.device), scorer, rule)
     cut = rule.cuts_after(reached.step - 1)
     if cut_at is not None:
         cut = cut | (reached.step == cut_at[row])
@@ -129,12 +131,13 @@ def run_again(
     streams = cast("list[int]", reached.taken.tolist())
     outputs, _ = loop(x, *entries, streams, network.cells[0], recorded, rule, entry.note, cuts)
     output, summary = torch.stack(outputs), torch.stack(recorded.summaries)
-    if op.layer.score_name == "additive" and op.rule.k_top and _too_large(op.layer, output - summary, bank, output):
+    clamps = op.backend == "cpu" and op.layer.score_name == "additive"
+    if clamps and op.rule.k_top and _too_large(op.layer, output - summary, bank, output):
         return None
     width = bank.step.shape[1]
     slot = torch.where(own >= 0, own + width, torch.where(place >= 0, place - (row * width).unsqueeze(1), NOTHING))
     scores = torch.stack(recorded.scores) if recorded.scores else output.new_zeros(read.shape)
-    weighed = _weighed(scores, filled, slot, rule)
+    weighed = _weighed(scores, filled.to(x.device), slot.to(x.device), rule)
     return Again(output, summary, cut, entry.states, entry.number, *weighed, has_own=bool((own >= 0).any()))
 
 
@@ -182,7 +185,7 @@ def _weighed(scores: Tensor, filled: Tensor, slot: Tensor, rule: Rule) -> tuple[
         scores, slot: (S, L, K); filled: (S, L).
     """
     top = cast("int", rule.k_top)
-    padded = torch.arange(scores.shape[2]) >= filled.unsqueeze(2)
+    padded = torch.arange(scores.shape[2], device=scores.device) >= filled.unsqueeze(2)
     scores, order = scores.masked_fill(padded, float("-inf")).sort(dim=2, descending=True, stable=True)
     slot, read = slot.gather(2, order), scores.isfinite()
     kind = rule.normalizer
@@ -193,12 +196,13 @@ def _weighed(scores: Tensor, filled: Tensor, slot: Tensor, rule: Rule) -> tuple[
     release = rule.semantics == "release"
     epsilon = RELEASE_EPSILON if release else 0.0
     last = ((filled - 1).clamp(min=0) if not release else (filled - 1).clamp(0, top - 1)).unsqueeze(2)
-    limit = scores.gather(2, last) + epsilon
-    excess = torch.where(read, scores - limit, 0.0).relu()
+    limit, at_edge = scores.gather(2, last) + epsilon, slot.gather(2, last)
+    # What set the threshold may stand in a row several times, with scores that differ by rounding.
+    excess = torch.where(read & (slot != at_edge), scores - limit, 0.0).relu()
     sums = excess.sum(2)
     inverse = torch.where(sums > 0, 1 / (sums + epsilon), 0.0)
     kept, weights = excess > 0, excess * inverse.unsqueeze(2)
-    edge = slot.gather(2, last).squeeze(2).masked_fill(sums <= 0, NOTHING)
+    edge = at_edge.squeeze(2).masked_fill(sums <= 0, NOTHING)
     if release:
         raw = (filled > 0) & (filled <= top)
         inverse, edge = torch.where(raw, -1.0, inverse), edge.masked_fill(raw, NOTHING)
@@ -279,44 +283,35 @@ def backward(
     cut = again.cut.clone()
     cut[0] |= ~laid.follows  # what was laid before it did not come before it
     past = cpu_op.Past(
-        cut=laid.of(cut),
-        stored=laid.of(stored.int(), NOTHING),
-        entry=laid.of(again.entry.int(), NOTHING),
+        cut=laid.of(cut).to(h.device),
+        stored=laid.of(stored.int(), NOTHING).to(h.device),
+        entry=laid.of(again.entry.int(), NOTHING).to(h.device),
         h=h,
         c=extra[0] if extra else h.new_empty(len(h), 0),
     )
-    rows = len(laid.row)
-    none = torch.zeros(rows, dtype=torch.int64)
-    zero = h.new_zeros(rows, h.shape[1])
     parameters = (*op.layer.weights, *cpu_op.scorer_parts(op.layer.score_weights, rule))
     edge = _numbered(again.edge.unsqueeze(2), bank, laid).squeeze(2)
-    grads = cpu_op.differentiate(
-        (d_output, None, d_c, d_memory),
-        (laid.of(x), zero, zero if extra else zero[:, :0], memory[:, :0], none, none),
-        tuple(None if p is None else p.detach() for p in parameters),
-        (
-            laid.of(again.output),
-            laid.of(again.summary),
-            memory,
-            laid.of(slot.int(), NOTHING),
-            laid.of(edge.int(), NOTHING),
-            laid.of(again.weights),
-            laid.of(again.inverse),
-        ),
-        (zero[:0], zero[:0], zero[:0], zero[:0], zero[:0]),
-        list(rule),
-        cpu_op.KEEP_REPLAY,
-        need_x,
-        past,
+    passed = cpu_op.Passed(
+        output=laid.of(again.output),
+        summary=laid.of(again.summary),
+        memory=memory,
+        slots=laid.of(slot.int(), NOTHING),
+        edges=laid.of(edge.int(), NOTHING),
+        weights=laid.of(again.weights),
+        inverses=laid.of(again.inverse),
     )
-    by_parameter = [(p, d) for p, d in zip(parameters, grads[4:], strict=True) if p is not None]
-    return Found(laid.back(grads[0]) if need_x else None, by_parameter)
+    detached = [None if p is None else p.detach() for p in parameters]
+    d_x, *grads = OPS[op.backend].differentiate_past(
+        (d_output, d_c, d_memory), laid.of(x), detached, passed, rule, need_x, past
+    )
+    by_parameter = [(p, d) for p, d in zip(parameters, grads, strict=True) if p is not None]
+    return Found(laid.back(d_x) if need_x else None, by_parameter)
 
 
 def _numbered(slot: Tensor, bank: Bank, laid: Laid) -> Tensor:
     """Slots (S, L, K) with those of a segment's own states numbered by their time in the layout."""
     width = bank.step.shape[1]
-    return torch.where(slot >= width, slot + laid.time[0].view(1, -1, 1), slot)
+    return torch.where(slot >= width, slot + laid.time[0].view(1, -1, 1).to(slot.device), slot)
 
 
 def _memories(
@@ -354,7 +349,7 @@ def _arriving(
     last[:-1] = laid.first[1:]
     ends = (reached.taken + reached.until)[last] == arrived[laid.row]
     d_h, d_extra = d_state
-    parts = [torch.where(ends.unsqueeze(1), d[laid.row], 0) for d in (d_h, *d_extra)]
+    parts = [torch.where(ends.to(d.device).unsqueeze(1), d[laid.row], 0) for d in (d_h, *d_extra)]
     d_output = d_h.new_zeros(laid.steps, *parts[0].shape) if bool((parts[0] != 0).any()) else None
     if d_output is not None:
         d_output[-1] = parts[0]

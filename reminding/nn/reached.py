@@ -53,7 +53,7 @@ class Rows:
         """
         until = torch.zeros(len(self.row), dtype=torch.int32)
         segments = [self.row, self.taken, self.steps, self.base, self.stride]
-        memory = [bank.step, bank.passes, bank.credited.clone()]
+        memory = [bank.step.cpu(), bank.passes.cpu(), bank.credited.cpu().clone()]
         cpu_op.raw().reach_past(until, segments, read.unsqueeze(1).contiguous(), memory, carried, reached, list(rule))
         return until.long()
 

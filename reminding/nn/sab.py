@@ -72,7 +72,8 @@ class SAB(LayerParameters):
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
             per row, (B,) int64.
         memory_device: where a state keeps its memories, and the record of past calls, between calls: "cpu" for the
-            streams of many rows that share a GPU. A call copies them to the layer's device and back. None: there.
+            streams of many rows that share a GPU, in page-locked memory. A call copies them to the layer's device and
+            back. None: there.
         horizon: how many steps before a call its credit may travel back into earlier calls, which led to the state
             it was given. None: as far as anything is remembered. 0: not at all, and nothing is kept for it.
         backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
@@ -322,8 +323,10 @@ class SAB(LayerParameters):
             return state
         layers = self._bound_layers()
         network = self._network(layers, order, with_encoder=True)
-        compiles = self.num_layers == 1 and self._credit is None and self._choose_backend() == "cpu"
-        op = OpLayer(layers[0], self.normalizer, network) if compiles else None
+        backend = self._choose_backend() if self.num_layers == 1 and self._credit is None else "reference"
+        op = None
+        if compiled.credits_past(backend, self.like()):
+            op = OpLayer(backend, layers[0], self.normalizer, network)
         encode = None if self.encoder is None else self._encode
         return with_past(state, state.history.kept, network, encode, op)
 

@@ -185,12 +185,15 @@ class SABState:
         return replace(changed, history=self.history.change(lambda kept: kept.map(moved)))
 
     def with_memory_on(self, device: torch.device | str) -> SABState:
-        """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are."""
+        """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are.
+
+        From a GPU to the host they go to page-locked memory, out of which they are copied back without a wait.
+        """
 
         def moved(name: str, tensor: Tensor) -> Tensor:
-            return tensor.to(device) if name.startswith("memory.") and not name.endswith("count") else tensor
+            return _offloaded(tensor, device) if name.startswith("memory.") and not name.endswith("count") else tensor
 
-        history = self.history.change(lambda kept: kept.map(lambda tensor: tensor.to(device)))
+        history = self.history.change(lambda kept: kept.map(lambda tensor: _offloaded(tensor, device)))
         return replace(self._map(moved), history=history)
 
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
@@ -307,3 +310,10 @@ def fresh_state(
 
     layers = tuple(layer(shapes) for shapes in extra_shapes)
     return SABState(layers, torch.zeros(batch_size, dtype=torch.int64), zero_slot=zero_slot)
+
+
+def _offloaded(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on another device; from a GPU to the host, in page-locked memory and all there when this returns."""
+    if not (tensor.is_cuda and torch.device(device).type == "cpu"):
+        return tensor.to(device, non_blocking=True)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)

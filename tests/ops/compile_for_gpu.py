@@ -2,10 +2,10 @@
 
     python -m tests.ops.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
 
-Pair of kernels (rows or tiles), sizes (even: tensors, H and D are multiples of 16, as a launch finds out; any), cell,
-score, normalizer, H, capacity (0: none) and type of the weights. Compute capability 9.0. Not with TRITON_INTERPRET=1:
-what is interpreted is not compiled. Prints, for the forward and the backward kernel, what cuobjdump tells (registers
-and bytes of stack a thread) and the bytes of shared memory.
+Pair of kernels (rows or tiles; past: those that send credit into past calls, in rows), sizes (even: tensors, H and D
+are multiples of 16, as a launch finds out; any), cell, score, normalizer, H, capacity (0: none) and type of the
+weights. Compute capability 9.0. Not with TRITON_INTERPRET=1: what is interpreted is not compiled. Prints, for each
+kernel, what cuobjdump tells (registers and bytes of stack a thread) and the bytes of shared memory.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from reminding.ops.cuda_op.call import WARPS, Call
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 ABSENT = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}
 BY_VALUE = ("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att")
+BY_STEP = ("entry", "stored", "cut")
+INTEGERS = ("slots", "edges", "listed", "arrivals", "entry", "stored")
 PROCESSORS = 132
 
 
 def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, capacity: str, kind: str) -> None:
-    """Compile both kernels of a pair, and print what they take."""
+    """Compile the kernels of a pair, and print what they take."""
     kept = {"capacity": int(capacity) or None, "evict": "least_recalled"}
     rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
     slots = 16384 if int(capacity) >= 256 else 256
     call = Call(rule, 1024, 64, int(H), 0 if score == "separable" else int(H), slots)
     shapes = {**call.shapes, "RECURRENT": call.recurrent, **dict.fromkeys(ABSENT[score])}
+    shapes |= {"PAST": pair == "past"} | ({} if pair == "past" else dict.fromkeys(BY_STEP))
     options: dict[str, Any] = {"num_warps": WARPS}
     module, name = kernels, "kernel"
     if pair == "tiles":
@@ -47,7 +50,11 @@ def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, 
         shapes |= plan.shapes(call)
         options["launch_cooperative_grid"] = True
         module, name = tiled, "tiles"
-    for direction, own in (("forward", call.choosing), ("backward", call.sweeping)):
+    if pair == "past" and cell == "lstm":
+        made = compiled(kernels.cells_kernel, {"WIDE": tiling.CELLS_WIDE}, kind, sizes == "even", {})
+        print("cells", resources(made), "BYTES:", made.metadata.shared)
+    directions = {"forward": call.choosing, "backward": call.sweeping}
+    for direction, own in list(directions.items())[pair == "past" :]:
         made = compiled(getattr(module, f"{direction}_{name}"), {**shapes, **own}, kind, sizes == "even", options)
         assert made.metadata.launch_cooperative_grid == (pair == "tiles")
         print(direction, resources(made), "BYTES:", made.metadata.shared)
@@ -56,8 +63,8 @@ def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, 
 def compiled(kernel: Any, fixed: dict[str, Any], kind: str, even: bool, options: dict[str, Any]) -> Any:
     """A kernel compiled with some arguments fixed and weights of a type."""
     fixed = {a: value for a, value in fixed.items() if a in kernel.arg_names and a not in (*BY_VALUE, "k_trunc")}
-    kinds = dict.fromkeys(BY_VALUE, "i32") | dict.fromkeys(("slots", "edges", "listed", "arrivals"), "*i32")
-    kinds |= dict.fromkeys(("step0", "count0"), "*i64") | {"k_trunc": "i64"}
+    kinds = dict.fromkeys(BY_VALUE, "i32") | dict.fromkeys(INTEGERS, "*i32")
+    kinds |= dict.fromkeys(("step0", "count0"), "*i64") | {"k_trunc": "i64", "cut": "*i8"}
     kinds |= dict.fromkeys(("weight_hh", "w1", "w2"), f"*{kind}") | dict.fromkeys(fixed, "constexpr")
     state = "*fp64" if kind == "fp64" else "*fp32"
     signature = {argument: kinds.get(argument, state) for argument in kernel.arg_names}

@@ -196,10 +196,10 @@ def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: p
     )
     sweep = recurrence.sweep
 
-    def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, call: Any) -> Any:
+    def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, *further: Any) -> Any:
         for kept in (gates, queries, record.weights):
             kept[:9] = float("nan")  # the last segment of 12 steps is the 10th to the 12th
-        return sweep(d, parts, record, gates, queries, call)
+        return sweep(d, parts, record, gates, queries, *further)
 
     monkeypatch.setattr(recurrence, "sweep", poisoned)
     x = draw(12, 2, 3).to(DEVICE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reminding.ops.cpu_op.backward import Past, differentiate
+from reminding.ops.cpu_op.backward import Passed, Past, differentiate_past
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.problem import (
     CELLS,
@@ -32,10 +32,11 @@ from reminding.ops.cpu_op.problem import (
 
 __all__ = [
     "KEEP_REPLAY",
+    "Passed",
     "Past",
     "Recalled",
     "Rule",
-    "differentiate",
+    "differentiate_past",
     "layer",
     "missing",
     "raw",

@@ -6,6 +6,7 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -86,6 +87,46 @@ class Past(NamedTuple):
     entry: Tensor  # (T, B) int32: the entering state it begins with, -1: that after the step before it
     h: Tensor  # (E, H)
     c: Tensor  # (E, H), (E, 0) unless LSTM
+
+
+class Passed(NamedTuple):
+    """What those steps gave when they were run again. M memories of a row, whichever of them the steps stored."""
+
+    output: Tensor  # (T, B, H)
+    summary: Tensor  # (T, B, H)
+    memory: Tensor  # (B, M, H)
+    slots: Tensor  # (T, B, K) int32, -1 where none
+    edges: Tensor  # (T, B) int32: the slot that set the threshold, -1 where none
+    weights: Tensor  # (T, B, K), recall_scale included
+    inverses: Tensor  # (T, B): what weights were multiplied by, 0 where nothing was read, -1 where scores are weights
+
+
+def differentiate_past(
+    arriving: tuple[Tensor | None, Tensor | None, Tensor | None],
+    x: Tensor,
+    parameters: Sequence[Tensor | None],
+    passed: Passed,
+    rule: Rule,
+    need_x: bool,
+    past: Past,
+) -> list[Tensor | None]:
+    """Gradients of x (None if unneeded) and of the parameters; None for those that are.
+
+    Args:
+        arriving: gradients of output, of c after the last step (B, H), and of memory, or None.
+        x: (T, B, I); parameters: weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3. All are of the state's type.
+    """
+    d_output, d_c, d_memory = arriving
+    output, summary, memory, slots, edges, weights, inverses = passed
+    nothing = output.new_zeros(output.shape[1], output.shape[2])
+    none = torch.zeros(len(nothing), dtype=torch.int64)
+    given = x, nothing, nothing if rule.has_c else nothing[:, :0], memory[:, :0], none, none
+    record = output, summary, memory, slots, edges, weights, inverses
+    kept = (nothing[:0],) * 5
+    arrived = d_output, None, d_c, d_memory
+    grads = differentiate(arrived, given, tuple(parameters), record, kept, list(rule), KEEP_REPLAY, need_x, past)
+    found = zip(grads[4:], parameters, strict=True)
+    return [grads[0] if need_x else None, *(None if p is None else d for d, p in found)]
 
 
 def differentiate(

@@ -22,6 +22,9 @@ from reminding.ops.cpu_op import Recalled, Rule, scorer_parts
 from reminding.ops.cpu_op.problem import joint_bias
 from reminding.ops.cuda_op.call import Call, padded
 from reminding.ops.cuda_op.operator import forward
+from reminding.ops.cuda_op.past import differentiate_past
+
+__all__ = ["differentiate_past", "interpreted", "layer", "missing", "most_recalled", "on_device"]
 
 WIDEST = 1024
 """Of H and D: a step holds a few vectors of either in registers."""

@@ -101,18 +101,21 @@ def backward_kernel(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, cells, gates, queries, memory, keys, slots, weights,
     edges, inverses, d_output, d_summary, d_c_last,
-    d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0,
+    d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0, entry, stored, cut,
     T, B, H, D, M, k_top, k_att, k_trunc,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
     RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr,
     NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
-    WP: tl.constexpr, SLICE: tl.constexpr,
+    WP: tl.constexpr, SLICE: tl.constexpr, PAST: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, from the last step to the first.
 
     A memory's credit is complete when the sweep comes to the step that stored it: all that recalled it came later.
     `d_memory` comes in as the loss's own, `d_keys` as 0. Of the separable score's w only the memories' half is added
     up in `d_w3` (B, WP); `d_offset` (T, B) is the credit of what all scores of a step share, the query's part.
+
+    PAST: the steps are of past calls, laid out as `cpu_op.Past` says. `h0` and `c0` are then its entering states
+    (E, H), and `entry`, `stored` and `cut` tell of each step what a whole pass has rules for.
     """
     b = tl.program_id(0).to(tl.int64)
     unit = tl.arange(0, HP)
@@ -130,16 +133,22 @@ def backward_kernel(
         at = b + t * B
         h_before = output + (at - B) * H
         c_before = cells + (at - B) * H
-        if t == 0:
-            h_before = h0 + b * H
-            c_before = c0 + b * H
+        enters = tl.where(t == 0, b, -1)
+        if PAST:
+            enters = tl.load(entry + at).to(tl.int64)
+        if enters >= 0:
+            h_before = h0 + enters * H
+            c_before = c0 + enters * H
         d_h = carry + tl.load(d_output + at * H + unit, mask=real, other=0.0)
         after = taken0 + t + 1
-        if RECALLS and after % k_att == 0:
-            slot = count + after // k_att - taken0 // k_att - 1
-            d_h += tl.load(d_values + slot * H + unit, mask=real, other=0.0)
-            if BACKTRACK and SCORE != SEPARABLE:
-                d_h += times_transposed(w1, d_row_keys + slot * D, D, H, HP, SLICE)
+        for other in tl.static_range(2 if PAST else 1):
+            slot = tl.where(after % k_att == 0, count + after // k_att - taken0 // k_att - 1, -1)
+            if PAST:
+                slot = tl.load(stored + at * 2 + other).to(tl.int64)
+            if RECALLS and slot >= 0:
+                d_h += tl.load(d_values + slot * H + unit, mask=real, other=0.0)
+                if BACKTRACK and SCORE != SEPARABLE:
+                    d_h += times_transposed(w1, d_row_keys + slot * D, D, H, HP, SLICE)
         d_recalled = tl.zeros((HP,), d_c.dtype)
         if RECALLS:
             d_recalled = tl.load(d_summary + at * H + unit, mask=real, other=0.0)
@@ -171,7 +180,10 @@ def backward_kernel(
                 carry += times_transposed(weight_hh + 2 * H * H, own + 3 * H, H, H, HP, SLICE)
             else:
                 carry += times_transposed(weight_hh, own, RECURRENT * H, H, HP, SLICE)
-        if cuts(taken0 + t, k_trunc, RELEASE):
+        ends = cuts(taken0 + t, k_trunc, RELEASE)
+        if PAST:
+            ends = tl.load(cut + at) != 0
+        if ends:
             carry *= 0.0
             d_c *= 0.0
         tl.debug_barrier()
@@ -179,3 +191,24 @@ def backward_kernel(
     tl.store(d_c0 + b * H + unit, d_c, mask=real)
     width = tl.arange(0, WP)
     tl.store(d_w3 + b * WP + width, d_out)
+
+
+@triton.jit
+def cells_kernel(gates, cells, c0, entry, T, B, H, WIDE: tl.constexpr):
+    """An LSTM's c after each step of past calls, (T, B, H), from activated gates; WIDE units of a row a program.
+
+    `entry` (T, B) says with which of the states `c0` (E, H) a step begins, -1: with what the step before it left.
+    """
+    b = tl.program_id(0).to(tl.int64)
+    unit = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    real = unit < H
+    c = tl.zeros((WIDE,), gates.dtype.element_ty)
+    for t in range(0, T):
+        at = b + t * B
+        enters = tl.load(entry + at).to(tl.int64)
+        if enters >= 0:
+            c = tl.load(c0 + enters * H + unit, mask=real, other=0.0)
+        gate = gates + at * 4 * H + unit
+        kept = c * tl.load(gate + H, mask=real, other=0.0)
+        c = kept + tl.load(gate, mask=real, other=0.0) * tl.load(gate + 2 * H, mask=real, other=0.0)
+        tl.store(cells + at * H + unit, c, mask=real)

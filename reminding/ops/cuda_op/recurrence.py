@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reminding.ops.cpu_op.backward import Past
 from reminding.ops.cpu_op.problem import CELLS
 from reminding.ops.cuda_op.call import Call
 from reminding.ops.cuda_op.tiling import launch_backward, launch_forward
@@ -93,11 +94,11 @@ def run_forward(
     return record, queries, c_last, received, listed
 
 
-def again(parts: list[Tensor | None], record: Record, call: Call) -> tuple[Tensor, Tensor]:
-    """Activated gates (T, B, G) and queries (T, B, D), as the forward pass had them."""
+def again(parts: list[Tensor | None], record: Record, call: Call, past: Past | None = None) -> tuple[Tensor, Tensor]:
+    """Activated gates (T, B, G) and queries (T, B, D), as the forward pass had them; past: see `run_backward`."""
     x, h0, _, _, weight_ih, weight_hh, bias, _, w2 = parts[:9]
     assert x is not None and h0 is not None and weight_ih is not None and weight_hh is not None and bias is not None
-    gates, before, H = project(x, weight_ih, bias), entering(h0, record.output), call.H
+    gates, before, H = project(x, weight_ih, bias), entering(h0, record.output, past), call.H
     if call.rule.cell == CELLS["gru"]:
         gates[..., : 2 * H] += before @ weight_hh[: 2 * H].t()
         gates[..., 3 * H :] += before @ weight_hh[2 * H :].t()
@@ -114,9 +115,12 @@ def again(parts: list[Tensor | None], record: Record, call: Call) -> tuple[Tenso
     return gates, hat.new_empty(*hat.shape[:2], 0) if w2 is None else F.linear(hat, w2)
 
 
-def entering(h0: Tensor, output: Tensor) -> Tensor:
-    """What h was when each step began, (T, B, H)."""
-    return torch.cat([h0.unsqueeze(0), output[:-1]])[: len(output)]
+def entering(h0: Tensor, output: Tensor, past: Past | None = None) -> Tensor:
+    """What h was when each step began, (T, B, H); of steps of past calls, which need not follow one another, too."""
+    before = torch.cat([h0.unsqueeze(0), output[:-1]])[: len(output)]
+    if past is None:
+        return before
+    return torch.where((past.entry >= 0).unsqueeze(2), past.h[past.entry.clamp(min=0).long()], before)
 
 
 class Swept(NamedTuple):
@@ -140,16 +144,18 @@ def run_backward(
     queries: Tensor,
     call: Call,
     need_x: bool,
+    past: Past | None = None,
 ) -> list[Tensor | None]:
     """Launch the backward kernel, then multiply.
 
     Args:
         d: gradients of output, summary, c_T and memory, or None.
+        past: where the steps are of past calls; h0 and c0 are of no use then, nor are their gradients.
 
     Returns:
         gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3; None where none.
     """
-    swept = sweep(d, parts, record, gates, queries, call)
+    swept = sweep(d, parts, record, gates, queries, call, past)
     x, h0, _, memory0, weight_ih, _, _, w1, w2, w3, count0, _ = widened(parts)
     assert x is not None and h0 is not None and memory0 is not None and weight_ih is not None and count0 is not None
     d_recurrent = swept.d_gates[..., : len(weight_ih)]
@@ -169,7 +175,7 @@ def run_backward(
     d_x = d_recurrent @ weight_ih if need_x else None
     return [
         d_x, swept.d_h0, swept.d_c0, torch.where(filled.unsqueeze(2), d_memory0, 0),
-        _outer(d_recurrent, x), _outer(_through_h(swept.d_gates, call), entering(h0, record.output)),
+        _outer(d_recurrent, x), _outer(_through_h(swept.d_gates, call), entering(h0, record.output, past)),
         swept.d_gates.sum((0, 1)), d_w1, d_w2, d_out,
     ]  # fmt: skip
 
@@ -181,6 +187,7 @@ def sweep(
     gates: Tensor,
     queries: Tensor,
     call: Call,
+    past: Past | None,
 ) -> Swept:
     """Launch the backward kernel; arguments as `run_backward`'s."""
     _, h0, c0, _, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
@@ -198,12 +205,13 @@ def sweep(
         d_h0=torch.zeros_like(h0),
         d_c0=torch.zeros_like(h0),
     )
+    enters = (h0, c0) if past is None else (past.h, past.c)
     if call.B > 0:
         launch_backward(call, (
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, record.cells, gates, queries,
-            record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses, d_output,
-            d_summary, d_c, *swept,
-        ))  # fmt: skip
+            weight_hh, w1, w2, w3, *enters, step0, count0, record.output, record.summary, record.cells, gates,
+            queries, record.memory, record.keys, record.slots, record.weights, record.edges, record.inverses,
+            d_output, d_summary, d_c, *swept,
+        ), past)  # fmt: skip
     return swept
 
 

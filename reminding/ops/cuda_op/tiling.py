@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from reminding.ops.cpu_op.backward import Past
 from reminding.ops.cpu_op.problem import CELLS
 from reminding.ops.cuda_op.call import WARPS, Call, padded
 
@@ -29,6 +30,9 @@ AT_ONCE = 4096
 """Elements of the parts of a row's sum that are read at once: 16 a thread."""
 LINE = 32
 """Counters of a tile's line, one of them used: `tiled.LINE`."""
+
+CELLS_WIDE = 128
+"""Units that a program takes which computes c alone: one a thread."""
 
 ASKED = "REMINDING_TILES"
 """An environment variable."""
@@ -146,12 +150,21 @@ def launch_forward(call: Call, tensors: tuple[Tensor | None, ...]) -> None:
             kernels().forward_kernel[(call.B,)](*tensors, **numbers, num_warps=WARPS)
 
 
-def launch_backward(call: Call, tensors: tuple[Tensor | None, ...]) -> None:
-    """Run all steps back; tensors as `backward_kernel` takes them."""
+def launch_backward(call: Call, tensors: tuple[Tensor | None, ...], past: Past | None = None) -> None:
+    """Run all steps back; tensors as `backward_kernel` takes them, but for those of past calls, which run in rows."""
     numbers = {**call.numbers, **call.shapes, **call.sweeping, "RECURRENT": call.recurrent}
-    if not _launch_tiles("backward_tiles", call, tensors, numbers, call.H):
+    if past is not None or not _launch_tiles("backward_tiles", call, tensors, numbers, call.H):
+        steps = (None, None, None) if past is None else (past.entry, past.stored, past.cut.to(torch.int8))
         with _device_of(tensors):
-            kernels().backward_kernel[(call.B,)](*tensors, **numbers, num_warps=WARPS)
+            kernels().backward_kernel[(call.B,)](*tensors, *steps, **numbers, PAST=past is not None, num_warps=WARPS)
+
+
+def launch_cells(gates: Tensor, cells: Tensor, c0: Tensor, entry: Tensor) -> None:
+    """Compute c after each step of past calls; tensors as `cells_kernel` takes them."""
+    T, B, H = cells.shape
+    if cells.numel() > 0:
+        with _device_of((cells,)):
+            kernels().cells_kernel[(B, -(-H // CELLS_WIDE))](gates, cells, c0, entry, T, B, H, CELLS_WIDE)
 
 
 def _launch_tiles(

@@ -1,0 +1,136 @@
+"""Credit into past calls on the Triton kernels: equal to plain PyTorch's, in Triton's interpreter or on a GPU.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reminding import SAB
+from reminding.nn import credit
+from reminding.ops import cpu_op, cuda_op
+from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make
+from tests.ops.test_cuda_op import DEVICE, SETTINGS, compiled_for_gpu, pair
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        cuda_op.missing() is not None, reason=f"{cuda_op.missing()}; `make test-all` has Triton interpret its kernels"
+    ),
+    pytest.mark.skipif(cpu_op.missing() is not None, reason=f"{cpu_op.missing()}; plain PyTorch sends the credit"),
+]
+
+FURTHER: dict[str, dict[str, Any]] = {
+    "the horizon cuts": {"k_top": 2, "k_att": 2, "k_trunc": 3, "horizon": 4},
+    "the horizon cuts, gru": {"k_top": 2, "k_att": 1, "k_trunc": None, "horizon": 5, "cell": "gru", "score": "dot"},
+    "own states": {"k_top": 3, "k_att": 1, "k_trunc": 5, "normalizer": "threshold"},
+}
+ALONE = {name: options for name, options in {**SETTINGS, **FURTHER}.items() if options.get("num_layers", 1) == 1}
+
+
+def streamed(layer: SAB, x: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """The sum of the gradients of each chunk's loss, by `backward` as the chunk has run."""
+    total: dict[str, Tensor] = {}
+    state: Any = None
+    for number, part in enumerate(torch.split(x, list(sizes))):
+        output, state = layer(part, state)
+        found = gradients(layer, (output * draw(*output.shape, seed=number).to(output)).sum())
+        total = {name: total.get(name, 0) + gradient for name, gradient in found.items()}
+    return total
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether an op sent the credit, of each backward pass that had some to send."""
+    answers: list[bool] = []
+    given = credit.credit_past
+
+    def watched(*arguments: Any) -> Any:
+        found = given(*arguments)
+        answers.append(arguments[0].backend == "cuda" and found is not None)
+        return found
+
+    monkeypatch.setattr(credit, "credit_past", watched)
+    return answers
+
+
+@pytest.mark.parametrize("options", ALONE.values(), ids=ALONE.keys())
+def test_chunks_pay_the_past_as_plain_pytorch_does(options: dict[str, Any], taken: list[bool]) -> None:
+    x = draw(14, 2, 3).to(DEVICE)
+    found = [streamed(layer, x, (5, 4, 5)) for layer in pair(**options)]
+    assert_same_gradients(*found)
+    assert taken and all(taken)
+
+
+def test_chunks_give_the_gradient_of_the_whole(taken: list[bool]) -> None:
+    layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
+    x = draw(12, 2, 3).to(DEVICE)
+    weight = torch.cat([draw(4, 2, 5, seed=number) for number in range(3)]).to(DEVICE)
+    whole = gradients(layer, (layer(x)[0] * weight).sum())
+    assert_same_gradients(streamed(layer, x, (4, 4, 4)), whole)
+    assert taken == [True, True]
+
+
+def test_rows_out_of_phase_pay_for_themselves(taken: list[bool]) -> None:
+    """Of three rows two begin anew within a call, and only one is asked about."""
+    x, reset = draw(13, 3, 3).to(DEVICE), torch.zeros(13, 3, dtype=torch.bool)
+    reset[2, 1] = reset[7, 0] = True
+    found: list[dict[str, Tensor]] = []
+    for layer in pair(k_top=2, k_att=2, k_trunc=3):
+        output: Any = None
+        state: Any = None
+        for part, mask in zip(chunks(x, 5), chunks(reset, 5), strict=True):
+            output, state = layer(part, state, reset=mask)
+        found.append(gradients(layer, output[:, 1].pow(2).sum()))
+    assert_same_gradients(*found)
+    assert taken == [True]
+
+
+def test_weights_that_changed_replay_as_they_are_now(taken: list[bool]) -> None:
+    x, found = draw(12, 2, 3).to(DEVICE), list[dict[str, Tensor]]()
+    for layer in pair(k_top=2, k_att=1, k_trunc=3):
+        _, state = layer(x[:8])
+        with torch.no_grad():
+            for number, parameter in enumerate(layer.parameters()):
+                parameter += 0.2 * draw(*parameter.shape, seed=number).to(parameter)
+        found.append(gradients(layer, layer(x[8:], state)[0].pow(2).sum()))
+    assert_same_gradients(*found)
+    assert taken == [True]
+
+
+def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
+    tokens = (torch.arange(28).view(14, 2) * 5 % 7).to(DEVICE)
+    options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "cell": "gru"}
+    found: list[dict[str, Tensor]] = []
+    for backend in ("cuda", "reference"):
+        encoder = nn.Embedding(7, 3, dtype=torch.float64)
+        with torch.no_grad():
+            encoder.weight.copy_(draw(7, 3, seed=3))
+        layer = make(3, 5, backend=backend, device=DEVICE, encoder=encoder.to(DEVICE), **options).double()
+        found.append(streamed(layer, tokens, (5, 4, 5)))
+    assert_same_gradients(*found)
+    assert found[1]["encoder.weight"].abs().max() > 0
+    assert taken == [True, True]
+
+
+def test_half_precision_and_several_layers_are_left_to_plain_pytorch(taken: list[bool]) -> None:
+    for layer in (pair(torch.bfloat16, k_top=2, k_trunc=3), pair(num_layers=2, k_top=2, k_trunc=3)):
+        kernels, _ = layer
+        streamed(kernels, draw(8, 2, 3).to(DEVICE, kernels.like().dtype), (4, 4))
+    assert taken == []
+
+
+@pytest.mark.parametrize(("cell", "normalizer"), [("lstm", "softmax"), ("gru", "threshold"), ("rnn", "softmax1")])
+def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(cell: str, normalizer: str) -> None:
+    """Compute capability 9.0; an LSTM has one more, that computes c."""
+    told = compiled_for_gpu("past", "any", cell, "additive", normalizer, "128", "0", "fp32")
+    used = re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
+    assert len(used) == 1 + (cell == "lstm"), told
+    assert all(int(stack) <= 16 and local == "0" for _, stack, local in used), f"registers spill: {told}"
