@@ -74,12 +74,13 @@ def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
 
 
 def credits_past(backend: str, like: Tensor) -> bool:
-    """Whether the op of a backend that computes a layer also sends credit into its past calls.
+    """Whether the op of a backend also sends credit into the past calls of a layer that it computes.
 
-    What they counted is searched by the C++ op, and the kernels' part of it is in full precision.
+    The C++ op does. The kernels do in float32 and float64, outside autocast, and where the C++ op is built, which
+    searches the records of these calls for what credit reaches.
 
     Args:
-        like: a tensor of the layer's device and type.
+        backend: the one chosen; like: a tensor of the layer's device and type.
     """
     full = like.dtype.itemsize >= 4 and not torch.is_autocast_enabled(like.device.type)
     return backend == "cpu" or (backend == "cuda" and full and cpu_op.missing() is None)

@@ -292,6 +292,7 @@ def backward(
     parameters = (*op.layer.weights, *cpu_op.scorer_parts(op.layer.score_weights, rule))
     edge = _numbered(again.edge.unsqueeze(2), bank, laid).squeeze(2)
     passed = cpu_op.Passed(
+        x=laid.of(x),
         output=laid.of(again.output),
         summary=laid.of(again.summary),
         memory=memory,
@@ -299,11 +300,11 @@ def backward(
         edges=laid.of(edge.int(), NOTHING),
         weights=laid.of(again.weights),
         inverses=laid.of(again.inverse),
+        past=past,
     )
     detached = [None if p is None else p.detach() for p in parameters]
-    d_x, *grads = OPS[op.backend].differentiate_past(
-        (d_output, d_c, d_memory), laid.of(x), detached, passed, rule, need_x, past
-    )
+    differentiate = OPS[op.backend].differentiate_past
+    d_x, *grads = differentiate((d_output, d_c, d_memory), detached, passed, rule, need_x)
     by_parameter = [(p, d) for p, d in zip(parameters, grads, strict=True) if p is not None]
     return Found(laid.back(d_x) if need_x else None, by_parameter)
 

@@ -323,10 +323,9 @@ class SAB(LayerParameters):
             return state
         layers = self._bound_layers()
         network = self._network(layers, order, with_encoder=True)
-        backend = self._choose_backend() if self.num_layers == 1 and self._credit is None else "reference"
-        op = None
-        if compiled.credits_past(backend, self.like()):
-            op = OpLayer(backend, layers[0], self.normalizer, network)
+        backend = self._choose_backend()
+        compiles = self.num_layers == 1 and self._credit is None and compiled.credits_past(backend, self.like())
+        op = OpLayer(backend, layers[0], self.normalizer, network) if compiles else None
         encode = None if self.encoder is None else self._encode
         return with_past(state, state.history.kept, network, encode, op)
 

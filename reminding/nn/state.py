@@ -191,9 +191,9 @@ class SABState:
         """
 
         def moved(name: str, tensor: Tensor) -> Tensor:
-            return _offloaded(tensor, device) if name.startswith("memory.") and not name.endswith("count") else tensor
+            return _moved(tensor, device) if name.startswith("memory.") and not name.endswith("count") else tensor
 
-        history = self.history.change(lambda kept: kept.map(lambda tensor: _offloaded(tensor, device)))
+        history = self.history.change(lambda kept: kept.map(lambda tensor: _moved(tensor, device)))
         return replace(self._map(moved), history=history)
 
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
@@ -312,8 +312,9 @@ def fresh_state(
     return SABState(layers, torch.zeros(batch_size, dtype=torch.int64), zero_slot=zero_slot)
 
 
-def _offloaded(tensor: Tensor, device: torch.device | str) -> Tensor:
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """A tensor on another device; from a GPU to the host, in page-locked memory and all there when this returns."""
-    if not (tensor.is_cuda and torch.device(device).type == "cpu"):
-        return tensor.to(device, non_blocking=True)
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    kind = torch.device(device).type
+    if tensor.is_cuda and kind == "cpu":
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    return tensor.to(device, non_blocking=kind == "cuda")

@@ -106,6 +106,21 @@ def chunks(x: Tensor, sizes: int | list[int]) -> list[Tensor]:
     return list(split(x, sizes))
 
 
+def added(total: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sum, name by name; a total that is empty counts as zeros."""
+    return {name: total[name] + gradient if total else gradient for name, gradient in found.items()}
+
+
+def streamed(layer: SAB, x: Tensor, weight: Tensor, size: int) -> tuple[dict[str, Tensor], SABState]:
+    """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
+    total: dict[str, Tensor] = {}
+    state: Any = None
+    for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
+        output, state = layer(part, state)
+        total = added(total, gradients(layer, (output * w).sum()))
+    return total, state
+
+
 def joined(recalls: list[Recall]) -> Recall:
     """Recalls of chunks under one another in time."""
     return Recall(

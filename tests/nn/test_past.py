@@ -19,28 +19,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_sequence
 
-from reminding import SAB, SABState
+from reminding import SABState
+from reminding.ops import cpu_op
 from tests import oracle
-from tests.nn.samples import LAYERS, assert_same_gradients, assert_same_state, chunks, draw, gradients, make, row
+from tests.nn.samples import (
+    LAYERS,
+    added,
+    assert_same_gradients,
+    assert_same_state,
+    chunks,
+    draw,
+    gradients,
+    make,
+    row,
+    streamed,
+)
 from tests.oracle import Config
 from tests.tolerance import assert_equal
 
 Gradients = dict[str, Tensor]
-
-
-def added(total: Gradients, found: Gradients) -> Gradients:
-    """The sum, name by name; a total that is empty counts as zeros."""
-    return {name: total[name] + gradient if total else gradient for name, gradient in found.items()}
-
-
-def streamed(layer: SAB, x: Tensor, weight: Tensor, size: int) -> tuple[Gradients, SABState]:
-    """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
-    total: Gradients = {}
-    state: Any = None
-    for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
-        output, state = layer(part, state)
-        total = added(total, gradients(layer, (output * w).sum()))
-    return total, state
 
 
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
@@ -97,6 +94,25 @@ def test_weights_changed_between_calls_replay_as_they_are_now(backend: str) -> N
     want = gradients(layer, (wanted * weight).sum())
     assert_same_gradients(got, want)
     assert want["weight_ih_l0"].abs().max() > 1e-3
+
+
+@pytest.mark.skipif(cpu_op.missing() is not None, reason=f"{cpu_op.missing()}")
+def test_what_set_the_threshold_gets_no_weight_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in the record in the place of all that got none, and its scores may differ in their last digits."""
+    seen: list[cpu_op.Passed] = []
+    differentiate = cpu_op.differentiate_past
+
+    def watched(d: Any, parameters: Any, passed: cpu_op.Passed, *further: Any) -> Any:
+        seen.append(passed)
+        return differentiate(d, parameters, passed, *further)
+
+    monkeypatch.setattr(cpu_op, "differentiate_past", watched)
+    layer = make(3, 5, k_top=2, k_att=2, k_trunc=3, normalizer="threshold")
+    streamed(layer, draw(14, 2, 3), draw(14, 2, 5, seed=2), 5)
+    assert any((passed.edges >= 0).any() for passed in seen)
+    for passed in seen:
+        edge = passed.edges.unsqueeze(2)
+        assert not ((passed.slots == edge) & (edge >= 0)).any()
 
 
 def test_the_horizon_ends_credit_at_a_step() -> None:

@@ -6,17 +6,15 @@ Shapes: T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reminding import SAB
 from reminding.nn import credit
 from reminding.ops import cpu_op, cuda_op
-from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make
+from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, streamed
 from tests.ops.test_cuda_op import DEVICE, SETTINGS, compiled_for_gpu, pair
 
 pytestmark = [
@@ -33,17 +31,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "own states": {"k_top": 3, "k_att": 1, "k_trunc": 5, "normalizer": "threshold"},
 }
 ALONE = {name: options for name, options in {**SETTINGS, **FURTHER}.items() if options.get("num_layers", 1) == 1}
-
-
-def streamed(layer: SAB, x: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """The sum of the gradients of each chunk's loss, by `backward` as the chunk has run."""
-    total: dict[str, Tensor] = {}
-    state: Any = None
-    for number, part in enumerate(torch.split(x, list(sizes))):
-        output, state = layer(part, state)
-        found = gradients(layer, (output * draw(*output.shape, seed=number).to(output)).sum())
-        total = {name: total.get(name, 0) + gradient for name, gradient in found.items()}
-    return total
 
 
 @pytest.fixture
@@ -63,18 +50,17 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.parametrize("options", ALONE.values(), ids=ALONE.keys())
 def test_chunks_pay_the_past_as_plain_pytorch_does(options: dict[str, Any], taken: list[bool]) -> None:
-    x = draw(14, 2, 3).to(DEVICE)
-    found = [streamed(layer, x, (5, 4, 5)) for layer in pair(**options)]
+    x, weight = draw(14, 2, 3).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
+    found = [streamed(layer, x, weight, 5)[0] for layer in pair(**options)]
     assert_same_gradients(*found)
     assert taken and all(taken)
 
 
 def test_chunks_give_the_gradient_of_the_whole(taken: list[bool]) -> None:
     layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
-    x = draw(12, 2, 3).to(DEVICE)
-    weight = torch.cat([draw(4, 2, 5, seed=number) for number in range(3)]).to(DEVICE)
+    x, weight = draw(12, 2, 3).to(DEVICE), draw(12, 2, 5, seed=2).to(DEVICE)
     whole = gradients(layer, (layer(x)[0] * weight).sum())
-    assert_same_gradients(streamed(layer, x, (4, 4, 4)), whole)
+    assert_same_gradients(streamed(layer, x, weight, 4)[0], whole)
     assert taken == [True, True]
 
 
@@ -106,7 +92,7 @@ def test_weights_that_changed_replay_as_they_are_now(taken: list[bool]) -> None:
 
 
 def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
-    tokens = (torch.arange(28).view(14, 2) * 5 % 7).to(DEVICE)
+    tokens, weight = (torch.arange(28).view(14, 2) * 5 % 7).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "cell": "gru"}
     found: list[dict[str, Tensor]] = []
     for backend in ("cuda", "reference"):
@@ -114,7 +100,7 @@ def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
         with torch.no_grad():
             encoder.weight.copy_(draw(7, 3, seed=3))
         layer = make(3, 5, backend=backend, device=DEVICE, encoder=encoder.to(DEVICE), **options).double()
-        found.append(streamed(layer, tokens, (5, 4, 5)))
+        found.append(streamed(layer, tokens, weight, 5)[0])
     assert_same_gradients(*found)
     assert found[1]["encoder.weight"].abs().max() > 0
     assert taken == [True, True]
@@ -123,7 +109,8 @@ def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
 def test_half_precision_and_several_layers_are_left_to_plain_pytorch(taken: list[bool]) -> None:
     for layer in (pair(torch.bfloat16, k_top=2, k_trunc=3), pair(num_layers=2, k_top=2, k_trunc=3)):
         kernels, _ = layer
-        streamed(kernels, draw(8, 2, 3).to(DEVICE, kernels.like().dtype), (4, 4))
+        x, weight = (draw(8, 2, size).to(DEVICE, kernels.like().dtype) for size in (3, 5))
+        streamed(kernels, x, weight, 4)
     assert taken == []
 
 

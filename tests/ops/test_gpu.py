@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reminding import SAB, Recall, SABState
+from reminding import SAB, Recall
 from reminding.ops import cuda_op
-from tests.nn.samples import assert_same_gradients, gradients
+from tests.nn.samples import assert_same_gradients, gradients, streamed
 from tests.tolerance import assert_equal
 
 
@@ -193,29 +193,19 @@ def test_a_cuda_graph_captures_a_training_step(engine: str) -> None:
         torch.testing.assert_close(parameter.grad, other)
 
 
-def streamed(layer: SAB, x: Tensor, chunk: int) -> tuple[dict[str, Tensor], SABState]:
-    """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
-    total: dict[str, Tensor] = {}
-    state: SABState | None = None
-    for part in torch.split(x, chunk):
-        output, state = layer(part, state)
-        total = {name: total.get(name, 0) + d for name, d in gradients(layer, output.pow(3).sum()).items()}
-    assert state is not None
-    return total, state
-
-
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_credit_into_past_calls_equals_the_reference(cell: str) -> None:
     layers = pair(16, 100, torch.float64, cell=cell, horizon=None, capacity=20)
-    x = inputs(300, 8, 16, torch.float64)
-    assert_same_gradients(*(streamed(layer, x, 64)[0] for layer in layers))
+    x, weight = (inputs(300, 8, size, torch.float64, seed=size) for size in (16, 100))
+    assert_same_gradients(*(streamed(layer, x, weight, 64)[0] for layer in layers))
 
 
 def test_memories_are_kept_on_the_host_page_locked() -> None:
-    x, found = inputs(300, 8, 16, torch.float64), list[dict[str, Tensor]]()
+    x, weight = (inputs(300, 8, size, torch.float64, seed=size) for size in (16, 32))
+    found: list[dict[str, Tensor]] = []
     for device in (None, "cpu"):
         layer, _ = pair(16, 32, torch.float64, horizon=None, memory_device=device)
-        gradient, state = streamed(layer, x, 64)
+        gradient, state = streamed(layer, x, weight, 64)
         found.append(gradient)
         held = [state.layers[0].memory.value, *(segment.layers[0].entry.h for segment in state.history.kept.segments)]
         assert {tensor.device.type for tensor in held} == {DEVICE if device is None else device}

@@ -23,6 +23,7 @@ from reminding.ops.cpu_op.problem import (
     project,
     raw,
     row_groups,
+    split_bias,
 )
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -90,43 +91,38 @@ class Past(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What those steps gave when they were run again. M memories of a row, whichever of them the steps stored."""
+    """Steps of past calls, run again. M memories of a row, whichever of them the steps stored."""
 
+    x: Tensor  # (T, B, I)
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
     memory: Tensor  # (B, M, H)
     slots: Tensor  # (T, B, K) int32, -1 where none
-    edges: Tensor  # (T, B) int32: the slot that set the threshold, -1 where none
+    edges: Tensor  # (T, B) int32: the slot that set the threshold, -1 where none; never one that has a weight
     weights: Tensor  # (T, B, K), recall_scale included
     inverses: Tensor  # (T, B): what weights were multiplied by, 0 where nothing was read, -1 where scores are weights
+    past: Past  # how they are laid out
 
 
 def differentiate_past(
-    arriving: tuple[Tensor | None, Tensor | None, Tensor | None],
-    x: Tensor,
-    parameters: Sequence[Tensor | None],
-    passed: Passed,
-    rule: Rule,
-    need_x: bool,
-    past: Past,
+    d: tuple[Tensor | None, ...], parameters: Sequence[Tensor | None], passed: Passed, rule: Rule, need_x: bool
 ) -> list[Tensor | None]:
     """Gradients of x (None if unneeded) and of the parameters; None for those that are.
 
     Args:
-        arriving: gradients of output, of c after the last step (B, H), and of memory, or None.
-        x: (T, B, I); parameters: weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3. All are of the state's type.
+        d: gradients of output, of c after the last step (B, H), and of memory, or None.
+        parameters: weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3, of the state's type.
     """
-    d_output, d_c, d_memory = arriving
-    output, summary, memory, slots, edges, weights, inverses = passed
+    x, output, summary, memory, slots, edges, weights, inverses, past = passed
     nothing = output.new_zeros(output.shape[1], output.shape[2])
     none = torch.zeros(len(nothing), dtype=torch.int64)
     given = x, nothing, nothing if rule.has_c else nothing[:, :0], memory[:, :0], none, none
     record = output, summary, memory, slots, edges, weights, inverses
     kept = (nothing[:0],) * 5
-    arrived = d_output, None, d_c, d_memory
-    grads = differentiate(arrived, given, tuple(parameters), record, kept, list(rule), KEEP_REPLAY, need_x, past)
+    arriving = d[0], None, *d[1:]
+    grads = differentiate(arriving, given, tuple(parameters), record, kept, list(rule), KEEP_REPLAY, need_x, past)
     found = zip(grads[4:], parameters, strict=True)
-    return [grads[0] if need_x else None, *(None if p is None else d for d, p in found)]
+    return [grads[0] if need_x else None, *(None if p is None else gradient for gradient, p in found)]
 
 
 def differentiate(
@@ -201,13 +197,8 @@ def _sum_rows(
 ) -> None:
     """Give the biases and w3 their share: of the gradient of all pre-activations (B, G), and of d_score (B, .)."""
     d_w3 += d_score.sum(0)
-    total = d_bias.sum(0)
-    d_bias_ih += total[: d_bias_ih.shape[0]]
-    if rule.cell == CELLS["gru"] and d_bias_hh.numel() > 0:
-        H = total.shape[0] // 4
-        d_bias_hh += torch.cat([total[: 2 * H], total[3 * H :]])
-    else:
-        d_bias_hh += total[: d_bias_hh.shape[0]]
+    for own, share in zip((d_bias_ih, d_bias_hh), split_bias(d_bias.sum(0), rule), strict=True):
+        own += share[: len(own)]  # of a bias that is left out, nothing
 
 
 class _Pairs:

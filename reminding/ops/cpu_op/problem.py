@@ -120,6 +120,14 @@ def joint_bias(bias_ih: Tensor | None, bias_hh: Tensor | None, weight_hh: Tensor
     return bias
 
 
+def split_bias(d_bias: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """The gradients of bias_ih and bias_hh, from that of `joint_bias`, (G,)."""
+    if rule.cell != CELLS["gru"]:
+        return d_bias, d_bias
+    H = len(d_bias) // 4
+    return d_bias[: 3 * H], torch.cat([d_bias[: 2 * H], d_bias[3 * H :]])
+
+
 def project(x: Tensor, weight_ih: Tensor, bias: Tensor, out: Tensor) -> None:
     """Out (n, G) <- x weight_ih^T + bias, for x (n, I)."""
     width = weight_ih.shape[0]
