@@ -5,6 +5,7 @@ Shapes: B batch, T time, I input, M memory slots, K k_top, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from reminding.nn.memory import EVICT, FAR, NOTHING, Memory
 from reminding.nn.parameters import BoundLayer
 from reminding.nn.rule import Rule
 from reminding.nn.segments import Entry, Trace
-from reminding.nn.state import LayerState, Recall
+from reminding.nn.state import LayerState, Recall, SABState
 from reminding.ops import cpu_op, cuda_op
 
 CLAMP = {torch.float32: 43.0, torch.float64: 350.0}
@@ -25,34 +26,44 @@ SATURATED = 20.0
 """From here on tanh is 1 in float64."""
 
 
+MOST_RECALLED = 1024
+"""Memories that a step may recall by the C++ op with k_top=None: it makes room for as many at every step."""
+
 OPS: dict[str, Any] = {"cpu": cpu_op, "cuda": cuda_op}
 """The op of each backend that has one."""
 
 
-def obstacles(cell: str | None, score: str | None, rule: Rule, like: Tensor, widest: int) -> dict[str, str | None]:
+def obstacles(
+    cell: str | None, score: str | None, rule: Rule, like: Tensor, widest: int, memories: int
+) -> dict[str, str | None]:
     """Why the op of each backend cannot run a layer, None where it can.
 
     Args:
         cell, score: their names; None for a user's own.
         like: a tensor of the layer's device and type.
         widest: the larger of the sizes of its state and of its score's projections, H and D.
+        memories: how many a step may find at most.
     """
-    every = _obstacle(cell, score, rule, like)
-    return {"cuda": _cuda_obstacle(rule, like, widest) or every, "cpu": _cpu_obstacle(rule, like) or every}
+    every = _obstacle(cell, score, rule)
+    recalled = memories if rule.k_top is None else rule.k_top
+    return {
+        "cuda": _cuda_obstacle(recalled, like, widest) or every,
+        "cpu": _cpu_obstacle(recalled if rule.k_top is None else 0, like) or every,
+    }
 
 
-def _obstacle(cell: str | None, score: str | None, rule: Rule, like: Tensor) -> str | None:
+def _obstacle(cell: str | None, score: str | None, rule: Rule) -> str | None:
     """What is in the way of either op."""
     if cell is None or score is None:
         return "it has the built-in cells and scorers only"
-    if rule.k_top is None:
-        return "it has no k_top=None"
     if rule.capacity is not None and _evict_name(rule) is None:
         return f"it makes room by {' or '.join(map(repr, EVICT))} only, not by a function of your own"
+    if rule.k_top is None and rule.capacity is not None and not rule.evicts_oldest and rule.horizon != 0:
+        return "it does not note what a step found, which later calls need with k_top=None and 'least_recalled'"
     return None
 
 
-def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
+def _cuda_obstacle(recalled: int, like: Tensor, widest: int) -> str | None:
     if (missing := cuda_op.missing()) is not None:
         return missing
     if like.device.type != "cuda" and not cuda_op.interpreted():
@@ -62,28 +73,48 @@ def _cuda_obstacle(rule: Rule, like: Tensor, widest: int) -> str | None:
     if widest > cuda_op.WIDEST:
         return f"it takes a hidden_size and score_size of at most {cuda_op.WIDEST}, not {widest}"
     most = cuda_op.most_recalled(widest)
-    return f"it takes a k_top of at most {most} at this width, not {rule.k_top}" if (rule.k_top or 0) > most else None
+    return f"it recalls at most {most} memories a step at this width, not {recalled}" if recalled > most else None
 
 
-def _cpu_obstacle(rule: Rule, like: Tensor) -> str | None:
+def _cpu_obstacle(recalled_of_all: int, like: Tensor) -> str | None:
     if (missing := cpu_op.missing()) is not None:
         return missing
     if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return f"it computes float32 and float64 on the CPU, not {like.dtype} on {like.device.type}"
+    if recalled_of_all > MOST_RECALLED:
+        return f"with k_top=None it recalls at most {MOST_RECALLED} memories a step, not {recalled_of_all}"
     return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
-def credits_past(backend: str, like: Tensor) -> bool:
+def credits_past(backend: str, rule: Rule, like: Tensor) -> bool:
     """Whether the op of a backend also sends credit into the past calls of a layer that it computes.
 
     The C++ op does. The kernels do in float32 and float64, outside autocast, and where the C++ op is built, which
-    searches the records of these calls for what credit reaches.
+    searches the records of these calls for what credit reaches. Neither does with k_top=None.
 
     Args:
         backend: the one chosen; like: a tensor of the layer's device and type.
     """
     full = like.dtype.itemsize >= 4 and not torch.is_autocast_enabled(like.device.type)
-    return backend == "cpu" or (backend == "cuda" and full and cpu_op.missing() is None)
+    able = backend == "cpu" or (backend == "cuda" and full and cpu_op.missing() is None)
+    return able and rule.k_top is not None
+
+
+def most_alive(state: SABState, steps: int, rule: Rule) -> int:
+    """The most memories that a step of a call finds, in any row and layer.
+
+    Args:
+        state: before the call; steps: how many it takes.
+    """
+    return max((_most_alive(layer.memory, state.step, steps, rule) for layer in state.layers), default=0)
+
+
+def _most_alive(before: Memory, taken: Tensor, steps: int, rule: Rule) -> int:
+    """The same of one layer's memory."""
+    if len(taken) == 0 or steps == 0 or rule.k_top == 0:
+        return 0
+    most = int((before.count + (taken + steps - 1) // rule.k_att - taken // rule.k_att).max())
+    return most if rule.capacity is None else min(most, rule.capacity)
 
 
 def unroll(
@@ -109,6 +140,9 @@ def unroll(
         None where the scores left the range in which the op is exact.
     """
     before = state.memory
+    every = _most_alive(before, taken, len(x), rule)
+    # All of them are as many of the best; 1 where there are none, since 0 would have it remember nothing.
+    at_once = max(every, 1) if rule.k_top is None else rule.k_top
     ran: cpu_op.Recalled = OPS[backend].layer(
         x,
         state.h,
@@ -118,17 +152,22 @@ def unroll(
         taken,
         layer.weights,
         layer.score_weights,
-        op_rule(layer, normalizer, rule),
+        op_rule(layer, normalizer, replace(rule, k_top=at_once)),
         received0=before.weight,
         replay=replay,
         milestones=None if starts is None else _milestones(starts),
     )
     if layer.score_name == "additive" and rule.k_top and ran.peak.numel() > 0 and out_of_range(*ran.peak.amax(0)):
         return None
-    every = _grown(before, ran, taken, rule)
-    after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(every, ran.alive, rule))
-    recall = _noted(ran, every, raw=rule.semantics == "release") if record else None
-    return ran.output, after, recall, None if starts is None else _trace(state, ran, every, starts)
+    grown = _grown(before, ran, taken, rule)
+    after = LayerState(ran.h, (ran.c,) if state.extra else (), _surviving(grown, ran.alive, rule))
+    recall = _noted(ran, grown, raw=rule.semantics == "release") if record else None
+    if recall is not None and rule.k_top is None:
+        recall = replace(recall, step=recall.step[..., :every], weight=recall.weight[..., :every])
+    if starts is None:
+        return ran.output, after, recall, None
+    held = None if rule.k_top is not None else [_held(grown, before, taken, start, rule) for start in starts]
+    return ran.output, after, recall, _trace(state, ran, grown, starts, held)
 
 
 def op_rule(layer: BoundLayer, normalizer: str, rule: Rule) -> cpu_op.Rule:
@@ -149,6 +188,21 @@ def op_rule(layer: BoundLayer, normalizer: str, rule: Rule) -> cpu_op.Rule:
     )
 
 
+def _held(grown: Memory, before: Memory, taken: Tensor, start: int, rule: Rule) -> Memory:
+    """Which memories there were when so many steps of a call were done, where the oldest go; without their values.
+
+    Args:
+        grown: every memory given or stored in the call; before: those given.
+    """
+    count = before.count + (taken + start) // rule.k_att - taken // rule.k_att
+    every = replace(grown.without_values(), count=count)
+    if rule.capacity is None:
+        return every.rows(slice(None))
+    gone = (count - rule.capacity).clamp(min=0).unsqueeze(1)
+    source = (gone + torch.arange(rule.capacity)).clamp(max=max(every.slots - 1, 0))
+    return every.take(source.to(grown.step.device), count.clamp(max=rule.capacity)).rows(slice(None))
+
+
 def _evict_name(rule: Rule) -> str | None:
     """The name of the rule's way to make room, which it knows as a function; None for a user's own."""
     return next((name for name, evict in EVICT.items() if evict is rule.evict), None)
@@ -161,8 +215,14 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
     return (starts[2] - starts[1] if len(starts) > 2 else FAR), starts[1]
 
 
-def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int]) -> Trace:
-    """What a replay needs, from what the op returned."""
+def _trace(
+    state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list[int], held: list[Memory] | None
+) -> Trace:
+    """What a replay needs, from what the op returned.
+
+    Args:
+        held: which memories there were at the beginning of each segment, where every step recalls all of them.
+    """
     first = (state.h.detach(), *(tensor.detach() for tensor in state.extra))
     stride, offset = _milestones(starts)
     borders = len(starts) - 1
@@ -170,14 +230,20 @@ def _trace(state: LayerState, ran: cpu_op.Recalled, memory: Memory, starts: list
         ran.output.detach()[offset - 1 :: min(stride, len(ran.output) + 1)][:borders].clone() if borders else None
     )
     later = () if before is None else (before, *([ran.milestones[-borders:]] if state.extra else []))  # (N, B, H)
+    if held is not None:
+        return Trace(partial(_entries, first, later, held), _nothing_chosen)
     read = partial(_read, memory.without_values(), ran.slots, ran.edge.unsqueeze(2))
-    return Trace(partial(_entries, first, later), read)
+    return Trace(partial(_entries, first, later, [None] * len(starts)), read)
 
 
-def _entries(first: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> list[Entry]:
+def _entries(first: tuple[Tensor, ...], later: tuple[Tensor, ...], held: Sequence[Memory | None]) -> list[Entry]:
     """How segments were entered, from the state before the first and those before the others, stacked."""
     states = [first, *zip(*(tensor.unbind(0) for tensor in later), strict=True)]
-    return [Entry(h, tuple(extra), memory=None, random=None) for h, *extra in states]
+    return [Entry(h, tuple(extra), memory, random=None) for (h, *extra), memory in zip(states, held, strict=True)]
+
+
+def _nothing_chosen() -> None:
+    """What decided the recalls of a layer of which every step recalls all memories: nothing in particular."""
 
 
 def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:

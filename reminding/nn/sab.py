@@ -48,7 +48,8 @@ class SAB(LayerParameters):
         num_layers: layers on top of one another, each with a memory of its own.
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
             `UserCell`; a sequence of modules, one per layer, where there are several.
-        k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them.
+        k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
+            takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
             every step where k_trunc is None too.
         k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
@@ -241,7 +242,7 @@ class SAB(LayerParameters):
         settings.check_input(x, self.input_size, like, self.encoder is not None)
         before = self._enter_state(state, x.shape[1], layout, like)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        runner = self._runner(len(x), return_recall, source, layout.order)
+        runner = self._runner(len(x), before, return_recall, source, layout.order)
         output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         result = layout.output(output), layout.unsorted_rows(after)
@@ -282,32 +283,31 @@ class SAB(LayerParameters):
         Args:
             steps: the input's length, T.
         """
-        chosen = self._choose_backend()
+        chosen = self._choose_backend(memories := compiled.most_alive(self._fresh(1, self.like()), steps, self.rule))
         if self.k_top == 0 and self.backend == "auto" and self.engine != "replay" and self._user_cells is None:
             return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
         replays = self._replays(steps)
         why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
-        passed = [f"{name}: {reason}" for name, reason in self._obstacles().items() if reason is not None]
+        passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]
         why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
         return Plan(chosen, "replay" if replays else "autograd", why)
 
-    def _choose_backend(self) -> str:
-        """Which code computes this layer now; raises where an explicit choice cannot."""
-        return choose_backend(self.backend, self._obstacles())
+    def _choose_backend(self, memories: int = 0) -> str:
+        """Which code computes this layer now, if a step finds so many memories; raises where a choice cannot."""
+        return choose_backend(self.backend, self._obstacles(memories))
 
-    def _obstacles(self) -> dict[str, str | None]:
+    def _obstacles(self, memories: int) -> dict[str, str | None]:
         """Why a backend cannot compute this layer now, None where it can."""
         cell = self.cell if self._user_cells is None else None
         score = self.score if self._user_scorers is None else None
         widest = max(self.hidden_size, self.score_size)
-        found = compiled.obstacles(cell, score, self.rule, self.like(), widest)
+        found = compiled.obstacles(cell, score, self.rule, self.like(), widest, memories)
         if self.backend == "auto":
             found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
         return found
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
-        fresh = fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
-        fresh = replace(fresh, batched=layout.batched)
+        fresh = replace(self._fresh(rows, like), batched=layout.batched)
         if state is None:
             return fresh
         if isinstance(state, SABState):
@@ -317,14 +317,17 @@ class SAB(LayerParameters):
             return self._with_past(layout.sorted_rows(state.without_graph()), layout.order)
         return layout.sorted_rows(settings.begin_from(state, fresh))
 
+    def _fresh(self, rows: int, like: Tensor) -> SABState:
+        return fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
+
     def _with_past(self, state: SABState, order: Tensor | None) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
         if not torch.is_grad_enabled() or self.rule.horizon == 0:
             return state
         layers = self._bound_layers()
         network = self._network(layers, order, with_encoder=True)
-        backend = self._choose_backend()
-        compiles = self.num_layers == 1 and self._credit is None and compiled.credits_past(backend, self.like())
+        able = compiled.credits_past(backend := self._choose_backend(), self.rule, self.like())
+        compiles = able and self.num_layers == 1 and self._credit is None
         op = OpLayer(backend, layers[0], self.normalizer, network) if compiles else None
         encode = None if self.encoder is None else self._encode
         return with_past(state, state.history.kept, network, encode, op)
@@ -339,21 +342,21 @@ class SAB(LayerParameters):
         rows, record = x.shape[1], runner.record
         outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
         if not outputs:
-            output, nothing = (
-                x.new_zeros(0, rows, self.hidden_size),
-                x.new_zeros(self.num_layers, 0, rows, self.k_top or 0),
-            )
+            output = x.new_zeros(0, rows, self.hidden_size)
+            nothing = x.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
             return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
-    def _runner(self, steps: int, record: bool, source: Source | None, order: Tensor | None) -> Runner:
+    def _runner(
+        self, steps: int, before: SABState, record: bool, source: Source | None, order: Tensor | None
+    ) -> Runner:
         differentiated = torch.is_grad_enabled()
         layers = self._bound_layers()
         return Runner(
             layers=layers,
             network=self._network(layers, order, with_encoder=False),
             normalizer=self.normalizer,
-            backend=self._choose_backend(),
+            backend=self._choose_backend(compiled.most_alive(before, steps, self.rule)),
             replay=differentiated and self._replays(steps),
             free=self.backend == "auto" and self.engine != "replay",
             record=record,
@@ -375,15 +378,12 @@ class SAB(LayerParameters):
             order: the caller's numbers of the rows, where they are others.
         """
         kind = self.like().device.type
-        named = self.named_parameters()
-        parameters = tuple(
-            p for name, p in named if p.requires_grad and (with_encoder or not name.startswith("encoder."))
-        )
+        taken = (p for name, p in self.named_parameters() if with_encoder or not name.startswith("encoder."))
         return Network(
             cells=tuple(under_autocast(layer.cell, kind) for layer in layers),
             scorers=tuple(layer.scorer for layer in layers),
             rule=self.rule,
-            parameters=parameters,
+            parameters=tuple(parameter for parameter in taken if parameter.requires_grad),
             kept_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
             note=None if self._credit is None else partial(self._credit.take, order),
         )

@@ -86,8 +86,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
-    "backend cpu": ({"backend": "cpu", "k_top": None}, "backend='cpu' cannot run: "),
-    "backend cuda": ({"backend": "cuda", "k_top": None}, "backend='cuda' cannot run: "),
+    "backend cpu": ({"backend": "cpu", "dtype": torch.bfloat16}, "backend='cpu' cannot run: "),
+    "backend cuda": ({"backend": "cuda", "score_size": 1025}, "backend='cuda' cannot run: "),
 }
 
 

@@ -58,6 +58,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "the newest": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3},
     "the most recalled": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3, "evict": "least_recalled"},
     "one memory": {"k_top": 3, "k_att": 2, "k_trunc": 3, "capacity": 1, "evict": "least_recalled", "score": "dot"},
+    "every memory": {"k_top": None, "k_att": 1, "k_trunc": 4},
+    "every memory, threshold": {"k_top": None, "k_att": 2, "k_trunc": 3, "normalizer": "threshold", "score": "dot"},
+    "all of the newest": {"k_top": None, "k_att": 1, "k_trunc": 3, "capacity": 3, "score": "separable"},
     "the newest, paper": {"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 4, "normalizer": "threshold"},
 }
 
@@ -268,8 +271,7 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
     [
         ({"capacity": 2, "evict": goes_first}, "it makes room by 'fifo' or 'least_recalled' only"),
         ({"score_size": 1025}, "it takes a hidden_size and score_size of at most 1024, not 1025"),
-        ({"k_top": 500, "score_size": 256}, "it takes a k_top of at most 255 at this width, not 500"),
-        ({"k_top": None}, "it has no k_top=None"),
+        ({"k_top": 500, "score_size": 256}, "it recalls at most 255 memories a step at this width, not 500"),
     ],
 )
 def test_what_it_cannot_do_it_says(options: dict[str, Any], reason: str) -> None:

@@ -61,11 +61,56 @@ SAB_INLINE bool any_above(const T* scores, T limit) {
   return any(most > fill<T>(limit));
 }
 
+// Scores as integers of the same order: all can be compared, also what is not a number.
+template <class T>
+SAB_INLINE typename Simd<T>::Bits ordered(T score) {
+  score += 0;  // -0 is 0
+  typename Simd<T>::Bits bits;
+  __builtin_memcpy(&bits, &score, sizeof(bits));
+  return bits >= 0 ? bits : bits ^ static_cast<typename Simd<T>::Bits>(~(uint64_t(1) << (8 * sizeof(bits) - 1)));
+}
+
+// Whether slot a stands before slot b in a ranking.
+template <class T>
+SAB_INLINE bool ranks_before(const T* scores, int32_t a, int32_t b) {
+  const auto first = ordered(scores[a]), second = ordered(scores[b]);
+  return first > second || (first == second && a < b);
+}
+
+// Restores a heap below `at`: a slot stands behind both of its children in the ranking.
+template <class T>
+void sift(int32_t* heap, int64_t size, int64_t at, const T* scores) {
+  const int32_t moved = heap[at];
+  for (int64_t child; (child = 2 * at + 1) < size; at = child) {
+    if (child + 1 < size && ranks_before(scores, heap[child], heap[child + 1])) ++child;
+    if (!ranks_before(scores, moved, heap[child])) break;
+    heap[at] = heap[child];
+  }
+  heap[at] = moved;
+}
+
+// Ranks the first `size` scores, all of them, by a heap sort: inserting one by one takes the square of many.
+template <class T>
+void sort_scores(Ranking<T>& best, const T* scores, int64_t size) {
+  best.size = size;
+  for (int64_t i = 0; i < size; ++i) best.slot[i] = static_cast<int32_t>(i);
+  for (int64_t i = size / 2 - 1; i >= 0; --i) sift(best.slot, size, i, scores);
+  for (int64_t last = size - 1; last > 0; --last) {
+    const int32_t largest = best.slot[0];
+    best.slot[0] = best.slot[last];
+    best.slot[last] = largest;
+    sift(best.slot, last, 0, scores);
+  }
+  for (int64_t i = 0; i < size; ++i) best.score[i] = scores[best.slot[i]];
+}
+
 template <class T>
 void rank_scores(Ranking<T>& best, const T* scores, int64_t M, int64_t ranks) {
-  constexpr int64_t W = Simd<T>::width, block = 8 * W;
+  constexpr int64_t W = Simd<T>::width, block = 8 * W, inserted = 64;
+  const int64_t first = M < ranks ? M : ranks;
   best.size = 0;
-  int64_t m = 0;
+  if (first > inserted) sort_scores(best, scores, first);
+  int64_t m = best.size;
   for (; m < M && best.size < ranks; ++m) best.insert(scores[m], static_cast<int32_t>(m), ranks);
   while (m < M) {
     const bool whole = m + block <= M;
