@@ -73,7 +73,6 @@ def evaluate(arguments: list[str]) -> None:
         sequences: int | None = None,
         batch_size: int = 100,
         steps_at_once: int | None = None,
-        cell_clip: float | None = None,
         capacity: int | None = None,
         evict: Literal["fifo", "least_recalled"] | None = None,
         device: str = "auto",
@@ -85,15 +84,12 @@ def evaluate(arguments: list[str]) -> None:
             sequences: how many to evaluate; None: the task's own number.
             batch_size: sequences at a time; does not change the result.
             steps_at_once: read whole sequences in pieces of so many steps, to hold less; changes no result.
-            cell_clip: between those pieces, bring an LSTM's c within this: over long sequences it may grow until
-                the gates can no longer turn it.
             capacity: at most this many memories; None: as in training.
             evict: which memory goes when the capacity is full; None: as in training.
             device: auto takes a GPU where there is one.
         """
         changes = {"capacity": capacity, "evict": evict}
-        reading: dict[str, Any] = {"sequences": sequences, "batch_size": batch_size}
-        reading |= {"steps_at_once": steps_at_once, "cell_clip": cell_clip}
+        reading: dict[str, Any] = {"sequences": sequences, "batch_size": batch_size, "steps_at_once": steps_at_once}
         commands.evaluate(folder, task, changes, **reading, device=device)
 
     run.__annotations__["task"] = type(task)

@@ -37,6 +37,7 @@ class Config:
     backtrack: bool = True
     num_layers: int = 1
     horizon: int | None = None
+    forget_scale: float = 1.0
 
     def stores(self, step: int) -> bool:
         every = (self.k_trunc or 1) if self.k_att is None else self.k_att
@@ -101,21 +102,21 @@ def begin(config: Config, h: Tensor, c: Tensor) -> Stream:
     return Stream(h, c, [Slot(torch.zeros_like(h), 0)] if zero else [])
 
 
-def cell(name: str, weights: Weights, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def cell(config: Config, weights: Weights, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The provisional state and c after one step."""
     from_x = weights["weight_ih"] @ x + weights.get("bias_ih", 0.0)
     from_h = weights["weight_hh"] @ h + weights.get("bias_hh", 0.0)
     size = len(h)
-    if name == "rnn":
+    if config.cell == "rnn":
         return torch.tanh(from_x + from_h), c
-    if name == "gru":
+    if config.cell == "gru":
         reset = torch.sigmoid(from_x[:size] + from_h[:size])
         update = torch.sigmoid(from_x[size : 2 * size] + from_h[size : 2 * size])
         new = torch.tanh(from_x[2 * size :] + reset * from_h[2 * size :])
         return (1 - update) * new + update * h, c
     z = from_x + from_h
     i, f, o = (torch.sigmoid(z[gate * size : (gate + 1) * size]) for gate in (0, 1, 3))
-    c = f * c + i * torch.tanh(z[2 * size : 3 * size])
+    c = config.forget_scale * f * c + i * torch.tanh(z[2 * size : 3 * size])
     return o * torch.tanh(c), c
 
 
@@ -195,7 +196,7 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
         stream.step += 1
         if config.cuts(stream.step) or (stream.constant_to > 0 and stream.step == stream.constant_to + 1):
             stream.h, stream.c = stream.h.detach(), stream.c.detach()
-        h_hat, stream.c = cell(config.cell, weights, x, stream.h, stream.c)
+        h_hat, stream.c = cell(config, weights, x, stream.h, stream.c)
         summary, read = remind(stream, h_hat, weights, config, answer)
         stream.h = h_hat + summary
         if config.stores(stream.step):

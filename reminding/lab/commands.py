@@ -59,7 +59,6 @@ def evaluate(
     sequences: int | None,
     batch_size: int,
     steps_at_once: int | None,
-    cell_clip: float | None,
     device: str,
 ) -> None:
     """Evaluate a run's weights on the test split of its task, and note the result in the run's eval.jsonl."""
@@ -75,9 +74,7 @@ def evaluate(
         limit=sequences,
         device=chosen,
         steps_at_once=steps_at_once,
-        cell_clip=cell_clip,
     )
-    changes |= {} if cell_clip is None else {"cell_clip": cell_clip}
     options = plain(task)
     record: dict[str, Any] = {
         **metrics,

@@ -26,6 +26,8 @@ class ModelOptions:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
             steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
         cell: recurrent cell of every model but the transformer.
+        forget_scale: what an LSTM's forget gate is multiplied by; below 1 its c cannot run away over sequences much
+            longer than those of training.
         hidden_size: features of the hidden state.
         num_layers: layers on top of one another.
         embedding_size: features of a learned embedding of the input; None: one-hot tokens, or the real
@@ -53,6 +55,7 @@ class ModelOptions:
 
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    forget_scale: float = 1.0
     hidden_size: int = 128
     num_layers: int = 1
     embedding_size: int | None = None

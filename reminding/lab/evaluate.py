@@ -29,7 +29,6 @@ def evaluate(
     limit: int | None = None,
     device: torch.device | str = "cpu",
     steps_at_once: int | None = None,
-    cell_clip: float | None = None,
 ) -> dict[str, float]:
     """Every metric of the task, as its mean over a split.
 
@@ -39,15 +38,7 @@ def evaluate(
         limit: sequences to evaluate, or chunks of each stream; None: the task's own number.
         steps_at_once: read whole sequences in pieces of so many steps, which bounds what is held at a time; does not
             change the result. None: in one piece. Streams have their own chunks.
-        cell_clip: between those pieces, bring an LSTM's c within this; see `SABState.clipped`.
-
-    Raises:
-        ValueError: cell_clip is not positive, or without steps_at_once, or the model has no such state.
     """
-    if cell_clip is not None and steps_at_once is None:
-        raise ValueError(f"cell_clip: {cell_clip} is applied between pieces, which need steps_at_once, such as 100")
-    if cell_clip is not None and not cell_clip > 0:
-        raise ValueError(f"cell_clip must be positive, got {cell_clip}")
     training = model.training
     model.eval()
     try:
@@ -58,7 +49,7 @@ def evaluate(
                 if steps_at_once is None:
                     prediction, state = model.read(batch, state)
                 else:
-                    prediction = model.read_in_chunks(batch, steps_at_once, cell_clip)
+                    prediction = model.read_in_chunks(batch, steps_at_once)
                 parts.append(task.metrics(prediction, batch))
     finally:
         model.train(training)

@@ -76,16 +76,14 @@ class SequenceModel(nn.Module):
         prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
         return prediction, after
 
-    def read_in_chunks(self, batch: Batch, chunk: int, cell_clip: float | None = None) -> Tensor:
+    def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
         """Predict whole sequences a piece at a time, with what `read` gives.
 
         Args:
             chunk: steps of a piece, at least 1.
-            cell_clip: between pieces, bring an LSTM's c within this, see `SABState.clipped`; None: leave it.
 
         Raises:
-            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks; or the model
-                has no such state.
+            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
         """
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -96,11 +94,6 @@ class SequenceModel(nn.Module):
         for piece in torch.split(batch.input, chunk):
             prediction, state, _ = self(piece, state)
             pieces.append(prediction)
-            if cell_clip is not None:
-                if not isinstance(state, SABState) or state.c is None:
-                    kind = self.layer.cell if isinstance(self.layer, SAB) else "transformer"
-                    raise ValueError(f"cell_clip: the state of a {kind} has no c to clip")
-                state = state.clipped(cell_clip)
         return torch.cat(pieces)
 
 
@@ -125,9 +118,12 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     """The layer that `--model` names."""
     size = (input_size, options.hidden_size, options.num_layers)
     if options.model == "transformer":
+        if options.forget_scale != 1:
+            raise ValueError("forget_scale: a transformer has no forget gate")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
     common: dict[str, Any] = {
         "cell": options.cell,
+        "forget_scale": options.forget_scale,
         "dropout": options.dropout,
         "backend": options.backend,
         "engine": options.engine,

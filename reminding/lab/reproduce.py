@@ -173,8 +173,7 @@ def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 def _test_job(planned: Planned, test: FurtherTest) -> Job:
     task = replace(planned.config.task, T=test.T)
-    changes = {} if planned.config.model.model != "sab" else dict(test.bounded)
-    changes |= {} if test.cell_clip is None else {"cell_clip": test.cell_clip}
+    changes = {} if planned.config.model.model != "sab" else dict(test.changes)
     found = [
         record
         for record in checkpoint.read_evaluations(planned.folder)

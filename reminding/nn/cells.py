@@ -25,11 +25,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class BuiltInCell:
-    """A cell whose weights are `nn.LSTM`'s, `nn.GRU`'s or `nn.RNN`'s by name and layout."""
+    """A cell whose weights are `nn.LSTM`'s, `nn.GRU`'s or `nn.RNN`'s by name and layout.
+
+    Attributes:
+        bind: makes it of its weights and what the forget gate is multiplied by, which only an LSTM has.
+    """
 
     gates: int
     extra_shapes: Callable[[int], tuple[Shape, ...]]
-    bind: Callable[[tuple[Tensor | None, ...]], Step]
+    bind: Callable[[tuple[Tensor | None, ...], float], Step]
 
     def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, Shape]:
         """Parameter shapes by PyTorch's name, without the layer's suffix, in PyTorch's order."""
@@ -42,19 +46,19 @@ class BuiltInCell:
         }
 
 
-def _bind_lstm(weights: tuple[Tensor | None, ...]) -> Step:
+def _bind_lstm(weights: tuple[Tensor | None, ...], forget_scale: float) -> Step:
     def step(x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
-        h_hat, c = reference.lstm_cell(x, h, extra[0], weights)
+        h_hat, c = reference.lstm_cell(x, h, extra[0], weights, forget_scale)
         return h_hat, (c,)
 
     return step
 
 
-def _bind_gru(weights: tuple[Tensor | None, ...]) -> Step:
+def _bind_gru(weights: tuple[Tensor | None, ...], _: float) -> Step:
     return lambda x, h, extra: (reference.gru_cell(x, h, weights), extra)
 
 
-def _bind_rnn(weights: tuple[Tensor | None, ...]) -> Step:
+def _bind_rnn(weights: tuple[Tensor | None, ...], _: float) -> Step:
     return lambda x, h, extra: (reference.rnn_cell(x, h, weights), extra)
 
 

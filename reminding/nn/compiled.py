@@ -185,6 +185,7 @@ def op_rule(layer: BoundLayer, normalizer: str, rule: Rule) -> cpu_op.Rule:
         capacity=rule.capacity,
         evict=_evict_name(rule) or "fifo",
         recall_scale=rule.recall_scale,
+        forget_scale=rule.forget_scale,
     )
 
 

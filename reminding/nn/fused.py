@@ -20,8 +20,10 @@ from reminding.nn.state import LayerState, Recall
 
 
 def serves(rule: Rule, x: Tensor, taken: Tensor) -> bool:
-    """Whether these kernels can run a layer of built-in cells: it recalls nothing, all rows are in one phase."""
-    if rule.k_top != 0 or x.numel() == 0 or torch.is_autocast_enabled(x.device.type):
+    """Whether these kernels can run a layer of built-in cells: it recalls nothing, forgets as PyTorch does, and
+    all rows are in one phase.
+    """
+    if rule.k_top != 0 or rule.forget_scale != 1 or x.numel() == 0 or torch.is_autocast_enabled(x.device.type):
         return False
     return rule.k_trunc is None or bool((taken == taken[0]).all())
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reminding.nn import settings, untraced
 from reminding.nn.cells import CELLS, Shape, Step, UserCell, uniform_bound
+from reminding.nn.rule import Rule
 from reminding.nn.scorers import SCORERS, Scorer
 
 BIASES = ("bias_ih", "bias_hh")
@@ -46,12 +47,28 @@ class LayerParameters(nn.Module):
     score_size: int
     bias: bool
     encoder: nn.Module | None
+    rule: Rule
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """`forward` and the module's hooks; torch.compile goes around them."""
         if torch.compiler.is_compiling():
             return untraced.run(super().__call__, *arguments, **options)
         return super().__call__(*arguments, **options)
+
+    @property
+    def k_top(self) -> int | None:
+        """How many memories a step may recall, or None for all."""
+        return self.rule.k_top
+
+    @property
+    def k_att(self) -> int:
+        """A state is stored every this many steps."""
+        return self.rule.k_att
+
+    @property
+    def k_trunc(self) -> int | None:
+        """The recurrent gradient is cut every this many steps, or never where it is None."""
+        return self.rule.k_trunc
 
     def build(
         self,
@@ -143,7 +160,7 @@ class LayerParameters(nn.Module):
     def _bound_cell(self, layer: int) -> Step:
         if self._user_cells is not None:
             return self._user_cells[layer].step
-        return CELLS[self.cell].bind(self._weights(layer))
+        return CELLS[self.cell].bind(self._weights(layer), self.rule.forget_scale)
 
     def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
         """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""

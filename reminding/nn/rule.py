@@ -22,6 +22,7 @@ class Rule:
     semantics: str
     normalizer: Normalizer
     recall_scale: float
+    forget_scale: float
     capacity: int | None
     evict: Evict
     backtrack: bool

@@ -48,6 +48,9 @@ class SAB(LayerParameters):
         num_layers: layers on top of one another, each with a memory of its own.
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
             `UserCell`; a sequence of modules, one per layer, where there are several.
+        forget_scale: what an LSTM's forget gate is multiplied by, above 0 and at most 1, as in `nn.LSTM`. There c may
+            grow by 1 a step, which h does not show, until the gates can no longer turn it; below 1 it stays within
+            1 / (1 - forget_scale), and what lasts longer is left to the memory. For sequences without end.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
@@ -110,6 +113,7 @@ class SAB(LayerParameters):
         num_layers: int = 1,
         *,
         cell: str | nn.Module | Sequence[nn.Module] = "lstm",
+        forget_scale: float = 1.0,
         k_top: int | None = 5,
         k_att: int | None = None,
         k_trunc: int | None = 10,
@@ -159,6 +163,7 @@ class SAB(LayerParameters):
             semantics=semantics,
             normalizer=choose_normalizer(self.normalizer, semantics),
             recall_scale=settings.share("recall_scale", recall_scale),
+            forget_scale=settings.forget_scale(forget_scale, cell),
             capacity=settings.at_least_or_none("capacity", capacity, 1),
             evict=settings.evict(evict),
             backtrack=backtrack,
@@ -167,21 +172,6 @@ class SAB(LayerParameters):
         score = score or ("separable" if release else "additive")
         self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
         self._choose_backend()
-
-    @property
-    def k_top(self) -> int | None:
-        """How many memories a step may recall, or None for all."""
-        return self.rule.k_top
-
-    @property
-    def k_att(self) -> int:
-        """A state is stored every this many steps."""
-        return self.rule.k_att
-
-    @property
-    def k_trunc(self) -> int | None:
-        """The recurrent gradient is cut every this many steps, or never where it is None."""
-        return self.rule.k_trunc
 
     @overload
     def forward(
@@ -284,7 +274,8 @@ class SAB(LayerParameters):
             steps: the input's length, T.
         """
         chosen = self._choose_backend(memories := compiled.most_alive(self._fresh(1, self.like()), steps, self.rule))
-        if self.k_top == 0 and self.backend == "auto" and self.engine != "replay" and self._user_cells is None:
+        fuses = self.k_top == 0 and self.rule.forget_scale == 1 and self._user_cells is None
+        if fuses and self.backend == "auto" and self.engine != "replay":
             return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
         replays = self._replays(steps)
         why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
@@ -392,8 +383,8 @@ class SAB(LayerParameters):
         """The settings that matter, as they were resolved."""
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}, "
-            f"k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, score={self.score!r}, "
-            f"normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
+            f"forget_scale={self.rule.forget_scale}, k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, "
+            f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
         )

@@ -64,6 +64,13 @@ def share(name: str, value: Any) -> float:
     return float(value)
 
 
+def forget_scale(value: Any, cell: object) -> float:
+    """A number above 0 and at most 1; 1 where the cell is no LSTM."""
+    if share("forget_scale", value) != 1 and cell != "lstm":
+        raise ValueError(f"forget_scale is for cell='lstm', whose forget gate it multiplies, got cell={cell!r}")
+    return float(value)
+
+
 def evict(value: str | Evict) -> Evict:
     """The rule that makes room in a full memory."""
     if callable(value):

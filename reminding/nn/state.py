@@ -154,18 +154,6 @@ class SABState:
         """
         return replace(self.without_graph(), history=History())
 
-    def clipped(self, limit: float) -> SABState:
-        """The cells' further state, an LSTM's c, brought within [-limit, limit]; cut from the past as by `detach`.
-
-        For reading on without end: c may grow by 1 at each step, unseen in h, until the gates can no longer turn it.
-
-        Raises:
-            ValueError: limit is not positive.
-        """
-        if not limit > 0:
-            raise ValueError(f"limit must be positive, got {limit}")
-        return self.detach()._map(lambda name, tensor: tensor.clamp(-limit, limit) if "extra." in name else tensor)
-
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them."""
         return self._map(lambda name, tensor: tensor.detach())

@@ -15,18 +15,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def lstm_cell(x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
+def lstm_cell(
+    x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor | None, ...], forget_scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """One LSTM step: h_hat, c = cell(x, (h, c)), gates in the order i, f, g, o.   [as torch.nn.LSTMCell]
 
     Args:
         x: input, (B, I); h, c: state, (B, H).
         weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih, bias_hh (4H,) or None.
+        forget_scale: what the forget gate is multiplied by, c = forget_scale * f * c + i * g.
 
     Returns:
         h_hat, c, both (B, H).
     """
     weight_ih, weight_hh, bias_ih, bias_hh = _recurrent(weights)
-    return torch.lstm_cell(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
+    if forget_scale == 1:
+        return torch.lstm_cell(x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
+    gates = F.linear(x, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh)
+    i, f, g, o = gates.chunk(4, dim=1)
+    c = forget_scale * torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
 
 
 def gru_cell(x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor:

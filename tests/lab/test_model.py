@@ -84,24 +84,12 @@ def test_whole_sequences_read_in_pieces_give_the_same_metrics(model: str, chunk:
     assert pieces == pytest.approx(whole, abs=1e-6)
 
 
-def test_the_cells_state_is_clipped_between_pieces_where_it_is_asked_for() -> None:
-    task = Copying(T=6, symbols=2)
-    network = build(task, model="sab")
-    reading: dict[str, Any] = {"batch_size": 4, "limit": 4}
-    whole = evaluate(network, task, "test", **reading)
-    assert evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=50.0) == pytest.approx(
-        whole, abs=1e-6
-    )
-    assert evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=1e-3) != pytest.approx(
-        whole, abs=1e-6
-    )
-    with pytest.raises(ValueError, match=r"cell_clip: 5\.0 is applied between pieces"):
-        evaluate(network, task, "test", **reading, cell_clip=5.0)
-    for kind, options in (("transformer", {"model": "transformer"}), ("gru", {"model": "sab", "cell": "gru"})):
-        with pytest.raises(ValueError, match=f"cell_clip: the state of a {kind} has no c to clip"):
-            evaluate(build(task, **options), task, "test", **reading, steps_at_once=3, cell_clip=5.0)
-    with pytest.raises(ValueError, match=r"cell_clip must be positive, got -1\.0"):
-        evaluate(network, task, "test", **reading, steps_at_once=3, cell_clip=-1.0)
+def test_what_has_no_forget_gate_cannot_scale_it() -> None:
+    layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
+    assert isinstance(layer, SAB)
+    assert layer.rule.forget_scale == 0.9
+    with pytest.raises(ValueError, match="forget_scale: a transformer has no forget gate"):
+        build(Copying(T=4), model="transformer", forget_scale=0.9)
 
 
 def test_a_piece_of_no_steps_is_refused() -> None:

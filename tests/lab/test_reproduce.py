@@ -21,7 +21,7 @@ def tiny(data_dir: Path | None, verify: bool) -> Experiment:
     """Two methods of a few updates, one tested at another length."""
     runs = {"sab": small(steps=4), "lstm": small(steps=4, model="lstm")}
     setting = Setting("T4", runs)
-    test = FurtherTest(6, 3, ("sab",), {"capacity": 2}, 5, cell_clip=0.5)
+    test = FurtherTest(6, 3, ("sab",), {"capacity": 2, "evict": "least_recalled"}, 5)
     return Experiment("tiny", "Tiny", [setting], ("A remark.",), "tiny", [test])
 
 
@@ -44,7 +44,7 @@ def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.
     (record,) = checkpoint.read_evaluations(tmp_path / "tiny" / "T4" / "sab-seed0")
     assert (record["task"]["T"], record["changes"], record["steps_at_once"]) == (
         6,
-        {"capacity": 2, "cell_clip": 0.5},
+        {"capacity": 2, "evict": "least_recalled"},
         5,
     )
     report = (tmp_path / "tiny-report" / "report.md").read_text()

@@ -27,6 +27,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "dense rnn": {"cell": "rnn", "k_top": None, "k_att": 1, "k_trunc": None, "score": "dot"},
     "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
     "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
+    "forgets": {"forget_scale": 0.6, "k_top": 2, "k_att": 2, "k_trunc": 5, "normalizer": "softmax1"},
     "no memory": {"k_top": 0, "k_trunc": 4},
 }
 """Settings that take different ways through a layer, by what is special about them."""

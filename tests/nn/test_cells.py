@@ -111,6 +111,44 @@ def test_pytorchs_cells_equal_the_built_in_ones(cell: str, module: type[nn.Modul
     check_equal(layer, with_weights_of(layer, inner, inner), inner)
 
 
+class Forgets(nn.LSTMCell):
+    """An LSTM cell with less in its c, step by step."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        h, c = hx
+        gates = torch.nn.functional.linear(input, self.weight_ih, self.bias_ih)
+        i, f, g, o = (gates + torch.nn.functional.linear(h, self.weight_hh, self.bias_hh)).chunk(4, 1)
+        c = 0.7 * f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_forget_scale_multiplies_the_forget_gate(backend: str, engine: str) -> None:
+    inner = Forgets(3, 4)
+    layer = built_in("lstm", forget_scale=0.7, backend=backend, engine=engine)
+    check_equal(layer, with_weights_of(layer, inner, inner), inner)
+
+
+@pytest.mark.parametrize("k_top", [0, 2])
+def test_a_c_that_forgets_stays_bounded(k_top: int) -> None:
+    """With gates wide open c grows by 1 a step, or to 1 / (1 - forget_scale)."""
+    found: dict[float, float] = {}
+    for scale in (1.0, 0.9):
+        layer = SAB(1, 2, k_top=k_top, forget_scale=scale)
+        with torch.no_grad():
+            for name, parameter in layer.named_parameters():
+                parameter.fill_(9.0 if name == "bias_ih_l0" else 0.0)
+            found[scale] = float(layer(torch.zeros(500, 1, 1))[1].c.detach().max())
+    assert found[1.0] == pytest.approx(500, rel=0.1)
+    assert found[0.9] == pytest.approx(10, rel=0.01)
+
+
+def test_what_forgets_is_not_run_by_pytorchs_kernels() -> None:
+    assert SAB(3, 4, k_top=0).plan(8).backend == "torch"
+    assert SAB(3, 4, k_top=0, forget_scale=0.9).plan(8).backend != "torch"
+
+
 @pytest.mark.parametrize("form", [pair_form, nested_form, single_tuple_form])
 @pytest.mark.parametrize("told", [True, False], ids=["state_shapes", "tried"])
 def test_every_form_of_an_lstms_answer(form: Form, told: bool) -> None:

@@ -83,6 +83,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "evict": ({"evict": "lru"}, "evict must be one of ['fifo', 'least_recalled'], got 'lru'"),
     "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
+    "forget_scale": ({"forget_scale": 1.2}, "forget_scale must be a number above 0 and at most 1, got 1.2"),
+    "forget_scale gru": ({"forget_scale": 0.9, "cell": "gru"}, "forget_scale is for cell='lstm', whose forget gate"),
     "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),

@@ -43,8 +43,9 @@ class Case:
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     semantics = draw(st.sampled_from(["paper", "paper", "release"]))
+    cell = draw(st.sampled_from(CELLS))
     return Config(
-        cell=draw(st.sampled_from(CELLS)),
+        cell=cell,
         k_top=draw(st.sampled_from([None, 0, 1, 2, 2, 3, 5])),
         k_att=draw(st.sampled_from([None, 1, 1, 2, 3, 5])),
         k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
@@ -57,6 +58,7 @@ def configs(draw: st.DrawFn) -> Config:
         backtrack=draw(st.sampled_from([True, True, True, False])),
         num_layers=draw(st.sampled_from([1, 1, 2])),
         horizon=draw(st.sampled_from([None, None, None, 0, 2, 5])),
+        forget_scale=draw(st.sampled_from([1.0, 1.0, 0.7])) if cell == "lstm" else 1.0,
     )
 
 

@@ -27,6 +27,7 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     cell = draw(st.sampled_from(["lstm", "gru", "rnn"]))
     return {
         "cell": cell,
+        "forget_scale": draw(st.sampled_from([1.0, 0.7])) if cell == "lstm" else 1.0,
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
         "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
         "recall_scale": 0.3 if cell == "gru" else draw(st.sampled_from([1.0, 0.6])),  # a GRU adds what it reads up

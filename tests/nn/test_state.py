@@ -158,21 +158,6 @@ def test_detach_and_clone_keep_or_cut_the_graph() -> None:
     assert_identical(detached, state)
 
 
-def test_clipping_limits_what_the_cell_keeps_and_nothing_else() -> None:
-    _, state = made(OPTIONS["lstm"])
-    clipped = state.clipped(0.01)
-    for before, after in zip(state.layers, clipped.layers, strict=True):
-        for name, tensor in before.tensors().items():
-            wanted = tensor.clamp(-0.01, 0.01) if name.startswith("extra.") else tensor
-            assert torch.equal(after.tensors()[name], wanted)
-            assert not after.tensors()[name].requires_grad
-    assert float(state.layers[0].extra[0].detach().abs().max()) > 0.01
-    assert torch.equal(clipped.step, state.step)
-    for limit in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="limit must be positive"):
-            state.clipped(limit)
-
-
 @every_option
 def test_to_changes_the_numbers_and_not_the_counts(options: dict[str, Any]) -> None:
     layer, state = made(options)

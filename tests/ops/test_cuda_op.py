@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "two layers": {"num_layers": 2, "k_top": 3, "k_att": 2, "k_trunc": 4, "cell": "gru", "score_size": 7},
     "no biases, never cut": {"bias": False, "k_top": 2, "k_att": 3, "k_trunc": None},
     "no credit": {"backtrack": False, "k_top": 2, "k_att": 2, "k_trunc": 3},
+    "forgets": {"forget_scale": 0.7, "k_top": 2, "k_att": 2, "k_trunc": 3},
     "nothing remembered": {"k_top": 0, "k_trunc": 3},
     "release": {"semantics": "release", "k_top": 3, "k_att": 2, "k_trunc": 3},
     "release, bounded": {

@@ -27,6 +27,7 @@ pytestmark = [
 
 FURTHER: dict[str, dict[str, Any]] = {
     "the horizon cuts": {"k_top": 2, "k_att": 2, "k_trunc": 3, "horizon": 4},
+    "forgets": {"k_top": 2, "k_att": 2, "k_trunc": 3, "forget_scale": 0.7},
     "the horizon cuts, gru": {"k_top": 2, "k_att": 1, "k_trunc": None, "horizon": 5, "cell": "gru", "score": "dot"},
     "own states": {"k_top": 3, "k_att": 1, "k_trunc": 5, "normalizer": "threshold"},
 }

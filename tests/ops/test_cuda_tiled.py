@@ -91,7 +91,7 @@ def test_every_order_gives_the_reference(order: str, score_size: int, units: int
 @interpreted
 def test_tiles_that_do_not_fit_at_once_follow_each_other(tile: Tile) -> None:
     tile(2, 4, at_once=2)
-    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3}, draw(9, 9, 3).requires_grad_())
+    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3, "forget_scale": 0.7}, draw(9, 9, 3).requires_grad_())
 
 
 @interpreted

@@ -58,6 +58,7 @@ def rule_of(
     capacity: int | None = None,
     evict: str = "fifo",
     recall_scale: float = 1.0,
+    forget_scale: float = 1.0,
 ) -> Rule:
     """A layer's settings as the op's numbers.
 
@@ -66,6 +67,7 @@ def rule_of(
         capacity: memories a row may hold; None: no limit.
         evict: which goes when it is full, "fifo" or "least_recalled" (the oldest of equals).
         recall_scale: what the normalised weights are multiplied by.
+        forget_scale: what an LSTM's forget gate is multiplied by.
     """
     return Rule(
         CELLS[cell],
@@ -79,6 +81,7 @@ def rule_of(
         capacity or 0,
         EVICT[evict],
         bits_of(recall_scale),
+        bits_of(forget_scale),
     )
 
 

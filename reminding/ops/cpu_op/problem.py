@@ -58,6 +58,7 @@ class Rule(NamedTuple):
     capacity: int  # 0: no limit
     evict: int
     recall_scale: int  # the bits of a float64
+    forget_scale: int  # as well
 
     @property
     def bounded(self) -> bool:
@@ -78,6 +79,11 @@ class Rule(NamedTuple):
 def bits_of(number: float) -> int:
     """A float64 as the integer that has its bits."""
     return struct.unpack("q", struct.pack("d", number))[0]
+
+
+def number_of(bits: int) -> float:
+    """The float64 that has an integer's bits."""
+    return struct.unpack("d", struct.pack("q", bits))[0]
 
 
 def slots_for(memory0: Tensor, T: int, rule: Rule) -> int:

@@ -254,8 +254,8 @@ class Backward {
       const int64_t r = row_[i];
       T *d_gates = this->d_gates(r), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
       const T* c = p.has_c() ? a.cells + kept(t, r) * p.H : nullptr;
-      cell_backward<T>(p.cell, {a.gates + kept(t, r) * p.gates(), d_gates, h_before(t, r), c_before(t, r), c,
-                                d_hat_.get() + r * p.H, d_c, carry}, p.H);
+      cell_backward<T>(p, {a.gates + kept(t, r) * p.gates(), d_gates, h_before(t, r), c_before(t, r), c,
+                           d_hat_.get() + r * p.H, d_c, carry});
       add(a.d_bias + batch(r) * p.gates(), d_gates, p.gates());
       if (cut(t, r)) {
         zero(carry, p.H);
@@ -346,7 +346,7 @@ void replay(const ReplayArgs<T>& a, int64_t begin, int64_t end) {
         c = p.has_c() ? a.past.entering_c(p, at) : nullptr;
       }
       T* c_next = p.has_c() ? a.cells + n * p.H : nullptr;
-      cell_forward<T>(p.cell, {a.gates + n * p.gates(), h, c, c_next, a.h_hat + n * p.H}, p.H);
+      cell_forward<T>(p, {a.gates + n * p.gates(), h, c, c_next, a.h_hat + n * p.H});
       c = c_next;
     }
   }

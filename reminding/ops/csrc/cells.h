@@ -17,13 +17,14 @@ struct CellForward {
   T* h_hat;          // (H,)
 };
 
+// `forget_scale`: what the forget gate is multiplied by, before it is kept.
 template <class T>
-void lstm_forward(const CellForward<T>& at, int64_t H) {
+void lstm_forward(const CellForward<T>& at, int64_t H, T forget_scale) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
     const int64_t lanes = H - j;
     T* gate = at.gates + j;
     const Vec<T> i = sigmoid<T>(load<T>(gate, lanes));
-    const Vec<T> f = sigmoid<T>(load<T>(gate + H, lanes));
+    const Vec<T> f = forget_scale * sigmoid<T>(load<T>(gate + H, lanes));
     const Vec<T> g = tanh_(load<T>(gate + 2 * H, lanes));
     const Vec<T> o = sigmoid<T>(load<T>(gate + 3 * H, lanes));
     const Vec<T> c = f * load<T>(at.c_prev + j, lanes) + i * g;
@@ -61,10 +62,10 @@ void rnn_forward(const CellForward<T>& at, int64_t H) {
 }
 
 template <class T>
-SAB_INLINE void cell_forward(Cell cell, const CellForward<T>& at, int64_t H) {
-  if (cell == Cell::lstm) lstm_forward(at, H);
-  else if (cell == Cell::gru) gru_forward(at, H);
-  else rnn_forward(at, H);
+SAB_INLINE void cell_forward(const Problem& p, const CellForward<T>& at) {
+  if (p.cell == Cell::lstm) lstm_forward(at, p.H, T(p.forget_scale));
+  else if (p.cell == Cell::gru) gru_forward(at, p.H);
+  else rnn_forward(at, p.H);
 }
 
 template <class T>
@@ -79,7 +80,7 @@ struct CellBackward {
 };
 
 template <class T>
-void lstm_backward(const CellBackward<T>& at, int64_t H) {
+void lstm_backward(const CellBackward<T>& at, int64_t H, T forget_scale) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
     const int64_t lanes = H - j;
     const T* gate = at.gates + j;
@@ -90,7 +91,7 @@ void lstm_backward(const CellBackward<T>& at, int64_t H) {
     const Vec<T> d_c = load<T>(at.d_c + j, lanes) + d_h * o * (T(1) - squashed * squashed);
     T* out = at.d_gates + j;
     store<T>(out, d_c * g * (i - i * i), lanes);
-    store<T>(out + H, d_c * load<T>(at.c_prev + j, lanes) * (f - f * f), lanes);
+    store<T>(out + H, d_c * load<T>(at.c_prev + j, lanes) * (f - f * f / forget_scale), lanes);
     store<T>(out + 2 * H, d_c * i * (T(1) - g * g), lanes);
     store<T>(out + 3 * H, d_h * squashed * (o - o * o), lanes);
     store<T>(at.d_c + j, d_c * f, lanes);
@@ -125,10 +126,10 @@ void rnn_backward(const CellBackward<T>& at, int64_t H) {
 }
 
 template <class T>
-SAB_INLINE void cell_backward(Cell cell, const CellBackward<T>& at, int64_t H) {
-  if (cell == Cell::lstm) lstm_backward(at, H);
-  else if (cell == Cell::gru) gru_backward(at, H);
-  else rnn_backward(at, H);
+SAB_INLINE void cell_backward(const Problem& p, const CellBackward<T>& at) {
+  if (p.cell == Cell::lstm) lstm_backward(at, p.H, T(p.forget_scale));
+  else if (p.cell == Cell::gru) gru_backward(at, p.H);
+  else rnn_backward(at, p.H);
 }
 
 }  // namespace SAB_ISA

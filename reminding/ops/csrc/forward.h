@@ -114,7 +114,7 @@ class Forward {
     }
     for (int64_t r = 0; r < rows_; ++r) {
       T* c = p.has_c() ? cell(t, r) : nullptr;
-      cell_forward<T>(p.cell, {gates(t, r), h_[r], c_[r], c, output(t, r)}, p.H);
+      cell_forward<T>(p, {gates(t, r), h_[r], c_[r], c, output(t, r)});
       h_[r] = output(t, r);
       c_[r] = c;
     }

@@ -87,9 +87,9 @@ static T* data(const Optional& x) {
   return x.has_value() ? data<T>(*x) : nullptr;
 }
 
-// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict
+// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale, forget_scale
 static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t D, const std::vector<int64_t>& rule) {
-  STD_TORCH_CHECK(rule.size() == 11, "reminding: a rule has 11 numbers, got ", rule.size());
+  STD_TORCH_CHECK(rule.size() == 12, "reminding: a rule has 12 numbers, got ", rule.size());
   Problem p;
   p.T = output.size(0);
   p.B = output.size(1);
@@ -106,7 +106,9 @@ static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t 
   p.backtrack = rule[7] != 0;
   p.capacity = rule[8];
   p.evict = static_cast<Evict>(rule[9]);
-  std::memcpy(&p.recall_scale, &rule[10], sizeof(double));  // its bits, since the rule is a list of integers
+  // The bits of numbers, since the rule is a list of integers.
+  std::memcpy(&p.recall_scale, &rule[10], sizeof(double));
+  std::memcpy(&p.forget_scale, &rule[11], sizeof(double));
   return p;
 }
 

@@ -29,6 +29,7 @@ struct Problem {
   int64_t capacity;  // memories a row may hold; 0: no limit
   Evict evict;       // which goes when it is full
   double recall_scale;  // what the normalised weights are multiplied by
+  double forget_scale;  // what an LSTM's forget gate is multiplied by
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }

@@ -6,13 +6,22 @@ Shapes: T time, B batch, H hidden, G gate width, D score width, M memory slots, 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from reminding.ops.cpu_op.problem import CELLS, EVICT, NORMALIZERS, SCORES, SEMANTICS, Rule, gate_width, slots_for
+from reminding.ops.cpu_op.problem import (
+    CELLS,
+    EVICT,
+    NORMALIZERS,
+    SCORES,
+    SEMANTICS,
+    Rule,
+    gate_width,
+    number_of,
+    slots_for,
+)
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -98,8 +107,8 @@ class Call(NamedTuple):
     @property
     def shapes(self) -> dict[str, Any]:
         """What both kernels are compiled for. Scales are among it since a number given by value is a float32."""
-        recall_scale = struct.unpack("d", struct.pack("q", self.rule.recall_scale))[0]
-        scales = {"recall_scale": recall_scale, "score_scale": 1 / math.sqrt(max(self.D, 1))}
+        scales = {"recall_scale": number_of(self.rule.recall_scale), "score_scale": 1 / math.sqrt(max(self.D, 1))}
+        scales |= {"forget_scale": number_of(self.rule.forget_scale)}
         kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
         decided = self.rule.k_top + (
             self.rule.normalizer == NORMALIZERS["threshold"]

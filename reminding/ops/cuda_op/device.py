@@ -76,11 +76,13 @@ def cuts(taken, k_trunc, RELEASE: tl.constexpr):
 
 
 @triton.jit
-def activate(gates, H, real, one, two, three, four, h_before, c, CELL: tl.constexpr):
+def activate(
+    gates, H, real, one, two, three, four, h_before, c, CELL: tl.constexpr, forget_scale: tl.constexpr,
+):  # fmt: skip
     """One step of the cell at any set of units: h_hat and c. `gates`, the inputs' part, are activated in place.
 
     `gates` and `h_before` point at each unit's own, its further gates H apart; one to four are what W_hh h adds to
-    each gate, as many as the cell has weights for.
+    each gate, as many as the cell has weights for. An LSTM's forget gate is multiplied by `forget_scale`.
     """
     one += tl.load(gates, mask=real, other=0.0)
     if CELL == RNN:
@@ -102,7 +104,7 @@ def activate(gates, H, real, one, two, three, four, h_before, c, CELL: tl.conste
         tl.store(gates + 2 * H, n, mask=real)
         tl.store(gates + 3 * H, from_h, mask=real)
         return h_hat, c
-    i, f, g, o = sigmoid(one), sigmoid(two), tanh(three + third), sigmoid(four + fourth)
+    i, f, g, o = sigmoid(one), forget_scale * sigmoid(two), tanh(three + third), sigmoid(four + fourth)
     c = f * c + i * g
     tl.store(gates, i, mask=real)
     tl.store(gates + H, f, mask=real)
@@ -114,7 +116,7 @@ def activate(gates, H, real, one, two, three, four, h_before, c, CELL: tl.conste
 @triton.jit
 def cell_forward(
     gates, weight_hh, h_before, c, H,
-    CELL: tl.constexpr, HP: tl.constexpr, SLICE: tl.constexpr,
+    CELL: tl.constexpr, forget_scale: tl.constexpr, HP: tl.constexpr, SLICE: tl.constexpr,
 ):  # fmt: skip
     """One step of the cell of a whole row: h_hat and c, (HP,) each; `gates` are activated in place."""
     unit = tl.arange(0, HP)
@@ -125,11 +127,13 @@ def cell_forward(
         three = times(weight_hh + 2 * H * H, h_before, H, H, HP, SLICE)
     if CELL == LSTM:
         four = times(weight_hh + 3 * H * H, h_before, H, H, HP, SLICE)
-    return activate(gates + unit, H, unit < H, one, two, three, four, h_before + unit, c, CELL)
+    return activate(gates + unit, H, unit < H, one, two, three, four, h_before + unit, c, CELL, forget_scale)
 
 
 @triton.jit
-def cell_backward(gates, d_gates, h_before, c_before, c_now, H, real, d_hat, d_c, CELL: tl.constexpr):
+def cell_backward(
+    gates, d_gates, h_before, c_before, c_now, H, real, d_hat, d_c, CELL: tl.constexpr, forget_scale: tl.constexpr,
+):  # fmt: skip
     """One step of the cell back at any set of units, at which all pointers point.
 
     The gates' credit goes to global memory. Returns d_c of the step before, d_h that passes no gate, and the credit
@@ -157,7 +161,7 @@ def cell_backward(gates, d_gates, h_before, c_before, c_now, H, real, d_hat, d_c
     d_c += d_hat * four * (1.0 - squashed * squashed)
     before = tl.load(c_before, mask=real, other=0.0)
     d_i = d_c * three * (one - one * one)
-    d_f = d_c * before * (two - two * two)
+    d_f = d_c * before * (two - two * two / forget_scale)
     d_g = d_c * one * (1.0 - three * three)
     d_o = d_hat * squashed * (four - four * four)
     tl.store(d_gates, d_i, mask=real)

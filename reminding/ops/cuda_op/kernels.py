@@ -33,7 +33,8 @@ def forward_kernel(
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
     scores, slots, weights, edges, inverses, listed, received,
     T, B, H, D, M, most, k_top, ranks, k_att,
-    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
+    RECALLS: tl.constexpr,
     CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
     ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
     SLICE: tl.constexpr, CHUNK: tl.constexpr,
@@ -63,7 +64,7 @@ def forward_kernel(
     c = tl.load(c0 + b * H + unit, mask=real, other=0.0)
     for t in range(0, T):
         at = b + t * B
-        h_hat, c = cell_forward(gates + at * GATES * H, weight_hh, h_before, c, H, CELL, HP, SLICE)
+        h_hat, c = cell_forward(gates + at * GATES * H, weight_hh, h_before, c, H, CELL, forget_scale, HP, SLICE)
         if CELL == LSTM:
             tl.store(cells + at * H + unit, c, mask=real)
         tl.store(row_hat + unit, h_hat, mask=real)
@@ -103,7 +104,8 @@ def backward_kernel(
     edges, inverses, d_output, d_summary, d_c_last,
     d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0, entry, stored, cut,
     T, B, H, D, M, k_top, k_att, k_trunc,
-    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
+    RECALLS: tl.constexpr,
     RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr,
     NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
     WP: tl.constexpr, SLICE: tl.constexpr, PAST: tl.constexpr,
@@ -172,7 +174,7 @@ def backward_kernel(
             own = d_gates + at * GATES * H
             d_c, carry, _, _, _, _ = cell_backward(
                 gates + at * GATES * H + unit, own + unit, h_before + unit, c_before + unit, cells + at * H + unit, H,
-                real, d_hat, d_c, CELL,
+                real, d_hat, d_c, CELL, forget_scale,
             )  # fmt: skip
             tl.debug_barrier()
             if CELL == GRU:

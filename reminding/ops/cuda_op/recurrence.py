@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding.ops.cpu_op.backward import Past
-from reminding.ops.cpu_op.problem import CELLS
+from reminding.ops.cpu_op.problem import CELLS, number_of
 from reminding.ops.cuda_op.call import Call
 from reminding.ops.cuda_op.tiling import launch_backward, launch_forward
 
@@ -111,6 +111,7 @@ def again(parts: list[Tensor | None], record: Record, call: Call, past: Past | N
         else:
             for number, activate in enumerate((torch.sigmoid_, torch.sigmoid_, torch.tanh_, torch.sigmoid_)):
                 activate(gates[..., number * H : (number + 1) * H])
+            gates[..., H : 2 * H] *= number_of(call.rule.forget_scale)
     hat = record.output - record.summary
     return gates, hat.new_empty(*hat.shape[:2], 0) if w2 is None else F.linear(hat, w2)
 

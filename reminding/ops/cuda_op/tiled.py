@@ -150,7 +150,8 @@ def forward_tiles(
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
     scores, slots, weights, edges, inverses, listed, received, parts, arrivals,
     first_tile, T, B, H, D, M, most, k_top, ranks, k_att,
-    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
+    RECALLS: tl.constexpr,
     CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
     ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
     SLICE: tl.constexpr, CHUNK: tl.constexpr, RECURRENT: tl.constexpr, R: tl.constexpr, U: tl.constexpr,
@@ -188,7 +189,7 @@ def forward_tiles(
         from_h = rows_times(h_before, of_tile * H, live, H, held, HP // N, N, PRECISION)
         one, two, three, four = one_by_one(from_h, GATES, R, U)
         at_gates = gates + now * GATES * H + own_gates
-        h_hat, c = activate(at_gates, H, here, one, two, three, four, h_before + own, c, CELL)
+        h_hat, c = activate(at_gates, H, here, one, two, three, four, h_before + own, c, CELL, forget_scale)
         if CELL == LSTM:
             tl.store(cells + now * H + own, c, mask=here)
         tl.store(hat + first_row * H + own, h_hat, mask=here)
@@ -249,7 +250,8 @@ def backward_tiles(
     edges, inverses, d_output, d_summary, d_c_last,
     d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0, d_hat, parts, arrivals,
     first_tile, T, B, H, D, M, k_top, k_att, k_trunc,
-    recall_scale: tl.constexpr, score_scale: tl.constexpr, GATES: tl.constexpr, RECALLS: tl.constexpr,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
+    RECALLS: tl.constexpr,
     RECURRENT: tl.constexpr, BACKTRACK: tl.constexpr, CELL: tl.constexpr, SCORE: tl.constexpr,
     NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
     WP: tl.constexpr, SLICE: tl.constexpr, R: tl.constexpr, U: tl.constexpr, F: tl.constexpr,
@@ -325,7 +327,7 @@ def backward_tiles(
         at_gates = now * GATES * H + own_gates
         d_c, carry, one, two, three, four = cell_backward(
             gates + at_gates, d_gates + at_gates, h_before + own, c_before + own, cells + now * H + own, H, here,
-            d_own, d_c, CELL,
+            d_own, d_c, CELL, forget_scale,
         )  # fmt: skip
         passes = 1.0 - cuts(taken0 + t, k_trunc, RELEASE).to(kind)[:, None]
         d_c *= passes
