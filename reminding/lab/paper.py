@@ -202,6 +202,7 @@ def recipe(lr: float = COPYING.lr) -> Setting:
         "k_trunc-10": {"k_trunc": 10},
         "k_trunc-16": {"k_trunc": 16},
         "one-hot": {"embedding_size": None},
+        "forget-0.95": {"forget_scale": FORGET_SCALE},
         "no-credit": {"backtrack": False},
     }
     train: dict[str, dict[str, Any]] = {
