@@ -86,18 +86,16 @@ def _cpu_obstacle(recalled_of_all: int, like: Tensor) -> str | None:
     return "it does not run under autocast" if torch.is_autocast_enabled("cpu") else None
 
 
-def credits_past(backend: str, rule: Rule, like: Tensor) -> bool:
+def credits_past(backend: str, rule: Rule) -> bool:
     """Whether the op of a backend also sends credit into the past calls of a layer that it computes.
 
-    The C++ op does. The kernels do in float32 and float64, outside autocast, and where the C++ op is built, which
-    searches the records of these calls for what credit reaches. Neither does with k_top=None.
+    The C++ op does, and the kernels do where the C++ op is built, which searches the records of these calls for what
+    credit reaches. Neither does with k_top=None.
 
     Args:
-        backend: the one chosen; like: a tensor of the layer's device and type.
+        backend: the one chosen.
     """
-    full = like.dtype.itemsize >= 4 and not torch.is_autocast_enabled(like.device.type)
-    able = backend == "cpu" or (backend == "cuda" and full and cpu_op.missing() is None)
-    return able and rule.k_top is not None
+    return backend in OPS and rule.k_top is not None and cpu_op.missing() is None
 
 
 def most_alive(state: SABState, steps: int, rule: Rule) -> int:

@@ -280,33 +280,35 @@ def backward(
     memory, d_memory, slot, stored = _memories(op.network.rule, reached, again, bank, laid)
     d_output, d_c = _arriving(reached, laid, d_state, arrived)
     h, extra = again.state
+    wide = torch.promote_types(h.dtype, torch.float32)  # what sums over many steps are computed in
     cut = again.cut.clone()
     cut[0] |= ~laid.follows  # what was laid before it did not come before it
     past = cpu_op.Past(
         cut=laid.of(cut).to(h.device),
         stored=laid.of(stored.int(), NOTHING).to(h.device),
         entry=laid.of(again.entry.int(), NOTHING).to(h.device),
-        h=h,
-        c=extra[0] if extra else h.new_empty(len(h), 0),
+        h=h.to(wide),
+        c=extra[0].to(wide) if extra else h.new_empty(len(h), 0, dtype=wide),
     )
     parameters = (*op.layer.weights, *cpu_op.scorer_parts(op.layer.score_weights, rule))
     edge = _numbered(again.edge.unsqueeze(2), bank, laid).squeeze(2)
     passed = cpu_op.Passed(
-        x=laid.of(x),
-        output=laid.of(again.output),
-        summary=laid.of(again.summary),
-        memory=memory,
+        x=laid.of(x.to(wide)),
+        output=laid.of(again.output.to(wide)),
+        summary=laid.of(again.summary.to(wide)),
+        memory=memory.to(wide),
         slots=laid.of(slot.int(), NOTHING),
         edges=laid.of(edge.int(), NOTHING),
-        weights=laid.of(again.weights),
-        inverses=laid.of(again.inverse),
+        weights=laid.of(again.weights.to(wide)),
+        inverses=laid.of(again.inverse.to(wide)),
         past=past,
     )
-    detached = [None if p is None else p.detach() for p in parameters]
-    differentiate = OPS[op.backend].differentiate_past
-    d_x, *grads = differentiate((d_output, d_c, d_memory), detached, passed, rule, need_x)
-    by_parameter = [(p, d) for p, d in zip(parameters, grads, strict=True) if p is not None]
-    return Found(laid.back(d_x) if need_x else None, by_parameter)
+    detached = [None if p is None else p.detach().to(wide) for p in parameters]
+    arriving = tuple(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory))
+    with torch.autocast(x.device.type, enabled=False):
+        d_x, *grads = OPS[op.backend].differentiate_past(arriving, detached, passed, rule, need_x)
+    by_parameter = [(p, d.to(p.dtype)) for p, d in zip(parameters, grads, strict=True) if p is not None]
+    return Found(laid.back(d_x).to(x.dtype) if need_x else None, by_parameter)
 
 
 def _numbered(slot: Tensor, bank: Bank, laid: Laid) -> Tensor:

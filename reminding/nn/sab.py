@@ -317,7 +317,7 @@ class SAB(LayerParameters):
             return state
         layers = self._bound_layers()
         network = self._network(layers, order, with_encoder=True)
-        able = compiled.credits_past(backend := self._choose_backend(), self.rule, self.like())
+        able = compiled.credits_past(backend := self._choose_backend(), self.rule)
         compiles = able and self.num_layers == 1 and self._credit is None
         op = OpLayer(backend, layers[0], self.normalizer, network) if compiles else None
         encode = None if self.encoder is None else self._encode

@@ -31,7 +31,11 @@ FURTHER: dict[str, dict[str, Any]] = {
     "the horizon cuts, gru": {"k_top": 2, "k_att": 1, "k_trunc": None, "horizon": 5, "cell": "gru", "score": "dot"},
     "own states": {"k_top": 3, "k_att": 1, "k_trunc": 5, "normalizer": "threshold"},
 }
-ALONE = {name: options for name, options in {**SETTINGS, **FURTHER}.items() if options.get("num_layers", 1) == 1}
+ALONE = {
+    name: options
+    for name, options in {**SETTINGS, **FURTHER}.items()
+    if options.get("num_layers", 1) == 1 and options.get("k_top", 1) is not None
+}
 
 
 @pytest.fixture
@@ -107,11 +111,28 @@ def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
     assert taken == [True, True]
 
 
-def test_half_precision_and_several_layers_are_left_to_plain_pytorch(taken: list[bool]) -> None:
-    for layer in (pair(torch.bfloat16, k_top=2, k_trunc=3), pair(num_layers=2, k_top=2, k_trunc=3)):
-        kernels, _ = layer
-        x, weight = (draw(8, 2, size).to(DEVICE, kernels.like().dtype) for size in (3, 5))
-        streamed(kernels, x, weight, 4)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("lowered", ["the layer", "autocast"])
+def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, taken: list[bool]) -> None:
+    """As near to float32 of the same weights as rounding to half precision leaves it."""
+    whole, half = (make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=2, k_trunc=3).to(kind) for _ in range(2))
+    x, weight = draw(12, 2, 3).to(DEVICE, kind), draw(12, 2, 5, seed=2).to(DEVICE, kind)
+    wanted, _ = streamed(whole.float(), x.float(), weight.float(), 4)
+    half = half if lowered == "the layer" else half.float()
+    with torch.autocast(DEVICE, dtype=kind, enabled=lowered == "autocast"):
+        given = half.like().dtype
+        found, _ = streamed(half, x.to(given), weight.to(given), 4)
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+    for name, gradient in wanted.items():
+        assert found[name].dtype == given
+        assert (found[name].float() - gradient).abs().max() < 0.05 * largest, name
+    assert taken == [True] * 4
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2}, {"k_top": None}], ids=str)
+def test_several_layers_and_every_memory_are_not_for_the_op(options: dict[str, Any], taken: list[bool]) -> None:
+    kernels, _ = pair(**options, k_trunc=3)
+    streamed(kernels, draw(8, 2, 3).to(DEVICE), draw(8, 2, 5).to(DEVICE), 4)
     assert taken == []
 
 
