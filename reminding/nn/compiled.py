@@ -198,7 +198,7 @@ def _held(grown: Memory, before: Memory, taken: Tensor, start: int, rule: Rule) 
     if rule.capacity is None:
         return every.rows(slice(None))
     gone = (count - rule.capacity).clamp(min=0).unsqueeze(1)
-    source = (gone + torch.arange(rule.capacity)).clamp(max=max(every.slots - 1, 0))
+    source = (gone + torch.arange(min(rule.capacity, every.slots))).clamp(max=max(every.slots - 1, 0))
     return every.take(source.to(grown.step.device), count.clamp(max=rule.capacity)).rows(slice(None))
 
 

@@ -48,9 +48,9 @@ class SAB(LayerParameters):
         num_layers: layers on top of one another, each with a memory of its own.
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
             `UserCell`; a sequence of modules, one per layer, where there are several.
-        forget_scale: what an LSTM's forget gate is multiplied by, above 0 and at most 1, as in `nn.LSTM`. There c may
-            grow by 1 a step, which h does not show, until the gates can no longer turn it; below 1 it stays within
-            1 / (1 - forget_scale), and what lasts longer is left to the memory. For sequences without end.
+        forget_scale: what an LSTM's forget gate is multiplied by, above 0 and at most 1, which is `nn.LSTM`'s. With
+            1, c may grow by 1 a step, which h does not show, until the gates can no longer turn it; below 1 it stays
+            within 1 / (1 - forget_scale), and what is to last is left to the memory.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
