@@ -23,12 +23,13 @@ TOLD = {
     "adding/T400/sab-seed0": "lost_solution",
     "copying-t30/lstm": "lost_solution",
     "copying/T100/attention-seed0": "exploding_norm",
+    "copying/T100-attention-op/attention-seed0": "exploding_norm",
     "copying/T100/sab-forgets-seed2": "lost_solution",
     "copying/T100/sab-paper-seed0": "exploding_norm",
 }
 """Two runs whose loss rose to 1.13 and 1.18 over 250 updates, with a gradient of 5,000 or 3,000 among them, and was
 back after as many more; an LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 back;
-and two whose h did grow: with attention to all states, and with the paper's setting, which failed."""
+and three whose h did grow: two with attention to all states, and with the paper's setting, which failed."""
 FAILED = 0.8
 """Accuracy, below which a run of the ablation has not learned its task."""
 
