@@ -65,6 +65,16 @@ def gradients(module: nn.Module, loss: Tensor, **further: Tensor) -> dict[str, T
     }
 
 
+def run(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, SABState, Recall, dict[str, Tensor]]:
+    """What a call with resets `mask` (T, B) returns, and every gradient of a loss on all of it, memories included."""
+    x = x.clone().requires_grad_()
+    output, state, recall = layer(x, reset=mask, return_recall=True)
+    loss = (output * draw(*output.shape, seed=5, dtype=x.dtype)).sum() + recall.summary.pow(2).sum()
+    for part in state.layers:
+        loss = loss + (part.memory.value * draw(*part.memory.value.shape, seed=6, dtype=x.dtype)).sum()
+    return output, state, recall, gradients(layer, loss, x=x)
+
+
 def assert_same_gradients(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
     """Every gradient agrees; a number counts as 0 below a hundredth of the largest gradient of all."""
     assert set(got) == set(want)

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from reminding import SAB, Recall, SABState
 from reminding.nn import compiled
 from reminding.ops import cpu_op
 from tests.nn.samples import (
@@ -19,8 +17,8 @@ from tests.nn.samples import (
     assert_same_recall,
     assert_same_state,
     draw,
-    gradients,
     make,
+    run,
     streamed,
 )
 from tests.tolerance import assert_equal
@@ -39,15 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no credit": {"k_att": 2, "k_trunc": 4, "backtrack": False},
 }
 all_settings = pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
-
-
-def run(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, SABState, Recall, dict[str, Tensor]]:
-    """What a call returns, and every gradient of a loss on all of it."""
-    x = x.clone().requires_grad_()
-    output, state, recall = layer(x, reset=mask, return_recall=True)
-    loss = (output * draw(*output.shape, seed=5)).sum() + recall.summary.pow(2).sum()
-    loss = loss + sum((one.memory.value * draw(*one.memory.value.shape, seed=6)).sum() for one in state.layers)
-    return output, state, recall, gradients(layer, loss, x=x)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "replay"])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from reminding import SAB, Recall, SABState
 from reminding.ops import cpu_op
 from tests.nn.samples import (
     assert_same_gradients,
@@ -19,8 +18,8 @@ from tests.nn.samples import (
     assert_same_state,
     chunks,
     draw,
-    gradients,
     make,
+    run,
 )
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
@@ -36,16 +35,6 @@ def begin_apart(rows: int, steps: int) -> Tensor:
         mask[3 * row, row] = True
     mask[-4, -1] = True
     return mask
-
-
-def run(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, SABState, Recall, dict[str, Tensor]]:
-    """What a layer gives, and every gradient of a loss on all of it, the surviving memories among them."""
-    x = x.clone().requires_grad_()
-    output, state, recall = layer(x, reset=mask, return_recall=True)
-    loss = (output * draw(*output.shape, seed=5, dtype=x.dtype)).sum() + recall.summary.pow(2).sum()
-    memory = state.layers[0].memory.value
-    loss = loss + (memory * draw(*memory.shape, seed=6, dtype=x.dtype)).sum()
-    return output, state, recall, gradients(layer, loss, x=x)
 
 
 @both_ways
