@@ -11,8 +11,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = sorted(str(path) for path in Path("reminding/ops/csrc").glob("*.cpp"))
-HEADERS = sorted(str(path) for path in Path("reminding/ops/csrc").glob("*.h"))
+SOURCES = sorted(str(path) for path in Path("src/reminding/ops/csrc").glob("*.cpp"))
+HEADERS = sorted(str(path) for path in Path("src/reminding/ops/csrc").glob("*.h"))
 OLDEST_TORCH = (2, 10)
 
 

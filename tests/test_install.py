@@ -1,0 +1,20 @@
+"""The package as it is installed: found from anywhere, also from the folder that a clone of it lies in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_it_is_imported_in_the_folder_beside_a_clone(tmp_path: Path) -> None:
+    """Python looks in the current folder first, where the clone's own folder is called `reminding` too."""
+    (tmp_path / "reminding").symlink_to(ROOT, target_is_directory=True)
+    script = tmp_path / "script.py"
+    script.write_text("from reminding import SAB\nprint(SAB(2, 3).hidden_size)\n")
+    for words in ([str(script)], ["-c", script.read_text()]):
+        ran = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout == "3\n"
