@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.lab.checkpoint import load_run
-from reminding.lab.effort import recalls, with_loss
-from reminding.lab.trainer import environment
+from reminding.lab.runs.checkpoint import load_run
+from reminding.lab.runs.machine import environment
+from reminding.lab.train.effort import recalls, with_loss
 from reminding.nn import SAB
 
 ROWS = 8

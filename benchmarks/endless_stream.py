@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.lab.trainer import environment
+from reminding.lab.runs.machine import environment
 
 BYTES = 256
 

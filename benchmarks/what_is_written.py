@@ -27,12 +27,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.lab import paper
-from reminding.lab.clip import GradientClipper
-from reminding.lab.config import RunConfig
-from reminding.lab.evaluate import evaluate, state_norms
-from reminding.lab.model import SequenceModel
-from reminding.lab.trainer import environment
+from reminding.lab.paper import experiments as paper
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.machine import environment
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.evaluate import evaluate, state_norms
 from reminding.nn import SAB, Recall
 from reminding.tasks import Batch
 

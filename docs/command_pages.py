@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from docs.figures.svg import write_if_changed
 from reminding import cli
-from reminding.lab.checkpoint import CONFIG_NAME
-from reminding.lab.config import RunConfig
+from reminding.lab.runs.checkpoint import CONFIG_NAME
+from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
 
 WIDTH = 100

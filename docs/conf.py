@@ -45,7 +45,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", pattern)
     for pattern in (
-        r"(reminding.nn.history|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
+        r"(reminding.nn.state.history|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
     )
 ]
 

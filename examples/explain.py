@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
-from reminding.lab import plots
+from reminding.lab.show import plots
 
 ROWS = COLUMNS = 8
 HIDDEN, TRAINING = 64, 1500

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB, SABState
-from reminding.lab.clip import GradientClipper
+from reminding.lab.train.clip import GradientClipper
 
 PARTS, CHUNK, HIDDEN, MEMORIES, DELAY = 16, 20, 64, 12, 30
 

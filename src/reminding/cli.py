@@ -13,10 +13,10 @@ from typing import Any, Literal
 from reminding.lab import commands
 from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
-from reminding.lab.config import TASKS, ModelOptions, TrainOptions, model_defaults
-from reminding.lab.explain import ExplainOptions
-from reminding.lab.paper import EXPERIMENTS
-from reminding.lab.reproduce import ReproduceOptions
+from reminding.lab.explain.explanation import ExplainOptions
+from reminding.lab.paper.experiments import EXPERIMENTS
+from reminding.lab.paper.reproduce import ReproduceOptions
+from reminding.lab.runs.config import TASKS, ModelOptions, TrainOptions, model_defaults
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab.occlusion import ORDERS
+from reminding.lab.explain.occlusion import ORDERS
 
 ROOT = Path(__file__).parents[2]
 

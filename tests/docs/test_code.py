@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from reminding import cli
-from reminding.lab import commands, plots
+from reminding.lab import commands
+from reminding.lab.show import plots
 from reminding.tasks import Copying
 
 from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, Block, command_lines

@@ -12,8 +12,8 @@ from docs import command_pages
 from reminding import cli
 from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
-from reminding.lab.config import ModelOptions, TrainOptions
-from reminding.lab.explain import ExplainOptions
+from reminding.lab.explain.explanation import ExplainOptions
+from reminding.lab.runs.config import ModelOptions, TrainOptions
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reminding.lab import trainer
-from reminding.lab.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.train import trainer
 from reminding.tasks import Copying
 from tests.lab.browser import browser as browser
 

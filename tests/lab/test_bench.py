@@ -26,7 +26,7 @@ from reminding.lab.bench.options import NAMES, BenchOptions, Name, Size
 from reminding.lab.bench.process import Refusal
 from reminding.lab.bench.report import left_out, page, record, tables, write
 from reminding.lab.bench.suite import History, Point, measure
-from reminding.lab.plots import spread
+from reminding.lab.show.plots import spread
 from reminding.ops import cpu_op
 
 SMALL = BenchOptions(
@@ -183,7 +183,7 @@ def unbuilt(*_: object) -> dict[str, str | None]:
 
 
 def test_what_cannot_run_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reminding.nn.compiled.obstacles", unbuilt)
+    monkeypatch.setattr("reminding.nn.forward.compiled.obstacles", unbuilt)
     costs(monkeypatch, lambda name, size: Cost(1000, 0.001))
     (point,) = measure(replace(SMALL, T=(4,), models=("sab-dot", "sab-dot-replay", "transformer"), H=(6,)), quiet)
     assert list(point.measured) == ["lstm"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from reminding.lab.clip import DECAY, GradientClipper
+from reminding.lab.train.clip import DECAY, GradientClipper
 
 
 def parameter(norm: float) -> nn.Parameter:

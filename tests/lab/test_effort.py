@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.lab.config import ModelOptions
-from reminding.lab.effort import SEQUENCES, backward_steps, visited
-from reminding.lab.model import SequenceModel
+from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.train.effort import SEQUENCES, backward_steps, visited
 from reminding.tasks import Adding, Copying, FileStream
 
 T = 37

@@ -12,15 +12,15 @@ import torch
 from torch.nn import functional as F
 
 from reminding.cli import main
-from reminding.lab import checkpoint
-from reminding.lab.config import ModelOptions, RunConfig
-from reminding.lab.explain import ExplainOptions, Explanation, explain, most_credited
-from reminding.lab.legend import from_mu_law, legend_of
-from reminding.lab.model import SequenceModel
+from reminding.lab.explain.explanation import ExplainOptions, Explanation, explain, most_credited
+from reminding.lab.explain.legend import from_mu_law, legend_of
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import ModelOptions, RunConfig
+from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
 from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Series, Text8
+from reminding.tasks.data.sources import mu_law
 from reminding.tasks.own import read_own
-from reminding.tasks.sources import mu_law
 
 
 def untrained(folder: Path, task: Any, **options: Any) -> Path:

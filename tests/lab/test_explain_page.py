@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reminding.lab.explain import Explanation, Reminders
-from reminding.lab.explain_page import page, write_explanations
-from reminding.lab.legend import Legend
-from reminding.lab.occlusion import Occlusion
+from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.legend import Legend
+from reminding.lab.explain.occlusion import Occlusion
+from reminding.lab.explain.page import page, write_explanations
 from tests.lab.browser import Tab
 
 SLOWEST = 10_000

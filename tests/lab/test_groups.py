@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab import checkpoint
-from reminding.lab.config import RunConfig
-from reminding.lab.curves import mean_curve, seed_charts
-from reminding.lab.groups import after_seconds, after_steps, group, spread
-from reminding.lab.report import write_report
-from reminding.lab.runlog import LOG_NAME
-from reminding.lab.runs import find_runs
-from reminding.lab.tables import costs, equal_cost, further_tests, methods
+from reminding.lab.report.curves import mean_curve, seed_charts
+from reminding.lab.report.groups import after_seconds, after_steps, group, spread
+from reminding.lab.report.tables import costs, equal_cost, further_tests, methods
+from reminding.lab.report.writing import write_report
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.records import find_runs
+from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import Adding
 from tests.lab.conftest import small
 

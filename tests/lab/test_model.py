@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.lab.config import ModelOptions
-from reminding.lab.evaluate import evaluate
-from reminding.lab.model import SequenceModel
+from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.train.evaluate import evaluate
 from reminding.tasks import Adding, Copying, Cue
 
 MODELS = ("sab", "lstm", "tbptt", "attention", "transformer")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from reminding.cli import main
-from reminding.lab import checkpoint
-from reminding.lab.occlusion import ORDERS, SHARES, Occlusion, occlude, write_occlusion
+from reminding.lab.explain.occlusion import ORDERS, SHARES, Occlusion, occlude, write_occlusion
+from reminding.lab.runs import checkpoint
 from reminding.nn import SAB
 from reminding.tasks import Adding, Batch, Copying, Cue, Digits, Text8
 from tests.lab.test_explain import untrained
@@ -140,7 +140,7 @@ def test_the_same_pieces_are_drawn_again(digits: Path, found: Occlusion) -> None
 
 
 def test_all_batches_count(digits: Path, found: Occlusion, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reminding.lab.occlusion.ROWS", 7)
+    monkeypatch.setattr("reminding.lab.explain.occlusion.ROWS", 7)
     again = occlude(digits, 30)
     assert again.sequences == found.sequences == 30
     assert again.blanked["earliest"] == pytest.approx(found.blanked["earliest"])

@@ -8,9 +8,9 @@ import pytest
 
 from reminding import cli
 from reminding.lab import commands
-from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, command, plain
-from reminding.lab.paper import EXPERIMENTS, Experiment, adding, copying, matched, parameters
-from reminding.lab.runs import setting_name
+from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, adding, copying, matched, parameters
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command, plain
+from reminding.lab.runs.records import setting_name
 from reminding.tasks import Copying, Cue
 
 METHODS = {"sab", "tbptt", "lstm", "attention", "transformer"}

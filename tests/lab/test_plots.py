@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.lab.plots import DOTS, credit_map, recall_map
+from reminding.lab.show.plots import DOTS, credit_map, recall_map
 from reminding.nn import SAB
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab import checkpoint, trainer
-from reminding.lab.report import Report, write_report
-from reminding.lab.runlog import LOG_NAME
+from reminding.lab.report.writing import Report, write_report
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.runlog import LOG_NAME
+from reminding.lab.train import trainer
 from reminding.tasks import FileStream
 from tests.lab.conftest import small
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reminding.lab.report import write_report
+from reminding.lab.report.writing import write_report
 from tests.lab.browser import Tab
 
 READY = "document.documentElement.dataset.drawn"

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from reminding.cli import main
-from reminding.lab import checkpoint, paper, reproduce
-from reminding.lab.config import RunConfig
-from reminding.lab.paper import Experiment, FurtherTest, Setting
-from reminding.lab.reproduce import ReproduceOptions, experiment, progress, training_jobs
+from reminding.lab.paper import experiments as paper
+from reminding.lab.paper import reproduce
+from reminding.lab.paper.experiments import Experiment, FurtherTest, Setting
+from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
 from tests.lab.conftest import small
 

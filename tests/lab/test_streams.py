@@ -21,12 +21,13 @@ from torch import Tensor
 
 from reminding import SABState, tbptt
 from reminding.cli import main
-from reminding.lab import checkpoint, trainer
-from reminding.lab.config import ModelOptions, RunConfig, TrainOptions
-from reminding.lab.evaluate import evaluate
-from reminding.lab.model import SequenceModel
-from reminding.lab.runlog import read_log
-from reminding.nn.storage import load_tensors
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import trainer
+from reminding.lab.train.evaluate import evaluate
+from reminding.nn.state.storage import load_tensors
 from reminding.tasks import Batch, Cue, FileStream, MetricSums, mean_metrics
 
 TINY: dict[str, Any] = {"hidden_size": 8, "k_trunc": 3, "k_top": 2}

@@ -11,11 +11,11 @@ import sys
 
 import pytest
 
-from reminding.lab.sparkline import ASCII, BLOCKS, Trace, sparkline
-from reminding.lab.terminal import LiveDisplay
+from reminding.lab.show.sparkline import ASCII, BLOCKS, Trace, sparkline
+from reminding.lab.show.terminal import LiveDisplay
 
 RUN = """
-from reminding.lab.terminal import LiveDisplay
+from reminding.lab.show.terminal import LiveDisplay
 with LiveDisplay("a run", 40) as display:
     for step in range(1, 41):
         display.update(step, 1 / step)

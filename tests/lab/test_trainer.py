@@ -14,10 +14,11 @@ from typing import Any, cast
 import pytest
 import torch
 
-from reminding.lab import checkpoint, trainer
-from reminding.lab.config import RunConfig
-from reminding.lab.runlog import read_log
-from reminding.nn.storage import load_tensors
+from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import trainer
+from reminding.nn.state.storage import load_tensors
 from reminding.tasks import Adding, Batch, Copying
 from tests.lab.conftest import small
 
@@ -255,4 +256,4 @@ def test_options_out_of_range_are_named(option: str, value: Any) -> None:
 
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):
-        trainer.choose_device("nonsense")
+        machine.choose_device("nonsense")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from reminding.lab import trainer
-from reminding.lab.config import ModelOptions, TrainOptions
-from reminding.lab.evaluate import recall_share
-from reminding.lab.runlog import read_log
-from reminding.lab.watch import DEAD_EVALUATIONS, Trouble, Watch
+from reminding.lab.runs.config import ModelOptions, TrainOptions
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.runs.watch import DEAD_EVALUATIONS, Trouble, Watch
+from reminding.lab.train import trainer
+from reminding.lab.train.evaluate import recall_share
 from tests.lab.conftest import small
 
 RESULTS = Path(__file__).parents[2] / "results"

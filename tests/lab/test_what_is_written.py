@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from reminding.lab import paper
-from reminding.lab.config import RunConfig
+from reminding.lab.paper import experiments as paper
+from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
 
 

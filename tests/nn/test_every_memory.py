@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from reminding.nn import compiled
+from reminding.nn.forward import compiled
 from reminding.ops import cpu_op
 from tests.nn.samples import (
     assert_same_gradients,

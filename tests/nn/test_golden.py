@@ -104,6 +104,16 @@ def check_forward(arrays: Arrays, h: Tensor, recall: Recall) -> None:
     assert_equal(recall.summary, arrays["s"], "summary")
 
 
+def floor(arrays: Arrays, key: str, largest: float) -> float:
+    """The size below which a gradient counts as 0, beside the file's largest gradient.
+
+    With k_top=1 the scorer's gradients vanish identically. In float32 the terms that cancel are up to 1e4 times larger
+    than the others, since each is divided by the sum of the weights: how much is left of them depends on the machine.
+    """
+    vanishes = float(arrays[f"grad_{key}"].abs().max()) < 1e-12 * largest
+    return (1e-1 if vanishes else 1e-2) * largest
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("way", WAYS)
@@ -122,16 +132,16 @@ def test_outputs_recall_and_every_gradient(path: Path, dtype: torch.dtype, way: 
     assert_equal(loss, arrays["loss"], "loss")
     loss.backward()
     assert x.grad is not None
-    floor = 1e-2 * max(float(arrays[name].abs().max()) for name in arrays if name.startswith("grad_"))
-    assert_equal(x.grad, arrays["grad_x"], "gradient of x", floor=floor)
+    largest = max(float(arrays[name].abs().max()) for name in arrays if name.startswith("grad_"))
+    assert_equal(x.grad, arrays["grad_x"], "gradient of x", floor=1e-2 * largest)
     for key, name in PARAMETERS.items():
         if key in arrays:
             gradient = layer.get_parameter(name).grad
             assert gradient is not None
-            assert_equal(gradient, arrays[f"grad_{key}"], f"gradient of {key}", floor=floor)
+            assert_equal(gradient, arrays[f"grad_{key}"], f"gradient of {key}", floor=floor(arrays, key, largest))
     for name, weight in weights.items():
         assert weight.grad is not None
-        assert_equal(weight.grad, arrays[f"grad_{name}"], f"gradient of {name}", floor=floor)
+        assert_equal(weight.grad, arrays[f"grad_{name}"], f"gradient of {name}", floor=1e-2 * largest)
 
 
 @pytest.mark.slow

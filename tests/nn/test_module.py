@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
-from reminding.nn.cells import CELLS
+from reminding.nn.parts.cells import CELLS
 from tests.nn.samples import assert_same_gradients, draw, gradients, make
 from tests.tolerance import assert_equal
 

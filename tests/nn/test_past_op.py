@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reminding import SAB
-from reminding.nn import credit
+from reminding.nn.credit import autograd as credit
 from reminding.ops import cpu_op
 from tests.nn.samples import assert_same_gradients, draw, gradients, make, spread
 

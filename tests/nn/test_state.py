@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reminding import SAB, SABState
-from reminding.nn.storage import save_tensors
+from reminding.nn.state.storage import save_tensors
 from tests.nn.samples import assert_same_state, draw, make
 from tests.tolerance import assert_equal
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from reminding import SAB, Recall, SABState
-from reminding.nn.memory import Memory
+from reminding.nn.parts.memory import Memory
 from reminding.ops import cuda_op
 from reminding.ops.cuda_op import call, recurrence
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reminding.tasks import DATASETS, mnist
-from reminding.tasks.datasets import DataFile, Dataset
+from reminding.tasks.data.datasets import DataFile, Dataset
 
 MNIST_NAMES = tuple(file.name for file in DATASETS["mnist"].files)
 

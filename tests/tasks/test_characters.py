@@ -22,7 +22,7 @@ import torch
 
 from reminding.tasks import DATASETS, PTB, Batch, Enwik8, Split, Text8, mean_metrics, status
 from reminding.tasks.characters import PTB_SYMBOLS, TEXT8_SYMBOLS, CharacterStream
-from reminding.tasks.datasets import DataFile, Dataset
+from reminding.tasks.data.datasets import DataFile, Dataset
 
 SIZE, BEGINNING = 2000, 400
 """Of the tiny text8 and enwik8, and of the part of them that has a checksum of its own."""

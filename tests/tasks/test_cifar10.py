@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks import CIFAR10, DATASETS, Split, cifar10
 from reminding.tasks.cifar10 import parse_batch
-from reminding.tasks.datasets import Archive, DataFile, Dataset
+from reminding.tasks.data.datasets import Archive, DataFile, Dataset
 
 NAMES = tuple(file.name for file in DATASETS["cifar10"].files)
 IMAGES = 4

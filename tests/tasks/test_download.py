@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from reminding.tasks import DATASETS, MNIST, fetch, status
-from reminding.tasks.datasets import Archive, DataFile, Dataset
-from reminding.tasks.download import data_folder, locate
+from reminding.tasks.data.datasets import Archive, DataFile, Dataset
+from reminding.tasks.data.download import data_folder, locate
 from tests.tasks.conftest import md5
 
 pooch = pytest.importorskip("pooch")

@@ -19,8 +19,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reminding.tasks import Batch, EvalSplit, FileStream, mean_metrics, next_step_batches, sources
-from reminding.tasks.sources import read_range
+from reminding.tasks import Batch, EvalSplit, FileStream, mean_metrics, next_step_batches
+from reminding.tasks.data import sources
+from reminding.tasks.data.sources import read_range
 
 
 def write(path: Path, steps: int, seed: int = 0) -> Path:

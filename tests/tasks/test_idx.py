@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reminding.tasks.idx import parse_idx
+from reminding.tasks.data.idx import parse_idx
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:

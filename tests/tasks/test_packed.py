@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reminding.tasks.packed import open_raw, read_raw
+from reminding.tasks.data.packed import open_raw, read_raw
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reminding.tasks import FileStream, mean_metrics, tables
-from reminding.tasks.sources import WavSource, mu_law, pcm
-from reminding.tasks.tables import CsvSource, ParquetSource
+from reminding.tasks import FileStream, mean_metrics
+from reminding.tasks.data import tables
+from reminding.tasks.data.sources import WavSource, mu_law, pcm
+from reminding.tasks.data.tables import CsvSource, ParquetSource
 
 
 def encode(samples: NDArray[np.float64], width: int) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reminding.tasks import TASKS, Adding, Batch, Copying, Digits, Split, mean_metrics
-from reminding.tasks.base import stream
+from reminding.tasks.kinds.base import stream
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 needs_sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")

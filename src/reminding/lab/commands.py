@@ -8,21 +8,29 @@ from typing import Any
 
 import torch
 
-from reminding.lab import checkpoint, trainer
 from reminding.lab.bench import gpu, gpu_report
 from reminding.lab.bench import report as bench_report
 from reminding.lab.bench.gpu_options import GpuOptions
 from reminding.lab.bench.options import BenchOptions
 from reminding.lab.bench.suite import Point, measure
-from reminding.lab.config import ModelOptions, RunConfig, TrainOptions, plain
-from reminding.lab.evaluate import evaluate as evaluate_model
-from reminding.lab.explain import ExplainOptions, most_credited
-from reminding.lab.explain import explain as explain_run
-from reminding.lab.explain_page import write_explanations
-from reminding.lab.occlusion import occlude
-from reminding.lab.report import Report, write_report
-from reminding.lab.reproduce import ReproduceOptions, experiment, run_jobs, shortened, testing_jobs, training_jobs
-from reminding.lab.terminal import Status, say, show_table
+from reminding.lab.explain.explanation import ExplainOptions, most_credited
+from reminding.lab.explain.explanation import explain as explain_run
+from reminding.lab.explain.occlusion import occlude
+from reminding.lab.explain.page import write_explanations
+from reminding.lab.paper.reproduce import (
+    ReproduceOptions,
+    experiment,
+    run_jobs,
+    shortened,
+    testing_jobs,
+    training_jobs,
+)
+from reminding.lab.report.writing import Report, write_report
+from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
+from reminding.lab.show.terminal import Status, say, show_table
+from reminding.lab.train import trainer
+from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.tasks import DATASETS, fetch, status
 
 
@@ -62,7 +70,7 @@ def evaluate(
     device: str,
 ) -> None:
     """Evaluate a run's weights on the test split of its task, and note the result in the run's eval.jsonl."""
-    chosen = trainer.choose_device(device)
+    chosen = machine.choose_device(device)
     changes = {name: value for name, value in changes.items() if value is not None}
     _, model = checkpoint.load_run(folder, **changes)
     began = time.perf_counter()
@@ -83,8 +91,8 @@ def evaluate(
         "sequences": sequences,
         "steps_at_once": steps_at_once,
         "seconds": time.perf_counter() - began,
-        "command": trainer.command_line(),
-        **trainer.environment(chosen),
+        "command": machine.command_line(),
+        **machine.environment(chosen),
     }
     checkpoint.add_evaluation(folder, record)
     shown = ", ".join(f"{name} {value}" for name, value in options.items())

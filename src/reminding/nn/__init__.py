@@ -1,11 +1,11 @@
 """Modules: the SAB layer, its state, and the baselines it is compared with."""
 
 from reminding.nn.baselines import Transformer, full_attention, full_bptt, truncated_bptt
-from reminding.nn.ledger import Credit
-from reminding.nn.memory import Memory
-from reminding.nn.sab import SAB
-from reminding.nn.scorers import Scorer
-from reminding.nn.state import Recall, SABState
+from reminding.nn.credit.ledger import Credit
+from reminding.nn.layer.sab import SAB
+from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.scorers import Scorer
+from reminding.nn.state.stream import Recall, SABState
 from reminding.nn.tbptt import TruncatedBPTT, tbptt
 
 __all__ = [

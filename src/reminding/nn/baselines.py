@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn import settings
-from reminding.nn.layout import enter
-from reminding.nn.sab import SAB
-from reminding.nn.state import Recall
+from reminding.nn.layer import entering
+from reminding.nn.layer.layout import enter
+from reminding.nn.layer.sab import SAB
+from reminding.nn.parts import settings
+from reminding.nn.state.stream import Recall
 
 
 def full_bptt(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> SAB:
@@ -121,7 +122,7 @@ class Transformer(nn.Module):
         with it, and the one it returns cannot go on.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
-        settings.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
+        entering.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
         if not isinstance(cast("object", state), TransformerState | None):
             raise ValueError(f"state must be a TransformerState, got {type(state).__name__}")
         if state is not None and (state.packed or layout.packed is not None):

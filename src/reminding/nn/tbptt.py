@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from reminding.nn import settings
+from reminding.nn.parts import settings
 
 Pieces = tuple[Tensor, ...]
 

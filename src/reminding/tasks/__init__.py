@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from reminding.tasks.adding import Adding
-from reminding.tasks.base import DERIVED, TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
 from reminding.tasks.characters import PTB, Enwik8, Text8
 from reminding.tasks.cifar10 import CIFAR10
 from reminding.tasks.copying import Copying
 from reminding.tasks.cue import Cue
-from reminding.tasks.datasets import DATASETS
+from reminding.tasks.data.datasets import DATASETS
+from reminding.tasks.data.download import fetch, status
 from reminding.tasks.digits import Digits
-from reminding.tasks.download import fetch, status
 from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.base import DERIVED, TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
+from reminding.tasks.kinds.nextstep import next_step_batches
 from reminding.tasks.mnist import MNIST, PermutedMNIST
-from reminding.tasks.nextstep import next_step_batches
 from reminding.tasks.series import Series, SpokenDigits
 
 _images: tuple[type[Task], ...] = (Digits, MNIST, PermutedMNIST, CIFAR10)

@@ -15,11 +15,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.base import Split, check_at_least
-from reminding.tasks.datasets import DATASETS
-from reminding.tasks.download import locate_or_fetch
-from reminding.tasks.nextstep import NextStep
-from reminding.tasks.packed import check_raw, open_raw, read_raw
+from reminding.tasks.data.datasets import DATASETS
+from reminding.tasks.data.download import locate_or_fetch
+from reminding.tasks.data.packed import check_raw, open_raw, read_raw
+from reminding.tasks.kinds.base import Split, check_at_least
+from reminding.tasks.kinds.nextstep import NextStep
 
 PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
 """The characters of the Penn Treebank's training part, sorted; the other parts have no more."""

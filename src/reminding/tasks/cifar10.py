@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.base import Split
-from reminding.tasks.classification import Examples, PixelClassification
-from reminding.tasks.datasets import DATASETS, DataFile
-from reminding.tasks.download import locate_or_fetch
-from reminding.tasks.packed import check_raw, read_raw
+from reminding.tasks.data.datasets import DATASETS, DataFile
+from reminding.tasks.data.download import locate_or_fetch
+from reminding.tasks.data.packed import check_raw, read_raw
+from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 Channels = Literal["together", "apart"]
 SIDE = 32

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.base import TRAINING, Batch, MetricSums, check_at_least, check_prediction, full_precision
-from reminding.tasks.generated import Generated
+from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.kinds.generated import Generated
 
 BLANK = 0
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.base import (
+from reminding.tasks.kinds.base import (
     Batch,
     EvalSplit,
     MetricSums,

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.base import Split
-from reminding.tasks.classification import Examples, PixelClassification
+from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 HELD_OUT_PER_CLASS = 25
 PEAK = 16  # the data set counts inked points in 4x4 blocks

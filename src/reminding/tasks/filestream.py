@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.base import DERIVED, Batch, Split, check_at_least
-from reminding.tasks.nextstep import NextStep
-from reminding.tasks.sources import BytesSource, Source, WavSource
-from reminding.tasks.tables import CsvSource, ParquetSource
+from reminding.tasks.data.sources import BytesSource, Source, WavSource
+from reminding.tasks.data.tables import CsvSource, ParquetSource
+from reminding.tasks.kinds.base import DERIVED, Batch, Split, check_at_least
+from reminding.tasks.kinds.nextstep import NextStep
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 SUFFIXES: dict[str, Format] = {".wav": "wav", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.base import Split
-from reminding.tasks.classification import Examples, PixelClassification
-from reminding.tasks.datasets import DATASETS, DataFile
-from reminding.tasks.download import locate_or_fetch
-from reminding.tasks.idx import parse_idx
-from reminding.tasks.packed import check_raw, read_raw
+from reminding.tasks.data.datasets import DATASETS, DataFile
+from reminding.tasks.data.download import locate_or_fetch
+from reminding.tasks.data.idx import parse_idx
+from reminding.tasks.data.packed import check_raw, read_raw
+from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 SIDE = 28
 PIXELS = SIDE * SIDE

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.classification import PixelClassification
+from reminding.tasks.data.sources import Source
+from reminding.tasks.data.tables import CsvSource, ParquetSource
 from reminding.tasks.filestream import FileStream
-from reminding.tasks.nextstep import next_step
+from reminding.tasks.kinds.classification import PixelClassification
+from reminding.tasks.kinds.nextstep import next_step
 from reminding.tasks.series import LabelledTask, read_wav
-from reminding.tasks.sources import Source
-from reminding.tasks.tables import CsvSource, ParquetSource
 
 
 class Own(NamedTuple):

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.base import Batch, Split, check_at_least
-from reminding.tasks.classification import Classification
-from reminding.tasks.sources import pcm
+from reminding.tasks.data.sources import pcm
+from reminding.tasks.kinds.base import Batch, Split, check_at_least
+from reminding.tasks.kinds.classification import Classification
 
 HELD_OUT = 0.2
 """Of each class's series: what is kept for validation, and for the test where it has no file of its own."""

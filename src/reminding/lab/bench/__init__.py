@@ -2,4 +2,5 @@
 
 `options` says what to measure, `contestants` who is compared, `meter` how one figure is taken, `suite` takes them
 all, `report` shows them.
+May import: `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 """

@@ -15,9 +15,9 @@ from reminding.lab.bench.gpu import Row, work_of
 from reminding.lab.bench.gpu_options import GpuName, GpuOptions
 from reminding.lab.bench.options import Size
 from reminding.lab.bench.process import Refusal
-from reminding.lab.config import plain
-from reminding.lab.tables import Table
-from reminding.lab.trainer import command_line, environment
+from reminding.lab.runs.config import plain
+from reminding.lab.runs.machine import command_line, environment
+from reminding.lab.show.tables import Table
 
 FORMAT_VERSION = 1
 RECORD_NAME = "measured.json"

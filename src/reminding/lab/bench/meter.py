@@ -24,7 +24,7 @@ import torch
 from reminding.lab.bench.contestants import Problem, TrainingStep, build
 from reminding.lab.bench.options import BenchOptions, Loss, Name, Size
 from reminding.lab.bench.process import Refusal, in_own_process
-from reminding.lab.trainer import peak_resident_bytes
+from reminding.lab.runs.machine import peak_resident_bytes
 
 Trial = tuple[Name, Loss]
 Tell = Callable[[str], None]

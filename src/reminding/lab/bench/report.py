@@ -15,10 +15,10 @@ from reminding.lab.bench.contestants import CONTESTANTS
 from reminding.lab.bench.meter import Lap
 from reminding.lab.bench.options import AXES, BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
-from reminding.lab.config import plain
-from reminding.lab.plots import Growth, Panel, growth_curves
-from reminding.lab.tables import Table
-from reminding.lab.trainer import command_line, environment
+from reminding.lab.runs.config import plain
+from reminding.lab.runs.machine import command_line, environment
+from reminding.lab.show.plots import Growth, Panel, growth_curves
+from reminding.lab.show.tables import Table
 
 FORMAT_VERSION = 1
 RECORD_NAME = "measured.json"

@@ -1,9 +1,8 @@
-"""The fused CPU operator of one SAB layer: `layer` runs all time steps in C++ and differentiates exactly.
+"""The CPU operator of one SAB layer: `layer` runs all time steps in C++ and differentiates exactly.
 
-The C++ loops (csrc/) fill tensors made here. Every product over many steps is one large product; only what one
-step needs of the step before runs inside the loops.
-
+The C++ loops (csrc/) fill tensors made here; each product over many steps is one large product outside of them.
 Shapes: B batch, T time, I input, H hidden, D score width, M memory slots, K k_top.
+May import: `reminding.ops`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """The Triton operator of one SAB layer: `layer` runs all time steps in one launch, and differentiates in one more.
 
-Arguments, results and gradients are those of `cpu_op.layer`. Every product over many steps (the inputs' part of the
-gates, the gradients of weights and inputs) is one large product of PyTorch's.
-
 State, scores and sums are float32 where weights and inputs are bfloat16 or float16. Under autocast the inputs and the
-cell's weights are rounded to its type, and nothing else.
-
-Shapes: T time, B batch, I input, H hidden, G gate width, D score width, M memory slots, K k_top.
+cell's weights are rounded to its type, and nothing else. Shapes as in `cpu_op`; G gate width.
+May import: `reminding.ops`, `ops.cpu_op`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,8 @@
+"""Explanations: what a trained network recalled, which past event received the credit, and whether it mattered.
+
+May import: `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
+"""
+
+from reminding.lab.explain.explanation import ExplainOptions, Explanation, Reminders, explain
+
+__all__ = ["ExplainOptions", "Explanation", "Reminders", "explain"]

@@ -1,0 +1,106 @@
+"""What the numbers of a task's sequences are to a reader: characters, pixels, samples, classes.
+
+Shapes: T time, I values of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.characters import CharacterStream
+from reminding.tasks.cue import Cue
+from reminding.tasks.data.sources import MU
+from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.classification import PixelClassification
+from reminding.tasks.mnist import pixel_permutation
+from reminding.tasks.series import LabelledTask
+
+# What has no glyph of its own, or one that cannot be told from others.
+VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
+
+
+@dataclass(frozen=True)
+class Legend:
+    """How to show a sequence, and what to call what is predicted.
+
+    Args:
+        kind: "tokens", each by its name in `names`; "wave", one line through all values of all steps; "lines", one
+            for each value of a step; "pixels", a shade for each step.
+        unit: what a step is.
+        names: of tokens.
+        quiet: tokens that say little, such as blanks.
+        classes: names of what is predicted, in the order of the prediction's values; empty where it is values.
+        channels: names of the values of a step.
+        side: of the square image that the steps are pixels of; 0 where they are not.
+        order: which pixel, in row order, each step shows; None: in row order.
+    """
+
+    kind: str
+    unit: str = "step"
+    names: tuple[str, ...] = ()
+    quiet: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    side: int = 0
+    order: NDArray[np.int64] | None = None
+
+    def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
+        """What is drawn of tokens (T,) or values (T, I): real values, (T, I)."""
+        if input.ndim == 2:
+            return input.astype(np.float64)
+        return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
+
+    def marks(self, input: NDArray[Any]) -> list[str]:
+        """A short text for each step of tokens (T,), "" for the quiet ones; of values all are ""."""
+        if self.kind != "tokens":
+            return [""] * len(input)
+        return ["" if token in self.quiet else self.names[token] for token in input.tolist()]
+
+
+def legend_of(task: Any) -> Legend:
+    """The legend of a task's sequences."""
+    if isinstance(task, FileStream):
+        return _of_file(task)
+    if isinstance(task, CharacterStream):
+        return _of_text(task.symbols, task.unit)
+    if isinstance(task, PixelClassification):
+        order = pixel_permutation().numpy() if task.name == "pmnist" else None
+        return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
+    if isinstance(task, LabelledTask):
+        return Legend("wave", classes=task.classes, channels=("value",))
+    if task.vocabulary is None:
+        return Legend("lines", channels=("value", "marker") if task.name == "adding" else numbered(task.input_size))
+    # Copying and cue: blanks, symbols by number, and last the marker that asks for them.
+    names = ("·", *numbered(task.vocabulary - 2, 1), "?")
+    classes = numbered(task.output_size, 1) if isinstance(task, Cue) else names
+    return Legend("tokens", names=names, quiet=(0,), classes=classes)
+
+
+def _of_file(task: FileStream) -> Legend:
+    if task.vocabulary is None:
+        return Legend("lines", task.unit, channels=tuple(getattr(task.source, "columns", ())))
+    if task.unit == "sample":
+        levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
+        return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))
+    return _of_text(bytes(range(256)), task.unit)
+
+
+def _of_text(symbols: bytes, unit: str) -> Legend:
+    names = tuple(VISIBLE.get(chr(byte), chr(byte) if 32 < byte < 127 else f"{byte:02x}") for byte in symbols)
+    quiet = tuple(token for token, byte in enumerate(symbols) if chr(byte).isspace())
+    return Legend("tokens", unit, names=names, quiet=quiet, classes=names)
+
+
+def numbered(count: int, first: int = 0) -> tuple[str, ...]:
+    """Numbers as names."""
+    return tuple(str(number) for number in range(first, first + count))
+
+
+def from_mu_law(levels: NDArray[Any]) -> NDArray[np.float64]:
+    """Levels 0 to 255 as samples from -1 to 1: the reverse of `sources.mu_law`, to within its steps."""
+    squeezed = levels.astype(np.float64) / MU * 2 - 1
+    return np.sign(squeezed) * np.expm1(np.abs(squeezed) * np.log1p(MU)) / MU

@@ -1,0 +1,227 @@
+"""Does the credit point at what matters? What answers lose when the parts of a sequence that got most are blanked.
+
+Shapes: T time, R sequences, N entries of credit, P pieces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reminding.lab.explain.explanation import explainable, met
+from reminding.lab.explain.legend import legend_of
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.show.plots import Curve, occlusion_curves
+from reminding.lab.show.tables import Table
+from reminding.nn import SAB
+from reminding.tasks import Batch, EvalSplit, MetricSums, mean_metrics
+
+SHARES = (0.05, 0.1, 0.2, 0.4)
+"""Of a sequence's pieces: how many are blanked."""
+DRAWS = 3
+"""Of pieces at random, whose results are averaged."""
+ROWS = 50
+"""Sequences at a time."""
+UNTOUCHED = ("", 0.0)
+"""Key of what sequences give as they are."""
+ORDERS: Mapping[str, str] = {
+    "credit": "the most credit first",
+    "recall": "the most recalled first",
+    "gradient": "the largest input times its gradient first",
+    "loudest": "the largest values first",
+    "earliest": "the first piece first",
+    "latest": "the last piece first",
+    "random": "at random",
+}
+"""What is blanked first, and how a table calls it."""
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What a metric falls to when pieces of the sequences are blanked, in several orders.
+
+    Attributes:
+        metric: the task's main one.
+        sequences: how many, of which split of the data.
+        interval: steps of a piece: those whose state a memory is the newest to hold.
+        untouched: the metric of the sequences as they are.
+        blanked: order -> the metric with each of `SHARES` blanked.
+        on_blank: the part of all credit that went to pieces which were blank already, between 0 and 1.
+    """
+
+    metric: str
+    sequences: int
+    split: str
+    interval: int
+    untouched: float
+    blanked: Mapping[str, tuple[float, ...]]
+    on_blank: float
+
+    def table(self) -> Table:
+        """The table, an order a row."""
+        columns = ["what is blanked", "0%", *(f"{share:.0%}" for share in SHARES)]
+        rows = [
+            [ORDERS[order], f"{self.untouched:.3f}", *(f"{value:.3f}" for value in values)]
+            for order, values in self.blanked.items()
+        ]
+        notes = [
+            f"{self.metric} of {self.sequences} {self.split} sequences, with that share of each one's pieces of "
+            f"{self.interval} steps blanked. Pieces that are blank already are left alone, and got "
+            f"{self.on_blank:.0%} of the credit.",
+            "The more an order takes away early, the better it points at what the answers need. Credit that does no "
+            "more than the first or the last piece first, or than chance, points at nothing in particular.",
+        ]
+        return Table("Does it matter?", columns, rows, notes)
+
+
+def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Occlusion:
+    """Blank pieces of a run's sequences in several orders, and evaluate it each time.   [Samek et al. 2017]
+
+    A blank is 0 for values, which for a labelled series is the mean of all, and the task's blank for tokens.
+
+    Args:
+        folder: of a run of SAB.
+        sequences: how many, spread over the split; all of it where it has fewer.
+
+    Raises:
+        FileNotFoundError: the folder is no run or has no weights yet.
+        ValueError: the run has nothing to explain, reads streams, or tokens without a blank; sequences is below 1.
+    """
+    if sequences < 1:
+        raise ValueError(f"occlude must be at least 1, a number of sequences, got {sequences}")
+    config, model, layer = explainable(folder)
+    task = config.task
+    trial = _Trial(model, layer, task, _blank(task))
+    count = 0
+    for batch in task.eval_batches(split, ROWS, sequences):
+        trial.take(batch)
+        count += batch.input.shape[1]
+    means = {key: mean_metrics(parts)[task.metric] for key, parts in trial.sums.items()}
+    return Occlusion(
+        task.metric,
+        count,
+        split,
+        layer.k_att,
+        means[UNTOUCHED],
+        {order: tuple(means[order, share] for share in SHARES) for order in ORDERS if (order, SHARES[0]) in means},
+        trial.on_blank / trial.credit if trial.credit else 0.0,
+    )
+
+
+def write_occlusion(occlusion: Occlusion, out: Path, title: str) -> list[Path]:
+    """Write occlusion.png, a curve an order, and occlusion.json, the numbers. Returns the files."""
+    figure, numbers = out / "occlusion.png", out / "occlusion.json"
+    blanked = [0, *(round(100 * share) for share in SHARES)]
+    curves = [
+        Curve(ORDERS[order], blanked, [occlusion.untouched, *values]) for order, values in occlusion.blanked.items()
+    ]
+    occlusion_curves(curves, occlusion.metric, f"{title}: does it matter?", figure)
+    record = {**asdict(occlusion), "shares": SHARES}
+    numbers.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return [figure, numbers]
+
+
+def _blank(task: Any) -> int:
+    """What says nothing: a token, or a value."""
+    if task.streamed:
+        raise ValueError(f"occlude: {task.name} is a stream, and has no whole sequences to judge")
+    if task.vocabulary is None:
+        return 0
+    quiet = legend_of(task).quiet
+    if not quiet:
+        raise ValueError(f"occlude: {task.name} has no blank among its tokens")
+    return quiet[0]
+
+
+class _Trial:
+    """Batches judged one after the other.
+
+    Attributes:
+        sums: (order, share) -> what the metrics add up from, a batch each.
+        credit, on_blank: all credit so far, and what of it went to pieces that were blank already.
+    """
+
+    def __init__(self, model: SequenceModel, layer: SAB, task: Any, blank: int) -> None:
+        self.model, self.task, self.blank = model, task, blank
+        self.layer, self.size = layer, layer.k_att
+        self.sums: dict[tuple[str, float], list[MetricSums]] = {}
+        self.credit = self.on_blank = 0.0
+        self.generator = torch.Generator().manual_seed(0)
+
+    def take(self, batch: Batch) -> None:
+        """Judge a batch as it is, and blanked in every order."""
+        filled = self._by_piece(self._loudness(batch.input)) > 0  # (P, R)
+        scores, prediction = self._scores(batch)
+        self._note(UNTOUCHED, prediction, batch)
+        self.credit += float(scores["credit"].sum())
+        self.on_blank += float(scores["credit"][~filled].sum())
+        draws = [("random", torch.rand(filled.shape, generator=self.generator)) for _ in range(DRAWS)]
+        for order, score in [*scores.items(), *draws]:
+            for share in SHARES:
+                steps = self._first(score, filled, share).repeat_interleave(self.size, 0)  # (P * size, R)
+                input = batch.input.clone()
+                input[steps[: len(input)]] = self.blank
+                with torch.no_grad():
+                    self._note((order, share), self.model(input)[0], batch)
+
+    def _note(self, key: tuple[str, float], prediction: Tensor, batch: Batch) -> None:
+        self.sums.setdefault(key, []).append(self.task.metrics(prediction, batch))
+
+    def _scores(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """How much each piece has of what an order goes by, (P, R) each; and the prediction."""
+        real = batch.input.is_floating_point()
+        input = batch.input.detach().clone().requires_grad_(real)
+        with torch.enable_grad(), self.layer.credit() as credit:
+            prediction, _, recall = self.model(input)
+            self.task.loss(prediction, batch).backward()
+        self.model.zero_grad()
+        step, weight = recall.step, recall.weight.detach()
+        if step.dim() == 3:  # one layer
+            step, weight = step.unsqueeze(0), weight.unsqueeze(0)
+        rows = torch.arange(batch.input.shape[1]).view(-1, 1).expand_as(step)
+        pieces = -(-len(input) // self.size)
+        place = torch.arange(float(pieces)).unsqueeze(1).expand(pieces, input.shape[1])
+        scores = {
+            "credit": self._by_memory(batch, credit.memory_step, credit.row, credit.amount),
+            "recall": self._by_memory(batch, step.flatten(), rows.flatten(), weight.flatten()),
+            "earliest": -place,
+            "latest": place,
+        }
+        if real and input.grad is not None:
+            scores["gradient"] = self._by_piece(met(input, input.grad))
+            scores["loudest"] = self._by_piece(self._loudness(batch.input))
+        return scores, prediction.detach()
+
+    def _loudness(self, input: Tensor) -> Tensor:
+        """How far each step is from a blank, (T, R)."""
+        distance = (input - self.blank).double().square()
+        return distance if input.dim() == 2 else distance.sum(2)
+
+    def _by_piece(self, values: Tensor) -> Tensor:
+        """Sums of (T, R) over pieces, (P, R)."""
+        pieces = cast("tuple[Tensor, ...]", values.double().split(self.size))
+        return torch.stack([piece.sum(0) for piece in pieces])
+
+    def _by_memory(self, batch: Batch, step: Tensor, row: Tensor, amount: Tensor) -> Tensor:
+        """Sums of amounts (N,) over the pieces whose memories were stored at `step`, (P, R); 0 is no memory."""
+        steps, rows = batch.input.shape[:2]
+        sums = torch.zeros(steps + 1, rows, dtype=torch.float64)
+        sums.index_put_((step, row), amount.double(), accumulate=True)
+        return self._by_piece(sums[1:])
+
+    def _first(self, score: Tensor, filled: Tensor, share: float) -> Tensor:
+        """The pieces with the largest scores of those that are filled, as many as the share says, (P, R) bool.
+
+        Equals are taken in an order drawn at random.
+        """
+        drawn = torch.rand(score.shape, generator=self.generator).argsort(dim=0)
+        candidates = score.masked_fill(~filled, -torch.inf).gather(0, drawn)
+        order = drawn.gather(0, candidates.argsort(dim=0, descending=True, stable=True))
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).unsqueeze(1).expand_as(order))
+        return rank < (filled.sum(0) * share).ceil()

@@ -1,0 +1,149 @@
+"""Explanations as one self-contained HTML page, with figures beside it.
+
+Shapes: T time, I input features, C outputs, K recalled memories, N entries of credit.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.legend import Legend
+from reminding.lab.explain.occlusion import Occlusion, write_occlusion
+from reminding.lab.show.assets import asset, in_script, whole_page
+from reminding.lab.show.markup import table
+from reminding.lab.show.plots import credit_map, recall_map
+
+SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
+
+
+def page(
+    explanations: Sequence[Explanation], title: str, layer: int | None = None, occlusion: Occlusion | None = None
+) -> str:
+    """The page, as HTML that needs nothing beside it.
+
+    Args:
+        explanations: of one run, at least one.
+        title: of the run.
+        layer: to show first, from 1; None: the last.
+        occlusion: what blanking did to the run's answers, to be told below the arcs.
+    """
+    if not explanations:
+        raise ValueError("explanations: at least one is needed")
+    content = {
+        "title": title,
+        "file": "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in title.split(":")[0]),
+        "layer": (layer or len(explanations[0].layers)) - 1,
+        "legend": _legend(explanations[0].legend),
+        "sequences": [_sequence(each) for each in explanations],
+    }
+    parts = {
+        "%SCRIPT%": '"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS),
+        "%CHECK%": _check(occlusion) if occlusion else "",
+        "%CONTENT%": in_script(json.dumps(content, ensure_ascii=False, separators=(",", ":"))),
+    }
+    return whole_page(f"reminding: {title}", ["tables.css", "explain.css"], "explain.html", parts)
+
+
+def _check(occlusion: Occlusion) -> str:
+    found = occlusion.table()
+    return f'<section id="check"><h2>{html.escape(found.title)}</h2>{table(found)}</section>'
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Numbers as the page unpacks them: "i" (int32) or "f" (float32), then base64, little-endian."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    raw = np.ascontiguousarray(values, dtype="<i4" if whole else "<f4").tobytes()
+    return ("i" if whole else "f") + base64.b64encode(raw).decode()
+
+
+def _legend(legend: Legend) -> dict[str, Any]:
+    return {
+        "kind": legend.kind,
+        "unit": legend.unit,
+        "names": legend.names,
+        "quiet": legend.quiet,
+        "classes": legend.classes,
+        "channels": legend.channels,
+        "side": legend.side,
+        "order": None if legend.order is None else packed(legend.order),
+    }
+
+
+def _sequence(explanation: Explanation) -> dict[str, Any]:
+    """A sequence as data.js reads it."""
+    content: dict[str, Any] = {
+        "name": explanation.name,
+        "credit_of": explanation.credit_of,
+        "steps": len(explanation.input),
+        "interval": explanation.interval,
+        "layers": [_layer(layer) for layer in explanation.layers],
+    }
+    legend, prediction = explanation.legend, explanation.prediction
+    if legend.kind == "tokens":
+        content["tokens"] = packed(explanation.input)
+    else:
+        content["values"] = packed(legend.values(explanation.input))  # (T, I)
+    if legend.classes:
+        surplus = np.exp(prediction - prediction.max(1, keepdims=True))
+        content["answers"] = packed(prediction.argmax(1))  # (T,)
+        content["sure"] = packed(1 / surplus.sum(1))
+    else:
+        content["predicted"] = packed(prediction)  # (T, C)
+    if explanation.reached is not None:
+        content["reached"] = packed(explanation.reached)  # (T,)
+    if explanation.target is not None:
+        content["wanted"] = packed(explanation.target)
+    return content
+
+
+def _layer(layer: Reminders) -> dict[str, str]:
+    arrays = {"step": layer.step, "weight": layer.weight, "payer": layer.payer, "payee": layer.payee}
+    return {name: packed(values) for name, values in {**arrays, "amount": layer.amount}.items()}
+
+
+def write_explanations(
+    explanations: Sequence[Explanation],
+    out: Path,
+    title: str,
+    layer: int | None = None,
+    occlusion: Occlusion | None = None,
+) -> list[Path]:
+    """Write index.html and two figures a sequence: what was recalled, and what got the credit.
+
+    With an occlusion, occlusion.png and occlusion.json as well: its curves, and its numbers.
+
+    Args:
+        out: folder; made if it is not there.
+        title, layer, occlusion: as for `page`.
+
+    Returns:
+        the files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    index = out / "index.html"
+    index.write_text(page(explanations, title, layer, occlusion), encoding="utf-8")
+    files = [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
+    return files if occlusion is None else [*files, *write_occlusion(occlusion, out, title)]
+
+
+def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
+    """The two static figures of a sequence."""
+    found = explanation.layers[(layer or len(explanation.layers)) - 1]
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
+    recalled, paid = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
+    shown, marks = explanation.legend.values(explanation.input), explanation.legend.marks(explanation.input)
+    name = f"What {title} was reminded of: {explanation.name}"
+    recall_map(found.step, found.weight, title=name, input=shown, marks=marks, path=recalled)
+    name = f"Credit of {explanation.credit_of}: {explanation.name}"
+    credit_map(found.payer, found.payee, found.amount, title=name, input=shown, marks=marks, path=paid)
+    return [recalled, paid]

@@ -1,0 +1,253 @@
+"""Running an experiment of the paper: which runs are missing, each in a process of its own, then the tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig, command, option, plain
+from reminding.lab.show.terminal import say
+
+POLL_SECONDS = 0.2
+CONSOLE_SUFFIX = ".console.txt"
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Which part of an experiment, how long, and where.
+
+    Args:
+        seeds: runs of each method, with seeds 0, 1, ...
+        budget: of the updates or the time of each run; below 1 it is less than planned, and the table says so.
+        jobs: runs at a time, each in a process of one thread.
+        settings: only these, such as T100; none given: all.
+        methods: only these, such as sab lstm; none given: all.
+        data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
+        verify: whether data must be the published files.
+        out: folder for the runs, and for the report in a folder NAME-report beside them.
+        dry: only say what would be run.
+    """
+
+    seeds: int = 1
+    budget: float = 1.0
+    jobs: int = 1
+    settings: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    data_dir: Path | None = None
+    verify: bool = True
+    out: Path = Path("runs/paper")
+    dry: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        for name in ("seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.budget > 0:
+            raise ValueError(f"budget must be above 0, got {self.budget}")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of an experiment with its seed, and the folder that it has or will have."""
+
+    title: str
+    method: str
+    config: RunConfig
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that makes a run or tests one: what it is called, and what it still needs.
+
+    Args:
+        title: for the terminal.
+        folder: of the run.
+        words: the command's arguments after `reminding`.
+        state: "done", "begun" (it is gone on with) or "new".
+    """
+
+    title: str
+    folder: Path
+    words: Sequence[str]
+    state: Literal["done", "begun", "new"]
+
+
+def experiment(name: str, options: ReproduceOptions) -> Experiment:
+    """An experiment, cut down to what the options ask for.
+
+    Raises:
+        ValueError: a setting or method is not in it; lists those that are.
+    """
+    whole = EXPERIMENTS[name](options.data_dir, options.verify)
+    known = {"settings": [setting.name for setting in whole.settings]}
+    known["methods"] = list(dict.fromkeys(method for setting in whole.settings for method in setting.runs))
+    for kind, names in known.items():
+        for given in getattr(options, kind):
+            if given not in names:
+                raise ValueError(f"{kind}: {name} has no {given!r}; there are {', '.join(names)}")
+    settings = [
+        replace(setting, runs={m: r for m, r in setting.runs.items() if not options.methods or m in options.methods})
+        for setting in whole.settings
+        if not options.settings or setting.name in options.settings
+    ]
+    return replace(whole, settings=[setting for setting in settings if setting.runs])
+
+
+def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:
+    """Every run of an experiment at its full length, seed by seed, so that a first answer comes early."""
+    return [
+        Planned(
+            f"{setting.name} {method} seed {seed}",
+            method,
+            replace(run, train=replace(run.train, seed=seed)),
+            options.out / (setting.folder or f"{wanted.folder}/{setting.name}") / f"{method}-seed{seed}",
+        )
+        for seed in range(options.seeds)
+        for setting in wanted.settings
+        for method, run in setting.runs.items()
+    ]
+
+
+def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
+    """What trains each run of an experiment.
+
+    Raises:
+        ValueError: a folder holds a run with other options; names them.
+    """
+    jobs: list[Job] = []
+    for planned in planned_runs(wanted, options):
+        config = scaled(planned.config, options.budget)
+        state = progress(planned.folder, config)
+        resume = ["--resume"] if state == "begun" else []
+        words = [*command(config), "--out", str(planned.folder), *resume]
+        jobs.append(Job(f"{wanted.folder} {planned.title}", planned.folder, words, state))
+    return jobs
+
+
+def scaled(config: RunConfig, budget: float) -> RunConfig:
+    """A run with a share of its updates, or of its time where that is what ends it."""
+    train = config.train
+    if train.max_seconds is not None:
+        return replace(config, train=replace(train, max_seconds=train.max_seconds * budget))
+    return replace(config, train=replace(train, steps=max(1, round(train.steps * budget))))
+
+
+def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]:
+    """How far a run has come: done when it has had what it is to have, or was stopped by its target.
+
+    Raises:
+        ValueError: the folder holds a run with other options.
+    """
+    if not (folder / checkpoint.CONFIG_NAME).is_file():
+        return "new"
+    checkpoint.check_same(RunConfig.load(folder / checkpoint.CONFIG_NAME), config, folder)
+    summary = checkpoint.read_summary(folder)
+    stopped, train = summary.get("stopped"), config.train
+    if stopped in ("target", "patience"):
+        return "done"
+    if stopped in ("steps", "time"):
+        enough = summary["steps"] >= train.steps
+        enough |= train.max_seconds is not None and summary["seconds"] >= train.max_seconds
+        return "done" if enough else "begun"
+    return "begun"
+
+
+def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
+    """The further tests of an experiment's trained models."""
+    return [
+        _test_job(planned, test)
+        for planned in planned_runs(wanted, options)
+        for test in wanted.tests
+        if planned.method in test.methods
+    ]
+
+
+def _test_job(planned: Planned, test: FurtherTest) -> Job:
+    task = replace(planned.config.task, T=test.T)
+    changes = {} if planned.config.model.model != "sab" else dict(test.changes)
+    found = [
+        record
+        for record in checkpoint.read_evaluations(planned.folder)
+        if record["task"] == {"name": task.name, **plain(task)}
+        and record["sequences"] == test.sequences
+        and record.get("changes", {}) == changes
+    ]
+    given = {"T": test.T, "sequences": test.sequences, **changes}
+    given |= {} if test.steps_at_once is None else {"steps_at_once": test.steps_at_once}
+    words = ["eval", str(planned.folder), *(word for name, value in given.items() for word in option(name, value))]
+    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if found else "new")
+
+
+def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:
+    """What the table must say where less was run than planned."""
+    remarks: list[str] = []
+    if options.budget != 1:
+        remarks.append(f"Budget {options.budget:g}: that share of the updates or the time that the experiment plans.")
+    if options.settings or options.methods:
+        chosen = [*options.settings, *options.methods]
+        remarks.append(f"Only a part of the experiment {wanted.name}: {', '.join(chosen)}.")
+    return remarks
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
+    """Run what is not done; a job that fails does not stop the others.
+
+    With one at a time its output goes to the terminal, with several to a file beside its folder.
+
+    Returns:
+        what failed, and why.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, once the runs under way have saved themselves.
+    """
+    waiting = [job for job in jobs if job.state != "done"]
+    total, started = len(waiting), 0
+    under_way: dict[subprocess.Popen[bytes], Job] = {}
+    failed: list[str] = []
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once:
+                job = waiting.pop(0)
+                started += 1
+                say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
+                under_way[_start(job, shown=at_once == 1)] = job
+            for process in [each for each in under_way if each.poll() is not None]:
+                job = under_way.pop(process)
+                if process.returncode:
+                    failed.append(f"{job.title}: exit status {process.returncode}{_last_words(job, at_once == 1)}")
+                    say(f"failed: {failed[-1]}")
+                elif at_once > 1:
+                    say(f"done: {job.title}")
+            time.sleep(POLL_SECONDS)
+    finally:
+        for process in under_way:  # Ctrl-C has reached them too: each stops after the update under way
+            process.wait()
+    return failed
+
+
+def _start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "reminding", *job.words]
+    if shown:
+        return subprocess.Popen(arguments)
+    console = _console(job)
+    console.parent.mkdir(parents=True, exist_ok=True)
+    with console.open("ab") as file:
+        return subprocess.Popen(arguments, stdout=file, stderr=subprocess.STDOUT)
+
+
+def _console(job: Job) -> Path:
+    return job.folder.with_name(job.folder.name + CONSOLE_SUFFIX)
+
+
+def _last_words(job: Job, shown: bool) -> str:
+    lines = [] if shown else _console(job).read_text(errors="replace").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""

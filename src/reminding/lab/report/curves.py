@@ -1,0 +1,128 @@
+"""Curves of what groups of runs reached: while training, and at lengths other than in training.
+
+Shapes: none.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from reminding.lab.report.groups import Group
+from reminding.lab.report.sections import Chart
+from reminding.lab.report.tables import lengths_of
+from reminding.lab.show.charts import curves_chart, dots_chart
+from reminding.lab.show.plots import Curve, learning_curves, length_curves, seed_dots
+from reminding.lab.show.tables import Table
+
+ROWS = 25
+"""Lines of the table behind a chart: a curve of more points is thinned out evenly."""
+
+
+def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
+    """One chart a setting: the main metric on the validation split against updates, with a band over the seeds."""
+    charts: list[Chart] = []
+    for name, members in _settings(groups).items():
+        curves = [curve for curve in (mean_curve(each, _look(each, groups)) for each in members) if curve.steps]
+        if not curves:
+            continue
+        task = members[0].task
+        path, label = out / f"curves-{file_name(name, groups)}.png", f"{task.metric}, validation"
+        learning_curves(curves, label, name, path, task.chance)
+        plot = curves_chart(curves, "updates", label, task.chance)
+        charts.append(Chart(name, path, plot, _numbers(curves, "updates")))
+    return charts
+
+
+def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
+    """One chart a setting where methods have several seeds: what each reached on the test split, best first."""
+    charts: list[Chart] = []
+    for name, members in _settings(groups).items():
+        task = members[0].task
+        reached = [(each.method, each.values(lambda run: run.test)) for each in members]
+        rows = [(method, values) for method, values in reached if values]
+        if max((len(values) for _, values in rows), default=0) < 2:
+            continue
+        rows.sort(key=lambda row: statistics.fmean(row[1]), reverse=task.maximize)
+        path, label = out / f"seeds-{file_name(name, groups)}.png", f"{task.metric}, test"
+        seed_dots(rows, label, name, path)
+        charts.append(Chart(f"every seed: {name}", path, dots_chart(rows, label)))
+    return charts
+
+
+def length_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
+    """One chart a task with a length T: the main metric of trained models at lengths other than in training."""
+    charts: list[Chart] = []
+    for name, members in _settings(groups).items():
+        tested = [(each, lengths_of(each)) for each in members]
+        curves = [
+            Curve(each.method, list(lengths), list(lengths.values()), look=_look(each, groups))
+            for each, lengths in tested
+            if len(lengths) > 1
+        ]
+        if not curves:
+            continue
+        metric, chance = members[0].task.metric, members[0].task.chance
+        path = out / f"lengths-{file_name(name, groups)}.png"
+        length_curves(curves, metric, f"trained on {name}", path, chance)
+        plot = curves_chart(curves, "T of the test sequences, steps", metric, chance, logarithmic=True)
+        charts.append(Chart(f"trained on {name}", path, plot, _numbers(curves, "T")))
+    return charts
+
+
+def _settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    names = dict.fromkeys(each.setting for each in groups)
+    return {name: [each for each in groups if each.setting == name] for name in names}
+
+
+def _look(group: Group, groups: Sequence[Group]) -> int:
+    """A method's colour and style, the same in all charts of a report."""
+    return list(dict.fromkeys(each.method for each in groups)).index(group.method)
+
+
+def mean_curve(members: Group, look: int | None = None) -> Curve:
+    """Mean, least and greatest over the seeds that were evaluated at each number of updates.
+
+    A run that was stopped by its target keeps what it had then.
+    """
+    found = [{each.step: each.value for each in run.valid} for run in members.runs]
+    longest = max(found, key=len)
+    for run, values_of in zip(members.runs, found, strict=True):
+        if values_of and run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
+            last = max(values_of)
+            values_of.update({step: values_of[last] for step in longest if step > last})
+    values = [[each[step] for each in found if step in each] for step in longest]
+    several = len(members.runs) > 1
+    label = f"{members.method} ({len(members.runs)} seeds)" if several else members.method
+    means = [statistics.fmean(each) for each in values]
+    return Curve(label, list(longest), means, [(min(each), max(each)) for each in values] if several else None, look)
+
+
+def file_name(setting: str, groups: Sequence[Group]) -> str:
+    """A setting as part of a file's name: the task alone where all runs of that task have the same sizes."""
+    task = setting.split()[0]
+    if {each.setting for each in groups if each.task.name == task} == {setting}:
+        return task
+    return re.sub(r"[^A-Za-z0-9.]+", "-", setting).strip("-")
+
+
+def _numbers(curves: Sequence[Curve], name: str) -> Table:
+    """What a chart shows, for those who cannot see it or want to copy it."""
+    steps = sorted({step for curve in curves for step in curve.steps})
+    apart = -(-len(steps) // ROWS)
+    kept = [step for number, step in enumerate(reversed(steps)) if number % apart == 0][
+        ::-1
+    ]  # the last is among them
+    of_curve = [dict(zip(curve.steps, map(_cell, *_with_band(curve)), strict=True)) for curve in curves]
+    rows = [[f"{step:,}", *(cells.get(step, "-") for cells in of_curve)] for step in kept]
+    return Table("", [name, *(curve.label for curve in curves)], rows)
+
+
+def _with_band(curve: Curve) -> tuple[Sequence[float], Sequence[tuple[float, float] | None]]:
+    return curve.values, curve.band or [None] * len(curve.values)
+
+
+def _cell(value: float, band: tuple[float, float] | None) -> str:
+    return f"{value:.4f}" if band is None else f"{value:.4f} ({band[0]:.4f} to {band[1]:.4f})"

@@ -1,0 +1,92 @@
+"""A report as one self-contained HTML page, to be opened from disk without a network.
+
+Shapes: none.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from reminding.lab.report.sections import Block, Chart, Lines, Picture, Section, relative
+from reminding.lab.show.assets import asset, in_script, whole_page
+from reminding.lab.show.charts import library
+from reminding.lab.show.markup import notes, table
+from reminding.lab.show.tables import Table
+
+
+def page(title: str, sections: Sequence[Section], out: Path) -> str:
+    """The page, as HTML.
+
+    Args:
+        out: folder that it will lie in, for links to explanations.
+    """
+    charts = any(isinstance(block, Chart) for section in sections for block in section.blocks)
+    named = [section for section in sections if section.title]
+    links = "".join(f'<li><a href="#{_id(each.title)}">{html.escape(each.title)}</a></li>' for each in named)
+    parts = {
+        "%HEADING%": html.escape(title),
+        "%CONTENTS%": links,
+        "%SECTIONS%": "\n".join(_section(section, out) for section in sections),
+        "%LIBRARY%": library() if charts else "",
+        "%SCRIPT%": '"use strict";\n' + asset("theme.js") + asset("report.js"),
+    }
+    return whole_page(f"reminding: {title}", ["tables.css", "report.css"], "report.html", parts)
+
+
+def _id(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _section(section: Section, out: Path) -> str:
+    blocks = "".join(_block(block, section, out) for block in section.blocks)
+    if not section.title:
+        return blocks
+    return f'<section id="{_id(section.title)}"><h2>{html.escape(section.title)}</h2>{blocks}</section>'
+
+
+def _block(block: Block, section: Section, out: Path) -> str:
+    if isinstance(block, Table):
+        heading = f"<h3>{html.escape(block.title)}</h3>" if block.title not in ("", section.title) else ""
+        return heading + table(block)
+    if isinstance(block, Lines):
+        return _typed(block.lines) if block.typed and block.lines else notes(block.lines)
+    return _chart(block) if isinstance(block, Chart) else _picture(block, out)
+
+
+def _typed(lines: Sequence[str]) -> str:
+    typed = html.escape("\n".join(lines))
+    return f'<div class="typed"><button type="button" class="copy">Copy</button><pre>{typed}</pre></div>'
+
+
+def _chart(chart: Chart) -> str:
+    """A place for the chart, its data, and its numbers; a PNG where there is no JavaScript."""
+    name = html.escape(chart.title)
+    return (
+        f'<h3>{name}</h3><div class="chart" role="img" aria-label="{name}; the numbers are in a table below"></div>'
+        f'<script type="application/json" class="plot">{in_script(chart.plot)}</script>'
+        f'<noscript><img alt="{name}" src="{_embedded(chart.figure)}"></noscript>'
+        f"{_numbers(chart)}"
+    )
+
+
+def _numbers(chart: Chart) -> str:
+    return f"<details><summary>The numbers</summary>{table(chart.numbers)}</details>" if chart.numbers else ""
+
+
+def _picture(picture: Picture, out: Path) -> str:
+    name = html.escape(picture.title)
+    below = name
+    if picture.link:
+        address = html.escape(relative(picture.link[0], out))
+        below += f'. <a href="{address}">{html.escape(picture.link[1])}</a>'
+    if picture.command:
+        below += f". To look closer: <code>{html.escape(picture.command)}</code>"
+    return f'<figure><img alt="{name}" src="{_embedded(picture.figure)}"><figcaption>{below}</figcaption></figure>'
+
+
+def _embedded(figure: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"

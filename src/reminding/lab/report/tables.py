@@ -1,0 +1,205 @@
+"""Tables of runs: what each method reached, over its seeds, and what that took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reminding.lab.report.groups import Group, after_seconds, after_steps, spread
+from reminding.lab.runs.records import Run
+from reminding.lab.show.tables import Table
+
+METHOD_COLUMNS = ["task", "method", "seeds", "metric", "test", "worst seed", "updates", "minutes", "norm of h"]
+COST_COLUMNS = ["task", "method", "ms/update", "peak MB", "parameters", "backward steps", "from last step"]
+ENVIRONMENT = ["machine", "device", "threads", "python", "torch", "reminding"]
+SAME_TIME = 1.02
+"""Runs given the same time end within this factor of one another: with the update and evaluation under way."""
+BACKWARD = (
+    "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "
+    "and from a loss at the last step alone."
+)
+
+
+def methods(groups: Sequence[Group]) -> Table:
+    """What each method reached on the test split, mean and deviation over seeds."""
+    notes = ["± is the standard deviation over seeds. The norm of h is the mean over the last validation pass."]
+    return Table("Methods", METHOD_COLUMNS, [_method_row(group) for group in groups], notes)
+
+
+def costs(groups: Sequence[Group]) -> Table:
+    """What each method took: time, memory, and how far its backward pass goes."""
+    rows = [
+        [
+            group.setting,
+            group.method,
+            spread(group.summaries("ms_per_update"), ".0f"),
+            spread([peak / 1e6 for peak in group.summaries("peak_resident_bytes")], ".0f"),
+            spread(group.summaries("parameters")[:1], ",.0f"),
+            spread(group.summaries("backward_steps"), ".0f"),
+            spread(group.summaries("backward_steps_last"), ".0f"),
+        ]
+        for group in groups
+    ]
+    notes = [BACKWARD, "Peak MB is the whole process, PyTorch itself included."]
+    return Table("Time and memory", COST_COLUMNS, rows, notes)
+
+
+def _method_row(group: Group) -> list[str]:
+    tests = group.values(lambda run: run.test)
+    worst = (min if group.task.maximize else max)(tests) if len(tests) > 1 else None
+    updates = [run.updates for run in group.runs]
+    return [
+        group.setting,
+        group.method,
+        str(len(group.runs)) if len(tests) == len(group.runs) else f"{len(tests)} of {len(group.runs)} finished",
+        group.task.metric,
+        spread(tests),
+        "-" if worst is None else f"{worst:.4f}",
+        _range(updates),
+        spread([seconds / 60 for seconds in group.summaries("seconds")], ".1f"),
+        spread(group.values(_last_norm), ".1f"),
+    ]
+
+
+def _last_norm(run: Run) -> float | None:
+    """Mean norm of h at the last evaluation."""
+    norms = [record["state_norm"] for record in run.records if record.get("state_norm") is not None]
+    return norms[-1] if norms else None
+
+
+def warnings(groups: Sequence[Group]) -> list[Table]:
+    """What training warned of; no table where it did not."""
+    rows = [
+        [run.folder.name, f"{record['step']:,}", record["what"], record["advice"]]
+        for group in groups
+        for run in group.runs
+        for record in run.records
+        if record["kind"] == "warning"
+    ]
+    return [Table("Warnings while training", ["run", "update", "what was seen", "what to try"], rows)] if rows else []
+
+
+def environments(groups: Sequence[Group]) -> Table:
+    """The machines and versions that the finished runs had."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for run in (run for group in groups for run in group.runs if run.summary):
+        found.setdefault(tuple(str(run.summary.get(name, "-")) for name in ENVIRONMENT), []).append(run.folder.name)
+    rows = [[_listed(names), *values] for values, names in found.items()]
+    return Table("Environment", ["runs", *ENVIRONMENT], rows)
+
+
+def _listed(names: Sequence[str]) -> str:
+    different = list(dict.fromkeys(names))
+    return ", ".join(different) if len(different) <= 4 else f"{len(names)} runs"
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+
+
+def equal_cost(groups: Sequence[Group]) -> list[Table]:
+    """For each task, the best validation result of each method after the same updates, and after the same time.
+
+    Both are those of the run that has the fewest but for runs that reached their target, so that nothing is compared
+    with what was not done; the updates are as many as all runs were evaluated at, since between two evaluations a run
+    that ends has one more than the others. A task with a single method has no such table.
+    """
+    tables: list[Table] = []
+    for setting in dict.fromkeys(group.setting for group in groups):
+        members = [group for group in groups if group.setting == setting]
+        runs = [run for group in members for run in group.runs]
+        if len(members) < 2 or not all(run.valid for run in runs):
+            continue
+        ended = [run for run in runs if run.summary.get("stopped") != "target"] or runs
+        steps = _evaluated_by_all(ended)
+        seconds = min(run.valid[-1].seconds for run in ended) * SAME_TIME
+        rows = [
+            [group.method, *(spread(group.values(get)) for get in (after_steps(steps), after_seconds(seconds)))]
+            for group in members
+        ]
+        columns = ["method", f"after {steps:,} updates", f"after {seconds / SAME_TIME / 60:.1f} minutes"]
+        note = "A method that was stopped by its target keeps what it had then."
+        title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
+        tables.append(Table(title, columns, rows, [note]))
+    return tables
+
+
+def _evaluated_by_all(runs: Sequence[Run]) -> int:
+    """The most updates by which each run has been evaluated since about as many."""
+    fewest = min(run.valid[-1].step for run in runs)
+    return min(max((each.step for each in run.valid if each.step <= fewest), default=fewest) for run in runs)
+
+
+def further_tests(groups: Sequence[Group]) -> list[Table]:
+    """Trained models at other lengths of their task, a column for each; no table where no such test was made.
+
+    What a test changed of the model stands behind its result; of several alike, the last counts.
+    """
+    found = [(group, _tests(group)) for group in groups]
+    found = [(group, tests) for group, tests in found if tests]
+    if not found:
+        return []
+    columns = sorted({T for _, tests in found for T, _ in tests})
+    rows = [[group.setting, group.method, *(_tested_at(T, tests) for T in columns)] for group, tests in found]
+    title = f"Tested at other lengths: {found[0][0].task.metric}"
+    columns = ["trained on", "method", *(f"T={length:,}" for length in columns)]
+    return [Table(title, columns, rows, [_sequences(found)])]
+
+
+def lengths_of(group: Group) -> dict[int, float]:
+    """Length T -> the main metric there, a mean over seeds; of several tests the one that changed the model least."""
+    tests = sorted(_tests(group).items(), key=lambda test: (test[0][0], -len(test[0][1])))
+    return {T: statistics.fmean(value for value, _ in results) for (T, _), results in tests}
+
+
+Tests = dict[tuple[int, str], list[tuple[float, int | None]]]
+"""(length T, what was changed of the model) -> the main metric and the number of sequences, run by run; None: as many
+as the task has."""
+
+
+def _tests(group: Group) -> Tests:
+    """The further tests of a group's runs; of several alike the last."""
+    found: Tests = {}
+    for run in group.runs:
+        latest = {
+            (record["task"]["T"], _changed(record.get("changes", {}))): (
+                record[group.task.metric],
+                record.get("sequences"),
+            )
+            for record in run.evaluations
+            if "T" in record["task"]
+        }
+        for key, result in latest.items():
+            found.setdefault(key, []).append(result)
+    return found
+
+
+def _changed(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.items())
+
+
+def _tested_at(T: int, tests: Tests) -> str:
+    """A cell: the results at one length, each with what was changed of the model."""
+    parts = [
+        spread([value for value, _ in results]) + f" ({changed})" * bool(changed)
+        for (length, changed), results in sorted(tests.items())
+        if length == T
+    ]
+    return "; ".join(parts) or "-"
+
+
+def _sequences(found: Sequence[tuple[Group, Tests]]) -> str:
+    """How many sequences the tests had, as a sentence."""
+    counts: dict[int, set[int | None]] = {}
+    for _, tests in found:
+        for (T, _), results in tests.items():
+            counts.setdefault(T, set()).update(count for _, count in results)
+    told = [f"{' or '.join(_many(counts[T]))} at T={T:,}" for T in sorted(counts)]
+    return f"Sequences: {', '.join(told)}."
+
+
+def _many(counts: set[int | None]) -> list[str]:
+    said = [str(count) for count in sorted(count for count in counts if count is not None)]
+    return [*said, "all"] if None in counts else said

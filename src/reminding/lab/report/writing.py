@@ -1,0 +1,194 @@
+"""A report on some runs and benchmarks: tables, curves, what was recalled, and how to do it all again.
+
+Shapes: T time, B batch, K recalled memories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reminding.lab.bench import report as bench_report
+from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
+from reminding.lab.report.groups import Group, group
+from reminding.lab.report.page import page
+from reminding.lab.report.sections import Block, Chart, Lines, Picture, Section, figures_of, markdown, tables_of
+from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.records import Run, find_below, find_runs
+from reminding.lab.show.charts import growth_chart
+from reminding.lab.show.plots import growth_curves, recall_map
+from reminding.lab.show.tables import Table
+
+COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the tables, and the files."""
+
+    tables: Sequence[Table]
+    files: Sequence[Path]
+
+
+def write_report(
+    runs: Sequence[Path], out: Path, sequence: int = 0, *, title: str = "Report", remarks: Sequence[str] = ()
+) -> Report:
+    """Write report.md, index.html and the figures of some runs, finished or not, and of benchmarks.
+
+    Runs that differ in their seed alone are one line of the first table, with mean and deviation, and one curve with
+    a band from the worst to the best of them. A folder that `reminding bench` wrote adds its tables and growth.
+
+    Args:
+        runs: folders of runs or benchmarks, or folders that hold them at any depth.
+        out: folder for the report.
+        sequence: which test sequence to draw, from 0.
+        title: of the report.
+        remarks: what to know when reading it.
+
+    Raises:
+        FileNotFoundError: a folder is no run and no benchmark, and holds none.
+        ValueError: there are no runs, the sequence is out of range, or a file cannot be read.
+    """
+    if not runs:
+        raise ValueError("runs: at least one folder is needed")
+    if sequence < 0:
+        raise ValueError(f"sequence must be at least 0, got {sequence}")
+    found, measured = find_runs(runs), find_measured(runs)
+    for path in runs:
+        if not any(folder.is_relative_to(path) for folder in [*found, *measured]):
+            raise FileNotFoundError(f"{path} is not a run, and there is none below it: no {checkpoint.CONFIG_NAME}")
+    groups = group(found)
+    out.mkdir(parents=True, exist_ok=True)
+    sections = [
+        *_about_runs(groups, out, sequence, remarks),
+        *_about_benchmarks(measured, out),
+        _again(groups, measured),
+    ]
+    sections = [section for section in sections if section.blocks]
+    text, index = out / "report.md", out / "index.html"
+    text.write_text(markdown(title, sections, out), encoding="utf-8")
+    index.write_text(page(title, sections, out), encoding="utf-8")
+    return Report(tables_of(sections), [index, text, *figures_of(sections)])
+
+
+def find_measured(paths: Sequence[Path]) -> dict[Path, bench_report.Measured]:
+    """Folders of benchmarks, those given or below them, and what each holds."""
+    folders = [folder for path in paths for folder in find_below(path, bench_report.RECORD_NAME)]
+    read = {folder: bench_report.read(folder) for folder in dict.fromkeys(folders)}
+    return {folder: content for folder, content in read.items() if content is not None}
+
+
+def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequence[str]) -> Iterator[Section]:
+    yield Section("", [Lines(remarks)] if remarks else [])
+    if not groups:
+        return
+    members = [run for each in groups for run in each.runs]
+    yield Section("Methods", [methods(groups), *seed_charts(groups, out)])
+    yield Section("Learning curves", learning_charts(groups, out))
+    yield Section("At equal cost", equal_cost(groups))
+    yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])
+    yield Section("Time and memory", [costs(groups)])
+    yield Section("Warnings", warnings(groups))
+    yield Section("What was recalled", draw_recalls(groups, out, sequence))
+    yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
+
+
+def _about_benchmarks(measured: dict[Path, bench_report.Measured], out: Path) -> Iterator[Section]:
+    for number, (folder, content) in enumerate(measured.items(), 1):
+        points, options = content.points, content.options
+        blocks: list[Block] = [Lines([bench_report.setting(options), content.where])]
+        if len(points) > 1:
+            panels = [panel for panel in bench_report.panels(points, options) if panel.lines]
+            unit = bench_report.UNITS[options.axis]
+            for place, panel in enumerate(panels):
+                path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
+                growth_curves([panel], unit, bench_report.setting(options), path)
+                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit)))
+        blocks += bench_report.tables(points, options)
+        if missing := bench_report.left_out(points, options):
+            blocks.append(Lines([f"Not measured: {line}" for line in missing]))
+        yield Section(f"One training step beside nn.LSTM: {folder.name}", blocks)
+
+
+def _again(groups: Sequence[Group], measured: dict[Path, bench_report.Measured]) -> Section:
+    """What the figures depend on, and the commands that made them."""
+    commands = [command for each in groups for run in each.runs for command in commands_of(run)]
+    commands += [content.command for content in measured.values()]
+    about = [environments(groups)] if any(run.summary for each in groups for run in each.runs) else []
+    return Section("Environment and commands", [*about, Lines(list(dict.fromkeys(commands)), typed=True)])
+
+
+def summary_row(run: Run) -> list[str]:
+    """One run in the table; what an unfinished run does not know yet is left open."""
+    return [
+        run.folder.name,
+        run.task.setting,
+        run.model,
+        run.state,
+        run.task.metric or "-",
+        _number(run.test),
+        _number(run.valid[-1].best if run.valid else None),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:
+    """One figure a method, of its first trained SAB run: which earlier step each step of a test sequence recalled."""
+    blocks: list[Block] = []
+    for members in groups:
+        trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
+        if not trained or trained[0].model != "sab":
+            continue
+        folder = trained[0].folder
+        try:
+            config, model = checkpoint.load_run(folder)
+        except (OSError, ValueError) as error:
+            blocks.append(Lines([f"{folder.name} is not drawn: {error}"]))
+            continue
+        path = _free(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
+        _draw_recall(config.task, model, sequence, path, folder.name)
+        explained = folder / "explain" / "index.html"
+        link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
+        command = None if link else f"reminding explain {folder}"
+        blocks.append(Picture(f"What {folder.name} recalled", path, link, command))
+    return blocks
+
+
+def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, name: str) -> None:
+    limit = None if task.streamed else sequence + 1
+    batch = next(iter(task.eval_batches("test", sequence + 1, limit)))
+    if batch.input.shape[1] <= sequence:
+        raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
+    tokens = batch.input[:, sequence : sequence + 1]
+    with torch.no_grad():
+        _, _, recall = model(tokens)
+    top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
+    shown = tokens[:, 0] if tokens.dim() == 2 else tokens[:, 0, 0]
+    recall_map(
+        top.step[:, 0],
+        top.weight[:, 0],
+        title=f"What {name} was reminded of: test sequence {sequence} of {task.name}",
+        input=shown,
+        marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
+        path=path,
+    )
+
+
+def _free(path: Path, taken: Sequence[Path]) -> Path:
+    """A name for the figure that no other run's has."""
+    others = sum(other.stem.rpartition("_")[0] == path.stem or other == path for other in taken)
+    return path.with_stem(f"{path.stem}_{others + 1}") if others else path
+
+
+def commands_of(run: Run) -> list[str]:
+    """What was typed to train and test a run."""
+    trained = str(run.summary.get("command", f"unfinished: {run.folder}"))
+    return [trained, *(str(record["command"]) for record in run.evaluations)]

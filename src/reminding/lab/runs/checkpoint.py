@@ -1,0 +1,219 @@
+"""A run's folder: what is in it, who may write to it, and how a run is stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from reminding.lab.runs.config import EXTENDABLE, RunConfig
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME
+from reminding.nn import SABState
+from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.tasks import MetricSums
+
+CONFIG_NAME = "config.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "model.safetensors"
+SUMMARY_NAME = "summary.json"
+EVALUATIONS_NAME = "eval.jsonl"
+STATE_NAMES = "state-*.safetensors"
+WEIGHTS_FORMAT = "reminding.SequenceModel"
+
+
+class Update(TypedDict):
+    """What one update saw: loss, gradient norm before clipping, steps read, and on streams the metrics.
+
+    The loss is nan where a chunk asked for nothing.
+    """
+
+    loss: float
+    norm: float
+    steps: int
+    metrics: MetricSums
+
+
+@dataclass
+class Standing:
+    """Where a run stands, besides its weights.
+
+    Attributes:
+        step: updates done.
+        seconds: spent on updates and evaluations.
+        best: the best main metric on the validation split so far; best_step: when it was reached.
+        stale: evaluations since then.
+        since: the updates since the last evaluation, for the mean that the next one logs.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    since: list[Update] = field(default_factory=list[Update])
+
+
+def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+    """Prepare the folder of a run.
+
+    Returns:
+        whether there is a checkpoint to go on from.
+
+    Raises:
+        FileExistsError: the folder holds a run, and neither resume nor overwrite says what to do with it; or it
+            holds files that are no run's.
+        ValueError: both are given, or the run to resume has another configuration.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
+    if (folder / CONFIG_NAME).exists():
+        if resume:
+            check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
+            config.save(folder / CONFIG_NAME)
+            return (folder / CHECKPOINT_NAME).exists()
+        if not overwrite:
+            raise FileExistsError(
+                f"out: {folder} already holds a run; --resume goes on with it, --overwrite replaces it"
+            )
+        _remove_run(folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / CONFIG_NAME)
+    return False
+
+
+def check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
+    """Refuse to go on with another experiment; a run may be resumed for longer, unless its learning rate anneals.
+
+    Raises:
+        ValueError: names every option that differs.
+    """
+    old, new = saved.settings(), given.settings()
+    names = sorted({*old, *new} - (set() if given.train.anneal else EXTENDABLE))
+    changed = [name for name in names if old.get(name) != new.get(name)]
+    differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
+    if differences:
+        raise ValueError(f"resume: {folder} was begun with other options ({'; '.join(differences)})")
+
+
+def _remove_run(folder: Path) -> None:
+    """Delete what a run wrote, and nothing else."""
+    for name in (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
+        (folder / name).unlink(missing_ok=True)
+    _remove_states(folder)
+    shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)
+
+
+def _remove_states(folder: Path, but: str | None = None) -> None:
+    for path in folder.glob(STATE_NAMES + "*"):  # with what a kill left half written
+        if path.name != but:
+            path.unlink()
+
+
+def save_checkpoint(
+    folder: Path,
+    model: SequenceModel,
+    optimizer: torch.optim.Optimizer,
+    clip_mean: float | None,
+    standing: Standing,
+    state: SABState | None,
+) -> None:
+    """Write everything that a resumed run needs, replacing the last one only when the new one is whole.
+
+    Args:
+        state: of the streams under way, if there are; it goes to a file of its own, which the checkpoint names.
+    """
+    state_name = None if state is None else STATE_NAMES.replace("*", str(standing.step))
+    if state is not None and state_name is not None:
+        state.save(folder / state_name)
+    content = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "clip_mean": clip_mean,
+        "standing": vars(standing),
+        "rng": torch.get_rng_state(),
+        "state": state_name,
+    }
+    temporary = folder / (CHECKPOINT_NAME + ".part")
+    torch.save(content, temporary)
+    temporary.replace(folder / CHECKPOINT_NAME)
+    _remove_states(folder, but=state_name)  # only now: until then the last checkpoint stood, with its own
+
+
+def load_checkpoint(
+    folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[float | None, Standing, SABState | None]:
+    """Bring model, optimizer and random numbers to where the checkpoint left them.
+
+    Returns:
+        the clipper's running mean, the standing, and the state of the streams under way.
+
+    Raises:
+        ValueError: the file is damaged or another model's.
+    """
+    path = folder / CHECKPOINT_NAME
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["rng"])
+        name = content.get("state")
+        state = None if name is None else SABState.load(folder / name, str(device))
+        return content["clip_mean"], Standing(**content["standing"]), state
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise ValueError(f"{path} is damaged or of another model: {error}") from error
+
+
+def save_weights(folder: Path, model: SequenceModel) -> None:
+    """Write the weights to model.safetensors."""
+    save_tensors(folder / WEIGHTS_NAME, model.state_dict(), {"format": WEIGHTS_FORMAT})
+
+
+def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
+    """A trained model and its configuration.
+
+    Args:
+        changes: options of `ModelOptions` that do not concern the weights, such as capacity, other than in training.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or has no weights yet.
+        ValueError: a file is damaged.
+    """
+    config = RunConfig.load(folder / CONFIG_NAME)
+    config = replace(config, model=replace(config.model, **changes))
+    model = SequenceModel(config.task, config.model)
+    tensors, _ = load_tensors(folder / WEIGHTS_NAME)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS_NAME} does not fit {folder / CONFIG_NAME}: {error}") from error
+    return config, model.eval()
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write summary.json."""
+    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read summary.json; empty while the run has none."""
+    path = folder / SUMMARY_NAME
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def add_evaluation(folder: Path, record: dict[str, Any]) -> None:
+    """Note a further test of a run in its eval.jsonl."""
+    with (folder / EVALUATIONS_NAME).open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The further tests of a run, in the order they were made."""
+    path = folder / EVALUATIONS_NAME
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

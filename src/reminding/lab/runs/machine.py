@@ -1,0 +1,55 @@
+"""The machine a run is on: its device, its versions, its memory, and the command that was typed there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def command_line() -> str:
+    """What was typed to get here."""
+    return " ".join(["reminding", *sys.argv[1:]])
+
+
+def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What numbers depend on besides the seed: machine, versions, threads."""
+    from reminding import __version__
+
+    return {
+        "device": str(device),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "reminding": __version__,
+    }
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory this process has held, PyTorch itself included; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

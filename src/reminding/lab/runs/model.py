@@ -1,0 +1,152 @@
+"""The network of an experiment: encoder, recurrent layer, and the paper's readout.
+
+Shapes: B batch, T time, I input features, E embedding, H hidden, C outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reminding.lab.runs.config import ModelOptions
+from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.tasks import Batch
+
+
+class OneHot(nn.Module):
+    """Token ids (...) to one-hot vectors (..., vocabulary)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, token: Tensor) -> Tensor:
+        """Float32 vectors with a single 1."""
+        return F.one_hot(token, self.vocabulary).float()
+
+
+class SequenceModel(nn.Module):
+    """y = V1 h + V2 s + b over an encoded sequence.   [Ke et al. 2018, section 3.1]
+
+    Models that recall nothing have no V2.
+
+    Args:
+        task: gives the vocabulary or the input features, and the output size.
+        options: which layer, and its settings.
+    """
+
+    def __init__(self, task: Any, options: ModelOptions) -> None:
+        super().__init__()
+        if task.streamed:
+            _check_bounded(options)
+        features = options.embedding_size or task.input_size
+        self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
+        self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)
+        reminded = isinstance(self.layer, SAB) and self.layer.k_top != 0
+        self.summary_readout = nn.Linear(options.hidden_size, task.output_size, bias=False) if reminded else None
+
+    def forward(self, input: Tensor, state: Any = None, *, reset: Tensor | None = None) -> tuple[Tensor, Any, Recall]:
+        """Read a batch.
+
+        Args:
+            input: token ids (T, B) or real values (T, B, I).
+            state: what the last call returned, to go on with its streams.
+            reset: where new streams begin, (B,) or (T, B).
+
+        Returns:
+            prediction (T, B, C), state, and what was recalled.
+        """
+        h, state, recall = self.layer(input, state, reset=reset, return_recall=True)
+        y = self.hidden_readout(h)
+        return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
+
+    def read(self, batch: Batch, state: SABState | None = None) -> tuple[Tensor, SABState | None]:
+        """Predict a batch: whole sequences, or the next chunk of the streams that `state` has come to.
+
+        Returns:
+            prediction (T, B, C), and the state for the chunk that follows; None after whole sequences.
+        """
+        if batch.reset is None:
+            return self(batch.input)[0], None
+        # Streams that all begin anew may also be more or fewer than those before.
+        going_on = state is not None and not bool(batch.reset.all())
+        prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
+        return prediction, after
+
+    def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
+        """Predict whole sequences a piece at a time, with what `read` gives.
+
+        Args:
+            chunk: steps of a piece, at least 1.
+
+        Raises:
+            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
+        """
+        if chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        if batch.reset is not None:
+            raise ValueError("chunk: the batches of a stream are chunks already")
+        pieces: list[Tensor] = []
+        state: Any = None
+        for piece in torch.split(batch.input, chunk):
+            prediction, state, _ = self(piece, state)
+            pieces.append(prediction)
+        return torch.cat(pieces)
+
+
+def _check_bounded(options: ModelOptions) -> None:
+    """A stream has no end: refuse what keeps all of it."""
+    if options.model in ("attention", "transformer"):
+        raise ValueError(
+            f"model: {options.model} keeps all it has read, and a stream has no end; use sab with a capacity"
+        )
+    if options.model == "sab" and options.capacity is None and options.k_top != 0:
+        raise ValueError("capacity must be a number of memories on a stream, which has no end, got None")
+
+
+def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:
+    """What brings the task's input into real features: an embedding, one-hot, a linear map, or nothing."""
+    if task.vocabulary is not None:
+        return OneHot(task.vocabulary) if embedding_size is None else nn.Embedding(task.vocabulary, embedding_size)
+    return None if embedding_size is None else nn.Linear(task.input_size, embedding_size)
+
+
+def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> SAB | Transformer:
+    """The layer that `--model` names."""
+    size = (input_size, options.hidden_size, options.num_layers)
+    if options.model == "transformer":
+        if options.forget_scale != 1:
+            raise ValueError("forget_scale: a transformer has no forget gate")
+        return Transformer(*size, dropout=options.dropout, encoder=encoder)
+    common: dict[str, Any] = {
+        "cell": options.cell,
+        "forget_scale": options.forget_scale,
+        "dropout": options.dropout,
+        "backend": options.backend,
+        "engine": options.engine,
+        "horizon": 0 if options.model == "lstm" else options.horizon,  # uncut, it would keep all of a stream
+        "encoder": encoder,
+    }
+    if options.model == "lstm":
+        return full_bptt(*size, **common)
+    if options.model == "tbptt":
+        return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
+    scoring: dict[str, Any] = {"score": options.score, "score_size": options.score_size, **common}
+    if options.model == "attention":
+        return full_attention(*size, **scoring)
+    return SAB(
+        *size,
+        k_top=options.k_top,
+        k_att=options.k_att,
+        k_trunc=options.k_trunc,
+        normalizer=options.normalizer,
+        recall_scale=options.recall_scale,
+        semantics=options.semantics,
+        capacity=options.capacity,
+        evict=options.evict,
+        backtrack=options.backtrack,
+        **scoring,
+    )

@@ -1,0 +1,46 @@
+"""Tables and remarks as HTML, as every page has them.
+
+Shapes: none.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from reminding.lab.show.tables import Table
+
+LONG = 40
+"""Characters of a cell, from which it is broken into lines."""
+
+
+def table(content: Table) -> str:
+    """A table that scrolls by itself where it is wider than the page, and its notes below; its title is left out."""
+    first = content.rows[0] if content.rows else [""] * len(content.columns)
+    head = "".join(map(_heading, content.columns, first))
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in content.rows)
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{notes(content.notes)}"
+    )
+
+
+def notes(lines: Sequence[str]) -> str:
+    """Remarks as a list; nothing where there are none."""
+    return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def _cell(text: str) -> str:
+    return f"<td{_kind(text)}>{html.escape(text)}</td>"
+
+
+def _heading(column: str, first: str) -> str:
+    return f'<th scope="col"{_kind(first)}>{html.escape(column)}</th>'
+
+
+def _kind(text: str) -> str:
+    """How a cell stands: numbers to the right, words to the left, and many of them in several lines."""
+    if re.match(r"[-\d]", text):
+        return ""
+    return ' class="words long"' if len(text) > LONG else ' class="words"'

@@ -1,0 +1,173 @@
+"""What the terminal shows: a live line while training, and tables. The one file that imports rich."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reminding.lab.show.sparkline import ASCII, BLOCKS, Trace, sparkline
+
+METRIC = "metric"
+
+
+def _rich(part: str) -> Any:
+    try:
+        return importlib.import_module(f"rich.{part}")
+    except ImportError as error:
+        raise ImportError('the command line needs rich: pip install "reminding[experiments]"') from error
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    _rich("console").Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; numbers to the right."""
+    table = _rich("table").Table(title=title, title_justify="left", box=_rich("box").SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = _rich("console").Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a log file has no edge to wrap at
+    console.print(table)
+
+
+class Status:
+    """A live line on what is being done now, above it lines on what is done; without a terminal these alone."""
+
+    def __init__(self) -> None:
+        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        self._status = self._console.status("")
+
+    def __enter__(self) -> Status:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def update(self, text: str) -> None:
+        """Show what is being done."""
+        self._status.update(text)
+
+    def done(self, text: str) -> None:
+        """Print what is done."""
+        self._console.print(text, markup=False)
+
+
+class LiveDisplay:
+    """Live display of a run: updates, rate, time left, and the course of loss, metric and norm of h.
+
+    Plain lines where there is no terminal; without blocks in ASCII.
+
+    Args:
+        label: of the run.
+        total: updates it may take; done: updates already taken.
+        seconds: it may still take; None: no limit.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0, seconds: float | None = None) -> None:
+        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        bar = _rich("progress")
+        self._bar = bar.Progress(
+            bar.TextColumn("{task.description}"),
+            bar.BarColumn(bar_width=20),
+            bar.TextColumn("{task.completed}/{task.total}"),
+            bar.TextColumn("{task.fields[numbers]}"),
+            bar.TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._traces = {"loss": Trace(), METRIC: Trace(), "norm of h": Trace()}
+        self._name = METRIC
+        self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
+        self._label, self._total, self._seconds = label, total, seconds
+        self._began, self._first = time.monotonic(), done
+        self._metric, self._running, self._steps = "", "", 0
+        self._live = _rich("live").Live(
+            get_renderable=self._picture, console=self._console, transient=True, refresh_per_second=8
+        )
+
+    def __enter__(self) -> LiveDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _picture(self) -> Any:
+        """The bar, and below it a line for each number that has a course by now."""
+        levels = ASCII if self._console.options.ascii_only else BLOCKS
+        lines = _rich("table").Table.grid(padding=(0, 2))
+        for name, trace in self._traces.items():
+            if trace.means:
+                shown = self._name if name == METRIC else name
+                lines.add_row(f"  {shown}", sparkline(trace.means, levels), f"{trace.last:.4g}")
+        return _rich("console").Group(self._bar.get_renderable(), lines)
+
+    def resumed(self, records: Iterable[Mapping[str, Any]], metric: str) -> None:
+        """Take up the courses of a run that goes on.
+
+        Args:
+            records: of its log.
+            metric: its main one.
+        """
+        for record in records:
+            if record["kind"] == "train":
+                self._traces["loss"].add(record["loss"])
+            elif record["kind"] == "valid":
+                self._follow(metric, record[metric], record.get("state_norm"))
+
+    def _follow(self, metric: str, value: float, norm: float | None) -> None:
+        self._name = f"valid {metric}"
+        self._traces[METRIC].add(value)
+        if norm is not None:
+            self._traces["norm of h"].add(norm)
+
+    def update(self, step: int, loss: float, steps: int = 0, running: str = "") -> None:
+        """Show the state after an update.
+
+        Args:
+            steps: of all the sequences in its batch.
+            running: on a stream, its metric over the latest chunks, in the place of the loss.
+        """
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        self._steps += steps
+        self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {loss:.4f}"
+        self._traces["loss"].add(loss)
+        rate = (step - self._first) / elapsed
+        self._bar.update(
+            self._task, completed=step, numbers=f"{rate:.1f}/s" + (f"  {self._running}" if running else "")
+        )
+
+    def warn(self, step: int, text: str) -> None:
+        """Print a warning, above what is live."""
+        line = _rich("text").Text(f"{self._label}  {step}/{self._total}  warning: {text}", style="yellow")
+        self._console.print(line)
+
+    def evaluated(self, step: int, metric: str, value: float, norm: float | None = None) -> None:
+        """Show an evaluation; without a terminal this is the line that is printed.
+
+        Args:
+            value: of the metric, on the validation split.
+            norm: of h, where the model has one.
+        """
+        self._follow(metric, value, norm)
+        self._metric = f"  valid {metric} {value:.4f}"
+        if self._console.is_terminal:
+            return
+        elapsed = time.monotonic() - self._began
+        left = elapsed / max(step - self._first, 1) * (self._total - step)
+        if self._seconds is not None:
+            left = min(left, max(self._seconds - elapsed, 0.0))
+        rate = (step - self._first) / max(elapsed, 1e-9)
+        self._console.print(
+            f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}"
+            f"{self._metric}  at most {left:.0f} s left",
+            markup=False,
+        )

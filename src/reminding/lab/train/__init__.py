@@ -1,0 +1,4 @@
+"""Training and evaluation: one loop for every task and model, gradient clipping, the cost of an update.
+
+May import: `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
+"""

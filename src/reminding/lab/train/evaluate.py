@@ -1,0 +1,117 @@
+"""Metrics of a model on a split of its task, and what its state and its recalls were like meanwhile.
+
+Shapes: T time, B batch, K recalled memories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reminding.lab.runs.model import SequenceModel
+from reminding.nn import Recall, SABState
+from reminding.tasks import EvalSplit, MetricSums, mean_metrics
+
+JUDGED_ROWS = 8
+"""Sequences of each batch whose recalls are counted; more would tell no more, and cost time."""
+
+
+def evaluate(
+    model: SequenceModel,
+    task: Any,
+    split: EvalSplit,
+    *,
+    batch_size: int,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    steps_at_once: int | None = None,
+) -> dict[str, float]:
+    """Every metric of the task, as its mean over a split.
+
+    Args:
+        split: "valid" or "test".
+        batch_size: sequences at a time; does not change the result.
+        limit: sequences to evaluate, or chunks of each stream; None: the task's own number.
+        steps_at_once: read whole sequences in pieces of so many steps, which bounds what is held at a time; does not
+            change the result. None: in one piece. Streams have their own chunks.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            parts: list[MetricSums] = []
+            state: SABState | None = None
+            for batch in (part.to(device) for part in task.eval_batches(split, batch_size, limit)):
+                if steps_at_once is None:
+                    prediction, state = model.read(batch, state)
+                else:
+                    prediction = model.read_in_chunks(batch, steps_at_once)
+                parts.append(task.metrics(prediction, batch))
+    finally:
+        model.train(training)
+    return mean_metrics(parts)
+
+
+@contextmanager
+def state_norms(model: SequenceModel) -> Generator[list[float]]:
+    """Collect, batch by batch, the mean norm of h at the last step: what drifts away first when training fails."""
+    norms: list[float] = []
+
+    def note(_: Any, inputs: tuple[Tensor]) -> None:
+        h: Tensor = inputs[0]
+        norms.append(float(h[-1].square().sum(-1).sqrt().mean()))
+
+    handle = model.hidden_readout.register_forward_pre_hook(note)
+    try:
+        yield norms
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def recall_shares(model: SequenceModel) -> Generator[list[float]]:
+    """Collect, batch by batch, the mean over sequences of `recall_share`; nothing where nothing is recalled."""
+    shares: list[float] = []
+
+    def note(_module: Any, _inputs: Any, output: tuple[Tensor, Any, Recall]) -> None:
+        recall = output[2]
+        several_layers = recall.step.dim() == 4
+        step, weight = (recall.step[-1], recall.weight[-1]) if several_layers else (recall.step, recall.weight)
+        rows = [recall_share(step[:, row], weight[:, row]) for row in range(min(JUDGED_ROWS, step.shape[1]))]
+        known = [share for share in rows if share is not None]
+        if known:
+            shares.append(sum(known) / len(known))
+
+    handle = model.register_forward_hook(note)
+    try:
+        yield shares
+    finally:
+        handle.remove()
+
+
+def recall_share(step: Tensor, weight: Tensor) -> float | None:
+    """The part of a sequence's recall weight that its most recalled memory got.
+
+    Counted where several memories could be chosen from.
+
+    Args:
+        step: stream step at which each recalled memory was stored, (T, K), 0 where nothing.
+        weight: of each, (T, K).
+
+    Returns:
+        between 0 and 1; None where there was never a choice, or nothing was recalled.
+    """
+    choice = (step > 0).sum(-1) > 1  # (T,)
+    step, weight = step[choice].flatten(), weight[choice].flatten().double()
+    total = float(weight.sum())
+    if total == 0.0:
+        return None
+    order = step.argsort()
+    step, weight = step[order], weight[order]
+    memory = (step.diff() > 0).long().cumsum(0)  # 0, 1, ... from the oldest; the first has none before it
+    memory = torch.cat([memory.new_zeros(1), memory])
+    return float(torch.bincount(memory, weight).max()) / total

@@ -1,0 +1,335 @@
+"""Training: one loop for every task and model.
+
+Shapes: B batch, T time.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.checkpoint import Standing, Update
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.machine import choose_device, command_line, environment, peak_resident_bytes
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.runlog import RunLog
+from reminding.lab.runs.watch import Watch
+from reminding.lab.show.terminal import LiveDisplay
+from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.effort import backward_steps
+from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
+from reminding.nn import SABState
+from reminding.tasks import Batch, MetricSums, mean_metrics
+
+EVAL_BATCH = 100
+"""Sequences evaluated at a time; the result does not depend on it."""
+RUNNING = 50
+"""Updates over which the display takes the mean of a stream's metric."""
+
+
+class NotFiniteError(ValueError):
+    """A batch, a loss or a gradient was NaN or infinite."""
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    config: RunConfig
+    folder: Path
+    device: torch.device
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
+    clipper: GradientClipper
+    standing: Standing
+    watch: Watch
+    state: SABState | None = None
+    """Of the streams under way, where the task has streams."""
+
+
+def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Train a model, evaluate the best weights on the test split, and write everything to a folder.
+
+    The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
+    (the weights that were best on the validation split) and summary.json. Ctrl-C stops after the update
+    under way, without the test, and leaves a run that can be resumed; a resumed run gives the numbers of an
+    uninterrupted one. On a stream the state goes from chunk to chunk; each chunk is predicted before it is
+    learned from, so that the metrics of training, too, are on steps not seen before, in the first pass.
+
+    Args:
+        resume: go on with the run in the folder; its options must be the same, but for how long it may
+            take, unless it anneals.
+        overwrite: replace the run in the folder.
+
+    Returns:
+        the summary: test metrics under their own names (none when interrupted), and what the run took.
+
+    Raises:
+        FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
+        NotFiniteError: with `check_finite`, something was not finite; the last good weights are saved.
+        ValueError: an option is out of range; the message names it.
+    """
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    run = _prepare(config, folder)
+    begun = checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite)
+    if begun:
+        found = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
+        run.clipper.mean, run.standing, run.state = found
+    log = RunLog(folder, after=run.standing.step)
+    label = f"{config.model.model} on {config.task.name}"
+    try:
+        limit = config.train.max_seconds
+        seconds = None if limit is None else limit - run.standing.seconds
+        with LiveDisplay(label, config.train.steps, run.standing.step, seconds) as display:
+            display.resumed(log.kept, config.task.metric)
+            for record in log.kept:
+                run.watch.see(record)
+            stopped = _loop(run, log, display)
+    finally:
+        log.close()
+        _save(run)
+        if not (folder / checkpoint.WEIGHTS_NAME).exists():
+            checkpoint.save_weights(folder, run.model)
+    return _finish(run, stopped)
+
+
+def _prepare(config: RunConfig, folder: Path) -> Run:
+    """Everything that can be wrong with the options shows here, before the folder is touched."""
+    torch.manual_seed(config.train.seed)
+    device = choose_device(config.train.device)
+    model = SequenceModel(config.task, config.model).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+    clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
+    watch = Watch(config.model, config.train)
+    config.task.train_batches(config.train.batch_size, config.train.seed)
+    return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
+
+
+def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
+    """Update until something says stop.
+
+    Returns:
+        why: "steps", "time", "patience", "target" or "interrupted".
+    """
+    options, standing = run.config.train, run.standing
+    limit = math.inf if options.max_seconds is None else options.max_seconds
+    batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
+    with _interruptible() as interrupt:
+        clock = time.perf_counter()
+        while standing.step < options.steps:
+            if interrupt.requested:
+                standing.seconds += time.perf_counter() - clock
+                return "interrupted"
+            if standing.seconds >= limit:
+                return "time"
+            batch = next(batches)
+            if len(batch.input) == 0:
+                continue
+            _set_rate(run, standing.seconds + time.perf_counter() - clock)
+            update = _update(run, batch.to(run.device))
+            standing.step += 1
+            standing.since.append(update)
+            display.update(standing.step, update["loss"], update["steps"], _running(run))
+            now = time.perf_counter()
+            last = standing.step == options.steps or standing.seconds + now - clock >= limit
+            if last or standing.step % options.eval_every == 0:
+                standing.seconds, clock = standing.seconds + now - clock, now
+                _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
+                standing.since.clear()
+                if reason := _evaluated(run, log, display):
+                    return reason
+    return "steps"
+
+
+def _note(run: Run, log: RunLog, display: LiveDisplay, kind: str, values: dict[str, float]) -> None:
+    """Log some numbers, and warn if they tell that something goes wrong."""
+    step = run.standing.step
+    log.write(kind, step, values)
+    for trouble in run.watch.see({"kind": kind, **values}):
+        log.warn(step, trouble)
+        display.warn(step, str(trouble))
+
+
+def _set_rate(run: Run, seconds: float) -> None:
+    """The learning rate of the next update: as given, but for the last part of a run that anneals."""
+    options = run.config.train
+    if not options.anneal:
+        return
+    done = run.standing.step / options.steps
+    if options.max_seconds is not None:
+        done = max(done, seconds / options.max_seconds)
+    for group in run.optimizer.param_groups:
+        group["lr"] = options.lr * min(1.0, max(0.0, 1.0 - done) / options.anneal)
+
+
+def _mean(updates: list[Update]) -> dict[str, float]:
+    """Means over some updates, and the last and the largest gradient norm.
+
+    Chunks that ask for nothing have no loss to count.
+    """
+    losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
+    metrics = mean_metrics(update["metrics"] for update in updates)
+    loss = sum(losses) / len(losses) if losses else math.nan
+    norms = [update["norm"] for update in updates]
+    return {"loss": loss, "gradient_norm": norms[-1], "gradient_norm_max": max(norms), **metrics}
+
+
+def _running(run: Run) -> str:
+    """The main metric of the latest updates on a stream, as the display shows it."""
+    if not run.config.task.streamed:
+        return ""
+    name = run.config.task.metric
+    metrics = mean_metrics(update["metrics"] for update in run.standing.since[-RUNNING:])
+    return f"{name} {metrics[name]:.4f}"
+
+
+def _update(run: Run, batch: Batch) -> Update:
+    """One step of the optimizer; nothing has changed when it raises."""
+    check, number = run.config.train.check_finite, run.standing.step + 1
+    if check:
+        check_input(batch, number)
+    run.optimizer.zero_grad(set_to_none=True)
+    prediction, state = run.model.read(batch, run.state)
+    loss = run.config.task.loss(prediction, batch)
+    steps = batch.input.shape[:2].numel()
+    metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
+    if not loss.requires_grad:  # nothing is asked in this chunk: it is read, not learned from
+        run.state = state
+        return Update(loss=math.nan, norm=0.0, steps=steps, metrics=metrics)
+    value = float(loss.detach())
+    if check and not math.isfinite(value):
+        raise NotFiniteError(f"update {number}: the loss is {value} though the input is finite; try a smaller --lr")
+    loss.backward()
+    norm = run.clipper(run.model.parameters())
+    if check and not math.isfinite(norm):
+        raise NotFiniteError(
+            f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
+        )
+    run.optimizer.step()
+    run.state = state
+    return Update(loss=value, norm=norm, steps=steps, metrics=metrics)
+
+
+def check_input(batch: Batch, number: int) -> None:
+    """Refuse a batch whose input is not finite.
+
+    Raises:
+        NotFiniteError: names the update, and the first bad step (counted from 1) and row.
+    """
+    if not batch.input.is_floating_point() or bool(batch.input.isfinite().all()):
+        return
+    bad = (~batch.input.isfinite()).flatten(2).any(2).nonzero()  # (n, 2), by time first
+    step, row = (int(index) for index in bad[0])
+    value = batch.input[step, row][~batch.input[step, row].isfinite()][0]
+    raise NotFiniteError(
+        f"update {number}: input holds {float(value)} at step {step + 1} of sequence {row} of the batch"
+    )
+
+
+def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
+    """Evaluate on the validation split, keep the weights if they are the best yet, and save a checkpoint.
+
+    Returns:
+        why to stop, or None.
+    """
+    task, options, standing = run.config.task, run.config.train, run.standing
+    began = time.perf_counter()
+    with state_norms(run.model) as norms, recall_shares(run.model) as shares:
+        metrics = evaluate(
+            run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
+        )
+    standing.seconds += time.perf_counter() - began
+    value = metrics[task.metric]
+    seen = {"state_norm": norms, "recall_share": shares}
+    means = {name: sum(values) / len(values) for name, values in seen.items() if values}
+    display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
+    _note(run, log, display, "valid", {**metrics, **means})
+    if standing.best is None or _better(value, standing.best, task.maximize):
+        standing.best, standing.best_step, standing.stale = value, standing.step, 0
+        checkpoint.save_weights(run.folder, run.model)
+    else:
+        standing.stale += 1
+    _save(run)
+    if options.target is not None and not _better(options.target, value, task.maximize):
+        return "target"
+    return "patience" if options.patience is not None and standing.stale >= options.patience else None
+
+
+def _better(value: float, other: float, maximize: bool) -> bool:
+    return value > other if maximize else value < other
+
+
+def _save(run: Run) -> None:
+    checkpoint.save_checkpoint(run.folder, run.model, run.optimizer, run.clipper.mean, run.standing, run.state)
+
+
+def _finish(run: Run, stopped: str) -> dict[str, Any]:
+    """Test the best weights, unless somebody wants to stop, and write the summary."""
+    task, options, standing = run.config.task, run.config.train, run.standing
+    tested, cost = ({}, {}) if stopped == "interrupted" else _tested(run)
+    summary: dict[str, Any] = {
+        **tested,
+        "task": task.name,
+        "model": run.config.model.model,
+        "metric": task.metric,
+        "seed": options.seed,
+        "stopped": stopped,
+        "steps": standing.step,
+        "best_step": standing.best_step,
+        f"valid_{task.metric}": standing.best,
+        "seconds": standing.seconds,
+        "ms_per_update": 1000 * standing.seconds / max(standing.step, 1),
+        "peak_resident_bytes": peak_resident_bytes(),
+        **cost,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "command": command_line(),
+        **environment(run.device),
+    }
+    checkpoint.write_summary(run.folder, summary)
+    return summary
+
+
+def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics of the best weights on the test split, and how far back one update's gradient goes with them."""
+    _, best = checkpoint.load_run(run.folder)
+    limit = run.config.train.test_sequences
+    model = best.to(run.device)
+    metrics = evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
+    return metrics, backward_steps(model, run.config.task, run.device)
+
+
+@dataclass
+class Interrupt:
+    """Whether somebody asked to stop."""
+
+    requested: bool = False
+
+
+@contextmanager
+def _interruptible() -> Generator[Interrupt]:
+    """Let the first Ctrl-C ask for a stop after the update under way; the second one interrupts as usual."""
+    interrupt = Interrupt()
+
+    def ask(*_: object) -> None:
+        interrupt.requested = True
+        signal.signal(signal.SIGINT, previous)
+
+    try:
+        previous = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread, where signals do not arrive
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,123 @@
+"""The states that a replay may read or send credit to, found by the stream step they were stored at.
+
+Shapes: B batch rows, R rows of a segment, S steps of a segment, N states of a row, H hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reminding.nn.parts.memory import NOTHING
+
+STEPS = 2**40
+"""More steps than a stream takes."""
+
+
+class Bank:
+    """Remembered states by the stream step they were stored at, and the credit that has come to each.
+
+    A place is a state's number in all rows one after the other, oldest first.
+
+    Args:
+        value: (B, N, H).
+        step: (B, N) int64; FAR for padding, which may stand anywhere.
+        constant: which of them pass no credit on, (B, N) bool; None: none.
+    """
+
+    def __init__(self, value: Tensor, step: Tensor, constant: Tensor | None = None) -> None:
+        order = step.argsort(dim=1, stable=True)
+        self._constant = None if constant is None else constant.gather(1, order).flatten()
+        self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
+        row = torch.arange(len(step), device=step.device).unsqueeze(1)
+        self.step = step.gather(1, order)  # (B, N), ascending
+        self._codes = _codes(self.step, row).flatten()  # ascending
+        self._credit: Tensor | None = None
+        self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the states are."""
+        return self._value.device
+
+    def zeros(self, *lead: int) -> Tensor:
+        """No credit, for a number of states: (*lead, H)."""
+        return self._value.new_zeros(*lead, self._value.shape[1])
+
+    def places(self, step: Tensor, row: Tensor) -> Tensor:
+        """Where states lie: stream steps (S, R, ...) of batch rows (R,) to places, NOTHING where absent.
+
+        They may be on the host where the states are not, and the places are where they are.
+        """
+        if len(self._codes) == 0:
+            return torch.full_like(step, NOTHING)
+        asked = _codes(step, row.view(1, -1, *[1] * (step.dim() - 2))).to(self._codes.device)
+        at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
+        found = torch.where(self._codes[at] == asked, at, NOTHING).to(step.device)
+        return found.masked_fill(step < 0, NOTHING)
+
+    def at(self, place: Tensor) -> Tensor:
+        """The states at places (...), (..., H); zeros where there is NOTHING."""
+        return _at(self._value, place)
+
+    def add(self, place: Tensor, credit: Tensor) -> None:
+        """Credit (..., H) for states at places (...); none where there is NOTHING."""
+        if self._credit is None:
+            self._credit = torch.zeros_like(self._value)
+        real = place >= 0
+        place, credit = place[real], credit[real]
+        self._credit.index_add_(0, place, credit)
+        self._reached[place[(credit != 0).any(1)]] = True
+
+    @property
+    def states(self) -> Tensor:
+        """All of them, each row's oldest first, (B, N, H)."""
+        return self._value.view(*self.step.shape, self._value.shape[1])
+
+    @property
+    def credit(self) -> Tensor | None:
+        """The credit that has come to each, (B, N, H); None where none has."""
+        return None if self._credit is None else self._credit.view_as(self.states)
+
+    @property
+    def credited(self) -> Tensor:
+        """Which of them credit has come to, (B, N) bool."""
+        return self._reached.view_as(self.step)
+
+    @property
+    def passes(self) -> Tensor:
+        """Which of them pass credit on, (B, N) bool."""
+        if self._constant is None:
+            return torch.ones_like(self.step, dtype=torch.bool)
+        return ~self._constant.view_as(self.step)
+
+    def reached(self, place: Tensor) -> bool:
+        """Whether credit has come to any of the states at places."""
+        return self._credit is not None and bool((self._reached[place.clamp(min=0)] & (place >= 0)).any())
+
+    def of(self, place: Tensor) -> Tensor | None:
+        """The credit that states at places pass on, (..., H), 0 where there is NOTHING; None where none has any."""
+        if self._credit is None:
+            return None
+        constant = self.constant(place)
+        return _at(self._credit, place if constant is None else place.masked_fill(constant, NOTHING))
+
+    def constant(self, place: Tensor) -> Tensor | None:
+        """Which of the states at places (...) pass no credit on; None where all do."""
+        if self._constant is None:
+            return None
+        if len(self._constant) == 0:
+            return place < 0
+        return (place < 0) | self._constant[place.clamp(min=0)].to(place.device)
+
+
+def _at(flat: Tensor, place: Tensor) -> Tensor:
+    if len(flat) == 0:
+        return flat.new_zeros(*place.shape, flat.shape[1])
+    place = place.to(flat.device)
+    return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
+
+
+def _codes(step: Tensor, row: Tensor) -> Tensor:
+    """One number for a batch row and a stream step: of equal rows the later step's is larger."""
+    return row * STEPS + step.clamp(max=STEPS - 1)

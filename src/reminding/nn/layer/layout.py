@@ -1,0 +1,161 @@
+"""The door of a layer: from the caller's layout of time and batch to the inner one (T, B, ...), and back.
+
+Shapes: B batch, T time, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from reminding.nn.state.stream import SABState
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A piece of time in which the same batch rows run and no stream begins after its first step."""
+
+    start: int
+    stop: int
+    rows: int
+    reset: Tensor | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one input came in, which is how its output goes out.
+
+    Attributes:
+        batched: whether there was a batch axis.
+        batch_first: whether it came before the time axis.
+        packed: the packed sequence the input came as, if it did; its rows are then sorted by length inside.
+    """
+
+    batched: bool
+    batch_first: bool
+    packed: PackedSequence | None
+
+    def output(self, y: Tensor) -> Tensor | PackedSequence:
+        """(T, B, H) in the form the input had."""
+        if self.packed is None:
+            return self.aside(y)
+        packed = pack_padded_sequence(y, _lengths(self.packed.batch_sizes))
+        return PackedSequence(
+            packed.data, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
+        )
+
+    def aside(self, y: Tensor, axis: int = 0) -> Tensor:
+        """(..., T, B, ...) with time at `axis`, as a padded tensor with the caller's axes and row order."""
+        if self.packed is not None and self.packed.unsorted_indices is not None:
+            y = y.index_select(axis + 1, self.packed.unsorted_indices)
+        if not self.batched:
+            return y.squeeze(axis + 1)
+        return y.transpose(axis, axis + 1) if self.batch_first else y
+
+    @property
+    def order(self) -> Tensor | None:
+        """The caller's number of each inner row, (B,) int64; None where they are the same."""
+        return None if self.packed is None else self.packed.sorted_indices
+
+    def sorted_rows(self, state: SABState) -> SABState:
+        """A state in the caller's row order, in the inner one."""
+        index = None if self.packed is None else self.packed.sorted_indices
+        return state if index is None else state.rows(index.cpu())
+
+    def unsorted_rows(self, state: SABState) -> SABState:
+        """The reverse of `sorted_rows`."""
+        index = None if self.packed is None else self.packed.unsorted_indices
+        return state if index is None else state.rows(index.cpu())
+
+    def reset_mask(self, reset: object, steps: int, rows: int) -> Tensor | None:
+        """`reset` as a host mask per step and row of the inner layout, (T, B); None where nothing is reset.
+
+        Raises:
+            ValueError: it is no bool tensor of shape (B,) or, in the input's layout, (T, B).
+        """
+        if reset is None:
+            return None
+        lead = (steps, rows) if not self.batch_first else (rows, steps)
+        per_step = (steps,) if not self.batched else lead
+        per_row = () if not self.batched else (rows,)
+        if not isinstance(reset, Tensor):
+            raise ValueError(f"reset must be a bool tensor of shape {per_row} or {per_step}, got {reset!r}")
+        shape = tuple(reset.shape)
+        if reset.dtype != torch.bool or shape not in (per_row, per_step):
+            raise ValueError(
+                f"reset must be bool of shape {per_row} or {per_step}, got {reset.dtype} of shape {shape}"
+            )
+        mask = reset.cpu()
+        if tuple(mask.shape) == per_row:
+            first = torch.zeros(steps, rows, dtype=torch.bool)
+            first[:1] = mask
+            mask = first
+        elif not self.batched:
+            mask = mask.unsqueeze(1)
+        elif self.batch_first:
+            mask = mask.transpose(0, 1)
+        index = None if self.packed is None else self.packed.sorted_indices
+        return mask if index is None else mask[:, index.cpu()]
+
+    def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
+        """Cut time wherever a sequence ends or a stream begins."""
+        sizes = [rows] * steps if self.packed is None else cast("list[int]", self.packed.batch_sizes.tolist())
+        fresh = [False] * steps if reset is None else cast("list[bool]", reset.any(1).tolist())
+        borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]
+        return [
+            Stretch(
+                start,
+                stop,
+                sizes[start],
+                reset[start, : sizes[start]] if reset is not None and fresh[start] else None,
+            )
+            for start, stop in pairwise([*borders, steps])
+        ]
+
+
+def enter(
+    input: Tensor | PackedSequence, encoder: Callable[[Tensor], Tensor] | None, batch_first: bool
+) -> tuple[Tensor, Layout]:
+    """Bring an input, through the encoder if there is one, into the inner layout.
+
+    Returns:
+        x (T, B, I), and its layout.
+
+    Raises:
+        ValueError: it is neither a tensor of 2 or 3 axes nor a packed sequence.
+    """
+    if isinstance(input, PackedSequence):
+        data = input.data if encoder is None else _require_tensor("encoder(input)", encoder(input.data))
+        if data.dim() != 2:
+            raise ValueError(f"input must be a PackedSequence of data (N, input_size), got {tuple(data.shape)}")
+        x, _ = pad_packed_sequence(PackedSequence(data, input.batch_sizes))
+        return x, Layout(True, batch_first, input)
+    if not isinstance(cast("object", input), Tensor):
+        raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+    x = input if encoder is None else _require_tensor("encoder(input)", encoder(input))
+    if x.dim() not in (2, 3):
+        source = "input" if encoder is None else "encoder(input)"
+        form = "(B, T, I)" if batch_first else "(T, B, I)"
+        raise ValueError(f"{source} must have shape {form} or, unbatched, (T, I); got {tuple(x.shape)}")
+    layout = Layout(x.dim() == 3, batch_first, None)
+    if x.dim() == 2:
+        return x.unsqueeze(1), layout
+    return (x.transpose(0, 1) if batch_first else x), layout
+
+
+def _require_tensor(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a Tensor, got {type(value).__name__}")
+    return value
+
+
+def _lengths(batch_sizes: Tensor) -> Tensor:
+    """Sequence lengths, longest first, from how many sequences run at each step."""
+    rows = int(batch_sizes[0]) if len(batch_sizes) else 0
+    return (batch_sizes.unsqueeze(1) > torch.arange(rows)).sum(0)

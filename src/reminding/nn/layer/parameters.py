@@ -1,0 +1,158 @@
+"""The parameters of a SAB layer: their names and layouts, how they are drawn, and cells and scorers bound to them.
+
+Shapes: I input, H hidden, D score width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reminding.nn.layer import untraced
+from reminding.nn.parts import settings
+from reminding.nn.parts.bound import BoundLayer
+from reminding.nn.parts.cells import CELLS, Shape, Step, UserCell, uniform_bound
+from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.scorers import SCORERS, Scorer
+
+BIASES = ("bias_ih", "bias_hh")
+
+
+class LayerParameters(nn.Module):
+    """What a SAB layer learns; `SAB` says how the parameters are named and laid out."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    score_size: int
+    bias: bool
+    encoder: nn.Module | None
+    rule: Rule
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """`forward` and the module's hooks; torch.compile goes around them."""
+        if torch.compiler.is_compiling():
+            return untraced.run(super().__call__, *arguments, **options)
+        return super().__call__(*arguments, **options)
+
+    @property
+    def k_top(self) -> int | None:
+        """How many memories a step may recall, or None for all."""
+        return self.rule.k_top
+
+    @property
+    def k_att(self) -> int:
+        """A state is stored every this many steps."""
+        return self.rule.k_att
+
+    @property
+    def k_trunc(self) -> int | None:
+        """The recurrent gradient is cut every this many steps, or never where it is None."""
+        return self.rule.k_trunc
+
+    def build(
+        self,
+        cell: str | nn.Module | Sequence[nn.Module],
+        score: str | nn.Module | Sequence[nn.Module],
+        remembers: bool,
+        kind: dict[str, Any],
+    ) -> None:
+        """Make the parameters of cells and, where anything is remembered, of scorers."""
+        self._build_cells(cell, kind)
+        self._build_scorers(score, remembers, kind)
+        self.reset_parameters()
+
+    def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
+        sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
+        if isinstance(cell, str):
+            self.cell = settings.one_of("cell", cell, tuple(CELLS))
+            for layer, size in enumerate(sizes):
+                for name, shape in CELLS[cell].weight_shapes(size, self.hidden_size).items():
+                    if self.bias or name not in BIASES:
+                        self._add(f"{name}_l{layer}", shape, kind)
+            self._user_cells = None
+            self.extra_shapes = [CELLS[cell].extra_shapes(self.hidden_size)] * self.num_layers
+            return
+        self.cells = nn.ModuleList(settings.modules("cell", cell, self.num_layers))
+        self.cells.to(**kind)
+        self.cell = type(self.cells[0]).__name__
+        self._user_cells = [
+            UserCell(module, size, self.hidden_size) for module, size in zip(self.cells, sizes, strict=True)
+        ]
+        self.extra_shapes: list[tuple[Shape, ...]] = [user.extra_shapes for user in self._user_cells]
+
+    def _build_scorers(
+        self, score: str | nn.Module | Sequence[nn.Module], remembers: bool, kind: dict[str, Any]
+    ) -> None:
+        self._user_scorers: list[Scorer] | None = None
+        self._remembers = remembers
+        if isinstance(score, str):
+            self.score = settings.one_of("score", score, tuple(SCORERS))
+            shapes = SCORERS[score].weight_shapes(self.hidden_size, self.score_size) if remembers else {}
+            for layer in range(self.num_layers):
+                for name, shape in shapes.items():
+                    self._add(f"{name}_l{layer}", shape, kind)
+            return
+        self.scorers = nn.ModuleList(settings.modules("score", score, self.num_layers))
+        self.scorers.to(**kind)
+        self.score = type(self.scorers[0]).__name__
+        self._user_scorers = [settings.scorer(module) for module in self.scorers]
+
+    def _add(self, name: str, shape: Shape, kind: dict[str, Any]) -> None:
+        self.register_parameter(name, nn.Parameter(torch.empty(shape, **kind)))
+
+    def reset_parameters(self) -> None:
+        """Draw the layer's own parameters anew: uniform within 1/sqrt(fan), as `nn.LSTM` does.
+
+        The fan is H for the recurrent weights, the width of the vector it multiplies for the scorer's. The
+        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`.
+        """
+        own = dict(self.named_parameters(recurse=False))
+        for name, parameter in own.items():
+            fan = parameter.shape[-1] if name.startswith("score") else self.hidden_size
+            bound = uniform_bound(fan)
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def bound(self, layer: int) -> BoundLayer:
+        """One layer with its present weights."""
+        built_in, own_score = self._user_cells is None, self._user_scorers is None  # a class may be called "gru"
+        return BoundLayer(
+            cell=self._bound_cell(layer),
+            scorer=self._bound_scorer(layer),
+            cell_name=self.cell if built_in else None,
+            score_name=self.score if own_score else None,
+            weights=self._weights(layer) if built_in else (),
+            score_weights=self._score_weights(layer) if own_score else (),
+        )
+
+    def like(self) -> Tensor:
+        """A tensor of the layer's device and type."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("encoder."):
+                return parameter
+        return torch.zeros(())
+
+    def _weights(self, layer: int) -> tuple[Tensor | None, ...]:
+        """A built-in cell's weight_ih, weight_hh, bias_ih, bias_hh."""
+        names = CELLS[self.cell].weight_shapes(1, 1)
+        return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
+
+    def _bound_cell(self, layer: int) -> Step:
+        if self._user_cells is not None:
+            return self._user_cells[layer].step
+        return CELLS[self.cell].bind(self._weights(layer), self.rule.forget_scale)
+
+    def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
+        """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""
+        names = SCORERS[self.score].weight_shapes(1, 1) if self._remembers else ()
+        return tuple(getattr(self, f"{name}_l{layer}") for name in names)
+
+    def _bound_scorer(self, layer: int) -> Scorer | None:
+        if not self._remembers:
+            return None
+        if self._user_scorers is not None:
+            return self._user_scorers[layer]
+        return SCORERS[self.score].bind(*self._score_weights(layer))

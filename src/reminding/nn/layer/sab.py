@@ -1,0 +1,393 @@
+"""`SAB`: a recurrent layer that is reminded of its past, in the place of `nn.LSTM`.
+
+Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn.credit.autograd import with_past
+from reminding.nn.credit.ledger import Credit
+from reminding.nn.credit.op_sweep import OpLayer
+from reminding.nn.credit.sweep import Network
+from reminding.nn.forward import compiled
+from reminding.nn.forward.reference import under_autocast
+from reminding.nn.layer import entering
+from reminding.nn.layer.layout import Layout, Stretch, enter
+from reminding.nn.layer.parameters import LayerParameters
+from reminding.nn.layer.runner import REPLAY_FROM, Plan, Runner
+from reminding.nn.layer.stretches import join_time, run_stretches
+from reminding.nn.parts import settings
+from reminding.nn.parts.bound import BoundLayer
+from reminding.nn.parts.generators import random_state
+from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.rule import Rule
+from reminding.nn.state.segments import Source
+from reminding.nn.state.stream import Recall, SABState, fresh_state
+from reminding.ops import choose_backend
+from reminding.ops.sparsify import NORMALIZERS, choose_normalizer
+
+
+class SAB(LayerParameters):
+    """Recurrent layer trained by Sparse Attentive Backtracking.   [Ke et al. 2018, Algorithm 1]
+
+    At each step the recurrent cell proposes a state; the layer scores it against a memory of its own past
+    states, adds a sparse weighted sum of the few best to it, and now and then stores a state. Gradients
+    flow back through what was recalled, and through at most `k_trunc` steps at a time otherwise.
+
+    Args:
+        input_size: features of a step, I.
+        hidden_size: features of the state, H.
+        num_layers: layers on top of one another, each with a memory of its own.
+        cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
+            `UserCell`; a sequence of modules, one per layer, where there are several.
+        forget_scale: what an LSTM's forget gate is multiplied by, above 0 and at most 1, which is `nn.LSTM`'s. With
+            1, c may grow by 1 a step, which h does not show, until the gates can no longer turn it; below 1 it stays
+            within 1 / (1 - forget_scale), and what is to last is left to the memory.
+        k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
+            takes up to 1,024 at once.
+        k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
+            every step where k_trunc is None too.
+        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
+        score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
+            module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
+            several layers. None: "additive", or "separable" under semantics="release".
+        score_size: width D of the score's projections. None: hidden_size.
+        normalizer: "softmax" over the k_top best scores; "softmax1", the same with recalling nothing among them,
+            for streams without end; or "threshold", the paper's rule. None: "softmax", or
+            "threshold" under semantics="release", where it means the release's own rule.
+        recall_scale: what the normaliser's weights are multiplied by, above 0 and at most 1. Where they sum to 1,
+            what is read is stored again, and over a stream without end h grows; below 1 it stays bounded,
+            `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
+        semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
+            zero vector, segments are counted differently, weights are normalised differently.
+        bias: whether the recurrent cell has biases.
+        batch_first: input and output are (B, T, ...) rather than (T, B, ...).
+        dropout: probability of dropping outputs between layers while training.
+        capacity: at most this many memories per row. None: no limit.
+        evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
+            smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
+            per row, (B,) int64.
+        memory_device: where a state keeps its memories, and the record of past calls, between calls: "cpu" for the
+            streams of many rows that share a GPU, in page-locked memory. A call copies them to the layer's device and
+            back. None: there.
+        horizon: how many steps before a call its credit may travel back into earlier calls, which led to the state
+            it was given. None: as far as anything is remembered. 0: not at all, and nothing is kept for it.
+        backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
+        backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
+            PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
+            float32 and float64; "cuda" are Triton kernels, for half precision and autocast too, tested in Triton's
+            interpreter and compiled, but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back,
+            and logs why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
+        engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
+            again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
+            replays inputs of 512 steps or more; `plan` tells. Replay asks of cells and scorers of one's own that
+            rows of a batch do not touch one another, that a memory's score hangs on its own key alone, and that
+            what they learn are parameters of theirs.
+        encoder: a module applied to the input first (an embedding, say); it must return features of
+            size input_size in the input's layout.
+        device, dtype: of the parameters.
+
+    Raises:
+        ValueError: an argument is out of its range, unknown, or cannot run here; the message names it.
+
+    Parameters have the names and layouts of `nn.LSTM` (`nn.GRU`, `nn.RNN`): weight_ih_l0, weight_hh_l0,
+    bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
+    score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
+    state. So a trained `nn.LSTM` is loaded with `load_state_dict(..., strict=False)`.
+
+    torch.compile leaves a layer as it is and compiles what is around it; `fullgraph=True` refuses.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        cell: str | nn.Module | Sequence[nn.Module] = "lstm",
+        forget_scale: float = 1.0,
+        k_top: int | None = 5,
+        k_att: int | None = None,
+        k_trunc: int | None = 10,
+        score: str | nn.Module | Sequence[nn.Module] | None = None,
+        score_size: int | None = None,
+        normalizer: str | None = None,
+        recall_scale: float = 1.0,
+        semantics: str = "paper",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        capacity: int | None = None,
+        evict: str | Callable[[Memory], Tensor] = "fifo",
+        memory_device: torch.device | str | None = None,
+        backtrack: bool = True,
+        horizon: int | None = None,
+        backend: str = "auto",
+        engine: str = "auto",
+        encoder: nn.Module | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self._credit: Credit | None = None
+        self.input_size = settings.at_least("input_size", input_size, 1)
+        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
+        self.num_layers = settings.at_least("num_layers", num_layers, 1)
+        self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
+        self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
+        self.bias, self.batch_first = bias, batch_first
+        self.dropout = settings.probability("dropout", dropout)
+        self.backend = settings.one_of("backend", backend, ("auto", "reference", "cpu", "cuda"))
+        self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
+        self.memory_device = settings.device_or_none("memory_device", memory_device)
+        self.encoder = encoder
+        if dropout > 0 and num_layers == 1:
+            warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
+        release = semantics == "release"
+        self.normalizer = settings.one_of(
+            "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
+        )
+        k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
+        self.rule = Rule(
+            k_top=settings.at_least_or_none("k_top", k_top, 0),
+            k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
+            k_trunc=k_trunc,
+            semantics=semantics,
+            normalizer=choose_normalizer(self.normalizer, semantics),
+            recall_scale=settings.share("recall_scale", recall_scale),
+            forget_scale=settings.forget_scale(forget_scale, cell),
+            capacity=settings.at_least_or_none("capacity", capacity, 1),
+            evict=settings.evict(evict),
+            backtrack=backtrack,
+            horizon=settings.at_least_or_none("horizon", horizon, 0),
+        )
+        score = score or ("separable" if release else "additive")
+        self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
+        self._choose_backend()
+
+    @overload
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: Literal[False] = False,
+    ) -> tuple[Any, SABState]: ...
+    @overload
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: Literal[True],
+    ) -> tuple[Any, SABState, Recall]: ...
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: bool = False,
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """Run over a sequence, or over the next chunk of one.
+
+        Args:
+            input: (T, B, I), or (B, T, I) with `batch_first`, or unbatched (T, I), or a `PackedSequence`; what
+                the encoder takes if there is one. T and B may be 0.
+            state: what the last call returned, to go on with its streams; None begins new ones. The start of a
+                new stream may also be given as `nn.LSTM` takes it: (h, c), or h alone for cells without c, of
+                shape (L, B, H), unbatched (L, H).
+            reset: where new streams begin: (B,) bool, before the first step, or in the input's layout
+                (T, B), before each step marked. These rows lose their state, memory and step count.
+            return_recall: also return what was recalled.
+
+        Returns:
+            output in the input's layout, (T, B, H); the state after it; the `Recall` if asked for.
+
+        Raises:
+            ValueError: shape, type or device do not fit; the message names the argument.
+
+        Gradient: autograd's for the equations of the paper with the cuts of `k_trunc` and no others. It reaches
+        input, parameters, and (h, c) given as tensors. Through a `SABState` it reaches the parameters as they
+        worked in the calls that led to it: with unchanged weights, chunks give the gradient of the whole. Where
+        weights have changed since, a segment is run again with those of today, from the state in which it was
+        entered, reading the memories it read with the values they had. So each call's loss is backpropagated by
+        itself, and no graph is kept. The inputs of past calls get no gradient; memories evicted before the call,
+        steps taken without gradient, and what lies behind the horizon are constants.
+        """
+        like = self.like()
+        random = None if self.encoder is None or not self.encoder.training else random_state(like.device)
+        x, layout = enter(input, self.encoder, self.batch_first)
+        source = None if self.encoder is None else Source.of(input, random)
+        entering.check_input(x, self.input_size, like, self.encoder is not None)
+        before = self._enter_state(state, x.shape[1], layout, like)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        runner = self._runner(len(x), before, return_recall, source, layout.order)
+        output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+        after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
+        result = layout.output(output), layout.unsorted_rows(after)
+        if recall is None:
+            return result
+        axis = 0 if self.num_layers == 1 else 1
+        step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
+        return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
+
+    @contextmanager
+    def credit(self) -> Generator[Credit]:
+        """Record which memories are paid, how much, and through which later step::
+
+            with layer.credit() as credit:
+                output, state = layer(x, state)
+                loss(output).backward()
+            credit.step, credit.memory_step, credit.amount    # the largest first
+
+        Calls made inside are replayed in plain PyTorch, whatever `engine` says, so that their backward passes can
+        be watched: gradients are the same, and slower.
+
+        Raises:
+            ValueError: k_top is None: every step pays every memory. Or the layer is already being recorded.
+        """
+        if self.k_top is None:
+            raise ValueError("credit() needs a layer with a k_top; with k_top=None every step recalls every memory")
+        if self._credit is not None:
+            raise ValueError("credit() of this layer is already being recorded")
+        self._credit = Credit()
+        try:
+            yield self._credit
+        finally:
+            self._credit = None
+
+    def plan(self, steps: int) -> Plan:
+        """What an input of so many steps would be run by now, and how its backward pass would be done.
+
+        Args:
+            steps: the input's length, T.
+        """
+        chosen = self._choose_backend(memories := compiled.most_alive(self._fresh(1, self.like()), steps, self.rule))
+        fuses = self.k_top == 0 and self.rule.forget_scale == 1 and self._user_cells is None
+        if fuses and self.backend == "auto" and self.engine != "replay":
+            return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
+        replays = self._replays(steps)
+        why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
+        passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]
+        why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
+        return Plan(chosen, "replay" if replays else "autograd", why)
+
+    def _choose_backend(self, memories: int = 0) -> str:
+        """Which code computes this layer now, if a step finds so many memories; raises where a choice cannot."""
+        return choose_backend(self.backend, self._obstacles(memories))
+
+    def _obstacles(self, memories: int) -> dict[str, str | None]:
+        """Why a backend cannot compute this layer now, None where it can."""
+        cell = self.cell if self._user_cells is None else None
+        score = self.score if self._user_scorers is None else None
+        widest = max(self.hidden_size, self.score_size)
+        found = compiled.obstacles(cell, score, self.rule, self.like(), widest, memories)
+        if self.backend == "auto":
+            found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
+        return found
+
+    def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
+        fresh = replace(self._fresh(rows, like), batched=layout.batched)
+        if state is None:
+            return fresh
+        if isinstance(state, SABState):
+            entering.check_state(state, fresh)
+            entering.check_capacity(state, self.rule.capacity)
+            state = state if self.memory_device is None else state.with_memory_on(like.device)
+            return self._with_past(layout.sorted_rows(state.without_graph()), layout.order)
+        return layout.sorted_rows(entering.begin_from(state, fresh))
+
+    def _fresh(self, rows: int, like: Tensor) -> SABState:
+        return fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
+
+    def _with_past(self, state: SABState, order: Tensor | None) -> SABState:
+        """A state whose gradient reaches into the calls that led to it."""
+        if not torch.is_grad_enabled() or self.rule.horizon == 0:
+            return state
+        layers = self._bound_layers()
+        network = self._network(layers, order, with_encoder=True)
+        able = compiled.credits_past(backend := self._choose_backend(), self.rule)
+        compiles = able and self.num_layers == 1 and self._credit is None
+        op = OpLayer(backend, layers[0], self.normalizer, network) if compiles else None
+        encode = None if self.encoder is None else self._encode
+        return with_past(state, state.history.kept, network, encode, op)
+
+    def _encode(self, source: Source) -> Tensor:
+        return enter(source.given, self.encoder, self.batch_first)[0]
+
+    def _run(
+        self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
+    ) -> tuple[Tensor, SABState, Recall | None]:
+        """All layers over all of the time that came in."""
+        rows, record = x.shape[1], runner.record
+        outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
+        if not outputs:
+            output = x.new_zeros(0, rows, self.hidden_size)
+            nothing = x.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
+            return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+        return torch.cat(outputs), after, join_time(recalls, rows) if record else None
+
+    def _runner(
+        self, steps: int, before: SABState, record: bool, source: Source | None, order: Tensor | None
+    ) -> Runner:
+        differentiated = torch.is_grad_enabled()
+        layers = self._bound_layers()
+        return Runner(
+            layers=layers,
+            network=self._network(layers, order, with_encoder=False),
+            normalizer=self.normalizer,
+            backend=self._choose_backend(compiled.most_alive(before, steps, self.rule)),
+            replay=differentiated and self._replays(steps),
+            free=self.backend == "auto" and self.engine != "replay",
+            record=record,
+            remember=differentiated and self.rule.horizon != 0,
+            source=source,
+            dropout=self.dropout if self.training else 0.0,
+        )
+
+    def _replays(self, steps: int) -> bool:
+        return self.engine == "replay" or self._credit is not None or (self.engine == "auto" and steps >= REPLAY_FROM)
+
+    def _bound_layers(self) -> tuple[BoundLayer, ...]:
+        return tuple(self.bound(layer) for layer in range(self.num_layers))
+
+    def _network(self, layers: tuple[BoundLayer, ...], order: Tensor | None, with_encoder: bool) -> Network:
+        """The layers as a replay runs them, with the encoder's parameters or without.
+
+        Args:
+            order: the caller's numbers of the rows, where they are others.
+        """
+        kind = self.like().device.type
+        taken = (p for name, p in self.named_parameters() if with_encoder or not name.startswith("encoder."))
+        return Network(
+            cells=tuple(under_autocast(layer.cell, kind) for layer in layers),
+            scorers=tuple(layer.scorer for layer in layers),
+            rule=self.rule,
+            parameters=tuple(parameter for parameter in taken if parameter.requires_grad),
+            kept_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
+            note=None if self._credit is None else partial(self._credit.take, order),
+        )
+
+    def extra_repr(self) -> str:
+        """The settings that matter, as they were resolved."""
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, cell={self.cell!r}, "
+            f"forget_scale={self.rule.forget_scale}, k_top={self.k_top}, k_att={self.k_att}, k_trunc={self.k_trunc}, "
+            f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
+            f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
+            f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+        )

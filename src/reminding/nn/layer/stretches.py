@@ -1,0 +1,77 @@
+"""Running a stack of layers where sequences end and streams begin at different steps.
+
+Shapes: L layers, B batch, T time, K recalled memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from reminding.nn.layer.layout import Stretch
+from reminding.nn.state.stream import Recall, SABState, join_rows
+
+Run = Callable[[Tensor, SABState, int], tuple[Tensor, SABState, Recall | None]]
+
+
+def run_stretches(
+    x: Tensor, state: SABState, stretches: list[Stretch], run: Run
+) -> tuple[list[Tensor], SABState, list[Recall]]:
+    """Run every stretch; rows whose sequence has ended wait aside with the state they ended in.
+
+    Args:
+        x: input, (T, B, I), rows sorted by length.
+        run: takes the input, state and first step of a stretch to its output, the state after it, and what
+            was recalled.
+
+    Returns:
+        the output of each stretch, (t, B, H) with zeros in the rows that have ended; the state after all; the
+        recall of each stretch that had one.
+    """
+    outputs: list[Tensor] = []
+    recalls: list[Recall] = []
+    ended: list[SABState] = []
+    for stretch in stretches:
+        if stretch.rows < state.batch_size:
+            ended.insert(0, state.rows(slice(stretch.rows, None)))
+            state = state.rows(slice(0, stretch.rows))
+        if stretch.reset is not None:
+            state = state.reset(stretch.reset)
+        y, state, recall = run(x[stretch.start : stretch.stop, : stretch.rows], state, stretch.start)
+        outputs.append(_padded(y, x.shape[1], axis=1))
+        if recall is not None:
+            recalls.append(recall)
+    return outputs, join_rows([state, *ended]) if ended else state, recalls
+
+
+def stack_layers(recalls: list[Recall]) -> Recall:
+    """The recalls of all layers as one: the last one's summary, and (L, T, B, K) twice."""
+    width = max(recall.step.shape[2] for recall in recalls)
+    step = torch.stack([_padded(recall.step, width, axis=2) for recall in recalls])
+    weight = torch.stack([_padded(recall.weight, width, axis=2) for recall in recalls])
+    return Recall(recalls[-1].summary, step, weight)
+
+
+def join_time(recalls: list[Recall], rows: int) -> Recall:
+    """The recalls of successive stretches as one: (T, B, H), and (L, T, B, K) twice."""
+    width = max(recall.step.shape[3] for recall in recalls)
+
+    def joined(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([_padded(_padded(part, rows, axis=2), width, axis=3) for part in tensors], dim=1)
+
+    return Recall(
+        torch.cat([_padded(recall.summary, rows, axis=1) for recall in recalls]),
+        joined([recall.step for recall in recalls]),
+        joined([recall.weight for recall in recalls]),
+    )
+
+
+def _padded(tensor: Tensor, size: int, axis: int) -> Tensor:
+    """Zeros behind `tensor` until it is `size` long on one axis."""
+    missing = size - tensor.shape[axis]
+    if missing == 0:
+        return tensor
+    shape = [*tensor.shape[:axis], missing, *tensor.shape[axis + 1 :]]
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)

@@ -1,0 +1,98 @@
+"""What the settings of a layer may be: checks that turn a mistake into a `ValueError` naming the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from reminding.nn.parts.memory import EVICT, Evict
+from reminding.nn.parts.scorers import Scorer
+
+Name = TypeVar("Name", bound=str)
+
+
+def at_least(name: str, value: Any, least: int) -> int:
+    """An integer no smaller than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value
+
+
+def at_least_or_none(name: str, value: Any, least: int) -> int | None:
+    """An integer no smaller than `least`, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, or None, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
+    """One of the known names."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
+    return value
+
+
+def probability(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    return value
+
+
+def device_or_none(name: str, value: Any) -> torch.device | None:
+    """A device that can be named, or None."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{name} must be a device such as 'cpu', or None, got {value!r}") from error
+
+
+def share(name: str, value: Any) -> float:
+    """A number above 0 and at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
+    return float(value)
+
+
+def forget_scale(value: Any, cell: object) -> float:
+    """A number above 0 and at most 1; 1 where the cell is no LSTM."""
+    if share("forget_scale", value) != 1 and cell != "lstm":
+        raise ValueError(f"forget_scale is for cell='lstm', whose forget gate it multiplies, got cell={cell!r}")
+    return float(value)
+
+
+def evict(value: str | Evict) -> Evict:
+    """The rule that makes room in a full memory."""
+    if callable(value):
+        return value
+    return EVICT[one_of("evict", value, tuple(EVICT))]
+
+
+def modules(name: str, value: object, num_layers: int) -> list[nn.Module]:
+    """One module per layer."""
+    if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList):
+        value = [value]
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a name, a module, or a sequence of modules, got {value!r}")
+    given = list(cast("Iterable[Any]", value))
+    if not all(isinstance(module, nn.Module) for module in given):
+        raise ValueError(f"{name} must be a name, a module, or a sequence of modules, got {value!r}")
+    if len(given) != num_layers:
+        raise ValueError(f"{name} must have one module per layer, {num_layers}, got {len(given)}")
+    if len({id(module) for module in given}) != len(given):
+        raise ValueError(f"{name} must have a module of its own for each layer, got the same one twice")
+    return given
+
+
+def scorer(module: nn.Module) -> Scorer:
+    """A module that can score."""
+    if not isinstance(module, Scorer):
+        raise ValueError(
+            f"score must have methods keys(memory) and scores(keys, query), {type(module).__name__} has not"
+        )
+    return module

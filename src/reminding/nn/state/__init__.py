@@ -1,0 +1,9 @@
+"""What a stream carries from call to call: `SABState`, the history of its past calls, and both as files.
+
+These are values: nothing here computes a step, and nothing changes a state in place.
+May import: `nn.parts`, `reminding.ops`.
+"""
+
+from reminding.nn.state.stream import LayerState, Recall, SABState
+
+__all__ = ["LayerState", "Recall", "SABState"]

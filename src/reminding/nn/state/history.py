@@ -1,0 +1,254 @@
+"""The history of a stream: what is kept of its past calls, so that credit from a later call can reach into them.
+
+Shapes: B batch rows, R rows of a segment, S steps of a segment, M memory slots, G departed memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from reminding.nn.parts.memory import FAR, Memory
+from reminding.nn.parts.rule import Rule
+from reminding.nn.state.segments import Segment, Source
+
+
+@dataclass(frozen=True)
+class Departed:
+    """Memories of one layer that were evicted, but that a kept segment has read: (B, G, H), and their steps (B, G).
+
+    They are constants: credit ends at them. Padding has the step FAR.
+    """
+
+    value: Tensor
+    step: Tensor
+
+    def rows(self, index: Tensor) -> Departed:
+        """The part of some batch rows."""
+        return Departed(self.value[index], self.step[index])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a history holds: segments, each row's oldest first, and each layer's departed memories."""
+
+    segments: tuple[Segment, ...] = ()
+    departed: tuple[Departed, ...] = ()
+
+    def rows(self, index: Tensor) -> Kept:
+        """The part of some batch rows, which get the numbers of their places in `index`, (R,) int64."""
+        chosen: list[Segment] = []
+        for segment in self.segments:
+            new, old = (index.unsqueeze(1) == segment.row).nonzero(as_tuple=True)
+            if len(new):
+                chosen.append(segment.rows(old).renumbered(new))
+        return Kept(tuple(chosen), tuple(departed.rows(index) for departed in self.departed))
+
+    def without(self, mask: Tensor) -> Kept:
+        """Nothing of the marked rows, (B,) bool."""
+        chosen: list[Segment] = []
+        for segment in self.segments:
+            stays = (~mask[segment.row]).nonzero().squeeze(1)
+            if len(stays):
+                chosen.append(segment.rows(stays))
+        gone = (
+            replace(part, step=part.step.masked_fill(mask.to(part.step.device).unsqueeze(1), FAR))
+            for part in self.departed
+        )
+        return Kept(tuple(chosen), tuple(gone))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Kept:
+        """The same function applied to every tensor but those on the host."""
+        sources: dict[int, Source] = {}
+        changed: list[Segment] = []
+        for segment in self.segments:
+            source = segment.source
+            if source is not None and id(source) not in sources:
+                sources[id(source)] = replace(source, input=change(source.input))
+            changed.append(replace(segment.map(change), source=None if source is None else sources[id(source)]))
+        departed = tuple(Departed(change(part.value), change(part.step)) for part in self.departed)
+        return Kept(tuple(changed), departed)
+
+
+class History:
+    """The kept past of a stream, put in order only when it is first looked at.
+
+    A call that is not followed by another costs no more than holding on to its input.
+    """
+
+    def __init__(self, make: Callable[[], Kept] = Kept) -> None:
+        self._make: Callable[[], Kept] | None = make
+        self._kept: Kept | None = None
+
+    @property
+    def kept(self) -> Kept:
+        """What it holds."""
+        if self._kept is None:
+            assert self._make is not None
+            self._kept, self._make = self._make(), None
+        return self._kept
+
+    def change(self, change: Callable[[Kept], Kept]) -> History:
+        """The history that `change` makes of this one, once it is looked at."""
+        return History(lambda: change(self.kept))
+
+    def __getstate__(self) -> Kept:
+        return self.kept
+
+    def __setstate__(self, kept: Kept) -> None:
+        self._make, self._kept = None, kept
+
+
+def join_rows(parts: Sequence[Kept], sizes: Sequence[int]) -> Kept:
+    """Put the rows of several histories of one layer under one another; `sizes`: how many rows each has."""
+    segments: list[Segment] = []
+    first = 0
+    for part, size in zip(parts, sizes, strict=True):
+        segments += [segment.renumbered(segment.row + first) for segment in part.segments]
+        first += size
+    layers = max((len(part.departed) for part in parts), default=0)
+    gone = [
+        _joined([part.departed[layer] if part.departed else size for part, size in zip(parts, sizes, strict=True)])
+        for layer in range(layers)
+    ]
+    return Kept(tuple(segments), tuple(gone))
+
+
+def _joined(parts: Sequence[Departed | int]) -> Departed:
+    """Departed memories under one another; a number stands for that many rows without any."""
+    like = next(part for part in parts if isinstance(part, Departed))
+    width = max(part.step.shape[1] for part in parts if isinstance(part, Departed))
+    value: list[Tensor] = []
+    step: list[Tensor] = []
+    for part in parts:
+        rows = part if isinstance(part, int) else len(part.step)
+        wide = (like.value.new_zeros(rows, width, like.value.shape[2]), like.step.new_full((rows, width), FAR))
+        if isinstance(part, Departed):
+            wide[0][:, : part.step.shape[1]] = part.value
+            wide[1][:, : part.step.shape[1]] = part.step
+        value.append(wide[0])
+        step.append(wide[1])
+    return Departed(torch.cat(value), torch.cat(step))
+
+
+def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule) -> list[Segment]:
+    """The segments, or rows of them, that credit from later steps can still reach.
+
+    That is those in which a memory was stored that is still there, and those from which the state was carried
+    into one of them, or into the present, without a cut; none further back than the horizon.
+
+    Args:
+        memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
+    """
+    if not segments:
+        return []
+    start, end = _spans(segments, len(step))  # (N, B), -1 where a row has no part in a segment
+    oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
+    reached = torch.zeros_like(start, dtype=torch.bool)
+    if rule.backtrack and rule.k_top != 0:
+        for memory in memories:
+            reached |= _stored_within(memory, torch.maximum(start, oldest), end)
+    reached &= end > oldest
+    _follow_state(reached, start, end, step, rule, oldest)
+    kept: list[Segment] = []
+    for segment, rows in zip(segments, reached, strict=True):
+        mine = rows[segment.row]
+        if bool(mine.all()) or (segment.draws and bool(mine.any())):
+            kept.append(segment)
+        elif bool(mine.any()):
+            kept.append(segment.rows(mine.nonzero().squeeze(1)))
+    return kept
+
+
+def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
+    """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
+    number = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(s.row) for s in segments]))
+    row, taken = torch.cat([s.row for s in segments]), torch.cat([s.taken for s in segments])
+    steps = torch.tensor([s.steps for s in segments])[number]
+    start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
+    start[number, row], end[number, row] = taken, taken + steps
+    return start, end
+
+
+def _stored_within(memory: Memory, start: Tensor, end: Tensor) -> Tensor:
+    """Whether a remembered state was stored after `start` and not after `end`, (N, B)."""
+    step = memory.ascending_steps.cpu()  # (B, M), ascending
+    before, after = (torch.searchsorted(step, at.T.contiguous(), right=True) for at in (start, end))
+    return (after > before).T & (end >= 0)
+
+
+def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rule: Rule, oldest: Tensor) -> None:
+    """Mark in `reached` (N, B) what the state was carried on from, without a cut, into a segment that is reached."""
+    carried = (end > oldest) & ~rule.cuts_after(end) & (end >= 0)
+    if not bool((carried & ~reached).any()):
+        return
+    position, alive = step.clone(), torch.ones_like(step, dtype=torch.bool)
+    for number in range(len(reached) - 1, -1, -1):
+        reached[number] |= carried[number] & alive & (end[number] == position)
+        present = end[number] >= 0
+        position = torch.where(present, start[number], position)
+        alive = torch.where(present, reached[number], alive)
+
+
+def departed(
+    parts: Sequence[Departed], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
+) -> Departed:
+    """The memories of a layer that are no longer there, but that the kept segments have read.
+
+    Args:
+        parts: all that was remembered before, or had departed; after: what is remembered now.
+    """
+    value, step = torch.cat([part.value for part in parts], 1), torch.cat([part.step for part in parts], 1)
+    rows = len(step)
+    row = torch.arange(rows).unsqueeze(1)
+    at = step.cpu().masked_fill(step.cpu() == FAR, -1)  # (B, N)
+    wanted = ~torch.isin(_codes(row, at, rows), _codes(row, after.ascending_steps.cpu(), rows)) & (at >= 0)
+    if rule.evicts_oldest:
+        wanted &= at > _before_oldest(segments, rows, rule).unsqueeze(1)
+    else:
+        wanted &= torch.isin(_codes(row, at, rows), _read_codes(segments, layer, rows))
+    step = step.masked_fill(~wanted.to(step.device), FAR)
+    width = int(wanted.sum(1).max()) if rows else 0
+    order = step.argsort(dim=1, stable=True)[:, :width]
+    return Departed(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
+
+
+def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor:
+    """The stream step behind what a full memory held when the oldest kept segment began, if the oldest goes, (B,)."""
+    assert rule.capacity is not None
+    begins = torch.full((rows,), FAR)
+    for segment in segments:
+        begins[segment.row] = torch.minimum(begins[segment.row], segment.taken)
+    return begins - (rule.capacity + 1) * rule.k_att
+
+
+def _codes(row: Tensor, step: Tensor, rows: int) -> Tensor:
+    """One number for a batch row and a stream step."""
+    return step * rows + row
+
+
+def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
+    """What the segments have read in a layer, as codes."""
+    codes = [torch.empty(0, dtype=torch.int64)]
+    for segment in segments:
+        passage, row = segment.layers[layer], segment.row
+        if passage.read is not None:
+            codes.append(_codes(row.view(1, -1, 1), passage.read.cpu(), rows).flatten())
+        elif passage.entry.memory is not None:
+            codes.append(_codes(row.view(-1, 1), passage.entry.memory.step.cpu(), rows).flatten())
+    return torch.cat(codes)
+
+
+def stored_in(output: Tensor, taken: Tensor, rule: Rule) -> Departed:
+    """What a pass stored in memory and when, from its outputs (T, B, H) and the steps taken before it, (B,)."""
+    steps = len(output)
+    first = taken // rule.k_att + 1
+    count = (taken + steps) // rule.k_att + 1 - first
+    number = torch.arange(int(count.max()) if len(count) else 0)
+    step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
+    place = (step - taken.unsqueeze(1) - 1).clamp(max=steps - 1).to(output.device)
+    row = torch.arange(len(taken), device=output.device).unsqueeze(1)
+    return Departed(output[place, row], step.to(output.device))

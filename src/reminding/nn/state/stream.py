@@ -1,0 +1,308 @@
+"""What a SAB layer carries from one call to the next, and what it says it recalled.
+
+Shapes: L layers, B batch, T time, M memory slots, K k_top, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reminding.nn.parts.cells import Extra, Shape
+from reminding.nn.parts.memory import Memory, join
+from reminding.nn.state import history
+from reminding.nn.state.archive import PREFIX, name_tensors, restore
+from reminding.nn.state.history import History, Kept
+from reminding.nn.state.storage import load_tensors, save_tensors
+
+FILE_FORMAT = "reminding.SABState"
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What was recalled at each step, in the layout of the layer's output.
+
+    Attributes:
+        summary: the attention summary s of the last layer, (T, B, H); 0 where nothing was recalled.
+            Differentiable.
+        step: the 1-based stream step at which each recalled memory was stored, (T, B, K) int64, largest
+            weight first; 0 where nothing was (and for the zero vector that the release's memory starts
+            with, told apart by its weight).
+        weight: the weight of each, (T, B, K), 0 where nothing. Not differentiable.
+
+    With more than one layer `step` and `weight` have a leading layer axis. `batch_first` and unbatched
+    input move or drop axes as they do in the output. For packed input all three are padded tensors in
+    the batch's own order, 0 behind each sequence's end.
+    """
+
+    summary: Tensor
+    step: Tensor
+    weight: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Recall:
+        """The same function applied to each of the three."""
+        return Recall(change(self.summary), change(self.step), change(self.weight))
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """One layer's part: h (B, H), the cell's further state (B, ...) each, and the memory."""
+
+    h: Tensor
+    extra: Extra
+    memory: Memory
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything in it by name."""
+        extra = {f"extra.{i}": tensor for i, tensor in enumerate(self.extra)}
+        memory = {name: getattr(self.memory, name) for name in ("value", "step", "weight", "count")}
+        return {"h": self.h, **extra, **{f"memory.{name}": tensor for name, tensor in memory.items()}}
+
+    @staticmethod
+    def of(tensors: dict[str, Tensor]) -> LayerState:
+        """The reverse of `tensors`."""
+        extra = tuple(tensors[f"extra.{i}"] for i in range(sum(name.startswith("extra.") for name in tensors)))
+        memory = Memory(*(tensors[f"memory.{name}"] for name in ("value", "step", "weight", "count")))
+        return LayerState(tensors["h"], extra, memory)
+
+    def map(self, change: Callable[[str, Tensor], Tensor]) -> LayerState:
+        """The same function of name and tensor applied to everything in it."""
+        return LayerState.of({name: change(name, tensor) for name, tensor in self.tensors().items()})
+
+    def rows(self, index: Tensor | slice) -> LayerState:
+        """The part of some batch rows."""
+        return LayerState(self.h[index], tuple(tensor[index] for tensor in self.extra), self.memory.rows(index))
+
+
+@dataclass(frozen=True)
+class SABState:
+    """The state of a stream: pass it to the next call and the layer goes on where it stopped.
+
+    It is a value: a call never changes the state it was given. It unpacks as `h, c = state`, like
+    `nn.LSTM`'s.
+
+    Attributes:
+        layers: each layer's state.
+        step: steps taken so far by each row's stream, (B,) int64, on the host.
+        batched: whether the input had a batch axis; without one, B = 1 inside.
+        zero_slot: whether a stream's memory starts with a zero vector (semantics="release").
+        history: what is kept of past calls for credit from later ones: see `SAB`'s argument horizon.
+    """
+
+    layers: tuple[LayerState, ...]
+    step: Tensor
+    batched: bool = True
+    zero_slot: bool = False
+    history: History = field(default_factory=History, compare=False, repr=False)
+
+    @property
+    def h(self) -> Tensor:
+        """Hidden state of every layer, (L, B, H); (L, H) for unbatched input."""
+        return self._stack([layer.h for layer in self.layers])
+
+    @property
+    def c(self) -> Tensor | tuple[Tensor, ...] | None:
+        """The cell's further state, (L, B, H) for an LSTM, None for a GRU or RNN, a tuple for several tensors.
+
+        Raises:
+            ValueError: the layers have cells of different kinds; `layers` has each one's own.
+        """
+        if len({len(layer.extra) for layer in self.layers}) > 1:
+            raise ValueError("state has no common c: its layers have cells of different kinds; see state.layers")
+        stacks = tuple(self._stack(list(tensors)) for tensors in zip(*(x.extra for x in self.layers), strict=True))
+        if not stacks:
+            return None
+        return stacks[0] if len(stacks) == 1 else stacks
+
+    @property
+    def memory(self) -> Tensor:
+        """What is remembered, oldest first, (L, B, M, H); zeros behind a row's last memory."""
+        return self._stack([layer.memory.value for layer in self.layers])
+
+    @property
+    def memory_step(self) -> Tensor:
+        """The stream step each memory was stored at, (L, B, M) int64; 0 for padding."""
+        return self._stack([layer.memory.step for layer in self.layers])
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in the batch, B."""
+        return len(self.step)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its tensors take."""
+        kept = sum(tensor.nbytes for tensor in name_tensors(self.history.kept).values())
+        return kept + sum(tensor.nbytes for tensor in self._tensors().values())
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.h
+        yield self.c
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
+        return self.without_graph().clone()
+
+    def detach(self) -> SABState:
+        """The same numbers, cut from the past: no credit from later calls reaches the calls that led here.
+
+        There is no need for it between the chunks of a stream: a layer takes a state without its graph.
+        """
+        return replace(self.without_graph(), history=History())
+
+    def without_graph(self) -> SABState:
+        """The same numbers and the same past, cut from the graph that made them."""
+        return self._map(lambda name, tensor: tensor.detach())
+
+    def clone(self) -> SABState:
+        """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
+        copied = self.history.change(lambda kept: kept.map(torch.Tensor.clone))
+        return replace(self._map(lambda name, tensor: tensor.clone()), step=self.step.clone(), history=copied)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SABState:
+        """Move to a device, or change the floating-point type, or both; step counts stay on the host."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        changed = self._map(lambda name, tensor: tensor if name.endswith("count") else moved(tensor))
+        return replace(changed, history=self.history.change(lambda kept: kept.map(moved)))
+
+    def with_memory_on(self, device: torch.device | str) -> SABState:
+        """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are.
+
+        From a GPU to the host they go to page-locked memory, out of which they are copied back without a wait.
+        """
+
+        def moved(name: str, tensor: Tensor) -> Tensor:
+            return _moved(tensor, device) if name.startswith("memory.") and not name.endswith("count") else tensor
+
+        history = self.history.change(lambda kept: kept.map(lambda tensor: _moved(tensor, device)))
+        return replace(self._map(moved), history=history)
+
+    def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
+        """Start a new stream in some rows: zero h and c, an empty memory, step count 0.
+
+        Args:
+            mask: which rows, (B,) bool; None: all.
+
+        Raises:
+            ValueError: the mask has another shape or type.
+        """
+        rows = torch.ones(self.batch_size, dtype=torch.bool) if mask is None else torch.as_tensor(mask).cpu()
+        if rows.dtype != torch.bool or rows.shape != self.step.shape:
+            raise ValueError(
+                f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
+            )
+        fresh = int(self.zero_slot)
+
+        def clear(name: str, tensor: Tensor) -> Tensor:
+            cleared = tensor.masked_fill(rows.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
+            return torch.where(rows, fresh, tensor) if name.endswith("count") else cleared
+
+        cleared = self._map(clear)
+        layers = tuple(replace(layer, memory=layer.memory.rows(slice(None))) for layer in cleared.layers)
+        history = self.history.change(lambda kept: kept.without(rows))
+        return replace(cleared, layers=layers, step=self.step.masked_fill(rows, 0), history=history)
+
+    def rows(self, index: Tensor | slice) -> SABState:
+        """The state of some batch rows."""
+        places = torch.arange(self.batch_size)[index]
+        layers = tuple(layer.rows(index) for layer in self.layers)
+        return replace(
+            self, layers=layers, step=self.step[index], history=self.history.change(lambda kept: kept.rows(places))
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
+        flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
+        tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.kept)}
+        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": "2", **flags})
+
+    @staticmethod
+    def load(path: str | Path, device: str = "cpu") -> SABState:
+        """Read a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or holds something else.
+        """
+        tensors, metadata = load_tensors(path, device)
+        if metadata.get("format") != FILE_FORMAT or metadata.get("version") != "2":
+            raise ValueError(f"{path} holds no {FILE_FORMAT} of version 2; its metadata says {metadata}")
+        step = tensors.pop("step").cpu()
+        kept = restore({name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)})
+        by_layer: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            _, number, field = name.split(".", 2)
+            by_layer.setdefault(int(number), {})[field] = tensor.cpu() if field.endswith("count") else tensor
+        layers = tuple(LayerState.of(by_layer[number]) for number in sorted(by_layer))
+        flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
+        return SABState(layers, step, *flags, history=History(lambda: kept))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"layers.{i}.{name}": tensor
+            for i, layer in enumerate(self.layers)
+            for name, tensor in layer.tensors().items()
+        }
+
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> SABState:
+        return replace(self, layers=tuple(layer.map(change) for layer in self.layers))
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        return torch.stack([tensor if self.batched else tensor[0] for tensor in tensors])
+
+
+def join_rows(parts: list[SABState]) -> SABState:
+    """Put the rows of several states of one layer under one another."""
+    layers = tuple(
+        LayerState(
+            h=torch.cat([layer.h for layer in peers]),
+            extra=tuple(torch.cat(tensors) for tensors in zip(*(layer.extra for layer in peers), strict=True)),
+            memory=join([layer.memory for layer in peers]),
+        )
+        for peers in zip(*(part.layers for part in parts), strict=True)
+    )
+
+    def joined() -> Kept:
+        return history.join_rows([part.history.kept for part in parts], [part.batch_size for part in parts])
+
+    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=History(joined))
+
+
+def fresh_state(
+    batch_size: int, hidden_size: int, extra_shapes: Sequence[tuple[Shape, ...]], like: Tensor, zero_slot: bool
+) -> SABState:
+    """The state of streams that have not begun: zero h and c, and a memory that is empty or one zero vector.
+
+    Args:
+        extra_shapes: per layer, the shapes of the cell's further state without the batch axis.
+        like: a tensor of the wanted device and type.
+    """
+    slots = int(zero_slot)
+
+    def layer(shapes: tuple[Shape, ...]) -> LayerState:
+        memory = Memory(
+            value=like.new_zeros(batch_size, slots, hidden_size),
+            step=like.new_zeros(batch_size, slots, dtype=torch.int64),
+            weight=like.new_zeros(batch_size, slots),
+            count=torch.full((batch_size,), slots),
+        )
+        extra = tuple(like.new_zeros(batch_size, *shape) for shape in shapes)
+        return LayerState(like.new_zeros(batch_size, hidden_size), extra, memory)
+
+    layers = tuple(layer(shapes) for shapes in extra_shapes)
+    return SABState(layers, torch.zeros(batch_size, dtype=torch.int64), zero_slot=zero_slot)
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on another device; from a GPU to the host, in page-locked memory and all there when this returns."""
+    kind = torch.device(device).type
+    if tensor.is_cuda and kind == "cpu":
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    return tensor.to(device, non_blocking=kind == "cuda")

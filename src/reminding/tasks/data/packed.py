@@ -1,0 +1,107 @@
+"""Reading a data file whether it is plain or packed: gzip, xz, or a member of a zip or tar archive."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.datasets import DataFile
+
+SUFFIXES = (".gz", ".xz", ".zip")
+"""Of a single file packed."""
+_MAGIC = {"gzip": b"\x1f\x8b", "xz": b"\xfd7zXZ\x00", "zip": b"PK\x03\x04"}
+_TAR_MAGIC = slice(257, 262)  # where a tar archive says "ustar"
+_TAR_HEADER = 512
+# RuntimeError: of a zip archive, a password or a method that is not known.
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
+
+
+def read_raw(path: Path, member: str = "") -> bytes:
+    """Read a file's bytes, unpacked if they are packed, whatever its name says.
+
+    Args:
+        path: the file: as it is, packed by gzip or xz, or a zip archive, or a tar archive packed or not.
+        member: name of the file wanted, without folders, where `path` is an archive of several.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: what it is packed in is damaged, or has no such member; names the file.
+    """
+    with path.open("rb") as file:
+        start = file.read(_TAR_HEADER)
+    kind = next((kind for kind, magic in _MAGIC.items() if start.startswith(magic)), "")
+    if not kind and start[_TAR_MAGIC] != b"ustar":
+        return path.read_bytes()
+    try:
+        if kind == "zip":
+            return _from_zip(path, member)
+        return _from_tar(path, member) if not kind else _decompressed(path, kind, member)
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path}: damaged {kind or 'tar'} of {path.stat().st_size} bytes ({error}), expected one that unpacks"
+        ) from error
+
+
+def open_raw(path: Path, member: str = "") -> NDArray[np.uint8]:
+    """Read a file's bytes as `read_raw`, (n,), but leave a plain file on disk until its bytes are used."""
+    with path.open("rb") as file:
+        start = file.read(_TAR_HEADER)
+    plain = start[_TAR_MAGIC] != b"ustar" and not start.startswith(tuple(_MAGIC.values()))
+    if plain and start:  # an empty file cannot be mapped
+        return np.memmap(path, np.uint8, mode="r")
+    return np.frombuffer(read_raw(path, member), np.uint8)
+
+
+def check_raw(raw: bytes | NDArray[np.uint8], file: DataFile, path: Path) -> None:
+    """Raise a ValueError that names `path` unless `raw` has the published size and md5."""
+    if len(raw) != file.raw_size:
+        raise ValueError(f"{path}: {len(raw)} bytes decompressed, expected {file.raw_size}")
+    found = hashlib.md5(raw if isinstance(raw, bytes) else raw.data, usedforsecurity=False).hexdigest()
+    if found != file.raw_md5:
+        raise ValueError(f"{path}: md5 of the decompressed bytes is {found}, expected {file.raw_md5}")
+
+
+def _decompressed(path: Path, kind: str, member: str) -> bytes:
+    with gzip.open(path) if kind == "gzip" else lzma.open(path) as file:
+        if file.read(_TAR_HEADER)[_TAR_MAGIC] == b"ustar":
+            return _from_tar(path, member)
+        file.seek(0)
+        return file.read()
+
+
+def _from_zip(path: Path, member: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(_choose(archive.namelist(), member, path))
+
+
+def _from_tar(path: Path, member: str) -> bytes:
+    with tarfile.open(path) as archive:
+        held: list[str] = []
+        for entry in archive:  # in order, so that nothing behind the member is unpacked
+            held.append(entry.name)
+            if entry.isfile() and PurePosixPath(entry.name).name == member:
+                file = archive.extractfile(entry)
+                return file.read() if file is not None else b""
+    raise _no_member(path, member, held)
+
+
+def _choose(names: Sequence[str], member: str, path: Path) -> str:
+    """The entry that is `member` in any folder, or the only one there is."""
+    files = [name for name in names if not name.endswith("/")]
+    named = [name for name in files if PurePosixPath(name).name == member]
+    if not named and len(files) != 1:
+        raise _no_member(path, member, files)
+    return (named or files)[0]
+
+
+def _no_member(path: Path, member: str, held: Sequence[str]) -> ValueError:
+    return ValueError(f"{path}: holds {', '.join(held) or 'nothing'}, expected {member or 'one file'}")

@@ -1,0 +1,165 @@
+"""Sequences that are read step by step and classified at the last one: what such data sets share.
+
+Shapes: N examples, B batch, T steps, I values of a step, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reminding.tasks.kinds.base import (
+    Batch,
+    EvalSplit,
+    MetricSums,
+    Split,
+    check_at_least,
+    check_eval_split,
+    check_prediction,
+    full_precision,
+    stream,
+)
+
+
+class Labelled(Protocol):
+    """One split of a data set."""
+
+    @property
+    def label(self) -> Tensor:
+        """(N,) int64."""
+        ...
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the examples at `rows` (B,): input (T, B, I), target (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split of a set of images, kept as bytes and made real-valued a batch at a time.
+
+    Args:
+        pixels: (N, T) uint8, in the order they are read, or (N, T, I) where a step shows several values.
+        label: (N,) int64.
+        peak: the pixel value that becomes 1.0.
+    """
+
+    pixels: Tensor
+    label: Tensor
+    peak: int
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the examples at `rows` (B,): input (T, B, 1) or (T, B, I) in [0, 1], target (B,)."""
+        pixels = self.pixels[rows].transpose(0, 1).contiguous()  # (T, B), or (T, B, I)
+        values = pixels.unsqueeze(-1) if pixels.dim() == 2 else pixels
+        return Batch(values.float() / self.peak, self.label[rows])
+
+
+class Classification(ABC):
+    """A finite data set of sequences, one class each."""
+
+    name: ClassVar[str]
+    streamed: ClassVar[bool] = False
+    metric = "accuracy"
+    maximize: ClassVar[bool] = True
+
+    @abstractmethod
+    def examples(self, split: Split) -> Labelled:
+        """Return one split, loaded at most once a process."""
+
+    @property
+    def vocabulary(self) -> None:
+        """None: the input is real-valued."""
+        return None
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """I, values a step."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """C, the number of classes."""
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Training batches without end; see `Task.train_batches`.
+
+        Every epoch has its own order. The N % batch_size examples at its end that fill no batch are
+        left out, others each epoch.
+
+        Raises:
+            ValueError: batch_size is below 1 or above N.
+        """
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("seed", seed, 0)
+        check_at_least("start", start, 0)
+        examples = self.examples("train")
+        total = len(examples.label)
+        if batch_size > total:
+            raise ValueError(f"batch_size: got {batch_size}, expected at most the {total} training examples")
+        return self._epochs(examples, batch_size, seed, start)
+
+    def _epochs(self, examples: Labelled, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+        total = len(examples.label)
+        batches = total // batch_size
+        epoch, first = divmod(start, batches)
+        while True:
+            order = torch.as_tensor(stream(self.name, "train", seed, epoch).permutation(total))
+            for i in range(first, batches):
+                yield examples.batch(order[i * batch_size : (i + 1) * batch_size])
+            epoch, first = epoch + 1, 0
+
+    def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """All examples of a split, or `limit` of them; see `Task.eval_batches`.
+
+        The `limit` examples are spread evenly over the split, because its order may mean something: the
+        first half of MNIST's test set is known to be easier than the second.
+        """
+        check_eval_split(split)
+        check_at_least("batch_size", batch_size, 1)
+        if limit is not None:
+            check_at_least("limit", limit, 1)
+        examples = self.examples(split)
+        total = len(examples.label)
+        chosen = total if limit is None else min(limit, total)
+        rows = torch.arange(chosen) * total // chosen
+        return (examples.batch(part) for part in torch.split(rows, batch_size))
+
+    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy of the last step, nats. `prediction` is logits, (T, B, C)."""
+        check_prediction(prediction, batch, self.output_size)
+        return F.cross_entropy(prediction[-1], batch.target)
+
+    def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
+        """Return "accuracy" and "cross_entropy" (nats) of the last step, from logits (T, B, C)."""
+        check_prediction(prediction, batch, self.output_size)
+        last = full_precision(prediction[-1])  # (B, C)
+        right = last.argmax(-1) == batch.target
+        surprise = F.cross_entropy(last, batch.target, reduction="sum")
+        count = batch.target.numel()
+        return {"accuracy": (float(right.sum()), count), "cross_entropy": (float(surprise), count)}
+
+
+class PixelClassification(Classification):
+    """A finite data set of square images, one pixel a step, one of ten classes an image."""
+
+    classes: ClassVar[int] = 10
+    side: ClassVar[int]
+    """Pixels of an image's side."""
+
+    @property
+    def input_size(self) -> int:
+        """One feature a step: the pixel."""
+        return 1
+
+    @property
+    def output_size(self) -> int:
+        """C, the number of classes."""
+        return self.classes

@@ -1,0 +1,197 @@
+"""Predicting the next step of long streams: what files of any kind and the character data sets share.
+
+Shapes: N steps in all, B batch (rows, one stream each), T steps of a chunk, C columns or classes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.kinds.base import (
+    Batch,
+    EvalSplit,
+    MetricSums,
+    Split,
+    check_at_least,
+    check_eval_split,
+    check_prediction,
+    full_precision,
+)
+
+
+class NextStep(ABC):
+    """Data whose parts are unbroken streams, read in chunks; wanted is the step that comes next.
+
+    The training part is read by the B rows of a batch side by side, each its own B-th of it; state goes from
+    chunk to chunk, and all rows begin anew at the end of a pass. Steps are tokens, or real values.
+    """
+
+    name: ClassVar[str]
+    streamed: ClassVar[bool] = True
+    maximize: ClassVar[bool] = False
+
+    chunk: int
+    eval_rows: int
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, None for real values."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """C: the tokens, or the columns."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What a step is: "byte", "character", "row"."""
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """What is read, for the messages."""
+
+    @abstractmethod
+    def _part(self, split: Split) -> range:
+        """The steps of a split."""
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        """Steps start to stop - 1, all of one part: tokens (n,), integers, or real values (n, C)."""
+
+    @property
+    def metric(self) -> str:
+        """bits_per_ and the unit; of real values mse."""
+        return "mse" if self.vocabulary is None else f"bits_per_{self.unit}"
+
+    @property
+    def output_size(self) -> int:
+        """C: logits of the next token, or the next value of each column."""
+        return self.input_size
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Chunks of the training part, pass after pass; see `Task.train_batches`. The seed plays no part."""
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("seed", seed, 0)
+        check_at_least("start", start, 0)
+        return self._training(batch_size, start)
+
+    def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """A held-out part as `eval_rows` streams in chunks, `limit` of each; see `Task.eval_batches`."""
+        check_eval_split(split)
+        check_at_least("batch_size", batch_size, 1)
+        if limit is not None:
+            check_at_least("limit", limit, 1)
+        sections = self._sections(split, self.eval_rows)
+        chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
+        groups = [sections[i : i + batch_size] for i in range(0, len(sections), batch_size)]
+        return (
+            self._chunk(group, number)
+            for group in groups
+            for number in range(chunks if limit is None else min(limit, chunks))
+        )
+
+    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Mean over all steps: cross-entropy, nats, of logits (T, B, C); or squared error of values (T, B, C)."""
+        check_prediction(prediction, batch, self.output_size)
+        if self.vocabulary is None:
+            return F.mse_loss(prediction, batch.target.to(prediction.dtype))
+        return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten())
+
+    def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
+        """Of tokens "bits_per_" and the unit, and "accuracy"; of values "mse" and "mse_unchanged".
+
+        "mse_unchanged" is what predicting no change gives: an error above it has learned nothing.
+        """
+        check_prediction(prediction, batch, self.output_size)
+        precise, steps = full_precision(prediction), batch.target.numel()
+        if self.vocabulary is None:
+            error = F.mse_loss(precise, batch.target.to(precise.dtype), reduction="sum")
+            unchanged = F.mse_loss(batch.input, batch.target, reduction="sum")
+            return {"mse": (float(error), steps), "mse_unchanged": (float(unchanged), steps)}
+        surprise = F.cross_entropy(precise.flatten(0, 1), batch.target.flatten(), reduction="sum")
+        right = (precise.argmax(-1) == batch.target).sum()
+        return {self.metric: (float(surprise) / math.log(2), steps), "accuracy": (float(right), steps)}
+
+    def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
+        """Chunks of the training part from number `start` on, counted over all passes."""
+        sections = self._sections("train", batch_size)
+        chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
+        return (self._chunk(sections, i % chunks) for i in count(start))
+
+    def _sections(self, split: Split, rows: int) -> list[range]:
+        """A split cut into one section a row."""
+        part = self._part(split)
+        each = len(part) // rows
+        if each < 2:
+            raise ValueError(
+                f"data: the {split} part of {self._where} has {len(part)} steps of a {self.unit}, too few for "
+                f"{rows} rows; a row needs 2 at least"
+            )
+        return [part[row * each : (row + 1) * each] for row in range(rows)]
+
+    def _chunk(self, sections: list[range], number: int) -> Batch:
+        """Chunk `number` of each section, and the step after it."""
+        first = number * self.chunk
+        spans = [section[first : first + self.chunk + 1] for section in sections]
+        values = np.stack([self._read(span[0], span[-1] + 1) for span in spans], axis=1)
+        return next_step(values, begins=number == 0)
+
+
+def next_step(values: NDArray[Any], begins: bool) -> Batch:
+    """A chunk whose target is its input one step later.
+
+    Args:
+        values: tokens (T + 1, B), integers, or real values (T + 1, B, C).
+        begins: whether all rows begin a new stream with it.
+    """
+    tensor = torch.as_tensor(values)
+    tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
+    return Batch(tensor[:-1], tensor[1:], torch.full((tensor.shape[1],), begins))
+
+
+def next_step_batches(rows: Sequence[Iterable[Any]], chunk: int) -> Iterator[Batch]:
+    """Training batches of next-step prediction from iterators that may have no end, one a row.
+
+    Args:
+        rows: each gives one stream in pieces of any length, one behind the other: tokens (n,), integers, or real
+            values (n, C); arrays or tensors. No piece is kept longer than it takes to give it out.
+        chunk: steps of a batch.
+
+    Returns:
+        chunks until one of the streams ends; what does not fill a chunk is left out. The first one resets all rows.
+
+    Raises:
+        ValueError: there is no row, or chunk is below 1.
+    """
+    check_at_least("chunk", chunk, 1)
+    check_at_least("the number of rows", len(rows), 1)
+    streams = [_spans(iter(row), chunk + 1) for row in rows]
+    # zip stops at the first stream that ends; strict would call streams of unequal length an error.
+    return (next_step(np.stack(spans, axis=1), begins=i == 0) for i, spans in enumerate(zip(*streams, strict=False)))
+
+
+def _spans(pieces: Iterator[Any], length: int) -> Iterator[NDArray[Any]]:
+    """A stream in spans of `length` steps, each beginning with the last step of the one before."""
+    waiting: list[NDArray[Any]] = []
+    for piece in pieces:
+        waiting.append(np.asarray(piece))
+        if sum(map(len, waiting)) < length:
+            continue
+        whole, begin = np.concatenate(waiting), 0
+        while begin + length <= len(whole):
+            yield whole[begin : begin + length]
+            begin += length - 1
+        waiting = [whole[begin:].copy()]
