@@ -107,8 +107,8 @@ def check_forward(arrays: Arrays, h: Tensor, recall: Recall) -> None:
 def floor(arrays: Arrays, key: str, largest: float) -> float:
     """The size below which a gradient counts as 0, beside the file's largest gradient.
 
-    With k_top=1 the scorer's gradients vanish identically. In float32 the terms that cancel are up to 1e4 times larger
-    than the others, since each is divided by the sum of the weights: how much is left of them depends on the machine.
+    With k_top=1 the scorer's gradients vanish identically. In float32 the terms that cancel are up to 1e4 times
+    larger than the others, since each is divided by a sum of weights; what is left depends on the machine's rounding.
     """
     vanishes = float(arrays[f"grad_{key}"].abs().max()) < 1e-12 * largest
     return (1e-1 if vanishes else 1e-2) * largest
