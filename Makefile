@@ -11,7 +11,7 @@ OUT := runs/demo
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml setup.py $(wildcard src/reminding/ops/csrc/*)
+$(READY): requirements.lock pyproject.toml setup.py $(wildcard src/reminding/ops/cpu_op/csrc/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

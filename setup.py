@@ -11,8 +11,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = sorted(str(path) for path in Path("src/reminding/ops/csrc").glob("*.cpp"))
-HEADERS = sorted(str(path) for path in Path("src/reminding/ops/csrc").glob("*.h"))
+SOURCES = sorted(str(path) for path in Path("src/reminding/ops/cpu_op/csrc").glob("*.cpp"))
+HEADERS = sorted(str(path) for path in Path("src/reminding/ops/cpu_op/csrc").glob("*.h"))
 OLDEST_TORCH = (2, 10)
 
 
@@ -29,7 +29,7 @@ def extensions() -> list[Extension]:
     root = Path(torch.__file__).parent
     return [
         Extension(
-            "reminding.ops._sab_cpu",
+            "reminding.ops.cpu_op._sab_cpu",
             SOURCES,
             depends=HEADERS,
             include_dirs=[str(root / "include")],

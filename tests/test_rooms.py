@@ -64,7 +64,9 @@ OPTIONAL = {
     "pyarrow",
     "triton",
 }
-LAUNCHED = {PACKAGE / "ops" / "cuda_op" / name for name in ("kernels.py", "device.py", "rows.py", "tiled.py")}
+LAUNCHED = {
+    PACKAGE / "ops" / "cuda_op" / "triton" / name for name in ("kernels.py", "device.py", "rows.py", "tiled.py")
+}
 """Written in the language of the library that they own, Triton; imported when a kernel is launched."""
 NETWORK = {"urllib", "http", "socket", "ssl", "ftplib", "requests", "httpx", "aiohttp", "pooch", "webbrowser"}
 NETWORK_OWNER = PACKAGE / "tasks" / "data" / "download.py"

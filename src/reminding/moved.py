@@ -16,7 +16,7 @@ from typing import Any
 MOVED = {
     "reminding.nn.cells": "reminding.nn.parts.cells",
     "reminding.nn.memory": "reminding.nn.parts.memory",
-    "reminding.nn.runner": "reminding.nn.layer.runner",
+    "reminding.nn.runner": "reminding.nn.layer.choice",
     "reminding.nn.sab": "reminding.nn.layer.sab",
     "reminding.lab.config": "reminding.lab.runs.config",
     "reminding.lab.trainer": "reminding.lab.train.trainer",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from reminding.nn.forward import compiled
 from reminding.ops import cpu_op
+from reminding.ops.cpu_op import able
 from tests.nn.samples import (
     assert_same_gradients,
     assert_same_recall,
@@ -73,7 +73,7 @@ def test_a_stream_may_change_between_the_op_and_the_reference(monkeypatch: pytes
     x, weight = draw(24, 2, 3), draw(24, 2, 4, seed=7)
     options: dict[str, Any] = {"k_top": None, "k_att": 1, "k_trunc": 7, "seed": 2}
     wanted, _ = streamed(make(3, 4, backend="reference", **options), x, weight, 4)
-    monkeypatch.setattr(compiled, "MOST_RECALLED", 9)
+    monkeypatch.setattr(able, "MOST_RECALLED", 9)
     layer = make(3, 4, backend="auto", **options)
     found, _ = streamed(layer, x, weight, 4)
     assert_same_gradients(found, wanted)

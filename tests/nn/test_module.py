@@ -236,9 +236,9 @@ def test_no_graph_is_kept_without_gradients() -> None:
 
 
 def test_auto_tells_the_log_which_backend_it_took(caplog: pytest.LogCaptureFixture) -> None:
-    from reminding import ops
+    from reminding.ops import backends
 
-    ops._log_choice.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    backends._log_choice.cache_clear()  # pyright: ignore[reportPrivateUsage]
     with caplog.at_level(logging.INFO, logger="reminding"):
         layer = make()
         layer(draw(3, 1, 3))

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SABState
 from reminding.ops import cpu_op
+from reminding.ops.contract import PastSteps
 from tests import oracle
 from tests.nn.samples import (
     LAYERS,
@@ -99,10 +100,10 @@ def test_weights_changed_between_calls_replay_as_they_are_now(backend: str) -> N
 @pytest.mark.skipif(cpu_op.missing() is not None, reason=f"{cpu_op.missing()}")
 def test_what_set_the_threshold_gets_no_weight_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands in the record in the place of all that got none, and its scores may differ in their last digits."""
-    seen: list[cpu_op.Passed] = []
+    seen: list[PastSteps] = []
     differentiate = cpu_op.differentiate_past
 
-    def watched(d: Any, parameters: Any, passed: cpu_op.Passed, *further: Any) -> Any:
+    def watched(d: Any, parameters: Any, passed: PastSteps, *further: Any) -> Any:
         seen.append(passed)
         return differentiate(d, parameters, passed, *further)
 
@@ -139,9 +140,9 @@ def test_the_horizon_ends_credit_at_a_step() -> None:
 def test_without_a_horizon_nothing_is_kept() -> None:
     layer = make(horizon=0, k_top=2, k_att=2, k_trunc=3)
     _, state = layer(draw(20, 2, 3))
-    assert not state.history.kept.segments
+    assert not state.history.data.segments
     output, after = layer(draw(5, 2, 3, seed=2), state)
-    assert not after.history.kept.segments
+    assert not after.history.data.segments
     alone = gradients(layer, output.sum())
     assert_same_gradients(alone, gradients(layer, layer(draw(5, 2, 3, seed=2), state.detach())[0].sum()))
 
@@ -149,7 +150,7 @@ def test_without_a_horizon_nothing_is_kept() -> None:
 def test_detach_ends_credit() -> None:
     layer = make(k_top=2, k_att=2, k_trunc=3)
     _, state = layer(draw(20, 2, 3))
-    assert state.history.kept.segments
+    assert state.history.data.segments
     y = draw(5, 2, 3, seed=2)
     cut, carried = (gradients(layer, layer(y, given)[0].sum()) for given in (state.detach(), state))
     layer.rule = replace(layer.rule, horizon=0)
@@ -161,7 +162,7 @@ def test_steps_without_gradient_are_constants_later() -> None:
     layer = make(k_top=2, k_att=2, k_trunc=3)
     with torch.no_grad():
         _, state = layer(draw(20, 2, 3))
-    assert not state.history.kept.segments
+    assert not state.history.data.segments
     assert state.memory.shape[2] == 10
 
 
@@ -173,7 +174,7 @@ def test_a_full_history_stays_of_one_size(evict: str) -> None:
     for seed in range(12):
         _, state = layer(draw(10, 2, 3, seed=seed), state)
         sizes.append(state.nbytes)
-        kept = [segment.row.tolist().count(0) for segment in state.history.kept.segments]
+        kept = [segment.row.tolist().count(0) for segment in state.history.data.segments]
         assert sum(kept) <= 4, "no more segments than memories"
     if evict == "fifo":
         assert len(set(sizes[4:])) == 1
@@ -186,11 +187,11 @@ def test_nothing_kept_holds_a_graph_or_a_chunk() -> None:
     for seed in range(4):
         output, state = layer(draw(20, 2, 3, seed=seed), state)
         output.sum().backward()
-    for segment in state.history.kept.segments:
+    for segment in state.history.data.segments:
         assert segment.x is not None
         assert segment.x.untyped_storage().nbytes() == segment.x.nbytes
         for passage in segment.layers:
-            assert all(not tensor.requires_grad for tensor in (passage.entry.h, *passage.entry.extra))
+            assert all(not tensor.requires_grad for tensor in (passage.entering.h, *passage.entering.cell_state))
 
 
 def test_a_buffer_filled_anew_does_not_change_the_past() -> None:
@@ -253,7 +254,7 @@ def test_a_reset_row_owes_nothing_to_its_old_stream() -> None:
     other = gradients(layer, output[:, 0].sum())
     assert_same_gradients(other, gradients(layer, layer(y[:, 0:1], row(state, 0))[0].sum()))
     assert not any(
-        1 in segment.row and segment.taken[segment.row == 1] > 8 for segment in after.history.kept.segments
+        1 in segment.row and segment.steps_done[segment.row == 1] > 8 for segment in after.history.data.segments
     )
 
 
@@ -278,7 +279,7 @@ def test_an_embedding_is_replayed_and_its_tokens_stay_integers() -> None:
     total, state = streamed(layer, tokens, weight, 7)
     assert_same_gradients(total, whole)
     assert whole["encoder.weight"].abs().max() > 0
-    sources = [segment.source for segment in state.history.kept.segments]
+    sources = [segment.encoder_input for segment in state.history.data.segments]
     assert all(source is not None and source.input.dtype == torch.int64 for source in sources)
 
 

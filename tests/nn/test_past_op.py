@@ -52,7 +52,7 @@ def after_a_change(layer: SAB, x: list[Tensor], reset: Tensor, loss: Tensor) -> 
         for number, parameter in enumerate(layer.parameters()):
             parameter += 0.1 * draw(*parameter.shape, seed=number)
     output, after = layer(x[-1], state)
-    ends = sum((h * loss[0, :, : h.shape[1]]).sum() for h in (after.layers[0].h, *after.layers[0].extra))
+    ends = sum((h * loss[0, :, : h.shape[1]]).sum() for h in (after.layers[0].h, *after.layers[0].cell_state))
     return gradients(layer, (output * loss).sum() + ends)
 
 

@@ -40,7 +40,7 @@ def assert_identical(got: SABState, want: SABState) -> None:
     assert torch.equal(got.step, want.step)
     assert (got.batched, got.zero_slot, len(got.layers)) == (want.batched, want.zero_slot, len(want.layers))
     for layer, wanted in zip(got.layers, want.layers, strict=True):
-        mine, theirs = layer.tensors(), wanted.tensors()
+        mine, theirs = layer.named(), wanted.named()
         assert mine.keys() == theirs.keys()
         for name, tensor in theirs.items():
             assert mine[name].dtype == tensor.dtype, name
@@ -121,10 +121,10 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged or not a safetensors file"):
         SABState.load(path)
     save_tensors(path, {"weight": torch.zeros(2)}, {})
-    with pytest.raises(ValueError, match=r"other holds no reminding.SABState of version 2; its metadata says \{\}"):
+    with pytest.raises(ValueError, match=r"other holds no reminding.SABState of version 3; its metadata says \{\}"):
         SABState.load(path)
     save_tensors(path, {"weight": torch.zeros(2)}, {"format": "reminding.SABState", "version": "1"})
-    with pytest.raises(ValueError, match=r"of version 2; its metadata says .*'version': '1'"):
+    with pytest.raises(ValueError, match=r"of version 3; its metadata says .*'version': '1'"):
         SABState.load(path)
 
 
@@ -136,8 +136,8 @@ def test_copies_share_nothing(options: dict[str, Any], way: str) -> None:
     ways = {"clone": lambda: state.clone(), "deepcopy": lambda: copy.deepcopy(state)}
     other = ways[way]() if way in ways else pickle.loads(pickle.dumps(state))
     assert_identical(other, state)
-    addresses = {tensor.data_ptr() for layer in state.layers for tensor in layer.tensors().values() if tensor.numel()}
-    assert not addresses & {t.data_ptr() for layer in other.layers for t in layer.tensors().values() if t.numel()}
+    addresses = {tensor.data_ptr() for layer in state.layers for tensor in layer.named().values() if tensor.numel()}
+    assert not addresses & {t.data_ptr() for layer in other.layers for t in layer.named().values() if t.numel()}
 
 
 def test_a_state_with_a_graph_can_be_copied_deeply() -> None:
@@ -154,7 +154,7 @@ def test_detach_and_clone_keep_or_cut_the_graph() -> None:
     assert state.clone().memory.requires_grad
     detached = state.detach()
     for layer in detached.layers:
-        assert not any(tensor.requires_grad for tensor in layer.tensors().values())
+        assert not any(tensor.requires_grad for tensor in layer.named().values())
     assert_identical(detached, state)
 
 

@@ -21,9 +21,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from reminding.ops.cpu_op import rule_of
-from reminding.ops.cuda_op import kernels, tiled, tiling
-from reminding.ops.cuda_op.call import WARPS, Call
+from reminding.ops.contract import OpRule
+from reminding.ops.cuda_op.packing import WARPS, Call
+from reminding.ops.cuda_op.triton import kernels, tiled, tiling
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 ABSENT = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}
@@ -36,7 +36,7 @@ PROCESSORS = 132
 def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, capacity: str, kind: str) -> None:
     """Compile the kernels of a pair, and print what they take."""
     kept = {"capacity": int(capacity) or None, "evict": "least_recalled"}
-    rule = rule_of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
+    rule = OpRule.of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
     slots = 16384 if int(capacity) >= 256 else 256
     call = Call(rule, 1024, 64, int(H), 0 if score == "separable" else int(H), slots)
     shapes = {**call.shapes, "RECURRENT": call.recurrent, **dict.fromkeys(ABSENT[score])}

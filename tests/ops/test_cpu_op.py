@@ -14,18 +14,10 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, Recalled, bits_of
 from reminding.ops.cpu_op.forward import sab_forward
-from reminding.ops.cpu_op.problem import (
-    CELLS,
-    EVICT,
-    KEEP_GATES,
-    KEEP_REPLAY,
-    NORMALIZERS,
-    SCORES,
-    SEMANTICS,
-    bits_of,
-    raw,
-)
+from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_REPLAY, raw
+from reminding.ops.scores import SCORES
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
@@ -70,7 +62,7 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
     scales = [bits_of(0.9), bits_of(0.8)]
-    rule = [CELLS[cell], SCORES[score], NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
+    rule = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 
@@ -97,7 +89,7 @@ def test_a_graph_can_be_used_twice(engine: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def run_op(module: SAB, x: Tensor, **options: Any) -> cpu_op.Recalled:
+def run_op(module: SAB, x: Tensor, **options: Any) -> Recalled:
     """One call of the op with a layer's weights, in rows that have taken 0, 1, 2, ... steps."""
     rows = x.shape[1]
     zero = x.new_zeros(rows, 50)
@@ -106,8 +98,9 @@ def run_op(module: SAB, x: Tensor, **options: Any) -> cpu_op.Recalled:
     start = (x, zero, zero if module.cell == "lstm" else None, x.new_zeros(rows, 0, 50))
     counters = (torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
     room = {name: options.pop(name) for name in ("capacity", "evict") if name in options}
-    rule = cpu_op.rule_of(cell=module.cell, score="additive", k_top=2, k_att=2, k_trunc=4, **room)
-    return cpu_op.layer(*start, *counters, weights, scorer, rule, **options)
+    rule = OpRule.of(cell=module.cell, score="additive", k_top=2, k_att=2, k_trunc=4, **room)
+    received = options.pop("received0", None)
+    return cpu_op.layer(LayerInput(*start, *counters, weights, scorer, received), rule, **options)
 
 
 @pytest.mark.filterwarnings("ignore")

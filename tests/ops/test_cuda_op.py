@@ -20,7 +20,7 @@ from torch import Tensor
 from reminding import SAB, Recall, SABState
 from reminding.nn.parts.memory import Memory
 from reminding.ops import cuda_op
-from reminding.ops.cuda_op import call, recurrence
+from reminding.ops.cuda_op import backward, packing
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
 from tests.tolerance import assert_equal
 
@@ -198,14 +198,14 @@ def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: p
     layer, other = (
         make(3, 5, backend=backend, device=DEVICE, **options).double() for backend in ("cuda", "reference")
     )
-    sweep = recurrence.sweep
+    sweep = backward.sweep
 
     def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, *further: Any) -> Any:
         for kept in (gates, queries, record.weights):
             kept[:9] = float("nan")  # the last segment of 12 steps is the 10th to the 12th
         return sweep(d, parts, record, gates, queries, *further)
 
-    monkeypatch.setattr(recurrence, "sweep", poisoned)
+    monkeypatch.setattr(backward, "sweep", poisoned)
     x = draw(12, 2, 3).to(DEVICE)
     found, wanted = (gradients(each, each(x)[0][-1].sum()) for each in (layer, other))
     assert_same_gradients(found, wanted)
@@ -233,7 +233,7 @@ def test_rows_of_full_memories_in_different_phases(
     evict: str, score: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streams that begin at different steps, the last too late to fill its memory, in two calls."""
-    monkeypatch.setattr(call, "CHUNK", chunk)
+    monkeypatch.setattr(packing, "CHUNK", chunk)
     x, reset = draw(24, 3, 3).to(DEVICE), torch.zeros(24, 3, dtype=torch.bool)
     reset[3, 1] = reset[16, 2] = True
     found: list[dict[str, Tensor]] = []
@@ -257,7 +257,7 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
     evict: str, kept: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every score is 0, so step 1 is recalled until it goes."""
-    monkeypatch.setattr(call, "CHUNK", chunk)
+    monkeypatch.setattr(packing, "CHUNK", chunk)
     layer, _ = pair(k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot")
     with torch.no_grad():
         layer.get_parameter("score_query_l0").zero_()

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reminding import SAB
-from reminding.ops import cpu_op, cuda_op
+from reminding.ops import cuda_op
+from reminding.ops.contract import LayerInput, OpRule, Recalled, on_device
 from tests.nn.samples import draw, make
 
 pytestmark = [
@@ -43,7 +44,7 @@ def arguments(cell: str, score: str, evict: str | None, weights: torch.dtype, re
     bias = drawn(H if cell == "rnn" else 4 * H, dtype=state)
     counters = (torch.tensor([1, 0], device=DEVICE), torch.tensor([2, 5], device=DEVICE))
     room: dict[str, Any] = {"capacity": 1, "evict": evict} if evict else {}
-    rule = cpu_op.rule_of(cell=cell, score=score, normalizer="softmax", k_top=2, k_att=2, k_trunc=3, **room)
+    rule = OpRule.of(cell=cell, score=score, normalizer="softmax", k_top=2, k_att=2, k_trunc=3, **room)
     received = torch.rand(B, 1, dtype=state, device=DEVICE) if evict else None
     recurrent = (drawn(width, features), drawn(width, H), bias)
     return (drawn(T, B, features), *start, *recurrent, *keys, out, *counters, received, list(rule), replay)
@@ -73,13 +74,14 @@ def test_opcheck_finds_nothing(cell: str, score: str, evict: str | None, weights
         torch.library.opcheck(backward, words, test_utils=("test_schema", "test_faketensor"))
 
 
-def call(x: Tensor, h0: Tensor, weights: list[Tensor], **options: Any) -> cpu_op.Recalled:
+def call(x: Tensor, h0: Tensor, weights: list[Tensor], **options: Any) -> Recalled:
     """One call of the op, additive, with rows that have taken 0, 1, 2, ... steps."""
     B, H = h0.shape
     count, step = torch.zeros(B, dtype=torch.int64, device=x.device), torch.arange(B, device=x.device)
-    rule = cpu_op.rule_of(cell="lstm", score="additive", normalizer="softmax", k_top=2, k_att=2, k_trunc=3)
+    rule = OpRule.of(cell="lstm", score="additive", normalizer="softmax", k_top=2, k_att=2, k_trunc=3)
     state = (h0, torch.zeros_like(h0), x.new_zeros(B, 0, H))
-    return cuda_op.layer(x, *state, count, step, tuple(weights[:4]), tuple(weights[4:]), rule, **options)
+    given = LayerInput(x, *state, count, step, tuple(weights[:4]), tuple(weights[4:]))
+    return cuda_op.layer(given, rule, **options)
 
 
 def given_to(steps: int) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -138,7 +140,7 @@ def test_milestones_are_the_cs_that_enter_their_steps(stride: int, offset: int) 
 
 def test_counts_that_agree_are_made_on_the_device_and_others_copied() -> None:
     for counts in ([3, 3, 3], [3, 4, 3], []):
-        sent = cuda_op.on_device(torch.tensor(counts, dtype=torch.int64), torch.device("meta"))
+        sent = on_device(torch.tensor(counts, dtype=torch.int64), torch.device("meta"))
         assert (sent.device.type, sent.dtype, sent.shape) == ("meta", torch.int64, (len(counts),))
 
 

@@ -39,14 +39,14 @@ ALONE = {
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def on_kernels(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether an op sent the credit, of each backward pass that had some to send."""
     answers: list[bool] = []
     given = credit.credit_past
 
     def watched(*arguments: Any) -> Any:
         found = given(*arguments)
-        answers.append(arguments[0].backend == "cuda" and found is not None)
+        answers.append(arguments[0].network.backend == "cuda" and found is not None)
         return found
 
     monkeypatch.setattr(credit, "credit_past", watched)
@@ -54,22 +54,22 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("options", ALONE.values(), ids=ALONE.keys())
-def test_chunks_pay_the_past_as_plain_pytorch_does(options: dict[str, Any], taken: list[bool]) -> None:
+def test_chunks_pay_the_past_as_plain_pytorch_does(options: dict[str, Any], on_kernels: list[bool]) -> None:
     x, weight = draw(14, 2, 3).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     found = [streamed(layer, x, weight, 5)[0] for layer in pair(**options)]
     assert_same_gradients(*found)
-    assert taken and all(taken)
+    assert on_kernels and all(on_kernels)
 
 
-def test_chunks_give_the_gradient_of_the_whole(taken: list[bool]) -> None:
+def test_chunks_give_the_gradient_of_the_whole(on_kernels: list[bool]) -> None:
     layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
     x, weight = draw(12, 2, 3).to(DEVICE), draw(12, 2, 5, seed=2).to(DEVICE)
     whole = gradients(layer, (layer(x)[0] * weight).sum())
     assert_same_gradients(streamed(layer, x, weight, 4)[0], whole)
-    assert taken == [True, True]
+    assert on_kernels == [True, True]
 
 
-def test_rows_out_of_phase_pay_for_themselves(taken: list[bool]) -> None:
+def test_rows_out_of_phase_pay_for_themselves(on_kernels: list[bool]) -> None:
     """Of three rows two begin anew within a call, and only one is asked about."""
     x, reset = draw(13, 3, 3).to(DEVICE), torch.zeros(13, 3, dtype=torch.bool)
     reset[2, 1] = reset[7, 0] = True
@@ -81,10 +81,10 @@ def test_rows_out_of_phase_pay_for_themselves(taken: list[bool]) -> None:
             output, state = layer(part, state, reset=mask)
         found.append(gradients(layer, output[:, 1].pow(2).sum()))
     assert_same_gradients(*found)
-    assert taken == [True]
+    assert on_kernels == [True]
 
 
-def test_weights_that_changed_replay_as_they_are_now(taken: list[bool]) -> None:
+def test_weights_that_changed_replay_as_they_are_now(on_kernels: list[bool]) -> None:
     x, found = draw(12, 2, 3).to(DEVICE), list[dict[str, Tensor]]()
     for layer in pair(k_top=2, k_att=1, k_trunc=3):
         _, state = layer(x[:8])
@@ -93,10 +93,10 @@ def test_weights_that_changed_replay_as_they_are_now(taken: list[bool]) -> None:
                 parameter += 0.2 * draw(*parameter.shape, seed=number).to(parameter)
         found.append(gradients(layer, layer(x[8:], state)[0].pow(2).sum()))
     assert_same_gradients(*found)
-    assert taken == [True]
+    assert on_kernels == [True]
 
 
-def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
+def test_an_encoder_of_past_inputs_is_paid(on_kernels: list[bool]) -> None:
     tokens, weight = (torch.arange(28).view(14, 2) * 5 % 7).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "cell": "gru"}
     found: list[dict[str, Tensor]] = []
@@ -108,12 +108,12 @@ def test_an_encoder_of_past_inputs_is_paid(taken: list[bool]) -> None:
         found.append(streamed(layer, tokens, weight, 5)[0])
     assert_same_gradients(*found)
     assert found[1]["encoder.weight"].abs().max() > 0
-    assert taken == [True, True]
+    assert on_kernels == [True, True]
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("lowered", ["the layer", "autocast"])
-def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, taken: list[bool]) -> None:
+def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, on_kernels: list[bool]) -> None:
     """As near to float32 of the same weights as rounding to half precision leaves it."""
     whole, half = (make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=2, k_trunc=3).to(kind) for _ in range(2))
     x, weight = draw(12, 2, 3).to(DEVICE, kind), draw(12, 2, 5, seed=2).to(DEVICE, kind)
@@ -126,14 +126,14 @@ def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, taken: li
     for name, gradient in wanted.items():
         assert found[name].dtype == given
         assert (found[name].float() - gradient).abs().max() < 0.05 * largest, name
-    assert taken == [True] * 4
+    assert on_kernels == [True] * 4
 
 
 @pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2}, {"k_top": None}], ids=str)
-def test_several_layers_and_every_memory_are_not_for_the_op(options: dict[str, Any], taken: list[bool]) -> None:
+def test_several_layers_and_every_memory_are_not_for_the_op(options: dict[str, Any], on_kernels: list[bool]) -> None:
     kernels, _ = pair(**options, k_trunc=3)
     streamed(kernels, draw(8, 2, 3).to(DEVICE), draw(8, 2, 5).to(DEVICE), 4)
-    assert taken == []
+    assert on_kernels == []
 
 
 @pytest.mark.parametrize(("cell", "normalizer"), [("lstm", "softmax"), ("gru", "threshold"), ("rnn", "softmax1")])

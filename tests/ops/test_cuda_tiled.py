@@ -17,9 +17,9 @@ from torch import Tensor
 
 from reminding import SAB, SABState
 from reminding.ops import cuda_op
-from reminding.ops.cpu_op import rule_of
-from reminding.ops.cuda_op import tiling
-from reminding.ops.cuda_op.call import Call
+from reminding.ops.contract import OpRule
+from reminding.ops.cuda_op.packing import Call
+from reminding.ops.cuda_op.triton import tiling
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
 from tests.ops.test_cuda_op import SETTINGS, assert_near, compiled_for_gpu, everything, results
 from tests.tolerance import assert_equal
@@ -167,7 +167,7 @@ def test_who_waits_for_nobody_is_found_out(tile: Tile, monkeypatch: pytest.Monke
 
 
 def test_tiles_run_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = Call(rule_of(cell="lstm", score="additive", k_top=5, k_att=4, k_trunc=16), 1024, 64, 256, 256, 256)
+    call = Call(OpRule.of(cell="lstm", score="additive", k_top=5, k_att=4, k_trunc=16), 1024, 64, 256, 256, 256)
     weight = torch.empty(0)
 
     def many(_: torch.device) -> int:
@@ -196,7 +196,7 @@ def test_tiles_run_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch
 def test_what_tiles_are_not_for_is_said(change: dict[str, Any], reason: str) -> None:
     rest = dict(change)
     settings: dict[str, Any] = {"cell": "lstm", "score": "additive", "k_top": 5, "k_att": 4, "k_trunc": 16}
-    rule = rule_of(**{**settings, **rest.pop("rule", {})})
+    rule = OpRule.of(**{**settings, **rest.pop("rule", {})})
     processors, weights = rest.pop("processors", 132), rest.pop("weights", torch.float32)
     call = Call(rule, 1024, 64, 256, 256, 256)._replace(**rest)
     plan = tiling.tiling(call, (weights, weights), torch.float32, processors)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reminding.ops import BACKENDS, choose_backend
+from reminding.ops.backends import NAMES, choose_backend
 
 ABLE: dict[str, str | None] = {"cuda": None, "cpu": None}
 UNABLE: dict[str, str | None] = {"cuda": "there is no GPU", "cpu": "there is no compiler"}
@@ -21,7 +21,7 @@ def test_auto_takes_the_first_that_can() -> None:
     assert choose_backend("auto", ABLE) == "cuda"
     assert choose_backend("auto", {**ABLE, "cuda": "there is no GPU"}) == "cpu"
     assert choose_backend("auto", UNABLE) == "reference"
-    assert BACKENDS[-1] == "reference", "the slowest is asked last"
+    assert NAMES[-1] == "reference", "the slowest is asked last"
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
@@ -31,6 +31,6 @@ def test_an_explicit_choice_never_falls_back(name: str) -> None:
 
 
 def test_an_unknown_backend_is_named() -> None:
-    known = ["auto", *BACKENDS]
+    known = ["auto", *NAMES]
     with pytest.raises(ValueError, match=re.escape(f"backend must be one of {known}, got 'tpu'")):
         choose_backend("tpu", ABLE)

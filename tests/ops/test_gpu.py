@@ -116,7 +116,7 @@ def test_half_precision_is_float32_inside(H: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("chunk", [64, 2048], ids=["in pieces", "at once"])
 def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a power of two, and than a piece."""
-    monkeypatch.setattr("reminding.ops.cuda_op.call.CHUNK", chunk)
+    monkeypatch.setattr("reminding.ops.cuda_op.packing.CHUNK", chunk)
     assert_rows_that_agree_are_equal(
         *pair(16, 32, torch.float64, k_att=1), inputs(300, 4, 16, torch.float64), "reference"
     )
@@ -207,7 +207,10 @@ def test_memories_are_kept_on_the_host_page_locked() -> None:
         layer, _ = pair(16, 32, torch.float64, horizon=None, memory_device=device)
         gradient, state = streamed(layer, x, weight, 64)
         found.append(gradient)
-        held = [state.layers[0].memory.value, *(segment.layers[0].entry.h for segment in state.history.kept.segments)]
+        held = [
+            state.layers[0].memory.value,
+            *(segment.layers[0].entering.h for segment in state.history.data.segments),
+        ]
         assert {tensor.device.type for tensor in held} == {DEVICE if device is None else device}
         assert all(tensor.is_pinned() for tensor in held) == (device == "cpu")
     assert_same_gradients(*found)

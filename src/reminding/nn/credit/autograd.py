@@ -11,16 +11,17 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from reminding.nn.credit.bank import Bank
-from reminding.nn.credit.op_sweep import OpLayer, credit_past
-from reminding.nn.credit.sweep import Network, Sweep, gradients, total
-from reminding.nn.parts.cells import Extra
-from reminding.nn.parts.generators import drawing_as
+from reminding.nn.credit.encoded import Encode, Encoded
+from reminding.nn.credit.gradients import gradients, totals
+from reminding.nn.credit.network import Network
+from reminding.nn.credit.op_sweep import ArrivedCredit, OpLayer, credit_past
+from reminding.nn.credit.sweep import DState, Sweep
+from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
 from reminding.nn.parts.memory import FAR, NOTHING
-from reminding.nn.state.history import Departed, Kept
-from reminding.nn.state.segments import Segment, Source
+from reminding.nn.state.history import Evicted, HistoryData
+from reminding.nn.state.segments import EncoderInput, Segment
 from reminding.nn.state.stream import LayerState, Recall, SABState
 
 Gradients = tuple[Tensor | None, ...]
@@ -40,42 +41,44 @@ class Pass:
     after: SABState
     recall: Recall | None
     segments: Callable[[], list[Segment]] | None = None
-    stored: tuple[Departed, ...] = ()
+    stored: tuple[Evicted, ...] = ()
 
 
 def flat(state: SABState) -> list[Tensor]:
     """What may carry a gradient: per layer h, the further state, and the values in memory."""
-    return [tensor for layer in state.layers for tensor in (layer.h, *layer.extra, layer.memory.value)]
+    return [tensor for layer in state.layers for tensor in (layer.h, *layer.cell_state, layer.memory.value)]
 
 
 def filled(state: SABState, tensors: Sequence[Tensor]) -> SABState:
     """The state with the tensors of `flat` exchanged."""
     given = iter(tensors)
     layers = tuple(
-        LayerState(next(given), tuple(next(given) for _ in layer.extra), replace(layer.memory, value=next(given)))
+        LayerState(
+            next(given), tuple(next(given) for _ in layer.cell_state), replace(layer.memory, value=next(given))
+        )
         for layer in state.layers
     )
     return replace(state, layers=layers)
 
 
+RunPass = Callable[[Tensor, SABState, Network], Pass]
+"""Computes a pass, with segments, of an input (T, B, I) from a state with a network."""
+
+
 @dataclass
-class _Call:
+class _ReplayCall:
     """A pass that is to be run without a graph: how, on what, and, once it has run, what came out."""
 
-    run: Callable[[Tensor, SABState], Pass]
+    run: RunPass
     network: Network
     before: SABState
     ran: Pass | None = None
 
 
-def replayed(run: Callable[[Tensor, SABState], Pass], network: Network, x: Tensor, before: SABState) -> Pass:
-    """Run a pass without keeping its graph; when credit reaches its segments they are run again.
-
-    Args:
-        run: computes it, with segments; x: (T, B, I).
-    """
-    call = _Call(run, network, before)
-    results = cast("tuple[Tensor, ...]", _Replayed.apply(call, x, *flat(before), *network.parameters))
+def replayed(run: RunPass, network: Network, x: Tensor, before: SABState) -> Pass:
+    """Run a pass without keeping its graph; when credit reaches its segments they are run again."""
+    call = _ReplayCall(run, network, before)
+    results = cast("tuple[Tensor, ...]", _Replayed.apply(call, x, *flat(before), *network.tensors))
     output, summary, *after = results
     ran = call.ran
     assert ran is not None
@@ -85,24 +88,34 @@ def replayed(run: Callable[[Tensor, SABState], Pass], network: Network, x: Tenso
 
 class _Replayed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.ran = ran = call.ran = call.run(x, filled(call.before, tensors))
-        ctx.network, ctx.before = call.network, filled(call.before, [tensor.detach() for tensor in flat(call.before)])
-        ctx.save_for_backward(x, *call.network.parameters)  # so that a change in between is noticed
+    def forward(ctx: Any, call: _ReplayCall, x: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+        size, network = len(flat(call.before)), call.network
+        ctx.again = _RunAgain(call.run, network, network.modules.modes, generator_states(x.device))
+        ran = call.ran = call.run(x, filled(call.before, tensors[:size]), network)
+        # What the backward pass needs holds on to no graph.
+        ctx.ran = replace(ran, output=ran.output.detach(), after=ran.after.without_graph(), recall=None)
+        ctx.before, ctx.noted = (
+            filled(call.before, [tensor.detach() for tensor in tensors[:size]]),
+            ran.recall is not None,
+        )
+        ctx.save_for_backward(x, *tensors)  # so that a change in between is noticed
         ctx.set_materialize_grads(False)
         summary = None if ran.recall is None else ran.recall.summary.detach()
         return ran.output.detach(), summary, *(tensor.detach() for tensor in flat(ran.after))
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]  the decorator's own annotation
+    def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
+        network = cast("_RunAgain", ctx.again).network
+        if torch.is_grad_enabled():
+            arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
+            return None, *ctx.again.differentiate(before, ctx.saved_tensors, arriving)
         x = cast("Tensor", ctx.saved_tensors[0])
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
         segments = ran.segments()
         banks = _banks_of_pass(before, ran)
-        sweep = Sweep(ctx.network, segments, banks, ran.after.step, *_arrived(ctx.network, banks, ran.after, d_after))
+        sweep = Sweep(network, segments, banks, ran.after.step, _arrived(network, banks, ran.after, d_after))
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
         stop = len(x)
         for segment in reversed(segments):
@@ -112,7 +125,38 @@ class _Replayed(torch.autograd.Function):
             if d_x is not None and d_part is not None:
                 d_x[part] = d_part
             stop -= segment.steps
-        return None, d_x, *_d_state(sweep, before), *sweep.d_parameters
+        return None, d_x, *_d_state(sweep, before), *sweep.d_tensors
+
+
+@dataclass(frozen=True)
+class _RunAgain:
+    """A pass that can be run once more as it was, with a graph: for second derivatives."""
+
+    run: RunPass
+    network: Network
+    modes: Tensor
+    generators: GeneratorStates
+
+    def differentiate(
+        self, before: SABState, given: Sequence[Tensor], d_results: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """The gradient of all that the pass was given, with a graph of its own.
+
+        Args:
+            given: x, the tensors of the state before, and those of the network.
+            d_results: the gradients of the output, of the summary if it was noted, and of the state after.
+        """
+        x, size = given[0], 1 + len(flat(before))
+        tensors, leaves = given[1:size], given[size:]
+        with drawing_as(self.generators, x.device):
+            ran = self.network.run(lambda network: self.run(x, filled(before, tensors), network), leaves, self.modes)
+        summary = [] if ran.recall is None else [ran.recall.summary]
+        results = [ran.output, *summary, *flat(ran.after)]
+        reached = [(result, d) for result, d in zip(results, d_results, strict=True) if d is not None]
+        if not reached:
+            return [None] * len(given)
+        outputs, d_outputs = zip(*reached, strict=True)
+        return gradients(outputs, given, d_outputs, create_graph=True)
 
 
 def _banks_of_pass(before: SABState, ran: Pass) -> list[Bank]:
@@ -122,7 +166,7 @@ def _banks_of_pass(before: SABState, ran: Pass) -> list[Bank]:
     return [_bank(layer, stored) for layer, stored in zip(before.layers, ran.stored, strict=True)]
 
 
-def _bank(layer: LayerState, *further: Departed) -> Bank:
+def _bank(layer: LayerState, *further: Evicted) -> Bank:
     value = [layer.memory.value.detach(), *(part.value for part in further)]
     step = [layer.memory.ascending_steps, *(part.step for part in further)]
     return Bank(torch.cat(value, 1), torch.cat(step, 1)) if further else Bank(value[0], step[0])
@@ -135,23 +179,19 @@ def _places(bank: Bank, layer: LayerState) -> Tensor:
     return bank.places(step.masked_fill(step == FAR, NOTHING).unsqueeze(0), every).squeeze(0)
 
 
-def _arrived(
-    network: Network, banks: list[Bank], state: SABState, d_state: Sequence[Tensor | None]
-) -> tuple[list[Tensor], list[Extra]]:
+def _arrived(network: Network, banks: list[Bank], state: SABState, d_state: Sequence[Tensor | None]) -> list[DState]:
     """The gradient of a state, given in the order of `flat`, None for zeros: that of h and of the further state.
 
     One of each per layer; that of the memories goes to the banks.
     """
-    d_h: list[Tensor] = []
-    d_extra: list[Extra] = []
+    found: list[DState] = []
     given = iter(d_state)
     for bank, layer in zip(banks, state.layers, strict=True):
-        d_h.append(_or_zeros(next(given), layer.h))
-        d_extra.append(tuple(_or_zeros(next(given), tensor) for tensor in layer.extra))
+        found.append(tuple(_or_zeros(next(given), tensor) for tensor in (layer.h, *layer.cell_state)))
         d_memory = next(given)
         if d_memory is not None and network.rule.backtrack:
             bank.add(_places(bank, layer), d_memory)
-    return d_h, d_extra
+    return found
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
@@ -160,9 +200,8 @@ def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
 
 def _d_state(sweep: Sweep, before: SABState) -> Iterator[Tensor | None]:
     """The gradient of the state before a sweep's oldest segment, in the order of `flat`."""
-    for bank, layer, d_h, d_extra in zip(sweep.banks, before.layers, sweep.d_h, sweep.d_extra, strict=True):
-        yield d_h
-        yield from d_extra
+    for bank, layer, d_state in zip(sweep.banks, before.layers, sweep.d_state, strict=True):
+        yield from d_state
         yield bank.of(_places(bank, layer))
 
 
@@ -171,10 +210,10 @@ class _Past:
     """The kept past of the state a call begins with."""
 
     network: Network
-    kept: Kept
+    data: HistoryData
     state: SABState
-    encode: Callable[[Source], Tensor] | None
-    op: OpLayer | None
+    encode: Encode | None
+    on_op: bool
 
     @property
     def constant_to(self) -> Tensor | None:
@@ -182,39 +221,39 @@ class _Past:
         horizon = self.network.rule.horizon
         return None if horizon is None else self.state.step - horizon
 
+    @property
+    def cut_at(self) -> Tensor | None:
+        """The stream step of each row before which the horizon cuts its state, (B,)."""
+        return None if self.constant_to is None else self.constant_to + 1
+
     def banks(self) -> list[Bank]:
-        """What is remembered, and what has departed; this, and what lies behind the horizon, passes no credit on."""
+        """Memories, evicted ones too. Those that were evicted and those beyond the horizon are constants."""
         banks: list[Bank] = []
         for number, layer in enumerate(self.state.layers):
             value, step = layer.memory.value.detach(), layer.memory.ascending_steps
             gone = torch.zeros_like(step, dtype=torch.bool)
-            if self.kept.departed:
-                departed = self.kept.departed[number]
-                value, step = torch.cat([value, departed.value], 1), torch.cat([step, departed.step], 1)
-                gone = torch.cat([gone, torch.ones_like(departed.step, dtype=torch.bool)], 1)
+            if self.data.evicted:
+                evicted = self.data.evicted[number]
+                value, step = torch.cat([value, evicted.value], 1), torch.cat([step, evicted.step], 1)
+                gone = torch.cat([gone, torch.ones_like(evicted.step, dtype=torch.bool)], 1)
             if self.constant_to is not None:
                 gone = gone | (step <= self.constant_to.to(step.device).unsqueeze(1))
             banks.append(Bank(value, step, gone))
         return banks
 
 
-def with_past(
-    state: SABState,
-    kept: Kept,
-    network: Network,
-    encode: Callable[[Source], Tensor] | None,
-    op: OpLayer | None,
-) -> SABState:
-    """The same numbers, whose gradient goes to the parameters, by replay of the kept segments with today's weights.
+def with_past(state: SABState, data: HistoryData, network: Network, encode: Encode | None, on_op: bool) -> SABState:
+    """The same numbers, whose gradient goes to the network's tensors, by replay of the kept segments with them.
 
     Args:
-        encode: makes x (T, B, I) of a source once more, differentiably; None without an encoder.
-        op: the network's one layer, where the op can compute it; None: run again in plain PyTorch.
+        network: with the encoder's tensors, if there is one.
+        encode: None without an encoder.
+        on_op: whether the network is one layer whose backend sends credit into past calls; else plain PyTorch does.
     """
-    if not kept.segments:
+    if not data.segments:
         return state
-    past = _Past(network, kept, state, encode, op)
-    results = cast("tuple[Tensor, ...]", _CreditToPast.apply(past, *flat(state), *network.parameters))
+    past = _Past(network, data, state, encode, on_op)
+    results = cast("tuple[Tensor, ...]", _CreditToPast.apply(past, *flat(state), *network.tensors))
     return filled(state, results)
 
 
@@ -223,66 +262,69 @@ class _CreditToPast(torch.autograd.Function):
     def forward(ctx: Any, past: _Past, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.past = past
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*past.network.tensors)  # so that a change in between is noticed
         return tuple(tensor.detach() for tensor in flat(past.state))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled() and any(d is not None for d in d_state):
+            raise RuntimeError(
+                "second derivatives (create_graph=True) do not reach into past calls: pass state.detach() to the "
+                "call whose loss is differentiated twice, or build the layer with horizon=0"
+            )
+        _ = ctx.saved_tensors
         past = cast("_Past", ctx.past)
-        cut_at = None if past.constant_to is None else past.constant_to + 1
-        banks = past.banks()
-        d_h, d_extra = _arrived(past.network, banks, past.state, d_state)
+        banks, data, network = past.banks(), past.data, past.network
+        arrived = _arrived(network, banks, past.state, d_state)
         none = [None] * len(flat(past.state))
-        if past.op is not None:
-            given = (past.op, past.kept.segments, banks[0], past.state.step, (d_h[0], d_extra[0]), cut_at)
-            found = credit_past(*given, past.encode)
+        if past.on_op:
+            credit = ArrivedCredit(banks[0], arrived[0], past.state.step, past.cut_at)
+            found = credit_past(OpLayer(network), data.segments, credit, past.encode)
             if found is not None:
                 return None, *none, *found
-        sweep = Sweep(past.network, past.kept.segments, banks, past.state.step, d_h, d_extra, cut_at)
-        inputs = _Inputs(past.encode, past.network.parameters)
-        for segment in reversed(past.kept.segments):
+        sweep = Sweep(network, data.segments, banks, past.state.step, arrived, past.cut_at)
+        inputs = _SegmentInputs(past.encode, sweep)
+        for segment in reversed(data.segments):
             x = inputs.of(segment)
-            inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.source is not None))
+            inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.encoder_input is not None))
         inputs.finish()
-        both = zip(sweep.d_parameters, inputs.d_parameters, strict=True)
-        return None, *none, *(total(*pair) for pair in both)
+        return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
 
 
-class _Inputs:
-    """The inputs of past segments: as they were kept, or made again by the encoder, which then gets its gradient."""
+class _SegmentInputs:
+    """The inputs of a sweep's segments, whose encoder inputs come one after the other."""
 
-    def __init__(self, encode: Callable[[Source], Tensor] | None, parameters: tuple[Tensor, ...]) -> None:
-        self._encode, self._parameters = encode, parameters
-        self._source: Source | None = None
-        self._encoded: Tensor | None = None
-        self._credit: Tensor | None = None
-        self.d_parameters: list[Tensor | None] = [None] * len(parameters)
+    def __init__(self, encode: Encode | None, sweep: Sweep) -> None:
+        self._encode, self._sweep = encode, sweep
+        self._given: EncoderInput | None = None
+        self._encoded: Encoded | None = None
+        self.d_tensors: list[Tensor | None] = [None for _ in sweep.leaves]
 
     def of(self, segment: Segment) -> Tensor:
         """A segment's input, (S, R, I)."""
         if segment.x is not None:
             return segment.x
-        assert self._encode is not None and segment.source is not None and segment.column is not None
-        if segment.source is not self._source:
+        assert self._encode is not None and segment.encoder_input is not None
+        if segment.encoder_input is not self._given:
             self.finish()
-            self._source = segment.source
-            with torch.enable_grad(), drawing_as(segment.source.random, segment.source.input.device):
-                self._encoded = self._encode(segment.source)
+            self._given = segment.encoder_input
+            self._encoded = Encoded(self._given, self._encode, self._sweep.network, self._sweep.leaves)
         assert self._encoded is not None
-        part = self._encoded[segment.start : segment.start + segment.steps]
-        return part.detach()[:, segment.column.to(part.device)]
+        return self._encoded.at(*_place_of(segment))
 
     def add(self, segment: Segment, d_x: Tensor | None) -> None:
         """Credit for a segment's input."""
-        if d_x is None or self._encoded is None or segment.column is None:
-            return
-        if self._credit is None:
-            self._credit = torch.zeros_like(self._encoded)
-        self._credit[segment.start : segment.start + segment.steps, segment.column.to(d_x.device)] += d_x
+        if d_x is not None and self._encoded is not None and segment.column is not None:
+            self._encoded.add(*_place_of(segment), d_x)
 
     def finish(self) -> None:
-        """Send the credit of the present source through the encoder."""
-        if self._encoded is not None and self._credit is not None:
-            found = gradients([self._encoded], list(self._parameters), [self._credit])
-            self.d_parameters = [total(*pair) for pair in zip(self.d_parameters, found, strict=True)]
-        self._source = self._encoded = self._credit = None
+        """Send the credit of the present encoder input through the encoder."""
+        if self._encoded is not None:
+            self.d_tensors = totals(self.d_tensors, self._encoded.d_tensors())
+        self._given = self._encoded = None
+
+
+def _place_of(segment: Segment) -> tuple[Tensor, Tensor]:
+    """At which steps (S, 1) and columns (R,) of its encoder input a segment lies."""
+    assert segment.column is not None
+    return (segment.start + torch.arange(segment.steps)).unsqueeze(1), segment.column

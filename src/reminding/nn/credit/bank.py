@@ -5,6 +5,8 @@ Shapes: B batch rows, R rows of a segment, S steps of a segment, N states of a r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,21 @@ from reminding.nn.parts.memory import NOTHING
 
 STEPS = 2**40
 """More steps than a stream takes."""
+
+
+@dataclass(frozen=True)
+class ReadPlaces:
+    """Where the states lie that recorded recalls read; NOTHING where there is none.
+
+    Attributes:
+        own: which of them are states of the recall's own segment, by their step in it, from 0, (S, R, K).
+        place: where the others lie in a bank, (S, R, K).
+        filled: how many each recall read, (S, R).
+    """
+
+    own: Tensor
+    place: Tensor
+    filled: Tensor
 
 
 class Bank:
@@ -55,6 +72,18 @@ class Bank:
         at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
         found = torch.where(self._codes[at] == asked, at, NOTHING).to(step.device)
         return found.masked_fill(step < 0, NOTHING)
+
+    def read_places(self, read: Tensor, row: Tensor, steps_done: Tensor) -> ReadPlaces:
+        """Where the states lie that recorded recalls of a segment read.
+
+        Args:
+            read: their stream steps, (S, R, K), NOTHING where there are fewer.
+            row: which rows of the batch the segment's are, (R,); steps_done: what they had done before it, (R,).
+        """
+        own = read - steps_done.to(read.device).unsqueeze(1) - 1
+        own = torch.where(own >= 0, own, NOTHING)
+        place = self.places(torch.where(own >= 0, NOTHING, read), row)
+        return ReadPlaces(own, place, (read >= 0).sum(2))
 
     def at(self, place: Tensor) -> Tensor:
         """The states at places (...), (..., H); zeros where there is NOTHING."""

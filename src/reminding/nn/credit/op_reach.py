@@ -6,26 +6,27 @@ I input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from reminding.nn.credit.bank import Bank
-from reminding.nn.credit.sweep import gradients, total
-from reminding.nn.parts.cells import Extra
-from reminding.nn.parts.generators import drawing_as
-from reminding.nn.state.segments import Segment, Source
-from reminding.ops import cpu_op
+from reminding.nn.credit.encoded import Encode, Encoded
+from reminding.nn.credit.gradients import totals
+from reminding.nn.credit.network import Network, leaves_of
+from reminding.nn.parts.cells import CellState
+from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.ops.backends import Op
+from reminding.ops.contract import OpRule
 
 
-class Rows:
+class SegmentRows:
     """The single rows of segments, row by row, each row's oldest first.
 
     Attributes:
-        row, taken, steps: (P,), as a segment has them.
+        row, steps_done, steps: (P,), as a segment has them.
         number, member: which segment it belongs to, and as which of its rows, (P,).
         base, stride: where its first step lies among all steps of all segments, one behind the other as (S, R), and
             how far its steps lie apart, (P,).
@@ -39,42 +40,40 @@ class Rows:
         row = torch.cat([segment.row for segment in segments])
         order = row.argsort(stable=True)  # the segments of each row come oldest first
         self.row, self.number, self.member = row[order], number[order], member[order]
-        self.taken = torch.cat([segment.taken for segment in segments])[order]
+        self.steps_done = torch.cat([segment.steps_done for segment in segments])[order]
         self.steps, self.stride = steps[self.number], rows[self.number]
         size = rows * steps
         self.base = (size.cumsum(0) - size)[self.number] + self.member
 
-    def reached_by(self, bank: Bank, read: Tensor, carried: Tensor, reached: Tensor, rule: cpu_op.Rule) -> Tensor:
+    def reached_by(self, op: Op, bank: Bank, read: Tensor, carried: Tensor, done: Tensor, rule: OpRule) -> Tensor:
         """How many steps of each credit can have come to, (P,).
 
         Args:
             bank: with the credit that has come to memories; read: of all steps, (., K).
-            carried: whether the state has any credit, (B,); reached: the stream step of that state, (B,).
+            carried: whether the state has any credit, (B,); done: the stream step of that state, (B,).
         """
-        until = torch.zeros(len(self.row), dtype=torch.int32)
-        segments = [self.row, self.taken, self.steps, self.base, self.stride]
+        segments = [self.row, self.steps_done, self.steps, self.base, self.stride]
         memory = [bank.step.cpu(), bank.passes.cpu(), bank.credited.cpu().clone()]
-        cpu_op.raw().reach_past(until, segments, read.unsqueeze(1).contiguous(), memory, carried, reached, list(rule))
-        return until.long()
+        return op.reach_past(segments, read, memory, carried, done, rule)
 
 
-class Reached:
-    """What credit reaches of past calls, run again: the entries of `Rows` with any step reached.
+class ReachedSteps:
+    """What credit reaches of past calls, run again: the entries of `SegmentRows` with any step reached.
 
     Attributes:
-        index: their places in `rows`, (L,); until: how many of their steps are reached, (L,).
+        index: their places in `rows`, (L,); count: how many of their steps are reached, (L,).
         within: which of S steps those are, (S, L); step: the stream step of each, (S, L).
     """
 
-    def __init__(self, rows: Rows, segments: Sequence[Segment], until: Tensor) -> None:
-        self.index = until.nonzero().squeeze(1)
-        self.until = until[self.index]
-        self.row, self.taken = rows.row[self.index], rows.taken[self.index]
+    def __init__(self, rows: SegmentRows, segments: Sequence[Segment], count: Tensor) -> None:
+        self.index = count.nonzero().squeeze(1)
+        self.count = count[self.index]
+        self.row, self.steps_done = rows.row[self.index], rows.steps_done[self.index]
         self.number, self.member = rows.number[self.index], rows.member[self.index]
-        ahead = torch.arange(int(self.until.max())).unsqueeze(1)
-        self.within = ahead < self.until
-        self.step = self.taken + ahead + 1
-        self._ahead = torch.minimum(ahead, self.until - 1)
+        ahead = torch.arange(int(self.count.max())).unsqueeze(1)
+        self.within = ahead < self.count
+        self.step = self.steps_done + ahead + 1
+        self._ahead = torch.minimum(ahead, self.count - 1)
         self._rows, self._segments = rows, segments
         self.segments = cast("list[int]", self.number.unique().tolist())
 
@@ -83,12 +82,12 @@ class Reached:
         base, stride = self._rows.base[self.index], self._rows.stride[self.index]
         return flat[base + self._ahead * stride]
 
-    def entering(self) -> tuple[Tensor, Extra]:
+    def entering(self) -> tuple[Tensor, CellState]:
         """The states in which the segments were entered, (L, H) each."""
-        entries = [self._segments[number].layers[0].entry for number in self.segments]
-        at = self._of_segments([len(entry.h) for entry in entries]) + self.member
-        extra = tuple(torch.cat(parts)[at] for parts in zip(*(entry.extra for entry in entries), strict=True))
-        return torch.cat([entry.h for entry in entries])[at], extra
+        states = [self._segments[number].layers[0].entering for number in self.segments]
+        at = self._of_segments([len(state.h) for state in states]) + self.member
+        further = zip(*(state.cell_state for state in states), strict=True)
+        return torch.cat([state.h for state in states])[at], tuple(torch.cat(parts)[at] for parts in further)
 
     def kept_input(self) -> Tensor:
         """The input, (S, L, I), where there is no encoder."""
@@ -97,8 +96,8 @@ class Reached:
         base = self._of_segments([segment.steps * len(segment.row) for segment in held])
         return x[base + self._ahead * self._rows.stride[self.index] + self.member]
 
-    def of_source(self, number: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Which entries belong to segments of one source; time (S, n) and column (n,) of their steps in it."""
+    def of_input(self, number: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Which entries belong to segments of one encoder input; time (S, n) and column (n,) of their steps in it."""
         mine = torch.isin(self.number, torch.tensor(number)).nonzero().squeeze(1)
         place = {segment: at for at, segment in enumerate(number)}
         of = torch.tensor([place[segment] for segment in cast("list[int]", self.number[mine].tolist())])
@@ -113,44 +112,41 @@ class Reached:
         return begin[torch.searchsorted(torch.tensor(self.segments), self.number)]
 
 
-@dataclass
-class Inputs:
-    """What went into the reached segments: as it was kept, or made again by the encoder.
+class PastInputs:
+    """What went into the reached segments, (S, L, I): as it was kept, or made by the encoder once more.
 
-    Attributes:
-        x: (S, L, I).
-        made: of each source, what the encoder made of it, and which entries, times and columns of it are in x.
+    Args:
+        encode: None: there is no encoder.
     """
 
-    x: Tensor
-    made: list[tuple[Tensor, Tensor, Tensor, Tensor]]
-
-    @staticmethod
-    def of(reached: Reached, segments: Sequence[Segment], encode: Callable[[Source], Tensor] | None) -> Inputs:
-        """Of the reached segments."""
+    def __init__(
+        self, steps: ReachedSteps, segments: Sequence[Segment], encode: Encode | None, network: Network
+    ) -> None:
+        self._parts: list[tuple[Encoded, tuple[Tensor, Tensor, Tensor]]] = []
         if encode is None:
-            return Inputs(reached.kept_input(), [])
+            self.x = steps.kept_input()
+            return
         numbers: dict[int, list[int]] = {}
-        for number in reached.segments:
-            numbers.setdefault(id(segments[number].source), []).append(number)
-        made: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for number in steps.segments:
+            numbers.setdefault(id(segments[number].encoder_input), []).append(number)
+        leaves = leaves_of(network.tensors)
         for held in numbers.values():
-            source = cast("Source", segments[held[0]].source)
-            with torch.enable_grad(), drawing_as(source.random, source.input.device):
-                encoded = encode(source)
-            made.append((encoded, *reached.of_source(held)))
-        x = made[0][0].new_zeros(*reached.within.shape, made[0][0].shape[2])
-        for encoded, mine, time, column in made:
-            x[:, mine] = encoded.detach()[time, column]
-        return Inputs(x, made)
+            encoded = Encoded(cast("EncoderInput", segments[held[0]].encoder_input), encode, network, leaves)
+            self._parts.append((encoded, steps.of_input(held)))
+        like = network.tensors[0]
+        self.x = like.new_zeros(*steps.within.shape, self._parts[0][0].size)
+        for encoded, (mine, time, column) in self._parts:
+            self.x[:, mine] = encoded.at(time, column)
 
-    def d_parameters(self, d_x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-        """The encoder's gradient, from that of x, in the places of the parameters."""
-        d_all: list[Tensor | None] = [None] * len(parameters)
-        for encoded, mine, time, column in self.made:
-            credit = torch.zeros_like(encoded).index_put(
-                (time, column.expand_as(time)), d_x[:, mine], accumulate=True
-            )
-            found = gradients([encoded], list(parameters), [credit])
-            d_all = [total(*pair) for pair in zip(d_all, found, strict=True)]
+    @property
+    def encoded(self) -> bool:
+        """Whether the encoder made them, so that their gradient is needed."""
+        return bool(self._parts)
+
+    def d_tensors(self, d_x: Tensor | None, count: int) -> list[Tensor | None]:
+        """The gradients of the network's tensors, of which there are so many, by way of the encoder."""
+        d_all: list[Tensor | None] = [None] * count
+        for encoded, (mine, time, column) in self._parts if d_x is not None else ():
+            encoded.add(time, column, cast("Tensor", d_x)[:, mine])
+            d_all = totals(d_all, encoded.d_tensors())
         return d_all

@@ -1,8 +1,8 @@
 """Credit to past calls on a compiled op: all that it reaches is run again at once, laid out as one pass backwards.
 
-Segments of past calls hang together through their recorded reads alone. So which of them credit reaches is found with
-integers, those are run forward side by side, and their steps, row by row, make one pass for the op's backward loop:
-the C++ op's, or the Triton kernel's. What is counted (rows, steps, segments) is on the host, as in a state.
+Recorded reads are the only dependency between segments of past calls. So a search over integers finds which of them
+credit reaches; those are run forward side by side, and their steps, row by row, make one pass for the op's backward
+loop. `Sweep` is the definition of the same gradient. Counts (rows, steps, segments) are on the host, as in a state.
 
 Shapes: B batch rows, P segments of single rows, L those that credit reaches, S steps of the longest of them, T steps
 laid out, R rows that have any, N memories of a row, K ranks, I input, H hidden.
@@ -10,44 +10,70 @@ laid out, R rows that have any, N memories of a row, K ranks, I input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.bank import Bank
-from reminding.nn.credit.op_reach import Inputs, Reached, Rows
-from reminding.nn.credit.sweep import Network, Recorded, total
-from reminding.nn.forward.compiled import OPS, op_rule, out_of_range
+from reminding.nn.credit.bank import Bank, ReadPlaces
+from reminding.nn.credit.encoded import Encode
+from reminding.nn.credit.gradients import totals
+from reminding.nn.credit.network import Network
+from reminding.nn.credit.op_reach import PastInputs, ReachedSteps, SegmentRows
+from reminding.nn.credit.recorded import RecordedReader
+from reminding.nn.forward.compiled import op_rule
 from reminding.nn.forward.reference import loop
 from reminding.nn.parts.bound import BoundLayer
-from reminding.nn.parts.cells import Extra
+from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.segments import Segment, Source
-from reminding.ops import cpu_op
-from reminding.ops.sparsify import RELEASE_EPSILON, SOFTMAX
+from reminding.nn.state.segments import Segment
+from reminding.ops.backends import BACKENDS, Op
+from reminding.ops.contract import OpRule, Past, PastGradients, PastSteps, scorer_parts
 
 
 @dataclass(frozen=True)
 class OpLayer:
-    """A layer that an op can compute, "cpu" or "cuda", and the network of this one layer as a replay runs it."""
+    """The one layer of a network whose backend also sends credit into past calls."""
 
-    backend: str
-    layer: BoundLayer
-    normalizer: str
     network: Network
 
     @property
-    def rule(self) -> cpu_op.Rule:
-        """Its settings as the op takes them."""
-        return op_rule(self.layer, self.normalizer, self.network.rule)
+    def layer(self) -> BoundLayer:
+        """The layer."""
+        return self.network.layers[0]
+
+    @property
+    def op(self) -> Op:
+        """The backend's folder."""
+        return BACKENDS[self.network.backend].op
+
+    @property
+    def rule(self) -> OpRule:
+        """The layer's settings as the op takes them."""
+        return op_rule(self.layer, self.network.rule, cast("int", self.network.rule.k_top))
 
 
 @dataclass(frozen=True)
-class Again:
+class ArrivedCredit:
+    """The credit that a later call sends into past ones.
+
+    Attributes:
+        bank: what was remembered, with the credit that has come to it.
+        d_state: the gradient of h and of the cell's further state, (B, H) each, at stream steps `step`, (B,).
+        cut_at: a stream step of each row before which its state is cut besides, (B,), or None.
+    """
+
+    bank: Bank
+    d_state: tuple[Tensor, ...]
+    step: Tensor
+    cut_at: Tensor | None
+
+
+@dataclass(frozen=True)
+class ReplayedSteps:
     """Reached segments run again with today's weights.
 
     Attributes:
@@ -63,7 +89,7 @@ class Again:
     output: Tensor
     summary: Tensor
     cut: Tensor
-    state: tuple[Tensor, Extra]
+    state: tuple[Tensor, CellState]
     entry: Tensor
     slot: Tensor
     weights: Tensor
@@ -73,75 +99,65 @@ class Again:
 
 
 def credit_past(
-    op: OpLayer,
-    segments: Sequence[Segment],
-    bank: Bank,
-    arrived: Tensor,
-    d_state: tuple[Tensor, Extra],
-    cut_at: Tensor | None,
-    encode: Callable[[Source], Tensor] | None,
+    op: OpLayer, segments: Sequence[Segment], credit: ArrivedCredit, encode: Encode | None
 ) -> list[Tensor | None] | None:
-    """The gradients of the network's parameters, as `Sweep` finds them; None where the op would not be exact.
+    """The gradients of the network's tensors, as `Sweep` finds them; None where the op would not be exact.
 
     Args:
-        segments: of past calls, each row's oldest first; encode: makes x (T, B, I) of a source; None: no encoder.
-        bank: what was remembered, with the credit that has come to it.
-        arrived: the stream step of the state, (B,); d_state: its credit, (B, H) each.
-        cut_at: a stream step of each row before which its state is cut besides, (B,), or None.
+        segments: of past calls, each row's oldest first; encode: None: no encoder.
     """
-    parameters = op.network.parameters
-    rows = Rows(segments)
+    rows, count = SegmentRows(segments), len(op.network.tensors)
     read = torch.cat([cast("Tensor", segment.layers[0].read).flatten(0, 1) for segment in segments]).cpu()
-    carried = torch.stack([(d != 0).any(1) for d in (d_state[0], *d_state[1])]).any(0).cpu()
-    until = rows.reached_by(bank, read, carried, arrived, op.rule)
-    if not bool(until.any()):
-        return [None for _ in parameters]
-    reached = Reached(rows, segments, until)
-    inputs = Inputs.of(reached, segments, encode)
-    again = run_again(op, reached, bank, reached.steps_of(read), inputs.x, cut_at)
-    if again is None:
+    carried = torch.stack([(d != 0).any(1) for d in credit.d_state]).any(0).cpu()
+    reaches = rows.reached_by(op.op, credit.bank, read, carried, credit.step, op.rule)
+    if not bool(reaches.any()):
+        return [None for _ in op.network.tensors]
+    reached = ReachedSteps(rows, segments, reaches)
+    inputs = PastInputs(reached, segments, encode, op.network)
+    replayed = replay_forward(op, reached, credit, reached.steps_of(read), inputs.x)
+    if replayed is None:
         return None
-    found = backward(op, reached, again, bank, inputs.x, d_state, arrived, need_x=bool(inputs.made))
-    d_encoder = inputs.d_parameters(found.x, parameters) if found.x is not None else [None] * len(parameters)
-    own = {id(parameter): gradient for parameter, gradient in found.parameters}
-    return [total(own.get(id(parameter)), d) for parameter, d in zip(parameters, d_encoder, strict=True)]
+    d_x, d_layer = backward(op, reached, replayed, credit, inputs)
+    others: list[Tensor | None] = [None] * (count - len(d_layer))
+    return totals([*d_layer, *others], inputs.d_tensors(d_x, count))
 
 
-def run_again(
-    op: OpLayer, reached: Reached, bank: Bank, read: Tensor, x: Tensor, cut_at: Tensor | None
-) -> Again | None:
+def replay_forward(
+    op: OpLayer, reached: ReachedSteps, credit: ArrivedCredit, read: Tensor, x: Tensor
+) -> ReplayedSteps | None:
     """Run what is reached forward, all at once; None where its scores leave the range in which the op is exact.
 
     Args:
-        read: (S, L, K); x: (S, L, I); cut_at: a further stream step of each batch row before which its state is cut.
+        read: (S, L, K); x: (S, L, I).
     """
-    network, row = op.network, reached.row
-    rule, scorer = network.rule, network.scorers[0]
-    read = torch.where(reached.within.unsqueeze(2), read, NOTHING)
-    own = read - reached.taken.unsqueeze(1) - 1
-    own = torch.where(own >= 0, own, NOTHING)
-    place = bank.places(torch.where(own >= 0, NOTHING, read), row)
-    filled = (read >= 0).sum(2)
-    recorded = Recorded(bank.at(place), own.to(x.device), filled.to(x.device), scorer, rule)
+    network, row, bank = op.network, reached.row, credit.bank
+    rule, layer = network.rule, op.layer
+    places = bank.read_places(torch.where(reached.within.unsqueeze(2), read, NOTHING), row, reached.steps_done)
+    reader = RecordedReader(bank.at(places.place), places, layer.scorer, rule)
     cut = rule.cuts_after(reached.step - 1)
-    if cut_at is not None:
-        cut = cut | (reached.step == cut_at[row])
-    entry, entries = _Entries(cut), reached.entering()
-    cuts = None if cut_at is None else cast("list[int]", cut_at[row].tolist())
-    streams = cast("list[int]", reached.taken.tolist())
-    outputs, _ = loop(x, *entries, streams, network.cells[0], recorded, rule, entry.note, cuts)
-    output, summary = torch.stack(outputs), torch.stack(recorded.summaries)
-    clamps = op.backend == "cpu" and op.layer.score_name == "additive"
-    if clamps and op.rule.k_top and _too_large(op.layer, output - summary, bank, output):
+    if credit.cut_at is not None:
+        cut = cut | (reached.step == credit.cut_at[row])
+    entering, states = _EnteringStates(cut), reached.entering()
+    cuts = None if credit.cut_at is None else cast("list[int]", credit.cut_at[row].tolist())
+    streams = cast("list[int]", reached.steps_done.tolist())
+    outputs, _ = loop(x, *states, streams, network.cell(0, x.device.type), reader, rule, entering.note, cuts)
+    output, summary = torch.stack(outputs), torch.stack(reader.summaries)
+    if op.rule.k_top and op.rule.scoring.clamped and not _in_range(op, output - summary, bank, output):
         return None
-    width = bank.step.shape[1]
-    slot = torch.where(own >= 0, own + width, torch.where(place >= 0, place - (row * width).unsqueeze(1), NOTHING))
-    scores = torch.stack(recorded.scores) if recorded.scores else output.new_zeros(read.shape)
-    weighed = _weighed(scores, filled.to(x.device), slot.to(x.device), rule)
-    return Again(output, summary, cut, entry.states, entry.number, *weighed, has_own=bool((own >= 0).any()))
+    scores = torch.stack(reader.scores) if reader.scores else output.new_zeros(read.shape)
+    slot = _slots(places, row, bank.step.shape[1]).to(x.device)
+    weighed = _record_weights(scores, places.filled.to(x.device), slot, rule)
+    has_own = bool((places.own >= 0).any())
+    return ReplayedSteps(output, summary, cut, entering.states, entering.number, *weighed, has_own=has_own)
 
 
-class _Entries:
+def _slots(places: ReadPlaces, row: Tensor, width: int) -> Tensor:
+    """Read states as slots of their rows, (S, L, K): `width` and more for a state of the recall's own segment."""
+    older = torch.where(places.place >= 0, places.place - (row * width).unsqueeze(1), NOTHING)
+    return torch.where(places.own >= 0, places.own + width, older)
+
+
+class _EnteringStates:
     """The states that steps begin with which do not follow the one before: at the first, and where they are cut.
 
     Args:
@@ -155,63 +171,55 @@ class _Entries:
         self._any = cast("list[bool]", self._enters.any(1).tolist())
         self._states: list[tuple[Tensor, ...]] = []
 
-    def note(self, t: int, h: Tensor, extra: Extra) -> None:
+    def note(self, t: int, h: Tensor, cell_state: CellState) -> None:
         """Take what enters step t."""
         if self._any[t]:
-            self._states.append(tuple(tensor[self._enters[t]] for tensor in (h, *extra)))
+            self._states.append(tuple(tensor[self._enters[t]] for tensor in (h, *cell_state)))
 
     @property
-    def states(self) -> tuple[Tensor, Extra]:
+    def states(self) -> tuple[Tensor, CellState]:
         """All of them, (E, H) each."""
-        h, *extra = (torch.cat(parts) for parts in zip(*self._states, strict=True))
-        return h, tuple(extra)
+        h, *cell_state = (torch.cat(parts) for parts in zip(*self._states, strict=True))
+        return h, tuple(cell_state)
 
 
-def _too_large(layer: BoundLayer, query: Tensor, bank: Bank, output: Tensor) -> bool:
-    w1, w2 = layer.score_weights[0].detach(), layer.score_weights[1].detach()
+def _in_range(op: OpLayer, query: Tensor, bank: Bank, output: Tensor) -> bool:
+    """Whether the op's score is exact for what was read and may have been stored."""
+    w1, w2 = op.layer.score_weights[0].detach(), op.layer.score_weights[1].detach()
     held = bank.states.flatten(0, 1)
     key = torch.stack([_largest(held @ w1.t()), _largest(output @ w1.t())]).max()
-    return out_of_range(key, _largest(query @ w2.t()))
+    return op.op.in_range(key, _largest(query @ w2.t()))
 
 
 def _largest(tensor: Tensor) -> Tensor:
     return tensor.abs().amax() if tensor.numel() else tensor.new_zeros(())
 
 
-def _weighed(scores: Tensor, filled: Tensor, slot: Tensor, rule: Rule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _record_weights(
+    scores: Tensor, filled: Tensor, slot: Tensor, rule: Rule
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Slots and weights in the op's order, the slot at the threshold, and what the op's backward pass divides by.
 
     Args:
         scores, slot: (S, L, K); filled: (S, L).
     """
     top = cast("int", rule.k_top)
+    if top == 0 or scores.shape[2] == 0:
+        return slot, scores, torch.full_like(filled, NOTHING), torch.zeros_like(scores[..., 0:].sum(2))
     padded = torch.arange(scores.shape[2], device=scores.device) >= filled.unsqueeze(2)
     scores, order = scores.masked_fill(padded, float("-inf")).sort(dim=2, descending=True, stable=True)
-    slot, read = slot.gather(2, order), scores.isfinite()
-    kind = rule.normalizer
-    if kind in SOFTMAX.values() or top == 0:
-        weights = rule.weigh(scores.flatten(0, 1), filled.flatten()).view_as(scores) if scores.numel() else scores
-        none = torch.full_like(filled, NOTHING)
-        return slot.masked_fill(~read, NOTHING)[..., :top], weights[..., :top], none, (filled > 0).to(scores.dtype)
-    release = rule.semantics == "release"
-    epsilon = RELEASE_EPSILON if release else 0.0
-    last = ((filled - 1).clamp(min=0) if not release else (filled - 1).clamp(0, top - 1)).unsqueeze(2)
-    limit, at_edge = scores.gather(2, last) + epsilon, slot.gather(2, last)
-    # What set the threshold may stand in a row several times, with scores that differ by rounding.
-    excess = torch.where(read & (slot != at_edge), scores - limit, 0.0).relu()
-    sums = excess.sum(2)
-    inverse = torch.where(sums > 0, 1 / (sums + epsilon), 0.0)
-    kept, weights = excess > 0, excess * inverse.unsqueeze(2)
-    edge = at_edge.squeeze(2).masked_fill(sums <= 0, NOTHING)
-    if release:
-        raw = (filled > 0) & (filled <= top)
-        inverse, edge = torch.where(raw, -1.0, inverse), edge.masked_fill(raw, NOTHING)
-        kept = torch.where(raw.unsqueeze(2), read, kept)
-        weights = torch.where(raw.unsqueeze(2), scores.masked_fill(~read, 0.0), weights)
-    return slot.masked_fill(~kept, NOTHING)[..., :top], rule.recall_scale * weights[..., :top], edge, inverse
+    slot = slot.gather(2, order)
+    ranked = rule.weigh_ranked(scores, filled)
+    at_edge = ranked.edge.clamp(min=0).unsqueeze(2)
+    # What set the threshold may stand in a row several times, with scores that differ by rounding: then all are it.
+    again = (slot == slot.gather(2, at_edge)) & (ranked.edge >= 0).unsqueeze(2)
+    if bool(again.sum(2).gt(1).any()):
+        ranked = rule.weigh_ranked(torch.where(again, scores.gather(2, at_edge), scores), filled)
+    edge = slot.gather(2, at_edge).squeeze(2).masked_fill(ranked.edge < 0, NOTHING)
+    return slot.masked_fill(~ranked.recalled, NOTHING)[..., :top], ranked.weights[..., :top], edge, ranked.inverse
 
 
-class Laid:
+class TimeLayout:
     """Reached steps laid out in time: each row's one behind the other, so that all end together.
 
     Attributes:
@@ -221,21 +229,21 @@ class Laid:
         first, follows: whether it is its row's first, and whether it goes on where the one before it ended, (L,).
     """
 
-    def __init__(self, reached: Reached) -> None:
+    def __init__(self, reached: ReachedSteps) -> None:
         self.row = cast("Tensor", reached.row.unique())
         self.column = torch.searchsorted(self.row, reached.row)
-        behind = reached.until.cumsum(0)
-        total = torch.zeros(len(self.row), dtype=torch.int64).scatter_add(0, self.column, reached.until)
+        behind = reached.count.cumsum(0)
+        total = torch.zeros(len(self.row), dtype=torch.int64).scatter_add(0, self.column, reached.count)
         end = total.cumsum(0)[self.column]
         self.steps = int(total.max())
         self._within = reached.within
         ahead = torch.arange(len(reached.within)).unsqueeze(1)
-        self.time = self.steps - (end - behind + reached.until) + ahead
+        self.time = self.steps - (end - behind + reached.count) + ahead
         self.place = (self.time * len(self.row) + self.column)[reached.within]
         self.first = torch.ones_like(self.column, dtype=torch.bool)
         self.first[1:] = self.column[1:] != self.column[:-1]
         self.follows = ~self.first
-        self.follows[1:] &= (reached.taken + reached.until)[:-1] == reached.taken[1:]
+        self.follows[1:] &= (reached.steps_done + reached.count)[:-1] == reached.steps_done[1:]
 
     def of(self, tensor: Tensor, nothing: float = 0) -> Tensor:
         """(S, L, ...) to (T, R, ...)."""
@@ -251,109 +259,100 @@ class Laid:
         return result
 
 
-@dataclass(frozen=True)
-class Found:
-    """The gradients of a backward pass: of the input (S, L, I), if it was needed, and by parameter."""
-
-    x: Tensor | None
-    parameters: list[tuple[Tensor, Tensor]]
-
-
 def backward(
-    op: OpLayer,
-    reached: Reached,
-    again: Again,
-    bank: Bank,
-    x: Tensor,
-    d_state: tuple[Tensor, Extra],
-    arrived: Tensor,
-    need_x: bool,
-) -> Found:
+    op: OpLayer, reached: ReachedSteps, replayed: ReplayedSteps, credit: ArrivedCredit, inputs: PastInputs
+) -> tuple[Tensor | None, list[Tensor | None]]:
     """Send the credit of memories and state back through what it reaches.
 
-    Args:
-        bank: with the credit that has come to memories.
-        d_state: that of the state, (B, H) each; arrived: the stream step of that state, (B,).
+    Returns:
+        the gradient of the input (S, L, I), if an encoder made it, and of each of the layer's tensors.
     """
-    laid = Laid(reached)
-    rule = op.rule
-    memory, d_memory, slot, stored = _memories(op.network.rule, reached, again, bank, laid)
-    d_output, d_c = _arriving(reached, laid, d_state, arrived)
-    h, extra = again.state
+    layout, rule, x = TimeLayout(reached), op.rule, inputs.x
+    steps, d_memory = _past_steps(op.network.rule, reached, replayed, credit.bank, layout, x)
+    d_output, d_c = _arriving(reached, layout, credit)
+    wide = steps.output.dtype
+    weights = (*op.layer.weights, *scorer_parts(op.layer.score_weights, rule))
+    given = [None if weight is None else weight.detach().to(wide) for weight in weights]
+    arriving = PastGradients(*(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory)))
+    with torch.autocast(x.device.type, enabled=False):
+        d_x, *grads = op.op.differentiate_past(arriving, given, steps, rule, inputs.encoded)
+    found = [d.to(w.dtype) for w, d in zip(weights, grads, strict=True) if w is not None and d is not None]
+    return None if d_x is None else layout.back(d_x).to(x.dtype), list(found)
+
+
+def _past_steps(
+    rule: Rule, reached: ReachedSteps, replayed: ReplayedSteps, bank: Bank, layout: TimeLayout, x: Tensor
+) -> tuple[PastSteps, Tensor | None]:
+    """The steps that were run again as the op takes them, and the credit of their memories, (R, M, H)."""
+    memory, d_memory, slot, stored = _memories(rule, reached, replayed, bank, layout)
+    h, cell_state = replayed.state
     wide = torch.promote_types(h.dtype, torch.float32)  # what sums over many steps are computed in
-    cut = again.cut.clone()
-    cut[0] |= ~laid.follows  # what was laid before it did not come before it
-    past = cpu_op.Past(
-        cut=laid.of(cut).to(h.device),
-        stored=laid.of(stored.int(), NOTHING).to(h.device),
-        entry=laid.of(again.entry.int(), NOTHING).to(h.device),
+    cut = replayed.cut.clone()
+    cut[0] |= ~layout.follows  # what was laid before it did not come before it
+    past = Past(
+        cut=layout.of(cut).to(h.device),
+        stored=layout.of(stored.int(), NOTHING).to(h.device),
+        entry=layout.of(replayed.entry.int(), NOTHING).to(h.device),
         h=h.to(wide),
-        c=extra[0].to(wide) if extra else h.new_empty(len(h), 0, dtype=wide),
+        c=cell_state[0].to(wide) if cell_state else h.new_empty(len(h), 0, dtype=wide),
     )
-    parameters = (*op.layer.weights, *cpu_op.scorer_parts(op.layer.score_weights, rule))
-    edge = _numbered(again.edge.unsqueeze(2), bank, laid).squeeze(2)
-    passed = cpu_op.Passed(
-        x=laid.of(x.to(wide)),
-        output=laid.of(again.output.to(wide)),
-        summary=laid.of(again.summary.to(wide)),
+    edge = _numbered(replayed.edge.unsqueeze(2), bank, layout).squeeze(2)
+    steps = PastSteps(
+        x=layout.of(x.to(wide)),
+        output=layout.of(replayed.output.to(wide)),
+        summary=layout.of(replayed.summary.to(wide)),
         memory=memory.to(wide),
-        slots=laid.of(slot.int(), NOTHING),
-        edges=laid.of(edge.int(), NOTHING),
-        weights=laid.of(again.weights.to(wide)),
-        inverses=laid.of(again.inverse.to(wide)),
+        slots=layout.of(slot.int(), NOTHING),
+        edges=layout.of(edge.int(), NOTHING),
+        weights=layout.of(replayed.weights.to(wide)),
+        inverses=layout.of(replayed.inverse.to(wide)),
         past=past,
     )
-    detached = [None if p is None else p.detach().to(wide) for p in parameters]
-    arriving = tuple(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory))
-    with torch.autocast(x.device.type, enabled=False):
-        d_x, *grads = OPS[op.backend].differentiate_past(arriving, detached, passed, rule, need_x)
-    by_parameter = [(p, d.to(p.dtype)) for p, d in zip(parameters, grads, strict=True) if p is not None]
-    return Found(laid.back(d_x).to(x.dtype) if need_x else None, by_parameter)
+    return steps, d_memory
 
 
-def _numbered(slot: Tensor, bank: Bank, laid: Laid) -> Tensor:
+def _numbered(slot: Tensor, bank: Bank, layout: TimeLayout) -> Tensor:
     """Slots (S, L, K) with those of a segment's own states numbered by their time in the layout."""
     width = bank.step.shape[1]
-    return torch.where(slot >= width, slot + laid.time[0].view(1, -1, 1).to(slot.device), slot)
+    return torch.where(slot >= width, slot + layout.time[0].view(1, -1, 1).to(slot.device), slot)
 
 
 def _memories(
-    rule: Rule, reached: Reached, again: Again, bank: Bank, laid: Laid
+    rule: Rule, reached: ReachedSteps, replayed: ReplayedSteps, bank: Bank, layout: TimeLayout
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """The memories of the rows laid out, (R, M, H), and their credit; the slots read, and those that took each h.
 
     Behind the bank's, where a segment has read states of its own, come all the states laid out.
     """
     width = bank.step.shape[1]
-    slot = _numbered(again.slot, bank, laid)
-    memory = bank.states[laid.row]
-    d_memory = None if bank.credit is None else bank.credit[laid.row]
-    stored = (reached.step % rule.k_att == 0) & (rule.k_top != 0 and rule.backtrack)
+    slot = _numbered(replayed.slot, bank, layout)
+    memory = bank.states[layout.row]
+    d_memory = None if bank.credit is None else bank.credit[layout.row]
+    stored = rule.credited(reached.step)
     place = bank.places(torch.where(stored, reached.step, NOTHING), reached.row)
     constant = bank.constant(place)
     if constant is not None:
         place = place.masked_fill(constant, NOTHING)
     kept = torch.where(place >= 0, place - reached.row * width, NOTHING)
     own = torch.full_like(kept, NOTHING)
-    if again.has_own:
-        mine = laid.of(again.output).transpose(0, 1)  # (R, T, H)
+    if replayed.has_own:
+        mine = layout.of(replayed.output).transpose(0, 1)  # (R, T, H)
         memory = torch.cat([memory, mine], 1)
         d_memory = None if d_memory is None else torch.cat([d_memory, torch.zeros_like(mine)], 1)
         passes = stored if constant is None else stored & ~constant
-        own = torch.where(passes, laid.time + width, NOTHING)
+        own = torch.where(passes, layout.time + width, NOTHING)
     return memory.contiguous(), d_memory, slot, torch.stack([kept, own], 2)
 
 
 def _arriving(
-    reached: Reached, laid: Laid, d_state: tuple[Tensor, Extra], arrived: Tensor
+    reached: ReachedSteps, layout: TimeLayout, credit: ArrivedCredit
 ) -> tuple[Tensor | None, Tensor | None]:
     """The credit of the state as that of the last outputs (T, R, H) and of the last c, where a row ends in it."""
-    last = torch.ones_like(laid.first)
-    last[:-1] = laid.first[1:]
-    ends = (reached.taken + reached.until)[last] == arrived[laid.row]
-    d_h, d_extra = d_state
-    parts = [torch.where(ends.to(d.device).unsqueeze(1), d[laid.row], 0) for d in (d_h, *d_extra)]
-    d_output = d_h.new_zeros(laid.steps, *parts[0].shape) if bool((parts[0] != 0).any()) else None
+    last = torch.ones_like(layout.first)
+    last[:-1] = layout.first[1:]
+    ends = (reached.steps_done + reached.count)[last] == credit.step[layout.row]
+    parts = [torch.where(ends.to(d.device).unsqueeze(1), d[layout.row], 0) for d in credit.d_state]
+    d_output = parts[0].new_zeros(layout.steps, *parts[0].shape) if bool((parts[0] != 0).any()) else None
     if d_output is not None:
         d_output[-1] = parts[0]
-    return d_output, parts[1] if d_extra else None
+    return d_output, parts[1] if len(parts) > 1 else None

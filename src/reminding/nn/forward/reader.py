@@ -25,16 +25,16 @@ class Reader:
     Args:
         memory: what is remembered before the pass.
         scorer: None where k_top = 0: nothing is remembered.
-        taken: steps each row's stream has taken before, (B,) int64 on the host.
+        steps_done: steps each row's stream has done before, (B,) int64 on the host.
         record: whether to note what was recalled, for `recalled`.
         ranked: whether to note what decided each recall, for `read_steps`.
     """
 
     def __init__(
-        self, memory: Memory, scorer: Scorer | None, rule: Rule, taken: Tensor, record: bool, ranked: bool
+        self, memory: Memory, scorer: Scorer | None, rule: Rule, steps_done: Tensor, record: bool, ranked: bool
     ) -> None:
         self.memory = memory if scorer is None else replace(memory, keys=scorer.keys(memory.value))
-        self._scorer, self._rule, self._taken = scorer, rule, taken
+        self._scorer, self._rule, self._taken = scorer, rule, steps_done
         self._recalls: list[Recall] | None = [] if record else None
         self._ranked: list[Tensor] | None = [] if ranked and rule.ranks is not None else None
 
@@ -66,7 +66,7 @@ class Reader:
         if rule.capacity is not None:
             full = stores & (memory.count >= rule.capacity)
             if bool(full.any()):
-                memory = memory.without(_victims(memory, rule.evict), full)
+                memory = memory.without(_victims(memory, rule.victim), full)
         step = (self._taken + ahead).to(h.device)
         self.memory = memory.append(h, self._scorer.keys(h), step, None if rows is True else stores)
 

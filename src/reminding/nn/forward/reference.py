@@ -17,13 +17,13 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reader import Reader
-from reminding.nn.parts.cells import Extra, Step
-from reminding.nn.parts.generators import Random, random_state
+from reminding.nn.parts.cells import CellState, Step
+from reminding.nn.parts.generators import GeneratorStates, generator_states
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.scorers import Scorer
-from reminding.nn.state.segments import Entry, Trace
-from reminding.nn.state.stream import LayerState, Recall
+from reminding.nn.state.segments import EnteringState, ReplayRecord
+from reminding.nn.state.stream import LayerState
 
 
 class Reads(Protocol):
@@ -38,79 +38,61 @@ class Reads(Protocol):
         ...
 
 
-Enter = Callable[[int, Tensor, Extra], None]
+Enter = Callable[[int, Tensor, CellState], None]
 
 
-def unroll(
-    x: Tensor,
-    state: LayerState,
-    taken: Tensor,
-    cell: Step,
-    scorer: Scorer | None,
-    rule: Rule,
-    record: bool,
-    starts: list[int] | None = None,
-    draws: bool = False,
-) -> tuple[Tensor, LayerState, Recall | None, Trace | None]:
+def unroll(call: LayerCall) -> LayerPass:
     """Run one layer over a stretch of time.   [Ke et al. 2018, Algorithm 1]
-
-    Args:
-        x: input, (T, B, I).
-        state: the layer's state before it.
-        taken: steps each row's stream has taken before, (B,) int64 on the host.
-        scorer: None where k_top = 0: nothing is remembered.
-        record: whether to note what was recalled.
-        starts: the steps, counted from 0, at which segments begin that a replay may have to go through again;
-            None: there will be no replay.
-        draws: whether cell or scorer may draw random numbers, which a replay would have to draw again.
-
-    Returns:
-        output (T, B, H), the state after it, the recall with time-major layout if asked for, and what a replay
-        needs if there may be one.
 
     Under autocast only the cells see the lower precision. State, scores and memory stay in the parameters'
     type: sums over thousands of steps and the choice of the best few need it, and cost little beside the cells.
     """
-    kind = x.device.type
-    cell = under_autocast(cell, kind)
-    entries: list[Entry] = []
+    x, state, rule, starts, kind = call.x, call.state, call.rule, call.starts, call.x.device.type
+    cell = in_precision(call.layer.cell, kind, autocast_type(kind))
+    entering: list[EnteringState] = []
 
     with torch.autocast(kind, enabled=False):
-        reader = Reader(state.memory, scorer, rule, taken, record, ranked=starts is not None)
+        ranked = starts is not None
+        reader = Reader(state.memory, call.layer.scorer, rule, call.steps_done, call.record, ranked)
 
-        def enter(t: int, h: Tensor, extra: Extra) -> None:
+        def enter(t: int, h: Tensor, cell_state: CellState) -> None:
             if starts is not None and t in starts:
                 memory = reader.memory.without_values() if rule.k_top is None else None
-                random = random_state(x.device) if draws else None
-                entries.append(Entry(h.detach(), tuple(tensor.detach() for tensor in extra), memory, random))
+                generators = generator_states(x.device) if call.draws else None
+                further = tuple(tensor.detach() for tensor in cell_state)
+                entering.append(EnteringState(h.detach(), further, memory, generators))
 
-        streams = cast("list[int]", taken.tolist())
-        outputs, extra = loop(x, state.h, state.extra, streams, cell, reader, rule, enter)
-        entries = _that_drew(entries, random_state(x.device)) if draws else entries
+        streams = cast("list[int]", call.steps_done.tolist())
+        outputs, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)
+        states = _that_drew(entering, generator_states(x.device)) if call.draws else entering
     h = outputs[-1] if outputs else state.h
     output = torch.stack(outputs) if outputs else h.new_zeros(0, *h.shape)
-    after = LayerState(h, extra, replace(reader.memory, keys=None))
-    trace = None if starts is None else Trace(lambda: entries, partial(reader.read_steps, h.detach()))
-    return output, after, reader.recalled(h) if record else None, trace
+    after = LayerState(h, cell_state, replace(reader.memory, keys=None))
+    replay = None if starts is None else ReplayRecord(lambda: states, partial(reader.read_steps, h.detach()))
+    return LayerPass(output, after, reader.recalled(h) if call.record else None, replay)
 
 
-def _that_drew(entries: list[Entry], after: Random) -> list[Entry]:
-    """The entries, with the generators' states only where numbers were drawn between one and the next."""
-    states = [*(entry.random or () for entry in entries), after]
+def _that_drew(entering: list[EnteringState], after: GeneratorStates) -> list[EnteringState]:
+    """The entering states, with the generators' only where numbers were drawn between one and the next."""
+    states = [*(state.generators or () for state in entering), after]
     drew = [not all(map(torch.equal, *pair)) for pair in pairwise(states)]
-    return [entry if used else replace(entry, random=None) for entry, used in zip(entries, drew, strict=True)]
+    return [state if used else replace(state, generators=None) for state, used in zip(entering, drew, strict=True)]
 
 
-def under_autocast(cell: Step, kind: str) -> Step:
-    """The cell as it runs in the present autocast region, its results brought back to its state's type."""
-    if not torch.is_autocast_enabled(kind):
+def autocast_type(device: str) -> torch.dtype | None:
+    """The lower precision of the present autocast region on a kind of device; None outside of one."""
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def in_precision(cell: Step, device: str, lower: torch.dtype | None) -> Step:
+    """The cell as it runs under autocast of this type, its results brought back to its state's type."""
+    if lower is None:
         return cell
-    lower = torch.get_autocast_dtype(kind)
 
-    def step(x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
-        with torch.autocast(kind, dtype=lower):
-            h_hat, further = cell(x, h, extra)
-        return h_hat.to(h.dtype), tuple(new.to(old.dtype) for new, old in zip(further, extra, strict=True))
+    def step(x: Tensor, h: Tensor, cell_state: CellState) -> tuple[Tensor, CellState]:
+        with torch.autocast(device, dtype=lower):
+            h_hat, further = cell(x, h, cell_state)
+        return h_hat.to(h.dtype), tuple(new.to(old.dtype) for new, old in zip(further, cell_state, strict=True))
 
     return step
 
@@ -118,7 +100,7 @@ def under_autocast(cell: Step, kind: str) -> Step:
 def loop(
     x: Tensor,
     h: Tensor,
-    extra: Extra,
+    cell_state: CellState,
     streams: list[int],
     cell: Step,
     memory: Reads,
@@ -126,12 +108,12 @@ def loop(
     enter: Enter,
     cut_at: list[int] | None = None,
     constant: Tensor | None = None,
-) -> tuple[list[Tensor], Extra]:
+) -> tuple[list[Tensor], CellState]:
     """The recurrence itself.
 
     Args:
-        x: (T, B, I); h, extra: the state before it.
-        streams: steps each row's stream has taken before.
+        x: (T, B, I); h, cell_state: the state before it.
+        streams: steps each row's stream has done before.
         enter: called before each step with its number, from 0, h, and the cell's further state.
         cut_at: a further stream step of each row before which its state is detached.
         constant: which states go to memory without their past, (T, B) bool.
@@ -141,10 +123,10 @@ def loop(
     """
     outputs: list[Tensor] = []
     for t, x_t in enumerate(x.unbind(0)):
-        enter(t, h, extra)
+        enter(t, h, cell_state)
         cuts = _rows_due(rule.cuts, streams, t + 1, cut_at)
-        h, extra = _detached(h, cuts), tuple(_detached(tensor, cuts) for tensor in extra)
-        h_hat, extra = cell(x_t, h, extra)
+        h, cell_state = _detached(h, cuts), tuple(_detached(tensor, cuts) for tensor in cell_state)
+        h_hat, cell_state = cell(x_t, h, cell_state)
         summary = memory.read(h_hat)
         h = h_hat if summary is None else h_hat + summary
         stored = h if rule.backtrack else h.detach()
@@ -152,7 +134,7 @@ def loop(
             stored = _detached(stored, constant[t])
         memory.store(stored, _rows_due(rule.stores, streams, t + 1), t + 1)
         outputs.append(h)
-    return outputs, extra
+    return outputs, cell_state
 
 
 def _rows_due(
@@ -163,14 +145,14 @@ def _rows_due(
     Args:
         also: a further step of each row at which it is due.
     """
-    answer = {taken: due(taken + ahead) for taken in set(streams)}
+    answer = {done: due(done + ahead) for done in set(streams)}
     if also is not None:
-        further = [taken + ahead == step for taken, step in zip(streams, also, strict=True)]
+        further = [done + ahead == step for done, step in zip(streams, also, strict=True)]
         if any(further):
-            return torch.tensor([answer[taken] or more for taken, more in zip(streams, further, strict=True)])
+            return torch.tensor([answer[done] or more for done, more in zip(streams, further, strict=True)])
     if len(set(answer.values())) <= 1:
         return any(answer.values())
-    return torch.tensor([answer[taken] for taken in streams])
+    return torch.tensor([answer[done] for done in streams])
 
 
 def _detached(tensor: Tensor, rows: Tensor | bool) -> Tensor:

@@ -36,8 +36,8 @@ def check_state(state: SABState, fresh: SABState) -> None:
     if state.zero_slot != fresh.zero_slot:
         raise ValueError("state comes from a layer with other semantics")
     for number, (layer, wanted) in enumerate(zip(state.layers, fresh.layers, strict=True)):
-        got = [tuple(tensor.shape) for tensor in (layer.h, *layer.extra)]
-        want = [tuple(tensor.shape) for tensor in (wanted.h, *wanted.extra)]
+        got = [tuple(tensor.shape) for tensor in (layer.h, *layer.cell_state)]
+        want = [tuple(tensor.shape) for tensor in (wanted.h, *wanted.cell_state)]
         if got != want:
             raise ValueError(f"state must have h and c of shapes {want} in layer {number}, got {got}")
         if layer.h.device != wanted.h.device or layer.h.dtype != wanted.h.dtype:
@@ -57,7 +57,7 @@ def check_capacity(state: SABState, capacity: int | None) -> None:
 def begin_from(given: Any, fresh: SABState) -> SABState:
     """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
-    wanted = [fresh.h, *(torch.stack(peers) for peers in zip(*(x.extra for x in fresh.layers), strict=True))]
+    wanted = [fresh.h, *(torch.stack(peers) for peers in zip(*(x.cell_state for x in fresh.layers), strict=True))]
     if not fresh.batched:
         wanted[1:] = [tensor[:, 0] for tensor in wanted[1:]]
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
@@ -72,7 +72,7 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
             )
     rows: list[Tensor] = [tensor if fresh.batched else tensor.unsqueeze(1) for tensor in tensors]
     layers = tuple(
-        replace(layer, h=rows[0][i], extra=tuple(tensor[i] for tensor in rows[1:]))
+        replace(layer, h=rows[0][i], cell_state=tuple(tensor[i] for tensor in rows[1:]))
         for i, layer in enumerate(fresh.layers)
     )
     return replace(fresh, layers=layers)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from reminding.nn.layer import untraced
 from reminding.nn.parts import settings
-from reminding.nn.parts.bound import BoundLayer
-from reminding.nn.parts.cells import CELLS, Shape, Step, UserCell, uniform_bound
+from reminding.nn.parts.bound import BoundLayer, bind
+from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.scorers import SCORERS, Scorer
+from reminding.nn.parts.scorers import Scorer
+from reminding.nn.parts.user_modules import UserModules
+from reminding.ops.scores import SCORES
 
 BIASES = ("bias_ih", "bias_hh")
 
@@ -74,7 +76,7 @@ class LayerParameters(nn.Module):
                     if self.bias or name not in BIASES:
                         self._add(f"{name}_l{layer}", shape, kind)
             self._user_cells = None
-            self.extra_shapes = [CELLS[cell].extra_shapes(self.hidden_size)] * self.num_layers
+            self.state_shapes = [CELLS[cell].state_shapes(self.hidden_size)] * self.num_layers
             return
         self.cells = nn.ModuleList(settings.modules("cell", cell, self.num_layers))
         self.cells.to(**kind)
@@ -82,7 +84,7 @@ class LayerParameters(nn.Module):
         self._user_cells = [
             UserCell(module, size, self.hidden_size) for module, size in zip(self.cells, sizes, strict=True)
         ]
-        self.extra_shapes: list[tuple[Shape, ...]] = [user.extra_shapes for user in self._user_cells]
+        self.state_shapes: list[tuple[Shape, ...]] = [user.state_shapes for user in self._user_cells]
 
     def _build_scorers(
         self, score: str | nn.Module | Sequence[nn.Module], remembers: bool, kind: dict[str, Any]
@@ -90,10 +92,11 @@ class LayerParameters(nn.Module):
         self._user_scorers: list[Scorer] | None = None
         self._remembers = remembers
         if isinstance(score, str):
-            self.score = settings.one_of("score", score, tuple(SCORERS))
-            shapes = SCORERS[score].weight_shapes(self.hidden_size, self.score_size) if remembers else {}
-            for layer in range(self.num_layers):
-                for name, shape in shapes.items():
+            self.score = settings.one_of("score", score, tuple(SCORES))
+            built_in = SCORES[self.score]
+            shapes = built_in.shapes(self.hidden_size, self.score_size)
+            for layer in range(self.num_layers if remembers else 0):
+                for name, shape in zip(built_in.parameters, shapes, strict=True):
                     self._add(f"{name}_l{layer}", shape, kind)
             return
         self.scorers = nn.ModuleList(settings.modules("score", score, self.num_layers))
@@ -117,16 +120,17 @@ class LayerParameters(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def bound(self, layer: int) -> BoundLayer:
-        """One layer with its present weights."""
-        built_in, own_score = self._user_cells is None, self._user_scorers is None  # a class may be called "gru"
-        return BoundLayer(
-            cell=self._bound_cell(layer),
-            scorer=self._bound_scorer(layer),
-            cell_name=self.cell if built_in else None,
-            score_name=self.score if own_score else None,
-            weights=self._weights(layer) if built_in else (),
-            score_weights=self._score_weights(layer) if own_score else (),
-        )
+        """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
+        cell = self.cell if self._user_cells is None else self._user_cells[layer].step  # a class may be called "gru"
+        score = self.score if self._user_scorers is None else self._user_scorers[layer] if self._remembers else None
+        weights = self._weights(layer) if self._user_cells is None else ()
+        return bind(cell, score, weights, self._score_weights(layer), self.rule.forget_scale)
+
+    def user_modules(self, with_encoder: bool) -> UserModules:
+        """The modules of the layer's user: its cells, its scorers where anything is recalled, and the encoder."""
+        cells = list(self.cells) if self._user_cells is not None else []
+        scorers = list(self.scorers) if self._user_scorers is not None and self._remembers else []
+        return UserModules([*cells, *scorers, *([self.encoder] if with_encoder and self.encoder is not None else [])])
 
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""
@@ -140,19 +144,7 @@ class LayerParameters(nn.Module):
         names = CELLS[self.cell].weight_shapes(1, 1)
         return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
 
-    def _bound_cell(self, layer: int) -> Step:
-        if self._user_cells is not None:
-            return self._user_cells[layer].step
-        return CELLS[self.cell].bind(self._weights(layer), self.rule.forget_scale)
-
     def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
         """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""
-        names = SCORERS[self.score].weight_shapes(1, 1) if self._remembers else ()
+        names = SCORES[self.score].parameters if self._remembers and self._user_scorers is None else ()
         return tuple(getattr(self, f"{name}_l{layer}") for name in names)
-
-    def _bound_scorer(self, layer: int) -> Scorer | None:
-        if not self._remembers:
-            return None
-        if self._user_scorers is not None:
-            return self._user_scorers[layer]
-        return SCORERS[self.score].bind(*self._score_weights(layer))

@@ -12,27 +12,16 @@ import torch
 from torch import Tensor
 
 from reminding.nn.credit.autograd import Pass, replayed
-from reminding.nn.credit.sweep import Network
+from reminding.nn.credit.network import Network
 from reminding.nn.forward import compiled, torch_kernels
+from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reference import unroll
 from reminding.nn.layer.stretches import stack_layers
-from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.history import Departed, History, Kept, departed, pruned, stored_in
-from reminding.nn.state.segments import Segment, Source, Trace, cut, joined, segment_starts
-from reminding.nn.state.stream import LayerState, Recall, SABState
-
-REPLAY_FROM = 512
-"""Steps from which engine="auto" runs segments again in the backward pass instead of keeping what they computed."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would run an input: "cuda", "cpu", "reference", or "torch", PyTorch's own kernels; the engine; and why."""
-
-    backend: str
-    engine: str
-    why: str
+from reminding.nn.state.history import Evicted, History, HistoryData, evicted_and_read, pruned, stored_in
+from reminding.nn.state.segments import EncoderInput, PassRecord, Segment, cut, joined, segment_starts
+from reminding.nn.state.stream import Recall, SABState
+from reminding.ops.backends import REFERENCE
 
 
 @dataclass(frozen=True)
@@ -40,113 +29,115 @@ class Runner:
     """How the stretches of one call are run.
 
     Attributes:
-        backend: "reference", "cpu" or "cuda", the code that is to run them.
+        network: the layers, and the backend that is to run them.
         replay: whether segments are run again in the backward pass instead of keeping their graph.
-        free: whether other code may serve where it can do the same better: backend="auto".
+        may_fall_back: whether another backend may be used where the chosen one cannot run a stretch or is slower.
         record: whether to note what was recalled.
         remember: whether to keep the stretches for credit from later calls.
-        source: what the encoder made the input of; None without an encoder.
+        encoder_input: what the encoder made the input of; None without an encoder.
         dropout: probability of dropping outputs between layers; 0 unless training.
     """
 
-    layers: tuple[BoundLayer, ...]
     network: Network
-    normalizer: str
-    backend: str
     replay: bool
-    free: bool
+    may_fall_back: bool
     record: bool
     remember: bool
-    source: Source | None
+    encoder_input: EncoderInput | None
     dropout: float
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
-        by_segments = self.backend == "reference" or self.network.note is not None
+        network, run = self.network, partial(self._pass, begun=start)
+        by_segments = network.backend == REFERENCE or network.note is not None
         if self.replay and by_segments and not self._fuses(x, state) and len(x):
-            ran = replayed(partial(self._pass, begun=start, trace=True), self.network, x, state)
+            ran = replayed(partial(run, trace=True), network, x, state)
         else:
-            ran = self._pass(x, state, begun=start, trace=self.remember)
+            ran = run(x, state, network, trace=self.remember)
         after = replace(ran.after, history=self._history(state, ran))
         return ran.output, after, ran.recall
 
-    def _pass(self, x: Tensor, state: SABState, begun: int, trace: bool) -> Pass:
+    def _pass(self, x: Tensor, state: SABState, network: Network, begun: int, trace: bool) -> Pass:
         """All layers, one after the other."""
-        given = x.detach().clone() if self.remember and self.source is None else x.detach()
-        taken, rule = state.step, self.network.rule
-        starts = segment_starts(taken, len(x), rule) if trace else None
-        after: list[LayerState] = []
-        recalls: list[Recall] = []
-        traces: list[Trace] = []
-        stored: list[Departed] = []
-        kept: list[Tensor] = []
-        for number, layer in enumerate(self.layers):
+        encoded = self.encoder_input is not None
+        given = x.detach().clone() if self.remember and not encoded else x.detach()
+        steps_done, rule = state.step, network.rule
+        starts = segment_starts(steps_done, len(x), rule) if trace else None
+        passes: list[LayerPass] = []
+        stored: list[Evicted] = []
+        masks: list[Tensor] = []
+        for number, layer in enumerate(network.layers):
             if number > 0 and self.dropout > 0:
-                kept.append(torch.rand_like(x) >= self.dropout)
-                x = x * kept[-1] * self.network.kept_scale
-            x, state_after, recall, left = self._layer(layer, x, state.layers[number], taken, starts)
-            after.append(state_after)
-            if recall is not None:
-                recalls.append(recall)
-            if left is not None:
-                traces.append(left)
-            if trace and rule.capacity is not None and rule.k_top != 0:
-                stored.append(stored_in(x.detach(), taken, rule))
-        output_state = replace(state, layers=tuple(after), step=taken + len(x), history=History())
+                masks.append(torch.rand_like(x) >= self.dropout)
+                x = x * masks[-1] * network.dropout_scale
+            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts)
+            passes.append(self._layer(call))
+            x = passes[-1].output
+            if trace and rule.capacity is not None and rule.remembers:
+                stored.append(stored_in(x.detach(), steps_done, rule))
+        layers = tuple(each.after for each in passes)
+        after = replace(state, layers=layers, step=steps_done + len(x), history=History())
+        recalls = [each.recall for each in passes if each.recall is not None]
         recall = stack_layers(recalls) if recalls else None
         if starts is None:
-            return Pass(x, output_state, recall)
-        segments = partial(cut, given, self.source, begun, taken, traces, starts, tuple(kept))
-        return Pass(x, output_state, recall, segments, tuple(stored))
+            return Pass(x, after, recall)
+        records = [each.replay for each in passes if each.replay is not None]
+        record = PassRecord(
+            given, self.encoder_input, begun, steps_done, records, network.modules.modes, tuple(masks)
+        )
+        return Pass(x, after, recall, partial(cut, record, starts), tuple(stored))
 
-    def _layer(
-        self, layer: BoundLayer, x: Tensor, state: LayerState, taken: Tensor, starts: list[int] | None
-    ) -> tuple[Tensor, LayerState, Recall | None, Trace | None]:
-        rule = self.network.rule
-        if layer.cell_name is not None and self.free and torch_kernels.serves(rule, x, taken):
-            return torch_kernels.unroll(x, state, taken, layer, rule, self.record, starts)
-        if self.backend in compiled.OPS:
-            given = (x, state, taken, layer, self.normalizer, rule)
-            ran = compiled.unroll(self.backend, *given, self.replay, self.record, starts)
+    def _layer(self, call: LayerCall) -> LayerPass:
+        """One layer on the fastest code that can run it."""
+        backend = self.network.backend
+        if self.may_fall_back and torch_kernels.serves(call):
+            return torch_kernels.unroll(call)
+        if backend != REFERENCE:
+            ran = compiled.unroll(call, backend, self.replay)
             if ran is not None:
                 return ran
-            if not self.free:
+            if not self.may_fall_back:
                 raise ValueError(
-                    "backend='cpu' cannot run this input: W1 m and W2 h_hat of its scores are beyond the op's "
-                    "range; backend='auto' takes what can"
+                    f"backend={backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the op's "
+                    "range; backend='auto' takes one that can"
                 )
-        draws = layer.cell_name is None or layer.score_name is None
-        return unroll(x, state, taken, layer.cell, layer.scorer, rule, self.record, starts, draws)
+        return unroll(call)
 
     def _fuses(self, x: Tensor, state: SABState) -> bool:
-        return (
-            self.free
-            and self.layers[0].cell_name is not None
-            and torch_kernels.serves(self.network.rule, x, state.step)
-        )
+        """Whether PyTorch's own kernels serve for this stretch."""
+        first = self.network.layers[0]
+        call = LayerCall(first, self.network.rule, x, state.layers[0], state.step, self.record, None)
+        return self.may_fall_back and torch_kernels.serves(call)
 
     def _history(self, before: SABState, ran: Pass) -> History:
         """The history after a stretch; what no later credit can reach is left out."""
-        old = before.history.kept
+        old, rule = before.history.data, self.network.rule
         if ran.segments is None or not self.remember:
             if not old.segments:
                 return History()
-            ran = replace(ran, segments=list[Segment])
-        ran = replace(ran, after=ran.after.without_graph())
-        return History(partial(_remembered, old, before.without_graph(), ran, self.network.rule))
+            return History(partial(_joined, old, before.without_graph(), ran.after.without_graph(), [], (), rule))
+        segments, stored = ran.segments, ran.stored
+        made = partial(_joined, old, before.without_graph(), ran.after.without_graph())
+        return History(lambda: made(segments(), stored, rule))
 
 
-def _remembered(old: Kept, before: SABState, ran: Pass, rule: Rule) -> Kept:
-    """What is kept of a stream after one more pass."""
-    assert ran.segments is not None
-    memories = [layer.memory for layer in ran.after.layers]
-    new = [segment.copied() for segment in ran.segments()]
-    segments = pruned(joined(old.segments, new, rule), memories, ran.after.step, rule)
-    if rule.capacity is None or not segments:
-        return Kept(tuple(segments))
-    gone: list[Departed] = []
+def _joined(
+    old: HistoryData,
+    before: SABState,
+    after: SABState,
+    segments: list[Segment],
+    stored: tuple[Evicted, ...],
+    rule: Rule,
+) -> HistoryData:
+    """What is kept of a stream after one more pass, from what was kept before it and the pass's own segments."""
+    memories = [layer.memory for layer in after.layers]
+    new = [segment.copied() for segment in segments]
+    kept = pruned(joined(old.segments, new, rule), memories, after.step, rule)
+    if rule.capacity is None or not kept:
+        return HistoryData(tuple(kept))
+    gone: list[Evicted] = []
     for number, layer in enumerate(before.layers):
-        parts = [Departed(layer.memory.value, layer.memory.ascending_steps)]
-        parts += [whole[number] for whole in (old.departed, ran.stored) if whole]
-        gone.append(departed(parts, memories[number], segments, number, rule))
-    return Kept(tuple(segments), tuple(gone))
+        parts = [Evicted(layer.memory.value, layer.memory.ascending_steps)]
+        parts += [whole[number] for whole in (old.evicted, stored) if whole]
+        gone.append(evicted_and_read(parts, memories[number], kept, number, rule))
+    return HistoryData(tuple(kept), tuple(gone))

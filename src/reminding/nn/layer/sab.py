@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +18,24 @@ from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.autograd import with_past
 from reminding.nn.credit.ledger import Credit
-from reminding.nn.credit.op_sweep import OpLayer
-from reminding.nn.credit.sweep import Network
+from reminding.nn.credit.network import Network
 from reminding.nn.forward import compiled
-from reminding.nn.forward.reference import under_autocast
+from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering
+from reminding.nn.layer.choice import Choice, Plan
 from reminding.nn.layer.layout import Layout, Stretch, enter
 from reminding.nn.layer.parameters import LayerParameters
-from reminding.nn.layer.runner import REPLAY_FROM, Plan, Runner
+from reminding.nn.layer.runner import Runner
 from reminding.nn.layer.stretches import join_time, run_stretches
 from reminding.nn.parts import settings
-from reminding.nn.parts.bound import BoundLayer
-from reminding.nn.parts.generators import random_state
+from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.segments import Source
+from reminding.nn.state.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
-from reminding.ops import choose_backend
-from reminding.ops.sparsify import NORMALIZERS, choose_normalizer
+from reminding.ops.backends import BACKENDS, REFERENCE
+from reminding.ops.contract import Demand
+from reminding.ops.sparsify import NORMALIZERS
 
 
 class SAB(LayerParameters):
@@ -164,7 +164,7 @@ class SAB(LayerParameters):
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,
-            normalizer=choose_normalizer(self.normalizer, semantics),
+            normalizer=self.normalizer,
             recall_scale=settings.share("recall_scale", recall_scale),
             forget_scale=settings.forget_scale(forget_scale, cell),
             capacity=settings.at_least_or_none("capacity", capacity, 1),
@@ -174,7 +174,7 @@ class SAB(LayerParameters):
         )
         score = score or ("separable" if release else "additive")
         self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
-        self._choose_backend()
+        self._choice().backend_for(memories=0)
 
     @overload
     def forward(
@@ -229,13 +229,27 @@ class SAB(LayerParameters):
         steps taken without gradient, and what lies behind the horizon are constants.
         """
         like = self.like()
-        random = None if self.encoder is None or not self.encoder.training else random_state(like.device)
+        network = self._network()
+        with network.modules.in_call():
+            return self._forward(input, state, reset, return_recall, network, like)
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: Any,
+        reset: Tensor | None,
+        return_recall: bool,
+        network: Network,
+        like: Tensor,
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """`forward`, with the tensors that the layer computes with in this call."""
+        encoder_input = self._encoder_input(input, network, like)
         x, layout = enter(input, self.encoder, self.batch_first)
-        source = None if self.encoder is None else Source.of(input, random)
         entering.check_input(x, self.input_size, like, self.encoder is not None)
-        before = self._enter_state(state, x.shape[1], layout, like)
+        network = replace(network, note=None if self._credit is None else partial(self._credit.take, layout.order))
+        before = self._enter_state(state, x.shape[1], layout, network)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        runner = self._runner(len(x), before, return_recall, source, layout.order)
+        runner = self._runner(len(x), before, return_recall, encoder_input, network)
         output, after, recall = self._run(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         result = layout.output(output), layout.unsorted_rows(after)
@@ -276,31 +290,45 @@ class SAB(LayerParameters):
         Args:
             steps: the input's length, T.
         """
-        chosen = self._choose_backend(memories := compiled.most_alive(self._fresh(1, self.like()), steps, self.rule))
-        fuses = self.k_top == 0 and self.rule.forget_scale == 1 and self._user_cells is None
-        if fuses and self.backend == "auto" and self.engine != "replay":
-            return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
-        replays = self._replays(steps)
-        why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
-        passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]
-        why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
-        return Plan(chosen, "replay" if replays else "autograd", why)
+        return self._choice().plan(steps, self._most_alive(self._fresh(1, self.like()), steps))
 
-    def _choose_backend(self, memories: int = 0) -> str:
-        """Which code computes this layer now, if a step finds so many memories; raises where a choice cannot."""
-        return choose_backend(self.backend, self._obstacles(memories))
+    def _choice(self) -> Choice:
+        """The choice of code for this layer as it is now."""
+        like = self.like()
+        demand = Demand(
+            cell=self.cell if self._user_cells is None else None,
+            score=self.score if self._user_scorers is None else None,
+            k_top=self.k_top,
+            capacity=self.rule.capacity,
+            evict=self.rule.evict_name,
+            credits_past=self.rule.horizon != 0,
+            device=like.device,
+            dtype=like.dtype,
+            widest=max(self.hidden_size, self.score_size),
+            memories=0,
+        )
+        return Choice(self.backend, self.engine, self.rule, demand, watched=self._credit is not None)
 
-    def _obstacles(self, memories: int) -> dict[str, str | None]:
-        """Why a backend cannot compute this layer now, None where it can."""
-        cell = self.cell if self._user_cells is None else None
-        score = self.score if self._user_scorers is None else None
-        widest = max(self.hidden_size, self.score_size)
-        found = compiled.obstacles(cell, score, self.rule, self.like(), widest, memories)
-        if self.backend == "auto":
-            found["cuda"] = found["cuda"] or "no GPU has run its kernels yet; backend='cuda' asks for them"
-        return found
+    def _most_alive(self, state: SABState, steps: int) -> int:
+        """The most memories that a step of a call of so many finds, in any row and layer."""
+        memories = [layer.memory for layer in state.layers]
+        return max((compiled.most_alive(memory, state.step, steps, self.rule) for memory in memories), default=0)
 
-    def _enter_state(self, state: Any, rows: int, layout: Layout, like: Tensor) -> SABState:
+    def _encoder_input(self, input: Tensor | PackedSequence, network: Network, like: Tensor) -> EncoderInput | None:
+        """What credit from later calls needs of the input; None where no encoder takes it or nothing is kept."""
+        if self.encoder is None or not self._remembers_calls():
+            return None
+        if not isinstance(cast("object", input), Tensor | PackedSequence):
+            return None  # which `enter` refuses
+        generators = generator_states(like.device) if self.encoder.training else None
+        return EncoderInput.of(input, generators, network.modules.modes)
+
+    def _remembers_calls(self) -> bool:
+        """Whether a call is kept for credit from later ones."""
+        return torch.is_grad_enabled() and self.rule.horizon != 0
+
+    def _enter_state(self, state: Any, rows: int, layout: Layout, network: Network) -> SABState:
+        like = self.like()
         fresh = replace(self._fresh(rows, like), batched=layout.batched)
         if state is None:
             return fresh
@@ -308,26 +336,23 @@ class SAB(LayerParameters):
             entering.check_state(state, fresh)
             entering.check_capacity(state, self.rule.capacity)
             state = state if self.memory_device is None else state.with_memory_on(like.device)
-            return self._with_past(layout.sorted_rows(state.without_graph()), layout.order)
+            return self._with_past(layout.sorted_rows(state.without_graph()), network)
         return layout.sorted_rows(entering.begin_from(state, fresh))
 
     def _fresh(self, rows: int, like: Tensor) -> SABState:
-        return fresh_state(rows, self.hidden_size, self.extra_shapes, like, self.semantics == "release")
+        return fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
 
-    def _with_past(self, state: SABState, order: Tensor | None) -> SABState:
+    def _with_past(self, state: SABState, network: Network) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
-        if not torch.is_grad_enabled() or self.rule.horizon == 0:
+        if not self._remembers_calls():
             return state
-        layers = self._bound_layers()
-        network = self._network(layers, order, with_encoder=True)
-        able = compiled.credits_past(backend := self._choose_backend(), self.rule)
-        compiles = able and self.num_layers == 1 and self._credit is None
-        op = OpLayer(backend, layers[0], self.normalizer, network) if compiles else None
+        op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
+        on_op = op is not None and op.credits_past(self.k_top) and self.num_layers == 1 and self._credit is None
         encode = None if self.encoder is None else self._encode
-        return with_past(state, state.history.kept, network, encode, op)
+        return with_past(state, state.history.data, network, encode, on_op)
 
-    def _encode(self, source: Source) -> Tensor:
-        return enter(source.given, self.encoder, self.batch_first)[0]
+    def _encode(self, given: EncoderInput) -> Tensor:
+        return enter(given.given, self.encoder, self.batch_first)[0]
 
     def _run(
         self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
@@ -342,44 +367,31 @@ class SAB(LayerParameters):
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
     def _runner(
-        self, steps: int, before: SABState, record: bool, source: Source | None, order: Tensor | None
+        self, steps: int, before: SABState, record: bool, encoder_input: EncoderInput | None, network: Network
     ) -> Runner:
-        differentiated = torch.is_grad_enabled()
-        layers = self._bound_layers()
+        """How this call is run; `network` is the one that credit into past calls goes to."""
+        choice = self._choice()
+        backend = choice.backend_for(self._most_alive(before, steps))
         return Runner(
-            layers=layers,
-            network=self._network(layers, order, with_encoder=False),
-            normalizer=self.normalizer,
-            backend=self._choose_backend(compiled.most_alive(before, steps, self.rule)),
-            replay=differentiated and self._replays(steps),
-            free=self.backend == "auto" and self.engine != "replay",
+            network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
+            replay=torch.is_grad_enabled() and choice.replays(steps),
+            may_fall_back=choice.may_fall_back,
             record=record,
-            remember=differentiated and self.rule.horizon != 0,
-            source=source,
+            remember=self._remembers_calls(),
+            encoder_input=encoder_input,
             dropout=self.dropout if self.training else 0.0,
         )
 
-    def _replays(self, steps: int) -> bool:
-        return self.engine == "replay" or self._credit is not None or (self.engine == "auto" and steps >= REPLAY_FROM)
-
-    def _bound_layers(self) -> tuple[BoundLayer, ...]:
-        return tuple(self.bound(layer) for layer in range(self.num_layers))
-
-    def _network(self, layers: tuple[BoundLayer, ...], order: Tensor | None, with_encoder: bool) -> Network:
-        """The layers as a replay runs them, with the encoder's parameters or without.
-
-        Args:
-            order: the caller's numbers of the rows, where they are others.
-        """
-        kind = self.like().device.type
-        taken = (p for name, p in self.named_parameters() if with_encoder or not name.startswith("encoder."))
+    def _network(self) -> Network:
+        """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call."""
+        like = self.like()
         return Network(
-            cells=tuple(under_autocast(layer.cell, kind) for layer in layers),
-            scorers=tuple(layer.scorer for layer in layers),
+            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
             rule=self.rule,
-            parameters=tuple(parameter for parameter in taken if parameter.requires_grad),
-            kept_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
-            note=None if self._credit is None else partial(self._credit.take, order),
+            backend=self._choice().backend_for(memories=0),
+            modules=self.user_modules(with_encoder=True),
+            autocast=autocast_type(like.device.type),
+            dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
         )
 
     def extra_repr(self) -> str:

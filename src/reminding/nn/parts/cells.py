@@ -2,7 +2,7 @@
 
 Shapes: B batch, I input, H hidden.
 
-Inside the library a cell is `step(x, h, extra) -> (h_hat, extra)`, where `extra` holds whatever state the
+Inside the library a cell is `step(x, h, extra) -> (h_hat, extra)`, where `cell_state` holds whatever state the
 cell has besides h: one tensor for an LSTM (c), none for a GRU or an Elman network.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from reminding.ops import reference
 
-Extra = tuple[Tensor, ...]
-Step = Callable[[Tensor, Tensor, Extra], tuple[Tensor, Extra]]
+CellState = tuple[Tensor, ...]
+Step = Callable[[Tensor, Tensor, CellState], tuple[Tensor, CellState]]
 Shape = tuple[int, ...]
 
 
@@ -32,7 +32,7 @@ class BuiltInCell:
     """
 
     gates: int
-    extra_shapes: Callable[[int], tuple[Shape, ...]]
+    state_shapes: Callable[[int], tuple[Shape, ...]]
     bind: Callable[[tuple[Tensor | None, ...], float], Step]
 
     def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, Shape]:
@@ -47,19 +47,19 @@ class BuiltInCell:
 
 
 def _bind_lstm(weights: tuple[Tensor | None, ...], forget_scale: float) -> Step:
-    def step(x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
-        h_hat, c = reference.lstm_cell(x, h, extra[0], weights, forget_scale)
+    def step(x: Tensor, h: Tensor, cell_state: CellState) -> tuple[Tensor, CellState]:
+        h_hat, c = reference.lstm_cell(x, h, cell_state[0], weights, forget_scale)
         return h_hat, (c,)
 
     return step
 
 
 def _bind_gru(weights: tuple[Tensor | None, ...], _: float) -> Step:
-    return lambda x, h, extra: (reference.gru_cell(x, h, weights), extra)
+    return lambda x, h, cell_state: (reference.gru_cell(x, h, weights), cell_state)
 
 
 def _bind_rnn(weights: tuple[Tensor | None, ...], _: float) -> Step:
-    return lambda x, h, extra: (reference.rnn_cell(x, h, weights), extra)
+    return lambda x, h, cell_state: (reference.rnn_cell(x, h, weights), cell_state)
 
 
 CELLS: dict[str, BuiltInCell] = {
@@ -76,7 +76,7 @@ class UserCell:
     `(h, c)` of `nn.LSTMCell`. The call returns h_hat alone, or a pair of h_hat and the new state, where
     the state may be given whole or without its h: the layer replaces h by h_hat + summary in any case.
 
-    What `extra` looks like is told by the module's attribute `state_shapes`, the shape of each extra
+    What `cell_state` looks like is told by the module's attribute `state_shapes`, the shape of each extra
     tensor without its batch axis: `()` for none, `((hidden_size,),)` for one like an LSTM's c. A module
     without that attribute is tried on one row of zeros, first with `(h, c)`, then with h alone. Extra
     state starts at zero.
@@ -86,21 +86,21 @@ class UserCell:
         self.module = module
         self.hidden_size = hidden_size
         told = getattr(module, "state_shapes", None)
-        self.extra_shapes: tuple[Shape, ...] = (
+        self.state_shapes: tuple[Shape, ...] = (
             self._find_shapes(input_size) if told is None else tuple(tuple(shape) for shape in told)
         )
 
-    def step(self, x: Tensor, h: Tensor, extra: Extra) -> tuple[Tensor, Extra]:
+    def step(self, x: Tensor, h: Tensor, cell_state: CellState) -> tuple[Tensor, CellState]:
         """One call of the module, its answer brought into the form (h_hat, extra) and checked."""
-        answer: Any = self.module(x, (h, *extra) if extra else h)
+        answer: Any = self.module(x, (h, *cell_state) if cell_state else h)
         pair = isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2
         h_hat, state = cast("tuple[Any, Any]", answer) if pair else (cast("Any", answer), ())
         given = cast("tuple[Any, ...]", state if isinstance(state, tuple) else (state,))
-        if len(extra) == 0:
+        if len(cell_state) == 0:
             given = ()
-        elif len(given) == len(extra) + 1:
+        elif len(given) == len(cell_state) + 1:
             given = given[1:]
-        wanted = [h.shape, *(tensor.shape for tensor in extra)]
+        wanted = [h.shape, *(tensor.shape for tensor in cell_state)]
         got = [tensor.shape if isinstance(tensor, Tensor) else type(tensor).__name__ for tensor in (h_hat, *given)]
         if got != wanted:
             shown = [tuple(shape) for shape in wanted]

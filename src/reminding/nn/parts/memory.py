@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup
 
 NOTHING = -1
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
@@ -21,7 +24,7 @@ FAR = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(TensorGroup):
     """Stored hidden states of every batch row, oldest first. A value: each change makes a new one.
 
     Attributes:
@@ -34,11 +37,11 @@ class Memory:
         keys: what the scorer keeps per slot, (B, M, D); None outside a call, since weights may change.
     """
 
-    value: Tensor
-    step: Tensor
-    weight: Tensor
-    count: Tensor
-    keys: Tensor | None = None
+    value: Rows
+    step: Rows
+    weight: Rows
+    count: HostRows
+    keys: Rows | None = None
 
     @property
     def slots(self) -> int:
@@ -49,10 +52,6 @@ class Memory:
     def padding(self) -> Tensor | None:
         """`count` where some row has padding, None where every slot is filled."""
         return None if bool((self.count == self.slots).all()) else self.count
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Memory:
-        """The same function applied to every tensor but the count, which is on the host."""
-        return replace(self, value=change(self.value), step=change(self.step), weight=change(self.weight))
 
     def without_values(self) -> Memory:
         """Which memories there are, not what they hold."""
@@ -127,7 +126,7 @@ class Memory:
         }
         return replace(self, **grown)
 
-    def rows(self, index: Tensor | slice) -> Memory:
+    def rows(self, index: Tensor | slice) -> Self:
         """The memory of some batch rows, no wider than they need."""
         count = self.count[index]
         width = int(count.max()) if count.numel() else 0

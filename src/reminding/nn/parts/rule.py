@@ -7,52 +7,89 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import Evict, evict_oldest
+from reminding.nn.parts.memory import EVICT, Evict
 from reminding.ops import reference
-from reminding.ops.sparsify import SOFTMAX, Normalizer
+from reminding.ops.contract import OpRule
+from reminding.ops.sparsify import Normalizer, RankedWeights, choose_normalizer
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The constants of the recurrence; `SAB` explains each."""
+    """The constants of the recurrence, which `SAB` explains; functions that go by a name are properties."""
 
     k_top: int | None
     k_att: int
     k_trunc: int | None
     semantics: str
-    normalizer: Normalizer
+    normalizer: str
     recall_scale: float
     forget_scale: float
     capacity: int | None
-    evict: Evict
+    evict: str | Evict
     backtrack: bool
     horizon: int | None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything is stored."""
+        return self.k_top != 0
+
+    @property
+    def weights(self) -> Normalizer:
+        """The rule from scores to weights."""
+        return choose_normalizer(self.normalizer, self.semantics)
+
+    @property
+    def victim(self) -> Evict:
+        """The function that says which memory is evicted."""
+        return EVICT[self.evict] if isinstance(self.evict, str) else self.evict
+
+    @property
+    def evict_name(self) -> str | None:
+        """The name of the rule of eviction; None for a user's own."""
+        return self.evict if isinstance(self.evict, str) else None
 
     def cuts(self, step: int) -> bool:
         """Whether (h, c) are detached before this step."""
         return reference.cuts_before(step, self.k_trunc, self.semantics)
 
-    def cuts_after(self, taken: Tensor) -> Tensor:
+    def cuts_after(self, steps_done: Tensor) -> Tensor:
         """Whether (h, c) are detached after so many steps, elementwise."""
         if self.k_trunc is None:
-            return torch.zeros_like(taken, dtype=torch.bool)
+            return torch.zeros_like(steps_done, dtype=torch.bool)
         if self.semantics == "release":
-            return (taken + 1) % self.k_trunc == 0
-        return (taken > 0) & (taken % self.k_trunc == 0)
+            return (steps_done + 1) % self.k_trunc == 0
+        return (steps_done > 0) & (steps_done % self.k_trunc == 0)
 
     def stores(self, step: int) -> bool:
         """Whether h goes to memory after this step."""
-        return self.k_top != 0 and reference.stores_after(step, self.k_att)
+        return self.remembers and reference.stores_after(step, self.k_att)
+
+    def stored_between(self, steps_done: Tensor, steps: int) -> Tensor:
+        """How many states go to memory in the next `steps` steps, elementwise."""
+        if not self.remembers:
+            return torch.zeros_like(steps_done)
+        return (steps_done + steps) // self.k_att - steps_done // self.k_att
+
+    def credited(self, step: Tensor) -> Tensor:
+        """Whether h after this step goes to memory and can receive gradient there, elementwise."""
+        return (step % self.k_att == 0) & (self.remembers and self.backtrack)
 
     def weigh(self, scores: Tensor, count: Tensor | None) -> Tensor:
         """The weight of each memory in a recall, from scores (B, M) of which count (B,) are filled, None: all."""
-        weights = self.normalizer(scores, self.k_top, count)
+        weights = self.weights(scores, self.k_top, count)
         return weights if self.recall_scale == 1 else self.recall_scale * weights
+
+    def weigh_ranked(self, scores: Tensor, filled: Tensor) -> RankedWeights:
+        """The same of ranked scores, best first, (..., ranks) of which filled (...) are of memories."""
+        assert self.k_top, "with all memories recalled, or none, nothing is ranked"
+        ranked = self.weights.rank(scores, self.k_top, filled)
+        return ranked._replace(weights=self.recall_scale * ranked.weights)
 
     @property
     def evicts_oldest(self) -> bool:
-        """Whether a full memory makes room by dropping its oldest."""
-        return self.evict is evict_oldest
+        """Whether a full memory evicts its oldest."""
+        return self.evict == "fifo"
 
     @property
     def ranks(self) -> int | None:
@@ -60,6 +97,21 @@ class Rule:
 
         None: all of them do.
         """
-        if self.k_top is None:
-            return None
-        return self.k_top + (self.normalizer not in SOFTMAX.values()) if self.k_top else 0
+        return None if self.k_top is None else self.weights.ranks(self.k_top)
+
+    def for_op(self, cell: str, score: str, k_top: int) -> OpRule:
+        """The rule in numbers, for an op that recalls at most k_top memories a step."""
+        return OpRule.of(
+            cell=cell,
+            score=score,
+            normalizer=self.normalizer,
+            semantics=self.semantics,
+            k_top=k_top,
+            k_att=self.k_att,
+            k_trunc=self.k_trunc,
+            backtrack=self.backtrack,
+            capacity=self.capacity,
+            evict=self.evict_name or "fifo",
+            recall_scale=self.recall_scale,
+            forget_scale=self.forget_scale,
+        )

@@ -66,11 +66,9 @@ def forget_scale(value: Any, cell: object) -> float:
     return float(value)
 
 
-def evict(value: str | Evict) -> Evict:
-    """The rule that makes room in a full memory."""
-    if callable(value):
-        return value
-    return EVICT[one_of("evict", value, tuple(EVICT))]
+def evict(value: str | Evict) -> str | Evict:
+    """The rule of eviction: one of the known names, or a function."""
+    return value if callable(value) else one_of("evict", value, tuple(EVICT))
 
 
 def modules(name: str, value: object, num_layers: int) -> list[nn.Module]:

@@ -1,6 +1,6 @@
 """The history of a stream: what is kept of its past calls, so that credit from a later call can reach into them.
 
-Shapes: B batch rows, R rows of a segment, S steps of a segment, M memory slots, G departed memories, H hidden.
+Shapes: B batch rows, R rows of a segment, S steps of a segment, M memory slots, G evicted memories, H hidden.
 """
 
 from __future__ import annotations
@@ -13,41 +13,38 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import FAR, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.segments import Segment, Source
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup
+from reminding.nn.state.segments import EncoderInput, Segment
 
 
 @dataclass(frozen=True)
-class Departed:
+class Evicted(TensorGroup):
     """Memories of one layer that were evicted, but that a kept segment has read: (B, G, H), and their steps (B, G).
 
     They are constants: credit ends at them. Padding has the step FAR.
     """
 
-    value: Tensor
-    step: Tensor
-
-    def rows(self, index: Tensor) -> Departed:
-        """The part of some batch rows."""
-        return Departed(self.value[index], self.step[index])
+    value: Rows
+    step: Rows
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a history holds: segments, each row's oldest first, and each layer's departed memories."""
+class HistoryData:
+    """What a history holds: segments, each row's oldest first, and each layer's evicted memories."""
 
     segments: tuple[Segment, ...] = ()
-    departed: tuple[Departed, ...] = ()
+    evicted: tuple[Evicted, ...] = ()
 
-    def rows(self, index: Tensor) -> Kept:
+    def rows(self, index: Tensor) -> HistoryData:
         """The part of some batch rows, which get the numbers of their places in `index`, (R,) int64."""
         chosen: list[Segment] = []
         for segment in self.segments:
             new, old = (index.unsqueeze(1) == segment.row).nonzero(as_tuple=True)
             if len(new):
                 chosen.append(segment.rows(old).renumbered(new))
-        return Kept(tuple(chosen), tuple(departed.rows(index) for departed in self.departed))
+        return HistoryData(tuple(chosen), tuple(evicted.rows(index) for evicted in self.evicted))
 
-    def without(self, mask: Tensor) -> Kept:
+    def without(self, mask: Tensor) -> HistoryData:
         """Nothing of the marked rows, (B,) bool."""
         chosen: list[Segment] = []
         for segment in self.segments:
@@ -56,82 +53,87 @@ class Kept:
                 chosen.append(segment.rows(stays))
         gone = (
             replace(part, step=part.step.masked_fill(mask.to(part.step.device).unsqueeze(1), FAR))
-            for part in self.departed
+            for part in self.evicted
         )
-        return Kept(tuple(chosen), tuple(gone))
+        return HistoryData(tuple(chosen), tuple(gone))
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Kept:
-        """The same function applied to every tensor but those on the host."""
-        sources: dict[int, Source] = {}
+    def map(self, change: Change) -> HistoryData:
+        """The same function applied to every tensor on the device; shared inputs of the encoder stay shared."""
+        inputs: dict[int, EncoderInput] = {}
         changed: list[Segment] = []
         for segment in self.segments:
-            source = segment.source
-            if source is not None and id(source) not in sources:
-                sources[id(source)] = replace(source, input=change(source.input))
-            changed.append(replace(segment.map(change), source=None if source is None else sources[id(source)]))
-        departed = tuple(Departed(change(part.value), change(part.step)) for part in self.departed)
-        return Kept(tuple(changed), departed)
+            given = segment.encoder_input
+            if given is not None and id(given) not in inputs:
+                inputs[id(given)] = given.map(change)
+            alone = replace(segment, encoder_input=None).map(change)
+            changed.append(alone if given is None else replace(alone, encoder_input=inputs[id(given)]))
+        return HistoryData(tuple(changed), tuple(part.map(change) for part in self.evicted))
 
 
 class History:
-    """The kept past of a stream, put in order only when it is first looked at.
+    """The past of a stream, put in order only when it is first looked at.
 
     A call that is not followed by another costs no more than holding on to its input.
     """
 
-    def __init__(self, make: Callable[[], Kept] = Kept) -> None:
-        self._make: Callable[[], Kept] | None = make
-        self._kept: Kept | None = None
+    def __init__(self, make: Callable[[], HistoryData] = HistoryData) -> None:
+        self._make: Callable[[], HistoryData] | None = make
+        self._data: HistoryData | None = None
 
     @property
-    def kept(self) -> Kept:
+    def data(self) -> HistoryData:
         """What it holds."""
-        if self._kept is None:
-            assert self._make is not None
-            self._kept, self._make = self._make(), None
-        return self._kept
+        data = self._data
+        if data is None:
+            make = self._make
+            assert make is not None
+            # Made whenever it is first looked at, it must serve in any mode.
+            with torch.inference_mode(False), torch.no_grad():
+                data = make()
+            self._data, self._make = data, None
+        return data
 
-    def change(self, change: Callable[[Kept], Kept]) -> History:
+    def change(self, change: Callable[[HistoryData], HistoryData]) -> History:
         """The history that `change` makes of this one, once it is looked at."""
-        return History(lambda: change(self.kept))
+        return History(lambda: change(self.data))
 
-    def __getstate__(self) -> Kept:
-        return self.kept
+    def __getstate__(self) -> HistoryData:
+        return self.data
 
-    def __setstate__(self, kept: Kept) -> None:
-        self._make, self._kept = None, kept
+    def __setstate__(self, data: HistoryData) -> None:
+        self._make, self._data = None, data
 
 
-def join_rows(parts: Sequence[Kept], sizes: Sequence[int]) -> Kept:
+def join_rows(parts: Sequence[HistoryData], sizes: Sequence[int]) -> HistoryData:
     """Put the rows of several histories of one layer under one another; `sizes`: how many rows each has."""
     segments: list[Segment] = []
     first = 0
     for part, size in zip(parts, sizes, strict=True):
         segments += [segment.renumbered(segment.row + first) for segment in part.segments]
         first += size
-    layers = max((len(part.departed) for part in parts), default=0)
+    layers = max((len(part.evicted) for part in parts), default=0)
     gone = [
-        _joined([part.departed[layer] if part.departed else size for part, size in zip(parts, sizes, strict=True)])
+        _joined([part.evicted[layer] if part.evicted else size for part, size in zip(parts, sizes, strict=True)])
         for layer in range(layers)
     ]
-    return Kept(tuple(segments), tuple(gone))
+    return HistoryData(tuple(segments), tuple(gone))
 
 
-def _joined(parts: Sequence[Departed | int]) -> Departed:
-    """Departed memories under one another; a number stands for that many rows without any."""
-    like = next(part for part in parts if isinstance(part, Departed))
-    width = max(part.step.shape[1] for part in parts if isinstance(part, Departed))
+def _joined(parts: Sequence[Evicted | int]) -> Evicted:
+    """Evicted memories under one another; a number stands for that many rows without any."""
+    like = next(part for part in parts if isinstance(part, Evicted))
+    width = max(part.step.shape[1] for part in parts if isinstance(part, Evicted))
     value: list[Tensor] = []
     step: list[Tensor] = []
     for part in parts:
         rows = part if isinstance(part, int) else len(part.step)
         wide = (like.value.new_zeros(rows, width, like.value.shape[2]), like.step.new_full((rows, width), FAR))
-        if isinstance(part, Departed):
+        if isinstance(part, Evicted):
             wide[0][:, : part.step.shape[1]] = part.value
             wide[1][:, : part.step.shape[1]] = part.step
         value.append(wide[0])
         step.append(wide[1])
-    return Departed(torch.cat(value), torch.cat(step))
+    return Evicted(torch.cat(value), torch.cat(step))
 
 
 def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule) -> list[Segment]:
@@ -166,10 +168,10 @@ def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor
 def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
     """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
     number = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(s.row) for s in segments]))
-    row, taken = torch.cat([s.row for s in segments]), torch.cat([s.taken for s in segments])
+    row, steps_done = torch.cat([s.row for s in segments]), torch.cat([s.steps_done for s in segments])
     steps = torch.tensor([s.steps for s in segments])[number]
     start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
-    start[number, row], end[number, row] = taken, taken + steps
+    start[number, row], end[number, row] = steps_done, steps_done + steps
     return start, end
 
 
@@ -193,13 +195,13 @@ def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rul
         alive = torch.where(present, reached[number], alive)
 
 
-def departed(
-    parts: Sequence[Departed], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
-) -> Departed:
+def evicted_and_read(
+    parts: Sequence[Evicted], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
+) -> Evicted:
     """The memories of a layer that are no longer there, but that the kept segments have read.
 
     Args:
-        parts: all that was remembered before, or had departed; after: what is remembered now.
+        parts: all that was remembered before, or had been evicted; after: what is remembered now.
     """
     value, step = torch.cat([part.value for part in parts], 1), torch.cat([part.step for part in parts], 1)
     rows = len(step)
@@ -213,7 +215,7 @@ def departed(
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
-    return Departed(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
+    return Evicted(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
 
 
 def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor:
@@ -221,7 +223,7 @@ def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor
     assert rule.capacity is not None
     begins = torch.full((rows,), FAR)
     for segment in segments:
-        begins[segment.row] = torch.minimum(begins[segment.row], segment.taken)
+        begins[segment.row] = torch.minimum(begins[segment.row], segment.steps_done)
     return begins - (rule.capacity + 1) * rule.k_att
 
 
@@ -234,21 +236,21 @@ def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
     """What the segments have read in a layer, as codes."""
     codes = [torch.empty(0, dtype=torch.int64)]
     for segment in segments:
-        passage, row = segment.layers[layer], segment.row
-        if passage.read is not None:
-            codes.append(_codes(row.view(1, -1, 1), passage.read.cpu(), rows).flatten())
-        elif passage.entry.memory is not None:
-            codes.append(_codes(row.view(-1, 1), passage.entry.memory.step.cpu(), rows).flatten())
+        part, row = segment.layers[layer], segment.row
+        if part.read is not None:
+            codes.append(_codes(row.view(1, -1, 1), part.read.cpu(), rows).flatten())
+        elif part.entering.memory is not None:
+            codes.append(_codes(row.view(-1, 1), part.entering.memory.step.cpu(), rows).flatten())
     return torch.cat(codes)
 
 
-def stored_in(output: Tensor, taken: Tensor, rule: Rule) -> Departed:
+def stored_in(output: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
     """What a pass stored in memory and when, from its outputs (T, B, H) and the steps taken before it, (B,)."""
     steps = len(output)
-    first = taken // rule.k_att + 1
-    count = (taken + steps) // rule.k_att + 1 - first
+    first = steps_done // rule.k_att + 1
+    count = rule.stored_between(steps_done, steps)
     number = torch.arange(int(count.max()) if len(count) else 0)
     step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
-    place = (step - taken.unsqueeze(1) - 1).clamp(max=steps - 1).to(output.device)
-    row = torch.arange(len(taken), device=output.device).unsqueeze(1)
-    return Departed(output[place, row], step.to(output.device))
+    place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(output.device)
+    row = torch.arange(len(steps_done), device=output.device).unsqueeze(1)
+    return Evicted(output[place, row], step.to(output.device))

@@ -13,98 +13,80 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.parts.cells import Extra
-from reminding.nn.parts.generators import Random
+from reminding.nn.parts.generators import GeneratorStates
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import HostRows, HostWhole, Rows, TensorGroup, TimeRows, Whole
 
 SHORTEST = 16
 """Steps that are replayed at once at least where nothing is cut; less would cost more in calls than it saves."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class EnteringState(TensorGroup):
     """The state in which a layer enters a segment: h (R, H) and the cell's further state, cut from any graph.
 
     Attributes:
         memory: which memories there are, without their values; only where k_top is None.
-        random: the random number generators' states, for cells and scorers that draw numbers; None for built-in ones.
+        generators: the random number generators' states, for cells and scorers that draw numbers; None for built-in
+            ones.
     """
 
-    h: Tensor
-    extra: Extra
+    h: Rows
+    cell_state: tuple[Rows, ...]
     memory: Memory | None
-    random: Random | None
-
-    def rows(self, index: Tensor) -> Entry:
-        """The part of some rows."""
-        return Entry(
-            self.h[index],
-            tuple(tensor[index] for tensor in self.extra),
-            None if self.memory is None else self.memory.rows(index),
-            self.random,
-        )
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Entry:
-        """The same function applied to every tensor but those on the host."""
-        extra = tuple(change(tensor) for tensor in self.extra)
-        return Entry(change(self.h), extra, None if self.memory is None else self.memory.map(change), self.random)
+    generators: tuple[HostWhole, ...] | None
 
 
 @dataclass(frozen=True)
-class Trace:
+class ReplayRecord:
     """What one layer's pass over time leaves for a replay.
 
     Attributes:
-        entries: gives how it entered each segment.
+        entering: gives the state in which it entered each segment.
         read: gives the stream steps of the memories that decided each recall, best first, -1 where there are
             fewer, (T, B, K) int64; None where all memories did.
     """
 
-    entries: Callable[[], list[Entry]]
+    entering: Callable[[], list[EnteringState]]
     read: Callable[[], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Passage:
+class LayerSegment(TensorGroup):
     """One layer's part of a segment: how it was entered, and what decided each recall, (S, R, K) or None."""
 
-    entry: Entry
-    read: Tensor | None
-
-    def rows(self, index: Tensor) -> Passage:
-        """The part of some rows."""
-        return Passage(self.entry.rows(index), None if self.read is None else self.read[:, index])
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Passage:
-        """The same function applied to every tensor but those on the host."""
-        return Passage(self.entry.map(change), None if self.read is None else change(self.read))
+    entering: EnteringState
+    read: TimeRows | None
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderInput(TensorGroup):
     """An input as it came, a copy, for the encoder to make x (T, B, I) of again.
 
     Attributes:
         input: as it was given, or the data of a packed sequence; batch_sizes: that sequence's.
-        random: the random number generators' states before it was encoded; None where nothing can be drawn.
+        generators: the random number generators' states before it was encoded; None where nothing can be drawn.
+        modes: which of the user's modules were in training mode, (N,) bool; see `UserModules.modes`.
     """
 
-    input: Tensor
-    batch_sizes: Tensor | None = None
-    random: Random | None = None
+    input: Whole
+    batch_sizes: HostWhole | None
+    generators: tuple[HostWhole, ...] | None
+    modes: HostWhole
 
     @staticmethod
-    def of(input: Tensor | PackedSequence, random: Random | None) -> Source:
+    def of(input: Tensor | PackedSequence, generators: GeneratorStates | None, modes: Tensor) -> EncoderInput:
         """Copied, since a stream's buffer may be filled anew while credit can still reach it."""
         if isinstance(input, PackedSequence):
-            return Source(input.data.detach().clone(), input.batch_sizes, random)
-        return Source(input.detach().clone(), random=random)
+            return EncoderInput(input.data.detach().clone(), input.batch_sizes, generators, modes)
+        return EncoderInput(input.detach().clone(), None, generators, modes)
 
     @property
     def given(self) -> Tensor | PackedSequence:
@@ -113,66 +95,55 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(TensorGroup):
     """A stretch of time of some rows of a batch, through all layers.
 
     Attributes:
         row: which rows of the batch, (R,) int64 on the host.
-        taken: steps their streams had taken before, (R,) int64 on the host.
+        steps_done: steps their streams had done before, (R,) int64 on the host.
         steps: how many steps it has, S.
-        x: the input (S, R, I); with a `source`, where there is an encoder, None.
-        source, start, column: the input the encoder makes x of, the step at which x begins in it, and the
-            column of each row in it, (R,) int64 on the host.
+        x: the input (S, R, I); with an `encoder_input`, None.
         layers: each layer's part.
-        kept: between layers, which outputs dropout let through, (S, R, H) bool each; empty without dropout.
+        dropout_masks: between layers, which outputs dropout let through, (S, R, H) bool each; empty without dropout.
+        modes: which of the user's modules were in training mode, (N,) bool; empty without such modules.
+        encoder_input, start, column: the input the encoder makes x of, the step at which x begins in it, and the
+            column of each row in it, (R,) int64 on the host.
     """
 
-    row: Tensor
-    taken: Tensor
+    row: HostRows
+    steps_done: HostRows
     steps: int
-    x: Tensor | None
-    layers: tuple[Passage, ...]
-    kept: tuple[Tensor, ...] = ()
-    source: Source | None = None
+    x: TimeRows | None
+    layers: tuple[LayerSegment, ...]
+    modes: HostWhole
+    dropout_masks: tuple[TimeRows, ...] = ()
+    encoder_input: EncoderInput | None = None
     start: int = 0
-    column: Tensor | None = None
+    column: HostRows | None = None
 
-    def rows(self, index: Tensor) -> Segment:
-        """The part of some of its rows, given by their places within it."""
-        return replace(
-            self,
-            row=self.row[index],
-            taken=self.taken[index],
-            x=None if self.x is None else self.x[:, index],
-            layers=tuple(layer.rows(index) for layer in self.layers),
-            kept=tuple(mask[:, index] for mask in self.kept),
-            column=None if self.column is None else self.column[index],
-        )
+    def rows(self, index: Tensor | slice) -> Self:
+        """The part of some of its rows, given by their places within it; the encoder's input stays whole."""
+        return replace(replace(self, encoder_input=None)._rows(index), encoder_input=self.encoder_input)
+
+    def _rows(self, index: Tensor | slice) -> Self:
+        return super().rows(index)
 
     def renumbered(self, row: Tensor) -> Segment:
         """The same rows at other places of the batch."""
         return replace(self, row=row)
 
     def copied(self) -> Segment:
-        """The same segment, holding on to nothing but its own steps."""
-        return self.map(torch.Tensor.clone)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Segment:
-        """The same function applied to every tensor but those on the host and the source."""
-        return replace(
-            self,
-            x=None if self.x is None else change(self.x),
-            layers=tuple(layer.map(change) for layer in self.layers),
-            kept=tuple(change(mask) for mask in self.kept),
-        )
+        """The same segment, holding on to nothing but its own steps; the encoder's input is a copy already."""
+        whole = replace(self, encoder_input=None).map(torch.Tensor.clone)
+        return replace(whole, encoder_input=self.encoder_input)
 
     @property
     def draws(self) -> bool:
         """Whether random numbers may be drawn in it: then it is replayed whole."""
-        return any(layer.entry.random is not None for layer in self.layers)
+        return any(layer.entering.generators is not None for layer in self.layers)
 
 
-def segment_starts(taken: Tensor, steps: int, rule: Rule) -> list[int]:
+def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
     """At which steps of a pass, counted from 0, segments begin: at the first and at the first row's cuts.
 
     Where nothing is ever cut a segment is about the root of the pass, so that neither the entering states nor one
@@ -182,7 +153,7 @@ def segment_starts(taken: Tensor, steps: int, rule: Rule) -> list[int]:
         return []
     if rule.k_trunc is None:
         return list(range(0, steps, max(math.isqrt(steps), SHORTEST)))
-    begun = int(taken[0]) if len(taken) else 0
+    begun = int(steps_done[0]) if len(steps_done) else 0
     first = next(t for t in range(1, rule.k_trunc + 1) if rule.cuts(begun + t + 1))
     return [0, *range(first, steps, rule.k_trunc)]
 
@@ -195,19 +166,23 @@ def joined(old: Sequence[Segment], new: Sequence[Segment], rule: Rule) -> list[S
 
 
 def _continues(before: Segment, after: Segment, rule: Rule) -> bool:
-    if before.draws or after.draws or before.source is not None or not torch.equal(before.row, after.row):
+    if before.draws or after.draws or before.encoder_input is not None or not torch.equal(before.row, after.row):
         return False
-    if not torch.equal(before.taken + before.steps, after.taken) or len(before.row) == 0:
+    if not torch.equal(before.steps_done + before.steps, after.steps_done) or len(before.row) == 0:
+        return False
+    if not torch.equal(before.modes, after.modes):
         return False
     if rule.k_trunc is None:
         return before.steps + after.steps <= SHORTEST
-    return not rule.cuts(int(after.taken[0]) + 1)
+    return not rule.cuts(int(after.steps_done[0]) + 1)
 
 
 def _whole(before: Segment, after: Segment) -> Segment:
     assert before.x is not None and after.x is not None
     layers = (
-        Passage(one.entry, None if one.read is None or other.read is None else torch.cat([one.read, other.read]))
+        LayerSegment(
+            one.entering, None if one.read is None or other.read is None else torch.cat([one.read, other.read])
+        )
         for one, other in zip(before.layers, after.layers, strict=True)
     )
     return replace(
@@ -215,44 +190,55 @@ def _whole(before: Segment, after: Segment) -> Segment:
         steps=before.steps + after.steps,
         x=torch.cat([before.x, after.x]),
         layers=tuple(layers),
-        kept=tuple(torch.cat(masks) for masks in zip(before.kept, after.kept, strict=True)),
+        dropout_masks=tuple(torch.cat(each) for each in zip(before.dropout_masks, after.dropout_masks, strict=True)),
     )
 
 
-def cut(
-    x: Tensor,
-    source: Source | None,
-    begun: int,
-    taken: Tensor,
-    traces: Sequence[Trace],
-    starts: list[int],
-    kept: tuple[Tensor, ...],
-) -> list[Segment]:
-    """The segments of one pass over time, oldest first.
+@dataclass(frozen=True)
+class PassRecord:
+    """What a pass of all layers over a stretch of time leaves, for segments to be cut from.
 
-    Args:
-        x: input (T, B, I); source, begun: the input it was encoded from, and the step of it x begins at.
-        taken: (B,); traces: one per layer; kept: dropout masks between layers, (T, B, H) each.
+    Attributes:
+        x: input, (T, B, I).
+        encoder_input, begun: the input it was encoded from, if any, and the step of it at which x begins.
+        steps_done: steps that the rows' streams had done before, (B,).
+        layers: each layer's record.
+        modes: see `Segment`.
+        dropout_masks: between layers, (T, B, H) bool each.
     """
-    reads = [trace.read() for trace in traces]
-    entries = [trace.entries() for trace in traces]
-    column = torch.arange(x.shape[1])
+
+    x: Tensor
+    encoder_input: EncoderInput | None
+    begun: int
+    steps_done: Tensor
+    layers: Sequence[ReplayRecord]
+    modes: Tensor
+    dropout_masks: tuple[Tensor, ...]
+
+
+def cut(record: PassRecord, starts: list[int]) -> list[Segment]:
+    """The segments of one pass over time, oldest first; starts: the step of the pass at which each begins."""
+    reads = [layer.read() for layer in record.layers]
+    entering = [layer.entering() for layer in record.layers]
+    column, x = torch.arange(record.x.shape[1]), record.x
+    encoded = record.encoder_input is not None
 
     def segment(number: int, start: int, stop: int) -> Segment:
-        passages = tuple(
-            Passage(entered[number], None if read is None else read[start:stop])
-            for entered, read in zip(entries, reads, strict=True)
+        parts = tuple(
+            LayerSegment(states[number], None if read is None else read[start:stop])
+            for states, read in zip(entering, reads, strict=True)
         )
         return Segment(
             row=column,
-            taken=taken + start,
+            steps_done=record.steps_done + start,
             steps=stop - start,
-            x=x[start:stop] if source is None else None,
-            layers=passages,
-            kept=tuple(mask[start:stop] for mask in kept),
-            source=source,
-            start=begun + start,
-            column=None if source is None else column,
+            x=None if encoded else x[start:stop],
+            layers=parts,
+            modes=record.modes,
+            dropout_masks=tuple(mask[start:stop] for mask in record.dropout_masks),
+            encoder_input=record.encoder_input,
+            start=record.begun + start,
+            column=column if encoded else None,
         )
 
     return [segment(number, *ends) for number, ends in enumerate(pairwise([*starts, len(x)]))]

@@ -5,7 +5,7 @@ Shapes: L layers, B batch, T time, M memory slots, K k_top, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.cells import Extra, Shape
+from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory, join
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
 from reminding.nn.state import history
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
-from reminding.nn.state.history import History, Kept
+from reminding.nn.state.history import History, HistoryData
 from reminding.nn.state.storage import load_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
+FILE_VERSION = "3"
 
 
 @dataclass(frozen=True)
-class Recall:
+class Recall(TensorGroup):
     """What was recalled at each step, in the layout of the layer's output.
 
     Attributes:
@@ -40,43 +42,18 @@ class Recall:
     the batch's own order, 0 behind each sequence's end.
     """
 
-    summary: Tensor
-    step: Tensor
-    weight: Tensor
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Recall:
-        """The same function applied to each of the three."""
-        return Recall(change(self.summary), change(self.step), change(self.weight))
+    summary: TimeRows
+    step: TimeRows
+    weight: TimeRows
 
 
 @dataclass(frozen=True)
-class LayerState:
+class LayerState(TensorGroup):
     """One layer's part: h (B, H), the cell's further state (B, ...) each, and the memory."""
 
-    h: Tensor
-    extra: Extra
+    h: Rows
+    cell_state: tuple[Rows, ...]
     memory: Memory
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything in it by name."""
-        extra = {f"extra.{i}": tensor for i, tensor in enumerate(self.extra)}
-        memory = {name: getattr(self.memory, name) for name in ("value", "step", "weight", "count")}
-        return {"h": self.h, **extra, **{f"memory.{name}": tensor for name, tensor in memory.items()}}
-
-    @staticmethod
-    def of(tensors: dict[str, Tensor]) -> LayerState:
-        """The reverse of `tensors`."""
-        extra = tuple(tensors[f"extra.{i}"] for i in range(sum(name.startswith("extra.") for name in tensors)))
-        memory = Memory(*(tensors[f"memory.{name}"] for name in ("value", "step", "weight", "count")))
-        return LayerState(tensors["h"], extra, memory)
-
-    def map(self, change: Callable[[str, Tensor], Tensor]) -> LayerState:
-        """The same function of name and tensor applied to everything in it."""
-        return LayerState.of({name: change(name, tensor) for name, tensor in self.tensors().items()})
-
-    def rows(self, index: Tensor | slice) -> LayerState:
-        """The part of some batch rows."""
-        return LayerState(self.h[index], tuple(tensor[index] for tensor in self.extra), self.memory.rows(index))
 
 
 @dataclass(frozen=True)
@@ -88,7 +65,7 @@ class SABState:
 
     Attributes:
         layers: each layer's state.
-        step: steps taken so far by each row's stream, (B,) int64, on the host.
+        step: steps done so far by each row's stream, (B,) int64, on the host.
         batched: whether the input had a batch axis; without one, B = 1 inside.
         zero_slot: whether a stream's memory starts with a zero vector (semantics="release").
         history: what is kept of past calls for credit from later ones: see `SAB`'s argument horizon.
@@ -112,9 +89,11 @@ class SABState:
         Raises:
             ValueError: the layers have cells of different kinds; `layers` has each one's own.
         """
-        if len({len(layer.extra) for layer in self.layers}) > 1:
+        if len({len(layer.cell_state) for layer in self.layers}) > 1:
             raise ValueError("state has no common c: its layers have cells of different kinds; see state.layers")
-        stacks = tuple(self._stack(list(tensors)) for tensors in zip(*(x.extra for x in self.layers), strict=True))
+        stacks = tuple(
+            self._stack(list(tensors)) for tensors in zip(*(x.cell_state for x in self.layers), strict=True)
+        )
         if not stacks:
             return None
         return stacks[0] if len(stacks) == 1 else stacks
@@ -137,8 +116,8 @@ class SABState:
     @property
     def nbytes(self) -> int:
         """Bytes that its tensors take."""
-        kept = sum(tensor.nbytes for tensor in name_tensors(self.history.kept).values())
-        return kept + sum(tensor.nbytes for tensor in self._tensors().values())
+        data = sum(tensor.nbytes for tensor in name_tensors(self.history.data).values())
+        return data + sum(tensor.nbytes for tensor in self._tensors().values())
 
     def __iter__(self) -> Iterator[Any]:
         yield self.h
@@ -156,12 +135,13 @@ class SABState:
 
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them."""
-        return self._map(lambda name, tensor: tensor.detach())
+        return self._map(torch.Tensor.detach)
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
-        copied = self.history.change(lambda kept: kept.map(torch.Tensor.clone))
-        return replace(self._map(lambda name, tensor: tensor.clone()), step=self.step.clone(), history=copied)
+        copied = self.history.change(lambda data: data.map(torch.Tensor.clone))
+        layers = tuple(layer.map(torch.Tensor.clone, host=True) for layer in self.layers)
+        return replace(self, layers=layers, step=self.step.clone(), history=copied)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SABState:
         """Move to a device, or change the floating-point type, or both; step counts stay on the host."""
@@ -169,8 +149,7 @@ class SABState:
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
-        changed = self._map(lambda name, tensor: tensor if name.endswith("count") else moved(tensor))
-        return replace(changed, history=self.history.change(lambda kept: kept.map(moved)))
+        return replace(self._map(moved), history=self.history.change(lambda data: data.map(moved)))
 
     def with_memory_on(self, device: torch.device | str) -> SABState:
         """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are.
@@ -178,11 +157,11 @@ class SABState:
         From a GPU to the host they go to page-locked memory, out of which they are copied back without a wait.
         """
 
-        def moved(name: str, tensor: Tensor) -> Tensor:
-            return _moved(tensor, device) if name.startswith("memory.") and not name.endswith("count") else tensor
+        def moved(tensor: Tensor) -> Tensor:
+            return _moved(tensor, device)
 
-        history = self.history.change(lambda kept: kept.map(lambda tensor: _moved(tensor, device)))
-        return replace(self._map(moved), history=history)
+        layers = tuple(replace(layer, memory=layer.memory.map(moved)) for layer in self.layers)
+        return replace(self, layers=layers, history=self.history.change(lambda data: data.map(moved)))
 
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
         """Start a new stream in some rows: zero h and c, an empty memory, step count 0.
@@ -198,30 +177,31 @@ class SABState:
             raise ValueError(
                 f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
             )
-        fresh = int(self.zero_slot)
 
-        def clear(name: str, tensor: Tensor) -> Tensor:
-            cleared = tensor.masked_fill(rows.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
-            return torch.where(rows, fresh, tensor) if name.endswith("count") else cleared
+        def clear(tensor: Tensor) -> Tensor:
+            return tensor.masked_fill(rows.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
 
-        cleared = self._map(clear)
-        layers = tuple(replace(layer, memory=layer.memory.rows(slice(None))) for layer in cleared.layers)
-        history = self.history.change(lambda kept: kept.without(rows))
-        return replace(cleared, layers=layers, step=self.step.masked_fill(rows, 0), history=history)
+        layers: list[LayerState] = []
+        for layer in self.layers:
+            cleared = layer.map(clear)
+            memory = replace(cleared.memory, count=torch.where(rows, int(self.zero_slot), layer.memory.count))
+            layers.append(replace(cleared, memory=memory.rows(slice(None))))
+        history = self.history.change(lambda data: data.without(rows))
+        return replace(self, layers=tuple(layers), step=self.step.masked_fill(rows, 0), history=history)
 
     def rows(self, index: Tensor | slice) -> SABState:
         """The state of some batch rows."""
         places = torch.arange(self.batch_size)[index]
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(
-            self, layers=layers, step=self.step[index], history=self.history.change(lambda kept: kept.rows(places))
+            self, layers=layers, step=self.step[index], history=self.history.change(lambda data: data.rows(places))
         )
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
-        tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.kept)}
-        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": "2", **flags})
+        tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.data)}
+        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags})
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> SABState:
@@ -232,26 +212,19 @@ class SABState:
             ValueError: it is damaged, or holds something else.
         """
         tensors, metadata = load_tensors(path, device)
-        if metadata.get("format") != FILE_FORMAT or metadata.get("version") != "2":
-            raise ValueError(f"{path} holds no {FILE_FORMAT} of version 2; its metadata says {metadata}")
-        step = tensors.pop("step").cpu()
-        kept = restore({name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)})
-        by_layer: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            _, number, field = name.split(".", 2)
-            by_layer.setdefault(int(number), {})[field] = tensor.cpu() if field.endswith("count") else tensor
-        layers = tuple(LayerState.of(by_layer[number]) for number in sorted(by_layer))
+        if metadata.get("format") != FILE_FORMAT or metadata.get("version") != FILE_VERSION:
+            raise ValueError(f"{path} holds no {FILE_FORMAT} of version {FILE_VERSION}; its metadata says {metadata}")
+        data = restore({name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)})
+        numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
+        layers = tuple(LayerState.restored(tensors, f"layers.{number}") for number in numbers)
         flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
-        return SABState(layers, step, *flags, history=History(lambda: kept))
+        return SABState(layers, tensors["step"].cpu(), *flags, history=History(lambda: data))
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {
-            f"layers.{i}.{name}": tensor
-            for i, layer in enumerate(self.layers)
-            for name, tensor in layer.tensors().items()
-        }
+        named = [layer.named(f"layers.{number}") for number, layer in enumerate(self.layers)]
+        return {name: tensor for part in named for name, tensor in part.items()}
 
-    def _map(self, change: Callable[[str, Tensor], Tensor]) -> SABState:
+    def _map(self, change: Change) -> SABState:
         return replace(self, layers=tuple(layer.map(change) for layer in self.layers))
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
@@ -263,25 +236,27 @@ def join_rows(parts: list[SABState]) -> SABState:
     layers = tuple(
         LayerState(
             h=torch.cat([layer.h for layer in peers]),
-            extra=tuple(torch.cat(tensors) for tensors in zip(*(layer.extra for layer in peers), strict=True)),
+            cell_state=tuple(
+                torch.cat(tensors) for tensors in zip(*(layer.cell_state for layer in peers), strict=True)
+            ),
             memory=join([layer.memory for layer in peers]),
         )
         for peers in zip(*(part.layers for part in parts), strict=True)
     )
 
-    def joined() -> Kept:
-        return history.join_rows([part.history.kept for part in parts], [part.batch_size for part in parts])
+    def joined() -> HistoryData:
+        return history.join_rows([part.history.data for part in parts], [part.batch_size for part in parts])
 
     return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=History(joined))
 
 
 def fresh_state(
-    batch_size: int, hidden_size: int, extra_shapes: Sequence[tuple[Shape, ...]], like: Tensor, zero_slot: bool
+    batch_size: int, hidden_size: int, state_shapes: Sequence[tuple[Shape, ...]], like: Tensor, zero_slot: bool
 ) -> SABState:
     """The state of streams that have not begun: zero h and c, and a memory that is empty or one zero vector.
 
     Args:
-        extra_shapes: per layer, the shapes of the cell's further state without the batch axis.
+        state_shapes: per layer, the shapes of the cell's further state without the batch axis.
         like: a tensor of the wanted device and type.
     """
     slots = int(zero_slot)
@@ -293,10 +268,10 @@ def fresh_state(
             weight=like.new_zeros(batch_size, slots),
             count=torch.full((batch_size,), slots),
         )
-        extra = tuple(like.new_zeros(batch_size, *shape) for shape in shapes)
-        return LayerState(like.new_zeros(batch_size, hidden_size), extra, memory)
+        cell_state = tuple(like.new_zeros(batch_size, *shape) for shape in shapes)
+        return LayerState(like.new_zeros(batch_size, hidden_size), cell_state, memory)
 
-    layers = tuple(layer(shapes) for shapes in extra_shapes)
+    layers = tuple(layer(shapes) for shapes in state_shapes)
     return SABState(layers, torch.zeros(batch_size, dtype=torch.int64), zero_slot=zero_slot)
 
 

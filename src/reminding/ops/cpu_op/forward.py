@@ -11,19 +11,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from reminding.ops.contract import LayerInput, OpRule, Recalled, gate_width, joint_bias, scorer_parts, slots_for
 from reminding.ops.cpu_op.backward import sab_backward
-from reminding.ops.cpu_op.problem import (
+from reminding.ops.cpu_op.packing import (
     KEEP_GATES,
+    KEEP_NOTHING,
     KEEP_REPLAY,
-    Rule,
     cuts_in,
-    gate_width,
-    joint_bias,
     milestones_in,
     pack,
     raw,
     row_groups,
-    slots_for,
 )
 
 # fmt: off
@@ -55,7 +53,7 @@ def sab_forward(
     milestones: list[int],
 ) -> Outputs:
     """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
-    r = Rule(*rule)
+    r = OpRule(*rule)
     T, B = x.shape[:2]
     D = w1.shape[0] if w1 is not None else 0
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep, milestones)
@@ -102,7 +100,7 @@ def _empty_outputs(
     c0: Tensor,
     memory0: Tensor,
     w1: Tensor | None,
-    rule: Rule,
+    rule: OpRule,
     keep: int,
     milestones: list[int],
 ) -> tuple[Tensor, ...]:
@@ -137,7 +135,7 @@ def _empty_outputs(
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     x, h0, c0, memory0 = arguments[:4]
     w1, rule, keep, milestones = arguments[10], *arguments[14:]
-    return _empty_outputs(x, h0, c0, memory0, w1, Rule(*rule), keep, milestones)
+    return _empty_outputs(x, h0, c0, memory0, w1, OpRule(*rule), keep, milestones)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -159,3 +157,44 @@ def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 sab_forward.register_autograd(_backward, setup_context=_setup_context)
+
+
+def layer(
+    given: LayerInput, rule: OpRule, *, replay: bool = False, milestones: tuple[int, int] | None = None
+) -> Recalled:
+    """Run one SAB layer over T steps.   [Ke et al. 2018, Algorithm 1]
+
+    Args:
+        given: float32 or float64 on the CPU, all of it.
+        rule: see `OpRule.of`.
+        replay: recompute gates in the backward pass instead of keeping them.
+        milestones: (stride, offset): also return c as it enters the steps t, counted from 0 in this call, with
+            (t - offset) % stride == 0.
+
+    Returns:
+        Recalled.
+    Gradient: of `output`, `summary`, `h`, `c` and `memory`, to x, h0, c0, memory0 and all weights; as autograd has it
+        for the equations with (h, c) detached at the cuts. Nothing else carries one.
+    """
+    weight_ih, weight_hh, bias_ih, bias_hh = given.recurrent
+    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
+    x, h0 = given.x, given.h0
+    scorer = scorer_parts(given.scorer, rule)
+    c0 = h0.new_empty(h0.shape[0], 0) if given.c0 is None else given.c0
+    inputs = (x, h0, c0, given.memory0, *given.recurrent, *scorer)
+    differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    keep = (KEEP_REPLAY if replay else KEEP_GATES) if differentiate else KEEP_NOTHING
+    received0 = given.received0
+    if received0 is None:
+        assert not rule.bounded, "only with a capacity may memories have to go"
+        received0 = h0.new_empty(h0.shape[0], 0)
+    steps = [milestones[0], milestones[1] % milestones[0]] if milestones is not None else []
+    # fmt: off
+    out = sab_forward(
+        x, h0, c0, given.memory0, given.count0, given.step0, weight_ih, weight_hh, bias_ih, bias_hh, *scorer,
+        received0, list(rule), keep, steps,
+    )
+    # fmt: on
+    output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
+    h = output[-1] if x.shape[0] > 0 else h0
+    return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)

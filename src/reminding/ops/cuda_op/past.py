@@ -1,6 +1,6 @@
 """Credit back through steps of past calls, laid out as one pass: what the C++ op's loop does, by the backward kernel.
 
-Shapes: as in `cpu_op.Past` and `cpu_op.Passed`.
+Shapes: as in `Past` and `PastSteps`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reminding.ops.cpu_op import Passed, Rule
-from reminding.ops.cpu_op.problem import joint_bias, split_bias
-from reminding.ops.cuda_op.call import Call
-from reminding.ops.cuda_op.recurrence import Record, again, run_backward
-from reminding.ops.cuda_op.tiling import launch_cells
+from reminding.ops.contract import OpRule, PastGradients, PastSteps, joint_bias, split_bias
+from reminding.ops.cpu_op import reach_past
+from reminding.ops.cuda_op.backward import remake_gates, run_backward
+from reminding.ops.cuda_op.packing import Call, Record
+from reminding.ops.cuda_op.triton.tiling import launch_cells
+
+__all__ = ["differentiate_past", "reach_past"]
 
 
 def differentiate_past(
-    d: tuple[Tensor | None, ...], parameters: Sequence[Tensor | None], passed: Passed, rule: Rule, need_x: bool
+    d: PastGradients, parameters: Sequence[Tensor | None], steps: PastSteps, rule: OpRule, need_x: bool
 ) -> list[Tensor | None]:
     """As `cpu_op.differentiate_past`, arguments and results; everything is float32 or float64."""
     weight_ih, weight_hh, bias_ih, bias_hh, *scorer = (None if p is None else p.contiguous() for p in parameters)
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    x, output, summary, memory, slots, edges, weights, inverses, past = passed
+    x, output, summary, memory, slots, edges, weights, inverses, past = steps
     nothing = output.new_zeros(output.shape[1], output.shape[2])
     none = torch.zeros(len(nothing), dtype=torch.int64, device=x.device)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, rule)
@@ -31,12 +33,12 @@ def differentiate_past(
     call = Call.of(x, nothing, memory[:, :0], scorer[0], rule)._replace(M=memory.shape[1])
     keys = memory @ scorer[0].t() if scorer[0] is not None else memory[..., :0]
     record = Record(output, summary, output[..., :0], memory, keys, slots, weights, edges, inverses)
-    gates, queries = again(parts, record, call, past)
+    gates, queries = remake_gates(parts, record, call, past)
     if rule.has_c:
         cells = torch.empty_like(output)
         launch_cells(gates, cells, past.c, past.entry)
         record = record._replace(cells=cells)
-    found = run_backward((d[0], None, *d[1:]), parts, record, gates, queries, call, need_x, past)
+    found = run_backward((d.output, None, d.c_last, d.memory), parts, record, gates, queries, call, need_x, past)
     d_bias = found[6]
     assert d_bias is not None, "it is summed whether there are biases or not"
     shares = zip((bias_ih, bias_hh), split_bias(d_bias, rule), strict=True)

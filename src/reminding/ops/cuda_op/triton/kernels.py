@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from reminding.ops.cuda_op.device import (
+from reminding.ops.cuda_op.triton.device import (
     GRU,
     LSTM,
     SEPARABLE,
@@ -24,7 +24,7 @@ from reminding.ops.cuda_op.device import (
     times,
     times_transposed,
 )
-from reminding.ops.cuda_op.rows import recall, recall_backward, remember
+from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
 
 
 @triton.jit

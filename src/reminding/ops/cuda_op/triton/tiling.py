@@ -14,9 +14,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from reminding.ops.cpu_op.backward import Past
-from reminding.ops.cpu_op.problem import CELLS
-from reminding.ops.cuda_op.call import WARPS, Call, padded
+from reminding.ops.contract import CELLS, Past
+from reminding.ops.cuda_op.packing import WARPS, Call, padded
 
 ROWS = 16
 """Of a tile: the least that a tensor core multiplies."""
@@ -134,12 +133,12 @@ def chosen(call: Call, weight_hh: Tensor, w1: Tensor | None, state: Tensor) -> T
 
 def kernels() -> Any:
     """The module of the kernels of one row a program, which needs Triton."""
-    return importlib.import_module("reminding.ops.cuda_op.kernels")
+    return importlib.import_module("reminding.ops.cuda_op.triton.kernels")
 
 
 def tiled() -> Any:
     """The module of the kernels of tiles, which needs Triton."""
-    return importlib.import_module("reminding.ops.cuda_op.tiled")
+    return importlib.import_module("reminding.ops.cuda_op.triton.tiled")
 
 
 def launch_forward(call: Call, tensors: tuple[Tensor | None, ...]) -> None:

@@ -1,100 +1,26 @@
-"""Around the Triton kernels: what they are given, what is kept, and what is left to large products.
+"""The backward pass of the Triton kernels: the launch, the large products behind it, and both as an operator.
 
 Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D score width, M memory slots, K k_top.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reminding.ops.cpu_op.backward import Past
-from reminding.ops.cpu_op.problem import CELLS, number_of
-from reminding.ops.cuda_op.call import Call
-from reminding.ops.cuda_op.tiling import launch_backward, launch_forward
+from reminding.ops.contract import CELLS, Past, number_of
+from reminding.ops.cuda_op.packing import Call, Record, project, widened
+from reminding.ops.cuda_op.triton.tiling import launch_backward
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-class Record(NamedTuple):
-    """What a forward pass leaves for the backward pass, besides its inputs."""
-
-    output: Tensor  # (T, B, H)
-    summary: Tensor  # (T, B, H)
-    cells: Tensor  # (T, B, H)
-    memory: Tensor  # (B, M, H)
-    keys: Tensor  # (B, M, D)
-    slots: Tensor  # (T, B, K) int32
-    weights: Tensor  # (T, B, K)
-    edges: Tensor  # (T, B) int32
-    inverses: Tensor  # (T, B)
-
-
-def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
-    """The inputs in the type that the state is computed in, for products over many steps."""
-    kind = cast("Tensor", parts[1]).dtype
-    return [part if part is None or not part.is_floating_point() else part.to(kind) for part in parts]
-
-
-def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
-    """The inputs' part of the gates, (T, B, G); where there is none, as of the GRU's fourth, the bias alone."""
-    width = len(weight_ih)
-    gates = x.new_empty(*x.shape[:2], len(bias))
-    torch.matmul(x, weight_ih.t(), out=gates) if width == len(bias) else gates[..., :width].copy_(x @ weight_ih.t())
-    gates[..., width:] = 0
-    return gates.add_(bias)
-
-
-def run_forward(
-    gates: Tensor, parts: list[Tensor | None], received0: Tensor | None, call: Call
-) -> tuple[Record, Tensor, Tensor, Tensor, Tensor]:
-    """Launch the forward kernel; activates `gates` in place.
-
-    Args:
-        received0: recall weight that the given memories have received, (B, M0); needed with a capacity.
-
-    Returns:
-        the record, queries (T, B, D), c after the last step (B, H), and recall weight received by slot (B, M) and the
-        slots of those alive where they are listed, (B, most); (B, 0) where there is no need of them.
-    """
-    _, h0, c0, memory0, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
-    assert h0 is not None and memory0 is not None
-    T, B, H, D, M, K = call.T, call.B, call.H, call.D, call.M, call.rule.k_top
-    memory = h0.new_zeros(B, M, H)
-    memory[:, : memory0.shape[1]] = memory0
-    keys = h0.new_zeros(B, M, D)
-    if w1 is not None:
-        keys[:, : memory0.shape[1]] = memory0 @ w1.t().to(memory0.dtype)
-    record = Record(
-        output=h0.new_empty(T, B, H),
-        summary=h0.new_zeros(T, B, H),
-        cells=h0.new_empty(T, B, H if call.rule.has_c else 0),
-        memory=memory,
-        keys=keys,
-        slots=torch.full((T, B, K), -1, dtype=torch.int32, device=h0.device),
-        weights=h0.new_zeros(T, B, K),
-        edges=torch.full((T, B), -1, dtype=torch.int32, device=h0.device),
-        inverses=h0.new_zeros(T, B),
-    )
-    queries, c_last = h0.new_empty(T, B, D), h0.new_empty(B, H)
-    received = h0.new_zeros(B, M if call.rule.bounded else 0)
-    if call.rule.bounded:
-        assert received0 is not None, "only with what they have received can memories be made to go"
-        received[:, : memory0.shape[1]] = received0
-    places = torch.arange(call.most if call.lists else 0, dtype=torch.int32, device=h0.device)
-    listed = places.repeat(B, 1)
-    if B > 0:
-        scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
-        launch_forward(call, (
-            weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
-            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-            record.inverses, listed, received,
-        ))  # fmt: skip
-    return record, queries, c_last, received, listed
-
-
-def again(parts: list[Tensor | None], record: Record, call: Call, past: Past | None = None) -> tuple[Tensor, Tensor]:
+def remake_gates(
+    parts: list[Tensor | None], record: Record, call: Call, past: Past | None = None
+) -> tuple[Tensor, Tensor]:
     """Activated gates (T, B, G) and queries (T, B, D), as the forward pass had them; past: see `run_backward`."""
     x, h0, _, _, weight_ih, weight_hh, bias, _, w2 = parts[:9]
     assert x is not None and h0 is not None and weight_ih is not None and weight_hh is not None and bias is not None
@@ -230,3 +156,49 @@ def _through_h(d_gates: Tensor, call: Call) -> Tensor:
 def _outer(d: Tensor, input: Tensor) -> Tensor:
     """The gradient of a weight whose product with `input` (.., I) received `d` (.., O): (O, I)."""
     return d.flatten(0, -2).t() @ input.flatten(0, -2)
+
+
+@torch.library.custom_op("reminding::sab_cuda_backward", mutates_args=())
+def sab_backward(
+    d_output: Tensor | None,
+    d_summary: Tensor | None,
+    d_c_last: Tensor | None,
+    d_memory: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    memory0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor,
+    w1: Tensor | None,
+    w2: Tensor | None,
+    w3: Tensor | None,
+    count0: Tensor,
+    step0: Tensor,
+    record: list[Tensor],
+    kept: list[Tensor],
+    rule: list[int],
+    replay: bool,
+    need_x: bool,
+) -> Gradients:
+    """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, in their types; empty where none.
+
+    Args:
+        record: the fields of `Record`; kept: gates and queries.
+    """
+    given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
+    parts = [None if tensor is None else tensor.contiguous() for tensor in given]
+    made, call = Record(*record), Call.of(x, h0, memory0, w1, rule)
+    with torch.autocast(x.device.type, enabled=False):
+        gates, queries = remake_gates(widened(parts), made, call) if replay else kept
+        found = run_backward((d_output, d_summary, d_c_last, d_memory), parts, made, gates, queries, call, need_x)
+    pairs = zip(found, parts, strict=False)
+    return cast("Any", tuple(h0.new_empty(0) if d is None or p is None else d.to(p.dtype) for d, p in pairs))
+
+
+@sab_backward.register_fake
+def _(*arguments: Any) -> Gradients:
+    x, h0, *others = arguments[4:14]
+    every = [x if arguments[20] else None, h0, *others]
+    return cast("Any", tuple(h0.new_empty(0) if part is None else part.new_empty(part.shape) for part in every))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from reminding.ops.cuda_op.device import (
+from reminding.ops.cuda_op.triton.device import (
     EVERY,
     LISTED,
     SEPARABLE,

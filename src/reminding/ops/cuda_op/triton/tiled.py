@@ -20,8 +20,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from reminding.ops.cuda_op.device import GRU, LSTM, SEPARABLE, activate, cell_backward, cuts, tanh
-from reminding.ops.cuda_op.rows import recall, recall_backward, remember
+from reminding.ops.cuda_op.triton.device import GRU, LSTM, SEPARABLE, activate, cell_backward, cuts, tanh
+from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
 
 LINE = tl.constexpr(32)
 """Counters of different tiles lie on cache lines of their own."""

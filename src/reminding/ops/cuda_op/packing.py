@@ -1,4 +1,4 @@
-"""The numbers of a call of the Triton kernels, and what follows from them for either pair.
+"""A call of the Triton kernels: its numbers, what follows from them for either pair of kernels, and what it records.
 
 Shapes: T time, B batch, H hidden, G gate width, D score width, M memory slots, K k_top.
 """
@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
-from reminding.ops.cpu_op.problem import (
-    CELLS,
-    EVICT,
-    NORMALIZERS,
-    SCORES,
-    SEMANTICS,
-    Rule,
-    gate_width,
-    number_of,
-    slots_for,
-)
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, OpRule, gate_width, number_of, slots_for
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -37,7 +28,7 @@ NEVER = 2**62
 class Call(NamedTuple):
     """The numbers of a call, and what follows from them for the kernels."""
 
-    rule: Rule
+    rule: OpRule
     T: int
     B: int
     H: int
@@ -47,7 +38,7 @@ class Call(NamedTuple):
     @staticmethod
     def of(x: Tensor, h0: Tensor, memory0: Tensor, w1: Tensor | None, rule: Sequence[int]) -> Call:
         """The call with these inputs."""
-        settled = Rule(*rule)
+        settled = OpRule(*rule)
         D = w1.shape[0] if w1 is not None else 0
         return Call(settled, x.shape[0], x.shape[1], h0.shape[1], D, slots_for(memory0, x.shape[0], settled))
 
@@ -76,12 +67,7 @@ class Call(NamedTuple):
     @property
     def ranks(self) -> int:
         """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
-        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.release)
-
-    @property
-    def release(self) -> bool:
-        """Whether what the authors' published code does differently is asked for."""
-        return self.rule.semantics == SEMANTICS["release"]
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.rule.release)
 
     @property
     def sweeping(self) -> dict[str, Any]:
@@ -91,8 +77,8 @@ class Call(NamedTuple):
     @property
     def width(self) -> int:
         """Of a row's gradient of the score's output weights, padded."""
-        separable = self.rule.k_top > 0 and self.rule.score == SCORES["separable"]
-        return padded(self.H if separable else self.D)
+        keyless = self.rule.k_top > 0 and self.rule.scoring.keyless
+        return padded(self.H if keyless else self.D)
 
     @property
     def recurrent(self) -> int:
@@ -120,7 +106,7 @@ class Call(NamedTuple):
             "RECALLS": self.rule.k_top > 0,
             **scales,
             **kind,
-            "RELEASE": self.release,
+            "RELEASE": self.rule.release,
             **tiles,
             "SLICE": slice,
         }
@@ -129,3 +115,32 @@ class Call(NamedTuple):
 def padded(size: int) -> int:
     """The power of two that a tile of this size takes."""
     return 1 << max(size - 1, 0).bit_length()
+
+
+class Record(NamedTuple):
+    """What a forward pass leaves for the backward pass, besides its inputs."""
+
+    output: Tensor  # (T, B, H)
+    summary: Tensor  # (T, B, H)
+    cells: Tensor  # (T, B, H)
+    memory: Tensor  # (B, M, H)
+    keys: Tensor  # (B, M, D)
+    slots: Tensor  # (T, B, K) int32
+    weights: Tensor  # (T, B, K)
+    edges: Tensor  # (T, B) int32
+    inverses: Tensor  # (T, B)
+
+
+def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
+    """The inputs in the type that the state is computed in, for products over many steps."""
+    kind = cast("Tensor", parts[1]).dtype
+    return [part if part is None or not part.is_floating_point() else part.to(kind) for part in parts]
+
+
+def project(x: Tensor, weight_ih: Tensor, bias: Tensor) -> Tensor:
+    """The inputs' part of the gates, (T, B, G); where there is none, as of the GRU's fourth, the bias alone."""
+    width = len(weight_ih)
+    gates = x.new_empty(*x.shape[:2], len(bias))
+    torch.matmul(x, weight_ih.t(), out=gates) if width == len(bias) else gates[..., :width].copy_(x @ weight_ih.t())
+    gates[..., width:] = 0
+    return gates.add_(bias)

@@ -1,0 +1,58 @@
+"""The inputs of past segments: as they were kept, or made by the encoder once more, which then gets its gradient.
+
+Shapes: T time and B batch of an encoded input, S steps, n rows of some segments, I input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from reminding.nn.credit.gradients import gradients
+from reminding.nn.credit.network import Network
+from reminding.nn.parts.generators import drawing_as
+from reminding.nn.state.segments import EncoderInput
+
+Encode = Callable[[EncoderInput], Tensor]
+"""Makes x (T, B, I) of an encoder's input, differentiably."""
+
+
+class Encoded:
+    """One input of the encoder, encoded once more, and the credit that comes to it.
+
+    Args:
+        network: with the tensors of its graph.
+    """
+
+    def __init__(self, given: EncoderInput, encode: Encode, network: Network, leaves: list[Tensor]) -> None:
+        with torch.enable_grad(), drawing_as(given.generators, given.input.device):
+            self._encoded = network.run(lambda _: encode(given), leaves, given.modes)
+        self._leaves = leaves
+        self._credit: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Features of a step, I."""
+        return self._encoded.shape[2]
+
+    def at(self, time: Tensor, column: Tensor) -> Tensor:
+        """X at steps (S, n) or (S, 1) of columns (n,), (S, n, I)."""
+        return self._encoded.detach()[time.to(self._encoded.device), column.to(self._encoded.device)]
+
+    def add(self, time: Tensor, column: Tensor, credit: Tensor) -> None:
+        """Credit (S, n, I) for x at these steps and columns."""
+        if self._credit is None:
+            self._credit = torch.zeros_like(self._encoded)
+        places = (
+            time.expand(len(time), len(column)).to(credit.device),
+            column.expand(len(time), -1).to(credit.device),
+        )
+        self._credit.index_put_(places, credit, accumulate=True)
+
+    def d_tensors(self) -> list[Tensor | None]:
+        """The gradient of each of the network's tensors, from the credit so far."""
+        if self._credit is None:
+            return [None for _ in self._leaves]
+        return gradients([self._encoded], self._leaves, [self._credit])

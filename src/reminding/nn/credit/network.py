@@ -1,0 +1,79 @@
+"""The layers of a call, as a replay runs them again: with which tensors, on which op.
+
+Shapes: H hidden; else as each layer has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from reminding.nn.forward.reference import in_precision
+from reminding.nn.parts.bound import BoundLayer
+from reminding.nn.parts.cells import Step
+from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.user_modules import UserModules
+
+Note = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The layers of a call with the tensors they compute with, which may be no parameters but made of some.
+
+    Attributes:
+        backend: the code that computes them where all segments are run at once.
+        modules: the user's modules among them.
+        autocast: the lower precision that the cells ran in; None: their own.
+        dropout_scale: what dropout multiplies the outputs it lets through by.
+        note: told what credit each memory receives through each recall; see `Credit.take`.
+    """
+
+    layers: tuple[BoundLayer, ...]
+    rule: Rule
+    backend: str
+    modules: UserModules
+    autocast: torch.dtype | None = None
+    dropout_scale: float = 1.0
+    note: Note | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What may receive a gradient besides inputs and states: each layer's tensors, then the modules'."""
+        return (*(tensor for layer in self.layers for tensor in layer.tensors), *self.modules.tensors)
+
+    def cell(self, layer: int, device: str) -> Step:
+        """A layer's cell, as it ran in the call's autocast region."""
+        return in_precision(self.layers[layer].cell, device, self.autocast)
+
+    def with_leaves(self, leaves: Sequence[Tensor]) -> Network:
+        """The same layers computing with other tensors in the places of `tensors`; the modules by `run`."""
+        layers: list[BoundLayer] = []
+        first = 0
+        for layer in self.layers:
+            size = len(layer.tensors)
+            layers.append(layer.with_tensors(leaves[first : first + size]))
+            first += size
+        return replace(self, layers=tuple(layers))
+
+    def run(
+        self, function: Callable[[Network], Result], leaves: Sequence[Tensor], modes: Tensor | None = None
+    ) -> Result:
+        """Call a function with the network computing with other tensors, the user's modules too.
+
+        Args:
+            leaves: in the places of `tensors`; modes: see `UserModules.modes`.
+        """
+        network = self.with_leaves(leaves)
+        own = leaves[len(leaves) - len(self.modules.tensors) :]
+        return self.modules.run(lambda: function(network), own, modes)
+
+
+def leaves_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same numbers as leaves of a graph of their own, which no hook of the tensors sees."""
+    return [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]

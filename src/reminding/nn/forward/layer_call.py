@@ -1,0 +1,52 @@
+"""What a way of running one layer over a stretch of time is given, and what it returns.
+
+Shapes: B batch, T time, I input, K recalled memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from reminding.nn.parts.bound import BoundLayer
+from reminding.nn.parts.rule import Rule
+from reminding.nn.state.segments import ReplayRecord
+from reminding.nn.state.stream import LayerState, Recall
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One layer to be run over a stretch of time.
+
+    Attributes:
+        x: input, (T, B, I).
+        state: the layer's state before it.
+        steps_done: steps each row's stream has done before, (B,) int64 on the host.
+        record: whether to note what was recalled.
+        starts: the steps, counted from 0, at which segments begin that a replay may have to go through again;
+            None: there will be no replay.
+    """
+
+    layer: BoundLayer
+    rule: Rule
+    x: Tensor
+    state: LayerState
+    steps_done: Tensor
+    record: bool
+    starts: list[int] | None
+
+    @property
+    def draws(self) -> bool:
+        """Whether cell or scorer may draw random numbers, which a replay would have to draw again."""
+        return self.layer.cell_name is None or self.layer.score_name is None
+
+
+class LayerPass(NamedTuple):
+    """What came of it."""
+
+    output: Tensor  # (T, B, H)
+    after: LayerState
+    recall: Recall | None  # time-major, if asked for
+    replay: ReplayRecord | None  # what a replay needs, if there may be one

@@ -1,0 +1,69 @@
+"""Which code runs a call, and how its backward pass is done: what was asked for, and what can be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reminding.nn.parts.rule import Rule
+from reminding.ops.backends import choose_backend, obstacles
+from reminding.ops.contract import Demand
+
+REPLAY_FROM = 512
+"""Steps from which engine="auto" runs segments again in the backward pass instead of keeping what they computed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run an input: "cuda", "cpu", "reference", or "torch", PyTorch's own kernels; the engine; and why."""
+
+    backend: str
+    engine: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The choice of code for the calls of a layer as it is now.
+
+    Attributes:
+        backend, engine: as they were asked for.
+        demand: what is asked of a backend; how many memories a step may find is said later.
+        watched: whether backward passes are watched, which only a replay in plain PyTorch allows.
+    """
+
+    backend: str
+    engine: str
+    rule: Rule
+    demand: Demand
+    watched: bool
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether another backend may run what the chosen one cannot, or runs slower."""
+        return self.backend == "auto" and self.engine != "replay"
+
+    def backend_for(self, memories: int) -> str:
+        """The backend of a call whose steps find so many memories at most.
+
+        Raises:
+            ValueError: the one asked for cannot run it; the message says why.
+        """
+        return choose_backend(self.backend, self._obstacles(memories))
+
+    def replays(self, steps: int) -> bool:
+        """Whether a call of so many steps is run again in the backward pass."""
+        return self.engine == "replay" or self.watched or (self.engine == "auto" and steps >= REPLAY_FROM)
+
+    def plan(self, steps: int, memories: int) -> Plan:
+        """What would run a call of so many steps that find so many memories at most."""
+        backend = self.backend_for(memories)
+        fuses = not self.rule.remembers and self.rule.forget_scale == 1 and self.demand.cell is not None
+        if fuses and self.may_fall_back:
+            return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
+        why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
+        passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]
+        why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
+        return Plan(backend, "replay" if self.replays(steps) else "autograd", why)
+
+    def _obstacles(self, memories: int) -> dict[str, str | None]:
+        return obstacles(replace(self.demand, memories=memories), automatic=self.backend == "auto")

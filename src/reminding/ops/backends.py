@@ -1,0 +1,131 @@
+"""Which code computes a layer: the table of backends, and the choice among them.
+
+A backend is a folder with an able.py, where it says what it can run, and its `layer` and `differentiate_past`, whose
+arguments and results ops/contract.py holds. Its entry in `BACKENDS` is all that the rest of the package knows of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastSteps, Recalled
+
+logger = logging.getLogger("reminding")
+
+REFERENCE = "reference"
+"""Plain PyTorch, which runs everything."""
+
+
+class Op(Protocol):
+    """What a backend's folder offers."""
+
+    def obstacle(self, demand: Demand) -> str | None:
+        """Why it cannot run a layer, or None where it can."""
+        ...
+
+    def passed_over(self) -> str | None:
+        """Why "auto" does not take it even where it can run a layer, or None."""
+        ...
+
+    def credits_past(self, k_top: int | None) -> bool:
+        """Whether `differentiate_past` serves for a layer that it can run."""
+        ...
+
+    def in_range(self, key: Tensor, query: Tensor) -> bool:
+        """Whether a clamped score is exact, where |W1 m| and |W2 h_hat| come up to `key` and `query`."""
+        ...
+
+    def layer(
+        self,
+        given: LayerInput,
+        rule: OpRule,
+        *,
+        replay: bool = False,
+        milestones: tuple[int, int] | None = None,
+    ) -> Recalled:
+        """Run all steps of a layer; differentiable."""
+        ...
+
+    def differentiate_past(
+        self, d: PastGradients, parameters: Sequence[Tensor | None], steps: PastSteps, rule: OpRule, need_x: bool
+    ) -> list[Tensor | None]:
+        """The gradients of x and of the parameters, from those that arrive at steps of past calls."""
+        ...
+
+    def reach_past(
+        self,
+        segments: Sequence[Tensor],
+        read: Tensor,
+        memory: Sequence[Tensor],
+        carried: Tensor,
+        done: Tensor,
+        rule: OpRule,
+    ) -> Tensor:
+        """How many steps of each segment of past calls credit can have come to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An entry of the table: a backend's name, and its folder in `ops`, imported when it is asked for."""
+
+    name: str
+    folder: str
+
+    @property
+    def op(self) -> Op:
+        """The backend's folder."""
+        return cast("Op", importlib.import_module(f"reminding.ops.{self.folder}"))
+
+
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op"))
+}
+"""The compiled backends, the fastest first."""
+NAMES = (*BACKENDS, REFERENCE)
+"""What `backend` may be besides "auto"."""
+
+
+def obstacles(demand: Demand, automatic: bool) -> dict[str, str | None]:
+    """Why each compiled backend cannot run a layer, or under "auto" does not; None where it can."""
+    found: dict[str, str | None] = {}
+    for name, backend in BACKENDS.items():
+        op = backend.op
+        found[name] = op.obstacle(demand) or (op.passed_over() if automatic else None)
+    return found
+
+
+def choose_backend(requested: str, obstacles: Mapping[str, str | None]) -> str:
+    """The backend that will run: the one asked for, or under "auto" the first of the table that can.
+
+    Args:
+        requested: "auto", "reference", "cpu" or "cuda".
+        obstacles: why each compiled backend cannot run the layer; None where it can.
+
+    Raises:
+        ValueError: the name is unknown, or the backend asked for cannot run here; the message says why.
+    """
+    if requested not in ("auto", *NAMES):
+        raise ValueError(f"backend must be one of {['auto', *NAMES]}, got {requested!r}")
+    if requested == "auto":
+        able = next(name for name in NAMES if obstacles.get(name) is None)
+        passed = NAMES[: NAMES.index(able)]
+        _log_choice(able, "; ".join(f"{name}: {obstacles[name]}" for name in passed))
+        return able
+    reason = obstacles.get(requested)
+    if reason is not None:
+        raise ValueError(f"backend={requested!r} cannot run: {reason}; backend='auto' takes one that can")
+    return requested
+
+
+@functools.cache
+def _log_choice(name: str, reasons: str) -> None:
+    """Say which backend "auto" took, and why not a faster one: once for each different answer."""
+    logger.info("backend 'auto' takes %r (%s)", name, reasons or "the fastest there is")

@@ -1,0 +1,133 @@
+"""What both passes of the CPU op share: its C++ loops, sizes, and the weights in the form that its loops read.
+
+Shapes: B batch, T time, I input, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step, row)
+pairs, S memories that any live step scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from reminding.ops.contract import CELLS, OpRule
+
+KEEP_NOTHING, KEEP_GATES, KEEP_REPLAY = 0, 1, 2
+
+# Rows are worked through in this many groups, so that what only one group needs is small beside what is kept.
+_GROUPS = 8
+_SMALLEST_GROUP = 4096  # (step, row) pairs; smaller groups would make the large products small
+
+
+class Given(NamedTuple):
+    """What a pass was given besides its weights."""
+
+    x: Tensor  # (T, B, I)
+    h0: Tensor  # (B, H)
+    c0: Tensor  # (B, H), (B, 0) unless LSTM
+    memory0: Tensor  # (B, M0, H)
+    count0: Tensor  # (B,) int64
+    step0: Tensor  # (B,) int64
+
+
+class Weights(NamedTuple):
+    """The parameters of cell and score; None for biases left out and for what the score does not have."""
+
+    weight_ih: Tensor | None
+    weight_hh: Tensor | None
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    w1: Tensor | None
+    w2: Tensor | None
+    w3: Tensor | None
+
+
+class Record(NamedTuple):
+    """What a forward pass leaves for the backward pass."""
+
+    output: Tensor  # (T, B, H)
+    summary: Tensor  # (T, B, H)
+    memory: Tensor  # (B, M, H)
+    slots: Tensor  # (T, B, K) int32
+    edge: Tensor  # (T, B) int32
+    weights: Tensor  # (T, B, K)
+    inverse: Tensor  # (T, B)
+
+
+class Saved(NamedTuple):
+    """What is kept of each step where gates are not made again; of no use where they are, but for entering_c."""
+
+    gates: Tensor
+    cells: Tensor
+    queries: Tensor
+    keys: Tensor
+    entering_c: Tensor  # c at the cuts, for a replay
+
+
+class Arriving(NamedTuple):
+    """The gradients that arrive at the results of a pass, None where none."""
+
+    output: Tensor | None  # (T, B, H)
+    summary: Tensor | None  # (T, B, H)
+    c_last: Tensor | None  # (B, H)
+    memory: Tensor | None  # (B, M, H)
+
+
+class Gradients(NamedTuple):
+    """The gradient of each input of a pass; empty where there is none."""
+
+    x: Tensor
+    h0: Tensor
+    c0: Tensor
+    memory0: Tensor
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    w1: Tensor
+    w2: Tensor
+    w3: Tensor
+
+
+def raw() -> Any:
+    """The loops of csrc/ops.cpp."""
+    return torch.ops.reminding_cpu
+
+
+def cuts_in(T: int, rule: OpRule) -> int:
+    """The most cuts that T steps can hold."""
+    return -(-T // rule.k_trunc) if rule.k_trunc else 0
+
+
+def milestones_in(T: int, milestones: list[int]) -> int:
+    """How many of T steps t have (t - offset) % stride == 0; none where [stride, offset] is []."""
+    return len(range(milestones[1], T, milestones[0])) if milestones else 0
+
+
+def row_groups(B: int, T: int) -> list[tuple[int, int]]:
+    """Row ranges to work through one after the other."""
+    rows = max(-(-B // _GROUPS), min(B, -(-_SMALLEST_GROUP // max(T, 1))), 1)
+    return [(first, min(first + rows, B)) for first in range(0, B, rows)]
+
+
+def project(x: Tensor, weight_ih: Tensor, bias: Tensor, out: Tensor) -> None:
+    """Out (n, G) <- x weight_ih^T + bias, for x (n, I)."""
+    width = weight_ih.shape[0]
+    torch.addmm(bias[:width], x, weight_ih.t(), out=out[:, :width])
+    if out.shape[1] > width:
+        out[:, width:] = bias[width:]
+
+
+def pack(
+    weight_ih: Tensor | None, weight_hh: Tensor, w1: Tensor | None, w2: Tensor | None, rule: OpRule, transpose: bool
+) -> list[Tensor | None]:
+    """weight_ih, weight_hh, W1 and W2 in the form the loops read; None for those that are None."""
+    weight_hh = weight_hh.contiguous()
+    if rule.cell == CELLS["gru"]:  # two products, for r and z and for n, one packed tensor behind the other
+        H = weight_hh.shape[1]
+        hidden = torch.cat([raw().pack(part, transpose) for part in (weight_hh[: 2 * H], weight_hh[2 * H :])])
+    else:
+        hidden = raw().pack(weight_hh, transpose)
+    first, *scorer = (raw().pack(w.contiguous(), transpose) if w is not None else None for w in (weight_ih, w1, w2))
+    return [first, hidden, *scorer]
