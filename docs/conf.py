@@ -31,6 +31,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 
 maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
+autodoc_type_aliases = dict.fromkeys(("Rows", "TimeRows", "HostRows", "Whole", "HostWhole"), "torch.Tensor")
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
@@ -45,7 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", pattern)
     for pattern in (
-        r"(reminding.nn.state.history|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
+        r"(reminding.nn.state.history|Rows|HostRows|TimeRows|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
     )
 ]
 

@@ -177,13 +177,13 @@ def test_without_nn_lstm_there_are_figures_and_no_ratios(monkeypatch: pytest.Mon
     assert memory.rows[1][1:] == ["2.00", "2.00"]
 
 
-def unbuilt(*_: object) -> dict[str, str | None]:
+def unbuilt(*_: object, **__: object) -> dict[str, str | None]:
     """What `obstacles` says where no op is there."""
     return {"cuda": "there is no GPU", "cpu": "nobody built it"}
 
 
 def test_what_cannot_run_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reminding.nn.forward.compiled.obstacles", unbuilt)
+    monkeypatch.setattr("reminding.nn.layer.choice.obstacles", unbuilt)
     costs(monkeypatch, lambda name, size: Cost(1000, 0.001))
     (point,) = measure(replace(SMALL, T=(4,), models=("sab-dot", "sab-dot-replay", "transformer"), H=(6,)), quiet)
     assert list(point.measured) == ["lstm"]

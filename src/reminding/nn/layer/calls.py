@@ -1,0 +1,179 @@
+"""A call of a layer: what it is given is checked and brought into the inner layout, run, and given back.
+
+Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn.credit.autograd import with_past
+from reminding.nn.credit.ledger import Credit
+from reminding.nn.credit.network import Network
+from reminding.nn.forward import compiled
+from reminding.nn.forward.reference import autocast_type
+from reminding.nn.layer import entering
+from reminding.nn.layer.choice import Choice
+from reminding.nn.layer.layout import Layout, Stretch, enter
+from reminding.nn.layer.parameters import LayerParameters
+from reminding.nn.layer.runner import Runner
+from reminding.nn.layer.stretches import join_time, run_stretches
+from reminding.nn.parts.generators import generator_states
+from reminding.nn.state.segments import EncoderInput
+from reminding.nn.state.stream import Recall, SABState, fresh_state
+from reminding.ops.backends import BACKENDS, REFERENCE
+from reminding.ops.contract import Demand
+
+
+class LayerCalls(LayerParameters):
+    """A layer that can be called; `SAB` says with what."""
+
+    backend: str
+    engine: str
+    semantics: str
+    batch_first: bool
+    dropout: float
+    memory_device: torch.device | None
+    _credit: Credit | None = None
+
+    def run(
+        self, input: Tensor | PackedSequence, state: Any, reset: Tensor | None, return_recall: bool
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """`SAB.forward`."""
+        network = self._network()
+        with network.modules.in_call():
+            return self._run_with(network, input, state, reset, return_recall)
+
+    def _run_with(
+        self,
+        network: Network,
+        input: Tensor | PackedSequence,
+        state: Any,
+        reset: Tensor | None,
+        return_recall: bool,
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """`run`, with the tensors that the layer computes with in this call."""
+        like = self.like()
+        encoder_input = self._encoder_input(input, network, like)
+        x, layout = enter(input, self.encoder, self.batch_first)
+        entering.check_input(x, self.input_size, like, self.encoder is not None)
+        network = replace(network, note=None if self._credit is None else partial(self._credit.take, layout.order))
+        before = self._enter_state(state, x.shape[1], layout, network)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        runner = self._runner(len(x), before, return_recall, encoder_input, network)
+        output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+        after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
+        result = layout.output(output), layout.unsorted_rows(after)
+        if recall is None:
+            return result
+        axis = 0 if self.num_layers == 1 else 1
+        step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
+        return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
+
+    def choice(self) -> Choice:
+        """The choice of code for this layer as it is now."""
+        like = self.like()
+        demand = Demand(
+            cell=self.cell if self._user_cells is None else None,
+            score=self.score if self._user_scorers is None else None,
+            k_top=self.k_top,
+            capacity=self.rule.capacity,
+            evict=self.rule.evict_name,
+            credits_past=self.rule.horizon != 0,
+            device=like.device,
+            dtype=like.dtype,
+            widest=max(self.hidden_size, self.score_size),
+            memories=0,
+        )
+        return Choice(self.backend, self.engine, self.rule, demand, watched=self._credit is not None)
+
+    def _most_alive(self, state: SABState, steps: int) -> int:
+        """The most memories that a step of a call of so many finds, in any row and layer."""
+        memories = [layer.memory for layer in state.layers]
+        return max((compiled.most_alive(memory, state.step, steps, self.rule) for memory in memories), default=0)
+
+    def _encoder_input(self, input: Tensor | PackedSequence, network: Network, like: Tensor) -> EncoderInput | None:
+        """What credit from later calls needs of the input; None where no encoder takes it or nothing is kept."""
+        if self.encoder is None or not self._remembers_calls():
+            return None
+        if not isinstance(cast("object", input), Tensor | PackedSequence):
+            return None  # which `enter` refuses
+        generators = generator_states(like.device) if self.encoder.training else None
+        return EncoderInput.of(input, generators, network.modules.modes)
+
+    def _remembers_calls(self) -> bool:
+        """Whether a call is kept for credit from later ones."""
+        return torch.is_grad_enabled() and self.rule.horizon != 0
+
+    def _enter_state(self, state: Any, rows: int, layout: Layout, network: Network) -> SABState:
+        like = self.like()
+        fresh = replace(self._fresh(rows, like), batched=layout.batched)
+        if state is None:
+            return fresh
+        if isinstance(state, SABState):
+            entering.check_state(state, fresh)
+            entering.check_capacity(state, self.rule.capacity)
+            state = state if self.memory_device is None else state.with_memory_on(like.device)
+            return self._with_past(layout.sorted_rows(state.without_graph()), network)
+        return layout.sorted_rows(entering.begin_from(state, fresh))
+
+    def _fresh(self, rows: int, like: Tensor) -> SABState:
+        return fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
+
+    def _with_past(self, state: SABState, network: Network) -> SABState:
+        """A state whose gradient reaches into the calls that led to it."""
+        if not self._remembers_calls():
+            return state
+        op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
+        on_op = op is not None and op.credits_past(self.k_top) and self.num_layers == 1 and self._credit is None
+        encode = None if self.encoder is None else self._encode
+        return with_past(state, state.history.data, network, encode, on_op)
+
+    def _encode(self, given: EncoderInput) -> Tensor:
+        return enter(given.given, self.encoder, self.batch_first)[0]
+
+    def _run_stretches(
+        self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
+    ) -> tuple[Tensor, SABState, Recall | None]:
+        """All layers over all of the time that came in."""
+        rows, record = x.shape[1], runner.record
+        outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
+        if not outputs:
+            output = x.new_zeros(0, rows, self.hidden_size)
+            nothing = x.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
+            return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
+        return torch.cat(outputs), after, join_time(recalls, rows) if record else None
+
+    def _runner(
+        self, steps: int, before: SABState, record: bool, encoder_input: EncoderInput | None, network: Network
+    ) -> Runner:
+        """How this call is run; `network` is the one that credit into past calls goes to."""
+        choice = self.choice()
+        backend = choice.backend_for(self._most_alive(before, steps))
+        return Runner(
+            network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
+            replay=torch.is_grad_enabled() and choice.replays(steps),
+            may_fall_back=choice.may_fall_back,
+            record=record,
+            remember=self._remembers_calls(),
+            encoder_input=encoder_input,
+            dropout=self.dropout if self.training else 0.0,
+        )
+
+    def _network(self) -> Network:
+        """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call."""
+        like = self.like()
+        return Network(
+            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
+            rule=self.rule,
+            backend=self.choice().backend_for(memories=0),
+            modules=self.user_modules(with_encoder=True),
+            autocast=autocast_type(like.device.type),
+            dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
+        )
