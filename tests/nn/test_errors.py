@@ -173,7 +173,7 @@ STATES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "a state of one row": (
         {},
         make()(draw(4, 1, 3))[1],
-        "state must have h and c of shapes [(2, 4), (2, 4)] in layer 0, got [(1, 4), (1, 4)]",
+        "state must have a row for each of the input's 2 rows, got 1; state.rows(index)",
     ),
     "a gru's state": (
         {},
@@ -185,7 +185,7 @@ STATES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "the release's state": (
         {},
         make(semantics="release")(X)[1],
-        "state comes from a layer with other semantics",
+        "state comes from a layer with semantics='release', this layer has semantics='paper'",
     ),
     "a float32 state": (
         {},

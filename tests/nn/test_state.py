@@ -240,9 +240,12 @@ def test_a_state_of_another_layer_is_refused() -> None:
 
 
 def test_a_state_may_change_layers_of_one_shape() -> None:
-    """Another k_top, k_att or scorer does not change what a state is."""
+    """Another k_top, k_att or scorer does not change what a state is, but its past calls cannot run again."""
     _, state = make(k_top=2, k_att=2)(draw(9, 2, 3))
     x = draw(3, 2, 3, seed=2)
+    with pytest.raises(ValueError, match=r"with score='additive', k_top=2, k_att=2, this layer has score='dot'"):
+        make(k_top=None, k_att=1, score="dot")(x, state)
+    state = state.detach()
     assert make(k_top=None, k_att=1, score="dot")(x, state)[1].memory_step[0, 0].tolist() == [2, 4, 6, 8, 10, 11, 12]
     assert_equal(make(k_top=0)(x, state)[0], make(k_top=0)(x, (state.h, state.c))[0], "a layer without memory")
 

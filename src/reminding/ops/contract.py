@@ -204,6 +204,7 @@ class Demand:
         device, dtype: of the layer.
         widest: the larger of H and D.
         memories: how many a step may find at most.
+        transform: what is asked of derivatives that an op does not give, such as torch.func's; None: nothing.
     """
 
     cell: str | None
@@ -216,6 +217,7 @@ class Demand:
     dtype: torch.dtype
     widest: int
     memories: int
+    transform: str | None = None
 
     @property
     def recalled(self) -> int:
@@ -225,11 +227,13 @@ class Demand:
     @property
     def autocast(self) -> bool:
         """Whether autocast is on for the layer's device."""
-        return torch.is_autocast_enabled(self.device.type)
+        return self.device.type != "meta" and torch.is_autocast_enabled(self.device.type)
 
 
 def common_obstacle(demand: Demand) -> str | None:
     """What keeps every op from running a layer, or None."""
+    if demand.transform is not None:
+        return f"it does not run under {demand.transform}; backend='reference' with engine='autograd' does"
     if demand.cell is None or demand.score is None:
         return "it has the built-in cells and scorers only"
     if demand.capacity is not None and demand.evict is None:

@@ -19,6 +19,7 @@ from reminding.nn.credit.network import Network
 from reminding.nn.credit.op_sweep import ArrivedCredit, OpLayer, credit_past
 from reminding.nn.credit.sweep import DState, Sweep
 from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
+from reminding.nn.parts.host import counting_on_host
 from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.state.history import Evicted, HistoryData
 from reminding.nn.state.segments import EncoderInput, Segment
@@ -105,11 +106,17 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
-        network = cast("_RunAgain", ctx.again).network
         if torch.is_grad_enabled():
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
-            return None, *ctx.again.differentiate(before, ctx.saved_tensors, arriving)
+            return None, *ctx.again.differentiate(ctx.before, ctx.saved_tensors, arriving)
+        with counting_on_host():
+            return _Replayed.sweep(ctx, d_results)
+
+    @staticmethod
+    def sweep(ctx: Any, d_results: Sequence[Tensor | None]) -> Gradients:
+        """The gradient of all that the pass was given."""
+        ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
+        network = cast("_RunAgain", ctx.again).network
         x = cast("Tensor", ctx.saved_tensors[0])
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
@@ -273,7 +280,12 @@ class _CreditToPast(torch.autograd.Function):
                 "call whose loss is differentiated twice, or build the layer with horizon=0"
             )
         _ = ctx.saved_tensors
-        past = cast("_Past", ctx.past)
+        with counting_on_host():
+            return _CreditToPast.sweep(cast("_Past", ctx.past), d_state)
+
+    @staticmethod
+    def sweep(past: _Past, d_state: Sequence[Tensor | None]) -> Gradients:
+        """The gradient of the network's tensors, on the op if it serves."""
         banks, data, network = past.banks(), past.data, past.network
         arrived = _arrived(network, banks, past.state, d_state)
         none = [None] * len(flat(past.state))

@@ -122,7 +122,9 @@ class Bank:
 
     def reached(self, place: Tensor) -> bool:
         """Whether credit has come to any of the states at places."""
-        return self._credit is not None and bool((self._reached[place.clamp(min=0)] & (place >= 0)).any())
+        if self._credit is None or len(self._reached) == 0:
+            return False
+        return bool((self._reached[place.clamp(min=0)] & (place >= 0)).any())
 
     def of(self, place: Tensor) -> Tensor | None:
         """The credit that states at places pass on, (..., H), 0 where there is NOTHING; None where none has any."""

@@ -30,6 +30,7 @@ class Network:
         backend: the code that computes them where all segments are run at once.
         modules: the user's modules among them.
         autocast: the lower precision that the cells ran in; None: their own.
+        transform: of derivatives that is in force, see `Demand`.
         dropout_scale: what dropout multiplies the outputs it lets through by.
         note: told what credit each memory receives through each recall; see `Credit.take`.
     """
@@ -39,6 +40,7 @@ class Network:
     backend: str
     modules: UserModules
     autocast: torch.dtype | None = None
+    transform: str | None = None
     dropout_scale: float = 1.0
     note: Note | None = None
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
+from reminding.nn.forward.twice import compute
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
@@ -20,6 +21,9 @@ from reminding.nn.state.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 from reminding.ops.backends import BACKENDS
 from reminding.ops.contract import LayerInput, OpRule, Recalled, on_device
+from reminding.ops.twice import provide
+
+provide(compute)
 
 
 def most_alive(before: Memory, steps_done: Tensor, steps: int, rule: Rule) -> int:

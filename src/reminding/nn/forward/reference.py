@@ -81,7 +81,9 @@ def _that_drew(entering: list[EnteringState], after: GeneratorStates) -> list[En
 
 def autocast_type(device: str) -> torch.dtype | None:
     """The lower precision of the present autocast region on a kind of device; None outside of one."""
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 def in_precision(cell: Step, device: str, lower: torch.dtype | None) -> Step:

@@ -18,13 +18,15 @@ from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
 from reminding.nn.forward import compiled
 from reminding.nn.forward.reference import autocast_type
-from reminding.nn.layer import entering
+from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
 from reminding.nn.layer.layout import Layout, Stretch, enter
 from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.runner import Runner
-from reminding.nn.layer.stretches import join_time, run_stretches
+from reminding.nn.layer.stretches import join_time, run_stretches, shapes_of
 from reminding.nn.parts.generators import generator_states
+from reminding.nn.parts.host import counting_on_host
+from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.ops.backends import BACKENDS, REFERENCE
@@ -46,9 +48,14 @@ class LayerCalls(LayerParameters):
         self, input: Tensor | PackedSequence, state: Any, reset: Tensor | None, return_recall: bool
     ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
         """`SAB.forward`."""
-        network = self._network()
-        with network.modules.in_call():
-            return self._run_with(network, input, state, reset, return_recall)
+        surroundings.check_tracing()
+        surroundings.check_dense(input)
+        if self.training and self.rule.horizon != 0:
+            surroundings.check_checkpoint()
+        with counting_on_host():
+            network = self._network(input, state)
+            with network.modules.in_call():
+                return self._run_with(network, input, state, reset, return_recall)
 
     def _run_with(
         self,
@@ -67,7 +74,10 @@ class LayerCalls(LayerParameters):
         before = self._enter_state(state, x.shape[1], layout, network)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         runner = self._runner(len(x), before, return_recall, encoder_input, network)
-        output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+        if like.device.type == "meta":
+            output, after, recall = shapes_of(x, before, self.rule, return_recall)
+        else:
+            output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         result = layout.output(output), layout.unsorted_rows(after)
         if recall is None:
@@ -76,8 +86,12 @@ class LayerCalls(LayerParameters):
         step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
         return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
 
-    def choice(self) -> Choice:
-        """The choice of code for this layer as it is now."""
+    def choice(self, transform: str | None = None) -> Choice:
+        """The choice of code for this layer as it is now.
+
+        Args:
+            transform: of derivatives that is in force, see `Demand`.
+        """
         like = self.like()
         demand = Demand(
             cell=self.cell if self._user_cells is None else None,
@@ -90,6 +104,7 @@ class LayerCalls(LayerParameters):
             dtype=like.dtype,
             widest=max(self.hidden_size, self.score_size),
             memories=0,
+            transform=transform,
         )
         return Choice(self.backend, self.engine, self.rule, demand, watched=self._credit is not None)
 
@@ -100,16 +115,16 @@ class LayerCalls(LayerParameters):
 
     def _encoder_input(self, input: Tensor | PackedSequence, network: Network, like: Tensor) -> EncoderInput | None:
         """What credit from later calls needs of the input; None where no encoder takes it or nothing is kept."""
-        if self.encoder is None or not self._remembers_calls():
+        if self.encoder is None or not self._remembers_calls(network):
             return None
         if not isinstance(cast("object", input), Tensor | PackedSequence):
             return None  # which `enter` refuses
         generators = generator_states(like.device) if self.encoder.training else None
         return EncoderInput.of(input, generators, network.modules.modes)
 
-    def _remembers_calls(self) -> bool:
+    def _remembers_calls(self, network: Network) -> bool:
         """Whether a call is kept for credit from later ones."""
-        return torch.is_grad_enabled() and self.rule.horizon != 0
+        return torch.is_grad_enabled() and self.rule.horizon != 0 and network.transform is None
 
     def _enter_state(self, state: Any, rows: int, layout: Layout, network: Network) -> SABState:
         like = self.like()
@@ -119,16 +134,42 @@ class LayerCalls(LayerParameters):
         if isinstance(state, SABState):
             entering.check_state(state, fresh)
             entering.check_capacity(state, self.rule.capacity)
+            state = replace(state, made_by=fresh.made_by)
             state = state if self.memory_device is None else state.with_memory_on(like.device)
             return self._with_past(layout.sorted_rows(state.without_graph()), network)
         return layout.sorted_rows(entering.begin_from(state, fresh))
 
     def _fresh(self, rows: int, like: Tensor) -> SABState:
-        return fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
+        return replace(fresh, made_by=self.made_by)
+
+    @property
+    def made_by(self) -> MadeBy:
+        """What the record of this layer's calls rests on."""
+        return MadeBy(
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            cell=self.cell,
+            score=self.score,
+            k_top=self.k_top,
+            k_att=self.k_att,
+            k_trunc=self.k_trunc,
+            normalizer=self.rule.normalizer,
+            semantics=self.semantics,
+            encoder=None if self.encoder is None else type(self.encoder).__name__,
+        )
 
     def _with_past(self, state: SABState, network: Network) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
-        if not self._remembers_calls():
+        if network.transform is not None and torch.is_grad_enabled() and self.rule.horizon != 0:
+            if state.history.data.segments:
+                raise ValueError(
+                    f"state has past calls, into which no gradient goes under {network.transform}; "
+                    "state.detach() goes on without them"
+                )
+            return state
+        if not self._remembers_calls(network):
             return state
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
         on_op = op is not None and op.credits_past(self.k_top) and self.num_layers == 1 and self._credit is None
@@ -154,26 +195,34 @@ class LayerCalls(LayerParameters):
         self, steps: int, before: SABState, record: bool, encoder_input: EncoderInput | None, network: Network
     ) -> Runner:
         """How this call is run; `network` is the one that credit into past calls goes to."""
-        choice = self.choice()
+        choice = self.choice(network.transform)
         backend = choice.backend_for(self._most_alive(before, steps))
         return Runner(
             network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
             replay=torch.is_grad_enabled() and choice.replays(steps),
             may_fall_back=choice.may_fall_back,
             record=record,
-            remember=self._remembers_calls(),
+            remember=self._remembers_calls(network),
             encoder_input=encoder_input,
             dropout=self.dropout if self.training else 0.0,
         )
 
-    def _network(self) -> Network:
-        """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call."""
-        like = self.like()
-        return Network(
+    def _network(self, input: Tensor | PackedSequence, state: Any) -> Network:
+        """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call.
+
+        Args:
+            input, state: the call's; what surrounds the call shows in them too.
+        """
+        network = Network(
             layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
             rule=self.rule,
-            backend=self.choice().backend_for(memories=0),
+            backend=REFERENCE,
             modules=self.user_modules(with_encoder=True),
-            autocast=autocast_type(like.device.type),
+            autocast=autocast_type(self.like().device.type),
             dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
         )
+        given = [input.data if isinstance(input, PackedSequence) else input]
+        given += state if isinstance(state, tuple | list) else []
+        tensors = [tensor for tensor in given if isinstance(cast("object", tensor), Tensor)]
+        transform = surroundings.transform_of([*tensors, *network.tensors])
+        return replace(network, backend=self.choice(transform).backend_for(memories=0), transform=transform)

@@ -29,6 +29,9 @@ class Choice:
         backend, engine: as they were asked for.
         demand: what is asked of a backend; how many memories a step may find is said later.
         watched: whether backward passes are watched, which only a replay in plain PyTorch allows.
+
+    Raises:
+        ValueError: a replay is asked for under a transform that it does not run under.
     """
 
     backend: str
@@ -36,6 +39,13 @@ class Choice:
     rule: Rule
     demand: Demand
     watched: bool
+
+    def __post_init__(self) -> None:
+        if self.demand.transform is not None and (self.engine == "replay" or self.watched):
+            asked = "engine='replay'" if self.engine == "replay" else "credit()"
+            raise ValueError(
+                f"{asked} cannot run under {self.demand.transform}; backend='reference' with engine='autograd' does"
+            )
 
     @property
     def may_fall_back(self) -> bool:
@@ -52,6 +62,8 @@ class Choice:
 
     def replays(self, steps: int) -> bool:
         """Whether a call of so many steps is run again in the backward pass."""
+        if self.demand.transform is not None:
+            return False
         return self.engine == "replay" or self.watched or (self.engine == "auto" and steps >= REPLAY_FROM)
 
     def plan(self, steps: int, memories: int) -> Plan:

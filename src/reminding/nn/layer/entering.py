@@ -5,6 +5,7 @@ Shapes: L layers, B batch, T time, I input, H hidden.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
@@ -12,7 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.nn.state.stream import SABState
+from reminding.nn.forward.reference import autocast_type
+from reminding.nn.state import unpacked
+from reminding.nn.state.stream import LayerState, SABState
 
 
 def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None:
@@ -22,19 +25,32 @@ def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None
         raise ValueError(f"{name} must have input_size={input_size} features in its last axis, got {x.shape[2]}")
     if x.device != like.device:
         raise ValueError(f"{name} must be on the layer's device {like.device}, got {x.device}")
-    if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(like.device.type)):
+    if x.dtype != like.dtype and not (x.is_floating_point() and autocast_type(like.device.type) is not None):
         raise ValueError(f"{name} must be {like.dtype} as the layer's parameters, got {x.dtype}")
 
 
 def check_state(state: SABState, fresh: SABState) -> None:
-    """Compare a state that was handed in with one that this layer would begin with."""
+    """Compare a state that was handed in with one that this layer would begin with.
+
+    Args:
+        fresh: it knows this layer as the one that made it.
+    """
     if state.batched != fresh.batched:
         kinds = {True: "batched", False: "unbatched"}
         raise ValueError(f"state comes from {kinds[state.batched]} input, this input is {kinds[fresh.batched]}")
     if len(state.layers) != len(fresh.layers):
         raise ValueError(f"state must have {len(fresh.layers)} layers, got {len(state.layers)}")
     if state.zero_slot != fresh.zero_slot:
-        raise ValueError("state comes from a layer with other semantics")
+        kinds = {True: "release", False: "paper"}
+        raise ValueError(
+            f"state comes from a layer with semantics={kinds[state.zero_slot]!r}, this layer has "
+            f"semantics={kinds[fresh.zero_slot]!r}"
+        )
+    if state.batch_size != fresh.batch_size:
+        raise ValueError(
+            f"state must have a row for each of the input's {fresh.batch_size} rows, got {state.batch_size}; "
+            "state.rows(index) is the state of some of its rows"
+        )
     for number, (layer, wanted) in enumerate(zip(state.layers, fresh.layers, strict=True)):
         got = [tuple(tensor.shape) for tensor in (layer.h, *layer.cell_state)]
         want = [tuple(tensor.shape) for tensor in (wanted.h, *wanted.cell_state)]
@@ -45,6 +61,52 @@ def check_state(state: SABState, fresh: SABState) -> None:
                 f"state must be {wanted.h.dtype} on {wanted.h.device}, got {layer.h.dtype} on {layer.h.device}; "
                 "state.to(...) moves it"
             )
+        _check_memory(layer, wanted, number)
+    _check_counts("state.step", state.step, fresh.batch_size, most=None)
+    _check_maker(state, fresh)
+
+
+def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
+    """Compare a layer's memory with its h: shapes, types and counts, on which compiled code relies."""
+    memory, (rows, size) = layer.memory, wanted.h.shape
+    slots = memory.value.shape[1] if memory.value.dim() == 3 else 0
+    wants = {
+        "value": ((rows, slots, size), wanted.h.dtype),
+        "step": ((rows, slots), torch.int64),
+        "weight": ((rows, slots), wanted.h.dtype),
+    }
+    for name, (shape, kind) in wants.items():
+        tensor: Tensor = getattr(memory, name)
+        if tuple(tensor.shape) != shape or tensor.dtype != kind:
+            raise ValueError(
+                f"state.layers[{number}].memory.{name} must be {kind} of shape {shape}, "
+                f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+            )
+    _check_counts(f"state.layers[{number}].memory.count", memory.count, rows, slots)
+
+
+def _check_counts(name: str, count: Tensor, rows: int, most: int | None) -> None:
+    """Whether a tensor counts something for each row, on the host: (B,) int64, none negative, none above `most`."""
+    if count.dtype != torch.int64 or tuple(count.shape) != (rows,) or count.device.type != "cpu":
+        raise ValueError(
+            f"{name} must be int64 of shape ({rows},) on the host, got {count.dtype} of shape {tuple(count.shape)} "
+            f"on {count.device}"
+        )
+    if rows and (int(count.min()) < 0 or (most is not None and int(count.max()) > most)):
+        limit = "" if most is None else f" and at most {most}"
+        raise ValueError(f"{name} must be at least 0{limit}, got {count.tolist()}")
+
+
+def _check_maker(state: SABState, fresh: SABState) -> None:
+    """Refuse a state whose past calls this layer cannot run again."""
+    if state.made_by is None or fresh.made_by is None or state.made_by == fresh.made_by:
+        return
+    if state.history.data.segments:
+        names = state.made_by.unlike(fresh.made_by)
+        raise ValueError(
+            f"state comes from a layer with {state.made_by.told(names)}, this layer has {fresh.made_by.told(names)}, "
+            "so it cannot run the past calls again that credit may reach; state.detach() goes on without them"
+        )
 
 
 def check_capacity(state: SABState, capacity: int | None) -> None:
@@ -57,6 +119,12 @@ def check_capacity(state: SABState, capacity: int | None) -> None:
 def begin_from(given: Any, fresh: SABState) -> SABState:
     """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
+    if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0]):
+        warnings.warn(
+            "state was given as the tensors that a SABState unpacked into, which leaves its memory behind: a new "
+            "stream begins. Pass the state itself; state.detach() cuts it from the past",
+            stacklevel=9,
+        )
     wanted = [fresh.h, *(torch.stack(peers) for peers in zip(*(x.cell_state for x in fresh.layers), strict=True))]
     if not fresh.batched:
         wanted[1:] = [tensor[:, 0] for tensor in wanted[1:]]

@@ -6,12 +6,14 @@ Shapes: L layers, B batch, T time, K recalled memories, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from reminding.nn.layer.layout import Stretch
-from reminding.nn.state.stream import Recall, SABState, join_rows
+from reminding.nn.parts.rule import Rule
+from reminding.nn.state.stream import LayerState, Recall, SABState, join_rows
 
 Run = Callable[[Tensor, SABState, int], tuple[Tensor, SABState, Recall | None]]
 
@@ -44,6 +46,28 @@ def run_stretches(
         if recall is not None:
             recalls.append(recall)
     return outputs, join_rows([state, *ended]) if ended else state, recalls
+
+
+def shapes_of(x: Tensor, before: SABState, rule: Rule, record: bool) -> tuple[Tensor, SABState, Recall | None]:
+    """What a call on the meta device returns: tensors of the right shapes that hold no numbers.
+
+    Args:
+        x: input, (T, B, I); before: the state it begins with; record: whether the recall is asked for.
+    """
+    steps, rows, size = len(x), x.shape[1], before.layers[0].h.shape[1]
+    layers: list[LayerState] = []
+    for layer in before.layers:
+        count = layer.memory.count + rule.stored_between(before.step, steps)
+        count = count if rule.capacity is None else count.clamp(max=rule.capacity)
+        memory = replace(layer.memory.padded(int(count.max()) if rows else 0), count=count)
+        layers.append(replace(layer, memory=memory))
+    after = replace(before, layers=tuple(layers), step=before.step + steps)
+    output = x.new_empty(steps, rows, size)
+    if not record:
+        return output, after, None
+    width = max(layer.memory.slots for layer in layers) if rule.k_top is None else rule.k_top
+    weight = x.new_empty(len(layers), steps, rows, width)
+    return output, after, Recall(torch.empty_like(output), weight.long(), weight)
 
 
 def stack_layers(recalls: list[Recall]) -> Recall:

@@ -23,7 +23,7 @@ FAR = torch.iinfo(torch.int64).max
 """The stream step of padding where steps must ascend."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Memory(TensorGroup):
     """Stored hidden states of every batch row, oldest first. A value: each change makes a new one.
 

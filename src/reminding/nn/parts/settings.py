@@ -68,7 +68,9 @@ def forget_scale(value: Any, cell: object) -> float:
 
 def evict(value: str | Evict) -> str | Evict:
     """The rule of eviction: one of the known names, or a function."""
-    return value if callable(value) else one_of("evict", value, tuple(EVICT))
+    if callable(value):
+        return next((name for name, known in EVICT.items() if known is value), value)
+    return one_of("evict", value, tuple(EVICT))
 
 
 def modules(name: str, value: object, num_layers: int) -> list[nn.Module]:

@@ -4,6 +4,9 @@ These are values: nothing here computes a step, and nothing changes a state in p
 May import: `nn.parts`, `reminding.ops`.
 """
 
+from reminding.nn.state.pytree import register
 from reminding.nn.state.stream import LayerState, Recall, SABState
+
+register()
 
 __all__ = ["LayerState", "Recall", "SABState"]

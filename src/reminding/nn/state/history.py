@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from reminding.nn.parts.host import counting_on_host
 from reminding.nn.parts.memory import FAR, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Change, Rows, TensorGroup
@@ -88,7 +89,7 @@ class History:
             make = self._make
             assert make is not None
             # Made whenever it is first looked at, it must serve in any mode.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), counting_on_host():
                 data = make()
             self._data, self._make = data, None
         return data

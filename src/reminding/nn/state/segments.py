@@ -154,7 +154,7 @@ def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
     if rule.k_trunc is None:
         return list(range(0, steps, max(math.isqrt(steps), SHORTEST)))
     begun = int(steps_done[0]) if len(steps_done) else 0
-    first = next(t for t in range(1, rule.k_trunc + 1) if rule.cuts(begun + t + 1))
+    first = rule.k_trunc - (begun + (rule.semantics == "release")) % rule.k_trunc
     return [0, *range(first, steps, rule.k_trunc)]
 
 

@@ -16,16 +16,17 @@ from torch import Tensor
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory, join
 from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
-from reminding.nn.state import history
+from reminding.nn.state import history, unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.history import History, HistoryData
+from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.storage import load_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
 FILE_VERSION = "3"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Recall(TensorGroup):
     """What was recalled at each step, in the layout of the layer's output.
 
@@ -47,7 +48,7 @@ class Recall(TensorGroup):
     weight: TimeRows
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LayerState(TensorGroup):
     """One layer's part: h (B, H), the cell's further state (B, ...) each, and the memory."""
 
@@ -56,12 +57,13 @@ class LayerState(TensorGroup):
     memory: Memory
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class SABState:
     """The state of a stream: pass it to the next call and the layer goes on where it stopped.
 
     It is a value: a call never changes the state it was given. It unpacks as `h, c = state`, like
-    `nn.LSTM`'s.
+    `nn.LSTM`'s; as `h, = state` where the cell has no c. Two states are equal only if they are the same one. It is
+    a pytree: its leaves are the tensors of its layers.
 
     Attributes:
         layers: each layer's state.
@@ -69,13 +71,15 @@ class SABState:
         batched: whether the input had a batch axis; without one, B = 1 inside.
         zero_slot: whether a stream's memory starts with a zero vector (semantics="release").
         history: what is kept of past calls for credit from later ones: see `SAB`'s argument horizon.
+        made_by: which layer its history is of; None for a state without one.
     """
 
     layers: tuple[LayerState, ...]
     step: Tensor
     batched: bool = True
     zero_slot: bool = False
-    history: History = field(default_factory=History, compare=False, repr=False)
+    history: History = field(default_factory=History, repr=False)
+    made_by: MadeBy | None = field(default=None, repr=False)
 
     @property
     def h(self) -> Tensor:
@@ -120,8 +124,12 @@ class SABState:
         return data + sum(tensor.nbytes for tensor in self._tensors().values())
 
     def __iter__(self) -> Iterator[Any]:
-        yield self.h
-        yield self.c
+        h, c = self.h, self.c
+        if any(layer.memory.slots for layer in self.layers):
+            unpacked.note(h)
+        yield h
+        if c is not None:
+            yield c
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
         return self.without_graph().clone()
@@ -134,8 +142,8 @@ class SABState:
         return replace(self.without_graph(), history=History())
 
     def without_graph(self) -> SABState:
-        """The same numbers and the same past, cut from the graph that made them."""
-        return self._map(torch.Tensor.detach)
+        """The same numbers and the same past, cut from the graph that made them, and holding on to nothing else."""
+        return self._map(_alone)
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
@@ -143,11 +151,21 @@ class SABState:
         layers = tuple(layer.map(torch.Tensor.clone, host=True) for layer in self.layers)
         return replace(self, layers=layers, step=self.step.clone(), history=copied)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SABState:
-        """Move to a device, or change the floating-point type, or both; step counts stay on the host."""
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> SABState:
+        """Move to a device, or change the floating-point type, or both; step counts stay on the host.
+
+        Args:
+            non_blocking: as `Tensor.to` has it.
+        """
 
         def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            kind = dtype if tensor.is_floating_point() else None
+            return tensor.to(device=device, dtype=kind, non_blocking=non_blocking)
 
         return replace(self._map(moved), history=self.history.change(lambda data: data.map(moved)))
 
@@ -200,6 +218,7 @@ class SABState:
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
+        flags |= {"made_by": self.made_by.to_json()} if self.made_by is not None else {}
         tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.data)}
         save_tensors(path, tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags})
 
@@ -218,7 +237,8 @@ class SABState:
         numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
         layers = tuple(LayerState.restored(tensors, f"layers.{number}") for number in numbers)
         flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
-        return SABState(layers, tensors["step"].cpu(), *flags, history=History(lambda: data))
+        made_by = MadeBy.from_json(metadata["made_by"]) if "made_by" in metadata else None
+        return SABState(layers, tensors["step"].cpu(), *flags, History(lambda: data), made_by)
 
     def _tensors(self) -> dict[str, Tensor]:
         named = [layer.named(f"layers.{number}") for number, layer in enumerate(self.layers)]
@@ -266,13 +286,19 @@ def fresh_state(
             value=like.new_zeros(batch_size, slots, hidden_size),
             step=like.new_zeros(batch_size, slots, dtype=torch.int64),
             weight=like.new_zeros(batch_size, slots),
-            count=torch.full((batch_size,), slots),
+            count=torch.full((batch_size,), slots, device="cpu"),
         )
         cell_state = tuple(like.new_zeros(batch_size, *shape) for shape in shapes)
         return LayerState(like.new_zeros(batch_size, hidden_size), cell_state, memory)
 
     layers = tuple(layer(shapes) for shapes in state_shapes)
-    return SABState(layers, torch.zeros(batch_size, dtype=torch.int64), zero_slot=zero_slot)
+    return SABState(layers, torch.zeros(batch_size, dtype=torch.int64, device="cpu"), zero_slot=zero_slot)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A tensor without its graph, and without a storage much larger than itself, of which it is a part."""
+    own = tensor.detach()
+    return own.clone() if own.untyped_storage().nbytes() > 2 * own.nbytes else own
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from reminding.ops import twice
 from reminding.ops.contract import LayerInput, OpRule, Recalled, gate_width, joint_bias, scorer_parts, slots_for
 from reminding.ops.cpu_op.backward import sab_backward
 from reminding.ops.cpu_op.packing import (
@@ -141,7 +142,7 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, _, rule, keep, _ = inputs
     out, summary, _, memory, peak, slots, weights, received, alive, milestone_c, *saved = output
-    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved)
+    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, alive)
     ctx.mark_non_differentiable(peak, slots, weights, received, alive, milestone_c, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
@@ -150,10 +151,25 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
     d_output, d_summary, d_c_T, d_memory = d_outputs[:4]
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
-    grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors, ctx.rule, ctx.keep, need[0])
+    if torch.is_grad_enabled():
+        return _differentiable(ctx, d_outputs[:4])
+    saved = ctx.saved_tensors[:-1]
+    grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *saved, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
     given = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
     return (*given, None, None, None, None)
+
+
+def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The gradients with a graph of their own, as `create_graph=True` asks for."""
+    x, h0, c0, memory0, count0, step0, *weights = ctx.saved_tensors[:14]
+    rule, alive = OpRule(*ctx.rule), ctx.saved_tensors[-1]
+    recurrent, scorer, received0 = tuple(weights[:4]), [w for w in weights[4:7] if w is not None], weights[7]
+    given = LayerInput(x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0)
+    d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
+    d_scorer = iter(d_weights[4:])
+    scored = (None if w is None else next(d_scorer) for w in weights[4:7])
+    return (d_x, d_h0, d_c0, d_memory0, None, None, *d_weights[:4], *scored, None, None, None, None)
 
 
 sab_forward.register_autograd(_backward, setup_context=_setup_context)

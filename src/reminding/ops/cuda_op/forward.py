@@ -144,6 +144,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the Triton kernels have no second derivatives (create_graph=True): build the layer with "
+            "backend='reference', engine='autograd'"
+        )
     saved, need = list(ctx.saved_tensors), cast("tuple[bool, ...]", ctx.needs_input_grad)
     arriving = d[0], d[1], d[9], d[3]
     grads = sab_backward(*arriving, *saved[:12], saved[12:21], saved[21:], ctx.rule, ctx.replay, need[0])

@@ -1,0 +1,58 @@
+"""A call of an op in plain PyTorch, for second derivatives of the op."""
+
+from __future__ import annotations
+
+import torch
+
+from reminding.nn.forward.layer_call import LayerCall
+from reminding.nn.forward.reference import unroll
+from reminding.nn.parts.bound import bind
+from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.rule import Rule
+from reminding.nn.state.stream import LayerState
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, number_of
+from reminding.ops.scores import SCORES
+from reminding.ops.twice import PlainResults
+
+
+def compute(given: LayerInput, rule: OpRule) -> PlainResults:
+    """What an op's `layer` computes, by the reference."""
+    settings = _rule_of(rule)
+    cell, score = _name(CELLS, rule.cell), next(name for name, known in SCORES.items() if known.code == rule.score)
+    layer = bind(cell, score, given.recurrent, given.scorer if settings.remembers else (), settings.forget_scale)
+    state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given))
+    ran = unroll(LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None))
+    assert ran.recall is not None
+    c = ran.after.cell_state[0] if ran.after.cell_state else None
+    return PlainResults(ran.output, ran.recall.summary, c, ran.after.memory.value)
+
+
+def _memory(given: LayerInput) -> Memory:
+    """The memories given, at steps that nobody asks for."""
+    slots = given.memory0.shape[:2]
+    weight = given.received0 if given.received0 is not None else given.memory0.new_zeros(slots)
+    if tuple(weight.shape) != tuple(slots):
+        weight = given.memory0.new_zeros(slots)
+    step = torch.zeros(slots, dtype=torch.int64, device=given.memory0.device)
+    return Memory(given.memory0, step, weight, given.count0.cpu())
+
+
+def _rule_of(rule: OpRule) -> Rule:
+    """The rule in names."""
+    return Rule(
+        k_top=rule.k_top,
+        k_att=rule.k_att,
+        k_trunc=rule.k_trunc or None,
+        semantics=_name(SEMANTICS, rule.semantics),
+        normalizer=_name(NORMALIZERS, rule.normalizer),
+        recall_scale=number_of(rule.recall_scale),
+        forget_scale=number_of(rule.forget_scale),
+        capacity=rule.capacity or None,
+        evict=_name(EVICT, rule.evict),
+        backtrack=bool(rule.backtrack),
+        horizon=None,
+    )
+
+
+def _name(table: dict[str, int], code: int) -> str:
+    return next(name for name, known in table.items() if known == code)

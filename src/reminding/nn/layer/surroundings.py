@@ -1,0 +1,77 @@
+"""What surrounds a call of a layer: transforms, tracing, checkpointing, and tensors that are no plain ones.
+
+Each either changes which code may run a call, or is refused with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+
+def transform_of(tensors: Iterable[Tensor]) -> str | None:
+    """The transform of torch.func or of forward-mode differentiation that a call is under; None: neither.
+
+    Args:
+        tensors: all that the call computes with.
+
+    Raises:
+        ValueError: it is torch.vmap, under which a layer's step counts and evictions cannot differ by sample.
+    """
+    level = cast("int", forward_ad._current_level)  # pyright: ignore
+    transformed: bool = torch._C._are_functorch_transforms_active()  # pyright: ignore
+    if not transformed and level < 0:
+        return None
+    held = list(tensors)
+    if transformed and any(cast("bool", torch._C._functorch.is_batchedtensor(tensor)) for tensor in held):  # pyright: ignore
+        raise ValueError(
+            "SAB does not run under torch.vmap: pass the samples as rows of the batch, of which each is a stream of "
+            "its own; for gradients by sample, loop over the samples"
+        )
+    if transformed:
+        return "a transform of torch.func"
+    dual = (forward_ad.unpack_dual(tensor).tangent for tensor in held)
+    return "forward-mode differentiation" if any(tangent is not None for tangent in dual) else None
+
+
+def check_tracing() -> None:
+    """Refuse torch.jit.trace, which would record the steps of one input as those of any."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        raise RuntimeError(
+            "torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. torch.export of "
+            "reminding.nn.export.StepModule, or of export.as_module(layer, ...), holds for any length and state"
+        )
+
+
+def check_checkpoint() -> None:
+    """Refuse torch.utils.checkpoint in its reentrant form, whose first pass leaves no record for later calls."""
+    if torch.is_grad_enabled():
+        return
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and frame.f_code.co_filename.endswith("torch/utils/checkpoint.py"):
+            raise RuntimeError(
+                "torch.utils.checkpoint with use_reentrant=True loses the credit that later calls send into this "
+                "one; use_reentrant=False keeps it, and engine='replay' needs no checkpoint"
+            )
+        frame = frame.f_back
+
+
+def check_dense(input: Tensor | PackedSequence) -> None:
+    """Refuse nested and sparse tensors by name."""
+    tensor = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(cast("object", tensor), Tensor):
+        return  # which the layout refuses
+    if tensor.is_nested:
+        raise ValueError(
+            "input must be a dense Tensor or a PackedSequence, got a nested tensor; "
+            "torch.nn.utils.rnn.pack_sequence(tensor.unbind()) makes one of it"
+        )
+    if tensor.layout != torch.strided:
+        raise ValueError(f"input must be a dense Tensor or a PackedSequence, got {tensor.layout}; input.to_dense()")
