@@ -11,7 +11,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from docs import command_pages, results_pages  # noqa: E402  the root is found only now
-from docs.figures import charts, idea  # noqa: E402
+from docs.figures import calls, charts, idea  # noqa: E402
 
 project = "reminding"
 author = "the authors of reminding"
@@ -52,6 +52,7 @@ nitpick_ignore_regex = [
 
 def _generate(app: Any) -> None:
     idea.write(DOCS / "_generated")
+    calls.write(DOCS / "_generated")
     charts.write(DOCS / "_generated", ROOT / "results")
     command_pages.write(DOCS / "_generated")
     results_pages.write(DOCS / "_generated", ROOT)

@@ -29,7 +29,7 @@ def write(folder: Path, results: Path) -> None:
     for name, (svg, about) in {
         "cost-measured": measured(results),
         "cost-counted": counted(),
-        "reach-counted": payable(),
+        "reach-counted": creditable(),
     }.items():
         write_if_changed(folder / f"{name}.svg", _own_colours(svg, name, about))
 
@@ -74,19 +74,19 @@ def counted() -> tuple[str, str]:
     return _svg(figure), "Counted: scores a row computes grow with the square of T, without a capacity"
 
 
-def payable() -> tuple[str, str]:
-    """Which share of the steps a later recall can pay."""
-    figure, axes = _axes("k_att, steps between memories", "share of steps that can be paid", "counted")
+def creditable() -> tuple[str, str]:
+    """The share of steps that a later recall can credit."""
+    figure, axes = _axes("k_att, steps between memories", "share of steps that can be credited", "counted")
     for number, k_trunc in enumerate((5, 10, 20)):
         spacings = list(range(1, 31))
-        shares = [reach.payable_share(k_att, k_trunc) for k_att in spacings]
+        shares = [reach.creditable_share(k_att, k_trunc) for k_att in spacings]
         look = {"color": LINES[number], "linewidth": 0}
         axes.plot(spacings, shares, "osD"[number], label=f"k_trunc={k_trunc}", markersize=4, **look)
         axes.plot(spacings, shares, "-", color=LINES[number], linewidth=1, alpha=0.3)
         axes.plot([k_trunc], [1.0], "osD"[number], color=LINES[number], markersize=8)
     axes.set(ylim=(0, 1.05), xticks=[1, 5, 10, 15, 20, 25, 30])
     _finish(axes, None)
-    return _svg(figure), "Counted: all steps can be paid where k_att divides k_trunc; fewer where it does not"
+    return _svg(figure), "Counted: all steps can be credited where k_att divides k_trunc; fewer where it does not"
 
 
 def _axes(xlabel: str, ylabel: str, kind: str) -> tuple[Any, Any]:

@@ -5,17 +5,21 @@ Lengths are units of the view box; y grows downwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 INK, FAINT = "currentColor", "var(--color-foreground-border)"
 RECALL, CREDIT = "var(--picture-recall)", "var(--picture-credit)"
+PAPER = "var(--color-background-primary)"
+ON_WHITE = {INK: "#1a1a1a", FAINT: "#b0b0b0", RECALL: "#0072b2", CREDIT: "#d55e00", PAPER: "#ffffff"}
+"""Colours of a picture that is shown outside the documentation."""
 
 
 @dataclass
 class Picture:
-    """A drawing of a given size; `about` is read out to who cannot see it."""
+    """A drawing of a given size; a screen reader reads out `about`."""
 
     name: str
     width: float
@@ -74,7 +78,7 @@ class Picture:
         round_: float = 3,
     ) -> None:
         """A square around a point, with a short text in it."""
-        fill = f'fill="{colour}" fill-opacity="0.25"' if full else 'fill="var(--color-background-primary)"'
+        fill = f'fill="{colour}" fill-opacity="0.25"' if full else f'fill="{PAPER}"'
         half = size / 2
         self.parts.append(
             f'<rect x="{x - half:.1f}" y="{y - half:.1f}" width="{size}" height="{size}" rx="{round_}" {fill} '
@@ -82,6 +86,21 @@ class Picture:
         )
         if text:
             self.text(x, y + 5, text)
+
+    def panel(
+        self, x: float, y: float, width: float, title: str, lines: Sequence[str] = (), colour: str = INK
+    ) -> float:
+        """A box that begins at (x, y), with a title and lines of text below it; returns the height of the box."""
+        height = 24 + 16 * len(lines)
+        fill = f'fill="{PAPER}"' if colour == INK else f'fill="{colour}" fill-opacity="0.12"'
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="4" {fill} '
+            f'stroke="{colour}" stroke-width="1.3"/>'
+        )
+        self.text(x + 8, y + 17, title, anchor="start", size=13, bold=True)
+        for number, line in enumerate(lines):
+            self.text(x + 8, y + 34 + 16 * number, line, anchor="start", size=12)
+        return height
 
     def text(
         self,
@@ -119,6 +138,14 @@ class Picture:
             + "\n".join(self.parts)
             + "\n</svg>\n"
         )
+
+    def standalone(self) -> str:
+        """The same as a file of its own, on white, for pages that do not have the documentation's colours."""
+        ground = f'<rect width="{self.width:g}" height="{self.height:g}" rx="8" fill="{PAPER}"/>\n'
+        svg = self.svg().replace("</defs>\n", "</defs>\n" + ground, 1)
+        for own, colour in ON_WHITE.items():
+            svg = svg.replace(own, colour)
+        return svg
 
 
 def write_if_changed(path: Path, content: str | bytes) -> None:
