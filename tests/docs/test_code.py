@@ -38,7 +38,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 
 
 def test_all_fenced_blocks_are_of_a_kind_that_is_run_or_only_shown() -> None:
-    assert {block.kind for block in BLOCKS} <= {"python", "sh", "text"}
+    assert {block.kind for block in BLOCKS} <= {"python", "sh", "text", "bibtex"}
 
 
 def test_what_is_announced_is_not_there_yet() -> None:

@@ -37,7 +37,7 @@ def test_stream_bounds_its_state_and_credits_earlier_chunks(capsys: pytest.Captu
     assert sizes[-1] == sizes[-2] == sizes[-3]
     shares: list[str] = re.findall(r"(\d+)% of the credit", printed)
     assert max(map(int, shares)) > 0
-    assert "saved, loaded" in printed
+    assert "saved, loaded, and continued" in printed
 
 
 def test_stream_reads_a_table_of_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
