@@ -15,6 +15,8 @@ RECALL, CREDIT = "var(--picture-recall)", "var(--picture-credit)"
 PAPER = "var(--color-background-primary)"
 ON_WHITE = {INK: "#1a1a1a", FAINT: "#b0b0b0", RECALL: "#0072b2", CREDIT: "#d55e00", PAPER: "#ffffff"}
 """Colours of a picture that is shown outside the documentation."""
+UNIT = 0.075
+"""The length of a unit of a picture, in rem, where the page is wide enough."""
 
 
 @dataclass
@@ -134,15 +136,20 @@ class Picture:
         )
         return (
             f'<svg class="picture" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
-            f'role="img" aria-label="{escape(self.about)}" font-family="sans-serif"><defs>{heads}</defs>\n'
-            + "\n".join(self.parts)
-            + "\n</svg>\n"
+            f'role="img" aria-label="{escape(self.about)}" font-family="sans-serif" {self._on_a_page()}>'
+            f"<defs>{heads}</defs>\n" + "\n".join(self.parts) + "\n</svg>\n"
         )
+
+    def _on_a_page(self) -> str:
+        """The size of the picture on a page: text is as large in a wide picture as in a narrow one."""
+        return f'style="max-width: {self.width * UNIT:g}rem"'
 
     def standalone(self) -> str:
         """The same as a file of its own, on white, for pages that do not have the documentation's colours."""
         ground = f'<rect width="{self.width:g}" height="{self.height:g}" rx="8" fill="{PAPER}"/>\n'
         svg = self.svg().replace("</defs>\n", "</defs>\n" + ground, 1)
+        size = f'width="{self.width * UNIT * 16:g}" height="{self.height * UNIT * 16:g}"'
+        svg = svg.replace(self._on_a_page(), size, 1)
         for own, colour in ON_WHITE.items():
             svg = svg.replace(own, colour)
         return svg

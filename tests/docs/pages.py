@@ -44,8 +44,11 @@ def blocks_of(path: Path) -> list[Block]:
     ]
 
 
-PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.parts))
-PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.parts)),
+]
 BLOCKS = [block for path in PAGES for block in blocks_of(path)]
 
 

@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and show what they say they show."""
+"""The scripts in examples/ run, and print what their docstrings promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The charts of the documentation say what is so: formulas against the layer, lines against what was measured."""
+"""The charts are true: formulas agree with the layer, lines with measurements, file names with the package."""
 
 from __future__ import annotations
 
