@@ -148,7 +148,7 @@ def call_backward() -> Picture:
 def past_credit() -> Picture:
     """Credit into past calls."""
     about = (
-        "A gradient that arrives at a state which entered a call goes on into the calls before. Plain PyTorch sweeps "
+        "A gradient that arrives at the state before a call continues into earlier calls. Plain PyTorch sweeps "
         "the recorded segments from the newest to the oldest. An op first finds by integers which steps credit "
         "reaches, runs those segments again side by side, and differentiates them in one reverse pass."
     )

@@ -1,4 +1,4 @@
-"""The idea in pictures: what is recalled, where gradients go, and what happens at the borders of chunks."""
+"""The idea in pictures: recall, the way of the gradient, and the border of two chunks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _back(picture: Picture, y: float, first: int, last: int) -> None:
 
 
 def overview() -> Picture:
-    """A network that is reminded, and the steps that receive the gradient of its loss."""
+    """A recall, and the steps that receive the gradient of its loss."""
     about = (
         "A chain of twelve steps. Step 11 recalls the states stored at steps 4 and 8 along two arcs; "
         "the gradient of its loss goes back along the same arcs and no more than one segment further."
