@@ -1,4 +1,4 @@
-"""The page of the command line, made of what its verbs print with --help, so that it cannot drift from them."""
+"""The page of the command line, generated from --help, so that page and options cannot drift apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
 
 WIDTH = 100
-"""Columns of the terminal that it is printed for."""
+"""Columns of the terminal that the help is printed for."""
 SHOWN = {
     "train": ("train copying",),
     "eval": ("eval RUN",),
@@ -29,10 +29,10 @@ SHOWN = {
 """Commands of each verb whose options are shown."""
 INTRODUCTION = """# The command line
 
-`reminding VERB --help` prints what stands here. Options have the names that they have in Python. An unknown verb,
-task or option is answered with the nearest names.
+This page shows the output of `reminding VERB --help`. Options have the same names in Python. For an unknown verb,
+task or option, the error lists the nearest names.
 """
-TRAIN = "The options of the task come first; the others are the same for every task."
+TRAIN = "The options of the task come first; all other options are the same for every task."
 
 
 def write(out: Path) -> None:
@@ -45,14 +45,14 @@ def write(out: Path) -> None:
 
 
 def help_of(words: str) -> str:
-    """What a command prints with --help; RUN stands for some run."""
+    """The output of a command with --help; RUN stands for a run."""
     with tempfile.TemporaryDirectory() as folder:
         RunConfig(Copying()).save(Path(folder) / CONFIG_NAME)
         return printed([*words.replace("RUN", folder).split(), "--help"])
 
 
 def printed(words: list[str]) -> str:
-    """What a command line prints."""
+    """The output of a command line."""
     text = io.StringIO()
     with (
         patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),

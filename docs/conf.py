@@ -1,4 +1,4 @@
-"""How the documentation is built. Nothing here needs a network; pictures and pages of results are made first."""
+"""How the documentation is built, without a network: pictures and pages of results are generated first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
-from docs import command_pages, results_pages  # noqa: E402  the root is found only now
-from docs.figures import charts, idea  # noqa: E402
+from docs import command_pages, results_pages  # noqa: E402  the root is on the path only now
+from docs.figures import calls, charts, idea  # noqa: E402
 
 project = "reminding"
 author = "the authors of reminding"
@@ -42,7 +42,7 @@ default_role = "code"  # a name in single backticks is code in docstrings, as it
 pygments_style, pygments_dark_style = "tango", "monokai"
 
 nitpicky = True
-# What is documented elsewhere (without a network there is nothing to link to), and the history, which is nobody's.
+# Names of other projects (without a network, nothing can link to them), and the history, which is internal.
 nitpick_ignore_regex = [
     ("py:.*", pattern)
     for pattern in (
@@ -53,11 +53,12 @@ nitpick_ignore_regex = [
 
 def _generate(app: Any) -> None:
     idea.write(DOCS / "_generated")
+    calls.write(DOCS / "_generated")
     charts.write(DOCS / "_generated", ROOT / "results")
     command_pages.write(DOCS / "_generated")
     results_pages.write(DOCS / "_generated", ROOT)
 
 
 def setup(app: Any) -> None:
-    """Register what is made before anything is read."""
+    """Generate pages and pictures before Sphinx reads any page."""
     app.connect("builder-inited", _generate)

@@ -1,4 +1,4 @@
-"""Pages of results, made of the READMEs and reports beside the measured data, so that they cannot drift from it."""
+"""Pages of results, generated from the READMEs and reports beside the data, so that they cannot drift apart."""
 
 from __future__ import annotations
 

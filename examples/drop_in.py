@@ -1,9 +1,9 @@
-"""SAB in the place of nn.LSTM: the same data, the same loop, two lines changed.
+"""Replace nn.LSTM by SAB: the same data, the same loop, two lines changed.
 
 The task is copying: five symbols, a blank of twenty steps, then say the symbols again. You see the loss and the
 accuracy of both networks side by side (chance is 12.5%). The LSTM's gradient goes through every step; SAB's is cut
-every five steps, and goes further only where it was reminded. It takes about a minute on one free core with the C++
-op, and two or three without.
+every five steps, and goes further only along recalls. The program takes about a minute on one free core with the C++
+op, and two or three without. The LSTM has PyTorch's initial biases.
 
     python examples/drop_in.py
     python examples/drop_in.py --quick    # a few updates, to see that it runs
@@ -26,7 +26,7 @@ BATCH, EMBEDDING, HIDDEN = 32, 64, 128
 
 
 def batch(rows: int) -> tuple[Tensor, Tensor]:
-    """Tokens to read (T, B), and symbols to say (T, B): -100 where nothing is asked."""
+    """Tokens to read (T, B), and symbols to say (T, B): -100 where nothing is asked for."""
     symbols = torch.randint(SYMBOLS, (COUNT, rows))
     blank, ask = torch.full((BLANK, rows), SYMBOLS), torch.full((COUNT, rows), SYMBOLS + 1)
     silent = torch.full((COUNT + BLANK, rows), -100)
@@ -49,7 +49,7 @@ class Copier(nn.Module):
 
 
 def train(recurrent: nn.Module, updates: int) -> tuple[float, float]:
-    """Loss in nats and accuracy, the means over the last fiftieth of the updates; the same data for everyone."""
+    """Loss in nats and accuracy, means over the last fiftieth of the updates; the same data for both networks."""
     torch.manual_seed(0)
     model = Copier(recurrent)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -70,12 +70,12 @@ def train(recurrent: nn.Module, updates: int) -> tuple[float, float]:
 
 
 def mean(pairs: list[tuple[float, float]], which: int) -> float:
-    """Of the first or the second numbers."""
+    """The mean of the first or of the second numbers."""
     return sum(pair[which] for pair in pairs) / len(pairs)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train both, and say how they did."""
+    """Train both networks, and print their results."""
     parser = argparse.ArgumentParser(description="SAB in the place of nn.LSTM, on copying")
     parser.add_argument("--updates", type=int, default=800)
     parser.add_argument("--quick", action="store_true", help="8 updates")

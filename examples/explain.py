@@ -1,11 +1,12 @@
-"""Why that answer? Real handwritten digits, read pixel by pixel, and what the network was reminded of.
+"""Why that answer? Real handwritten digits, read pixel by pixel, and the memories that the network recalled.
 
 A SAB layer reads the 64 pixels of an 8x8 digit (scikit-learn's, no download) one a step and names the digit at the
 last. It stores one memory at the end of each row of pixels. You see a test digit, row by row, with three numbers: the
 weight with which the last step recalled that row's memory, the credit the memory received from the answer, and, to
-check, how much the answer's log-probability changes when the row is blanked. The first two say what was read and
-paid; only the third says what the answer needed, and they need not agree: the last rows reach the answer without a
-recall. Two figures, recall.png and credit.png, are written to examples-explain/. It takes less than a minute.
+check, the change of the answer's log-probability when the row is blanked. The first two say which rows were recalled
+and credited; only the third says which rows the answer needed. They need not agree: the last rows reach the answer
+without a recall. The program writes two figures, recall.png and credit.png, to examples-explain/, in less than a
+minute.
 
     python examples/explain.py
     python examples/explain.py --digit 7
@@ -34,7 +35,7 @@ HIDDEN, TRAINING = 64, 1500
 
 
 class Reader(nn.Module):
-    """Pixels in, a digit out, from the state and the summary of the last step."""
+    """Reads pixels and names a digit, from the state and the summary of the last step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,13 +43,13 @@ class Reader(nn.Module):
         self.out = nn.Linear(2 * HIDDEN, 10)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Any]:
-        """(T, B, 1) to the log-probabilities of the digits (B, 10), and what was recalled."""
+        """(T, B, 1) to the log-probabilities of the digits (B, 10), and the recalls."""
         output, _, recall = self.recurrent(pixels, return_recall=True)
         return self.out(torch.cat([output[-1], recall.summary[-1]], dim=1)).log_softmax(1), recall
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
-    """Pixels (T, N, 1) from 0 to 1, and what digit each is, (N,)."""
+    """Pixels (T, N, 1) from 0 to 1, and the digits, (N,)."""
     from sklearn import datasets  # pyright: ignore[reportMissingTypeStubs]
 
     found = cast("Any", datasets).load_digits()
@@ -75,10 +76,10 @@ def by_step(steps: Tensor, values: Tensor) -> dict[int, float]:
 
 
 def explain(model: Reader, pixels: Tensor, out: Path) -> None:
-    """Print a digit row by row beside what each row did for the answer, and draw it.
+    """Print a digit row by row, beside weight, credit and the effect of blanking the row, and draw both figures.
 
     Args:
-        pixels: of one digit, (T, 1, 1).
+        pixels: one digit, (T, 1, 1).
     """
     with model.recurrent.credit() as credit:
         scores, recall = model(pixels)
@@ -100,13 +101,10 @@ def explain(model: Reader, pixels: Tensor, out: Path) -> None:
 
 
 def draw(recall: Any, credit: Any, out: Path) -> None:
-    """Write what was recalled and what was paid as figures, where `credit_map` is part of the library."""
-    if not hasattr(plots, "credit_map"):
-        return
+    """Write figures of recall and credit."""
     out.mkdir(parents=True, exist_ok=True)
-    maps = cast("Any", plots)
-    maps.recall_map(recall.step[:, 0], recall.weight[:, 0], path=out / "recall.png")
-    maps.credit_map(credit.step, credit.memory_step, credit.amount, steps=64, path=out / "credit.png")
+    plots.recall_map(recall.step[:, 0], recall.weight[:, 0], path=out / "recall.png")
+    plots.credit_map(credit.step, credit.memory_step, credit.amount, steps=64, path=out / "credit.png")
     print(f"written: {out / 'recall.png'}, {out / 'credit.png'}")
 
 
@@ -126,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     with torch.no_grad():
         scores, _ = model(pixels[:, TRAINING:])
     right = (scores.argmax(1) == digits[TRAINING:]).float().mean()
-    print(f"accuracy on {len(digits) - TRAINING} digits that were not trained on: {right:.1%} (chance: 10%)")
+    print(f"accuracy on {len(digits) - TRAINING} digits outside the training set: {right:.1%} (chance: 10%)")
     number = TRAINING + int((digits[TRAINING:] == options.digit).nonzero()[0])
     answer = int(scores[number - TRAINING].argmax())
     print(f"digit {number} is a {options.digit}; the network says {answer}")

@@ -1,17 +1,17 @@
-"""A stream that never ends: bounded memory, credit into earlier chunks, and a state that is saved and loaded.
+"""An endless stream: bounded memory, credit into earlier chunks, and a state that is saved and loaded.
 
-A table of readings is read in chunks of twenty rows, sixteen parts of it side by side; the network predicts the
-next row's last column. Without a file of yours, a table is made in which every forty rows or so a *setting* of +1
-or -1 shows for one row, thirty rows later a *request* shows, and the row after it has the setting as its
+A table of readings is read in chunks of twenty rows, sixteen parts of it side by side. The network predicts the
+last column of the next row. If you give no file, the program writes a table: about every forty rows a *setting* of +1
+or -1 shows for one row, thirty rows later a *request* shows, and the row after that has the setting as its
 *reading*. No chunk holds a setting and its reading, so the gradient of one chunk alone cannot find the
-connection. You see, as the stream goes by:
+connection. As the stream goes by, you see:
 
-- the error where a reading was requested: 1 is what predicting the mean gives; it falls in the second half;
+- the error where a reading was requested, which falls in the second half; predicting the mean gives 1;
 - the size of the state, which stops growing;
 - how much of the credit went to memories of earlier chunks.
 
-Half-way the program saves the state, loads it again, and goes on from it. It takes about a minute on one free core
-with the C++ op.
+Half-way the program saves the state, loads it, and continues from the loaded state. It takes about a minute on one
+free core with the C++ op.
 
     python examples/stream.py
     python examples/stream.py --k-top 0             # without memory, which is truncated BPTT: the error stays
@@ -69,7 +69,7 @@ class Forecaster(nn.Module):
 
     def __init__(self, columns: int, k_top: int) -> None:
         super().__init__()
-        # An encoder inside the layer is run again with the past, and learns from later chunks as well.
+        # An encoder inside the layer is replayed with the past, so it learns from later chunks as well.
         encoder = nn.Linear(columns, HIDDEN)
         self.recurrent = SAB(
             HIDDEN, HIDDEN, k_top=k_top, k_trunc=5, capacity=MEMORIES, recall_scale=0.5, encoder=encoder
@@ -93,20 +93,20 @@ def earlier_credit(model: Forecaster, x: Tensor, target: Tensor, state: SABState
 
 
 def save_and_load(state: SABState) -> SABState:
-    """Write a state to a file and read it again, as another program on another day would."""
+    """Write a state to a file and read it back, as another program could on another day."""
     with tempfile.TemporaryDirectory() as folder:
         state.save(Path(folder) / "state.safetensors")
         return SABState.load(Path(folder) / "state.safetensors")
 
 
 def follow(table: Tensor, passes: int, k_top: int) -> None:
-    """Read the table so many times, an update a chunk, and tell now and then how it goes."""
+    """Read the table several times, with an update per chunk, and print the progress."""
     torch.manual_seed(0)
     model = Forecaster(table.shape[2], k_top)
     optimizer, clip = torch.optim.Adam(model.parameters(), lr=3e-3), GradientClipper(1.0)
     starts = list(range(0, len(table) - CHUNK, CHUNK)) * passes
     state: SABState | None = None
-    errors: list[Tensor] = []  # where there was something to know: the last column is not 0
+    errors: list[Tensor] = []  # at the readings, where the last column is not 0
     for number, start in enumerate(starts, 1):
         x, target = table[start : start + CHUNK], table[start + 1 : start + CHUNK + 1, :, -1]
         predicted, after = model(x, state)
@@ -125,11 +125,11 @@ def follow(table: Tensor, passes: int, k_top: int) -> None:
             errors = []
         state = save_and_load(after) if number == len(starts) // 2 else after
         if number == len(starts) // 2:
-            print("saved, loaded, and on from there")
+            print("saved, loaded, and continued")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take the user's table, or make one, and follow it."""
+    """Take the user's table, or write one, and train on it."""
     parser = argparse.ArgumentParser(description="Learn from a table of readings as a stream")
     parser.add_argument("--data", type=Path, help="a CSV file with a header line and columns of numbers")
     parser.add_argument("--k-top", type=int, default=5, help="memories a step may recall; 0: truncated BPTT")

@@ -1,38 +1,40 @@
-"""The README's code does what it says."""
+"""README: short, with code that runs as pasted, numbers that were measured, and links that lead somewhere."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+from tests.docs.pages import blocks_of
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = [block for block in blocks_of(ROOT / "README.md") if block.kind == "python"]
+DEMO = {
+    "copying-sab": "copying, SAB",
+    "copying-tbptt": "copying, truncated BPTT",
+    "copying-lstm": "copying, LSTM with full BPTT",
+    "digits-sab": "digits",
+}
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_each_python_block_runs(number: int) -> None:
-    from reminding import SAB
+def test_it_is_at_most_150_lines_long() -> None:
+    assert len(TEXT.splitlines()) <= 150
 
-    names: dict[str, Any] = {
-        "SAB": SAB,
-        "nn": nn,
-        "torch": torch,
-        "stream": ((torch.randn(70, 3, 64), torch.randn(70, 3, 128)) for _ in range(3)),
-        "input_size": 64,
-        "hidden_size": 128,
-        "input": torch.randn(12, 3, 64),
-        "layer": SAB(64, 128),
-        "chunk": torch.randn(70, 3, 64),
-        "state": None,
-        "next_chunk": torch.randn(4, 3, 64),
-    }
-    exec(BLOCKS[number], names)
-    assert names["output"].shape[-1] == 128
+
+def test_the_snippet_runs_as_pasted(tmp_path: Path) -> None:
+    (block,) = PYTHON
+    (tmp_path / "pasted.py").write_text(block.text)
+    ran = subprocess.run([sys.executable, "pasted.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("tensor([")
 
 
 def test_the_lstm_it_speaks_of_gives_the_same_numbers() -> None:
@@ -45,8 +47,28 @@ def test_the_lstm_it_speaks_of_gives_the_same_numbers() -> None:
     torch.testing.assert_close(layer(x)[0], lstm(x)[0])
 
 
-def test_pictures_and_pages_it_links_to_are_there() -> None:
-    links: list[str] = re.findall(r"\]\(([^)#]+)\)", README)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_pictures_and_pages_it_links_to_are_there(page: str) -> None:
+    targets: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
+    links = [" ".join(target.split()) for target in targets]
     assert links
-    root = Path(__file__).parent.parent
-    assert [link for link in links if not (root / link).exists()] == []
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("run", DEMO)
+def test_ranges_of_make_run_are_the_measured_ones(run: str) -> None:
+    paths = (ROOT / "results/demo").glob(f"{run}*-seed?/summary.json")  # on the C++ op, and in plain PyTorch
+    found = [json.loads(path.read_text()) for path in paths]
+    assert {each["seed"] for each in found} == {0, 1, 2, 3, 4}
+    lowest, highest = (f"{100 * choose(each['accuracy'] for each in found):.1f}" for choose in (min, max))
+    (line,) = [line for line in TEXT.splitlines() if line.startswith(f"| {DEMO[run]}") and "%" in line]
+    assert f"| {lowest} to {highest}% |" in line
+
+
+def test_make_run_trains_what_the_ranges_were_measured_with() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (copying,) = re.findall(r"^COPYING := (.*)$", makefile, re.MULTILINE)
+    (digits,) = re.findall(r"reminding train (digits .*) --out", makefile)
+    for run, words in (("copying-sab", f"{copying} --model sab"), ("digits-sab", digits)):
+        command = json.loads((ROOT / f"results/demo/{run}-seed0/summary.json").read_text())["command"]
+        assert set(words.split()) <= set(command.split()), run

@@ -1,4 +1,4 @@
-"""Charts of cost and reach: what was measured, read from results/bench, and what is counted by formula."""
+"""Charts of cost and reach: measured values from results/bench, and counts by formula."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from docs.figures import reach
 from docs.figures.svg import write_if_changed
 
-# Drawn with these, then exchanged for the page's own colours.
+# The colours of the drawing, and the colours of the page that replace them.
 COLOURS = {
     "#010203": "currentColor",
     "#0072b2": "var(--picture-recall)",
@@ -29,7 +29,7 @@ def write(folder: Path, results: Path) -> None:
     for name, (svg, about) in {
         "cost-measured": measured(results),
         "cost-counted": counted(),
-        "reach-counted": payable(),
+        "reach-counted": creditable(),
     }.items():
         write_if_changed(folder / f"{name}.svg", _own_colours(svg, name, about))
 
@@ -41,7 +41,7 @@ def ratios(path: Path, model: str, cost: str) -> tuple[list[int], list[float]]:
 
 
 def measured(results: Path) -> tuple[str, str]:
-    """Time beside nn.LSTM's, of two settings and two ways to score."""
+    """Time as a ratio to nn.LSTM's, for two settings and two scorers."""
     lines = (
         ("k_att=2, k_trunc=5, additive", "lengths", "sab-additive"),
         ("k_att=2, k_trunc=5, separable", "lengths", "sab-separable"),
@@ -58,7 +58,7 @@ def measured(results: Path) -> tuple[str, str]:
 
 
 def counted() -> tuple[str, str]:
-    """Scores that a row computes."""
+    """The number of scores that a row computes."""
     lengths = [100, 200, 400, 800, 1600, 3200, 6400]
     lines = (
         ("k_att=2", 2, None),
@@ -74,19 +74,19 @@ def counted() -> tuple[str, str]:
     return _svg(figure), "Counted: scores a row computes grow with the square of T, without a capacity"
 
 
-def payable() -> tuple[str, str]:
-    """Which share of the steps a later recall can pay."""
-    figure, axes = _axes("k_att, steps between memories", "share of steps that can be paid", "counted")
+def creditable() -> tuple[str, str]:
+    """The share of steps that a later recall can credit."""
+    figure, axes = _axes("k_att, steps between memories", "share of steps that can be credited", "counted")
     for number, k_trunc in enumerate((5, 10, 20)):
         spacings = list(range(1, 31))
-        shares = [reach.payable_share(k_att, k_trunc) for k_att in spacings]
+        shares = [reach.creditable_share(k_att, k_trunc) for k_att in spacings]
         look = {"color": LINES[number], "linewidth": 0}
         axes.plot(spacings, shares, "osD"[number], label=f"k_trunc={k_trunc}", markersize=4, **look)
         axes.plot(spacings, shares, "-", color=LINES[number], linewidth=1, alpha=0.3)
         axes.plot([k_trunc], [1.0], "osD"[number], color=LINES[number], markersize=8)
     axes.set(ylim=(0, 1.05), xticks=[1, 5, 10, 15, 20, 25, 30])
     _finish(axes, None)
-    return _svg(figure), "Counted: all steps can be paid where k_att divides k_trunc; fewer where it does not"
+    return _svg(figure), "Counted: all steps can be credited where k_att divides k_trunc; fewer where it does not"
 
 
 def _axes(xlabel: str, ylabel: str, kind: str) -> tuple[Any, Any]:
@@ -129,7 +129,7 @@ def _svg(figure: Any) -> str:
 
 
 def _own_colours(svg: str, name: str, about: str) -> str:
-    """The drawing as part of a page: its colours the page's own, its size the page's, its ids no other's."""
+    """The drawing as part of a page: the page's colours and width, and ids that no other drawing has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)

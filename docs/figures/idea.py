@@ -1,4 +1,4 @@
-"""The idea in pictures: what is recalled, where gradients go, and what happens at the borders of chunks."""
+"""The idea in pictures: recall, the way of the gradient, and the border of two chunks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ STEPS, SEGMENT = 12, 4
 PITCH, LEFT, SIZE = 37.0, 36.0, 22.0
 
 
+README_PICTURE = Path(__file__).parent / "overview.svg"
+"""The one picture that is kept in the repository, since a page of the repository cannot make it."""
+
+
 def write(folder: Path) -> None:
-    """Write every picture as an SVG file that a page takes in."""
+    """Write every picture as an SVG file that a page takes in, and the README's as a file of its own."""
     for picture in (overview(), forward(), gradients(), borders()):
         write_if_changed(folder / f"{picture.name}.svg", picture.svg())
+    write_if_changed(README_PICTURE, overview().standalone())
 
 
 def _x(step: float) -> float:
@@ -40,7 +45,7 @@ def _back(picture: Picture, y: float, first: int, last: int) -> None:
 
 
 def overview() -> Picture:
-    """A network that is reminded, and what its loss pays."""
+    """A recall, and the steps that receive the gradient of its loss."""
     about = (
         "A chain of twelve steps. Step 11 recalls the states stored at steps 4 and 8 along two arcs; "
         "the gradient of its loss goes back along the same arcs and no more than one segment further."
@@ -49,7 +54,7 @@ def overview() -> Picture:
     y = 130
     picture.arc(_x(4), y - 13, _x(11) - 4, y - 14, 62, RECALL, wide=4)
     picture.arc(_x(8), y - 13, _x(11) - 8, y - 14, 28, RECALL, wide=1.8)
-    picture.text(_x(6), 86, "reminded of", RECALL, bold=True)
+    picture.text(_x(6.7), 84, "recalled", RECALL, bold=True)
     _cuts(picture, y - 24, y + 30)
     _chain(picture, y)
     picture.box(_x(2), y, SIZE, "!", INK, full=True)
@@ -57,7 +62,7 @@ def overview() -> Picture:
     picture.box(_x(8), y, SIZE, "", RECALL, full=True)
     picture.box(_x(11), y, SIZE, "?", INK, full=True)
     picture.arc(_x(11) + 3, y - 14, _x(4) + 5, y - 14, 74, CREDIT, wide=2, dash="6 4")
-    picture.text(_x(7.4), 26, "and its credit goes the same way", CREDIT, bold=True)
+    picture.text(_x(7.4), 26, "credit goes back the same way", CREDIT, bold=True)
     _back(picture, y, 4, 2)
     picture.text(_x(2), y + 45, "what mattered")
     picture.text(_x(11), y + 45, "is needed")
@@ -125,8 +130,8 @@ def gradients() -> Picture:
 def borders() -> Picture:
     """Credit across the border of two chunks."""
     about = (
-        "Two chunks of a stream. A loss in the second pays a memory stored in the first, whose graph is gone; the "
-        "memory's segment is run again from its record, and its parameters get their gradient."
+        "Two chunks of a stream. A loss in the second credits a memory stored in the first, whose graph is gone; the "
+        "memory's segment is replayed from its record, and the parameters get their gradient."
     )
     picture = Picture("borders", 480, 250, about)
     y = 120
@@ -147,8 +152,8 @@ def borders() -> Picture:
     for step in range(1, SEGMENT + 1):
         picture.box(_x(step), low, SIZE, "", RECALL, full=True)
     _back(picture, low, 4, 1)
-    picture.text(_x(4) + 24, low - 3, "run again from its record:", anchor="start", size=13)
-    picture.text(_x(4) + 24, low + 15, "its inputs, and the state it began with", anchor="start", size=13)
+    picture.text(_x(4) + 24, low - 3, "replayed from its record:", anchor="start", size=13)
+    picture.text(_x(4) + 24, low + 15, "its inputs and its entering state", anchor="start", size=13)
     picture.text(
         _x(1) - 13, low + 48, "credit reaches the weights through both segments", CREDIT, anchor="start", size=13
     )

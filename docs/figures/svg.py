@@ -5,17 +5,23 @@ Lengths are units of the view box; y grows downwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 INK, FAINT = "currentColor", "var(--color-foreground-border)"
 RECALL, CREDIT = "var(--picture-recall)", "var(--picture-credit)"
+PAPER = "var(--color-background-primary)"
+ON_WHITE = {INK: "#1a1a1a", FAINT: "#b0b0b0", RECALL: "#0072b2", CREDIT: "#d55e00", PAPER: "#ffffff"}
+"""Colours of a picture that is shown outside the documentation."""
+UNIT = 0.075
+"""The length of a unit of a picture, in rem, where the page is wide enough."""
 
 
 @dataclass
 class Picture:
-    """A drawing of a given size; `about` is read out to who cannot see it."""
+    """A drawing of a given size; a screen reader reads out `about`."""
 
     name: str
     width: float
@@ -74,7 +80,7 @@ class Picture:
         round_: float = 3,
     ) -> None:
         """A square around a point, with a short text in it."""
-        fill = f'fill="{colour}" fill-opacity="0.25"' if full else 'fill="var(--color-background-primary)"'
+        fill = f'fill="{colour}" fill-opacity="0.25"' if full else f'fill="{PAPER}"'
         half = size / 2
         self.parts.append(
             f'<rect x="{x - half:.1f}" y="{y - half:.1f}" width="{size}" height="{size}" rx="{round_}" {fill} '
@@ -82,6 +88,21 @@ class Picture:
         )
         if text:
             self.text(x, y + 5, text)
+
+    def panel(
+        self, x: float, y: float, width: float, title: str, lines: Sequence[str] = (), colour: str = INK
+    ) -> float:
+        """A box that begins at (x, y), with a title and lines of text below it; returns the height of the box."""
+        height = 24 + 16 * len(lines)
+        fill = f'fill="{PAPER}"' if colour == INK else f'fill="{colour}" fill-opacity="0.12"'
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="4" {fill} '
+            f'stroke="{colour}" stroke-width="1.3"/>'
+        )
+        self.text(x + 8, y + 17, title, anchor="start", size=13, bold=True)
+        for number, line in enumerate(lines):
+            self.text(x + 8, y + 34 + 16 * number, line, anchor="start", size=12)
+        return height
 
     def text(
         self,
@@ -115,10 +136,23 @@ class Picture:
         )
         return (
             f'<svg class="picture" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
-            f'role="img" aria-label="{escape(self.about)}" font-family="sans-serif"><defs>{heads}</defs>\n'
-            + "\n".join(self.parts)
-            + "\n</svg>\n"
+            f'role="img" aria-label="{escape(self.about)}" font-family="sans-serif" {self._on_a_page()}>'
+            f"<defs>{heads}</defs>\n" + "\n".join(self.parts) + "\n</svg>\n"
         )
+
+    def _on_a_page(self) -> str:
+        """The size of the picture on a page: text is as large in a wide picture as in a narrow one."""
+        return f'style="max-width: {self.width * UNIT:g}rem"'
+
+    def standalone(self) -> str:
+        """The same as a file of its own, on white, for pages that do not have the documentation's colours."""
+        ground = f'<rect width="{self.width:g}" height="{self.height:g}" rx="8" fill="{PAPER}"/>\n'
+        svg = self.svg().replace("</defs>\n", "</defs>\n" + ground, 1)
+        size = f'width="{self.width * UNIT * 16:g}" height="{self.height * UNIT * 16:g}"'
+        svg = svg.replace(self._on_a_page(), size, 1)
+        for own, colour in ON_WHITE.items():
+            svg = svg.replace(own, colour)
+        return svg
 
 
 def write_if_changed(path: Path, content: str | bytes) -> None:

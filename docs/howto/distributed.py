@@ -1,4 +1,4 @@
-"""Train a SAB layer in several processes with PyTorch's own DistributedDataParallel: torchrun runs one of these each.
+"""Train a SAB layer in several processes with PyTorch's DistributedDataParallel; torchrun starts the processes.
 
 torchrun --nproc_per_node 2 docs/howto/distributed.py
 """
@@ -16,7 +16,7 @@ ROWS, CHUNK, CHUNKS = 8, 40, 3  # rows over all processes; steps of a chunk; chu
 
 
 class Model(nn.Module):
-    """A layer and a readout, with the state of its streams going in and out."""
+    """A layer and a readout; the state of the streams goes in and out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    """Train on this process's rows; the gradient of a process is averaged with the others' before each update."""
+    """Train on this process's rows; gradients are averaged over the processes before each update."""
     dist.init_process_group("gloo")  # "nccl" on GPUs
     rank, processes = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
-    stream = torch.randn(CHUNKS, CHUNK, ROWS, 4)  # the same in every process; each takes its own rows
+    stream = torch.randn(CHUNKS, CHUNK, ROWS, 4)  # equal in every process; each takes its own rows
     mine = stream.chunk(processes, dim=2)[rank]
     model = DistributedDataParallel(Model())
     optimizer = torch.optim.Adam(model.parameters())

@@ -1,4 +1,4 @@
-"""Train on an endless stream in chunks with Lightning, which has had no truncated BPTT since its version 2.0.
+"""Train on an endless stream in chunks with Lightning, which removed truncated BPTT in its version 2.0.
 
 python docs/howto/lightning_stream.py
 """
@@ -20,8 +20,8 @@ ROWS, CHUNK, PAIRS = 32, 20, 100  # streams side by side; steps of a chunk; pair
 class Chunks(IterableDataset[tuple[Tensor, Tensor]]):
     """Streams in chunks, each a batch already: a bit is shown in one chunk and asked for in the next.
 
-    What is seen, (T, B, 2): the bit as -1 or 1, and whether it is asked for. What to say, (T, B): 0, 1, or -1 where
-    nothing is asked for.
+    Input (T, B, 2): the bit as -1 or 1, and whether it is asked for. Target (T, B): 0, 1, or -1 where no bit
+    is asked for.
     """
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -36,7 +36,7 @@ class Chunks(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 class Reader(lightning.LightningModule):
-    """A layer, a readout, and the state of the streams, which goes on from chunk to chunk."""
+    """A layer, a readout, and the state of the streams, carried from chunk to chunk."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Reader(lightning.LightningModule):
         self.state: SABState | None = None
 
     def on_train_epoch_start(self) -> None:
-        """New streams begin."""
+        """Begin new streams."""
         self.state = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -76,7 +76,7 @@ def main() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, DataLoader(Chunks(), batch_size=None))  # None: what the stream yields is a batch
+    trainer.fit(model, DataLoader(Chunks(), batch_size=None))  # None: the stream yields whole batches
     print(f"{float(trainer.callback_metrics['right']):.1%} right in the last epoch, 50% by guessing")
 
 

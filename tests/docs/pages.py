@@ -1,8 +1,9 @@
-"""The pages of the documentation, their blocks of code, and what they speak of before it is there."""
+"""The pages of the documentation, their blocks of code, and the names they use that do not exist yet."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,15 @@ def blocks_of(path: Path) -> list[Block]:
     ]
 
 
-PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.parts))
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.parts)),
+]
 BLOCKS = [block for path in PAGES for block in blocks_of(path)]
 
 
 def command_lines(block: Block) -> list[list[str]]:
-    """The commands of a shell block, as words."""
+    """The commands of a shell block, as words, without comments."""
     lines = block.text.replace("\\\n", " ").splitlines()
-    return [line.split() for line in lines if line and not line.startswith("#")]
+    return [shlex.split(line, comments=True) for line in lines if line and not line.startswith("#")]

@@ -37,12 +37,12 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
             exec(compile("\n" * block.line + block.text, ROOT / block.page, "exec"), names)
 
 
-def test_all_fenced_blocks_are_of_a_kind_that_is_run_or_only_shown() -> None:
-    assert {block.kind for block in BLOCKS} <= {"python", "sh", "text"}
+def test_every_fenced_block_is_of_a_known_kind() -> None:
+    assert {block.kind for block in BLOCKS} <= {"python", "sh", "text", "bibtex"}
 
 
 def test_what_is_announced_is_not_there_yet() -> None:
-    """Fails when it is there: then it is to be taken off the list, and its blocks and commands are run."""
+    """Fails once an announced name exists: take the name off the list, and its blocks and commands are run."""
     there = [name for name in ANNOUNCED if name in cli.VERBS or hasattr(plots, name)]
     assert there == []
 
@@ -57,7 +57,7 @@ def _some_task(_: Path) -> Copying:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The verbs that got as far as to be carried out, none of which is."""
+    """The verbs whose options were parsed; none is carried out."""
     monkeypatch.chdir(tmp_path)
     done: list[str] = []
     for verb in cli.VERBS:
@@ -94,7 +94,7 @@ def test_the_other_commands_are_ones_that_there_are() -> None:
 def test_the_path_of_a_newcomer_leads_to_a_trained_model_and_its_report(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands as they stand, one after the other, at tiny sizes; those for other files have none here."""
+    """The commands as printed, one after the other, at tiny sizes; commands that need other files are skipped."""
     monkeypatch.chdir(tmp_path)
     if page == "docs/howto/data.md":
         for block in PYTHON[ROOT / page]:

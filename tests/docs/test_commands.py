@@ -1,4 +1,4 @@
-"""The page of the command line has every verb, and the options that they have."""
+"""The page of the command line has every verb and every option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and show what they say they show."""
+"""The scripts in examples/ run, and print what their docstrings promise."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_drop_in_reports_both_networks(capsys: pytest.CaptureFixture[str]) -> No
     assert [line.split()[0] for line in table] == ["nn.LSTM", "SAB"]
 
 
-def test_stream_bounds_its_state_and_pays_earlier_chunks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stream_bounds_its_state_and_credits_earlier_chunks(capsys: pytest.CaptureFixture[str]) -> None:
     example("stream").main(["--quick"])
     printed = capsys.readouterr().out
     sizes: list[str] = re.findall(r"state ([\d,]+) bytes", printed)
     assert sizes[-1] == sizes[-2] == sizes[-3]
     shares: list[str] = re.findall(r"(\d+)% of the credit", printed)
     assert max(map(int, shares)) > 0
-    assert "saved, loaded" in printed
+    assert "saved, loaded, and continued" in printed
 
 
 def test_stream_reads_a_table_of_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,9 +47,7 @@ def test_stream_reads_a_table_of_the_users(tmp_path: Path, capsys: pytest.Captur
     assert "saved, loaded" in capsys.readouterr().out
 
 
-def test_explain_shows_a_digit_beside_what_was_read_and_paid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_shows_a_digit_beside_recall_and_credit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example("explain").main(["--quick", "--out", str(tmp_path / "figures")])
     rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r"\d\s+[+-]\d+\.\d\d$", line)]
     assert len(rows) == 8

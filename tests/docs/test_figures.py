@@ -1,4 +1,4 @@
-"""The charts of the documentation say what is so: formulas against the layer, lines against what was measured."""
+"""The charts are true: formulas agree with the layer, lines with measurements, file names with the package."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from docs.figures import charts, idea, reach
+from docs.figures import calls, charts, idea, reach
+from docs.figures.svg import Picture
 from reminding import SAB
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("k_att", "k_trunc"), [(1, 1), (2, 5), (4, 10), (5, 10), (6, 3), (7, 4), (10, 10), (30, 5)])
-def test_the_steps_that_a_recall_can_pay(k_att: int, k_trunc: int) -> None:
-    """Where everything is recalled, exactly these get a gradient from the last step, and the last segment."""
+def test_the_steps_that_a_recall_can_credit(k_att: int, k_trunc: int) -> None:
+    """With every memory recalled, the last step's gradient reaches these steps and the last segment, no others."""
     steps = 30
     x = torch.randn(steps, 1, 2, dtype=torch.float64, requires_grad=True)
     layer = SAB(2, 4, k_top=None, k_att=k_att, k_trunc=k_trunc).double()
     layer(x)[0][-1].sum().backward()
     assert x.grad is not None
-    paid = [step + 1 for step in range(steps) if bool((x.grad[step] != 0).any())]
+    reached = [step + 1 for step in range(steps) if bool((x.grad[step] != 0).any())]
     last = (steps - 1) // k_trunc * k_trunc
-    stored = steps - 1  # what the last step stores, nobody recalls any more
+    stored = steps - 1  # no later step recalls a memory stored at the last one
     counted = [
         step
         for step in range(1, steps + 1)
-        if step > last or (reach.payable(step, k_att, k_trunc) and -(-step // k_att) * k_att <= stored)
+        if step > last or (reach.creditable(step, k_att, k_trunc) and -(-step // k_att) * k_att <= stored)
     ]
-    assert paid == counted
+    assert reached == counted
 
 
-def test_all_steps_can_be_paid_where_one_divides_the_other() -> None:
-    assert reach.payable_share(5, 10) == reach.payable_share(10, 10) == 1
-    assert reach.payable_share(20, 10) == 0.5
-    assert reach.payable_share(4, 10) == 0.9
+def test_all_steps_can_be_credited_where_k_att_divides_k_trunc() -> None:
+    assert reach.creditable_share(5, 10) == reach.creditable_share(10, 10) == 1
+    assert reach.creditable_share(20, 10) == 0.5
+    assert reach.creditable_share(4, 10) == 0.9
 
 
 class Counting(nn.Module):
@@ -78,6 +79,7 @@ def test_measured_lines_are_those_of_the_measurements() -> None:
 
 def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) -> None:
     idea.write(tmp_path)
+    calls.write(tmp_path)
     charts.write(tmp_path, ROOT / "results")
     ids: list[str] = []
     for path in tmp_path.glob("*.svg"):
@@ -86,3 +88,18 @@ def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) 
         assert set(re.findall(r"(?<!&)#([\w-]+)", svg)) <= set(re.findall(r'id="([^"]+)"', svg)), path.name
         ids += set(re.findall(r'id="([^"]+)"', svg))
     assert len(ids) == len(set(ids))
+
+
+def test_the_readmes_picture_is_the_one_that_is_drawn() -> None:
+    svg = idea.README_PICTURE.read_text()
+    assert svg == idea.overview().standalone()
+    assert "var(" not in svg, "a page of the repository has no colours of its own"
+    assert "currentColor" not in svg
+
+
+@pytest.mark.parametrize("picture", [calls.call_forward(), calls.call_backward(), calls.past_credit()])
+def test_files_that_a_picture_names_are_there(picture: Picture) -> None:
+    titles: list[str] = re.findall(r'font-weight="bold"[^>]*>([^<]+)<', picture.svg())
+    named = [name for title in titles for name in title.split(", ") if "/" in name]
+    assert named
+    assert [name for name in named if not (ROOT / "src" / "reminding" / name).exists()] == []

@@ -1,0 +1,58 @@
+"""The files around the code agree with the code: version, supported versions, rooms, address."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import reminding
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HOME = "https://github.com/reminding/reminding"
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_file_has_the_same_version() -> None:
+    version = reminding.__version__
+    assert PROJECT["version"] == version
+    assert f"\nversion: {version}\n" in text("CITATION.cff")
+    assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", text("CHANGELOG.md"), re.MULTILINE)
+    assert re.search(r"^## \[Unreleased\]$", text("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_the_workflow_tests_the_oldest_and_the_newest_supported_versions() -> None:
+    tested = re.findall(r'\{ python: "([\d.]+)", torch: "([\d.]+)" \}', text(".github/workflows/tests.yml"))
+    (oldest_torch,) = re.findall(r"torch>=([\d.]+)", " ".join(PROJECT["dependencies"]))
+    (newest_torch,) = re.findall(r"^torch==(\d+\.\d+)", text("requirements.lock"), re.MULTILINE)
+    pythons = [line.split()[-1] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
+    assert PROJECT["requires-python"] == f">={pythons[0]}"
+    assert tested == [(pythons[0], oldest_torch), (pythons[-1], newest_torch)]
+
+
+def test_hooks_use_the_pinned_ruff() -> None:
+    (pinned,) = re.findall(r"^ruff==(.+)$", text("requirements.lock"), re.MULTILINE)
+    assert f"rev: v{pinned} " in text(".pre-commit-config.yaml")
+
+
+def test_the_map_of_contributors_has_every_room() -> None:
+    listed = set(re.findall(r"^\| `([\w/]+)` \|", text("CONTRIBUTING.md"), re.MULTILINE))
+    package = ROOT / "src" / "reminding"
+    rooms = {path.parent.relative_to(package).as_posix() for path in package.glob("*/**/__init__.py")}
+    assert rooms - {"ops/cuda_op/triton"} == listed
+
+
+def test_the_repository_has_one_address() -> None:
+    found: set[str] = set()
+    names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"]
+    pages = [
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("**/*.md") if "_" not in path.parts[-2][0]
+    ]
+    for name in [*names, *pages]:
+        found |= set(re.findall(r"https://github\.com/[\w-]+/[\w-]+", text(name)))
+    assert found == {HOME}
+    assert all(url.startswith(HOME) for name, url in PROJECT["urls"].items() if name != "Paper")
