@@ -199,7 +199,7 @@ def test_missing_files_are_listed(folder: Path) -> None:
     (folder / "cifar-10-batches-py" / NAMES[3]).unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 6 files are missing; looked for data_batch_4 in .*tar\.gz"):
         CIFAR10(data_dir=folder).train_batches(1, 0)
-    with pytest.raises(ValueError, match="channels: got 'grey', expected 'together' or 'apart'"):
+    with pytest.raises(ValueError, match=r"channels must be one of \['together', 'apart'\], got 'grey'"):
         CIFAR10(channels="grey")  # pyright: ignore[reportArgumentType]
 
 

@@ -125,7 +125,7 @@ def test_a_missing_or_damaged_place_is_named(tmp_path: Path) -> None:
         Series(tmp_path / "a.ts").train_batches(1, 0)
     with pytest.raises(FileNotFoundError, match=r"0_george_0\.wav"):
         SpokenDigits(tmp_path).train_batches(1, 0)
-    with pytest.raises(ValueError, match="frame: got 0"):
+    with pytest.raises(ValueError, match="frame must be an integer of at least 1, got 0"):
         Series(frame=0)
 
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.kinds.base import Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.kinds.base import Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 
@@ -42,7 +43,7 @@ class Adding(Generated):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("T", self.T, 2)
+        at_least("T", self.T, 2)
 
     @property
     def vocabulary(self) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from reminding.tasks.data.datasets import DATASETS
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, open_raw, read_raw
-from reminding.tasks.kinds.base import Split, check_at_least
+from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.nextstep import NextStep
 
 PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
@@ -68,8 +69,8 @@ class CharacterStream(NextStep):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("chunk", self.chunk, 1)
-        check_at_least("eval_rows", self.eval_rows, 1)
+        at_least("chunk", self.chunk, 1)
+        at_least("eval_rows", self.eval_rows, 1)
 
     @abstractmethod
     def load(self) -> Text:
@@ -154,10 +155,10 @@ class LargeText(CharacterStream):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.prefix is not None:
-            check_at_least("prefix", self.prefix, 1)
-            if self.prefix > (whole := DATASETS[self.name].files[0].raw_size):
-                raise ValueError(f"prefix: got {self.prefix}, expected at most {whole}, all of {self.name}")
+        at_least_or_none("prefix", self.prefix, 1)
+        whole = DATASETS[self.name].files[0].raw_size
+        if self.prefix is not None and self.prefix > whole:
+            raise ValueError(f"prefix must be at most {whole}, all of {self.name}, got {self.prefix}")
 
     def load(self) -> Text:
         """Return the file, or the beginning of it."""

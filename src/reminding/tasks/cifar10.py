@@ -10,7 +10,7 @@ import pickle
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from reminding.tasks.data.datasets import DATASETS, DataFile
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, read_raw
 from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.checks import one_of
 from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 Channels = Literal["together", "apart"]
@@ -63,8 +64,7 @@ class CIFAR10(PixelClassification):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.channels not in ("together", "apart"):
-            raise ValueError(f"channels: got {self.channels!r}, expected 'together' or 'apart'")
+        one_of("channels", self.channels, get_args(Channels))
 
     @property
     def input_size(self) -> int:

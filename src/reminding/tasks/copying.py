@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 BLANK = 0
@@ -53,9 +54,9 @@ class Copying(Generated):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("T", self.T, 1)
-        check_at_least("symbols", self.symbols, 1)
-        check_at_least("alphabet", self.alphabet, 2)
+        at_least("T", self.T, 1)
+        at_least("symbols", self.symbols, 1)
+        at_least("alphabet", self.alphabet, 2)
 
     @property
     def vocabulary(self) -> int:

@@ -22,12 +22,13 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
     stream,
 )
+from reminding.tasks.kinds.checks import at_least, share
 
 BLANK = 0
 UNASKED = -100
@@ -80,9 +81,8 @@ class Cue:
     def __post_init__(self) -> None:
         """Check the options."""
         for name, least in (("lag", 1), ("gap", 1), ("alphabet", 2), ("distractors", 1), ("chunk", 1)):
-            check_at_least(name, getattr(self, name), least)
-        if not 0 <= self.noise <= 1:
-            raise ValueError(f"noise: got {self.noise}, expected a share from 0 to 1")
+            at_least(name, getattr(self, name), least)
+        share("noise", self.noise)
 
     @property
     def vocabulary(self) -> int:
@@ -106,9 +106,7 @@ class Cue:
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Chunks of `batch_size` streams without end; see `Task.train_batches`."""
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        check_training(batch_size, seed, start)
         return (self._chunk("train", seed, batch_size, i) for i in count(start))
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -117,15 +115,13 @@ class Cue:
         Raises:
             ValueError: as there; or `limit` chunks are too few for every row to reach its first query.
         """
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
+        check_evaluation(split, batch_size, limit)
         least = math.ceil(2 * self.period / self.chunk)
         chunks = math.ceil(EVAL_EPISODES * self.period / self.chunk) if limit is None else limit
-        check_at_least("limit", chunks, 1)
         if chunks < least:
             raise ValueError(
-                f"limit: got {chunks} chunks of {self.chunk} steps, expected at least {least}: an episode has "
-                f"{self.period} steps, and a row may begin as many later"
+                f"limit must be at least {least} chunks of {self.chunk} steps, got {chunks}: an episode has "
+                f"{self.period} steps, and the first one may start up to as many steps late"
             )
         groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
         return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))

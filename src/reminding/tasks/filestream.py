@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.sources import BytesSource, Source, WavSource
 from reminding.tasks.data.tables import CsvSource, ParquetSource
-from reminding.tasks.kinds.base import DERIVED, Batch, Split, check_at_least
+from reminding.tasks.kinds.base import DERIVED, Batch, Split
+from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.nextstep import NextStep
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
@@ -75,13 +76,13 @@ class FileStream(NextStep):
     def __post_init__(self) -> None:
         """Check the options, and that the file is there."""
         for name in ("chunk", "eval_rows", "window"):
-            check_at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if not self.held_out > 0 or 0.5 <= self.held_out < 1:
-            raise ValueError(f"held_out: got {self.held_out}, expected a share below 0.5 or a number of steps")
+            raise ValueError(f"held_out must be a share below 0.5 or a number of steps, got {self.held_out}")
         if self.follow and self.held_out < 1:
             raise ValueError(
-                f"held_out: got {self.held_out}; a file that is followed has no end to take a share of: say how "
-                "many of its first steps to hold out, such as 10000"
+                f"held_out must be a number of steps with follow, such as 10000, got {self.held_out}: a growing file "
+                "has no length to take a share of"
             )
         object.__setattr__(self, "columns", tuple(self.columns))
         if not self.data.is_file():
@@ -143,7 +144,7 @@ class FileStream(NextStep):
         if not self.follow:
             return super()._training(batch_size, start)
         if batch_size != 1:
-            raise ValueError(f"batch_size: got {batch_size}; a file that is followed is read by 1 row")
+            raise ValueError(f"batch_size must be 1 with follow, which reads a single stream, got {batch_size}")
         return self._following(start)
 
     def _following(self, start: int) -> Iterator[Batch]:

@@ -19,6 +19,7 @@ from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import CsvSource, ParquetSource
 from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.kinds.nextstep import next_step
 from reminding.tasks.series import LabelledTask, read_wav
@@ -78,8 +79,8 @@ class _Steps:
 
 def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
     """Steps of a stream, and the one behind each."""
-    if start < 0 or (steps is not None and steps < 1):
-        raise ValueError(f"start must be at least 0 and steps at least 1, got {start} and {steps}")
+    at_least("start", start, 0)
+    at_least_or_none("steps", steps, 1)
     total = steps_of.total
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:

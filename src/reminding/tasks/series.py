@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.data.sources import pcm
-from reminding.tasks.kinds.base import Batch, Split, check_at_least
+from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import Classification
 
 HELD_OUT = 0.2
@@ -138,9 +139,8 @@ class Series(LabelledTask):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_at_least("frame", self.frame, 1)
-        if self.samples is not None:
-            check_at_least("samples", self.samples, 1)
+        at_least("frame", self.frame, 1)
+        at_least_or_none("samples", self.samples, 1)
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once a process."""
@@ -171,7 +171,7 @@ class SpokenDigits(LabelledTask):
 
     def __post_init__(self) -> None:
         """Check the frame."""
-        check_at_least("frame", self.frame, 1)
+        at_least("frame", self.frame, 1)
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once a process."""

@@ -120,7 +120,7 @@ def status(name: str, data_dir: Path | str | None = None) -> list[FileStatus]:
 
 def _dataset(name: str) -> Dataset:
     if name not in DATASETS:
-        raise ValueError(f"name: got {name!r}, expected one of the data sets {', '.join(sorted(DATASETS))}")
+        raise ValueError(f"name must be one of the data sets {', '.join(sorted(DATASETS))}, got {name!r}")
     return DATASETS[name]
 
 

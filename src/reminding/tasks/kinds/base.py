@@ -9,11 +9,13 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 
 Split = Literal["train", "valid", "test"]
 EvalSplit = Literal["valid", "test"]
@@ -152,16 +154,18 @@ def stream(task: str, split: Split, seed: int, index: int) -> np.random.Generato
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def check_at_least(argument: str, value: object, least: int) -> None:
-    """Raise a ValueError that names the argument unless `value` is an int of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{argument}: got {value!r}, expected an integer of at least {least}")
+def check_training(batch_size: int, seed: int, start: int) -> None:
+    """Raise a ValueError that names a bad argument of `Task.train_batches`."""
+    at_least("batch_size", batch_size, 1)
+    at_least("seed", seed, 0)
+    at_least("start", start, 0)
 
 
-def check_eval_split(split: str) -> None:
-    """Raise a ValueError unless `split` is one that is evaluated."""
-    if split not in ("valid", "test"):
-        raise ValueError(f"split: got {split!r}, expected 'valid' or 'test'")
+def check_evaluation(split: str, batch_size: int, limit: int | None) -> None:
+    """Raise a ValueError that names a bad argument of `Task.eval_batches`."""
+    one_of("split", split, get_args(EvalSplit))
+    at_least("batch_size", batch_size, 1)
+    at_least_or_none("limit", limit, 1)
 
 
 def check_prediction(prediction: Tensor, batch: Batch, output_size: int) -> None:
@@ -171,7 +175,7 @@ def check_prediction(prediction: Tensor, batch: Batch, output_size: int) -> None
     """
     expected = (*batch.input.shape[:2], output_size)
     if tuple(prediction.shape) != expected:
-        raise ValueError(f"prediction: got shape {tuple(prediction.shape)}, expected (T, B, C) = {expected}")
+        raise ValueError(f"prediction must be (T, B, C) = {expected}, got shape {tuple(prediction.shape)}")
 
 
 def full_precision(prediction: Tensor) -> Tensor:

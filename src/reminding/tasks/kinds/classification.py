@@ -19,9 +19,9 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
     stream,
 )
@@ -97,13 +97,11 @@ class Classification(ABC):
         Raises:
             ValueError: batch_size is below 1 or above N.
         """
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        check_training(batch_size, seed, start)
         examples = self.examples("train")
         total = len(examples.label)
         if batch_size > total:
-            raise ValueError(f"batch_size: got {batch_size}, expected at most the {total} training examples")
+            raise ValueError(f"batch_size must be at most {total}, the number of training examples, got {batch_size}")
         return self._epochs(examples, batch_size, seed, start)
 
     def _epochs(self, examples: Labelled, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
@@ -122,10 +120,7 @@ class Classification(ABC):
         The `limit` examples are spread evenly over the split, because its order may mean something: the
         first half of MNIST's test set is known to be easier than the second.
         """
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
-        if limit is not None:
-            check_at_least("limit", limit, 1)
+        check_evaluation(split, batch_size, limit)
         examples = self.examples(split)
         total = len(examples.label)
         chosen = total if limit is None else min(limit, total)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from reminding.tasks.kinds.base import Batch, EvalSplit, check_at_least, check_eval_split, stream
+from reminding.tasks.kinds.base import Batch, EvalSplit, check_evaluation, check_training, stream
 
 EVAL_SEQUENCES = 1000
 """Sequences in an evaluation that sets no limit."""
@@ -34,17 +34,13 @@ class Generated(ABC):
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Training batches without end; see `Task.train_batches`."""
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        check_training(batch_size, seed, start)
         return (self.draw(batch_size, stream(self.name, "train", seed, i)) for i in count(start))
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """`limit` sequences of a split (1,000 if None); see `Task.eval_batches`."""
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
+        check_evaluation(split, batch_size, limit)
         total = EVAL_SEQUENCES if limit is None else limit
-        check_at_least("limit", total, 1)
         first_rows = range(0, total, batch_size)
         return (self._eval_batch(split, range(i, min(i + batch_size, total))) for i in first_rows)
 

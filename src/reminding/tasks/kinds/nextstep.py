@@ -22,11 +22,12 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
 )
+from reminding.tasks.kinds.checks import at_least
 
 
 class NextStep(ABC):
@@ -83,17 +84,12 @@ class NextStep(ABC):
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Chunks of the training part, pass after pass; see `Task.train_batches`. The seed plays no part."""
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        check_training(batch_size, seed, start)
         return self._training(batch_size, start)
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """A held-out part as `eval_rows` streams in chunks, `limit` of each; see `Task.eval_batches`."""
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
-        if limit is not None:
-            check_at_least("limit", limit, 1)
+        check_evaluation(split, batch_size, limit)
         sections = self._sections(split, self.eval_rows)
         chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
         groups = [sections[i : i + batch_size] for i in range(0, len(sections), batch_size)]
@@ -176,8 +172,9 @@ def next_step_batches(rows: Sequence[Iterable[Any]], chunk: int) -> Iterator[Bat
     Raises:
         ValueError: there is no row, or chunk is below 1.
     """
-    check_at_least("chunk", chunk, 1)
-    check_at_least("the number of rows", len(rows), 1)
+    at_least("chunk", chunk, 1)
+    if not rows:
+        raise ValueError("rows must be at least one iterator, got none")
     streams = [_spans(iter(row), chunk + 1) for row in rows]
     # zip stops at the first stream that ends; strict would call streams of unequal length an error.
     return (next_step(np.stack(spans, axis=1), begins=i == 0) for i, spans in enumerate(zip(*streams, strict=False)))
