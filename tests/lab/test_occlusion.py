@@ -168,7 +168,7 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, task: Any, options: dict[
 
 
 def test_a_number_of_sequences_is_at_least_one(digits: Path) -> None:
-    with pytest.raises(ValueError, match="occlude must be at least 1, a number of sequences, got 0"):
+    with pytest.raises(ValueError, match="occlude must be an integer of at least 1, got 0"):
         occlude(digits, 0)
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_sequence_number_below_zero_is_named(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="sequence must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="sequence must be an integer of at least 0, got -1"):
         write_report([finished], tmp_path, sequence=-1)
 
 

@@ -28,6 +28,7 @@ from reminding.lab.paper.reproduce import (
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
+from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -59,44 +60,31 @@ def task_of(folder: Path) -> Any:
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
-def evaluate(
-    folder: Path,
-    task: Any,
-    changes: dict[str, Any],
-    *,
-    sequences: int | None,
-    batch_size: int,
-    steps_at_once: int | None,
-    device: str,
-) -> None:
-    """Evaluate a run's weights on the test split of its task, and note the result in the run's eval.jsonl."""
-    chosen = machine.choose_device(device)
-    changes = {name: value for name, value in changes.items() if value is not None}
-    _, model = checkpoint.load_run(folder, **changes)
+def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
+    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
+    device = machine.choose_device(options.device)
+    _, model = checkpoint.load_run(folder, **options.changes)
     began = time.perf_counter()
     metrics = evaluate_model(
-        model.to(chosen),
+        model.to(device),
         task,
         "test",
-        batch_size=batch_size,
-        limit=sequences,
-        device=chosen,
-        steps_at_once=steps_at_once,
+        batch_size=options.batch_size,
+        limit=options.sequences,
+        device=device,
+        steps_at_once=options.steps_at_once,
     )
-    options = plain(task)
     record: dict[str, Any] = {
         **metrics,
-        "task": {"name": task.name, **options},
-        "changes": changes,
-        "sequences": sequences,
-        "steps_at_once": steps_at_once,
+        **options.record(task),
         "seconds": time.perf_counter() - began,
         "command": machine.command_line(),
-        **machine.environment(chosen),
+        **machine.environment(device),
     }
     checkpoint.add_evaluation(folder, record)
-    shown = ", ".join(f"{name} {value}" for name, value in options.items())
-    show_table(f"{folder} on {task.name} {shown}", ["metric", "test"], [[n, f"{v:.4f}"] for n, v in metrics.items()])
+    setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
+    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    show_table(f"{folder} on {task.name} {setting}", ["metric", "test"], rows)
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:

@@ -24,6 +24,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
 from reminding.tasks import TRAINING, Batch, EvalSplit
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
 from reminding.tasks.own import read_own
 
 STREAM_STEPS = 1000
@@ -57,14 +58,12 @@ class ExplainOptions:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.sequence and min(self.sequence) < 0:
-            raise ValueError(f"sequence must be numbers from 0, got {self.sequence}")
-        if self.at and min(self.at) < 1:
-            raise ValueError(f"at must be steps from 1, got {self.at}")
-        if self.start < 0 or (self.start and self.input is None):
-            raise ValueError(f"start must be at least 0, and goes with input, got {self.start}")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        each_at_least("sequence", self.sequence, 0)
+        each_at_least("at", self.at, 1)
+        at_least("start", self.start, 0)
+        at_least_or_none("steps", self.steps, 1)
+        if self.start and self.input is None:
+            raise ValueError(f"start must be 0 without input, got {self.start}")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from reminding.lab.show.plots import Curve, occlusion_curves
 from reminding.lab.show.tables import Table
 from reminding.nn import SAB
 from reminding.tasks import Batch, EvalSplit, MetricSums, mean_metrics
+from reminding.tasks.kinds.checks import at_least
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Of a sequence's pieces: how many are blanked."""
@@ -93,8 +94,7 @@ def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Oc
         FileNotFoundError: the folder is no run or has no weights yet.
         ValueError: the run has nothing to explain, reads streams, or tokens without a blank; sequences is below 1.
     """
-    if sequences < 1:
-        raise ValueError(f"occlude must be at least 1, a number of sequences, got {sequences}")
+    at_least("occlude", sequences, 1)
     config, model, layer = explainable(folder)
     task = config.task
     trial = _Trial(model, layer, task, _blank(task))

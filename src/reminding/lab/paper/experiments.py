@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import CIFAR10, PTB, Adding, Copying, PermutedMNIST, Text8
 
@@ -68,17 +69,14 @@ class FurtherTest:
 
     Args:
         T: the length.
-        sequences: how many.
-        changes: of the options of a model of SAB's: less memory where a whole sequence is too much to remember.
-        steps_at_once: steps read at a time; None: whole sequences.
-        methods: which can read so much.
+        methods: the methods that can read sequences of this length.
+        options: of the evaluation. Its capacity and evict bound SAB's memory where a whole sequence is too much to
+            remember; models that are not SAB leave them out.
     """
 
     T: int
-    sequences: int
     methods: Sequence[str]
-    changes: Mapping[str, Any]
-    steps_at_once: int | None = None
+    options: EvalOptions
 
 
 @dataclass(frozen=True)
@@ -166,14 +164,13 @@ def transfer() -> Sequence[FurtherTest]:
     """Lengths to test a model on that was trained at T=100.   [section 4.3, transfer]"""
     recurrent = ("sab", "sab-forgets", "sab-paper", "tbptt-10", "tbptt-50", "lstm")
     everyone = (*recurrent, "attention", "transformer")
-    bounded = {"capacity": 256, "evict": "least_recalled"}
+    bounded = EvalOptions(steps_at_once=5000, capacity=256, evict="least_recalled")
     return (
-        *(FurtherTest(T, 200, everyone, {}) for T in (100, 200, 300, 400)),
-        FurtherTest(2000, 200, everyone, {}),
-        FurtherTest(5000, 100, recurrent, {}),
-        FurtherTest(20_000, 50, recurrent, {}, steps_at_once=5000),
-        FurtherTest(100_000, 20, recurrent, bounded, steps_at_once=5000),
-        FurtherTest(1_000_000, 10, recurrent, bounded, steps_at_once=5000),
+        *(FurtherTest(T, everyone, EvalOptions(sequences=200)) for T in (100, 200, 300, 400, 2000)),
+        FurtherTest(5000, recurrent, EvalOptions(sequences=100)),
+        FurtherTest(20_000, recurrent, EvalOptions(sequences=50, steps_at_once=5000)),
+        FurtherTest(100_000, recurrent, replace(bounded, sequences=20)),
+        FurtherTest(1_000_000, recurrent, replace(bounded, sequences=10)),
     )
 
 

@@ -12,8 +12,9 @@ from typing import Literal
 
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import RunConfig, command, option, plain
+from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.terminal import say
+from reminding.tasks.kinds.checks import above_zero, at_least
 
 POLL_SECONDS = 0.2
 CONSOLE_SUFFIX = ".console.txt"
@@ -47,11 +48,9 @@ class ReproduceOptions:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("seeds", "jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.budget > 0:
-            raise ValueError(f"budget must be above 0, got {self.budget}")
+        at_least("seeds", self.seeds, 1)
+        at_least("jobs", self.jobs, 1)
+        above_zero("budget", self.budget)
 
 
 @dataclass(frozen=True)
@@ -173,18 +172,11 @@ def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 def _test_job(planned: Planned, test: FurtherTest) -> Job:
     task = replace(planned.config.task, T=test.T)
-    changes = {} if planned.config.model.model != "sab" else dict(test.changes)
-    found = [
-        record
-        for record in checkpoint.read_evaluations(planned.folder)
-        if record["task"] == {"name": task.name, **plain(task)}
-        and record["sequences"] == test.sequences
-        and record.get("changes", {}) == changes
-    ]
-    given = {"T": test.T, "sequences": test.sequences, **changes}
-    given |= {} if test.steps_at_once is None else {"steps_at_once": test.steps_at_once}
-    words = ["eval", str(planned.folder), *(word for name, value in given.items() for word in option(name, value))]
-    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if found else "new")
+    remembers = planned.config.model.model == "sab"
+    options = test.options if remembers else replace(test.options, capacity=None, evict=None)
+    done = any(options.matches(record, task) for record in checkpoint.read_evaluations(planned.folder))
+    words = options.command(planned.folder, T=test.T)
+    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if done else "new")
 
 
 def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:

@@ -23,6 +23,7 @@ from reminding.lab.runs.records import Run, find_below, find_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.plots import growth_curves, recall_map
 from reminding.lab.show.tables import Table
+from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
 
@@ -56,8 +57,7 @@ def write_report(
     """
     if not runs:
         raise ValueError("runs: at least one folder is needed")
-    if sequence < 0:
-        raise ValueError(f"sequence must be at least 0, got {sequence}")
+    at_least("sequence", sequence, 0)
     found, measured = find_runs(runs), find_measured(runs)
     for path in runs:
         if not any(folder.is_relative_to(path) for folder in [*found, *measured]):

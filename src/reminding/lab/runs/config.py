@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from reminding.tasks import TASKS
+from reminding.tasks.kinds import checks
+
+Options = TypeVar("Options")
 
 FORMAT_VERSION = 1
 STREAM_CAPACITY = 128
@@ -122,16 +125,14 @@ class TrainOptions:
     def __post_init__(self) -> None:
         """Check what no other part checks."""
         for name in ("steps", "batch_size", "eval_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            checks.at_least(name, getattr(self, name), 1)
         for name in ("eval_sequences", "test_sequences", "patience", "threads"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "at least 1, or None")
-        limit = self.max_seconds
-        _require(limit is None or limit > 0, "max_seconds", limit, "above 0, or None")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(0 <= self.anneal <= 1, "anneal", self.anneal, "between 0 and 1")
-        _require(self.clip >= 0, "clip", self.clip, "at least 0")
-        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+            checks.at_least_or_none(name, getattr(self, name), 1)
+        checks.above_zero_or_none("max_seconds", self.max_seconds)
+        checks.above_zero("lr", self.lr)
+        checks.share("anneal", self.anneal)
+        checks.at_least_zero("clip", self.clip)
+        checks.at_least("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,8 @@ class RunConfig:
         try:
             return RunConfig(
                 task=load_task(content["task"]),
-                model=ModelOptions(**content["model"]),
-                train=TrainOptions(**content["train"]),
+                model=from_plain(ModelOptions, content["model"]),
+                train=from_plain(TrainOptions, content["train"]),
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
@@ -223,40 +224,72 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     """
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
-    paths = {key: Path(options[key]) for key in ("data_dir", "data", "test") if options.get(key) is not None}
-    return TASKS[name](**{**options, **paths})
+    return from_plain(TASKS[name], options)
 
 
 def plain(options: Any) -> dict[str, Any]:
-    """A dataclass as JSON can hold it; paths are absolute, so that a run can be gone on with from any folder."""
-    values = dataclasses.asdict(options)
-    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
+    """The fields of a dataclass as JSON values. Paths become absolute, so that a run resumes from any folder."""
+    return {field.name: _to_json(getattr(options, field.name)) for field in fields(options)}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def from_plain(kind: Callable[..., Options], values: Mapping[str, Any]) -> Options:
+    """A dataclass of the values that `plain` gave: the types of its fields say what is a path and what a tuple.
+
+    Raises:
+        TypeError: there is no such field.
+        ValueError: a value is out of range.
+    """
+    types = get_type_hints(kind)
+    return kind(**{name: _from_json(name, value, types.get(name)) for name, value in values.items()})
+
+
+def _from_json(name: str, value: Any, kind: Any) -> Any:
+    """A JSON value as a field of type `kind` holds it; the first member of a union that can hold it counts."""
+    parts = get_args(kind)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if get_origin(kind) in (Union, UnionType) and value is not None:
+        if isinstance(value, str) and str in parts:
+            return value
+        converted = (_from_json(name, value, part) for part in parts)
+        return next((each for each in converted if type(each) is not type(value)), value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        items = cast("list[Any]", value)
+        kinds = [parts[0]] * len(items) if parts[1:] == (...,) else parts
+        if len(items) != len(kinds):
+            raise ValueError(f"{name} must have {len(kinds)} values, got {len(items)}")
+        return tuple(_from_json(name, item, each) for item, each in zip(items, kinds, strict=True))
+    return value
 
 
 def command(config: RunConfig) -> list[str]:
     """The arguments after `reminding` that train this run; options at their defaults are left out."""
     kind = TASKS[config.task.name]
-    given = [
-        *_changed(plain(config.task), {field.name: field.default for field in dataclasses.fields(kind)}),
-        *_changed(plain(config.model), plain(model_defaults(kind))),
-        *_changed(plain(config.train), plain(TrainOptions())),
+    changed = [
+        *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
+        *changed_options(plain(config.model), plain(model_defaults(kind))),
+        *changed_options(plain(config.train), plain(TrainOptions())),
     ]
-    return ["train", config.task.name, *(word for name, value in given for word in option(name, value))]
+    return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]
 
 
-def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> list[tuple[str, Any]]:
+def changed_options(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The options whose value is not the default."""
     return [(name, value) for name, value in values.items() if value != defaults[name]]
 
 
 def option(name: str, value: Any) -> list[str]:
-    """One option as it is typed."""
+    """The words that set one option on the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
     return [f"--{flag}", *map(str, values)]
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")

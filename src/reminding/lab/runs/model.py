@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from reminding.lab.runs.config import ModelOptions
 from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
 from reminding.tasks import Batch
+from reminding.tasks.kinds.checks import at_least
 
 
 class OneHot(nn.Module):
@@ -85,8 +86,7 @@ class SequenceModel(nn.Module):
         Raises:
             ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
         """
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        at_least("chunk", chunk, 1)
         if batch.reset is not None:
             raise ValueError("chunk: the batches of a stream are chunks already")
         pieces: list[Tensor] = []
