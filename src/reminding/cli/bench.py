@@ -40,7 +40,7 @@ def _bench_cpu(arguments: list[str]) -> None:
 
 def _bench_gpu(arguments: list[str]) -> None:
     from reminding.lab import commands
-    from reminding.lab.bench.gpu_options import GpuOptions
+    from reminding.lab.bench.options import GpuOptions
 
     def run(*, bench: Any, out: Path = Path("runs/bench-gpu")) -> None:
         """Measure the time and the peak memory of one training step on a GPU, beside nn.LSTM on cuDNN.

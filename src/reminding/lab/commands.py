@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reminding.lab.bench import gpu, gpu_report
-from reminding.lab.bench import report as bench_report
-from reminding.lab.bench.gpu_options import GpuOptions
-from reminding.lab.bench.options import BenchOptions
+from reminding.lab.bench import gpu
+from reminding.lab.bench.gpu_report import GpuMeasurement
+from reminding.lab.bench.measurement import Measurement
+from reminding.lab.bench.options import BenchOptions, GpuOptions
+from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
@@ -106,8 +108,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
         show_table(table.title, table.columns, table.rows)
         for note in table.notes:
             say(note)
-    for path in write_explanations(explanations, out, str(folder), options.layer, occlusion):
-        say(f"written: {path}")
+    _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
@@ -115,8 +116,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 def _show(result: Report) -> None:
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
-    for path in result.files:
-        say(f"written: {path}")
+    _show_files(result.files)
 
 
 def reproduce(name: str, options: ReproduceOptions) -> None:
@@ -161,18 +161,13 @@ def bench(options: BenchOptions, out: Path) -> None:
     """Measure what a training step costs, show it, and write it to a folder."""
     points: list[Point] = []
     files: list[Path] = []
+    measurement = CpuMeasurement(options, points)
     with Status() as status:
         for point in measure(options, status.update):
             points.append(point)
-            files = bench_report.write(points, options, out)  # at every size, so that nothing is lost by stopping
+            files = measurement.write(out)  # after every size, so that stopping early loses nothing
             status.done(f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured")
-    say(bench_report.setting(options))
-    for table in bench_report.tables(points, options):
-        show_table(table.title, table.columns, table.rows)
-    for line in bench_report.left_out(points, options):
-        say(f"not measured: {line}")
-    for path in files:
-        say(f"written: {path}")
+    _show_measurement(measurement, files)
 
 
 def bench_gpu(options: GpuOptions, out: Path) -> None:
@@ -185,19 +180,28 @@ def bench_gpu(options: GpuOptions, out: Path) -> None:
     rows: list[gpu.Row] = []
     files: list[Path] = []
     with Status() as status:
-        status.update("measuring what the device can do")
+        status.update("measuring the rates of the device")
         about, ceilings = gpu.about(torch.device(options.device)), gpu.ceilings_of(options)
-        measured = gpu_report.GpuMeasured(options, about, ceilings, rows)
+        measurement = GpuMeasurement(options, about, ceilings, rows)
         for row in gpu.measure(options, status.update):
             rows.append(row)
-            files = gpu_report.write(measured, out)  # after every row, so that nothing is lost by stopping
+            files = measurement.write(out)  # after every row, so that stopping early loses nothing
             status.done(f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}")
-    say(gpu_report.setting(measured))
-    for line in gpu_report.ceiling_lines(measured):
+    _show_measurement(measurement, files)
+
+
+def _show_measurement(measurement: Measurement, files: Sequence[Path]) -> None:
+    for line in measurement.setting():
         say(line)
-    for table in gpu_report.tables(measured):
+    for table in measurement.tables():
         show_table(table.title, table.columns, table.rows)
         for note in table.notes:
             say(f"not measured: {note}")
+    for line in measurement.left_out():
+        say(f"not measured: {line}")
+    _show_files(files)
+
+
+def _show_files(files: Sequence[Path]) -> None:
     for path in files:
         say(f"written: {path}")

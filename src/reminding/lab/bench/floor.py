@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reminding.lab.bench.gpu_options import GpuOptions
-from reminding.lab.bench.options import Size
+from reminding.lab.bench.options import GpuOptions, Size
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 GATES = 4

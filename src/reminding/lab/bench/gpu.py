@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from reminding.lab.bench.ceilings import elapsed_seconds, measure_ceilings, properties
+from reminding.lab.bench.contestants import Problem, TrainingStep, build_sab
 from reminding.lab.bench.floor import Ceilings, Work, lstm_work, sab_work
-from reminding.lab.bench.gpu_options import GpuName, GpuOptions
 from reminding.lab.bench.meter import Tell
-from reminding.lab.bench.options import Size
+from reminding.lab.bench.options import GpuName, GpuOptions, Size
 from reminding.lab.bench.process import Refusal, in_own_process
-from reminding.nn import SAB
 
 OUTGROWN = ("stopped", "it failed: OutOfMemoryError")
 """How a refusal begins that a larger size would only repeat."""
@@ -98,12 +97,12 @@ def measure_row(name: GpuName, size: Size, options: GpuOptions, device: torch.de
         device: another one than the options name.
     """
     device = torch.device(options.device) if device is None else device
-    step = _training_step(name, size, options, device)
+    step = TrainingStep(build(name, size, options, device), Problem.random(size, options, device))
     step.run()
     peak = _peak_bytes(step, device)
-    first = step.timed(device)
-    longest = options.max_seconds / max(sum(first) / 1000, 1e-9)
-    laps = [first, *(step.timed(device) for _ in range(min(options.repetitions, int(longest)) - 1))]
+    first = _lap(step, device)
+    most = options.max_seconds / max(sum(first) / 1000, 1e-9)
+    laps = [first, *(_lap(step, device) for _ in range(min(options.repetitions, int(most)) - 1))]
     return Row(name, size, tuple(lap[0] for lap in laps), tuple(lap[1] for lap in laps), peak)
 
 
@@ -114,14 +113,12 @@ def build(name: GpuName, size: Size, options: GpuOptions, device: torch.device) 
         ValueError: it cannot run here; the message says why.
     """
     torch.manual_seed(options.seed)
-    kind: dict[str, Any] = {"device": device, "dtype": getattr(torch, options.dtype)}
     if name == "lstm":
-        return nn.LSTM(size.I, size.H, **kind)
+        return nn.LSTM(size.I, size.H, device=device, dtype=getattr(torch, options.dtype))
     backend = "reference" if name == "sab-reference" else "cuda"
-    rule: dict[str, Any] = {key: getattr(options, key) for key in ("k_top", "k_att", "k_trunc", "capacity")}
-    rule |= {"score": options.score, "normalizer": options.normalizer}
     engine = "autograd" if name == "sab-cuda" else "replay"
-    return SAB(size.I, size.H, **rule, backend=backend, engine=engine, horizon=0, **kind)
+    memory: dict[str, Any] = {"score": options.score, "capacity": options.capacity, "horizon": 0}
+    return build_sab(size, options, **memory, backend=backend, engine=engine, device=device)
 
 
 def work_of(name: GpuName, size: Size, options: GpuOptions) -> Work:
@@ -129,43 +126,23 @@ def work_of(name: GpuName, size: Size, options: GpuOptions) -> Work:
     return lstm_work(size, options.dtype) if name == "lstm" else sab_work(size, options)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Forward and backward, the loss at every step; the input needs no gradient, and no optimizer takes part."""
+def _lap(step: TrainingStep, device: torch.device) -> tuple[float, float]:
+    """Milliseconds of the forward and of the backward pass."""
+    step.clear()
+    outputs: list[Tensor] = []
 
-    module: nn.Module
-    input: Tensor
-    d_output: Tensor
+    def forward() -> None:
+        outputs.append(step.forward())
 
-    def run(self) -> None:
-        """Both."""
-        self.module.zero_grad(set_to_none=True)
-        self.module(self.input)[0].backward(self.d_output)
+    def backward() -> None:
+        step.backward(outputs.pop())
 
-    def timed(self, device: torch.device) -> tuple[float, float]:
-        """Milliseconds of the two."""
-        self.module.zero_grad(set_to_none=True)
-        seen: list[Tensor] = []
-
-        def forward() -> None:
-            seen.append(self.module(self.input)[0])
-
-        def backward() -> None:
-            seen.pop().backward(self.d_output)
-
-        return 1000 * elapsed_seconds(forward, device), 1000 * elapsed_seconds(backward, device)
+    return 1000 * elapsed_seconds(forward, device), 1000 * elapsed_seconds(backward, device)
 
 
-def _training_step(name: GpuName, size: Size, options: GpuOptions, device: torch.device) -> _Step:
-    module = build(name, size, options, device)
-    source = torch.Generator(device).manual_seed(options.seed)
-    kind: dict[str, Any] = {"generator": source, "device": device, "dtype": getattr(torch, options.dtype)}
-    return _Step(module, torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
-
-
-def _peak_bytes(step: _Step, device: torch.device) -> int | None:
+def _peak_bytes(step: TrainingStep, device: torch.device) -> int | None:
     """How far allocations rise during one training step; None on a CPU."""
-    step.module.zero_grad(set_to_none=True)
+    step.clear()
     gc.collect()
     if device.type != "cuda":
         return None

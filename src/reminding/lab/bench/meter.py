@@ -46,10 +46,11 @@ class Lap:
 
 def lap(step: TrainingStep) -> Lap:
     """Time one training step."""
+    step.clear()
     wall, cpu = time.perf_counter(), time.process_time()
-    seen = step.forward()
+    output = step.forward()
     half_wall, half_cpu = time.perf_counter(), time.process_time()
-    step.backward(seen)
+    step.backward(output)
     end_wall, end_cpu = time.perf_counter(), time.process_time()
     return Lap(half_wall - wall, end_wall - half_wall, half_cpu - cpu, end_cpu - half_cpu)
 

@@ -5,14 +5,15 @@ Shapes: T time, B batch, K recalled memories.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reminding.lab.bench import report as bench_report
+from reminding.lab.bench.measurement import RECORD_NAME
+from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.page import page
@@ -58,16 +59,16 @@ def write_report(
     if not runs:
         raise ValueError("runs: at least one folder is needed")
     at_least("sequence", sequence, 0)
-    found, measured = find_runs(runs), find_measured(runs)
+    folders, benchmarks = find_runs(runs), find_benchmarks(runs)
     for path in runs:
-        if not any(folder.is_relative_to(path) for folder in [*found, *measured]):
+        if not any(folder.is_relative_to(path) for folder in [*folders, *benchmarks]):
             raise FileNotFoundError(f"{path} is not a run, and there is none below it: no {checkpoint.CONFIG_NAME}")
-    groups = group(found)
+    groups = group(folders)
     out.mkdir(parents=True, exist_ok=True)
     sections = [
         *_about_runs(groups, out, sequence, remarks),
-        *_about_benchmarks(measured, out),
-        _again(groups, measured),
+        *_about_benchmarks(benchmarks, out),
+        _how_it_was_made(groups, benchmarks),
     ]
     sections = [section for section in sections if section.blocks]
     text, index = out / "report.md", out / "index.html"
@@ -76,11 +77,11 @@ def write_report(
     return Report(tables_of(sections), [index, text, *figures_of(sections)])
 
 
-def find_measured(paths: Sequence[Path]) -> dict[Path, bench_report.Measured]:
-    """Folders of benchmarks, those given or below them, and what each holds."""
-    folders = [folder for path in paths for folder in find_below(path, bench_report.RECORD_NAME)]
-    read = {folder: bench_report.read(folder) for folder in dict.fromkeys(folders)}
-    return {folder: content for folder, content in read.items() if content is not None}
+def find_benchmarks(paths: Sequence[Path]) -> dict[Path, SavedMeasurement]:
+    """The folders of benchmarks at or below some paths, each with its measurement."""
+    folders = [folder for path in paths for folder in find_below(path, RECORD_NAME)]
+    saved = {folder: read(folder) for folder in dict.fromkeys(folders)}
+    return {folder: measurement for folder, measurement in saved.items() if measurement is not None}
 
 
 def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequence[str]) -> Iterator[Section]:
@@ -98,27 +99,26 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequ
     yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
 
 
-def _about_benchmarks(measured: dict[Path, bench_report.Measured], out: Path) -> Iterator[Section]:
-    for number, (folder, content) in enumerate(measured.items(), 1):
-        points, options = content.points, content.options
-        blocks: list[Block] = [Lines([bench_report.setting(options), content.where])]
-        if len(points) > 1:
-            panels = [panel for panel in bench_report.panels(points, options) if panel.lines]
-            unit = bench_report.UNITS[options.axis]
+def _about_benchmarks(benchmarks: Mapping[Path, SavedMeasurement], out: Path) -> Iterator[Section]:
+    for number, (folder, saved) in enumerate(benchmarks.items(), 1):
+        measurement = saved.measurement
+        blocks: list[Block] = [Lines([measurement.common(), saved.machine])]
+        if len(measurement.points) > 1:
+            panels = [panel for panel in measurement.panels() if panel.lines]
             for place, panel in enumerate(panels):
                 path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
-                growth_curves([panel], unit, bench_report.setting(options), path)
-                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit)))
-        blocks += bench_report.tables(points, options)
-        if missing := bench_report.left_out(points, options):
+                growth_curves([panel], measurement.unit, measurement.common(), path)
+                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, measurement.unit)))
+        blocks += measurement.tables()
+        if missing := measurement.left_out():
             blocks.append(Lines([f"Not measured: {line}" for line in missing]))
         yield Section(f"One training step beside nn.LSTM: {folder.name}", blocks)
 
 
-def _again(groups: Sequence[Group], measured: dict[Path, bench_report.Measured]) -> Section:
-    """What the figures depend on, and the commands that made them."""
+def _how_it_was_made(groups: Sequence[Group], benchmarks: Mapping[Path, SavedMeasurement]) -> Section:
+    """The machines and versions behind the figures, and the commands that made them."""
     commands = [command for each in groups for run in each.runs for command in commands_of(run)]
-    commands += [content.command for content in measured.values()]
+    commands += [saved.command for saved in benchmarks.values()]
     about = [environments(groups)] if any(run.summary for each in groups for run in each.runs) else []
     return Section("Environment and commands", [*about, Lines(list(dict.fromkeys(commands)), typed=True)])
 
