@@ -236,7 +236,7 @@ def die(*_: Any) -> None:
 def test_a_process_that_dies_or_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "_cost", die)
     dead = cost_in_own_process("lstm", SIZE, SMALL)
-    assert dead == Refusal("its process died with exit code 7, of too little memory perhaps")
+    assert dead == Refusal("its process died with exit code 7, perhaps for lack of memory")
     monkeypatch.setattr(process, "START_UP_SECONDS", 0.0)
     hung = cost_in_own_process("lstm", SIZE, replace(SMALL, max_seconds=0.01))
     assert hung == Refusal("stopped: it took more than 0.01 s")

@@ -131,7 +131,7 @@ def test_what_fails_dies_or_hangs_costs_its_row_only(monkeypatch: pytest.MonkeyP
     assert in_own_process(seven, 60) == 7
     failed = "it failed: RuntimeError: CUDA error: an illegal memory access was encountered"
     assert in_own_process(fails, 60) == Refusal(failed)
-    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, of too little memory perhaps")
+    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, perhaps for lack of memory")
     monkeypatch.setattr(process, "START_UP_SECONDS", 0.0)
     assert in_own_process(sleeps, 0.01) == Refusal("stopped: it took more than 0.01 s")
 

@@ -88,7 +88,7 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
     layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
     assert isinstance(layer, SAB)
     assert layer.rule.forget_scale == 0.9
-    with pytest.raises(ValueError, match="forget_scale: a transformer has no forget gate"):
+    with pytest.raises(ValueError, match="forget_scale must be 1 for a transformer"):
         build(Copying(T=4), model="transformer", forget_scale=0.9)
 
 

@@ -111,7 +111,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reproduce.time, "sleep", interrupted)
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(SystemExit, match="the same command continues"):
         main(words("--methods", "lstm", out=tmp_path))
     assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # it was waited for
 

@@ -1,4 +1,4 @@
-"""What each verb of the command line does, and what it prints."""
+"""The action of each verb of the command line, with its output on the terminal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from reminding.tasks import DATASETS, fetch, status
 def train(
     task: Any, model: ModelOptions, options: TrainOptions, out: Path | None, *, resume: bool, overwrite: bool
 ) -> None:
-    """Train, then say how it went and where it lies."""
+    """Train, then show the test metrics and the folder."""
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
@@ -48,17 +48,17 @@ def train(
         say(f"{model.model} on {task.name}, test: {metrics}")
     say(f"{summary['steps']} updates in {summary['seconds']:.0f} s ({summary['stopped']}); written to {folder}")
     if summary["stopped"] == "interrupted":
-        say("stopped by Ctrl-C; the same command with --resume goes on")
+        say("stopped by Ctrl-C; the same command with --resume continues the run")
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:
-    """The test metrics in a summary: what comes before the name of the task."""
+    """The names of the test metrics in a summary, which stand before the name of the task."""
     names = list(summary)
     return names[: names.index("task")]
 
 
 def task_of(folder: Path) -> Any:
-    """The task a run was trained on."""
+    """The task that a run was trained on."""
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
@@ -90,15 +90,15 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:
-    """Write a report on some runs, print what their methods reached, and say where it is."""
+    """Write a report on some runs, and show its tables and files."""
     _show(write_report(runs, out, sequence))
 
 
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
-    """Explain some sequences of a run, and say where the page is and what it is about.
+    """Explain some sequences of a run; show the files and the most credited memories.
 
     Args:
-        sequences: how many to blank parts of, to see whether the credit points at what matters; None: none.
+        sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
     """
     out = out or folder / "explain"
     explanations = explain_run(folder, options)
@@ -120,10 +120,10 @@ def _show(result: Report) -> None:
 
 
 def reproduce(name: str, options: ReproduceOptions) -> None:
-    """Run what an experiment of the paper still needs, test its models, and write its tables.
+    """Run the missing parts of an experiment of the paper, test its models, and write its report.
 
     Raises:
-        ValueError: some of its runs failed; says which, once all others have run.
+        ValueError: some runs failed; the message names them, after all others have run.
     """
     wanted = experiment(name, options)
     jobs = training_jobs(wanted, options)
@@ -135,7 +135,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
     try:
         failed = run_jobs(jobs, options.jobs) + run_jobs(testing_jobs(wanted, options), options.jobs)
     except KeyboardInterrupt:
-        raise ValueError("stopped by Ctrl-C; the same command goes on with what is not done") from None
+        raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:
@@ -145,7 +145,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
 
 
 def data(name: str | None, data_dir: Path | None) -> None:
-    """Download a data set if one is named, then show the state of every file of every data set."""
+    """Download a data set if one is named, then show the state of all files of all data sets."""
     if name is not None:
         fetch(name, data_dir)
     for dataset in DATASETS.values():
@@ -154,7 +154,7 @@ def data(name: str | None, data_dir: Path | None) -> None:
             [entry.file.name, entry.state, f"{entry.file.raw_size:,}", str(entry.path or ""), entry.detail]
             for entry in status(dataset.name, data_dir)
         ]
-        show_table("", ["file", "state", "bytes unpacked", "where", "what is wrong"], rows)
+        show_table("", ["file", "state", "bytes unpacked", "path", "problem"], rows)
 
 
 def bench(options: BenchOptions, out: Path) -> None:

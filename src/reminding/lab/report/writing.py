@@ -1,4 +1,4 @@
-"""A report on some runs and benchmarks: tables, curves, what was recalled, and how to do it all again.
+"""A report on runs and benchmarks: tables, curves, recalls, and the commands to repeat everything.
 
 Shapes: T time, B batch, K recalled memories.
 """
@@ -31,7 +31,7 @@ COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the tables, and the files."""
+    """The tables of a report, and its files."""
 
     tables: Sequence[Table]
     files: Sequence[Path]
@@ -42,27 +42,27 @@ def write_report(
 ) -> Report:
     """Write report.md, index.html and the figures of some runs, finished or not, and of benchmarks.
 
-    Runs that differ in their seed alone are one line of the first table, with mean and deviation, and one curve with
-    a band from the worst to the best of them. A folder that `reminding bench` wrote adds its tables and growth.
+    Runs that differ in their seed alone share one line of the first table, with mean and deviation, and one curve,
+    with a band from the worst to the best. A folder that `reminding bench` wrote adds its tables and its growth.
 
     Args:
         runs: folders of runs or benchmarks, or folders that hold them at any depth.
         out: folder for the report.
-        sequence: which test sequence to draw, from 0.
+        sequence: number of the test sequence to draw, from 0.
         title: of the report.
-        remarks: what to know when reading it.
+        remarks: for the reader.
 
     Raises:
-        FileNotFoundError: a folder is no run and no benchmark, and holds none.
+        FileNotFoundError: a folder neither is nor holds a run or a benchmark.
         ValueError: there are no runs, the sequence is out of range, or a file cannot be read.
     """
     if not runs:
-        raise ValueError("runs: at least one folder is needed")
+        raise ValueError("runs must be at least one folder, got none")
     at_least("sequence", sequence, 0)
     folders, benchmarks = find_runs(runs), find_benchmarks(runs)
     for path in runs:
         if not any(folder.is_relative_to(path) for folder in [*folders, *benchmarks]):
-            raise FileNotFoundError(f"{path} is not a run, and there is none below it: no {checkpoint.CONFIG_NAME}")
+            raise FileNotFoundError(f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}")
     groups = group(folders)
     out.mkdir(parents=True, exist_ok=True)
     sections = [
@@ -124,7 +124,7 @@ def _how_it_was_made(groups: Sequence[Group], benchmarks: Mapping[Path, SavedMea
 
 
 def summary_row(run: Run) -> list[str]:
-    """One run in the table; what an unfinished run does not know yet is left open."""
+    """The row of one run; results that an unfinished run lacks are shown as "-"."""
     return [
         run.folder.name,
         run.task.setting,
@@ -141,7 +141,7 @@ def _number(value: float | None) -> str:
 
 
 def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:
-    """One figure a method, of its first trained SAB run: which earlier step each step of a test sequence recalled."""
+    """One figure per method with SAB, of its first trained run: the recalls in one test sequence."""
     blocks: list[Block] = []
     for members in groups:
         trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
@@ -151,9 +151,9 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         try:
             config, model = checkpoint.load_run(folder)
         except (OSError, ValueError) as error:
-            blocks.append(Lines([f"{folder.name} is not drawn: {error}"]))
+            blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        path = _free(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
+        path = _unused(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
         _draw_recall(config.task, model, sequence, path, folder.name)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
@@ -175,20 +175,20 @@ def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, n
     recall_map(
         top.step[:, 0],
         top.weight[:, 0],
-        title=f"What {name} was reminded of: test sequence {sequence} of {task.name}",
+        title=f"Recalls of {name}: test sequence {sequence} of {task.name}",
         input=shown,
         marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
         path=path,
     )
 
 
-def _free(path: Path, taken: Sequence[Path]) -> Path:
-    """A name for the figure that no other run's has."""
-    others = sum(other.stem.rpartition("_")[0] == path.stem or other == path for other in taken)
+def _unused(path: Path, used: Sequence[Path]) -> Path:
+    """A file name that no other run's figure has."""
+    others = sum(other.stem.rpartition("_")[0] == path.stem or other == path for other in used)
     return path.with_stem(f"{path.stem}_{others + 1}") if others else path
 
 
 def commands_of(run: Run) -> list[str]:
-    """What was typed to train and test a run."""
+    """The commands that trained and tested a run."""
     trained = str(run.summary.get("command", f"unfinished: {run.folder}"))
     return [trained, *(str(record["command"]) for record in run.evaluations)]
