@@ -119,7 +119,7 @@ def test_options_out_of_range_and_short_files_are_named(tmp_path: Path) -> None:
             FileStream(path, **options)
     with pytest.raises(FileNotFoundError, match=r"data: .*absent is not a file"):
         FileStream(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"the train part of .* has 90 steps of a byte, too few for 50 rows"):
+    with pytest.raises(ValueError, match=r"the train part of .* has 90 bytes, too few for 50 rows"):
         FileStream(path).train_batches(50, 0)
     with pytest.raises(ValueError, match=r"columns: .* is read as bytes"):
         FileStream(path, columns=("a",)).train_batches(1, 0)
@@ -181,7 +181,7 @@ def test_what_following_needs_is_said(tmp_path: Path) -> None:
         FileStream(path, follow=True)
     with pytest.raises(ValueError, match="batch_size must be 1 with follow, which reads a single stream, got 4"):
         FileStream(path, follow=True, held_out=5).train_batches(4, 0)
-    with pytest.raises(ValueError, match="only 30 steps by now, expected 200"):
+    with pytest.raises(ValueError, match="only 30 steps so far, expected at least 200"):
         FileStream(path, follow=True, held_out=100).eval_batches("valid", 1)
 
 

@@ -99,7 +99,7 @@ def test_wav_files_are_labelled_by_folder_or_name(tmp_path: Path) -> None:
         ("1 2 3\n0 4 x\n", "bad.txt, line 2: could not convert string to float: 'x'"),
         ("1 2 3\n0 4 nan 5\n", "bad.txt, line 2: value 2 is not finite"),
         ("1 2 3\n0\n", "bad.txt, line 2: no values"),
-        ("1 2 3\n1 2 3\n1 2 3\n", "got 1 different labels"),
+        ("1 2 3\n1 2 3\n1 2 3\n", "at least 2 different labels, got 1"),
         ("1 2 3\n1 2 3\n1 2 3\n1 2 3\n2 2 3\n", "too few series with the label '2'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The adding problem: of a long row of numbers, add the two that were marked.
+"""The adding problem: add the two marked numbers of a long sequence.
 
 Shapes: B batch, T time.
 """
@@ -23,10 +23,10 @@ class Adding(Generated):
     """The adding problem.   [Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016]
 
     Input (T, B, 2) float32: a value uniform in [0, 1), and a marker that is 1 at one step among the
-    first T // 2, at one among the others, and 0 elsewhere. Target (B,): the sum of the two marked values,
-    wanted at the last step.
+    first T // 2, at one step among the others, and 0 elsewhere. Target (B,): the sum of the two marked values,
+    to be predicted at the last step.
 
-    Always predicting the mean, 1, gives a mean squared error of 1/6 = 0.1667: what a model has to beat.
+    A constant prediction of the mean, 1, has a mean squared error of 1/6 = 0.1667; a model has to beat it.
 
     Args:
         T: length of the sequence, steps, at least 2.

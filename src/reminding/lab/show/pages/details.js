@@ -41,11 +41,11 @@ function whereItMet() {
 function aboutStep(step) {
   const { sequence, layer } = scene;
   const facts = made("dl", "", { class: "numbers" });
-  const wanted = sequence.wantedAt(step);
-  const said = [["read", sequence.readAt(step)], ["said", sequence.answerAt(step)], ["wanted", wanted]];
-  if (sequence.reachedInAll) said.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
-  for (const [name, value] of said.filter(([, value]) => value !== null)) {
-    facts.append(made("dt", name), made("dd", value, name === "said" && sequence.wrong(step) ? { class: "wrong" } : {}));
+  const target = sequence.wantedAt(step);
+  const known = [["input", sequence.readAt(step)], ["prediction", sequence.answerAt(step)], ["target", target]];
+  if (sequence.reachedInAll) known.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
+  for (const [name, value] of known.filter(([, value]) => value !== null)) {
+    facts.append(made("dt", name), made("dd", value, name === "prediction" && sequence.wrong(step) ? { class: "wrong" } : {}));
   }
   const parts = [made("h2", `Step ${step.toLocaleString("en")}`), facts];
   const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
@@ -104,7 +104,7 @@ function table(caption, columns, rows, kind = "") {
 function inWords(step) {
   const { sequence, layer } = scene;
   const list = (ends, shown) => ends.slice(0, 3).map((end) => `step ${end.step} (${shown(end.amount)})`).join(", ") || "nothing";
-  const wanted = sequence.wantedAt(step);
-  const answer = `read ${sequence.readAt(step)}, said ${sequence.answerAt(step)}${wanted === null ? "" : `, wanted ${wanted}`}`;
+  const target = sequence.wantedAt(step);
+  const answer = `read ${sequence.readAt(step)}, predicted ${sequence.answerAt(step)}${target === null ? "" : `, target ${target}`}`;
   return `Step ${step}: ${answer}. Recalled ${list(layer.recall.memoriesOf(step), percent)}. Credit to ${list(layer.credit.memoriesOf(step), share)}.`;
 }
