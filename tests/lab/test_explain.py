@@ -64,6 +64,14 @@ def test_it_holds_what_the_layer_recalled_and_what_credit_recorded(copying: Path
     assert found.credit_of == "the task's loss"
 
 
+def test_the_old_names_of_the_ends_of_credit_warn(copying: Path) -> None:
+    layer = one(copying).layers[0]
+    with pytest.warns(DeprecationWarning, match=r"Reminders\.reader"):
+        assert layer.payer is layer.reader
+    with pytest.warns(DeprecationWarning, match=r"Reminders\.memory"):
+        assert layer.payee is layer.memory
+
+
 def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
     folder = untrained(tmp_path / "run", Copying(T=8, symbols=3, balanced=True))
     config, model = checkpoint.load_run(folder)

@@ -235,7 +235,7 @@ def test_ctrl_c_while_waiting_for_a_writer_leaves_a_run_that_goes_on(text: Path,
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "--resume continues" in said
+    assert "ended by Ctrl-C" in said
     assert content(folder)["standing"]["step"] == 40
     with text.open("ab") as file:
         file.write(whole[200 + 40 * 20 + 5 :])

@@ -31,6 +31,7 @@ from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
+from reminding.lab.runs.records import ENDINGS
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -46,9 +47,10 @@ def train(
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
-    say(f"{summary['steps']} updates in {summary['seconds']:.0f} s ({summary['stopped']}); written to {folder}")
+    ending = ENDINGS[summary["stopped"]]
+    say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
-        say("stopped by Ctrl-C; the same command with --resume continues the run")
+        say("the same command with --resume continues the run")
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:

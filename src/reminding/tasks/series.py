@@ -312,7 +312,7 @@ def read_wav(path: Path) -> NDArray[np.float32]:
 
 
 def _read_ts(lines: Iterable[str], path: Path) -> list[One]:
-    """sktime's format: a header of lines that begin with # or @, then `values:label`, one series per line."""
+    """The format of sktime: a header of lines that begin with # or @, then `values:label`, one series per line."""
     series: list[One] = []
     for number, line in enumerate(lines, 1):
         text = line.strip()

@@ -88,7 +88,7 @@ class CpuMeasurement(Measurement):
                 f"loss {options.loss}",
                 options.dtype,
                 f"{options.threads} thread{'s' if options.threads > 1 else ''}",
-                f"{options.repetitions} repetitions",
+                f"{options.repetitions} repetition{'s' if options.repetitions > 1 else ''}",
             ]
         )
 
