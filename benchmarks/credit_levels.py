@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from reminding.lab.runs.checkpoint import load_run
 from reminding.lab.runs.machine import environment
-from reminding.lab.train.effort import recalls, with_loss
+from reminding.lab.train.effort import recalls, steps_with_loss
 from reminding.nn import SAB
 
 ROWS = 8
@@ -94,7 +94,7 @@ def of_run(folder: Path) -> dict[str, Any]:
         raise ValueError(f"--runs: {folder} is not of SAB with its gradient cut")
     with torch.no_grad():
         step, lent, batch = recalls(model, run.task)
-    wanted = with_loss(run.task, batch)
+    wanted = steps_with_loss(run.task, batch)
     if len(step) != len(wanted):
         raise ValueError(f"--runs: {folder} reads streams; whole sequences are counted")
     found = levels_of(step, lent, wanted, layer.k_trunc)

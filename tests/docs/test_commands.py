@@ -10,8 +10,7 @@ import pytest
 
 from docs import command_pages
 from reminding import cli
-from reminding.lab.bench.gpu_options import GpuOptions
-from reminding.lab.bench.options import BenchOptions
+from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.explain.explanation import ExplainOptions
 from reminding.lab.runs.config import ModelOptions, TrainOptions
 

@@ -16,7 +16,7 @@ TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4",
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "reminding.cli", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "reminding", *arguments], capture_output=True, text=True, check=False
     )
 
 
@@ -27,6 +27,22 @@ def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> N
     main(["train"])
     shown = capsys.readouterr().out
     assert all(task in shown for task in ("copying", "adding", "digits", "mnist", "pmnist"))
+
+
+def test_the_overview_imports_nothing_of_the_lab() -> None:
+    script = "import sys; from reminding.cli import main; main(['--help']); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "reminding.cli.training" in shown
+    assert "reminding.lab" not in shown
+    assert "tyro" not in shown
+
+
+@pytest.mark.parametrize("verb", ["eval", "explain"])
+def test_help_without_a_run_is_no_error(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"reminding {verb} RUN --help" in capsys.readouterr().out
 
 
 def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:

@@ -57,11 +57,19 @@ def test_it_holds_what_the_layer_recalled_and_what_credit_recorded(copying: Path
     assert (found.target == batch.target[:, 0].numpy()).all()
     assert (layer.step == recall.step[:, 0].numpy()).all()
     np.testing.assert_allclose(layer.weight, recall.weight[:, 0], rtol=1e-6)
-    assert (layer.payer == credit.step.numpy()).all()
-    assert (layer.payee == credit.memory_step.numpy()).all()
+    assert (layer.reader == credit.step.numpy()).all()
+    assert (layer.memory == credit.memory_step.numpy()).all()
     np.testing.assert_allclose(layer.amount, credit.amount, rtol=1e-6)
     assert len(layer.amount) > 0
     assert found.credit_of == "the task's loss"
+
+
+def test_the_old_names_of_the_ends_of_credit_warn(copying: Path) -> None:
+    layer = one(copying).layers[0]
+    with pytest.warns(DeprecationWarning, match=r"Reminders\.reader"):
+        assert layer.payer is layer.reader
+    with pytest.warns(DeprecationWarning, match=r"Reminders\.memory"):
+        assert layer.payee is layer.memory
 
 
 def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
@@ -74,9 +82,9 @@ def test_credit_at_some_steps_is_of_their_loss_alone(tmp_path: Path) -> None:
         F.cross_entropy(prediction[[9, 11], 0], batch.target[[9, 11], 0]).backward()
     found = one(folder, at=(10, 12))
     np.testing.assert_allclose(found.layers[0].amount, credit.amount, rtol=1e-5)
-    assert found.layers[0].payer.max() == 12
+    assert found.layers[0].reader.max() == 12
     assert found.credit_of == "the loss at steps 10, 12"
-    assert one(folder, at=(10,)).layers[0].payer.max() == 10
+    assert one(folder, at=(10,)).layers[0].reader.max() == 10
 
 
 def test_where_the_gradient_met_the_input_is_what_autograd_says(tmp_path: Path) -> None:
@@ -100,8 +108,8 @@ def test_tokens_have_no_gradient(copying: Path) -> None:
 def test_a_class_may_be_asked_for_before_the_end(tmp_path: Path) -> None:
     folder = untrained(tmp_path / "run", Digits())
     found = one(folder, at=(20, 30))
-    assert found.layers[0].payer.max() == 30
-    assert set(found.layers[0].payer) & set(range(1, 21)), "step 20 counts as well, not the last alone"
+    assert found.layers[0].reader.max() == 30
+    assert set(found.layers[0].reader) & set(range(1, 21)), "step 20 counts as well, not the last alone"
     assert found.target is not None
     assert list(found.target[-2:]) == [-1, 0]
 
@@ -120,10 +128,10 @@ def test_rows_of_streams_go_on_over_chunks(tmp_path: Path) -> None:
     assert not np.array_equal(first.input, second.input)
     assert first.layers[0].step.max() > 40, "memories are numbered through all chunks"
     asked = int(np.flatnonzero(first.target >= 0)[0]) + 1 if first.target is not None else 0
-    assert one(folder, steps=75, at=(asked,)).layers[0].payer.max() == asked
-    with pytest.raises(ValueError, match="at: test stream 0 asks for nothing"):
+    assert one(folder, steps=75, at=(asked,)).layers[0].reader.max() == asked
+    with pytest.raises(ValueError, match="at: test stream 0 has no target at the chosen steps"):
         one(folder, steps=75, at=(1,))
-    with pytest.raises(ValueError, match="reads 32 streams side by side, got 32"):
+    with pytest.raises(ValueError, match="sequence must be below 32, the number of streams of cue, got 32"):
         explain(folder, ExplainOptions(sequence=(32,)))
 
 
@@ -135,7 +143,7 @@ def test_own_tokens_give_what_the_task_gives_of_the_same(copying: Path, tmp_path
     assert (found.layers[0].step == known.layers[0].step).all()
     assert found.target is None
     assert "log-probability of the class predicted at every step" in found.credit_of
-    assert one(copying, input=mine, at=(5,)).layers[0].payer.max() <= 5
+    assert one(copying, input=mine, at=(5,)).layers[0].reader.max() <= 5
 
 
 @pytest.mark.parametrize(
@@ -249,10 +257,10 @@ def test_a_run_that_recalls_no_few_memories_is_refused(tmp_path: Path, options: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sequence": (1000,)}, "sequence: the test split of copying has no number 1000"),
+        ({"sequence": (1000,)}, "sequence: the test split of copying has no sequence 1000"),
         ({"layer": 2}, "layer must be from 1 to 1, got 2"),
-        ({"at": (15,)}, "at: test sequence 0 has 14 steps, got 15"),
-        ({"steps": 5}, "steps: a sequence of copying is read whole"),
+        ({"at": (15,)}, "at must be at most 14, the steps of test sequence 0, got 15"),
+        ({"steps": 5}, "steps is for streams; a sequence of copying is read whole"),
         ({"input": Path("nowhere.txt")}, "input: nowhere.txt is not a file"),
     ],
 )
@@ -271,7 +279,7 @@ def test_options_out_of_range_are_named(name: str, value: Any) -> None:
 def test_the_memories_with_most_credit_are_told(copying: Path) -> None:
     found = one(copying)
     layer = found.layers[0]
-    received = np.bincount(layer.payee, weights=layer.amount)
+    received = np.bincount(layer.memory, weights=layer.amount)
     assert f"the memory of step {received.argmax()} {received.max() / received.sum():.2g}" in most_credited(found)
 
 

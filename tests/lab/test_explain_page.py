@@ -180,7 +180,7 @@ def test_what_blanking_does_stands_below_and_fits_a_phone(browser: Any, tmp_path
     shown = Shown(browser, path, viewport={"width": 390, "height": 844})
     cells = shown.tab.locator("#check tbody tr td").all_text_contents()
     assert cells == ["the most credit first", "0.800", "0.500", "0.400", "0.300", "0.100"]
-    assert "got 25% of the credit" in shown.tab.locator("#check").inner_text()
+    assert "received 25% of the credit" in shown.tab.locator("#check").inner_text()
     assert shown.ask("document.documentElement.scrollWidth") <= 390
     assert shown.complaints == []
 

@@ -16,13 +16,13 @@ import torch
 
 from reminding.cli import main
 from reminding.lab import commands
-from reminding.lab.bench import gpu, gpu_report, process
+from reminding.lab.bench import gpu, process
 from reminding.lab.bench.ceilings import measure_ceilings
 from reminding.lab.bench.floor import Ceilings, Work, floor, lstm_work, memories_scored, sab_work
 from reminding.lab.bench.gpu import Row, measure, measure_row
-from reminding.lab.bench.gpu_options import GPU_NAMES, GpuOptions
-from reminding.lab.bench.gpu_report import GpuMeasured, median_ms, record, tables, write
-from reminding.lab.bench.options import Size
+from reminding.lab.bench.gpu_report import GpuMeasurement, median_ms
+from reminding.lab.bench.measurement import RECORD_NAME
+from reminding.lab.bench.options import GPU_NAMES, GpuOptions, Size
 from reminding.lab.bench.process import Refusal, in_own_process
 from reminding.ops import cuda_op
 
@@ -131,7 +131,7 @@ def test_what_fails_dies_or_hangs_costs_its_row_only(monkeypatch: pytest.MonkeyP
     assert in_own_process(seven, 60) == 7
     failed = "it failed: RuntimeError: CUDA error: an illegal memory access was encountered"
     assert in_own_process(fails, 60) == Refusal(failed)
-    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, of too little memory perhaps")
+    assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, perhaps for lack of memory")
     monkeypatch.setattr(process, "START_UP_SECONDS", 0.0)
     assert in_own_process(sleeps, 0.01) == Refusal("stopped: it took more than 0.01 s")
 
@@ -164,8 +164,8 @@ def rows(skipped: str) -> list[Row]:
 
 
 def test_a_table_has_the_floor_beside_each_figure_and_tells_what_is_missing() -> None:
-    measured = GpuMeasured(SMALL, ABOUT, CEILINGS, rows("it was | late"))
-    (table,) = tables(measured)
+    measured = GpuMeasurement(SMALL, ABOUT, CEILINGS, rows("it was | late"))
+    (table,) = measured.tables()
     assert table.title == "T=6, B=2, I=3, H=4"
     assert table.rows[0][:5] == ["nn.LSTM", "2.00", "1.00", "3.00", "1.00"]
     assert table.rows[1][:5] == ["SAB, Triton kernels", "2.00", "4.00", "6.00", "2.00"]
@@ -179,7 +179,7 @@ def test_a_table_has_the_floor_beside_each_figure_and_tells_what_is_missing() ->
 
 def test_all_is_written_also_where_there_are_no_ceilings(tmp_path: Path) -> None:
     for ceilings in (CEILINGS, Refusal("no memory")):
-        write(GpuMeasured(SMALL, ABOUT, ceilings, rows("late")), tmp_path / "new")
+        GpuMeasurement(SMALL, ABOUT, ceilings, rows("late")).write(tmp_path / "new")
         content = json.loads((tmp_path / "new" / "measured.json").read_text())
         assert {"format", "kind", "command", "options", "gpu", "ceilings", "rows", "torch"} <= set(content)
         assert [row["ms"] for row in content["rows"]] == [3.0, 6.0, None]
@@ -189,7 +189,7 @@ def test_all_is_written_also_where_there_are_no_ceilings(tmp_path: Path) -> None
         assert "late" in page
         assert ("no memory" in page) == isinstance(ceilings, Refusal)
     assert median_ms(rows("")[2]) is None
-    json.dumps(record(GpuMeasured(SMALL, ABOUT, CEILINGS, [])))
+    json.dumps(GpuMeasurement(SMALL, ABOUT, CEILINGS, []).record())
 
 
 def test_the_command_measures_shows_and_writes(
@@ -212,7 +212,7 @@ def test_the_command_measures_shows_and_writes(
     shown = capsys.readouterr().out
     assert "a GPU" in shown
     assert "SAB, plain PyTorch" in shown
-    content = json.loads((tmp_path / gpu_report.RECORD_NAME).read_text())
+    content = json.loads((tmp_path / RECORD_NAME).read_text())
     assert [row["name"] for row in content["rows"]] == ["lstm", "sab-reference"] * 2
 
 
@@ -232,10 +232,10 @@ def test_without_a_device_it_says_so_and_measures_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"H": ()}, "H must be numbers of at least 1, got []"),
-        ({"lengths": (0,)}, "lengths must be at least 1, got [0]"),
-        ({"k_att": 0}, "k_att must be at least 1, got 0"),
-        ({"capacity": 0}, "capacity must be at least 1, or None, got 0"),
+        ({"H": ()}, "H must be one or more numbers, got []"),
+        ({"lengths": (0,)}, "lengths must be integers of at least 1, got [0]"),
+        ({"k_att": 0}, "k_att must be an integer of at least 1, got 0"),
+        ({"capacity": 0}, "capacity must be an integer of at least 1, or None, got 0"),
         ({"max_seconds": 0.0}, "max_seconds must be above 0, got 0.0"),
         ({"models": ("gru",)}, "got ['gru']"),
         ({"device": "cudax"}, "device must be 'cuda' or 'cuda:N', got 'cudax'"),

@@ -88,12 +88,12 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
     layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
     assert isinstance(layer, SAB)
     assert layer.rule.forget_scale == 0.9
-    with pytest.raises(ValueError, match="forget_scale: a transformer has no forget gate"):
+    with pytest.raises(ValueError, match="forget_scale must be 1 for a transformer"):
         build(Copying(T=4), model="transformer", forget_scale=0.9)
 
 
 def test_a_piece_of_no_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1, got 0"):
         evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)
     with pytest.raises(ValueError, match="are chunks already"):
         evaluate(build(Cue(lag=20), capacity=4), Cue(lag=20), "test", batch_size=2, limit=2, steps_at_once=5)

@@ -156,9 +156,9 @@ def test_layers_are_added_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        (Text8(), {}, "text8 is a stream"),
-        (Cue(lag=20, chunk=10), {}, "cue is a stream"),
-        (Copying(T=8, symbols=3), {"model": "lstm"}, "recalls no few memories"),
+        (Text8(), {}, "whole sequences, and text8 is a stream"),
+        (Cue(lag=20, chunk=10), {}, "whole sequences, and cue is a stream"),
+        (Copying(T=8, symbols=3), {"model": "lstm"}, "does not select memories"),
     ],
 )
 def test_what_cannot_be_judged_is_said(tmp_path: Path, task: Any, options: dict[str, Any], message: str) -> None:
@@ -168,7 +168,7 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, task: Any, options: dict[
 
 
 def test_a_number_of_sequences_is_at_least_one(digits: Path) -> None:
-    with pytest.raises(ValueError, match="occlude must be at least 1, a number of sequences, got 0"):
+    with pytest.raises(ValueError, match="occlude must be an integer of at least 1, got 0"):
         occlude(digits, 0)
 
 

@@ -39,7 +39,7 @@ def test_an_unfinished_run_is_shown_with_what_there_is(finished: Path, tmp_path:
     report = write_report([half, finished], tmp_path / "report")
     assert row_of(report, "Methods")["test"] == "-"
     assert row_of(report, "Runs")["state"] == "6 of 6 updates"
-    assert row_of(report, "Runs", 1)["state"] == "ended by its steps"
+    assert row_of(report, "Runs", 1)["state"] == "ended by its number of updates"
     assert "unfinished" in (tmp_path / "report" / "report.md").read_text()
 
 
@@ -65,7 +65,7 @@ def test_a_stream_whose_file_is_gone_is_shown_all_the_same(tmp_path: Path) -> No
     row = row_of(report, "Methods")
     assert (row["task"], row["metric"]) == ("stream measured.csv, chunk=20, eval_rows=1", "mse")
     assert float(row["test"]) > 0
-    assert "run is not drawn: data:" in (tmp_path / "report" / "report.md").read_text()
+    assert "run could not be drawn: data:" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_an_explanation_is_linked_and_its_command_shown_where_there_is_none(finished: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_training_warned_of_is_told(finished: Path, tmp_path: Path) -> None
     with (run / LOG_NAME).open("a") as file:
         file.write(json.dumps(told) + "\n")
     report = write_report([run], tmp_path / "report")
-    assert row_of(report, "Warnings while training")["what to try"] == "try less"
+    assert row_of(report, "Warnings while training")["advice"] == "try less"
     assert "the norm &#124; of h is 99" in (tmp_path / "report" / "report.md").read_text()
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_sequence_number_below_zero_is_named(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="sequence must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="sequence must be an integer of at least 0, got -1"):
         write_report([finished], tmp_path, sequence=-1)
 
 

@@ -15,6 +15,7 @@ from reminding.lab.paper.experiments import Experiment, FurtherTest, Setting
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.evaluation import EvalOptions
 from reminding.tasks import Copying
 from tests.lab.conftest import small
 
@@ -23,7 +24,7 @@ def tiny(data_dir: Path | None, verify: bool) -> Experiment:
     """Two methods of a few updates, one tested at another length."""
     runs = {"sab": small(steps=4), "lstm": small(steps=4, model="lstm")}
     setting = Setting("T4", runs)
-    test = FurtherTest(6, 3, ("sab",), {"capacity": 2, "evict": "least_recalled"}, 5)
+    test = FurtherTest(6, ("sab",), EvalOptions(sequences=3, steps_at_once=5, capacity=2, evict="least_recalled"))
     return Experiment("tiny", "Tiny", [setting], ("A remark.",), "tiny", [test])
 
 
@@ -110,7 +111,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reproduce.time, "sleep", interrupted)
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(SystemExit, match="the same command continues"):
         main(words("--methods", "lstm", out=tmp_path))
     assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # it was waited for
 
@@ -132,7 +133,7 @@ def test_names_that_are_not_there_are_answered_with_those_that_are() -> None:
         main(["reproduce", "copyng"])
     with pytest.raises(ValueError, match="budget must be above 0, got 0"):
         ReproduceOptions(budget=0)
-    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="jobs must be an integer of at least 1, got 0"):
         ReproduceOptions(jobs=0)
 
 

@@ -174,9 +174,9 @@ def test_a_chunk_that_asks_for_nothing_is_read_and_changes_no_weight(tmp_path: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "sab"}, "capacity must be a number of memories on a stream"),
-        ({"model": "transformer"}, "model: transformer keeps all it has read"),
-        ({"model": "attention"}, "model: attention keeps all it has read"),
+        ({"model": "sab"}, "capacity must be a number on a stream"),
+        ({"model": "transformer"}, "model: transformer keeps everything it has read"),
+        ({"model": "attention"}, "model: attention keeps everything it has read"),
     ],
 )
 def test_what_would_grow_without_end_is_refused(options: Any, message: str) -> None:
@@ -235,7 +235,7 @@ def test_ctrl_c_while_waiting_for_a_writer_leaves_a_run_that_goes_on(text: Path,
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "--resume goes on" in said
+    assert "ended by Ctrl-C" in said
     assert content(folder)["standing"]["step"] == 40
     with text.open("ab") as file:
         file.write(whole[200 + 40 * 20 + 5 :])

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from reminding.lab.show.sparkline import ASCII, BLOCKS, Trace, sparkline
+from reminding.lab.show.sparkline import ASCII, BLOCKS, DownsampledSeries, sparkline
 from reminding.lab.show.terminal import LiveDisplay
 
 RUN = """
@@ -75,7 +75,7 @@ def test_a_sparkline_goes_from_the_least_to_the_greatest() -> None:
 
 
 def test_a_trace_keeps_the_whole_course_in_a_few_means() -> None:
-    trace = Trace(4)
+    trace = DownsampledSeries(4)
     for value in (1, 2, 3):
         trace.add(value)
     assert trace.means == [1, 2, 3]
@@ -87,4 +87,4 @@ def test_a_trace_keeps_the_whole_course_in_a_few_means() -> None:
         trace.add(value)
     assert len(trace.means) <= 4
     with pytest.raises(ValueError, match="width must be an even number"):
-        Trace(3)
+        DownsampledSeries(3)

@@ -54,5 +54,5 @@ def test_only_the_last_step_counts() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="T: got 1, expected an integer of at least 2"):
+    with pytest.raises(ValueError, match="T must be an integer of at least 2, got 1"):
         Adding(T=1)

@@ -168,7 +168,7 @@ def test_a_file_with_the_beginning_is_enough_for_a_prefix(name: str, packing: st
     (folder / "text8" / (name + packing)).write_bytes(PACKERS[packing](large("text8")[:BEGINNING]))
     for prefix in (BEGINNING, 123):
         assert part(Text8(data_dir=folder, prefix=prefix), "train") == large("text8")[: prefix * 90 // 100]
-    said = "files are missing.*prefix=400 takes that" if "first" in name else "400 bytes decompressed, expected 2000"
+    said = "files are missing.*prefix=400 accepts" if "first" in name else "400 bytes decompressed, expected 2000"
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         Text8(data_dir=folder).train_batches(1, 0)
     with pytest.raises(ValueError, match="400 bytes decompressed, expected at least 401, the prefix"):
@@ -230,11 +230,11 @@ def test_missing_files_and_bad_options_are_named(folder: Path) -> None:
         PTB(data_dir=folder).eval_batches("test", 1)
     with pytest.raises(FileNotFoundError, match=r"data set enwik8: 1 of 1 files are missing; looked for enwik8 in"):
         Enwik8(data_dir=folder / "ptb").train_batches(1, 0)
-    with pytest.raises(ValueError, match="prefix: got 2001, expected at most 2000, all of text8"):
+    with pytest.raises(ValueError, match="prefix must be at most 2000, all of text8, got 2001"):
         Text8(prefix=2001)
-    with pytest.raises(ValueError, match="chunk: got 0"):
+    with pytest.raises(ValueError, match="chunk must be an integer of at least 1, got 0"):
         PTB(chunk=0)
-    with pytest.raises(ValueError, match="the valid part of text8 has 5 steps of a character, too few for 8 rows"):
+    with pytest.raises(ValueError, match="the valid part of text8 has 5 characters, too few for 8 rows"):
         Text8(data_dir=folder, prefix=100).eval_batches("valid", 8)
 
 

@@ -103,11 +103,11 @@ def test_only_the_recalled_steps_count_for_accuracy() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"T": 0}, "T: got 0, expected an integer of at least 1"),
-        ({"T": 2.5}, r"T: got 2\.5, expected an integer"),
-        ({"symbols": 0}, "symbols: got 0, expected an integer of at least 1"),
-        ({"symbols": True}, "symbols: got True"),
-        ({"alphabet": 1}, "alphabet: got 1, expected an integer of at least 2"),
+        ({"T": 0}, "T must be an integer of at least 1, got 0"),
+        ({"T": 2.5}, r"T must be an integer of at least 1, got 2\.5"),
+        ({"symbols": 0}, "symbols must be an integer of at least 1, got 0"),
+        ({"symbols": True}, "symbols must be an integer of at least 1, got True"),
+        ({"alphabet": 1}, "alphabet must be an integer of at least 2, got 1"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

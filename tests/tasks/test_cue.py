@@ -114,7 +114,7 @@ def test_splits_differ_and_every_evaluation_asks_for_something() -> None:
     task = Cue(lag=30, gap=5, chunk=20)
     valid, test = (joined(list(task.eval_batches(split, 32)))[0] for split in ("valid", "test"))
     assert not torch.equal(valid, test)
-    with pytest.raises(ValueError, match="limit: got 3 chunks of 20 steps, expected at least 4"):
+    with pytest.raises(ValueError, match="limit must be at least 4 chunks of 20 steps, got 3"):
         task.eval_batches("valid", 32, limit=3)
     least = joined(list(task.eval_batches("valid", 32, limit=4)))[1]
     assert ((least != UNASKED).sum(0) >= 1).all()
@@ -150,5 +150,5 @@ def test_a_chunk_that_asks_for_nothing_has_no_gradient() -> None:
     [("lag", 0), ("gap", 0), ("alphabet", 1), ("distractors", 0), ("chunk", 0), ("noise", -0.1), ("noise", 1.5)],
 )
 def test_options_out_of_range_are_named(option: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{option}: got"):
+    with pytest.raises(ValueError, match=f"{option} must be"):
         Cue(**{option: value})

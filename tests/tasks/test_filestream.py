@@ -115,11 +115,11 @@ def test_options_out_of_range_and_short_files_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "bytes", 100)
     bad: list[dict[str, Any]] = [{"chunk": 0}, {"eval_rows": 0}, {"window": 0}, {"held_out": 0.0}, {"held_out": 0.5}]
     for options in bad:
-        with pytest.raises(ValueError, match=f"{next(iter(options))}: got"):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
             FileStream(path, **options)
     with pytest.raises(FileNotFoundError, match=r"data: .*absent is not a file"):
         FileStream(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"the train part of .* has 90 steps of a byte, too few for 50 rows"):
+    with pytest.raises(ValueError, match=r"the train part of .* has 90 bytes, too few for 50 rows"):
         FileStream(path).train_batches(50, 0)
     with pytest.raises(ValueError, match=r"columns: .* is read as bytes"):
         FileStream(path, columns=("a",)).train_batches(1, 0)
@@ -177,11 +177,11 @@ def test_a_reader_waits_for_a_writer(tmp_path: Path) -> None:
 
 def test_what_following_needs_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "log", 30)
-    with pytest.raises(ValueError, match=r"held_out: got 0\.05; a file that is followed has no end"):
+    with pytest.raises(ValueError, match=r"held_out must be a number of steps with follow, such as 10000, got 0\.05"):
         FileStream(path, follow=True)
-    with pytest.raises(ValueError, match="batch_size: got 4; a file that is followed is read by 1 row"):
+    with pytest.raises(ValueError, match="batch_size must be 1 with follow, which reads a single stream, got 4"):
         FileStream(path, follow=True, held_out=5).train_batches(4, 0)
-    with pytest.raises(ValueError, match="only 30 steps by now, expected 200"):
+    with pytest.raises(ValueError, match="only 30 steps so far, expected at least 200"):
         FileStream(path, follow=True, held_out=100).eval_batches("valid", 1)
 
 

@@ -99,7 +99,7 @@ def test_wav_files_are_labelled_by_folder_or_name(tmp_path: Path) -> None:
         ("1 2 3\n0 4 x\n", "bad.txt, line 2: could not convert string to float: 'x'"),
         ("1 2 3\n0 4 nan 5\n", "bad.txt, line 2: value 2 is not finite"),
         ("1 2 3\n0\n", "bad.txt, line 2: no values"),
-        ("1 2 3\n1 2 3\n1 2 3\n", "got 1 different labels"),
+        ("1 2 3\n1 2 3\n1 2 3\n", "at least 2 different labels, got 1"),
         ("1 2 3\n1 2 3\n1 2 3\n1 2 3\n2 2 3\n", "too few series with the label '2'"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_missing_or_damaged_place_is_named(tmp_path: Path) -> None:
         Series(tmp_path / "a.ts").train_batches(1, 0)
     with pytest.raises(FileNotFoundError, match=r"0_george_0\.wav"):
         SpokenDigits(tmp_path).train_batches(1, 0)
-    with pytest.raises(ValueError, match="frame: got 0"):
+    with pytest.raises(ValueError, match="frame must be an integer of at least 1, got 0"):
         Series(frame=0)
 
 

@@ -238,5 +238,5 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     path.write_bytes(b"")
     with pytest.raises(ImportError, match=r"pip install \"reminding\[parquet\]\""):
         ParquetSource(path)
-    with pytest.raises(ValueError, match="follow: a Parquet file can be read only when it is finished"):
+    with pytest.raises(ValueError, match="follow: a Parquet file can only be read when it is complete"):
         ParquetSource(path, growing=True)

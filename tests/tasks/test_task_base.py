@@ -144,23 +144,23 @@ def test_a_prediction_of_another_shape_is_refused(task: Any) -> None:
     steps = batch.input.shape[0]
     for shape in [(steps, 3), (steps, 3, task.output_size + 1), (1, 3, task.output_size)]:
         for measure in (task.loss, task.metrics):
-            with pytest.raises(ValueError, match=r"prediction: got shape .* expected \(T, B, C\)"):
+            with pytest.raises(ValueError, match=r"prediction must be \(T, B, C\) = .* got shape"):
                 measure(torch.zeros(shape), batch)
 
 
 @every_task
 def test_bad_arguments_are_named_at_the_call(task: Any) -> None:
-    with pytest.raises(ValueError, match="batch_size: got 0, expected an integer of at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, got 0"):
         task.train_batches(0, 0)
-    with pytest.raises(ValueError, match="seed: got -1"):
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0, got -1"):
         task.train_batches(1, -1)
-    with pytest.raises(ValueError, match="start: got -2"):
+    with pytest.raises(ValueError, match="start must be an integer of at least 0, got -2"):
         task.train_batches(1, 0, start=-2)
-    with pytest.raises(ValueError, match=r"batch_size: got 1\.5"):
+    with pytest.raises(ValueError, match=r"batch_size must be an integer of at least 1, got 1\.5"):
         task.eval_batches("test", 1.5)
-    with pytest.raises(ValueError, match="limit: got 0"):
+    with pytest.raises(ValueError, match="limit must be an integer of at least 1, or None, got 0"):
         task.eval_batches("test", 1, limit=0)
-    with pytest.raises(ValueError, match="split: got 'train', expected 'valid' or 'test'"):
+    with pytest.raises(ValueError, match=r"split must be one of \['valid', 'test'\], got 'train'"):
         task.eval_batches("train", 1)
 
 

@@ -1,17 +1,19 @@
-"""What each verb of the command line does, and what it prints."""
+"""The action of each verb of the command line, with its output on the terminal."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reminding.lab.bench import gpu, gpu_report
-from reminding.lab.bench import report as bench_report
-from reminding.lab.bench.gpu_options import GpuOptions
-from reminding.lab.bench.options import BenchOptions
+from reminding.lab.bench import gpu
+from reminding.lab.bench.gpu_report import GpuMeasurement
+from reminding.lab.bench.measurement import Measurement
+from reminding.lab.bench.options import BenchOptions, GpuOptions
+from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
@@ -28,6 +30,8 @@ from reminding.lab.paper.reproduce import (
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
+from reminding.lab.runs.evaluation import EvalOptions
+from reminding.lab.runs.records import ENDINGS
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -37,78 +41,66 @@ from reminding.tasks import DATASETS, fetch, status
 def train(
     task: Any, model: ModelOptions, options: TrainOptions, out: Path | None, *, resume: bool, overwrite: bool
 ) -> None:
-    """Train, then say how it went and where it lies."""
+    """Train, then show the test metrics and the folder."""
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
-    say(f"{summary['steps']} updates in {summary['seconds']:.0f} s ({summary['stopped']}); written to {folder}")
+    ending = ENDINGS[summary["stopped"]]
+    say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
-        say("stopped by Ctrl-C; the same command with --resume goes on")
+        say("the same command with --resume continues the run")
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:
-    """The test metrics in a summary: what comes before the name of the task."""
+    """The names of the test metrics in a summary, which stand before the name of the task."""
     names = list(summary)
     return names[: names.index("task")]
 
 
 def task_of(folder: Path) -> Any:
-    """The task a run was trained on."""
+    """The task that a run was trained on."""
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
-def evaluate(
-    folder: Path,
-    task: Any,
-    changes: dict[str, Any],
-    *,
-    sequences: int | None,
-    batch_size: int,
-    steps_at_once: int | None,
-    device: str,
-) -> None:
-    """Evaluate a run's weights on the test split of its task, and note the result in the run's eval.jsonl."""
-    chosen = machine.choose_device(device)
-    changes = {name: value for name, value in changes.items() if value is not None}
-    _, model = checkpoint.load_run(folder, **changes)
+def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
+    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
+    device = machine.choose_device(options.device)
+    _, model = checkpoint.load_run(folder, **options.changes)
     began = time.perf_counter()
     metrics = evaluate_model(
-        model.to(chosen),
+        model.to(device),
         task,
         "test",
-        batch_size=batch_size,
-        limit=sequences,
-        device=chosen,
-        steps_at_once=steps_at_once,
+        batch_size=options.batch_size,
+        limit=options.sequences,
+        device=device,
+        steps_at_once=options.steps_at_once,
     )
-    options = plain(task)
     record: dict[str, Any] = {
         **metrics,
-        "task": {"name": task.name, **options},
-        "changes": changes,
-        "sequences": sequences,
-        "steps_at_once": steps_at_once,
+        **options.record(task),
         "seconds": time.perf_counter() - began,
         "command": machine.command_line(),
-        **machine.environment(chosen),
+        **machine.environment(device),
     }
     checkpoint.add_evaluation(folder, record)
-    shown = ", ".join(f"{name} {value}" for name, value in options.items())
-    show_table(f"{folder} on {task.name} {shown}", ["metric", "test"], [[n, f"{v:.4f}"] for n, v in metrics.items()])
+    setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
+    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    show_table(f"{folder} on {task.name} {setting}", ["metric", "test"], rows)
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:
-    """Write a report on some runs, print what their methods reached, and say where it is."""
+    """Write a report on some runs, and show its tables and files."""
     _show(write_report(runs, out, sequence))
 
 
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
-    """Explain some sequences of a run, and say where the page is and what it is about.
+    """Explain some sequences of a run; show the files and the most credited memories.
 
     Args:
-        sequences: how many to blank parts of, to see whether the credit points at what matters; None: none.
+        sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
     """
     out = out or folder / "explain"
     explanations = explain_run(folder, options)
@@ -118,8 +110,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
         show_table(table.title, table.columns, table.rows)
         for note in table.notes:
             say(note)
-    for path in write_explanations(explanations, out, str(folder), options.layer, occlusion):
-        say(f"written: {path}")
+    _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
@@ -127,15 +118,14 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 def _show(result: Report) -> None:
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
-    for path in result.files:
-        say(f"written: {path}")
+    _show_files(result.files)
 
 
 def reproduce(name: str, options: ReproduceOptions) -> None:
-    """Run what an experiment of the paper still needs, test its models, and write its tables.
+    """Run the missing parts of an experiment of the paper, test its models, and write its report.
 
     Raises:
-        ValueError: some of its runs failed; says which, once all others have run.
+        ValueError: some runs failed; the message names them, after all others have run.
     """
     wanted = experiment(name, options)
     jobs = training_jobs(wanted, options)
@@ -147,7 +137,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
     try:
         failed = run_jobs(jobs, options.jobs) + run_jobs(testing_jobs(wanted, options), options.jobs)
     except KeyboardInterrupt:
-        raise ValueError("stopped by Ctrl-C; the same command goes on with what is not done") from None
+        raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:
@@ -157,7 +147,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
 
 
 def data(name: str | None, data_dir: Path | None) -> None:
-    """Download a data set if one is named, then show the state of every file of every data set."""
+    """Download a data set if one is named, then show the state of all files of all data sets."""
     if name is not None:
         fetch(name, data_dir)
     for dataset in DATASETS.values():
@@ -166,25 +156,20 @@ def data(name: str | None, data_dir: Path | None) -> None:
             [entry.file.name, entry.state, f"{entry.file.raw_size:,}", str(entry.path or ""), entry.detail]
             for entry in status(dataset.name, data_dir)
         ]
-        show_table("", ["file", "state", "bytes unpacked", "where", "what is wrong"], rows)
+        show_table("", ["file", "state", "bytes unpacked", "path", "problem"], rows)
 
 
 def bench(options: BenchOptions, out: Path) -> None:
     """Measure what a training step costs, show it, and write it to a folder."""
     points: list[Point] = []
     files: list[Path] = []
+    measurement = CpuMeasurement(options, points)
     with Status() as status:
         for point in measure(options, status.update):
             points.append(point)
-            files = bench_report.write(points, options, out)  # at every size, so that nothing is lost by stopping
+            files = measurement.write(out)  # after every size, so that stopping early loses nothing
             status.done(f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured")
-    say(bench_report.setting(options))
-    for table in bench_report.tables(points, options):
-        show_table(table.title, table.columns, table.rows)
-    for line in bench_report.left_out(points, options):
-        say(f"not measured: {line}")
-    for path in files:
-        say(f"written: {path}")
+    _show_measurement(measurement, files)
 
 
 def bench_gpu(options: GpuOptions, out: Path) -> None:
@@ -197,19 +182,28 @@ def bench_gpu(options: GpuOptions, out: Path) -> None:
     rows: list[gpu.Row] = []
     files: list[Path] = []
     with Status() as status:
-        status.update("measuring what the device can do")
+        status.update("measuring the rates of the device")
         about, ceilings = gpu.about(torch.device(options.device)), gpu.ceilings_of(options)
-        measured = gpu_report.GpuMeasured(options, about, ceilings, rows)
+        measurement = GpuMeasurement(options, about, ceilings, rows)
         for row in gpu.measure(options, status.update):
             rows.append(row)
-            files = gpu_report.write(measured, out)  # after every row, so that nothing is lost by stopping
+            files = measurement.write(out)  # after every row, so that stopping early loses nothing
             status.done(f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}")
-    say(gpu_report.setting(measured))
-    for line in gpu_report.ceiling_lines(measured):
+    _show_measurement(measurement, files)
+
+
+def _show_measurement(measurement: Measurement, files: Sequence[Path]) -> None:
+    for line in measurement.setting():
         say(line)
-    for table in gpu_report.tables(measured):
+    for table in measurement.tables():
         show_table(table.title, table.columns, table.rows)
         for note in table.notes:
             say(f"not measured: {note}")
+    for line in measurement.left_out():
+        say(f"not measured: {line}")
+    _show_files(files)
+
+
+def _show_files(files: Sequence[Path]) -> None:
     for path in files:
         say(f"written: {path}")

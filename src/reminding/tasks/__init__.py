@@ -1,4 +1,4 @@
-"""Tasks: data, loss and metrics of each experiment, knowing no model."""
+"""Tasks: the data, loss and metrics of each experiment. Tasks know no model."""
 
 from __future__ import annotations
 

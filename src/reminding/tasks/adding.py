@@ -1,4 +1,4 @@
-"""The adding problem: of a long row of numbers, add the two that were marked.
+"""The adding problem: add the two marked numbers of a long sequence.
 
 Shapes: B batch, T time.
 """
@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.kinds.base import Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.kinds.base import Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 
@@ -22,10 +23,10 @@ class Adding(Generated):
     """The adding problem.   [Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016]
 
     Input (T, B, 2) float32: a value uniform in [0, 1), and a marker that is 1 at one step among the
-    first T // 2, at one among the others, and 0 elsewhere. Target (B,): the sum of the two marked values,
-    wanted at the last step.
+    first T // 2, at one step among the others, and 0 elsewhere. Target (B,): the sum of the two marked values,
+    to be predicted at the last step.
 
-    Always predicting the mean, 1, gives a mean squared error of 1/6 = 0.1667: what a model has to beat.
+    A constant prediction of the mean, 1, has a mean squared error of 1/6 = 0.1667; a model has to beat it.
 
     Args:
         T: length of the sequence, steps, at least 2.
@@ -42,7 +43,7 @@ class Adding(Generated):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("T", self.T, 2)
+        at_least("T", self.T, 2)
 
     @property
     def vocabulary(self) -> None:

@@ -1,4 +1,4 @@
-"""Published texts read one character a step, as unbroken streams.
+"""Published texts, read as unbroken streams of one character per step.
 
 Shapes: N characters in all, n of them read, B batch (rows, one stream each), T steps of a chunk.
 """
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from reminding.tasks.data.datasets import DATASETS
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, open_raw, read_raw
-from reminding.tasks.kinds.base import Split, check_at_least
+from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.nextstep import NextStep
 
 PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
@@ -26,7 +27,7 @@ PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
 TEXT8_SYMBOLS = b" abcdefghijklmnopqrstuvwxyz"
 BYTES = bytes(range(256))
 _OUTSIDE = -1
-_BLOCK = 1 << 22  # bytes looked at together, so that a text on disk is not copied as a whole
+_BLOCK = 1 << 22  # bytes checked at a time, so that a text on disk is not copied as a whole
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Text:
     """A text and its parts.
 
     Args:
-        symbols: (N,) uint8, as the file has them; may lie on disk.
-        valid: where the validation part begins; the training part is before.
-        test: where the test part begins.
+        symbols: the bytes of the file, (N,) uint8; may be mapped from disk.
+        valid: the begin of the validation part, which follows the training part.
+        test: the begin of the test part.
     """
 
     symbols: NDArray[np.uint8]
@@ -48,16 +49,16 @@ class Text:
 class CharacterStream(NextStep):
     """Predict the next character of a text.
 
-    The input is tokens (T, B), int64, numbers in the sorted list of the text's symbols; the target is the same
-    one step later. The training part is read by the B rows of a batch side by side, each its own B-th of it, in
-    chunks; state goes from chunk to chunk, and all rows begin anew at the end of a pass.
+    The input is tokens (T, B), int64, which are places in the sorted list of the text's symbols; the target is the
+    input one step later. The B rows of a batch read the training part in parallel, one B-th each, in chunks. State is
+    carried from chunk to chunk, and all rows begin anew after a pass.
 
     Args:
-        data_dir: folder that holds the official files, plain or packed (.gz, .xz, .zip), itself or in a folder of
-            the data set's name inside; nothing is downloaded. None: REMINDING_DATA or the user's cache, and what
-            is missing there is downloaded and checked.
-        chunk: steps of a batch.
-        eval_rows: a held-out part is read as this many streams side by side.
+        data_dir: folder with the official files, plain or packed (.gz, .xz, .zip), or with a folder of the data set's
+            name that holds them; nothing is downloaded. None: REMINDING_DATA or the user's cache; missing files are
+            downloaded and checked.
+        chunk: steps per batch.
+        eval_rows: number of parallel streams into which a held-out part is cut.
     """
 
     symbols: ClassVar[bytes]
@@ -68,12 +69,12 @@ class CharacterStream(NextStep):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("chunk", self.chunk, 1)
-        check_at_least("eval_rows", self.eval_rows, 1)
+        at_least("chunk", self.chunk, 1)
+        at_least("eval_rows", self.eval_rows, 1)
 
     @abstractmethod
     def load(self) -> Text:
-        """Return the text, found anew but read at most once a process."""
+        """Return the text. Its file is located at every call, but read at most once per process."""
 
     @cached_property
     def text(self) -> Text:
@@ -82,7 +83,7 @@ class CharacterStream(NextStep):
 
     @property
     def vocabulary(self) -> int:
-        """How many symbols there are."""
+        """The number of symbols."""
         return len(self.symbols)
 
     @property
@@ -92,7 +93,7 @@ class CharacterStream(NextStep):
 
     @property
     def unit(self) -> str:
-        """What a step is: "character"."""
+        """The name of a step: "character"."""
         return "character"
 
     @property
@@ -111,7 +112,7 @@ class CharacterStream(NextStep):
         """The tokens of another text, (n,).
 
         Raises:
-            ValueError: a character is none of the symbols; names `source` and the place.
+            ValueError: a character is not a symbol of the text; the message names `source` and the place.
         """
         _check_symbols(text, self.symbols, source)
         return _numbers(self.symbols)[text]
@@ -121,20 +122,20 @@ class CharacterStream(NextStep):
 class PTB(CharacterStream):
     """Penn Treebank by characters.   [Marcus et al. 1993; prepared by Mikolov et al. 2012]
 
-    Mikolov's files with the official split, without the one space that each line begins with: 5,059,550
-    characters train, 396,412 valid, 446,184 test; 50 symbols, the end of a line among them. Words outside his
-    10,000 are spelled <unk>, numbers N. The metric is bits_per_character.
+    Mikolov's files with the official split, without the space at the beginning of each line: 5,059,550 characters
+    train, 396,412 valid, 446,184 test; 50 symbols, with the line end. Words outside his 10,000 are written <unk>,
+    numbers N. The metric is bits_per_character.
 
     Raises (when batches are asked for):
-        FileNotFoundError: a file is missing, or cannot be downloaded; lists the names looked for.
-        ValueError: a file is damaged or is not the official one; says what was found and expected.
+        FileNotFoundError: a file is missing and cannot be downloaded; the message lists the names tried.
+        ValueError: a file is damaged or is not the official one; the message shows the difference.
     """
 
     name: ClassVar[str] = "ptb"
     symbols: ClassVar[bytes] = PTB_SYMBOLS
 
     def load(self) -> Text:
-        """Return the three files behind one another."""
+        """Return the three files, one after the other."""
         return _lines(tuple(locate_or_fetch("ptb", self.data_dir).values()))
 
 
@@ -143,10 +144,10 @@ class LargeText(CharacterStream):
     """A text of one large file, split 90 : 5 : 5 in the file's order.
 
     Args:
-        prefix: use only so many characters from the beginning, split in the same proportions; results on it are
-            not those of the data set. A file that holds the beginning alone is enough then, under the whole
-            file's name or with .first10M behind it. Its first 10,000,000 characters are checked against the
-            published ones; of a shorter file, only that its symbols belong to the text, no checksum. None: all.
+        prefix: use only this many characters from the beginning, split in the same proportions; results on it are
+            not those of the data set. A file with only the beginning is then enough, under the name of the whole file
+            or with the suffix .first10M. Its first 10,000,000 characters are compared with the published ones by
+            checksum; of a shorter file only the set of symbols is checked. None: the whole text.
     """
 
     prefix: int | None = None
@@ -154,10 +155,10 @@ class LargeText(CharacterStream):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.prefix is not None:
-            check_at_least("prefix", self.prefix, 1)
-            if self.prefix > (whole := DATASETS[self.name].files[0].raw_size):
-                raise ValueError(f"prefix: got {self.prefix}, expected at most {whole}, all of {self.name}")
+        at_least_or_none("prefix", self.prefix, 1)
+        whole = DATASETS[self.name].files[0].raw_size
+        if self.prefix is not None and self.prefix > whole:
+            raise ValueError(f"prefix must be at most {whole}, all of {self.name}, got {self.prefix}")
 
     def load(self) -> Text:
         """Return the file, or the beginning of it."""
@@ -173,8 +174,8 @@ class Text8(LargeText):
     test. The metric is bits_per_character.
 
     Raises (when batches are asked for):
-        FileNotFoundError: the file is missing, or cannot be downloaded; lists the names looked for.
-        ValueError: the file is damaged or is not the official one; says what was found and expected.
+        FileNotFoundError: the file is missing and cannot be downloaded; the message lists the names tried.
+        ValueError: the file is damaged or is not the official one; the message shows the difference.
     """
 
     name: ClassVar[str] = "text8"
@@ -189,8 +190,8 @@ class Enwik8(LargeText):
     5,000,000 test. All 256 bytes count as symbols, though 205 occur. The metric is bits_per_byte.
 
     Raises (when batches are asked for):
-        FileNotFoundError: the file is missing, or cannot be downloaded; lists the names looked for.
-        ValueError: the file is damaged or is not the official one; says what was found and expected.
+        FileNotFoundError: the file is missing and cannot be downloaded; the message lists the names tried.
+        ValueError: the file is damaged or is not the official one; the message shows the difference.
     """
 
     name: ClassVar[str] = "enwik8"
@@ -198,20 +199,20 @@ class Enwik8(LargeText):
 
     @property
     def unit(self) -> str:
-        """What a step is: "byte"."""
+        """The name of a step: "byte"."""
         return "byte"
 
 
 @lru_cache(maxsize=4)
 def _numbers(symbols: bytes) -> NDArray[np.int16]:
-    """The token of each byte, (256,); -1 for one that is none of the symbols."""
+    """The token of each byte, (256,); -1 if the byte is not a symbol."""
     table = np.full(256, _OUTSIDE, np.int16)
     table[list(symbols)] = np.arange(len(symbols))
     return table
 
 
 def _check_symbols(text: NDArray[np.uint8], symbols: bytes, source: Path) -> None:
-    """Raise a ValueError that names `source` and the place, unless the text has the symbols alone."""
+    """Raise a ValueError that names `source` and the place, unless the text consists of the symbols."""
     for begin in range(0, len(text), _BLOCK):
         wrong = np.flatnonzero(_numbers(symbols)[text[begin : begin + _BLOCK]] == _OUTSIDE)
         if len(wrong):
@@ -237,7 +238,7 @@ def _lines(paths: Sequence[Path]) -> Text:
 
 @lru_cache(maxsize=2)
 def _large(name: str, path: Path, prefix: int | None, symbols: bytes) -> Text:
-    """One file, or its first `prefix` characters, checked as far as a checksum is known."""
+    """One file, or its first `prefix` characters, checked as far as checksums are known."""
     (file,), beginning = DATASETS[name].files, DATASETS[name].beginning
     raw = open_raw(path, file.plain_name)
     if prefix is None or len(raw) == file.raw_size:

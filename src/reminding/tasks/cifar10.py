@@ -10,7 +10,7 @@ import pickle
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from reminding.tasks.data.datasets import DATASETS, DataFile
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, read_raw
 from reminding.tasks.kinds.base import Split
+from reminding.tasks.kinds.checks import one_of
 from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 Channels = Literal["together", "apart"]
@@ -36,21 +37,21 @@ VALID_EXAMPLES = 5000
 class CIFAR10(PixelClassification):
     """Sequential CIFAR10, in colour.   [Krizhevsky 2009; as a sequence, Trinh et al. 2018]
 
-    Input (1024, B, 3) in [0, 1]: a step shows red, green and blue of one pixel, row by row. With the channels
-    apart, input (3072, B, 1): all pixels' red in row order, then all green, then all blue, as the files have
-    them. Ten classes. 45,000 train; the last 5,000 of the official training images are valid; 10,000 test.
+    Input (1024, B, 3) in [0, 1]: a step shows the red, green and blue of one pixel, row by row. With the channels
+    apart, input (3072, B, 1): the red of all pixels in row order, then the green, then the blue, as in the files.
+    Ten classes. 45,000 train; the last 5,000 of the official training images are valid; 10,000 test.
 
     Args:
-        data_dir: folder that holds the six official python batches, packed or not, or cifar-10-python.tar.gz,
-            itself or in a folder "cifar10" or "cifar-10-batches-py" inside; nothing is downloaded. None:
-            REMINDING_DATA or the user's cache, and what is missing there is downloaded and checked.
-        channels: together: one pixel a step, 1,024 steps; apart: one value a step, 3,072 steps.
-        verify: whether the files must be the published ones, by checksum. Without it any of their layout will do,
-            such as a lossy copy; results on those are not those of the data set.
+        data_dir: folder with the six official python batches, packed or not, or with cifar-10-python.tar.gz, or
+            with a folder "cifar10" or "cifar-10-batches-py" that holds them; nothing is downloaded. None:
+            REMINDING_DATA or the user's cache; missing files are downloaded and checked.
+        channels: together: one pixel per step, 1,024 steps; apart: one value per step, 3,072 steps.
+        verify: whether the files must be the published ones, by checksum. Without it other files of the same layout
+            are accepted, such as a lossy copy; results on them are not those of the data set.
 
     Raises (when examples are asked for):
-        FileNotFoundError: a file is missing, or cannot be downloaded; lists the names looked for.
-        ValueError: a file is damaged or is not the official one; says what was found and expected.
+        FileNotFoundError: a file is missing and cannot be downloaded; the message lists the names tried.
+        ValueError: a file is damaged or is not the official one; the message shows the difference.
     """
 
     name: ClassVar[str] = "cifar10"
@@ -63,12 +64,11 @@ class CIFAR10(PixelClassification):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.channels not in ("together", "apart"):
-            raise ValueError(f"channels: got {self.channels!r}, expected 'together' or 'apart'")
+        one_of("channels", self.channels, get_args(Channels))
 
     @property
     def input_size(self) -> int:
-        """Features a step: 3 with the channels together, 1 with them apart."""
+        """Features per step: 3 with the channels together, 1 with them apart."""
         return COLOURS if self.channels == "together" else 1
 
     def examples(self, split: Split) -> Examples:
@@ -85,7 +85,7 @@ def _splits(paths: tuple[Path, ...], channels: Channels, verify: bool) -> dict[S
     for i, (file, path) in enumerate(zip(DATASETS["cifar10"].files, paths, strict=True)):
         here = slice(i * IMAGES_PER_FILE, (i + 1) * IMAGES_PER_FILE)
         planes, label[here] = _read(file, path, verify)
-        # The file has one plane a colour.
+        # The file has one plane per colour.
         pixels[here] = planes.reshape(-1, COLOURS, PIXELS).swapaxes(1, 2) if channels == "together" else planes
     test = IMAGES_PER_FILE * (len(paths) - 1)
     borders: dict[Split, tuple[int, int]] = {
@@ -104,7 +104,7 @@ def _read(file: DataFile, path: Path, verify: bool) -> tuple[NDArray[np.uint8], 
     """Planes (n, 3072) and labels (n,) of one file."""
     raw = read_raw(path, file.plain_name)
     if verify:
-        check_raw(raw, file, path)  # before anything in it is believed
+        check_raw(raw, file, path)  # before the file is parsed
     return parse_batch(raw, path)
 
 
@@ -114,14 +114,14 @@ def parse_batch(raw: bytes, source: Path | str) -> tuple[NDArray[np.uint8], NDAr
     Only arrays, numbers, texts and plain containers are unpickled, so that a file cannot run code.
 
     Args:
-        raw: the file's contents, unpacked.
-        source: where `raw` came from, for the messages.
+        raw: the contents of the file, unpacked.
+        source: the origin of `raw`, for messages.
 
     Returns:
         planes (n, 3072) uint8, red, green, blue; labels (n,), 0 to 9.
 
     Raises:
-        ValueError: it is no such pickle, or has other contents; names `source`, what was found and expected.
+        ValueError: `raw` is not such a pickle; the message names `source` and shows the difference.
     """
     try:
         content: Any = _ArrayUnpickler(io.BytesIO(raw), encoding="bytes").load()
@@ -159,19 +159,19 @@ def _labels(labels: Any, source: Path | str) -> NDArray[np.int64]:
 
 
 def _text(key: Any) -> Any:
-    """A key as text: Python 2 wrote bytes."""
+    """A key as text; Python 2 wrote keys as bytes."""
     return key.decode("latin1") if isinstance(key, bytes) else key
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays and plain containers, as any version of Python and numpy wrote them.
+    """Unpickles numpy arrays and plain containers, written by any version of Python and numpy.
 
-    numpy's own functions are not called: what stands in for them sets nothing that it has not looked at.
+    numpy's own functions are not called; stand-ins check every value that they use.
     """
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         allowed: dict[tuple[str, str], Any] = {
-            ("numpy", "ndarray"): "ndarray",  # only ever an argument
+            ("numpy", "ndarray"): "ndarray",  # occurs only as an argument
             ("numpy", "dtype"): _Kind,
             ("numpy.multiarray", "_reconstruct"): _Array,
             ("numpy.numeric", "_frombuffer"): _array_of,
@@ -180,24 +180,24 @@ class _ArrayUnpickler(pickle.Unpickler):
         # numpy moved its functions from core to _core.
         module = module_name.replace(".core.", ".").replace("._core.", ".")
         if (module, global_name) not in allowed:
-            raise pickle.UnpicklingError(f"{module_name}.{global_name} is none of the things that it may hold")
+            raise pickle.UnpicklingError(f"{module_name}.{global_name} is not allowed in it")
         return allowed[module, global_name]
 
 
 class _Kind:
-    """Stands in for a pickled dtype: of numbers alone."""
+    """Stands in for a pickled dtype; only numbers are allowed."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.dtype = np.dtype(_text(code))
         if self.dtype.kind not in "biuf":
-            raise pickle.UnpicklingError(f"arrays of {self.dtype} are none of the things that it may hold")
+            raise pickle.UnpicklingError(f"arrays of {self.dtype} are not allowed in it")
 
     def __setstate__(self, state: Any) -> None:
         self.dtype = self.dtype.newbyteorder(_text(state[1]))
 
 
 class _Array:
-    """Stands in for a pickled array; what it is comes with its state."""
+    """Stands in for a pickled array; its contents come with its state."""
 
     def __init__(self, *_: Any) -> None:
         self.values: NDArray[Any] = np.empty(0)
@@ -214,7 +214,7 @@ def _array_of(buffer: Any, kind: _Kind, shape: Any, order: Any) -> _Array:
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2 to read."""
+    """Bytes that Python 3 wrote as text, for Python 2 to read."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes as {encoding!r}, expected latin1")
     return text.encode(encoding)

@@ -1,4 +1,4 @@
-"""The copying memory task: hold some symbols over a long blank, then say them back.
+"""The copying memory task: remember some symbols over many blank steps, then repeat them.
 
 Shapes: B batch, T blank steps between the symbols and their recall, S symbols, A alphabet,
 L = T + 2 S steps in all, C = A + 2 token ids.
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_at_least, check_prediction, full_precision
+from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 BLANK = 0
@@ -27,16 +28,16 @@ class Copying(Generated):
     Input: S symbols drawn uniformly from ids 1..A, T - 1 blanks (id 0), one delimiter (id A + 1), S
     blanks. Target: T + S blanks, then the S symbols in order. Both (L, B) int64.
 
-    A model without memory does best with blanks and then a uniform guess: a cross-entropy of
-    S ln(A) / L nats over all steps, and an accuracy of 1 / A over the last S.
+    The best model without memory predicts blanks and then guesses uniformly: its cross-entropy is S ln(A) / L nats
+    over all steps, and its accuracy 1 / A over the last S.
 
     Args:
-        T: steps from the last symbol to the first recalled one, at least 1.
-        symbols: S, how many to remember, at least 1.
-        alphabet: A, how many different symbols there are, at least 2.
-        balanced: train on the mean over the recalled steps plus the mean over the others, so that what is recalled
-            counts for as much whatever T is; no: on the mean over all steps, the usual definition. What is measured
-            is the same.
+        T: steps from the last symbol to its first repetition, at least 1.
+        symbols: S, number of symbols to remember, at least 1.
+        alphabet: A, number of different symbols, at least 2.
+        balanced: train on the mean loss over the recalled steps plus the mean over the others, so that the weight of
+            the recalled steps does not depend on T; no: on the mean over all steps, the usual definition. The metrics
+            are the same.
 
     Raises:
         ValueError: an option is out of range; the message names it.
@@ -53,9 +54,9 @@ class Copying(Generated):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_at_least("T", self.T, 1)
-        check_at_least("symbols", self.symbols, 1)
-        check_at_least("alphabet", self.alphabet, 2)
+        at_least("T", self.T, 1)
+        at_least("symbols", self.symbols, 1)
+        at_least("alphabet", self.alphabet, 2)
 
     @property
     def vocabulary(self) -> int:
@@ -95,7 +96,7 @@ class Copying(Generated):
 
         Args:
             prediction: logits, (L, B, C).
-            batch: the one they were made for.
+            batch: the batch that was predicted.
 
         Returns:
             "accuracy" and "cross_entropy_recall" over the last S steps, "accuracy_all" and

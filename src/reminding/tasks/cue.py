@@ -1,4 +1,4 @@
-"""A stream of cues, each asked for long after it was shown: what truncated BPTT cannot learn.
+"""A stream of cues, each queried long after it was shown, which truncated BPTT cannot learn.
 
 Shapes: B batch (rows, one stream each), T steps of a chunk, E episodes, A alphabet, C = A classes.
 """
@@ -22,44 +22,45 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
     stream,
 )
+from reminding.tasks.kinds.checks import at_least, share
 
 BLANK = 0
 UNASKED = -100
-"""The target of a step that asks for nothing; what `cross_entropy` leaves out by default."""
+"""The target of a step without a query, which `cross_entropy` ignores by default."""
 EVAL_ROWS = 32
 EVAL_EPISODES = 10
-"""Of each evaluated row, where no limit is set."""
+"""Episodes of each evaluated row, if no limit is set."""
 BLOCK = 64
-"""Episodes drawn at a time, so that any chunk is reached without drawing those before it."""
+"""Episodes drawn at a time, so that any chunk can be drawn without the chunks before it."""
 
 
 @dataclass(frozen=True)
 class Cue:
-    """Cue and answer, `lag` steps apart, over and over in a stream without end.
+    """Cues and their queries, `lag` steps apart, repeated in an endless stream.
 
     Every lag + gap steps each row shows one cue, a symbol of ids 1..A, at a random place in the first `gap` of
     them; `lag` steps later the query marker (the last id) asks for it. All other steps are blank (id 0) or, a
-    share `noise` of them, distractors (ids A + 1 to A + distractors). Each row has episodes and a beginning of its
-    own. Input (T, B) int64 in chunks of `chunk` steps, state carried; target (T, B) int64, the symbol from 0 at
+    share `noise` of them, distractors (ids A + 1 to A + distractors). Each row has its own episodes and its own
+    beginning. Input (T, B) int64 in chunks of `chunk` steps, state carried; target (T, B) int64, the symbol from 0 at
     a query and -100 elsewhere. The loss is at the queries alone.
 
-    With chunk <= lag no chunk holds a cue and its answer: a gradient that ends at the border of a chunk never
-    reaches what was to be remembered, and truncated BPTT stays at chance, 1 / A. What has to be held in memory
-    for it: lag / k_att states, if the oldest go first.
+    With chunk <= lag no chunk holds both a cue and its query: a gradient that ends at the border of a chunk never
+    reaches the cue, and truncated BPTT stays at chance, 1 / A. A memory that evicts the oldest state must hold
+    lag / k_att states.
 
     Args:
         lag: steps from a cue to its query, at least 1.
         gap: steps from a query to the next cue, on average; at least 1.
-        alphabet: A, how many different cues there are, at least 2.
+        alphabet: A, number of different cues, at least 2.
         noise: share of the other steps that show a distractor.
-        distractors: how many different ones there are, at least 1.
-        chunk: steps of a batch.
+        distractors: number of different distractors, at least 1.
+        chunk: steps per batch.
 
     Raises:
         ValueError: an option is out of range; the message names it.
@@ -80,9 +81,8 @@ class Cue:
     def __post_init__(self) -> None:
         """Check the options."""
         for name, least in (("lag", 1), ("gap", 1), ("alphabet", 2), ("distractors", 1), ("chunk", 1)):
-            check_at_least(name, getattr(self, name), least)
-        if not 0 <= self.noise <= 1:
-            raise ValueError(f"noise: got {self.noise}, expected a share from 0 to 1")
+            at_least(name, getattr(self, name), least)
+        share("noise", self.noise)
 
     @property
     def vocabulary(self) -> int:
@@ -105,10 +105,8 @@ class Cue:
         return self.lag + self.gap
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Chunks of `batch_size` streams without end; see `Task.train_batches`."""
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        """Chunks of `batch_size` endless streams; see `Task.train_batches`."""
+        check_training(batch_size, seed, start)
         return (self._chunk("train", seed, batch_size, i) for i in count(start))
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -117,21 +115,19 @@ class Cue:
         Raises:
             ValueError: as there; or `limit` chunks are too few for every row to reach its first query.
         """
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
+        check_evaluation(split, batch_size, limit)
         least = math.ceil(2 * self.period / self.chunk)
         chunks = math.ceil(EVAL_EPISODES * self.period / self.chunk) if limit is None else limit
-        check_at_least("limit", chunks, 1)
         if chunks < least:
             raise ValueError(
-                f"limit: got {chunks} chunks of {self.chunk} steps, expected at least {least}: an episode has "
-                f"{self.period} steps, and a row may begin as many later"
+                f"limit must be at least {least} chunks of {self.chunk} steps, got {chunks}: an episode has "
+                f"{self.period} steps, and the first one may start up to as many steps late"
             )
         groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
         return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
 
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the queries, nats; 0 without a gradient where there is none.
+        """Mean cross-entropy over the queries, nats; 0, without a gradient, if there is no query.
 
         `prediction` is logits, (T, B, C).
         """
@@ -150,18 +146,20 @@ class Cue:
         return {"accuracy": (float(right), len(wanted)), "cross_entropy": (float(surprise), len(wanted))}
 
     def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
-        # All rows are drawn, whichever are asked for: the result must not depend on the batch size.
+        # All rows are drawn, whichever are returned: the result must not depend on the batch size.
         batch = self._chunk(split, 0, EVAL_ROWS, number)
         reset = torch.full((len(range(EVAL_ROWS)[rows]),), number == 0)
         return Batch(batch.input[:, rows], batch.target[:, rows], reset)
 
     def _chunk(self, split: Split, seed: int, rows: int, number: int) -> Batch:
         """Chunk `number` of `rows` streams; it depends on the arguments alone."""
-        # Three kinds of random numbers, interleaved so that no two share a stream.
-        late = stream(self.name, split, seed, 0).integers(0, self.period, size=rows)  # when each row begins
+        # Three kinds of random numbers: their indices are interleaved, so that no two share a stream.
+        late = stream(self.name, split, seed, 0).integers(
+            0, self.period, size=rows
+        )  # the step at which each row begins
         time = number * self.chunk + np.arange(self.chunk)[:, None] - late  # (T, B), negative before
         episode, place = np.divmod(time, self.period)
-        symbol, shown = self._episodes(split, seed, rows, episode)  # (T, B) each: of the episode under way
+        symbol, shown = self._episodes(split, seed, rows, episode)  # (T, B) each, of the present episode
         background = self._background(split, seed, rows, number)
         begun = episode >= 0
         asked = begun & (place == shown + self.lag)
@@ -173,7 +171,7 @@ class Cue:
     def _episodes(
         self, split: Split, seed: int, rows: int, episode: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The cue of each row's episode, from 1, and its place, from 0: (T, B) each."""
+        """The cue of each row's episode, from 1, and the step at which it is shown, from 0: (T, B) each."""
         wanted = np.maximum(episode, 0)
         first = int(wanted.min()) // BLOCK
         symbols: list[NDArray[np.int64]] = []

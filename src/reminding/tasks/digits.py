@@ -1,4 +1,4 @@
-"""Real handwritten digits that need no download, read pixel by pixel.
+"""Real handwritten digits from scikit-learn, read pixel by pixel; they need no download.
 
 Shapes: N examples, T = 64 pixels. The one file that imports scikit-learn.
 """

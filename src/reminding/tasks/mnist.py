@@ -27,7 +27,7 @@ PIXELS = SIDE * SIDE
 PEAK = 255
 VALID_EXAMPLES = 5000
 PERMUTATION_SEED = 180903702
-"""Of the order in which "pmnist" reads the pixels: the number of the SAB paper at arXiv."""
+"""Seed of the order in which "pmnist" reads the pixels: the arXiv number of the SAB paper."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,11 @@ class MNIST(PixelClassification):
     images are valid; 10,000 test.
 
     Args:
-        data_dir: folder that holds the four official idx files, packed or not, itself or in a folder
-            "mnist" inside; nothing is downloaded. None: REMINDING_DATA or the user's cache, and what
-            is missing there is downloaded and checked.
+        data_dir: folder with the four official idx files, packed or not, or with a folder "mnist" that holds them;
+            nothing is downloaded. None: REMINDING_DATA or the user's cache; missing files are downloaded and checked.
     Raises (when examples are asked for):
-        FileNotFoundError: a file is missing, or cannot be downloaded; lists the names looked for.
-        ValueError: a file is damaged or is not the official one; says what was found and expected.
+        FileNotFoundError: a file is missing and cannot be downloaded; the message lists the names tried.
+        ValueError: a file is damaged or is not the official one; the message shows the difference.
     """
 
     name: ClassVar[str] = "mnist"
@@ -87,7 +86,7 @@ def _splits(paths: tuple[Path, ...], permuted: bool) -> dict[Split, Examples]:
 
 def _read(file: DataFile, path: Path) -> NDArray[np.uint8]:
     raw = read_raw(path, file.plain_name)
-    # The structure first: "half the file" helps more than a checksum that differs.
+    # The structure is checked first: "half the file" helps more than a checksum that differs.
     array = parse_idx(raw, 3 if "images" in file.name else 1, path)
     check_raw(raw, file, path)
     return array

@@ -1,4 +1,4 @@
-"""A user's own sequence, read the way a task reads its data.
+"""A user's own sequence, read as a task reads its data.
 
 Shapes: T time, I values of a step, C columns.
 """
@@ -19,6 +19,7 @@ from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import CsvSource, ParquetSource
 from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.kinds.nextstep import next_step
 from reminding.tasks.series import LabelledTask, read_wav
@@ -29,7 +30,7 @@ class Own(NamedTuple):
 
     Attributes:
         input: tokens (T, 1), or values (T, 1, I).
-        target: where the file itself says what was wanted, as a stream does: its next step. None: nobody knows.
+        target: the next steps, if the file is a stream; None: unknown.
     """
 
     input: Tensor
@@ -39,19 +40,19 @@ class Own(NamedTuple):
 def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) -> Own:
     """Read a file as input for a model that was trained on `task`.
 
-    What a stream is trained on is read from a file of the same kind: bytes, text, WAV, or a table, whose columns are
-    scaled as those of the training data were. A series is a WAV file or numbers, standardised as in training. Other
-    sequences are numbers as the task has them: one token a step, or one row of values a step. Numbers come as text,
-    separated by white space, commas or semicolons, a step a line where a step has several, or as an .npy file.
+    A stream is read from a file of the same kind as the training data: bytes, text, WAV, or a table, whose columns
+    are scaled as in training. A series is a WAV file or numbers, standardised as in training. Other sequences are
+    numbers in the form of the task: one token per step, or one row of values per step. Numbers are text, separated by
+    white space, commas or semicolons, with one line per step if a step has several; or an .npy file.
 
     Args:
         path: the file.
-        start: of a stream, how many steps to leave out before.
-        steps: of a stream, how many to read; None: to the end.
+        start: number of steps to skip at the beginning of a stream.
+        steps: number of steps to read of a stream; None: to the end.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it does not hold what the task reads; the message says what it holds and what was expected.
+        ValueError: the file does not hold such data; the message says what it holds and what was expected.
     """
     if not path.is_file():
         raise FileNotFoundError(f"input: {path} is not a file")
@@ -59,7 +60,7 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
         if isinstance(task, FileStream | CharacterStream):
             return _stream(_steps_of(task, path), start, steps, path)
         if start or steps is not None:
-            raise ValueError(f"start and steps are for streams; {task.name} reads a sequence whole")
+            raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
             samples = read_wav(path) if path.suffix.lower() == ".wav" else _numbers(path).reshape(-1)
             return Own(torch.as_tensor(task.loaded().prepared(samples)).unsqueeze(1), None)  # (T, 1, I)
@@ -70,20 +71,20 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
 
 @dataclass(frozen=True)
 class _Steps:
-    """A file's steps as a model reads them: how many, and what is in steps begin to end - 1."""
+    """The steps of a file in the form that a model reads: their number, and a function of begin and end."""
 
     total: int
     read: Callable[[int, int], NDArray[Any]]
 
 
 def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
-    """Steps of a stream, and the one behind each."""
-    if start < 0 or (steps is not None and steps < 1):
-        raise ValueError(f"start must be at least 0 and steps at least 1, got {start} and {steps}")
+    """Some steps of a stream, each with the next step as its target."""
+    at_least("start", start, 0)
+    at_least_or_none("steps", steps, 1)
     total = steps_of.total
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
-        raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: number {start} and the next")
+        raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
     batch = next_step(np.stack([steps_of.read(start, end)], axis=1), begins=True)
     return Own(batch.input, batch.target)
 
@@ -92,7 +93,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
     if isinstance(task, CharacterStream):
         raw = path.read_bytes()
         if b"\n" not in task.symbols:
-            raw = raw.rstrip(b"\r\n")  # the end that an editor puts to a file
+            raw = raw.rstrip(b"\r\n")  # the line end that an editor adds
         tokens = task.tokens_of(np.frombuffer(raw, np.uint8), path)
 
         def symbols(begin: int, end: int) -> NDArray[Any]:
@@ -111,7 +112,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
 
 
 def _like(source: Source, path: Path) -> Source:
-    """Another file, read as the training data is: of a table the same columns, whichever kind of table it is."""
+    """Another file, read as the training data was; a table may be of another kind, but must have the same columns."""
     if not isinstance(source, CsvSource | ParquetSource):
         return type(source)(path)
     kind = ParquetSource if path.suffix.lower() in (".parquet", ".pq") else CsvSource
@@ -146,7 +147,7 @@ def _values(task: Any, path: Path) -> Tensor:
 
 
 def _numbers(path: Path) -> NDArray[np.float64]:
-    """All numbers of a file: an .npy array as it is; of text a row a line, or all in a row where lines differ."""
+    """All numbers of a file: an .npy array; of text one row per line, or a single row if lengths differ."""
     if path.suffix.lower() == ".npy":
         values = np.asarray(np.load(path, allow_pickle=False), np.float64)
     else:
@@ -161,7 +162,7 @@ def _rows(path: Path) -> NDArray[np.float64]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}") from error
+        raise ValueError(f"{path} is not text: {error}") from error
     for number, line in enumerate(text.splitlines(), 1):
         cells = line.replace(",", " ").replace(";", " ").split()
         try:

@@ -1,6 +1,6 @@
-"""Whole series with a label each: UCR files, folders of WAV files, and spoken digits. Classified at the last step.
+"""Labelled series, classified at the last step: UCR files, folders of WAV files, and spoken digits.
 
-Shapes: N series, n values of a series, B batch, T steps, I values a step, C classes.
+Shapes: N series, n values of a series, B batch, T steps, I values per step, C classes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.data.sources import pcm
-from reminding.tasks.kinds.base import Batch, Split, check_at_least
+from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import Classification
 
 HELD_OUT = 0.2
-"""Of each class's series: what is kept for validation, and for the test where it has no file of its own."""
+"""Share of each class that is held out for validation, and for the test if it has no file of its own."""
 DIGIT_SAMPLES = 8000
-"""Of a spoken digit that are read: one second. Fewer than one in a hundred is longer."""
+"""Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
 _TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)")
 _DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
 
@@ -42,7 +43,7 @@ class LabelledSeries:
     """One split of a set of series.
 
     Args:
-        values: (N, T, I) float32; shorter series have zeros before their first step.
+        values: (N, T, I) float32; shorter series are padded with zeros before their first step.
         label: (N,) int64.
     """
 
@@ -56,13 +57,13 @@ class LabelledSeries:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All splits of a set of series, the name of each class, and how a series is brought to the form of these.
+    """All splits of a set of series, the name of each class, and the transformation of the series.
 
     Args:
         mean, deviation: of the training data.
-        frame: values of a step.
-        samples: values of a series that are read; None: all.
-        steps: T, of the longest.
+        frame: values per step.
+        samples: number of values of a series that are read; None: all.
+        steps: T, the length of the longest series.
     """
 
     splits: dict[Split, LabelledSeries]
@@ -74,19 +75,19 @@ class Loaded:
     steps: int
 
     def prepared(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Another series, (n,), as the model reads them, (T, I); T is larger only where it is longer than all."""
-        taken = values[: self.samples]
-        steps = max(self.steps, -(-len(taken) // self.frame))
-        return _in_frames((taken - self.mean) / self.deviation, self.frame, steps)
+        """Transform another series, (n,), to the form that the model reads, (T, I). T is larger for longer series."""
+        beginning = values[: self.samples]
+        steps = max(self.steps, -(-len(beginning) // self.frame))
+        return _in_frames((beginning - self.mean) / self.deviation, self.frame, steps)
 
 
 class LabelledTask(Classification):
-    """What is read from one place, cut into steps of some values each."""
+    """Labelled series, cut into steps of `frame` values each."""
 
     frame: int
 
     def loaded(self) -> Loaded:
-        """Return the data, read at most once a process."""
+        """Return the data, read at most once per process."""
         raise NotImplementedError
 
     def examples(self, split: Split) -> LabelledSeries:
@@ -95,7 +96,7 @@ class LabelledTask(Classification):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels as they are in the data, in the order of the classes."""
+        """The labels in the data, in the order of the classes."""
         return self.loaded().classes
 
     @property
@@ -105,28 +106,29 @@ class LabelledTask(Classification):
 
     @property
     def output_size(self) -> int:
-        """C, the number of different labels."""
+        """C, the number of labels."""
         return len(self.loaded().classes)
 
 
 @dataclass(frozen=True)
 class Series(LabelledTask):
-    """Your own labelled series: a file of the UCR archive's forms, or a folder of WAV files.
+    """Your own labelled series: a file in a format of the UCR archive, or a folder of WAV files.
 
-    A file: `.ts` (sktime's: values, a colon, the label), or any other text with a series a line, the label first,
-    separated by white space, commas or tabs. A folder: WAV files in one folder a label, or named LABEL_anything.wav.
-    Input (T, B, frame), standardised with the mean and deviation of the training data. T is that of the longest
-    series; zeros stand before the first step of shorter ones, so that all are classified at their end.
+    A file is `.ts` (sktime's format: values, a colon, the label), or another text with one series per line, the label
+    first, separated by white space, commas or tabs. A folder holds WAV files, in one folder per label or named
+    LABEL_anything.wav. Input (T, B, frame), standardised with the mean and deviation of the training data. T is the
+    length of the longest series; shorter ones are padded with zeros before their first step, so that all are
+    classified at their end.
 
     Args:
-        data: the training series. A fifth of each class is held out for validation, the last ones in the file.
-        test: the test series, a file or folder as data is; None: for NAME_TRAIN.ts the NAME_TEST.ts beside it,
-            otherwise another fifth of the data.
-        frame: values shown a step, at least 1; the last frame of a series is filled up with zeros.
-        samples: values of a series to read from its beginning; None: all.
+        data: the training series. The last fifth of each class in the file is held out for validation.
+        test: the test series, a file or folder like data; None: NAME_TEST.ts beside NAME_TRAIN.ts, if data has such a
+            name, otherwise another fifth of the data.
+        frame: values per step, at least 1; the last frame of a series is padded with zeros.
+        samples: number of values of a series to read, from its beginning; None: all.
     Raises (when examples are asked for):
-        FileNotFoundError: data or test is not there.
-        ValueError: a line cannot be read (the message names it), a class has a single series, there is one class.
+        FileNotFoundError: data or test does not exist.
+        ValueError: a line cannot be read (the message names it), a class has a single series, or there is one class.
     """
 
     name: ClassVar[str] = "series"
@@ -138,12 +140,11 @@ class Series(LabelledTask):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_at_least("frame", self.frame, 1)
-        if self.samples is not None:
-            check_at_least("samples", self.samples, 1)
+        at_least("frame", self.frame, 1)
+        at_least_or_none("samples", self.samples, 1)
 
     def loaded(self) -> Loaded:
-        """Return the data, read at most once a process."""
+        """Return the data, read at most once per process."""
         if self.data is None:
             raise ValueError("data: a file of labelled series, or a folder of WAV files, is needed: --data PATH")
         return _load(self.data, self.test, self.frame, self.samples)
@@ -153,15 +154,16 @@ class Series(LabelledTask):
 class SpokenDigits(LabelledTask):
     """Ten digits spoken by six people, raw 8 kHz audio.   [Jackson et al. 2018, Free Spoken Digit Dataset]
 
-    Input (T, B, frame): `frame` samples a step, of the first second of each recording, which ends at the last step.
-    The official test set is takes 0 to 4 of each digit and speaker; takes 5 to 9 are for validation here.
+    Input (T, B, frame): `frame` samples per step, of the first second of each recording, which ends at the last step.
+    The official test set is takes 0 to 4 of each digit and speaker; takes 5 to 9 are the validation set here.
 
     Args:
-        data_dir: folder with the recordings (`0_george_0.wav`, ...), in it or in its folders `fsdd`, `recordings`.
-        frame: samples shown a step, at least 1: 16 are two milliseconds.
+        data_dir: folder with the recordings (`0_george_0.wav`, ...), or with a folder `fsdd` or `recordings` that
+            holds them.
+        frame: samples per step, at least 1; 16 are two milliseconds.
     Raises (when examples are asked for):
-        FileNotFoundError: there are no recordings; says what to get.
-        ValueError: a file is damaged; names it.
+        FileNotFoundError: there are no recordings; the message says where to get them.
+        ValueError: a file is damaged; the message names it.
     """
 
     name: ClassVar[str] = "spoken"
@@ -171,15 +173,15 @@ class SpokenDigits(LabelledTask):
 
     def __post_init__(self) -> None:
         """Check the frame."""
-        check_at_least("frame", self.frame, 1)
+        at_least("frame", self.frame, 1)
 
     def loaded(self) -> Loaded:
-        """Return the data, read at most once a process."""
+        """Return the data, read at most once per process."""
         return _load_digits(_recordings(self.data_dir), self.frame)
 
 
 def _recordings(data_dir: Path | None) -> Path:
-    """The folder that the recordings are in."""
+    """The folder of the recordings."""
     if data_dir is None:
         raise ValueError(
             "data_dir: the folder with the recordings is needed; they are not downloaded: --data-dir DIR"
@@ -198,10 +200,10 @@ def _recordings(data_dir: Path | None) -> Path:
 def _load_digits(folder: Path, frame: int) -> Loaded:
     parts: dict[Split, list[One]] = {"train": [], "valid": [], "test": []}
     for path in sorted(folder.glob("*.wav")):
-        if (found := _DIGIT.match(path.name)) is not None:
-            take = int(found[3])
+        if (name := _DIGIT.match(path.name)) is not None:
+            take = int(name[3])
             split: Split = "test" if take < 5 else "valid" if take < 10 else "train"
-            parts[split].append(One(found[1], read_wav(path)))
+            parts[split].append(One(name[1], read_wav(path)))
     return _pack(parts, frame, DIGIT_SAMPLES)
 
 
@@ -210,18 +212,18 @@ def _load(data: Path, test: Path | None, frame: int, samples: int | None) -> Loa
     if test is None and _TRAIN.search(data.name):
         beside = data.with_name(_TRAIN.sub("_TEST", data.name))
         test = beside if beside.exists() else None
-    kept = read_series(data)
+    train = read_series(data)
     tested: list[One] = []
     if test is None:
-        kept, tested = _hold_out(kept, data)
+        train, tested = _hold_out(train, data)
     else:
         tested = read_series(test)
-    kept, valid = _hold_out(kept, data)
-    return _pack({"train": kept, "valid": valid, "test": tested}, frame, samples)
+    train, valid = _hold_out(train, data)
+    return _pack({"train": train, "valid": valid, "test": tested}, frame, samples)
 
 
 def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
-    """The series without, and only, the last fifth of each class, at least one."""
+    """The series without the last fifth of each class, at least one; and that fifth."""
     held: set[int] = set()
     for label in {one.label for one in series}:
         members = [number for number, one in enumerate(series) if one.label == label]
@@ -235,10 +237,10 @@ def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
 
 
 def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loaded:
-    """Cut, standardise, and make arrays of all series, as long as the longest."""
+    """Cut and standardise all series, and pack them into arrays of the length of the longest."""
     classes = tuple(sorted({one.label for part in parts.values() for one in part}, key=_by_number))
     if len(classes) < 2:
-        raise ValueError(f"data: got {len(classes)} different labels, expected at least 2")
+        raise ValueError(f"data must have at least 2 different labels, got {len(classes)}")
     cut: dict[Split, list[NDArray[np.float32]]] = {
         split: [one.values[:samples] for one in part] for split, part in parts.items()
     }
@@ -257,14 +259,14 @@ def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loa
 
 
 def _in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
-    """A series as steps of `frame` values, (steps, frame), ending at the last step; zeros before it."""
+    """A series as steps of `frame` values, (steps, frame), padded with zeros before its first step."""
     cut = np.zeros((steps, frame), np.float32)
     cut[steps - -(-len(values) // frame) :].reshape(-1)[: len(values)] = values
     return cut
 
 
 def _by_number(label: str) -> tuple[float, str]:
-    """Labels that are numbers in their order, then the others in the alphabet's."""
+    """A sort key: numbers first, in their order, then other labels in alphabetical order."""
     try:
         return float(label), label
     except ValueError:
@@ -275,14 +277,14 @@ def read_series(path: Path) -> list[One]:
     """Read labelled series from a text file, or from a folder of WAV files.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`, or no WAV file in the folder.
-        ValueError: a line is no series; names the file and the line.
+        FileNotFoundError: `path` does not exist, or the folder has no WAV file.
+        ValueError: a line is not a series; the message names the file and the line.
     """
     if path.is_dir():
-        found = sorted(path.rglob("*.wav"))
-        if not found:
+        files = sorted(path.rglob("*.wav"))
+        if not files:
             raise FileNotFoundError(f"data: there is no .wav file in {path}")
-        return [One(wav_label(each, path), read_wav(each)) for each in found]
+        return [One(wav_label(each, path), read_wav(each)) for each in files]
     if not path.is_file():
         raise FileNotFoundError(f"data: {path} is neither a file nor a folder")
     with path.open(encoding="utf-8-sig") as lines:
@@ -290,15 +292,15 @@ def read_series(path: Path) -> list[One]:
 
 
 def wav_label(path: Path, folder: Path) -> str:
-    """The label of a WAV file: the folder it is in, or, right in `folder`, its name up to the first underscore."""
+    """The label of a WAV file: its own folder or, directly in `folder`, its name up to the first underscore."""
     return path.stem.split("_")[0] if path.parent == folder else path.parent.name
 
 
 def read_wav(path: Path) -> NDArray[np.float32]:
-    """Samples from -1 to 1 of integer PCM, channels averaged, (n,).
+    """The samples of a WAV file of integer PCM, from -1 to 1, channels averaged, (n,).
 
     Raises:
-        ValueError: it is no such WAV file.
+        ValueError: the file is not such a WAV file.
     """
     try:
         with wave.open(str(path), "rb") as file:
@@ -310,8 +312,8 @@ def read_wav(path: Path) -> NDArray[np.float32]:
 
 
 def _read_ts(lines: Iterable[str], path: Path) -> list[One]:
-    """The form of sktime: a head of lines that begin with # or @, then `values:label`, one series a line."""
-    found: list[One] = []
+    """The format of sktime: a header of lines that begin with # or @, then `values:label`, one series per line."""
+    series: list[One] = []
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text[0] in "#@":
@@ -319,20 +321,20 @@ def _read_ts(lines: Iterable[str], path: Path) -> list[One]:
         values, *rest = text.split(":")
         if len(rest) != 1:
             raise ValueError(f"data: {path}, line {number}: {len(rest)} colons, expected one series and its label")
-        found.append(One(rest[0].strip(), _numbers(values.split(","), f"{path}, line {number}")))
-    return found
+        series.append(One(rest[0].strip(), _numbers(values.split(","), f"{path}, line {number}")))
+    return series
 
 
 def _read_rows(lines: Iterable[str], path: Path) -> list[One]:
-    """The label first, then the values. What stands after the last number of a shorter series may be NaN."""
-    found: list[One] = []
+    """The label first, then the values. A shorter series may end in NaN."""
+    series: list[One] = []
     for number, line in enumerate(lines, 1):
         label, *cells = re.split(r"[,;\s]+", line.strip().rstrip(",;"))
         if not label:
             continue
         label = f"{float(label):g}" if _is_number(label) else label
-        found.append(One(label, _numbers(cells, f"{path}, line {number}")))
-    return found
+        series.append(One(label, _numbers(cells, f"{path}, line {number}")))
+    return series
 
 
 def _is_number(text: str) -> bool:
@@ -344,14 +346,14 @@ def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float32]:
         values = np.array([float(cell) for cell in cells], np.float32)
     except ValueError as error:
         raise ValueError(f"data: {where}: {error}") from error
-    while len(values) and np.isnan(values[-1]):  # how the archive fills series up to one length
+    while len(values) and np.isnan(values[-1]):  # the archive pads shorter series with NaN
         values = values[:-1]
     return _checked(values, where)
 
 
 def _checked(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
     if not len(values):
-        raise ValueError(f"data: {where}: no values, expected a label and at least one")
+        raise ValueError(f"data: {where}: no values, expected a label and at least one value")
     if not np.isfinite(values).all():
         raise ValueError(f"data: {where}: value {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} is not finite")
     return values

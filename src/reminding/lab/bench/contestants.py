@@ -1,4 +1,4 @@
-"""Who is compared, and what one training step of each is.
+"""The contestants of the benchmark, and one training step of each.
 
 Shapes: B batch, T time, I input, H hidden.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reminding.lab.bench.options import BenchOptions, Loss, Name, Size
+from reminding.lab.bench.options import BenchOptions, Loss, Name, Size, StepOptions
 from reminding.nn import SAB, Transformer, full_attention, truncated_bptt
 
 Build = Callable[[Size, BenchOptions], nn.Module]
@@ -20,12 +20,12 @@ Build = Callable[[Size, BenchOptions], nn.Module]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way of training on sequences.
+    """One way to train on sequences.
 
     Args:
         label: for people.
-        family: what its variants share; a figure draws them in one colour.
-        build: the module, called as `nn.LSTM` is.
+        family: the name that its variants share; a figure draws a family in one colour.
+        build: makes the module, which is called as `nn.LSTM` is.
     """
 
     label: str
@@ -41,49 +41,59 @@ class Problem:
     d_output: Tensor
 
     @staticmethod
-    def random(size: Size, options: BenchOptions) -> Problem:
-        """The same numbers for the same seed and size."""
-        source = torch.Generator().manual_seed(options.seed)
-        kind: dict[str, Any] = {"generator": source, "dtype": getattr(torch, options.dtype)}
+    def random(size: Size, options: StepOptions, device: torch.device | str = "cpu") -> Problem:
+        """Draw a problem; it depends on the seed, the size and the device alone."""
+        generator = torch.Generator(device).manual_seed(options.seed)
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": getattr(torch, options.dtype)}
         return Problem(torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
 
     def beginning(self, steps: int) -> Problem:
-        """The first steps of it."""
+        """The first steps of the problem."""
         return Problem(self.input[:steps], self.d_output[:steps])
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Forward and backward on one problem. The input needs no gradient; no optimizer takes part."""
+    """Forward and backward pass on one problem. The input needs no gradient; there is no optimizer."""
 
     module: nn.Module
     problem: Problem
-    loss: Loss
+    loss: Loss = "everywhere"
+
+    def clear(self) -> None:
+        """Drop the gradients of an earlier step."""
+        self.module.zero_grad(set_to_none=True)
 
     def forward(self) -> Tensor:
-        """What the loss sees: the output (T, B, H), or its last step (B, H)."""
-        self.module.zero_grad(set_to_none=True)
+        """The output that the loss sees: all of it, (T, B, H), or its last step, (B, H)."""
         output = self.module(self.problem.input)[0]
         return output if self.loss == "everywhere" else output[-1]
 
-    def backward(self, seen: Tensor) -> None:
-        """Gradients of all parameters."""
+    def backward(self, output: Tensor) -> None:
+        """The gradients of all parameters, from what `forward` returned."""
         d_output = self.problem.d_output
-        seen.backward(d_output if self.loss == "everywhere" else d_output[-1])
+        output.backward(d_output if self.loss == "everywhere" else d_output[-1])
 
     def run(self) -> None:
-        """Both."""
+        """A whole training step."""
+        self.clear()
         self.backward(self.forward())
 
 
 def build(name: Name, size: Size, options: BenchOptions) -> nn.Module:
-    """A contestant's module with parameters drawn from the seed.
+    """A contestant's module, its parameters drawn from the seed.
 
     Raises:
-        ValueError: it cannot run here or at this size; the message says why.
+        ValueError: the contestant cannot run here or at this size; the message says why.
     """
     torch.manual_seed(options.seed)
     return CONTESTANTS[name].build(size, options).to(getattr(torch, options.dtype))
+
+
+def build_sab(size: Size, options: StepOptions, **settings: Any) -> SAB:
+    """SAB with the benchmark's settings and some of its own."""
+    shared = {name: getattr(options, name) for name in ("k_top", "k_att", "k_trunc", "normalizer")}
+    return SAB(size.I, size.H, **shared, dtype=getattr(torch, options.dtype), **settings)
 
 
 def _lstm(size: Size, options: BenchOptions) -> nn.Module:
@@ -102,40 +112,24 @@ def _transformer(size: Size, options: BenchOptions) -> nn.Module:
     return Transformer(size.I, size.H)
 
 
-def _sab(**chosen: Any) -> Build:
+def _sab(label: str, score: str, engine: str = "autograd", backend: str = "cpu") -> Contestant:
+    """A variant of SAB. Backend and engine are never "auto", which may run something else than the label says."""
+
     def build(size: Size, options: BenchOptions) -> nn.Module:
-        return SAB(
-            size.I,
-            size.H,
-            k_top=options.k_top,
-            k_att=options.k_att,
-            k_trunc=options.k_trunc,
-            normalizer=options.normalizer,
-            dtype=getattr(torch, options.dtype),
-            **chosen,
-        )
+        return build_sab(size, options, score=score, engine=engine, backend=backend)
 
-    return build
+    return Contestant(label, score, build)
 
 
-# Backend and engine are named, never "auto": what cannot run must say so, and not be measured as something else.
 CONTESTANTS: dict[Name, Contestant] = {
     "lstm": Contestant("nn.LSTM", "lstm", _lstm),
-    "sab-additive": Contestant("SAB additive", "additive", _sab(score="additive", backend="cpu", engine="autograd")),
-    "sab-additive-replay": Contestant(
-        "SAB additive, replay", "additive", _sab(score="additive", backend="cpu", engine="replay")
-    ),
-    "sab-additive-reference": Contestant(
-        "SAB additive, plain autograd", "additive", _sab(score="additive", backend="reference", engine="autograd")
-    ),
-    "sab-dot": Contestant("SAB dot", "dot", _sab(score="dot", backend="cpu", engine="autograd")),
-    "sab-dot-replay": Contestant("SAB dot, replay", "dot", _sab(score="dot", backend="cpu", engine="replay")),
-    "sab-separable": Contestant(
-        "SAB separable", "separable", _sab(score="separable", backend="cpu", engine="autograd")
-    ),
-    "sab-separable-replay": Contestant(
-        "SAB separable, replay", "separable", _sab(score="separable", backend="cpu", engine="replay")
-    ),
+    "sab-additive": _sab("SAB additive", "additive"),
+    "sab-additive-replay": _sab("SAB additive, replay", "additive", "replay"),
+    "sab-additive-reference": _sab("SAB additive, plain autograd", "additive", backend="reference"),
+    "sab-dot": _sab("SAB dot", "dot"),
+    "sab-dot-replay": _sab("SAB dot, replay", "dot", "replay"),
+    "sab-separable": _sab("SAB separable", "separable"),
+    "sab-separable-replay": _sab("SAB separable, replay", "separable", "replay"),
     "tbptt": Contestant("truncated BPTT", "tbptt", _tbptt),
     "attention": Contestant("LSTM, full attention", "attention", _attention),
     "transformer": Contestant("Transformer", "transformer", _transformer),

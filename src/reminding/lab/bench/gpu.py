@@ -1,4 +1,4 @@
-"""All figures of one run on a GPU, each contestant and size in a process of its own: a failure costs its row only."""
+"""All figures of one run on a GPU. Each contestant and size has its own process: a failure costs one row."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from reminding.lab.bench.ceilings import elapsed_seconds, measure_ceilings, properties
+from reminding.lab.bench.contestants import Problem, TrainingStep, build_sab
 from reminding.lab.bench.floor import Ceilings, Work, lstm_work, sab_work
-from reminding.lab.bench.gpu_options import GpuName, GpuOptions
 from reminding.lab.bench.meter import Tell
-from reminding.lab.bench.options import Size
+from reminding.lab.bench.options import GpuName, GpuOptions, Size
 from reminding.lab.bench.process import Refusal, in_own_process
-from reminding.nn import SAB
 
 OUTGROWN = ("stopped", "it failed: OutOfMemoryError")
-"""How a refusal begins that a larger size would only repeat."""
+"""The beginnings of a refusal that a larger size would only repeat."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one contestant took at one size, or why it has no figures there.
+    """The cost of one contestant at one size, or the reason why it was not measured.
 
     Args:
-        forward_ms, backward_ms: of each repetition, milliseconds on the device's clock.
-        peak_bytes: the most that a training step held above what was there before it: parameters and input.
+        forward_ms, backward_ms: times of each repetition, milliseconds on the device's clock.
+        peak_bytes: peak memory of a training step, above that of the parameters and the input.
+        skipped: the reason.
     """
 
     name: GpuName
@@ -41,7 +41,7 @@ class Row:
 
 
 def require_device(options: GpuOptions) -> None:
-    """Raise a ValueError unless the device is there."""
+    """Raise a ValueError unless the device exists."""
     if not torch.cuda.is_available():
         raise ValueError(
             f"--device {options.device} needs a CUDA device, and PyTorch {torch.__version__} finds none here; "
@@ -53,13 +53,13 @@ def require_device(options: GpuOptions) -> None:
 
 
 def about(device: torch.device) -> dict[str, Any]:
-    """What figures depend on besides versions: the device by name, and its size."""
-    found = properties(device)
+    """The device, and the settings of its libraries that figures depend on."""
+    known = properties(device)
     return {
-        "name": found.name,
-        "capability": f"{found.major}.{found.minor}",
-        "multiprocessors": found.multi_processor_count,
-        "bytes": found.total_memory,
+        "name": known.name,
+        "capability": f"{known.major}.{known.minor}",
+        "multiprocessors": known.multi_processor_count,
+        "bytes": known.total_memory,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -78,32 +78,34 @@ def measure(options: GpuOptions, tell: Tell) -> Iterator[Row]:
     for size in options.sizes():
         for name in options.contestants:
             tell(f"{size}: {name}")
-            before = next((s for n, s in outgrown if n == name and s.T <= size.T and s.H <= size.H), None)
-            if before is not None:
-                yield Row(name, size, skipped=f"left out, as at {before}")
+            smaller = next((s for n, s in outgrown if n == name and s.T <= size.T and s.H <= size.H), None)
+            if smaller is not None:
+                yield Row(name, size, skipped=f"left out, as at {smaller}")
                 continue
-            found = in_own_process(partial(measure_row, name, size, options), 2 * options.max_seconds)
-            if isinstance(found, Row):
-                yield found
+            outcome = in_own_process(partial(measure_row, name, size, options), 2 * options.max_seconds)
+            if isinstance(outcome, Row):
+                yield outcome
                 continue
-            if found.reason.startswith(OUTGROWN):
+            if outcome.reason.startswith(OUTGROWN):
                 outgrown.append((name, size))
-            yield Row(name, size, skipped=found.reason)
+            yield Row(name, size, skipped=outcome.reason)
 
 
 def measure_row(name: GpuName, size: Size, options: GpuOptions, device: torch.device | None = None) -> Row:
-    """Warm up (kernels are compiled), take the peak of memory, then time; fewer repetitions where they take too long.
+    """Warm up, which compiles the kernels; then measure peak memory and time.
+
+    There are fewer repetitions where all of them would exceed `max_seconds`.
 
     Args:
-        device: another one than the options name.
+        device: in place of the one that the options name.
     """
     device = torch.device(options.device) if device is None else device
-    step = _training_step(name, size, options, device)
+    step = TrainingStep(build(name, size, options, device), Problem.random(size, options, device))
     step.run()
     peak = _peak_bytes(step, device)
-    first = step.timed(device)
-    longest = options.max_seconds / max(sum(first) / 1000, 1e-9)
-    laps = [first, *(step.timed(device) for _ in range(min(options.repetitions, int(longest)) - 1))]
+    first = _lap(step, device)
+    most = options.max_seconds / max(sum(first) / 1000, 1e-9)
+    laps = [first, *(_lap(step, device) for _ in range(min(options.repetitions, int(most)) - 1))]
     return Row(name, size, tuple(lap[0] for lap in laps), tuple(lap[1] for lap in laps), peak)
 
 
@@ -111,61 +113,39 @@ def build(name: GpuName, size: Size, options: GpuOptions, device: torch.device) 
     """A contestant's module, its parameters drawn from the seed.
 
     Raises:
-        ValueError: it cannot run here; the message says why.
+        ValueError: the contestant cannot run here; the message says why.
     """
     torch.manual_seed(options.seed)
-    kind: dict[str, Any] = {"device": device, "dtype": getattr(torch, options.dtype)}
     if name == "lstm":
-        return nn.LSTM(size.I, size.H, **kind)
+        return nn.LSTM(size.I, size.H, device=device, dtype=getattr(torch, options.dtype))
     backend = "reference" if name == "sab-reference" else "cuda"
-    rule: dict[str, Any] = {key: getattr(options, key) for key in ("k_top", "k_att", "k_trunc", "capacity")}
-    rule |= {"score": options.score, "normalizer": options.normalizer}
     engine = "autograd" if name == "sab-cuda" else "replay"
-    return SAB(size.I, size.H, **rule, backend=backend, engine=engine, horizon=0, **kind)
+    memory: dict[str, Any] = {"score": options.score, "capacity": options.capacity, "horizon": 0}
+    return build_sab(size, options, **memory, backend=backend, engine=engine, device=device)
 
 
 def work_of(name: GpuName, size: Size, options: GpuOptions) -> Work:
-    """What a contestant's training step cannot do without."""
+    """The work of a contestant's training step."""
     return lstm_work(size, options.dtype) if name == "lstm" else sab_work(size, options)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Forward and backward, the loss at every step; the input needs no gradient, and no optimizer takes part."""
+def _lap(step: TrainingStep, device: torch.device) -> tuple[float, float]:
+    """Milliseconds of the forward and of the backward pass."""
+    step.clear()
+    outputs: list[Tensor] = []
 
-    module: nn.Module
-    input: Tensor
-    d_output: Tensor
+    def forward() -> None:
+        outputs.append(step.forward())
 
-    def run(self) -> None:
-        """Both."""
-        self.module.zero_grad(set_to_none=True)
-        self.module(self.input)[0].backward(self.d_output)
+    def backward() -> None:
+        step.backward(outputs.pop())
 
-    def timed(self, device: torch.device) -> tuple[float, float]:
-        """Milliseconds of the two."""
-        self.module.zero_grad(set_to_none=True)
-        seen: list[Tensor] = []
-
-        def forward() -> None:
-            seen.append(self.module(self.input)[0])
-
-        def backward() -> None:
-            seen.pop().backward(self.d_output)
-
-        return 1000 * elapsed_seconds(forward, device), 1000 * elapsed_seconds(backward, device)
+    return 1000 * elapsed_seconds(forward, device), 1000 * elapsed_seconds(backward, device)
 
 
-def _training_step(name: GpuName, size: Size, options: GpuOptions, device: torch.device) -> _Step:
-    module = build(name, size, options, device)
-    source = torch.Generator(device).manual_seed(options.seed)
-    kind: dict[str, Any] = {"generator": source, "device": device, "dtype": getattr(torch, options.dtype)}
-    return _Step(module, torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
-
-
-def _peak_bytes(step: _Step, device: torch.device) -> int | None:
-    """How far allocations rise during one training step; None on a CPU."""
-    step.module.zero_grad(set_to_none=True)
+def _peak_bytes(step: TrainingStep, device: torch.device) -> int | None:
+    """The rise of allocated memory during one training step; None on a CPU."""
+    step.clear()
     gc.collect()
     if device.type != "cuda":
         return None

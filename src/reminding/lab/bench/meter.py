@@ -1,11 +1,11 @@
-"""How one figure is taken: the time of a training step, and the most memory it held.
+"""How one figure is taken: the time of a training step, and its peak memory.
 
-Time is taken in this process, contestants in turn, so that a busy moment of the machine falls on all of them.
+Times are taken in this process. Contestants take turns, so that other load on the machine falls on all of them.
 
-Memory is taken in a fresh process a contestant: the largest resident set during one training step, less the resident
-set just before it. Counted is what the step allocates: outputs, what is kept for the backward pass, the loops' own
-scratch, gradients of parameters. Not counted are parameters and input, which were there before, nor library buffers,
-which a step on the first few time steps has set up.
+Memory is measured in a fresh process per contestant: the largest resident set during one training step, minus the
+resident set just before. This counts what the step allocates: outputs, tensors kept for the backward pass, scratch
+space, and the parameters' gradients. It does not count parameters and input, which exist before, nor the buffers of
+libraries, which a short step sets up beforehand.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from reminding.lab.runs.machine import peak_resident_bytes
 
 Trial = tuple[Name, Loss]
 Tell = Callable[[str], None]
-"""Gets a line on what is being measured, whenever that changes."""
+"""Called with a line about what is being measured, whenever that changes."""
 
 WARM_UP_STEPS = 8
-"""Time steps of the training step that sets up library buffers before memory is taken."""
+"""Time steps of the short training step that sets up the buffers of libraries."""
 
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds of one training step, of the clock and of the processor, all threads together."""
+    """The time of one training step: wall time and CPU time of all threads together, seconds."""
 
     forward_wall: float
     backward_wall: float
@@ -46,16 +46,17 @@ class Lap:
 
 def lap(step: TrainingStep) -> Lap:
     """Time one training step."""
+    step.clear()
     wall, cpu = time.perf_counter(), time.process_time()
-    seen = step.forward()
+    output = step.forward()
     half_wall, half_cpu = time.perf_counter(), time.process_time()
-    step.backward(seen)
+    step.backward(output)
     end_wall, end_cpu = time.perf_counter(), time.process_time()
     return Lap(half_wall - wall, end_wall - half_wall, half_cpu - cpu, end_cpu - half_cpu)
 
 
 def interleaved(steps: Mapping[Trial, TrainingStep], repetitions: int, tell: Tell) -> dict[Trial, list[Lap]]:
-    """Time each step once a repetition, in turn, after each has run once."""
+    """Time every step once per repetition, in turn. Each runs once before, to warm up."""
     for (name, loss), step in steps.items():
         tell(f"warming up {name}, loss {loss}")
         step.run()
@@ -69,32 +70,32 @@ def interleaved(steps: Mapping[Trial, TrainingStep], repetitions: int, tell: Tel
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training step took in a process of its own: peak bytes (None: the system does not tell), seconds."""
+    """The cost of one training step in a process of its own: peak bytes (None: not reported), and seconds."""
 
     peak_bytes: int | None
     seconds: float
 
 
 def peak_bytes(action: Callable[[], object]) -> int | None:
-    """How far the process's resident set rises above its present level while `action` runs, in bytes.
+    """The rise of the process's resident set while `action` runs, bytes.
 
-    Linux forgets its high-water mark on request (proc(5), clear_refs), so that this is exact to a few pages a core.
-    Elsewhere the mark of the whole process serves, and memory that was once used and freed before hides as much.
+    Linux resets its high-water mark on request (proc(5), clear_refs), so that the figure is exact to a few pages per
+    core. Other systems only know the mark of the whole process, which hides a rise up to an earlier peak.
 
     Returns:
-        None where the system does not tell.
+        None where the system reports no peak.
     """
     gc.collect()
-    _give_back_freed()
-    read = _high_water if _forget_high_water() else peak_resident_bytes
+    _release_freed()
+    read = _high_water if _reset_high_water() else peak_resident_bytes
     before = read()
     action()
     after = read()
     return None if before is None or after is None else after - before
 
 
-def _forget_high_water() -> bool:
-    """Set VmHWM to the present resident set; False where there is no such thing."""
+def _reset_high_water() -> bool:
+    """Set VmHWM to the present resident set; False if the system has no such mark."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -107,29 +108,29 @@ def _high_water() -> int:
 
 
 def _status(name: str) -> int:
-    """A figure of this process in bytes, as Linux keeps it."""
+    """A figure of this process from /proc/self/status, bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def _give_back_freed() -> None:
-    """Return freed memory to the system: what stays with the process would serve the step and not be seen."""
+def _release_freed() -> None:
+    """Return freed memory to the system. The step could reuse memory that the process still holds, without a rise."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc has it
     if trim is not None:
         trim(0)
 
 
 def cost_in_own_process(name: Name, size: Size, options: BenchOptions) -> Cost | Refusal:
-    """Run one training step in a fresh process and say what it took.
+    """Run one training step in a fresh process and measure it.
 
     Returns:
-        a Refusal where it would take more than options.max_gigabytes, takes more than options.max_seconds, or fails.
+        a Refusal if the step needs more than options.max_gigabytes or options.max_seconds, or fails.
     """
     return in_own_process(partial(_cost, name, size, options), options.max_seconds)
 
 
 def _cost(name: Name, size: Size, options: BenchOptions) -> Cost | Refusal:
-    """The fresh process: one short step, then the one that is measured."""
+    """Runs in the fresh process: one short step, then the measured one."""
     torch.set_num_threads(options.threads)
     problem = Problem.random(size, options)
     module = build(name, size, options)
@@ -153,14 +154,14 @@ def _reason(error: Exception, options: BenchOptions) -> str:
 
 
 def limit_memory(gigabytes: float) -> None:
-    """Let this process allocate so much more and no further: beyond it PyTorch raises instead of filling the machine.
+    """Limit how much more memory this process may allocate; beyond the limit PyTorch raises an error.
 
     Does nothing where the system has no such limit.
     """
     try:
         import resource
 
-        room = _status("VmData") + int(gigabytes * 1e9)
+        most = _status("VmData") + int(gigabytes * 1e9)
     except (ImportError, OSError):
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))

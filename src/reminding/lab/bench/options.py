@@ -1,13 +1,15 @@
-"""What to measure: sizes, settings, contestants and limits, as the command line and measured.json have them.
+"""The options of both benchmarks: sizes, settings, contestants and limits, as typed and as measured.json has them.
 
 Shapes: B batch, T time, I input, H hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
+
+from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none, each_at_least, each_one_of, require
 
 Name = Literal[
     "lstm",
@@ -23,10 +25,14 @@ Name = Literal[
     "transformer",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
-BASE: Name = "lstm"
-"""What every ratio is taken to."""
+GpuName = Literal["lstm", "sab-cuda", "sab-cuda-replay", "sab-reference"]
+GPU_NAMES: tuple[GpuName, ...] = get_args(GpuName)
+AnyName = TypeVar("AnyName", bound=str)
+BASE: Literal["lstm"] = "lstm"
+"""The contestant that every ratio is relative to."""
 
 Loss = Literal["everywhere", "last"]
+Normalizer = Literal["threshold", "softmax", "softmax1"]
 AXES = ("T", "B", "H")
 
 
@@ -44,85 +50,123 @@ class Size:
 
 
 @dataclass(frozen=True)
-class BenchOptions:
-    """What to measure. One of T, B and H may take several values: growth is measured along it.
+class StepOptions:
+    """The options that both benchmarks have.
+
+    Args:
+        T: length, steps.
+        B: batch size, sequences.
+        H: hidden size, features.
+        I: input size, features.
+        k_top: memories that a step may recall.
+        k_att: a state is stored every k_att steps.
+        k_trunc: the recurrent gradient is cut every k_trunc steps.
+        normalizer: how SAB turns scores into weights; threshold: the paper's rule.
+        dtype: of parameters and input.
+        device: where the steps run.
+        models: the contestants; lstm is always measured.
+        repetitions: of each time; medians are reported.
+        max_seconds: limit on the time of a contestant at one size, seconds.
+        seed: of parameters and input.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    """Every contestant, in the order of the tables."""
+    counts: ClassVar[tuple[str, ...]] = ("I", "k_top", "k_att", "k_trunc", "repetitions")
+    """The options that are integers of at least 1."""
+
+    T: int | tuple[int, ...] = 100
+    B: int | tuple[int, ...] = 64
+    H: int | tuple[int, ...] = 128
+    I: int = 128  # noqa: E741
+    k_top: int = 5
+    k_att: int = 2
+    k_trunc: int = 5
+    normalizer: Normalizer = "threshold"
+    dtype: str = "float32"
+    device: str = "cpu"
+    models: tuple[str, ...] = ()
+    repetitions: int = 5
+    max_seconds: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be measured.
+
+        Raises:
+            ValueError: names the option, what came and what was expected.
+        """
+        for name in self.counts:
+            at_least(name, getattr(self, name), 1)
+        above_zero("max_seconds", self.max_seconds)
+        each_one_of("models", self.models, self.names)
+
+    def described(self, names: Sequence[str]) -> list[str]:
+        """Some options as NAME=VALUE."""
+        return [f"{name}={getattr(self, name)}" for name in names]
+
+
+def in_order(names: Sequence[AnyName], models: Sequence[AnyName]) -> tuple[AnyName, ...]:
+    """The chosen contestants in the order of the tables, with `lstm`, which all ratios need."""
+    return tuple(name for name in names if name == BASE or name in models)
+
+
+@dataclass(frozen=True)
+class BenchOptions(StepOptions):
+    """What to measure. One of T, B and H may take several values: the growth of the cost is measured along it.
 
     Args:
         T: lengths, steps.
         B: batch sizes, sequences.
         H: hidden sizes, features.
-        I: input size, features.
-        k_top: memories a step may recall.
-        k_att: a state is stored every k_att steps.
-        k_trunc: the recurrent gradient is cut every k_trunc steps, by SAB and truncated BPTT.
-        normalizer: scores to weights, of SAB; threshold: the paper's rule.
-        loss: everywhere: every step's output is in the loss; last: the last step's alone. With last, the backward
-            pass is also compared with the same contestant's backward pass under a loss everywhere.
-        dtype: of parameters and input.
-        device: cpu; with --device cuda all other options are those of `reminding bench --device cuda --help`.
+        device: cpu; --device cuda has options of its own, see `reminding bench --device cuda --help`.
         models: contestants. lstm: nn.LSTM with full BPTT, always measured; sab-SCORE: SAB on the C++ CPU op, which
             keeps gates for the backward pass or, with -replay, recomputes them; sab-additive-reference: SAB in plain
             PyTorch; tbptt: truncated BPTT; attention: LSTM with full attention and full BPTT; transformer: causal.
-        repetitions: of each figure of time; each runs every contestant once, and medians are reported.
+        repetitions: of each time; each repetition runs every contestant once, and medians are reported.
+        max_seconds: a contestant is left out of a size where all its repetitions would take longer, seconds.
+        loss: everywhere: every step's output is in the loss; last: the last step's alone. With last, the backward
+            pass is also compared with the same contestant's backward pass under a loss everywhere.
         threads: CPU threads. Ratios are of CPU time with one thread, of wall time with more.
-        max_seconds: a contestant is left out of a size where all its repetitions together would take longer, seconds.
-        max_gigabytes: and where one training step would take more memory than this, gigabytes (1e9 bytes).
-        seed: of parameters and input.
+        max_gigabytes: a contestant is left out of a size where one training step would take more memory, gigabytes
+            (1e9 bytes).
     """
+
+    names: ClassVar[tuple[str, ...]] = NAMES
+    counts: ClassVar[tuple[str, ...]] = (*StepOptions.counts, "threads")
 
     T: tuple[int, ...] = (100,)
     B: tuple[int, ...] = (64,)
     H: tuple[int, ...] = (128,)
-    I: int = 128  # noqa: E741
-    k_top: int = 5
-    k_att: int = 2
-    k_trunc: int = 5
-    normalizer: Literal["threshold", "softmax", "softmax1"] = "threshold"
-    loss: Loss = "everywhere"
     dtype: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
     models: tuple[Name, ...] = NAMES
-    repetitions: int = 5
+    loss: Loss = "everywhere"
     threads: int = 1
-    max_seconds: float = 60.0
     max_gigabytes: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
-
-        Raises:
-            ValueError: names the option, what came and what was expected.
-        """
+        """Refuse options that cannot be measured; see `StepOptions`."""
+        super().__post_init__()
+        above_zero("max_gigabytes", self.max_gigabytes)
         several = [axis for axis in AXES if len(getattr(self, axis)) > 1]
         if len(several) > 1:
-            raise ValueError(
-                f"only one of T, B and H may take several values, got several for {' and '.join(several)}"
-            )
+            raise ValueError(f"T, B, H: only one of them may take several values, got {' and '.join(several)}")
         for axis in AXES:
-            values = getattr(self, axis)
-            if not values or min(values) < 1 or list(values) != sorted(set(values)):
-                raise ValueError(f"{axis} must be numbers of at least 1 in growing order, got {list(values)}")
-        for name in ("I", "k_top", "k_att", "k_trunc", "repetitions", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("max_seconds", "max_gigabytes"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if unknown := [name for name in self.models if name not in NAMES]:
-            raise ValueError(f"models must be of {list(NAMES)}, got {unknown}")
-        if self.device != "cpu":
-            raise ValueError(f"device must be 'cpu', or 'cuda', which has options of its own; got {self.device!r}")
+            values = cast("tuple[Any, ...]", getattr(self, axis))
+            each_at_least(axis, values, 1)
+            growing = bool(values) and list(values) == sorted(set(values))
+            require(growing, axis, "be one or more numbers in growing order", list(values))
+        require(self.device == "cpu", "device", "be 'cpu' or 'cuda'", self.device)
 
     @property
     def axis(self) -> str:
-        """Along which growth is measured; T where nothing takes several values."""
+        """The size that varies; T if none does."""
         return next((axis for axis in AXES if len(getattr(self, axis)) > 1), "T")
 
     @property
     def contestants(self) -> tuple[Name, ...]:
-        """The chosen contestants in their standing order, and `lstm`, since all ratios need it."""
-        return tuple(name for name in NAMES if name == BASE or name in self.models)
+        """The chosen contestants and `lstm`."""
+        return in_order(NAMES, self.models)
 
     def sizes(self) -> Iterator[Size]:
         """Every size to measure, smallest first."""
@@ -130,3 +174,62 @@ class BenchOptions:
             for rows in self.B:
                 for hidden in self.H:
                     yield Size(steps, rows, self.I, hidden)
+
+
+@dataclass(frozen=True)
+class GpuOptions(StepOptions):
+    """What to measure on a GPU: every H at length T, then the further lengths at the first H.
+
+    Args:
+        H: hidden sizes, features.
+        dtype: of parameters and input. SAB's floor is that of its float32 arithmetic, in half precision too.
+        device: the CUDA device.
+        models: contestants. lstm: nn.LSTM on cuDNN with full BPTT, always measured; sab-cuda: SAB on the Triton
+            kernels, which keeps gates for the backward pass or, with -replay, recomputes them; sab-reference: SAB in
+            plain PyTorch, which recomputes segments in the backward pass.
+        max_seconds: limit on all repetitions, seconds: there are fewer where they would take longer. A contestant
+            that takes more than twice as long in all is left out of the size, and of larger ones.
+        lengths: further lengths, steps, to see how the cost grows.
+        score: SAB's score.
+        capacity: memories per row; None: no limit.
+    """
+
+    names: ClassVar[tuple[str, ...]] = GPU_NAMES
+    counts: ClassVar[tuple[str, ...]] = ("T", "B", *StepOptions.counts)
+
+    T: int = 1024
+    B: int = 64
+    H: tuple[int, ...] = (128, 256, 512)
+    k_att: int = 4
+    k_trunc: int = 16
+    normalizer: Normalizer = "softmax"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    device: str = "cuda"
+    models: tuple[GpuName, ...] = GPU_NAMES
+    repetitions: int = 10
+    lengths: tuple[int, ...] = (4096, 16_384, 65_536)
+    score: Literal["additive", "dot", "separable"] = "additive"
+    capacity: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be measured; see `StepOptions`."""
+        super().__post_init__()
+        require(bool(self.H), "H", "be one or more numbers", list(self.H))
+        each_at_least("H", self.H, 1)
+        each_at_least("lengths", self.lengths, 1)
+        at_least_or_none("capacity", self.capacity, 1)
+        is_cuda = self.device == "cuda" or self.device.startswith("cuda:")
+        require(is_cuda, "device", "be 'cuda' or 'cuda:N'", self.device)
+
+    @property
+    def contestants(self) -> tuple[GpuName, ...]:
+        """The chosen contestants and `lstm`."""
+        return in_order(GPU_NAMES, self.models)
+
+    def sizes(self) -> Iterator[Size]:
+        """Every size to measure: the hidden sizes, then the further lengths."""
+        for hidden in self.H:
+            yield Size(self.T, self.B, self.I, hidden)
+        for steps in self.lengths:
+            if steps != self.T:
+                yield Size(steps, self.B, self.I, self.H[0])

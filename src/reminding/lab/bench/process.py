@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: whatever goes wrong there costs one figure."""
+"""Measuring in a process of its own, where a failure costs one figure only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 START_UP_SECONDS = 60.0
-"""What a fresh process may take to load PyTorch and draw its input on a busy machine."""
+"""Time for a fresh process to load PyTorch and draw its input on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Refusal:
 
 
 def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Refusal:
-    """What an action returns in a fresh process; a Refusal where it raises, dies, or takes too long.
+    """Run an action in a fresh process and return its result; a Refusal if it raises, dies, or takes too long.
 
     Args:
-        action: it and what it returns can be sent to another process.
-        seconds: that it may take, besides starting up.
+        action: can be pickled, as can its result.
+        seconds: limit on its time, without the start of the process.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -39,7 +39,7 @@ def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Ref
         return here.recv()
     except EOFError:
         process.join()
-        return Refusal(f"its process died with exit code {process.exitcode}, of too little memory perhaps")
+        return Refusal(f"its process died with exit code {process.exitcode}, perhaps for lack of memory")
     finally:
         process.kill()
         process.join()
@@ -49,7 +49,7 @@ def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Ref
 def _answer(connection: Connection, action: Callable[[], object]) -> None:
     try:
         answer = action()
-    except Exception as error:  # whatever goes wrong is the result
+    except Exception as error:  # a failure is the result
         lines = str(error).splitlines() or [""]
         answer = Refusal(f"it failed: {type(error).__name__}: {lines[0]}")
     connection.send(answer)

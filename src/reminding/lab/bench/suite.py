@@ -1,4 +1,4 @@
-"""All figures of one run: at each size, memory first, then time for those that stay within the limits."""
+"""All figures of one run: at each size memory first, then the time of the contestants within the limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reminding.lab.bench.options import BenchOptions, Loss, Name, Size
 from reminding.lab.bench.process import Refusal
 
 LEAST_GROWTH = {"T": 1.0, "B": 0.0, "H": 0.0}
-"""The power of each size that a cost grows with at least: few rows or units cost about as much as one."""
+"""The least power of each size that a cost grows with: a few rows or units cost about as much as one."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Figures:
     """One contestant at one size.
 
     Args:
-        laps: one a repetition, or none where only the memory was measured; the lists of all contestants at a size
-            belong together by their index.
-        full_laps: the same under a loss everywhere, where `laps` has the loss at the end; empty otherwise.
-        peak_bytes: None where the system does not tell.
+        laps: one per repetition, or none where only the memory was measured. The n-th laps of all contestants at a
+            size belong to the same repetition.
+        full_laps: laps under a loss everywhere, where `laps` has the loss at the end; empty otherwise.
+        peak_bytes: None where the system does not report it.
     """
 
     laps: list[Lap]
@@ -36,12 +36,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one size.
+    """The figures at one size.
 
     Args:
-        skipped: why a contestant has no time there, and no memory either unless it is among the measured.
-        load: the machine's load average over the last minute, in threads; above `threads` where others ran too. None
-            where the system does not tell.
+        skipped: contestant -> why it was not timed. Its memory is known only if it is also in `measured`.
+        load: the machine's load average over the last minute, in threads; above `threads` if other processes ran.
+            None where the system does not report it.
     """
 
     size: Size
@@ -52,14 +52,14 @@ class Point:
 
 @dataclass
 class History:
-    """What a contestant cost at the sizes so far, along the axis that varies."""
+    """The cost of a contestant at the sizes so far, along the axis that varies."""
 
     values: list[int] = field(default_factory=list[int])
     costs: list[Cost] = field(default_factory=list[Cost])
     stopped: str | None = None
 
     def forecast(self, value: int, axis: str) -> Cost:
-        """A cost to expect at the next size, from the growth between the last two; 0 before the first."""
+        """The expected cost at the next size, from the growth between the last two; 0 before the first."""
         if not self.costs:
             return Cost(None, 0.0)
         seconds = [cost.seconds for cost in self.costs]
@@ -71,7 +71,7 @@ class History:
 
 
 def _extended(values: list[int], costs: list[float] | list[int], value: int, axis: str) -> float:
-    """The power law through the last two points, or of the least growth through one."""
+    """The power law through the last two points, or the law of least growth through one."""
     power = LEAST_GROWTH[axis]
     if len(costs) > 1 and min(costs[-2:]) > 0:
         power = max(power, math.log(costs[-1] / costs[-2]) / math.log(values[-1] / values[-2]))
@@ -107,7 +107,7 @@ def _measure_size(size: Size, options: BenchOptions, histories: dict[Name, Histo
 
 
 def _admit(name: Name, size: Size, options: BenchOptions, history: History) -> tuple[Cost | None, Refusal | None]:
-    """What one step of a contestant costs, if it could be taken; and why its time shall not be, if so."""
+    """The cost of one step of a contestant, if it was measured; and why the contestant must not be timed, if so."""
     if history.stopped is not None:
         return None, Refusal(f"left out, as at {history.stopped}")
     try:
@@ -129,7 +129,7 @@ def _admit(name: Name, size: Size, options: BenchOptions, history: History) -> t
 
 
 def _beyond(cost: Cost, options: BenchOptions, how: str) -> Refusal | None:
-    """Which limit a cost is beyond, if any."""
+    """The limit that a cost exceeds, if any."""
     gigabytes = (cost.peak_bytes or 0) / 1e9
     if gigabytes > options.max_gigabytes:
         return Refusal(f"{how} {gigabytes:.1f} GB, over the limit of {options.max_gigabytes:g} GB")
@@ -141,7 +141,7 @@ def _beyond(cost: Cost, options: BenchOptions, how: str) -> Refusal | None:
 
 
 def _timed(names: Sequence[Name], size: Size, options: BenchOptions, tell: Tell) -> dict[Trial, list[Lap]]:
-    """The times of all contestants at a size, those under the loss asked for and those under a loss everywhere."""
+    """The times of all contestants at a size, under the chosen loss and under a loss everywhere."""
     problem = Problem.random(size, options)
     losses: dict[Loss, None] = dict.fromkeys((options.loss, "everywhere"))
     steps: dict[Trial, TrainingStep] = {}

@@ -1,4 +1,4 @@
-"""Explanations: what a trained network recalled, which past event received the credit, and whether it mattered.
+"""Explanations: what a trained network recalled, which memories received credit, and whether they mattered.
 
 May import: `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 """

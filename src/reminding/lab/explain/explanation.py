@@ -1,10 +1,11 @@
-"""What a trained network was reminded of while it read a sequence, and which past event got the credit.
+"""What a trained network recalled while it read a sequence, and which memories received the credit.
 
 Shapes: T time, I input features, C outputs, K recalled memories, L layers, N entries of credit.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -24,12 +25,13 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
 from reminding.tasks import TRAINING, Batch, EvalSplit
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
 from reminding.tasks.own import read_own
 
 STREAM_STEPS = 1000
-"""Of a stream, where nobody says how many."""
-UNASKED = -1
-"""The class wanted at a step that asks for nothing."""
+"""Default number of steps to read of a stream."""
+NO_TARGET = -1
+"""The target class of a step without a target."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,13 @@ class ExplainOptions:
 
     Args:
         input: a file of your own to explain, of the kind that the run's task reads; None: test sequences.
-        split: where the sequences are from: test or valid.
-        sequence: numbers of the sequences, from 0; of streams, of the rows read side by side. None given: the first
-            three, of a stream the first.
-        at: credit of the loss at these steps alone, from 1: why this output? None given: of the whole loss.
-        start: of a stream, how many steps of `input` to leave out before.
-        steps: of a stream, how many steps to read; None: 1000.
-        layer: which layer to draw in the figures, and to show first, from 1; None: the last.
+        split: the split that the sequences are from, test or valid.
+        sequence: numbers of the sequences, from 0; on a stream, numbers of its rows. By default the first three
+            sequences, or the first row.
+        at: steps, from 1, whose loss the credit is of: why this output? By default the credit is of the whole loss.
+        start: number of steps to skip at the beginning of `input`, if it is a stream.
+        steps: number of steps to read of a stream; None: 1000.
+        layer: the layer that the figures draw and the page shows first, from 1; None: the last.
     """
 
     input: Path | None = None
@@ -57,51 +59,61 @@ class ExplainOptions:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.sequence and min(self.sequence) < 0:
-            raise ValueError(f"sequence must be numbers from 0, got {self.sequence}")
-        if self.at and min(self.at) < 1:
-            raise ValueError(f"at must be steps from 1, got {self.at}")
-        if self.start < 0 or (self.start and self.input is None):
-            raise ValueError(f"start must be at least 0, and goes with input, got {self.start}")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        each_at_least("sequence", self.sequence, 0)
+        each_at_least("at", self.at, 1)
+        at_least("start", self.start, 0)
+        at_least_or_none("steps", self.steps, 1)
+        if self.start and self.input is None:
+            raise ValueError(f"start must be 0 without input, got {self.start}")
 
 
 @dataclass(frozen=True)
 class Reminders:
-    """What one layer recalled in one sequence, and what came back along it. Steps count from 1.
+    """What one layer recalled in one sequence, and the gradient that came back through it. Steps count from 1.
 
     Attributes:
-        step: at which each recalled memory was stored, (T, K) int64, 0 where nothing.
-        weight: of each, (T, K).
-        payer: step that recalled, (N,) int64: the largest amount first.
-        payee: step at which the memory that it paid was stored, (N,) int64.
-        amount: length of the gradient that the memory received through this recall, (N,).
+        step: the step at which each recalled memory was stored, (T, K) int64, 0 where nothing was recalled.
+        weight: of each recalled memory, (T, K).
+        reader: the step that recalled a memory which received gradient, (N,) int64, in order of falling amounts.
+        memory: the step at which that memory was stored, (N,) int64.
+        amount: norm of the gradient that the memory received through this recall, (N,).
     """
 
     step: NDArray[np.int64]
     weight: NDArray[np.float64]
-    payer: NDArray[np.int64]
-    payee: NDArray[np.int64]
+    reader: NDArray[np.int64]
+    memory: NDArray[np.int64]
     amount: NDArray[np.float64]
+
+    @property
+    def payer(self) -> NDArray[np.int64]:
+        """The old name of `reader`."""
+        warnings.warn("Reminders.payer is now Reminders.reader", DeprecationWarning, stacklevel=2)
+        return self.reader
+
+    @property
+    def payee(self) -> NDArray[np.int64]:
+        """The old name of `memory`."""
+        warnings.warn("Reminders.payee is now Reminders.memory", DeprecationWarning, stacklevel=2)
+        return self.memory
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One sequence, what the network made of it, and what it was reminded of.
+    """One sequence, the network's predictions, and what it recalled.
 
     Attributes:
         name: of the sequence.
-        credit_of: what the credit is the gradient of.
+        credit_of: the quantity whose gradient the credit is.
         legend: how to show the sequence.
         input: tokens, (T,), or values, (T, I).
         prediction: class logits or values, (T, C).
-        target: the class wanted at each step, (T,), -1 where none is; or values, (T, C), nan where none are. None: it
-            is not known.
+        target: the target class of each step, (T,), -1 where there is none; or target values, (T, C), nan where there
+            are none. None: the targets are unknown.
         layers: L of them.
-        interval: a memory holds the state after this many further steps.
-        reached: where the gradient met the input, (T,): the size of value times gradient, summed over a step's
-            values. None: the input is tokens.
+        interval: number of steps between two memories.
+        reached: the gradient at the input, (T,): the absolute value of input times gradient, summed over the values
+            of a step. None: the input is tokens.
     """
 
     name: str
@@ -115,125 +127,129 @@ class Explanation:
     reached: NDArray[np.float64] | None = None
 
 
-class _Given(NamedTuple):
+class _Excerpt(NamedTuple):
+    """The steps of one sequence to explain, as a batch of one row; the target is None if it is unknown."""
+
     name: str
     input: Tensor
     target: Tensor | None
 
 
 def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explanation]:
-    """Run a trained model over some sequences, and its loss backwards, recording what was recalled and paid.
+    """Run a trained model forward and backward over some sequences, and record its recalls and their credit.
 
     Args:
         folder: of a run of SAB.
 
     Raises:
-        FileNotFoundError: the folder is no run or has no weights yet, or there is no such input.
-        ValueError: the run recalls nothing, or everything; or an option does not fit; the message names it.
+        FileNotFoundError: the folder is not a run or has no weights yet, or the input does not exist.
+        ValueError: the run recalls nothing, or every state; or an option does not fit; the message names it.
     """
     options = options or ExplainOptions()
     config, model, layer = explainable(folder)
     if options.layer is not None and not 1 <= options.layer <= layer.num_layers:
         raise ValueError(f"layer must be from 1 to {layer.num_layers}, got {options.layer}")
     task, legend = config.task, legend_of(config.task)
-    return [_explained(model, layer, task, legend, given, options.at) for given in _given(task, options)]
+    return [_explained(model, layer, task, legend, excerpt, options.at) for excerpt in _excerpts(task, options)]
 
 
 def explainable(folder: Path) -> tuple[RunConfig, SequenceModel, SAB]:
-    """A trained run that recalls few memories at a time: what it was given, its model, and the layer of that.
+    """The configuration, the model and the SAB layer of a trained run that recalls a few memories per step.
 
     Raises:
-        FileNotFoundError: the folder is no run or has no weights yet.
-        ValueError: the run recalls nothing, or everything.
+        FileNotFoundError: the folder is not a run or has no weights yet.
+        ValueError: the run recalls nothing, or every state.
     """
     config, model = checkpoint.load_run(folder)
     layer = model.layer
     if not isinstance(layer, SAB) or not layer.k_top:
-        raise ValueError(f"{folder} has nothing to explain: its model, {config.model.model}, recalls no few memories")
+        raise ValueError(
+            f"{folder} has nothing to explain: its model, {config.model.model}, does not select memories"
+        )
     return config, model, layer
 
 
 def most_credited(explanation: Explanation, layer: int | None = None) -> str:
-    """Which memories of a layer (from 1; None: the last) got most of the credit, as a sentence."""
-    found = explanation.layers[(layer or len(explanation.layers)) - 1]
-    total = found.amount.sum()
+    """A sentence that names the most credited memories of a layer (from 1; None: the last)."""
+    reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
+    total = reminders.amount.sum()
     if not total:
-        return f"no memory got any credit of {explanation.credit_of}"
-    received = np.bincount(found.payee, weights=found.amount) / total
+        return f"no memory received credit of {explanation.credit_of}"
+    received = np.bincount(reminders.memory, weights=reminders.amount) / total
     best = [step for step in np.argsort(-received)[:3].tolist() if received[step] > 0]
     shares = ", ".join(f"the memory of step {step} {received[step]:.2g}" for step in best)
     return f"shares of the credit of {explanation.credit_of}: {shares}"
 
 
-def _given(task: Any, options: ExplainOptions) -> list[_Given]:
+def _excerpts(task: Any, options: ExplainOptions) -> list[_Excerpt]:
     """The sequences to explain."""
     if options.input is not None:
         steps = (options.steps or STREAM_STEPS) if task.streamed and task.name != "cue" else options.steps
         own = read_own(task, options.input, options.start, steps)
-        return [_Given(options.input.name, own.input, own.target)]
+        return [_Excerpt(options.input.name, own.input, own.target)]
     if task.streamed:
         return _rows_of_streams(task, options)
     if options.steps is not None:
-        raise ValueError(f"steps: a sequence of {task.name} is read whole; streams have steps to choose")
+        raise ValueError(f"steps is for streams; a sequence of {task.name} is read whole")
     return [_whole_sequence(task, options.split, number) for number in options.sequence or (0, 1, 2)]
 
 
-def _whole_sequence(task: Any, split: EvalSplit, number: int) -> _Given:
+def _whole_sequence(task: Any, split: EvalSplit, number: int) -> _Excerpt:
     batches: Iterator[Batch] = task.eval_batches(split, 1)
     batch = next(islice(batches, number, None), None)
     if batch is None:
-        raise ValueError(f"sequence: the {split} split of {task.name} has no number {number}")
-    return _Given(f"{split} sequence {number}", batch.input, batch.target)
+        raise ValueError(f"sequence: the {split} split of {task.name} has no sequence {number}")
+    return _Excerpt(f"{split} sequence {number}", batch.input, batch.target)
 
 
-def _rows_of_streams(task: Any, options: ExplainOptions) -> list[_Given]:
-    """The first steps of some rows of a held-out stream, chunk after chunk."""
+def _rows_of_streams(task: Any, options: ExplainOptions) -> list[_Excerpt]:
+    """The first steps of some rows of a held-out stream."""
     steps, chosen = options.steps or STREAM_STEPS, options.sequence or (0,)
     chunks: Iterator[Batch] = task.eval_batches(options.split, max(chosen) + 1)
     batches: list[Batch] = []
     for batch in islice(chunks, -(-steps // task.chunk)):
         if batches and batch.reset is not None and bool(batch.reset.all()):
-            break  # the next rows begin
+            break  # other rows follow
         batches.append(batch)
     input = torch.cat([batch.input for batch in batches])[:steps]
     target = torch.cat([batch.target for batch in batches])[:steps]
     rows = input.shape[1]
     if max(chosen) >= rows:
-        raise ValueError(f"sequence: {task.name} reads {rows} streams side by side, got {max(chosen)}")
+        raise ValueError(f"sequence must be below {rows}, the number of streams of {task.name}, got {max(chosen)}")
     return [
-        _Given(f"{options.split} stream {row}", input[:, row : row + 1], target[:, row : row + 1]) for row in chosen
+        _Excerpt(f"{options.split} stream {row}", input[:, row : row + 1], target[:, row : row + 1]) for row in chosen
     ]
 
 
 def _explained(
-    model: SequenceModel, layer: SAB, task: Any, legend: Legend, given: _Given, at: Sequence[int]
+    model: SequenceModel, layer: SAB, task: Any, legend: Legend, excerpt: _Excerpt, at: Sequence[int]
 ) -> Explanation:
-    steps = len(given.input)
+    steps = len(excerpt.input)
     if at and max(at) > steps:
-        raise ValueError(f"at: {given.name} has {steps} steps, got {max(at)}")
-    read = given.input.detach().clone().requires_grad_(given.input.is_floating_point())
+        raise ValueError(f"at must be at most {steps}, the steps of {excerpt.name}, got {max(at)}")
+    read = excerpt.input.detach().clone().requires_grad_(excerpt.input.is_floating_point())
     with torch.enable_grad(), layer.credit() as credit:
         prediction, _, recall = model(read)
-        objective, credit_of = _objective(task, prediction, given, at)
+        objective, credit_of = _objective(task, prediction, excerpt, at)
         if not objective.requires_grad:
-            raise ValueError(f"{'at' if at else 'steps'}: {given.name} asks for nothing at the steps chosen")
+            raise ValueError(f"{'at' if at else 'steps'}: {excerpt.name} has no target at the chosen steps")
         objective.backward()
     model.zero_grad()
     return Explanation(
-        given.name,
+        excerpt.name,
         credit_of,
         legend,
-        given.input[:, 0].numpy(),
+        excerpt.input[:, 0].numpy(),
         prediction.detach()[:, 0].double().numpy(),
-        None if given.target is None else _wanted(given.target, prediction),
+        None if excerpt.target is None else _target(excerpt.target, prediction),
         tuple(_reminders(recall, credit, number, layer.num_layers) for number in range(layer.num_layers)),
         layer.k_att,
-        None if read.grad is None else met(read, read.grad)[:, 0].double().numpy(),
+        None if read.grad is None else input_times_gradient(read, read.grad)[:, 0].double().numpy(),
     )
 
 
-def met(input: Tensor, gradient: Tensor) -> Tensor:
-    """What a gradient has to do with each step of an input (T, B, I): the sum of |value times gradient|, (T, B)."""
+def input_times_gradient(input: Tensor, gradient: Tensor) -> Tensor:
+    """The sum of |input times gradient| over the values of each step: (T, B) of an input (T, B, I)."""
     return (input * gradient).detach().abs().sum(2)
 
 
@@ -249,54 +265,54 @@ def _reminders(recall: Recall, credit: Credit, layer: int, layers: int) -> Remin
     )
 
 
-def _objective(task: Any, prediction: Tensor, given: _Given, at: Sequence[int]) -> tuple[Tensor, str]:
-    """What the credit is of, a scalar, and what to call it."""
+def _objective(task: Any, prediction: Tensor, excerpt: _Excerpt, at: Sequence[int]) -> tuple[Tensor, str]:
+    """The scalar whose gradient the credit is, and its name."""
     place = f"at step{'s' * (len(at) > 1)} {', '.join(map(str, at))}"
-    if given.target is None:
-        return _own_view(task, prediction, [step - 1 for step in at], place)
+    if excerpt.target is None:
+        return _own_prediction(task, prediction, [step - 1 for step in at], place)
     if not at:
-        return task.loss(prediction, Batch(given.input, given.target)), "the task's loss"
-    # A step by itself is a sequence of one step; how training weighs the parts of a sequence has no say in that.
+        return task.loss(prediction, Batch(excerpt.input, excerpt.target)), "the task's loss"
+    # Each step is judged as a sequence of one step, without the weights that training gives to parts of a sequence.
     usual = replace(task, **{field.name: field.default for field in fields(task) if TRAINING in field.metadata})
-    each = _each_step(given.target, prediction)
+    every_step = _has_target_per_step(excerpt.target, prediction)
     losses: list[Tensor] = []
     for step in at:
         one = slice(step - 1, step)
-        target = given.target[one] if each else given.target
-        losses.append(usual.loss(prediction[one], Batch(given.input[one], target)))
+        target = excerpt.target[one] if every_step else excerpt.target
+        losses.append(usual.loss(prediction[one], Batch(excerpt.input[one], target)))
     return torch.stack(losses).mean(), f"the loss {place}"
 
 
-def _own_view(task: Any, prediction: Tensor, at: list[int], place: str) -> tuple[Tensor, str]:
-    """Where nobody knows what was wanted: what the network itself says.
+def _own_prediction(task: Any, prediction: Tensor, at: list[int], place: str) -> tuple[Tensor, str]:
+    """The objective without a target: the prediction itself, at the chosen steps.
 
-    Its last word where it is trained to say one, otherwise all that it says.
+    By default it is the prediction at the last step if the task has its target there, otherwise that at every step.
     """
     at_end = task.name == "adding" or not (task.streamed or task.vocabulary is not None)
     chosen = at or ([len(prediction) - 1] if at_end else list(range(len(prediction))))
     place = place if at else "at the last step" if at_end else "at every step"
-    said = prediction[chosen, 0]  # (n, C)
+    predicted = prediction[chosen, 0]  # (n, C)
     if task.metric == "mse":
-        return said.sum(), f"the value predicted {place} (what was wanted is not known)"
-    log_probability = F.log_softmax(said, -1).max(-1).values.sum()
-    return log_probability, f"the log-probability of the class predicted {place} (what was wanted is not known)"
+        return predicted.sum(), f"the value predicted {place} (the target is unknown)"
+    log_probability = F.log_softmax(predicted, -1).max(-1).values.sum()
+    return log_probability, f"the log-probability of the class predicted {place} (the target is unknown)"
 
 
-def _each_step(target: Tensor, prediction: Tensor) -> bool:
-    """Whether something may be wanted at each step, not at the last alone."""
+def _has_target_per_step(target: Tensor, prediction: Tensor) -> bool:
+    """Whether each step has a target, and not the last step alone."""
     return target.shape[:2] == prediction.shape[:2]
 
 
-def _wanted(target: Tensor, prediction: Tensor) -> NDArray[Any]:
-    """What was wanted at each step, as `Explanation.target` has it."""
+def _target(target: Tensor, prediction: Tensor) -> NDArray[Any]:
+    """The target of each step, in the form of `Explanation.target`."""
     steps, _, outputs = prediction.shape
-    if _each_step(target, prediction):
-        wanted = target[:, 0].numpy()
-        return wanted.astype(np.float64) if wanted.ndim == 2 else np.where(wanted < 0, UNASKED, wanted)
+    if _has_target_per_step(target, prediction):
+        column = target[:, 0].numpy()
+        return column.astype(np.float64) if column.ndim == 2 else np.where(column < 0, NO_TARGET, column)
     if target.is_floating_point():
         values = np.full((steps, outputs), np.nan)
         values[-1] = target.numpy()
         return values
-    classes = np.full(steps, UNASKED)
+    classes = np.full(steps, NO_TARGET)
     classes[-1] = int(target)
     return classes

@@ -1,4 +1,4 @@
-"""What the numbers of a task's sequences are to a reader: characters, pixels, samples, classes.
+"""What the numbers in a task's sequences mean to a reader: characters, pixels, samples, classes.
 
 Shapes: T time, I values of a step.
 """
@@ -19,24 +19,25 @@ from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.mnist import pixel_permutation
 from reminding.tasks.series import LabelledTask
 
-# What has no glyph of its own, or one that cannot be told from others.
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
+"""Visible glyphs for white space."""
 
 
 @dataclass(frozen=True)
 class Legend:
-    """How to show a sequence, and what to call what is predicted.
+    """How to show a sequence and its predictions.
 
     Args:
-        kind: "tokens", each by its name in `names`; "wave", one line through all values of all steps; "lines", one
-            for each value of a step; "pixels", a shade for each step.
-        unit: what a step is.
+        kind: "tokens": each step is a name in `names`; "wave": one line through all values of all steps; "lines": one
+            line for each value of a step; "pixels": each step is a shade.
+        unit: the name of a step.
         names: of tokens.
-        quiet: tokens that say little, such as blanks.
-        classes: names of what is predicted, in the order of the prediction's values; empty where it is values.
+        quiet: tokens that carry little information, such as blanks.
+        classes: names of the predicted classes, in the order of the prediction's values; empty if values are
+            predicted.
         channels: names of the values of a step.
-        side: of the square image that the steps are pixels of; 0 where they are not.
-        order: which pixel, in row order, each step shows; None: in row order.
+        side: pixels on a side of the square image that the steps form; 0 if they form none.
+        order: the pixel, counted in row order, that each step shows; None: row order.
     """
 
     kind: str
@@ -49,13 +50,13 @@ class Legend:
     order: NDArray[np.int64] | None = None
 
     def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
-        """What is drawn of tokens (T,) or values (T, I): real values, (T, I)."""
+        """The real values to draw, (T, I), of tokens (T,) or values (T, I)."""
         if input.ndim == 2:
             return input.astype(np.float64)
         return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
 
     def marks(self, input: NDArray[Any]) -> list[str]:
-        """A short text for each step of tokens (T,), "" for the quiet ones; of values all are ""."""
+        """A short text for each step: the name of its token, "" if it is quiet or a value."""
         if self.kind != "tokens":
             return [""] * len(input)
         return ["" if token in self.quiet else self.names[token] for token in input.tolist()]
@@ -74,7 +75,7 @@ def legend_of(task: Any) -> Legend:
         return Legend("wave", classes=task.classes, channels=("value",))
     if task.vocabulary is None:
         return Legend("lines", channels=("value", "marker") if task.name == "adding" else numbered(task.input_size))
-    # Copying and cue: blanks, symbols by number, and last the marker that asks for them.
+    # Copying and cue: the blank, then symbols by number, and last the marker that asks for them.
     names = ("·", *numbered(task.vocabulary - 2, 1), "?")
     classes = numbered(task.output_size, 1) if isinstance(task, Cue) else names
     return Legend("tokens", names=names, quiet=(0,), classes=classes)

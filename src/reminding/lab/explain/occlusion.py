@@ -1,4 +1,4 @@
-"""Does the credit point at what matters? What answers lose when the parts of a sequence that got most are blanked.
+"""A test of the credit: how far a metric falls when the most credited parts of each sequence are blanked.
 
 Shapes: T time, R sequences, N entries of credit, P pieces.
 """
@@ -14,22 +14,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.lab.explain.explanation import explainable, met
+from reminding.lab.explain.explanation import explainable, input_times_gradient
 from reminding.lab.explain.legend import legend_of
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.plots import Curve, occlusion_curves
 from reminding.lab.show.tables import Table
 from reminding.nn import SAB
 from reminding.tasks import Batch, EvalSplit, MetricSums, mean_metrics
+from reminding.tasks.kinds.checks import at_least
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
-"""Of a sequence's pieces: how many are blanked."""
+"""Shares of a sequence's pieces that are blanked."""
 DRAWS = 3
-"""Of pieces at random, whose results are averaged."""
+"""Random orders of the pieces, whose results are averaged."""
 ROWS = 50
-"""Sequences at a time."""
+"""Sequences per batch."""
 UNTOUCHED = ("", 0.0)
-"""Key of what sequences give as they are."""
+"""Key of the results without blanking."""
 ORDERS: Mapping[str, str] = {
     "credit": "the most credit first",
     "recall": "the most recalled first",
@@ -39,20 +40,20 @@ ORDERS: Mapping[str, str] = {
     "latest": "the last piece first",
     "random": "at random",
 }
-"""What is blanked first, and how a table calls it."""
+"""Order of blanking -> its name in a table."""
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What a metric falls to when pieces of the sequences are blanked, in several orders.
+    """A metric before and after pieces of the sequences are blanked, in several orders.
 
     Attributes:
-        metric: the task's main one.
-        sequences: how many, of which split of the data.
-        interval: steps of a piece: those whose state a memory is the newest to hold.
-        untouched: the metric of the sequences as they are.
+        metric: the task's main metric.
+        sequences: number of sequences; split: the split that they are from.
+        interval: steps of a piece, which are the steps from one memory to the next.
+        untouched: the metric without blanking.
         blanked: order -> the metric with each of `SHARES` blanked.
-        on_blank: the part of all credit that went to pieces which were blank already, between 0 and 1.
+        on_blank: the share of the credit that pieces received which were blank already, between 0 and 1.
     """
 
     metric: str
@@ -71,36 +72,36 @@ class Occlusion:
             for order, values in self.blanked.items()
         ]
         notes = [
-            f"{self.metric} of {self.sequences} {self.split} sequences, with that share of each one's pieces of "
-            f"{self.interval} steps blanked. Pieces that are blank already are left alone, and got "
-            f"{self.on_blank:.0%} of the credit.",
-            "The more an order takes away early, the better it points at what the answers need. Credit that does no "
-            "more than the first or the last piece first, or than chance, points at nothing in particular.",
+            f"{self.metric} of {self.sequences} {self.split} sequences, after a share of the pieces of each was "
+            f"blanked; a piece has {self.interval} steps. Pieces that are blank already are not counted; they "
+            f"received {self.on_blank:.0%} of the credit.",
+            "The faster the metric falls, the better an order finds the pieces that the predictions need. Credit "
+            "that does no better than a fixed or a random order finds nothing in particular.",
         ]
-        return Table("Does it matter?", columns, rows, notes)
+        return Table("Does the credit find what matters?", columns, rows, notes)
 
 
 def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Occlusion:
-    """Blank pieces of a run's sequences in several orders, and evaluate it each time.   [Samek et al. 2017]
+    """Evaluate a run on sequences whose pieces are blanked in several orders.   [Samek et al. 2017]
 
-    A blank is 0 for values, which for a labelled series is the mean of all, and the task's blank for tokens.
+    Among values the blank is 0, which is the mean of a labelled series; among tokens it is the task's blank.
 
     Args:
         folder: of a run of SAB.
-        sequences: how many, spread over the split; all of it where it has fewer.
+        sequences: number of sequences, spread over the split; all of them if it has fewer.
 
     Raises:
-        FileNotFoundError: the folder is no run or has no weights yet.
-        ValueError: the run has nothing to explain, reads streams, or tokens without a blank; sequences is below 1.
+        FileNotFoundError: the folder is not a run or has no weights yet.
+        ValueError: the run has nothing to explain, or reads streams, or tokens without a blank; or sequences is
+            below 1.
     """
-    if sequences < 1:
-        raise ValueError(f"occlude must be at least 1, a number of sequences, got {sequences}")
+    at_least("occlude", sequences, 1)
     config, model, layer = explainable(folder)
     task = config.task
     trial = _Trial(model, layer, task, _blank(task))
     count = 0
     for batch in task.eval_batches(split, ROWS, sequences):
-        trial.take(batch)
+        trial.evaluate(batch)
         count += batch.input.shape[1]
     means = {key: mean_metrics(parts)[task.metric] for key, parts in trial.sums.items()}
     return Occlusion(
@@ -115,36 +116,36 @@ def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Oc
 
 
 def write_occlusion(occlusion: Occlusion, out: Path, title: str) -> list[Path]:
-    """Write occlusion.png, a curve an order, and occlusion.json, the numbers. Returns the files."""
+    """Write occlusion.png, with a curve for each order, and occlusion.json, the numbers. Returns the files."""
     figure, numbers = out / "occlusion.png", out / "occlusion.json"
     blanked = [0, *(round(100 * share) for share in SHARES)]
     curves = [
         Curve(ORDERS[order], blanked, [occlusion.untouched, *values]) for order, values in occlusion.blanked.items()
     ]
-    occlusion_curves(curves, occlusion.metric, f"{title}: does it matter?", figure)
+    occlusion_curves(curves, occlusion.metric, f"{title}: does the credit find what matters?", figure)
     record = {**asdict(occlusion), "shares": SHARES}
     numbers.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return [figure, numbers]
 
 
 def _blank(task: Any) -> int:
-    """What says nothing: a token, or a value."""
+    """The blank of a task: a token, or the value 0."""
     if task.streamed:
-        raise ValueError(f"occlude: {task.name} is a stream, and has no whole sequences to judge")
+        raise ValueError(f"occlude is for whole sequences, and {task.name} is a stream")
     if task.vocabulary is None:
         return 0
     quiet = legend_of(task).quiet
     if not quiet:
-        raise ValueError(f"occlude: {task.name} has no blank among its tokens")
+        raise ValueError(f"occlude needs a blank token, and {task.name} has none")
     return quiet[0]
 
 
 class _Trial:
-    """Batches judged one after the other.
+    """The evaluation, batch by batch.
 
     Attributes:
-        sums: (order, share) -> what the metrics add up from, a batch each.
-        credit, on_blank: all credit so far, and what of it went to pieces that were blank already.
+        sums: (order, share) -> the sums of the metrics, one entry per batch.
+        credit: all credit so far; on_blank: the part that pieces received which were blank already.
     """
 
     def __init__(self, model: SequenceModel, layer: SAB, task: Any, blank: int) -> None:
@@ -154,8 +155,8 @@ class _Trial:
         self.credit = self.on_blank = 0.0
         self.generator = torch.Generator().manual_seed(0)
 
-    def take(self, batch: Batch) -> None:
-        """Judge a batch as it is, and blanked in every order."""
+    def evaluate(self, batch: Batch) -> None:
+        """Evaluate a batch as it is, and blanked in every order."""
         filled = self._by_piece(self._loudness(batch.input)) > 0  # (P, R)
         scores, prediction = self._scores(batch)
         self._note(UNTOUCHED, prediction, batch)
@@ -174,7 +175,7 @@ class _Trial:
         self.sums.setdefault(key, []).append(self.task.metrics(prediction, batch))
 
     def _scores(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """How much each piece has of what an order goes by, (P, R) each; and the prediction."""
+        """The scores by which each order ranks the pieces, (P, R) each; and the prediction."""
         real = batch.input.is_floating_point()
         input = batch.input.detach().clone().requires_grad_(real)
         with torch.enable_grad(), self.layer.credit() as credit:
@@ -194,12 +195,12 @@ class _Trial:
             "latest": place,
         }
         if real and input.grad is not None:
-            scores["gradient"] = self._by_piece(met(input, input.grad))
+            scores["gradient"] = self._by_piece(input_times_gradient(input, input.grad))
             scores["loudest"] = self._by_piece(self._loudness(batch.input))
         return scores, prediction.detach()
 
     def _loudness(self, input: Tensor) -> Tensor:
-        """How far each step is from a blank, (T, R)."""
+        """The squared distance of each step from a blank, (T, R)."""
         distance = (input - self.blank).double().square()
         return distance if input.dim() == 2 else distance.sum(2)
 
@@ -209,19 +210,16 @@ class _Trial:
         return torch.stack([piece.sum(0) for piece in pieces])
 
     def _by_memory(self, batch: Batch, step: Tensor, row: Tensor, amount: Tensor) -> Tensor:
-        """Sums of amounts (N,) over the pieces whose memories were stored at `step`, (P, R); 0 is no memory."""
+        """Sums of amounts (N,) over the pieces, (P, R); `step` is where a memory was stored, and 0 is no memory."""
         steps, rows = batch.input.shape[:2]
         sums = torch.zeros(steps + 1, rows, dtype=torch.float64)
         sums.index_put_((step, row), amount.double(), accumulate=True)
         return self._by_piece(sums[1:])
 
     def _first(self, score: Tensor, filled: Tensor, share: float) -> Tensor:
-        """The pieces with the largest scores of those that are filled, as many as the share says, (P, R) bool.
-
-        Equals are taken in an order drawn at random.
-        """
-        drawn = torch.rand(score.shape, generator=self.generator).argsort(dim=0)
-        candidates = score.masked_fill(~filled, -torch.inf).gather(0, drawn)
-        order = drawn.gather(0, candidates.argsort(dim=0, descending=True, stable=True))
+        """The share of the filled pieces with the largest scores, (P, R) bool. Ties are broken at random."""
+        shuffled = torch.rand(score.shape, generator=self.generator).argsort(dim=0)
+        candidates = score.masked_fill(~filled, -torch.inf).gather(0, shuffled)
+        order = shuffled.gather(0, candidates.argsort(dim=0, descending=True, stable=True))
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).unsqueeze(1).expand_as(order))
         return rank < (filled.sum(0) * share).ceil()

@@ -29,16 +29,16 @@ SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.j
 def page(
     explanations: Sequence[Explanation], title: str, layer: int | None = None, occlusion: Occlusion | None = None
 ) -> str:
-    """The page, as HTML that needs nothing beside it.
+    """The page as self-contained HTML.
 
     Args:
         explanations: of one run, at least one.
         title: of the run.
-        layer: to show first, from 1; None: the last.
-        occlusion: what blanking did to the run's answers, to be told below the arcs.
+        layer: the layer to show first, from 1; None: the last.
+        occlusion: a test of the credit, shown below the arcs.
     """
     if not explanations:
-        raise ValueError("explanations: at least one is needed")
+        raise ValueError("explanations must be at least one, got none")
     content = {
         "title": title,
         "file": "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in title.split(":")[0]),
@@ -55,12 +55,12 @@ def page(
 
 
 def _check(occlusion: Occlusion) -> str:
-    found = occlusion.table()
-    return f'<section id="check"><h2>{html.escape(found.title)}</h2>{table(found)}</section>'
+    content = occlusion.table()
+    return f'<section id="check"><h2>{html.escape(content.title)}</h2>{table(content)}</section>'
 
 
 def packed(values: NDArray[Any]) -> str:
-    """Numbers as the page unpacks them: "i" (int32) or "f" (float32), then base64, little-endian."""
+    """Numbers as text for the page: "i" (int32) or "f" (float32), then base64 of the little-endian bytes."""
     whole = np.issubdtype(values.dtype, np.integer)
     raw = np.ascontiguousarray(values, dtype="<i4" if whole else "<f4").tobytes()
     return ("i" if whole else "f") + base64.b64encode(raw).decode()
@@ -80,7 +80,7 @@ def _legend(legend: Legend) -> dict[str, Any]:
 
 
 def _sequence(explanation: Explanation) -> dict[str, Any]:
-    """A sequence as data.js reads it."""
+    """A sequence in the form that data.js reads."""
     content: dict[str, Any] = {
         "name": explanation.name,
         "credit_of": explanation.credit_of,
@@ -107,7 +107,7 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
 
 
 def _layer(layer: Reminders) -> dict[str, str]:
-    arrays = {"step": layer.step, "weight": layer.weight, "payer": layer.payer, "payee": layer.payee}
+    arrays = {"step": layer.step, "weight": layer.weight, "reader": layer.reader, "memory": layer.memory}
     return {name: packed(values) for name, values in {**arrays, "amount": layer.amount}.items()}
 
 
@@ -118,12 +118,12 @@ def write_explanations(
     layer: int | None = None,
     occlusion: Occlusion | None = None,
 ) -> list[Path]:
-    """Write index.html and two figures a sequence: what was recalled, and what got the credit.
+    """Write index.html and two figures per sequence: the recalls, and the credit of the memories.
 
-    With an occlusion, occlusion.png and occlusion.json as well: its curves, and its numbers.
+    An occlusion adds occlusion.png with its curves and occlusion.json with its numbers.
 
     Args:
-        out: folder; made if it is not there.
+        out: folder, created if it does not exist.
         title, layer, occlusion: as for `page`.
 
     Returns:
@@ -138,12 +138,13 @@ def write_explanations(
 
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
     """The two static figures of a sequence."""
-    found = explanation.layers[(layer or len(explanation.layers)) - 1]
+    reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
     stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
-    recalled, paid = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
+    recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     shown, marks = explanation.legend.values(explanation.input), explanation.legend.marks(explanation.input)
-    name = f"What {title} was reminded of: {explanation.name}"
-    recall_map(found.step, found.weight, title=name, input=shown, marks=marks, path=recalled)
+    name = f"Recalls of {title}: {explanation.name}"
+    recall_map(reminders.step, reminders.weight, title=name, input=shown, marks=marks, path=recalls)
     name = f"Credit of {explanation.credit_of}: {explanation.name}"
-    credit_map(found.payer, found.payee, found.amount, title=name, input=shown, marks=marks, path=paid)
-    return [recalled, paid]
+    links = (reminders.reader, reminders.memory, reminders.amount)
+    credit_map(*links, title=name, input=shown, marks=marks, path=credit)
+    return [recalls, credit]

@@ -1,7 +1,7 @@
-"""The experiments of the paper (Ke et al. 2018, section 4) as functions: one for each, its settings and methods.
+"""The experiments of the paper (Ke et al. 2018, section 4): a function for each, with its settings and methods.
 
 `reminding reproduce NAME` runs them. Every method of a setting gets the same data, the same number of updates (or, on
-real data, the same training time), and as many parameters as SAB, as nearly as a whole hidden size allows.
+real data, the same training time), and as many parameters as SAB, as nearly as the choice of a hidden size allows.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import CIFAR10, PTB, Adding, Copying, PermutedMNIST, Text8
 
 FORGET_SCALE = 0.95
-"""Where an LSTM has to forget: half in 14 steps, which is a segment and some."""
+"""Of an LSTM that must forget: half in 14 steps, a little more than a segment."""
 HOUR = 3600.0
-"""Of training, seconds."""
+"""Training time, seconds."""
 RELEASE_LR = 1e-3
-"""Adam's rate in the authors' published code: what methods that are not SAB start from."""
+"""Adam's rate in the authors' published code; the rate of methods other than SAB, unless they have their own."""
 
 COPYING = TrainOptions(steps=6000, lr=3e-3, anneal=0.25, target=0.999)
 TOO_FAST = 1e-2
@@ -32,18 +33,18 @@ SYMBOLS = ModelOptions(embedding_size=64)
 ADDING = TrainOptions(steps=8000, lr=5e-3, anneal=0.25, target=3e-4)
 SYNTHETIC = (
     "sab-paper has the paper's rule (threshold), k_att 2, k_top 10, fixed clipping, and the learning rate of the "
-    "authors' published code, as has every method here that does not say otherwise; truncated BPTT has SAB's rate, "
-    "and LSTM with full BPTT is run at both. The rate falls to 0 over the last quarter of the updates, for all."
+    "authors' published code. The baselines have that rate too; only truncated BPTT has SAB's rate, and LSTM with "
+    "full BPTT is run at both. For all methods the rate falls to 0 over the last quarter of the updates."
 )
 BALANCED = (
-    "sab-paper is trained on the mean cross-entropy over all steps; all others on that over the recalled steps plus "
-    "that over the rest. Symbols come through a learned embedding of 64, for all. sab-forgets is SAB with its LSTM's "
-    f"forget gate multiplied by {FORGET_SCALE:g}."
+    "sab-paper is trained on the mean cross-entropy over all steps; all others on the mean over the recalled steps "
+    "plus the mean over the rest. All methods read symbols through a learned embedding of 64 features. sab-forgets "
+    f"is SAB whose LSTM's forget gate is multiplied by {FORGET_SCALE:g}."
 )
-LONGEST = "T=1000 is not in the paper, and has 8,000 updates with batches of 16 sequences in the place of 32."
+LONGEST = "T=1000 is not in the paper; it has 8,000 updates with batches of 16 sequences instead of 32."
 STREAMED = (
-    "Read as unbroken streams, state carried from chunk to chunk. lstm is full BPTT within a chunk of 100 steps; "
-    "full attention and the Transformer keep all they have read, and a stream has no end: they are not run."
+    "The text is read as unbroken streams, with state carried from chunk to chunk. lstm is full BPTT within a chunk "
+    "of 100 steps. Full attention and the Transformer keep everything they read, so that they cannot run on a stream."
 )
 
 
@@ -52,9 +53,9 @@ class Setting:
     """A task and the runs that are compared on it.
 
     Args:
-        name: as `reminding reproduce --settings` knows it.
+        name: for `reminding reproduce --settings`.
         runs: method -> its run, for seed 0.
-        folder: of its runs; None: of its name, in the folder of the experiment.
+        folder: of its runs; None: a folder of its name within that of the experiment.
     """
 
     name: str
@@ -64,21 +65,18 @@ class Setting:
 
 @dataclass(frozen=True)
 class FurtherTest:
-    """A trained model on sequences of another length.
+    """A test of trained models on sequences of another length.
 
     Args:
         T: the length.
-        sequences: how many.
-        changes: of the options of a model of SAB's: less memory where a whole sequence is too much to remember.
-        steps_at_once: steps read at a time; None: whole sequences.
-        methods: which can read so much.
+        methods: the methods that can read sequences of this length.
+        options: of the evaluation. Its capacity and evict bound SAB's memory where a whole sequence is too much to
+            remember; models that are not SAB leave them out.
     """
 
     T: int
-    sequences: int
     methods: Sequence[str]
-    changes: Mapping[str, Any]
-    steps_at_once: int | None = None
+    options: EvalOptions
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,11 @@ class Experiment:
     """A table of the paper.
 
     Args:
-        name: as `reminding reproduce` knows it; runs go to a folder of that name, unless another's runs are used.
+        name: for `reminding reproduce`.
         title: one line.
         settings: rows of the table, or blocks of rows.
-        remarks: what differs from the paper, and what to know when reading the table.
-        folder: whose runs these are.
+        remarks: differences from the paper, and hints for the reader of the table.
+        folder: of the runs: the experiment's name, or that of another experiment whose runs it uses.
         tests: further tests of the trained models.
     """
 
@@ -104,13 +102,14 @@ class Experiment:
 
 OURS = (
     "The paper's figures are not repeated here: they could not be checked against its data and code.",
-    "SAB is trained with this library's recipe: softmax over the k_top best, one memory a segment (k_att = k_trunc), "
-    "and adaptive clipping, at a learning rate chosen for it.",
-    "Hidden sizes are such that all methods have as many parameters as SAB with 128.",
+    "SAB is trained with this library's recipe: softmax over the k_top best scores, one memory per segment (k_att = "
+    "k_trunc), and adaptive clipping, at a learning rate chosen for it.",
+    "Hidden sizes are chosen so that all methods have as many parameters as SAB with hidden size 128.",
 )
 REAL = (
-    "Every method trains for the same time; what they reach after equal numbers of updates is shown beside it.",
-    "An hour on one core of a small machine is far from convergence: compare the methods, not with other papers.",
+    "Every method trains for the same time; results after equal numbers of updates are shown as well.",
+    "An hour on one core of a small machine is far from convergence: compare the methods with each other, not with "
+    "other papers.",
 )
 
 
@@ -133,55 +132,54 @@ def adding(T: int) -> Setting:
 
 
 def ptb(data_dir: Path | None = None) -> Setting:
-    """Penn Treebank, character by character, as streams.   [section 4.2, language modelling]"""
+    """Penn Treebank by characters, as streams.   [section 4.2, language modelling]"""
     return Setting("chunk100", _text(PTB(data_dir=data_dir)))
 
 
 def text8(data_dir: Path | None = None) -> Setting:
-    """text8, character by character, as streams; the first 10,000,000 characters.   [section 4.2]"""
+    """The first 10,000,000 characters of text8, as streams.   [section 4.2]"""
     return Setting("first10M", _text(Text8(data_dir=data_dir, prefix=10_000_000)))
 
 
 def _text(task: Any) -> dict[str, RunConfig]:
-    """Credit of SAB goes back over 200 steps of earlier chunks; the others' as far as the chunk and the cut allow."""
+    """Runs on a text. SAB's credit reaches 200 steps back into earlier chunks; the others' stays in the chunk."""
     model = ModelOptions(hidden_size=256, capacity=20, horizon=None, recall_scale=0.5, embedding_size=64)
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=2e-3, eval_every=500, eval_sequences=100)
     return _methods(task, model, train, (10, 50), streamed=True)
 
 
 def pmnist(data_dir: Path | None = None) -> Setting:
-    """MNIST's 784 pixels in one random order, a pixel a step.   [section 4.2, permuted MNIST]"""
+    """MNIST's 784 pixels in one random order, one pixel per step.   [section 4.2, permuted MNIST]"""
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=1e-3, eval_sequences=1000)
     return Setting("permuted", _methods(PermutedMNIST(data_dir), ModelOptions(k_trunc=14), train, (14, 98)))
 
 
 def cifar10(data_dir: Path | None = None, verify: bool = True) -> Setting:
-    """CIFAR10's 1,024 pixels row by row, a pixel's three colours a step.   [section 4.2, CIFAR10]"""
+    """CIFAR10's 1,024 pixels row by row, the three colours of a pixel per step.   [section 4.2, CIFAR10]"""
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=1e-3, eval_sequences=1000)
     task = CIFAR10(data_dir, verify=verify)
     return Setting("rows", _methods(task, ModelOptions(k_trunc=16), train, (16, 128)))
 
 
 def transfer() -> Sequence[FurtherTest]:
-    """Lengths to test a model on that was trained at T=100.   [section 4.3, transfer]"""
+    """The lengths at which models trained at T=100 are tested.   [section 4.3, transfer]"""
     recurrent = ("sab", "sab-forgets", "sab-paper", "tbptt-10", "tbptt-50", "lstm")
     everyone = (*recurrent, "attention", "transformer")
-    bounded = {"capacity": 256, "evict": "least_recalled"}
+    bounded = EvalOptions(steps_at_once=5000, capacity=256, evict="least_recalled")
     return (
-        *(FurtherTest(T, 200, everyone, {}) for T in (100, 200, 300, 400)),
-        FurtherTest(2000, 200, everyone, {}),
-        FurtherTest(5000, 100, recurrent, {}),
-        FurtherTest(20_000, 50, recurrent, {}, steps_at_once=5000),
-        FurtherTest(100_000, 20, recurrent, bounded, steps_at_once=5000),
-        FurtherTest(1_000_000, 10, recurrent, bounded, steps_at_once=5000),
+        *(FurtherTest(T, everyone, EvalOptions(sequences=200)) for T in (100, 200, 300, 400, 2000)),
+        FurtherTest(5000, recurrent, EvalOptions(sequences=100)),
+        FurtherTest(20_000, recurrent, EvalOptions(sequences=50, steps_at_once=5000)),
+        FurtherTest(100_000, recurrent, replace(bounded, sequences=20)),
+        FurtherTest(1_000_000, recurrent, replace(bounded, sequences=10)),
     )
 
 
 def recipe(lr: float = COPYING.lr) -> Setting:
-    """What each part of the recipe does: one option changed at a time, on copying small enough for many seeds.
+    """The effect of each part of the recipe: one option changed at a time, on copying small enough for many seeds.
 
     Args:
-        lr: of all runs but those that change it. At one too large, what keeps training calm shows.
+        lr: of all runs that do not change it. A rate that is too large shows which parts stabilize training.
     """
     task = Copying(T=30, symbols=5, balanced=True)
     base = RunConfig(task, replace(SYMBOLS, k_trunc=5), TrainOptions(steps=1500, lr=lr, anneal=0.25))
@@ -218,7 +216,7 @@ def recipe(lr: float = COPYING.lr) -> Setting:
 
 
 def mental_updates(task: Any, model: ModelOptions, train: TrainOptions) -> Setting:
-    """SAB, as the experiment of that task has it, and without gradient through its memories.   [section 4.3]"""
+    """SAB as in the experiment of its task, and without gradient through its memories.   [section 4.3]"""
     runs = {
         "sab": RunConfig(task, model, train),
         "no-credit": RunConfig(task, replace(model, backtrack=False), train),
@@ -227,7 +225,7 @@ def mental_updates(task: Any, model: ModelOptions, train: TrainOptions) -> Setti
 
 
 def _copying(data_dir: Path | None, verify: bool) -> Experiment:
-    """Ten symbols said back after T blanks, T = 100, 200, 300, 1000."""
+    """Ten symbols repeated after T blanks, T = 100, 200, 300, 1000."""
     settings = [copying(T) for T in (100, 200, 300, 1000)]
     remarks = (*OURS, SYNTHETIC, BALANCED, LONGEST)
     return Experiment("copying", "Copying: accuracy over the last ten steps", settings, remarks, "copying")
@@ -235,33 +233,33 @@ def _copying(data_dir: Path | None, verify: bool) -> Experiment:
 
 def _adding(data_dir: Path | None, verify: bool) -> Experiment:
     """The sum of two marked numbers among T, T = 200, 400, 1000."""
-    remarks = (*OURS, SYNTHETIC, "T=1000 is not in the paper. Always predicting the mean gives an MSE of 0.167.")
+    remarks = (*OURS, SYNTHETIC, "T=1000 is not in the paper. A constant prediction of the mean has an MSE of 0.167.")
     settings = [adding(T) for T in (200, 400, 1000)]
     return Experiment("adding", "Adding: mean squared error", settings, remarks, "adding")
 
 
 def _ptb(data_dir: Path | None, verify: bool) -> Experiment:
-    """Penn Treebank, character by character."""
+    """Penn Treebank by characters."""
     title = "Penn Treebank, characters: bits per character"
     return Experiment("ptb", title, [ptb(data_dir)], (*OURS[:2], *REAL, STREAMED), "ptb")
 
 
 def _text8(data_dir: Path | None, verify: bool) -> Experiment:
-    """text8, character by character; its first 10,000,000."""
-    prefix = "The first 10,000,000 characters, split 90/5/5, in the place of all 100,000,000."
+    """The first 10,000,000 characters of text8."""
+    prefix = "Only the first 10,000,000 of 100,000,000 characters, split 90/5/5."
     title = "text8, characters: bits per character"
     return Experiment("text8", title, [text8(data_dir)], (*OURS[:2], *REAL, STREAMED, prefix), "text8")
 
 
 def _pmnist(data_dir: Path | None, verify: bool) -> Experiment:
     """MNIST's pixels in one random order."""
-    remarks = (*OURS, *REAL, "Validation during training is on 1,000 of the 5,000 images held out.")
+    remarks = (*OURS, *REAL, "Validation during training uses 1,000 of the 5,000 images held out.")
     return Experiment("pmnist", "Permuted MNIST: accuracy", [pmnist(data_dir)], remarks, "pmnist")
 
 
 def _cifar10(data_dir: Path | None, verify: bool) -> Experiment:
     """CIFAR10's pixels row by row."""
-    lossy = () if verify else ("The files were not the published ones: see the command's --no-verify.",)
+    lossy = () if verify else ("The files were not the published ones (--no-verify).",)
     setting = cifar10(data_dir, verify)
     return Experiment("cifar10", "Sequential CIFAR10: accuracy", [setting], (*OURS, *REAL, *lossy), "cifar10")
 
@@ -269,17 +267,17 @@ def _cifar10(data_dir: Path | None, verify: bool) -> Experiment:
 def _transfer(data_dir: Path | None, verify: bool) -> Experiment:
     """Models trained on copying at T = 100, tested up to T = 1,000,000."""
     remarks = (
-        "Trained at T=100 with 10 symbols: the runs of the experiment copying.",
-        "At T=100,000 and above SAB keeps 256 memories and forgets the least recalled; below, everything.",
-        "An LSTM's c may grow by 1 a step, which h does not show; where its forget gate is scaled it cannot.",
-        "Full attention and the Transformer hold an array of T x T, and were tested up to T=2,000.",
+        "The models are those of the experiment copying at T=100, with 10 symbols.",
+        "From T=100,000 on SAB keeps 256 memories and evicts the least recalled one; below it keeps all.",
+        "An LSTM's cell state c can grow by 1 per step, which h does not show; a scaled forget gate bounds it.",
+        "Full attention and the Transformer hold a T x T array, and were tested up to T=2,000.",
     )
     title = "Transfer: accuracy over the last ten steps, at lengths never trained on"
     return Experiment("transfer", title, [copying(100)], remarks, "copying", transfer())
 
 
 def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
-    """What each part of the recipe does, and what credit through memory is worth."""
+    """The effect of each part of the recipe, and of credit through memory."""
     settings = [
         recipe(),
         recipe(TOO_FAST),
@@ -287,11 +285,11 @@ def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
         mental_updates(Adding(T=200), ModelOptions(), ADDING),
     ]
     remarks = (
-        "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one thing.",
+        "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one option.",
         "recipe-lr0.01: the same at more than three times the learning rate.",
-        "no-credit: memories are recalled, but no gradient goes to them.",
+        "no-credit: memories are recalled but receive no gradient.",
     )
-    return Experiment("ablation", "What each part of the recipe does", settings, remarks, "ablation")
+    return Experiment("ablation", "The effect of each part of the recipe", settings, remarks, "ablation")
 
 
 EXPERIMENTS: dict[str, Callable[[Path | None, bool], Experiment]] = {
@@ -304,7 +302,7 @@ EXPERIMENTS: dict[str, Callable[[Path | None, bool], Experiment]] = {
     "text8": _text8,
     "cifar10": _cifar10,
 }
-"""Every experiment by name; called with the folder of data, and whether data must be the published files."""
+"""Every experiment by name; called with the folder of the data, and whether the data must be the published files."""
 
 
 def _methods(
@@ -316,13 +314,13 @@ def _methods(
     plain: bool = False,
     streamed: bool = False,
 ) -> dict[str, RunConfig]:
-    """SAB and what it is compared with.
+    """SAB and the methods that it is compared with.
 
     Args:
         truncations: lengths of truncated BPTT.
-        plain: whether the paper's own setting is run too, and what is not cut at the rate of the authors' code; SAB
-            has another there, which LSTM with full BPTT is tried at as well. Without it all have the same rate.
-        streamed: whether methods that keep all they have read are out.
+        plain: whether the paper's own setting is run too. Then the methods without cuts have the learning rate of the
+            authors' code, and LSTM with full BPTT is also run at SAB's rate. Otherwise all have the same rate.
+        streamed: whether to leave out the methods that keep everything they have read.
     """
     wanted = parameters(task, sab)
     runs = {"sab": RunConfig(task, sab, train)}
@@ -345,20 +343,20 @@ def _methods(
 
 
 def _bare(sab: ModelOptions) -> ModelOptions:
-    """A model of the same size without what concerns SAB's memory."""
+    """A model of the same size, with the default options of SAB's memory."""
     fresh = ModelOptions()
     return replace(sab, capacity=fresh.capacity, horizon=fresh.horizon, recall_scale=fresh.recall_scale)
 
 
 def parameters(task: Any, options: ModelOptions) -> int:
-    """How many numbers a model learns; nothing is drawn for it."""
+    """The number of parameters of a model, which is not initialized for it."""
     with torch.device("meta"):
         model = SequenceModel(task, options)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def matched(task: Any, options: ModelOptions, wanted: int) -> ModelOptions:
-    """The model with the hidden size that brings its number of parameters nearest to `wanted`; a multiple of 4."""
+    """The model with the hidden size, a multiple of 4, whose number of parameters is nearest to `wanted`."""
     sizes = range(4, 4 * options.hidden_size + 1, 4)
 
     def count(size: int) -> int:

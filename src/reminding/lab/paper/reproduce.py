@@ -1,4 +1,4 @@
-"""Running an experiment of the paper: which runs are missing, each in a process of its own, then the tables."""
+"""Running an experiment of the paper: finds the missing runs, and runs each in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Literal
 
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import RunConfig, command, option, plain
+from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.terminal import say
+from reminding.tasks.kinds.checks import above_zero, at_least
 
 POLL_SECONDS = 0.2
 CONSOLE_SUFFIX = ".console.txt"
@@ -21,18 +22,18 @@ CONSOLE_SUFFIX = ".console.txt"
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """Which part of an experiment, how long, and where.
+    """Which part of an experiment to run, how long, and where.
 
     Args:
-        seeds: runs of each method, with seeds 0, 1, ...
-        budget: of the updates or the time of each run; below 1 it is less than planned, and the table says so.
-        jobs: runs at a time, each in a process of one thread.
-        settings: only these, such as T100; none given: all.
-        methods: only these, such as sab lstm; none given: all.
+        seeds: number of runs of each method, with seeds 0, 1, ...
+        budget: factor on the updates or the time of each run; with less than 1 the report says so.
+        jobs: number of runs at a time, each in a process with one thread.
+        settings: run only these settings, such as T100; by default all.
+        methods: run only these methods, such as sab lstm; by default all.
         data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
-        verify: whether data must be the published files.
-        out: folder for the runs, and for the report in a folder NAME-report beside them.
-        dry: only say what would be run.
+        verify: whether the data must be the published files.
+        out: folder of the runs; the report goes to NAME-report in it.
+        dry: only list the commands that would be run.
     """
 
     seeds: int = 1
@@ -47,16 +48,14 @@ class ReproduceOptions:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("seeds", "jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.budget > 0:
-            raise ValueError(f"budget must be above 0, got {self.budget}")
+        at_least("seeds", self.seeds, 1)
+        at_least("jobs", self.jobs, 1)
+        above_zero("budget", self.budget)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of an experiment with its seed, and the folder that it has or will have."""
+    """A run of an experiment with its seed and its folder, which need not exist yet."""
 
     title: str
     method: str
@@ -66,13 +65,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Job:
-    """A command that makes a run or tests one: what it is called, and what it still needs.
+    """A command that trains a run or tests one.
 
     Args:
         title: for the terminal.
         folder: of the run.
-        words: the command's arguments after `reminding`.
-        state: "done", "begun" (it is gone on with) or "new".
+        words: the arguments after `reminding`.
+        state: "done", "begun" (the command continues it) or "new".
     """
 
     title: str
@@ -82,18 +81,18 @@ class Job:
 
 
 def experiment(name: str, options: ReproduceOptions) -> Experiment:
-    """An experiment, cut down to what the options ask for.
+    """The part of an experiment that the options choose.
 
     Raises:
-        ValueError: a setting or method is not in it; lists those that are.
+        ValueError: a setting or method does not exist; the message lists those that do.
     """
     whole = EXPERIMENTS[name](options.data_dir, options.verify)
     known = {"settings": [setting.name for setting in whole.settings]}
     known["methods"] = list(dict.fromkeys(method for setting in whole.settings for method in setting.runs))
     for kind, names in known.items():
-        for given in getattr(options, kind):
-            if given not in names:
-                raise ValueError(f"{kind}: {name} has no {given!r}; there are {', '.join(names)}")
+        for chosen in getattr(options, kind):
+            if chosen not in names:
+                raise ValueError(f"{kind}: {name} has no {chosen!r}; there are {', '.join(names)}")
     settings = [
         replace(setting, runs={m: r for m, r in setting.runs.items() if not options.methods or m in options.methods})
         for setting in whole.settings
@@ -103,7 +102,7 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
 
 
 def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:
-    """Every run of an experiment at its full length, seed by seed, so that a first answer comes early."""
+    """Every run of an experiment at its full length; all methods with seed 0 come first, for an early comparison."""
     return [
         Planned(
             f"{setting.name} {method} seed {seed}",
@@ -118,10 +117,10 @@ def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]
 
 
 def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
-    """What trains each run of an experiment.
+    """The commands that train the runs of an experiment.
 
     Raises:
-        ValueError: a folder holds a run with other options; names them.
+        ValueError: a folder holds a run with other options; the message names them.
     """
     jobs: list[Job] = []
     for planned in planned_runs(wanted, options):
@@ -134,7 +133,7 @@ def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 
 def scaled(config: RunConfig, budget: float) -> RunConfig:
-    """A run with a share of its updates, or of its time where that is what ends it."""
+    """A run with a share of its updates, or of its time if it has a time limit."""
     train = config.train
     if train.max_seconds is not None:
         return replace(config, train=replace(train, max_seconds=train.max_seconds * budget))
@@ -142,7 +141,7 @@ def scaled(config: RunConfig, budget: float) -> RunConfig:
 
 
 def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]:
-    """How far a run has come: done when it has had what it is to have, or was stopped by its target.
+    """How far a run has come: "done" if it reached its number of updates, its time, its target or its patience.
 
     Raises:
         ValueError: the folder holds a run with other options.
@@ -162,7 +161,7 @@ def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]
 
 
 def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
-    """The further tests of an experiment's trained models."""
+    """The commands of the further tests of an experiment's trained models."""
     return [
         _test_job(planned, test)
         for planned in planned_runs(wanted, options)
@@ -173,25 +172,18 @@ def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 def _test_job(planned: Planned, test: FurtherTest) -> Job:
     task = replace(planned.config.task, T=test.T)
-    changes = {} if planned.config.model.model != "sab" else dict(test.changes)
-    found = [
-        record
-        for record in checkpoint.read_evaluations(planned.folder)
-        if record["task"] == {"name": task.name, **plain(task)}
-        and record["sequences"] == test.sequences
-        and record.get("changes", {}) == changes
-    ]
-    given = {"T": test.T, "sequences": test.sequences, **changes}
-    given |= {} if test.steps_at_once is None else {"steps_at_once": test.steps_at_once}
-    words = ["eval", str(planned.folder), *(word for name, value in given.items() for word in option(name, value))]
-    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if found else "new")
+    remembers = planned.config.model.model == "sab"
+    options = test.options if remembers else replace(test.options, capacity=None, evict=None)
+    done = any(options.matches(record, task) for record in checkpoint.read_evaluations(planned.folder))
+    words = options.command(planned.folder, T=test.T)
+    return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if done else "new")
 
 
 def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:
-    """What the table must say where less was run than planned."""
+    """Remarks for the report if less was run than planned."""
     remarks: list[str] = []
     if options.budget != 1:
-        remarks.append(f"Budget {options.budget:g}: that share of the updates or the time that the experiment plans.")
+        remarks.append(f"Budget {options.budget:g}: the runs have that share of the planned updates or time.")
     if options.settings or options.methods:
         chosen = [*options.settings, *options.methods]
         remarks.append(f"Only a part of the experiment {wanted.name}: {', '.join(chosen)}.")
@@ -199,29 +191,29 @@ def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
-    """Run what is not done; a job that fails does not stop the others.
+    """Run the jobs that are not done; a failed job does not stop the others.
 
-    With one at a time its output goes to the terminal, with several to a file beside its folder.
+    If jobs run one at a time, their output goes to the terminal; otherwise each has a file beside its folder.
 
     Returns:
-        what failed, and why.
+        the failed jobs, with their errors.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, once the runs under way have saved themselves.
+        KeyboardInterrupt: Ctrl-C, after the running jobs have saved their state.
     """
     waiting = [job for job in jobs if job.state != "done"]
     total, started = len(waiting), 0
-    under_way: dict[subprocess.Popen[bytes], Job] = {}
+    running: dict[subprocess.Popen[bytes], Job] = {}
     failed: list[str] = []
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < at_once:
+        while waiting or running:
+            while waiting and len(running) < at_once:
                 job = waiting.pop(0)
                 started += 1
                 say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
-                under_way[_start(job, shown=at_once == 1)] = job
-            for process in [each for each in under_way if each.poll() is not None]:
-                job = under_way.pop(process)
+                running[_start(job, shown=at_once == 1)] = job
+            for process in [each for each in running if each.poll() is not None]:
+                job = running.pop(process)
                 if process.returncode:
                     failed.append(f"{job.title}: exit status {process.returncode}{_last_words(job, at_once == 1)}")
                     say(f"failed: {failed[-1]}")
@@ -229,7 +221,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
                     say(f"done: {job.title}")
             time.sleep(POLL_SECONDS)
     finally:
-        for process in under_way:  # Ctrl-C has reached them too: each stops after the update under way
+        for process in running:  # Ctrl-C has reached them too: each stops after its current update
             process.wait()
     return failed
 

@@ -1,4 +1,4 @@
-"""Reports on many runs: tables over seeds, learning curves, and the page that holds them.
+"""Reports on many runs: tables over seeds, learning curves, and the page that shows them.
 
 May import: `lab.runs`, `lab.show`, `lab.bench`, `reminding.nn`, `reminding.tasks`.
 """

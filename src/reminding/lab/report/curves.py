@@ -1,7 +1,4 @@
-"""Curves of what groups of runs reached: while training, and at lengths other than in training.
-
-Shapes: none.
-"""
+"""Curves of groups of runs: the metric during training, and at lengths other than in training."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from reminding.lab.show.plots import Curve, learning_curves, length_curves, seed
 from reminding.lab.show.tables import Table
 
 ROWS = 25
-"""Lines of the table behind a chart: a curve of more points is thinned out evenly."""
+"""Greatest number of rows in the table behind a chart; longer curves are thinned out evenly."""
 
 
 def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
-    """One chart a setting: the main metric on the validation split against updates, with a band over the seeds."""
+    """One chart per setting: the main metric on the validation split against updates, with a band over the seeds."""
     charts: list[Chart] = []
     for name, members in _settings(groups).items():
         curves = [curve for curve in (mean_curve(each, _look(each, groups)) for each in members) if curve.steps]
@@ -37,7 +34,7 @@ def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
 
 
 def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
-    """One chart a setting where methods have several seeds: what each reached on the test split, best first."""
+    """One chart per setting with several seeds: the test result of every seed, the best method first."""
     charts: list[Chart] = []
     for name, members in _settings(groups).items():
         task = members[0].task
@@ -53,7 +50,7 @@ def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
 
 
 def length_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
-    """One chart a task with a length T: the main metric of trained models at lengths other than in training."""
+    """One chart per task with a length T: the main metric of trained models at lengths other than in training."""
     charts: list[Chart] = []
     for name, members in _settings(groups).items():
         tested = [(each, lengths_of(each)) for each in members]
@@ -83,17 +80,17 @@ def _look(group: Group, groups: Sequence[Group]) -> int:
 
 
 def mean_curve(members: Group, look: int | None = None) -> Curve:
-    """Mean, least and greatest over the seeds that were evaluated at each number of updates.
+    """Mean, least and greatest value at each number of updates, over the seeds that were evaluated there.
 
-    A run that was stopped by its target keeps what it had then.
+    A run that was stopped by its target counts with its last value from then on.
     """
-    found = [{each.step: each.value for each in run.valid} for run in members.runs]
-    longest = max(found, key=len)
-    for run, values_of in zip(members.runs, found, strict=True):
-        if values_of and run.summary.get("stopped") == "target":  # it has what was asked, and would only have kept it
-            last = max(values_of)
-            values_of.update({step: values_of[last] for step in longest if step > last})
-    values = [[each[step] for each in found if step in each] for step in longest]
+    by_run = [{each.step: each.value for each in run.valid} for run in members.runs]
+    longest = max(by_run, key=len)
+    for run, value_at in zip(members.runs, by_run, strict=True):
+        if value_at and run.summary.get("stopped") == "target":
+            last = max(value_at)
+            value_at.update({step: value_at[last] for step in longest if step > last})
+    values = [[each[step] for each in by_run if step in each] for step in longest]
     several = len(members.runs) > 1
     label = f"{members.method} ({len(members.runs)} seeds)" if several else members.method
     means = [statistics.fmean(each) for each in values]
@@ -101,7 +98,7 @@ def mean_curve(members: Group, look: int | None = None) -> Curve:
 
 
 def file_name(setting: str, groups: Sequence[Group]) -> str:
-    """A setting as part of a file's name: the task alone where all runs of that task have the same sizes."""
+    """A setting as part of a file name: the task alone if all runs of the task have the same setting."""
     task = setting.split()[0]
     if {each.setting for each in groups if each.task.name == task} == {setting}:
         return task
@@ -109,14 +106,12 @@ def file_name(setting: str, groups: Sequence[Group]) -> str:
 
 
 def _numbers(curves: Sequence[Curve], name: str) -> Table:
-    """What a chart shows, for those who cannot see it or want to copy it."""
+    """The values of a chart, for readers who cannot see it or want to copy them."""
     steps = sorted({step for curve in curves for step in curve.steps})
     apart = -(-len(steps) // ROWS)
-    kept = [step for number, step in enumerate(reversed(steps)) if number % apart == 0][
-        ::-1
-    ]  # the last is among them
+    shown = sorted(steps[::-1][::apart])  # from the last one backwards, so that it is among them
     of_curve = [dict(zip(curve.steps, map(_cell, *_with_band(curve)), strict=True)) for curve in curves]
-    rows = [[f"{step:,}", *(cells.get(step, "-") for cells in of_curve)] for step in kept]
+    rows = [[f"{step:,}", *(cells.get(step, "-") for cells in of_curve)] for step in shown]
     return Table("", [name, *(curve.label for curve in curves)], rows)
 
 

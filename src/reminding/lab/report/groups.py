@@ -1,7 +1,4 @@
-"""Runs that differ in their seed alone, and what they say together.
-
-Shapes: none.
-"""
+"""Groups of runs that differ in their seed alone."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class Group:
     """The runs of one method on one task.
 
     Args:
-        setting: the task, its length, and what else of it is other than usual.
+        setting: the task, its length, and its options that are not at their defaults.
         method: the runs' name without the seed.
     """
 
@@ -36,28 +33,28 @@ class Group:
         return self.runs[0].task
 
     def values(self, get: Callable[[Run], float | None]) -> list[float]:
-        """A number of each run that has it."""
+        """The values of `get` for the runs that have one."""
         return [value for value in map(get, self.runs) if value is not None]
 
     def summaries(self, name: str) -> list[float]:
-        """A number of each summary that has it."""
+        """An entry of the summaries that have it."""
         return self.values(lambda run: run.summary.get(name))
 
 
 def after_steps(steps: int) -> Callable[[Run], float | None]:
-    """What gives a run's best validation result within so many updates; None before its first evaluation."""
+    """A function of a run: its best validation result within `steps` updates; None before its first evaluation."""
     return lambda run: next((each.best for each in reversed(run.valid) if each.step <= steps), None)
 
 
 def after_seconds(seconds: float) -> Callable[[Run], float | None]:
-    """What gives a run's best validation result within so many seconds of training."""
+    """A function of a run: its best validation result within `seconds` of training; None before the first."""
     return lambda run: next((each.best for each in reversed(run.valid) if each.seconds <= seconds), None)
 
 
 def group(folders: Iterable[Path]) -> list[Group]:
-    """Runs by what they share: the same name but for the seed, in the same place, with the same options.
+    """Group runs that have the same name up to the seed, the same parent folder, and the same options.
 
-    Methods of one name at one setting, in several places, are told apart by their folder.
+    Methods with the same name and setting in several folders get the folder's name in front.
     """
     members: dict[tuple[str, ...], list[Run]] = {}
     for folder in folders:
@@ -69,13 +66,13 @@ def group(folders: Iterable[Path]) -> list[Group]:
     groups: list[Group] = []
     for (_, name, _), runs in members.items():
         setting = runs[0].task.setting
-        told = name if names[setting, name] == 1 else f"{runs[0].folder.resolve().parent.name}/{name}"
-        groups.append(Group(setting, told, runs))
+        method = name if names[setting, name] == 1 else f"{runs[0].folder.resolve().parent.name}/{name}"
+        groups.append(Group(setting, method, runs))
     return groups
 
 
 def spread(values: Sequence[float], form: str = ".4f") -> str:
-    """Mean and, of several values, standard deviation over the runs; "-" where there is none."""
+    """The mean and, of several values, the standard deviation; "-" of none."""
     if not values:
         return "-"
     mean = format(statistics.fmean(values), form)

@@ -1,7 +1,4 @@
-"""A report as one self-contained HTML page, to be opened from disk without a network.
-
-Shapes: none.
-"""
+"""A report as one self-contained HTML page that opens from disk, without a network."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ def page(title: str, sections: Sequence[Section], out: Path) -> str:
     """The page, as HTML.
 
     Args:
-        out: folder that it will lie in, for links to explanations.
+        out: folder of the page, for links to explanations.
     """
     charts = any(isinstance(block, Chart) for section in sections for block in section.blocks)
     named = [section for section in sections if section.title]
@@ -63,7 +60,7 @@ def _typed(lines: Sequence[str]) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    """A place for the chart, its data, and its numbers; a PNG where there is no JavaScript."""
+    """The place of the chart, its data and its numbers; a PNG picture if JavaScript is off."""
     name = html.escape(chart.title)
     return (
         f'<h3>{name}</h3><div class="chart" role="img" aria-label="{name}; the numbers are in a table below"></div>'
@@ -84,7 +81,7 @@ def _picture(picture: Picture, out: Path) -> str:
         address = html.escape(relative(picture.link[0], out))
         below += f'. <a href="{address}">{html.escape(picture.link[1])}</a>'
     if picture.command:
-        below += f". To look closer: <code>{html.escape(picture.command)}</code>"
+        below += f". For details: <code>{html.escape(picture.command)}</code>"
     return f'<figure><img alt="{name}" src="{_embedded(picture.figure)}"><figcaption>{below}</figcaption></figure>'
 
 

@@ -1,7 +1,4 @@
-"""What a report is made of, whatever it is written in.
-
-Shapes: none.
-"""
+"""The parts of a report, for Markdown and for HTML."""
 
 from __future__ import annotations
 
@@ -15,12 +12,12 @@ from reminding.lab.show.tables import Table
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, the same as a chart to be pointed at, and its numbers.
+    """A figure, also as an interactive chart, and its numbers.
 
     Args:
         figure: a PNG picture.
-        plot: of `reminding.lab.show.charts`.
-        numbers: what it shows; None where a table beside it says the same.
+        plot: the chart, from `reminding.lab.show.charts`.
+        numbers: the values shown; None if a table beside it has them.
     """
 
     title: str
@@ -35,8 +32,8 @@ class Picture:
 
     Args:
         figure: a PNG picture.
-        link: a page that says more, and what it is called.
-        command: what makes such a page, where there is none.
+        link: a page with details, and its name.
+        command: the command that makes such a page, if there is none.
     """
 
     title: str
@@ -47,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Lines:
-    """Text as it is typed or told: commands, or remarks."""
+    """Lines of text: remarks or, if `typed`, commands."""
 
     lines: Sequence[str]
     typed: bool = False
@@ -58,14 +55,14 @@ Block = Table | Chart | Picture | Lines
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report with a heading of its own."""
+    """A part of a report with its own heading."""
 
     title: str
     blocks: Sequence[Block]
 
 
 def tables_of(sections: Iterable[Section]) -> list[Table]:
-    """The tables of all sections, but for those behind charts."""
+    """The tables of all sections, without those behind charts."""
     return [block for section in sections for block in section.blocks if isinstance(block, Table)]
 
 
@@ -75,7 +72,7 @@ def figures_of(sections: Iterable[Section]) -> list[Path]:
 
 
 def relative(path: Path, out: Path) -> str:
-    """A path as seen from the report's folder, with the slashes of an address."""
+    """A path relative to the report's folder, with forward slashes."""
     return Path(os.path.relpath(path, out)).as_posix()
 
 
@@ -83,7 +80,7 @@ def markdown(title: str, sections: Sequence[Section], out: Path) -> str:
     """A report in Markdown.
 
     Args:
-        out: folder that the text will lie in.
+        out: folder of the report.
     """
     lines = [f"# {title}", ""]
     for section in sections:
@@ -104,5 +101,5 @@ def _block(block: Block, section: Section, out: Path) -> list[str]:
         if block.link:
             lines += [f"[{block.link[1]}]({relative(block.link[0], out)})", ""]
         if block.command:
-            lines += ["To look closer:", "", f"    {block.command}", ""]
+            lines += ["For details:", "", f"    {block.command}", ""]
     return lines

@@ -1,4 +1,4 @@
-"""Tables of runs: what each method reached, over its seeds, and what that took."""
+"""Tables of runs: the results of each method over its seeds, and their cost."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ METHOD_COLUMNS = ["task", "method", "seeds", "metric", "test", "worst seed", "up
 COST_COLUMNS = ["task", "method", "ms/update", "peak MB", "parameters", "backward steps", "from last step"]
 ENVIRONMENT = ["machine", "device", "threads", "python", "torch", "reminding"]
 SAME_TIME = 1.02
-"""Runs given the same time end within this factor of one another: with the update and evaluation under way."""
+"""Runs with the same time limit end within this factor of each other, since they finish their last update."""
 BACKWARD = (
-    "Backward steps: time steps of the recurrence that one sequence's backward pass visits, from the task's loss "
+    "Backward steps: the number of time steps that the backward pass of one sequence visits, from the task's loss "
     "and from a loss at the last step alone."
 )
 
 
 def methods(groups: Sequence[Group]) -> Table:
-    """What each method reached on the test split, mean and deviation over seeds."""
+    """The test results of each method, mean and deviation over seeds."""
     notes = ["± is the standard deviation over seeds. The norm of h is the mean over the last validation pass."]
     return Table("Methods", METHOD_COLUMNS, [_method_row(group) for group in groups], notes)
 
 
 def costs(groups: Sequence[Group]) -> Table:
-    """What each method took: time, memory, and how far its backward pass goes."""
+    """The cost of each method: time, memory, and how far its backward pass reaches."""
     rows = [
         [
             group.setting,
@@ -41,7 +41,7 @@ def costs(groups: Sequence[Group]) -> Table:
         ]
         for group in groups
     ]
-    notes = [BACKWARD, "Peak MB is the whole process, PyTorch itself included."]
+    notes = [BACKWARD, "Peak MB is that of the whole process, PyTorch itself included."]
     return Table("Time and memory", COST_COLUMNS, rows, notes)
 
 
@@ -69,7 +69,7 @@ def _last_norm(run: Run) -> float | None:
 
 
 def warnings(groups: Sequence[Group]) -> list[Table]:
-    """What training warned of; no table where it did not."""
+    """The warnings of training; no table if there were none."""
     rows = [
         [run.folder.name, f"{record['step']:,}", record["what"], record["advice"]]
         for group in groups
@@ -77,15 +77,16 @@ def warnings(groups: Sequence[Group]) -> list[Table]:
         for record in run.records
         if record["kind"] == "warning"
     ]
-    return [Table("Warnings while training", ["run", "update", "what was seen", "what to try"], rows)] if rows else []
+    return [Table("Warnings while training", ["run", "update", "observation", "advice"], rows)] if rows else []
 
 
 def environments(groups: Sequence[Group]) -> Table:
-    """The machines and versions that the finished runs had."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    """The machines and versions of the finished runs."""
+    runs_by_environment: dict[tuple[str, ...], list[str]] = {}
     for run in (run for group in groups for run in group.runs if run.summary):
-        found.setdefault(tuple(str(run.summary.get(name, "-")) for name in ENVIRONMENT), []).append(run.folder.name)
-    rows = [[_listed(names), *values] for values, names in found.items()]
+        environment = tuple(str(run.summary.get(name, "-")) for name in ENVIRONMENT)
+        runs_by_environment.setdefault(environment, []).append(run.folder.name)
+    rows = [[_listed(names), *values] for values, names in runs_by_environment.items()]
     return Table("Environment", ["runs", *ENVIRONMENT], rows)
 
 
@@ -100,11 +101,10 @@ def _range(values: Sequence[int]) -> str:
 
 
 def equal_cost(groups: Sequence[Group]) -> list[Table]:
-    """For each task, the best validation result of each method after the same updates, and after the same time.
+    """For each task, the best validation result of each method after equal numbers of updates, and after equal times.
 
-    Both are those of the run that has the fewest but for runs that reached their target, so that nothing is compared
-    with what was not done; the updates are as many as all runs were evaluated at, since between two evaluations a run
-    that ends has one more than the others. A task with a single method has no such table.
+    The limits are those of the run with the fewest, without runs that reached their target, so that every run got as
+    far. The number of updates is one at which all runs were evaluated. A task with a single method has no such table.
     """
     tables: list[Table] = []
     for setting in dict.fromkeys(group.setting for group in groups):
@@ -120,48 +120,47 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
             for group in members
         ]
         columns = ["method", f"after {steps:,} updates", f"after {seconds / SAME_TIME / 60:.1f} minutes"]
-        note = "A method that was stopped by its target keeps what it had then."
+        note = "A run that was stopped by its target counts with its last result."
         title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
         tables.append(Table(title, columns, rows, [note]))
     return tables
 
 
 def _evaluated_by_all(runs: Sequence[Run]) -> int:
-    """The most updates by which each run has been evaluated since about as many."""
+    """The largest number of updates up to which every run was evaluated."""
     fewest = min(run.valid[-1].step for run in runs)
     return min(max((each.step for each in run.valid if each.step <= fewest), default=fewest) for run in runs)
 
 
 def further_tests(groups: Sequence[Group]) -> list[Table]:
-    """Trained models at other lengths of their task, a column for each; no table where no such test was made.
+    """Trained models at other lengths of their task, one column per length; no table without such tests.
 
-    What a test changed of the model stands behind its result; of several alike, the last counts.
+    Options of the model that differ from training stand behind the result. The last of several equal tests counts.
     """
-    found = [(group, _tests(group)) for group in groups]
-    found = [(group, tests) for group, tests in found if tests]
-    if not found:
+    by_group = [(group, tests) for group in groups if (tests := _tests(group))]
+    if not by_group:
         return []
-    columns = sorted({T for _, tests in found for T, _ in tests})
-    rows = [[group.setting, group.method, *(_tested_at(T, tests) for T in columns)] for group, tests in found]
-    title = f"Tested at other lengths: {found[0][0].task.metric}"
-    columns = ["trained on", "method", *(f"T={length:,}" for length in columns)]
-    return [Table(title, columns, rows, [_sequences(found)])]
+    lengths = sorted({T for _, tests in by_group for T, _ in tests})
+    rows = [[group.setting, group.method, *(_tested_at(T, tests) for T in lengths)] for group, tests in by_group]
+    title = f"Tested at other lengths: {by_group[0][0].task.metric}"
+    columns = ["trained on", "method", *(f"T={length:,}" for length in lengths)]
+    return [Table(title, columns, rows, [_sequences(by_group)])]
 
 
 def lengths_of(group: Group) -> dict[int, float]:
-    """Length T -> the main metric there, a mean over seeds; of several tests the one that changed the model least."""
+    """Length T -> the main metric, a mean over seeds, of the test whose model differs least from training."""
     tests = sorted(_tests(group).items(), key=lambda test: (test[0][0], -len(test[0][1])))
     return {T: statistics.fmean(value for value, _ in results) for (T, _), results in tests}
 
 
 Tests = dict[tuple[int, str], list[tuple[float, int | None]]]
-"""(length T, what was changed of the model) -> the main metric and the number of sequences, run by run; None: as many
-as the task has."""
+"""(length T, changes to the model) -> the main metric and the number of sequences of each run; None: the task's own
+number."""
 
 
 def _tests(group: Group) -> Tests:
-    """The further tests of a group's runs; of several alike the last."""
-    found: Tests = {}
+    """The further tests of a group's runs; of several equal ones the last."""
+    tests: Tests = {}
     for run in group.runs:
         latest = {
             (record["task"]["T"], _changed(record.get("changes", {}))): (
@@ -172,8 +171,8 @@ def _tests(group: Group) -> Tests:
             if "T" in record["task"]
         }
         for key, result in latest.items():
-            found.setdefault(key, []).append(result)
-    return found
+            tests.setdefault(key, []).append(result)
+    return tests
 
 
 def _changed(changes: Mapping[str, Any]) -> str:
@@ -181,7 +180,7 @@ def _changed(changes: Mapping[str, Any]) -> str:
 
 
 def _tested_at(T: int, tests: Tests) -> str:
-    """A cell: the results at one length, each with what was changed of the model."""
+    """A cell: the results at one length, each with the changes to the model."""
     parts = [
         spread([value for value, _ in results]) + f" ({changed})" * bool(changed)
         for (length, changed), results in sorted(tests.items())
@@ -190,16 +189,16 @@ def _tested_at(T: int, tests: Tests) -> str:
     return "; ".join(parts) or "-"
 
 
-def _sequences(found: Sequence[tuple[Group, Tests]]) -> str:
-    """How many sequences the tests had, as a sentence."""
+def _sequences(by_group: Sequence[tuple[Group, Tests]]) -> str:
+    """A sentence about the number of sequences of the tests."""
     counts: dict[int, set[int | None]] = {}
-    for _, tests in found:
+    for _, tests in by_group:
         for (T, _), results in tests.items():
             counts.setdefault(T, set()).update(count for _, count in results)
-    told = [f"{' or '.join(_many(counts[T]))} at T={T:,}" for T in sorted(counts)]
-    return f"Sequences: {', '.join(told)}."
+    numbers = [f"{' or '.join(_shown(counts[T]))} at T={T:,}" for T in sorted(counts)]
+    return f"Sequences: {', '.join(numbers)}."
 
 
-def _many(counts: set[int | None]) -> list[str]:
-    said = [str(count) for count in sorted(count for count in counts if count is not None)]
-    return [*said, "all"] if None in counts else said
+def _shown(counts: set[int | None]) -> list[str]:
+    numbers = [str(count) for count in sorted(count for count in counts if count is not None)]
+    return [*numbers, "all"] if None in counts else numbers

@@ -1,18 +1,19 @@
-"""A report on some runs and benchmarks: tables, curves, what was recalled, and how to do it all again.
+"""A report on runs and benchmarks: tables, curves, recalls, and the commands to repeat everything.
 
 Shapes: T time, B batch, K recalled memories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reminding.lab.bench import report as bench_report
+from reminding.lab.bench.measurement import RECORD_NAME
+from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.page import page
@@ -23,13 +24,14 @@ from reminding.lab.runs.records import Run, find_below, find_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.plots import growth_curves, recall_map
 from reminding.lab.show.tables import Table
+from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the tables, and the files."""
+    """The tables of a report, and its files."""
 
     tables: Sequence[Table]
     files: Sequence[Path]
@@ -40,34 +42,33 @@ def write_report(
 ) -> Report:
     """Write report.md, index.html and the figures of some runs, finished or not, and of benchmarks.
 
-    Runs that differ in their seed alone are one line of the first table, with mean and deviation, and one curve with
-    a band from the worst to the best of them. A folder that `reminding bench` wrote adds its tables and growth.
+    Runs that differ in their seed alone share one line of the first table, with mean and deviation, and one curve,
+    with a band from the worst to the best. A folder that `reminding bench` wrote adds its tables and its growth.
 
     Args:
         runs: folders of runs or benchmarks, or folders that hold them at any depth.
         out: folder for the report.
-        sequence: which test sequence to draw, from 0.
+        sequence: number of the test sequence to draw, from 0.
         title: of the report.
-        remarks: what to know when reading it.
+        remarks: for the reader.
 
     Raises:
-        FileNotFoundError: a folder is no run and no benchmark, and holds none.
+        FileNotFoundError: a folder neither is nor holds a run or a benchmark.
         ValueError: there are no runs, the sequence is out of range, or a file cannot be read.
     """
     if not runs:
-        raise ValueError("runs: at least one folder is needed")
-    if sequence < 0:
-        raise ValueError(f"sequence must be at least 0, got {sequence}")
-    found, measured = find_runs(runs), find_measured(runs)
+        raise ValueError("runs must be at least one folder, got none")
+    at_least("sequence", sequence, 0)
+    folders, benchmarks = find_runs(runs), find_benchmarks(runs)
     for path in runs:
-        if not any(folder.is_relative_to(path) for folder in [*found, *measured]):
-            raise FileNotFoundError(f"{path} is not a run, and there is none below it: no {checkpoint.CONFIG_NAME}")
-    groups = group(found)
+        if not any(folder.is_relative_to(path) for folder in [*folders, *benchmarks]):
+            raise FileNotFoundError(f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}")
+    groups = group(folders)
     out.mkdir(parents=True, exist_ok=True)
     sections = [
         *_about_runs(groups, out, sequence, remarks),
-        *_about_benchmarks(measured, out),
-        _again(groups, measured),
+        *_about_benchmarks(benchmarks, out),
+        _how_it_was_made(groups, benchmarks),
     ]
     sections = [section for section in sections if section.blocks]
     text, index = out / "report.md", out / "index.html"
@@ -76,11 +77,11 @@ def write_report(
     return Report(tables_of(sections), [index, text, *figures_of(sections)])
 
 
-def find_measured(paths: Sequence[Path]) -> dict[Path, bench_report.Measured]:
-    """Folders of benchmarks, those given or below them, and what each holds."""
-    folders = [folder for path in paths for folder in find_below(path, bench_report.RECORD_NAME)]
-    read = {folder: bench_report.read(folder) for folder in dict.fromkeys(folders)}
-    return {folder: content for folder, content in read.items() if content is not None}
+def find_benchmarks(paths: Sequence[Path]) -> dict[Path, SavedMeasurement]:
+    """The folders of benchmarks at or below some paths, each with its measurement."""
+    folders = [folder for path in paths for folder in find_below(path, RECORD_NAME)]
+    saved = {folder: read(folder) for folder in dict.fromkeys(folders)}
+    return {folder: measurement for folder, measurement in saved.items() if measurement is not None}
 
 
 def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequence[str]) -> Iterator[Section]:
@@ -98,33 +99,32 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequ
     yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
 
 
-def _about_benchmarks(measured: dict[Path, bench_report.Measured], out: Path) -> Iterator[Section]:
-    for number, (folder, content) in enumerate(measured.items(), 1):
-        points, options = content.points, content.options
-        blocks: list[Block] = [Lines([bench_report.setting(options), content.where])]
-        if len(points) > 1:
-            panels = [panel for panel in bench_report.panels(points, options) if panel.lines]
-            unit = bench_report.UNITS[options.axis]
+def _about_benchmarks(benchmarks: Mapping[Path, SavedMeasurement], out: Path) -> Iterator[Section]:
+    for number, (folder, saved) in enumerate(benchmarks.items(), 1):
+        measurement = saved.measurement
+        blocks: list[Block] = [Lines([measurement.common(), saved.machine])]
+        if len(measurement.points) > 1:
+            panels = [panel for panel in measurement.panels() if panel.lines]
             for place, panel in enumerate(panels):
                 path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
-                growth_curves([panel], unit, bench_report.setting(options), path)
-                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, unit)))
-        blocks += bench_report.tables(points, options)
-        if missing := bench_report.left_out(points, options):
+                growth_curves([panel], measurement.unit, measurement.common(), path)
+                blocks.append(Chart(panel.ylabel, path, growth_chart(panel, measurement.unit)))
+        blocks += measurement.tables()
+        if missing := measurement.left_out():
             blocks.append(Lines([f"Not measured: {line}" for line in missing]))
         yield Section(f"One training step beside nn.LSTM: {folder.name}", blocks)
 
 
-def _again(groups: Sequence[Group], measured: dict[Path, bench_report.Measured]) -> Section:
-    """What the figures depend on, and the commands that made them."""
+def _how_it_was_made(groups: Sequence[Group], benchmarks: Mapping[Path, SavedMeasurement]) -> Section:
+    """The machines and versions behind the figures, and the commands that made them."""
     commands = [command for each in groups for run in each.runs for command in commands_of(run)]
-    commands += [content.command for content in measured.values()]
+    commands += [saved.command for saved in benchmarks.values()]
     about = [environments(groups)] if any(run.summary for each in groups for run in each.runs) else []
     return Section("Environment and commands", [*about, Lines(list(dict.fromkeys(commands)), typed=True)])
 
 
 def summary_row(run: Run) -> list[str]:
-    """One run in the table; what an unfinished run does not know yet is left open."""
+    """The row of one run; results that an unfinished run lacks are shown as "-"."""
     return [
         run.folder.name,
         run.task.setting,
@@ -141,7 +141,7 @@ def _number(value: float | None) -> str:
 
 
 def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:
-    """One figure a method, of its first trained SAB run: which earlier step each step of a test sequence recalled."""
+    """One figure per method with SAB, of its first trained run: the recalls in one test sequence."""
     blocks: list[Block] = []
     for members in groups:
         trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
@@ -151,9 +151,9 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         try:
             config, model = checkpoint.load_run(folder)
         except (OSError, ValueError) as error:
-            blocks.append(Lines([f"{folder.name} is not drawn: {error}"]))
+            blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        path = _free(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
+        path = _unused(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
         _draw_recall(config.task, model, sequence, path, folder.name)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
@@ -175,20 +175,20 @@ def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, n
     recall_map(
         top.step[:, 0],
         top.weight[:, 0],
-        title=f"What {name} was reminded of: test sequence {sequence} of {task.name}",
+        title=f"Recalls of {name}: test sequence {sequence} of {task.name}",
         input=shown,
         marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
         path=path,
     )
 
 
-def _free(path: Path, taken: Sequence[Path]) -> Path:
-    """A name for the figure that no other run's has."""
-    others = sum(other.stem.rpartition("_")[0] == path.stem or other == path for other in taken)
+def _unused(path: Path, used: Sequence[Path]) -> Path:
+    """A file name that no other run's figure has."""
+    others = sum(other.stem.rpartition("_")[0] == path.stem or other == path for other in used)
     return path.with_stem(f"{path.stem}_{others + 1}") if others else path
 
 
 def commands_of(run: Run) -> list[str]:
-    """What was typed to train and test a run."""
+    """The commands that trained and tested a run."""
     trained = str(run.summary.get("command", f"unfinished: {run.folder}"))
     return [trained, *(str(record["command"]) for record in run.evaluations)]

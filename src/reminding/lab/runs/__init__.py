@@ -1,4 +1,4 @@
-"""A run and its folder: configuration, model, checkpoint, log, the records read back, the machine it ran on.
+"""A run and its folder: configuration, model, checkpoint, log, records read back, and the machine.
 
 Every other room of `lab` may import this one.
 May import: `reminding.nn`, `reminding.tasks`.

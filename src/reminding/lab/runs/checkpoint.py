@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, who may write to it, and how a run is stopped and gone on with."""
+"""A run's folder: its files, who may write to it, and how a run is saved and resumed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ WEIGHTS_FORMAT = "reminding.SequenceModel"
 
 
 class Update(TypedDict):
-    """What one update saw: loss, gradient norm before clipping, steps read, and on streams the metrics.
+    """The figures of one update: loss, gradient norm before clipping, time steps read, and on streams the metrics.
 
-    The loss is nan where a chunk asked for nothing.
+    The loss is nan for a chunk without a target.
     """
 
     loss: float
@@ -40,14 +40,14 @@ class Update(TypedDict):
 
 @dataclass
 class Standing:
-    """Where a run stands, besides its weights.
+    """How far a run has come: everything that it needs to continue, besides weights and optimizer.
 
     Attributes:
         step: updates done.
-        seconds: spent on updates and evaluations.
-        best: the best main metric on the validation split so far; best_step: when it was reached.
+        seconds: time spent on updates and evaluations.
+        best: the best main metric on the validation split so far; best_step: the update at which it was reached.
         stale: evaluations since then.
-        since: the updates since the last evaluation, for the mean that the next one logs.
+        since: the updates since the last evaluation; the next evaluation logs their means.
     """
 
     step: int = 0
@@ -62,12 +62,11 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
     """Prepare the folder of a run.
 
     Returns:
-        whether there is a checkpoint to go on from.
+        whether there is a checkpoint to resume from.
 
     Raises:
-        FileExistsError: the folder holds a run, and neither resume nor overwrite says what to do with it; or it
-            holds files that are no run's.
-        ValueError: both are given, or the run to resume has another configuration.
+        FileExistsError: the folder holds a run and neither resume nor overwrite is given, or it holds other files.
+        ValueError: resume and overwrite are both given, or the run to resume has another configuration.
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
@@ -78,7 +77,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
             return (folder / CHECKPOINT_NAME).exists()
         if not overwrite:
             raise FileExistsError(
-                f"out: {folder} already holds a run; --resume goes on with it, --overwrite replaces it"
+                f"out: {folder} already holds a run; --resume continues it, --overwrite replaces it"
             )
         _remove_run(folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -88,14 +87,14 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
     return False
 
 
-def check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
-    """Refuse to go on with another experiment; a run may be resumed for longer, unless its learning rate anneals.
+def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
+    """Refuse to resume a run with other options. It may be resumed for longer, unless its learning rate anneals.
 
     Raises:
         ValueError: names every option that differs.
     """
-    old, new = saved.settings(), given.settings()
-    names = sorted({*old, *new} - (set() if given.train.anneal else EXTENDABLE))
+    old, new = saved.settings(), wanted.settings()
+    names = sorted({*old, *new} - (set() if wanted.train.anneal else EXTENDABLE))
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:
@@ -103,7 +102,7 @@ def check_same(saved: RunConfig, given: RunConfig, folder: Path) -> None:
 
 
 def _remove_run(folder: Path) -> None:
-    """Delete what a run wrote, and nothing else."""
+    """Delete the files that a run wrote, and no others."""
     for name in (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
         (folder / name).unlink(missing_ok=True)
     _remove_states(folder)
@@ -111,7 +110,7 @@ def _remove_run(folder: Path) -> None:
 
 
 def _remove_states(folder: Path, but: str | None = None) -> None:
-    for path in folder.glob(STATE_NAMES + "*"):  # with what a kill left half written
+    for path in folder.glob(STATE_NAMES + "*"):  # also files left half written when the process was killed
         if path.name != but:
             path.unlink()
 
@@ -124,10 +123,10 @@ def save_checkpoint(
     standing: Standing,
     state: SABState | None,
 ) -> None:
-    """Write everything that a resumed run needs, replacing the last one only when the new one is whole.
+    """Write everything that a resumed run needs. The last checkpoint is replaced when the new one is complete.
 
     Args:
-        state: of the streams under way, if there are; it goes to a file of its own, which the checkpoint names.
+        state: of the streams, if the task has streams; it goes to a file of its own, which the checkpoint names.
     """
     state_name = None if state is None else STATE_NAMES.replace("*", str(standing.step))
     if state is not None and state_name is not None:
@@ -143,19 +142,19 @@ def save_checkpoint(
     temporary = folder / (CHECKPOINT_NAME + ".part")
     torch.save(content, temporary)
     temporary.replace(folder / CHECKPOINT_NAME)
-    _remove_states(folder, but=state_name)  # only now: until then the last checkpoint stood, with its own
+    _remove_states(folder, but=state_name)  # only now: until here the last checkpoint needs its own
 
 
 def load_checkpoint(
     folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[float | None, Standing, SABState | None]:
-    """Bring model, optimizer and random numbers to where the checkpoint left them.
+    """Restore model, optimizer and random number generator from the checkpoint.
 
     Returns:
-        the clipper's running mean, the standing, and the state of the streams under way.
+        the clipper's running mean, the standing, and the state of the streams.
 
     Raises:
-        ValueError: the file is damaged or another model's.
+        ValueError: the file is damaged or belongs to another model.
     """
     path = folder / CHECKPOINT_NAME
     try:
@@ -167,7 +166,7 @@ def load_checkpoint(
         state = None if name is None else SABState.load(folder / name, str(device))
         return content["clip_mean"], Standing(**content["standing"]), state
     except Exception as error:  # a damaged file makes torch raise almost anything
-        raise ValueError(f"{path} is damaged or of another model: {error}") from error
+        raise ValueError(f"{path} is damaged or belongs to another model: {error}") from error
 
 
 def save_weights(folder: Path, model: SequenceModel) -> None:
@@ -179,10 +178,10 @@ def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
     """A trained model and its configuration.
 
     Args:
-        changes: options of `ModelOptions` that do not concern the weights, such as capacity, other than in training.
+        changes: fields of `ModelOptions` that do not concern the weights, such as capacity, to differ from training.
 
     Raises:
-        FileNotFoundError: the folder is no run, or has no weights yet.
+        FileNotFoundError: the folder is not a run, or has no weights yet.
         ValueError: a file is damaged.
     """
     config = RunConfig.load(folder / CONFIG_NAME)
@@ -202,18 +201,18 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Read summary.json; empty while the run has none."""
+    """Read summary.json; empty if there is none yet."""
     path = folder / SUMMARY_NAME
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def add_evaluation(folder: Path, record: dict[str, Any]) -> None:
-    """Note a further test of a run in its eval.jsonl."""
+    """Add the result of a further test to a run's eval.jsonl."""
     with (folder / EVALUATIONS_NAME).open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The further tests of a run, in the order they were made."""
+    """The further tests of a run, in the order in which they were made."""
     path = folder / EVALUATIONS_NAME
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -1,56 +1,57 @@
-"""What defines a run: the task, the model and how it is trained, as the command line and config.json have it."""
+"""The definition of a run: its task, its model and its training, as typed and as config.json has them."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from reminding.tasks import TASKS
+from reminding.tasks.kinds import checks
+
+Options = TypeVar("Options")
 
 FORMAT_VERSION = 1
 STREAM_CAPACITY = 128
-"""Memories on a stream: with the default of one every 10 steps, 1,280 steps of the past."""
+"""Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
-"""What a resumed run may have more of."""
+"""The limits that a resumed run may raise."""
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The network. k_top, k_att, k_trunc and what follows them concern the models that have them.
+    """The network. Options from k_top on concern only the models that have them.
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
             steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
         cell: recurrent cell of every model but the transformer.
-        forget_scale: what an LSTM's forget gate is multiplied by; below 1 its c cannot run away over sequences much
+        forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
         hidden_size: features of the hidden state.
-        num_layers: layers on top of one another.
-        embedding_size: features of a learned embedding of the input; None: one-hot tokens, or the real
-            values as they are.
-        k_top: memories a step may recall.
-        k_att: a state is stored every k_att steps; None: every k_trunc, at the end of each segment.
+        num_layers: number of stacked layers.
+        embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
+            read as they are.
+        k_top: memories that a step may recall.
+        k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
         score: how memories are scored; None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: hidden_size.
-        normalizer: scores to weights; None: softmax over the k_top best, or the release's own rule with
-            semantics release; threshold: the paper's rule; softmax1: softmax with recalling nothing among the
-            choices.
-        recall_scale: what the weights of a recall are multiplied by; below 1 the state stays bounded on a stream
-            without end.
-        semantics: the paper's algorithm, or what the authors' published code does.
-        capacity: at most this many memories; None: no limit, which a stream cannot have.
-        evict: which memory goes when the capacity is full.
-        horizon: steps back into earlier chunks of a stream that credit may travel; None: as far as anything is
-            remembered; 0: none, as where sequences are whole.
-        backtrack: whether gradients flow into what is recalled (no: the paper's ablation).
-        dropout: between layers, a probability.
-        backend: which code computes the recurrence; auto: the fastest that can.
-        engine: how the backward pass is done; auto: the best that can.
+        normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
+            the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
+        recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
+        semantics: paper: the paper's algorithm; release: that of the authors' published code.
+        capacity: at most this many memories; None: no limit, which is refused on a stream.
+        evict: which memory is evicted when the capacity is reached.
+        horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
+            0: it stays within the chunk. Whole sequences have no earlier chunks.
+        backtrack: whether recalled memories receive gradient (no: the paper's ablation).
+        dropout: probability of dropout between layers.
+        backend: the code that computes the recurrence; auto: the fastest that can run here.
+        engine: how the backward pass is done; auto: the best that can run here.
     """
 
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
@@ -78,28 +79,27 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How it is trained: Adam, one update a batch.
+    """The training: Adam, one update per batch.
 
     Args:
-        steps: updates, at most.
-        max_seconds: stop at the first update after so much training time; None: no limit.
-        batch_size: sequences an update.
+        steps: greatest number of updates.
+        max_seconds: limit on the training time; the update during which it is reached is the last one. None: no limit.
+        batch_size: sequences per update.
         lr: Adam's learning rate.
-        anneal: the learning rate falls to 0 in a straight line over this last share of the updates, or of the time
-            where that is limited; 0: it stays.
+        anneal: the last share of the run, over which the learning rate falls linearly to 0; of the updates, or of the
+            time if that is limited. 0: the rate is constant.
         clip: bound on the gradient norm; 0: no clipping.
-        clip_kind: adaptive: twice the running mean of the clipped norm, never above clip; fixed: clip.
+        clip_kind: adaptive: the bound is twice the running mean of the clipped norm, at most clip; fixed: it is clip.
         seed: of the weights and of the training data.
         eval_every: updates between evaluations on the validation split.
-        eval_sequences: validation sequences an evaluation, of streams chunks; None: the task's own number.
-        test_sequences: test sequences at the end, of streams chunks; None: the task's own number.
+        eval_sequences: validation sequences per evaluation, or chunks of each stream; None: the task's own number.
+        test_sequences: test sequences at the end, or chunks of each stream; None: the task's own number.
         patience: stop after this many evaluations without a better main metric; None: never.
         target: stop when the main metric on the validation split is this good; None: never.
-        check_finite: refuse a batch, a loss or a gradient that is not finite, and stop with the last good
-            weights saved.
-        device: auto takes a GPU where there is one.
-        threads: CPU threads; None: PyTorch's own choice. Networks of this size gain little from more than one,
-            and lose much on a busy machine.
+        check_finite: stop at a batch, a loss or a gradient that is not finite, and keep the last finite weights.
+        device: auto: a GPU if there is one.
+        threads: CPU threads; None: PyTorch's own choice. Networks of this size gain little from a second thread, and
+            lose much on a busy machine.
     """
 
     steps: int = 5000
@@ -120,23 +120,21 @@ class TrainOptions:
     threads: int | None = 1
 
     def __post_init__(self) -> None:
-        """Check what no other part checks."""
+        """Check the options that no other part checks."""
         for name in ("steps", "batch_size", "eval_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            checks.at_least(name, getattr(self, name), 1)
         for name in ("eval_sequences", "test_sequences", "patience", "threads"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "at least 1, or None")
-        limit = self.max_seconds
-        _require(limit is None or limit > 0, "max_seconds", limit, "above 0, or None")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(0 <= self.anneal <= 1, "anneal", self.anneal, "between 0 and 1")
-        _require(self.clip >= 0, "clip", self.clip, "at least 0")
-        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+            checks.at_least_or_none(name, getattr(self, name), 1)
+        checks.above_zero_or_none("max_seconds", self.max_seconds)
+        checks.above_zero("lr", self.lr)
+        checks.share("anneal", self.anneal)
+        checks.at_least_zero("clip", self.clip)
+        checks.at_least("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All of a run.
+    """The configuration of a run.
 
     Args:
         task: a task of `reminding.tasks`, with its options.
@@ -157,7 +155,7 @@ class RunConfig:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
     def settings(self) -> dict[str, Any]:
-        """Every option by a name such as "train.lr"; the task's own name is "task.name"."""
+        """Every option under a name such as "train.lr"; the name of the task is "task.name"."""
         task = {"name": self.task.name, **plain(self.task)}
         parts = {"task": task, "model": plain(self.model), "train": plain(self.train)}
         return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
@@ -167,25 +165,25 @@ class RunConfig:
         """Read config.json.
 
         Raises:
-            FileNotFoundError: there is none, so the folder is no run; or the task's data is not there.
+            FileNotFoundError: there is none, so that the folder is not a run; or the task's data is missing.
             ValueError: it cannot be read; the message says why.
         """
         content = read_config(path)
         try:
             return RunConfig(
                 task=load_task(content["task"]),
-                model=ModelOptions(**content["model"]),
-                train=TrainOptions(**content["train"]),
+                model=from_plain(ModelOptions, content["model"]),
+                train=from_plain(TrainOptions, content["train"]),
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json holds: the options of "task" (and its "name"), "model" and "train".
+    """The content of config.json: the options of "task" (with its "name"), "model" and "train".
 
     Raises:
-        FileNotFoundError: there is none, so the folder is no run.
+        FileNotFoundError: there is none, so that the folder is not a run.
         ValueError: it cannot be read; the message says why.
     """
     if not path.is_file():
@@ -200,63 +198,92 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_task(options: Mapping[str, Any]) -> Any:
-    """The task of its options as config.json has them, the "name" among them."""
+    """The task that config.json describes by its options, with the "name" among them."""
     rest = {name: value for name, value in options.items() if name != "name"}
     return make_task(options.get("name", ""), rest)
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
-    """The network that a task is trained with where nothing else is said: on a stream, a bounded memory.
-
-    There credit crosses the borders of chunks, as far as anything is remembered.
-    """
+    """The default network of a task. On a stream its memory is bounded, and credit crosses the borders of chunks."""
     if not task.streamed:
         return ModelOptions()
     return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, recall_scale=0.5)
 
 
 def make_task(name: str, options: dict[str, Any]) -> Any:
-    """A task by name, its paths given as strings.
+    """A task by name, from JSON values.
 
     Raises:
         ValueError: there is no such task, or an option is out of range.
     """
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
-    paths = {key: Path(options[key]) for key in ("data_dir", "data", "test") if options.get(key) is not None}
-    return TASKS[name](**{**options, **paths})
+    return from_plain(TASKS[name], options)
 
 
 def plain(options: Any) -> dict[str, Any]:
-    """A dataclass as JSON can hold it; paths are absolute, so that a run can be gone on with from any folder."""
-    values = dataclasses.asdict(options)
-    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
+    """The fields of a dataclass as JSON values. Paths become absolute, so that a run resumes from any folder."""
+    return {field.name: _to_json(getattr(options, field.name)) for field in fields(options)}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def from_plain(kind: Callable[..., Options], values: Mapping[str, Any]) -> Options:
+    """A dataclass of the values that `plain` gave: the types of its fields say what is a path and what a tuple.
+
+    Raises:
+        TypeError: there is no such field.
+        ValueError: a value is out of range.
+    """
+    types = get_type_hints(kind)
+    return kind(**{name: _from_json(name, value, types.get(name)) for name, value in values.items()})
+
+
+def _from_json(name: str, value: Any, kind: Any) -> Any:
+    """A JSON value as a field of type `kind` holds it; the first member of a union that can hold it counts."""
+    parts = get_args(kind)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if get_origin(kind) in (Union, UnionType) and value is not None:
+        if isinstance(value, str) and str in parts:
+            return value
+        converted = (_from_json(name, value, part) for part in parts)
+        return next((each for each in converted if type(each) is not type(value)), value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        items = cast("list[Any]", value)
+        kinds = [parts[0]] * len(items) if parts[1:] == (...,) else parts
+        if len(items) != len(kinds):
+            raise ValueError(f"{name} must have {len(kinds)} values, got {len(items)}")
+        return tuple(_from_json(name, item, each) for item, each in zip(items, kinds, strict=True))
+    return value
 
 
 def command(config: RunConfig) -> list[str]:
-    """The arguments after `reminding` that train this run; options at their defaults are left out."""
+    """The arguments after `reminding` that train a run; options at their defaults are left out."""
     kind = TASKS[config.task.name]
-    given = [
-        *_changed(plain(config.task), {field.name: field.default for field in dataclasses.fields(kind)}),
-        *_changed(plain(config.model), plain(model_defaults(kind))),
-        *_changed(plain(config.train), plain(TrainOptions())),
+    changed = [
+        *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
+        *changed_options(plain(config.model), plain(model_defaults(kind))),
+        *changed_options(plain(config.train), plain(TrainOptions())),
     ]
-    return ["train", config.task.name, *(word for name, value in given for word in option(name, value))]
+    return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]
 
 
-def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> list[tuple[str, Any]]:
+def changed_options(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The options whose value is not the default."""
     return [(name, value) for name, value in values.items() if value != defaults[name]]
 
 
 def option(name: str, value: Any) -> list[str]:
-    """One option as it is typed."""
+    """The words that set one option on the command line."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
     return [f"--{flag}", *map(str, values)]
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -1,4 +1,4 @@
-"""The machine a run is on: its device, its versions, its memory, and the command that was typed there."""
+"""The machine of a run: its device, its versions, its memory, and the command that was typed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one.
+    """The device of a name; "auto" is a GPU if there is one.
 
     Raises:
         ValueError: there is no such device here.
@@ -27,12 +27,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def command_line() -> str:
-    """What was typed to get here."""
+    """The command line of this process."""
     return " ".join(["reminding", *sys.argv[1:]])
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What numbers depend on besides the seed: machine, versions, threads."""
+    """What results depend on besides the seed: machine, versions, threads."""
     from reminding import __version__
 
     return {
@@ -46,7 +46,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def peak_resident_bytes() -> int | None:
-    """The most memory this process has held, PyTorch itself included; None where the system does not say."""
+    """The peak memory of this process, PyTorch itself included; None where the system does not report it."""
     try:
         import resource
     except ImportError:

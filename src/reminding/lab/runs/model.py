@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from reminding.lab.runs.config import ModelOptions
 from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
 from reminding.tasks import Batch
+from reminding.tasks.kinds.checks import at_least
 
 
 class OneHot(nn.Module):
@@ -53,42 +54,41 @@ class SequenceModel(nn.Module):
 
         Args:
             input: token ids (T, B) or real values (T, B, I).
-            state: what the last call returned, to go on with its streams.
+            state: the state that the last call returned, to continue its streams.
             reset: where new streams begin, (B,) or (T, B).
 
         Returns:
-            prediction (T, B, C), state, and what was recalled.
+            prediction (T, B, C), state, and the recalls.
         """
         h, state, recall = self.layer(input, state, reset=reset, return_recall=True)
         y = self.hidden_readout(h)
         return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
 
     def read(self, batch: Batch, state: SABState | None = None) -> tuple[Tensor, SABState | None]:
-        """Predict a batch: whole sequences, or the next chunk of the streams that `state` has come to.
+        """Predict a batch: whole sequences, or the chunk of streams that follows `state`.
 
         Returns:
-            prediction (T, B, C), and the state for the chunk that follows; None after whole sequences.
+            prediction (T, B, C), and the state for the next chunk; None after whole sequences.
         """
         if batch.reset is None:
             return self(batch.input)[0], None
-        # Streams that all begin anew may also be more or fewer than those before.
-        going_on = state is not None and not bool(batch.reset.all())
-        prediction, after, _ = self(batch.input, state, reset=batch.reset) if going_on else self(batch.input)
+        # When all streams begin anew, their number may differ from that in the last batch.
+        continued = state is not None and not bool(batch.reset.all())
+        prediction, after, _ = self(batch.input, state, reset=batch.reset) if continued else self(batch.input)
         return prediction, after
 
     def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
-        """Predict whole sequences a piece at a time, with what `read` gives.
+        """Predict whole sequences a piece at a time; the result is that of `read`.
 
         Args:
-            chunk: steps of a piece, at least 1.
+            chunk: steps per piece, at least 1.
 
         Raises:
-            ValueError: chunk is below 1, or the batch is one of streams, which have their own chunks.
+            ValueError: chunk is below 1, or the batch is a chunk of streams.
         """
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        at_least("chunk", chunk, 1)
         if batch.reset is not None:
-            raise ValueError("chunk: the batches of a stream are chunks already")
+            raise ValueError("chunk is for whole sequences: the batches of a stream are chunks already")
         pieces: list[Tensor] = []
         state: Any = None
         for piece in torch.split(batch.input, chunk):
@@ -98,17 +98,17 @@ class SequenceModel(nn.Module):
 
 
 def _check_bounded(options: ModelOptions) -> None:
-    """A stream has no end: refuse what keeps all of it."""
+    """Refuse a model that keeps all of a stream, which has no end."""
     if options.model in ("attention", "transformer"):
         raise ValueError(
-            f"model: {options.model} keeps all it has read, and a stream has no end; use sab with a capacity"
+            f"model: {options.model} keeps everything it has read, and a stream has no end; use sab with a capacity"
         )
     if options.model == "sab" and options.capacity is None and options.k_top != 0:
-        raise ValueError("capacity must be a number of memories on a stream, which has no end, got None")
+        raise ValueError("capacity must be a number on a stream, which has no end, got None")
 
 
 def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:
-    """What brings the task's input into real features: an embedding, one-hot, a linear map, or nothing."""
+    """The encoder of the task's input: an embedding, one-hot vectors, a linear map, or None."""
     if task.vocabulary is not None:
         return OneHot(task.vocabulary) if embedding_size is None else nn.Embedding(task.vocabulary, embedding_size)
     return None if embedding_size is None else nn.Linear(task.input_size, embedding_size)
@@ -119,7 +119,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     size = (input_size, options.hidden_size, options.num_layers)
     if options.model == "transformer":
         if options.forget_scale != 1:
-            raise ValueError("forget_scale: a transformer has no forget gate")
+            raise ValueError("forget_scale must be 1 for a transformer, which has no forget gate")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
     common: dict[str, Any] = {
         "cell": options.cell,
@@ -127,7 +127,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         "dropout": options.dropout,
         "backend": options.backend,
         "engine": options.engine,
-        "horizon": 0 if options.model == "lstm" else options.horizon,  # uncut, it would keep all of a stream
+        "horizon": 0 if options.model == "lstm" else options.horizon,  # without cuts, credit would keep all of a stream
         "encoder": encoder,
     }
     if options.model == "lstm":

@@ -1,6 +1,6 @@
-"""Runs as their folders tell of them: finished or not, and whether or not their data is still there.
+"""Runs read back from their folders, finished or not, with or without their data.
 
-Shapes: none; numbers come from each run's config.json, summary.json, log.jsonl and eval.jsonl.
+The numbers come from each run's config.json, summary.json, log.jsonl and eval.jsonl.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from reminding.lab.runs.config import load_task, read_config
 from reminding.lab.runs.runlog import read_log
 from reminding.tasks import DERIVED, TASKS, TRAINING
 
+ENDINGS = {
+    "steps": "its number of updates",
+    "time": "its time limit",
+    "patience": "its patience",
+    "target": "its target",
+    "interrupted": "Ctrl-C",
+}
+"""What may stop a run -> how a report names it."""
+
 
 @dataclass(frozen=True)
 class Progress:
-    """A validation result, and the best so far, after some updates and some seconds of training."""
+    """A validation result and the best so far, after a number of updates and of seconds of training."""
 
     step: int
     seconds: float
@@ -29,14 +38,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What there is to say of a run's task without its data.
+    """A run's task, as far as it is known without its data.
 
     Args:
         name: of the task.
-        setting: the name, its length T, and what else is other than usual of what is measured.
-        metric: the main one; "" where nothing tells, neither the task nor the run's log.
-        maximize: whether a larger one is better.
-        chance: what is reached without looking at the input, and what that is called; None where it is not known.
+        setting: the name, the length T, and the options of the data and the metrics that are not at their defaults.
+        metric: the main metric; "" if neither the task nor the run's log says which it is.
+        maximize: whether a larger value is better.
+        chance: the value that a model reaches without looking at the input, and its name; None if unknown.
     """
 
     name: str
@@ -48,16 +57,16 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells it, finished or not.
+    """A run read from its folder, finished or not.
 
     Args:
         folder: of the run.
-        options: every option by a name such as "train.lr".
-        task: what it was trained on.
+        options: every option under a name such as "train.lr".
+        task: that it was trained on.
         summary: of a finished run; empty otherwise.
-        valid: validation results so far.
-        records: all of its log.
-        evaluations: further tests.
+        valid: the validation results so far.
+        records: the whole log.
+        evaluations: the further tests.
     """
 
     folder: Path
@@ -73,7 +82,7 @@ class Run:
         """Read a folder.
 
         Raises:
-            FileNotFoundError: it is no run.
+            FileNotFoundError: it is not a run.
             ValueError: its config.json cannot be read.
         """
         path = folder / checkpoint.CONFIG_NAME
@@ -94,32 +103,32 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The network's kind."""
+        """The kind of network."""
         return self.options["model.model"]
 
     @property
     def updates(self) -> int:
-        """Updates done so far; of an unfinished run those before its last evaluation."""
+        """The number of updates; of an unfinished run those before its last evaluation."""
         return int(self.summary.get("steps", self.valid[-1].step if self.valid else 0))
 
     @property
     def state(self) -> str:
-        """Whether it is finished, and how far it is where it is not."""
+        """What ended the run, or how far an unfinished one has come."""
         if self.summary:
-            return f"ended by its {self.summary['stopped']}" if "stopped" in self.summary else "finished"
+            return f"ended by {ENDINGS.get(stopped, stopped)}" if (stopped := self.summary.get("stopped")) else "finished"
         return f"{self.updates:,} of {self.options.get('train.steps', 0):,} updates"
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Folders of runs: those given, and all that lie below one that is no run itself."""
-    found: list[Path] = []
+    """The folders of runs among some paths, and below those that are not runs themselves."""
+    folders: list[Path] = []
     for path in paths:
-        found += [path] if (path / checkpoint.CONFIG_NAME).is_file() else find_below(path, checkpoint.CONFIG_NAME)
-    return list(dict.fromkeys(found))
+        folders += [path] if (path / checkpoint.CONFIG_NAME).is_file() else find_below(path, checkpoint.CONFIG_NAME)
+    return list(dict.fromkeys(folders))
 
 
 def find_below(path: Path, name: str) -> list[Path]:
-    """Folders at any depth that hold a file of that name, T200 before T1000."""
+    """Folders at any depth that hold a file of a name, in natural order (T200 before T1000)."""
     return sorted((file.parent for file in path.rglob(name)), key=_natural)
 
 
@@ -130,14 +139,14 @@ def _natural(path: Path) -> list[Any]:
 def _task_record(
     options: Mapping[str, Any], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> TaskRecord:
-    """From the task itself where its data is there, and from what the run has told so far where it is not."""
+    """From the task itself, or from the run's log if the task's data is missing."""
     kind = TASKS[options["name"]]
     try:
         task = load_task(options)
-    except (OSError, TypeError, ValueError):  # its data has been moved, or has changed since
+    except (OSError, TypeError, ValueError):  # the data was moved or has changed
         task = None
     evaluated = next((list(record) for record in records if record["kind"] == "valid"), ["", "", ""])
-    metric = summary.get("metric") or (evaluated[2] if task is None else task.metric)  # after kind and step
+    metric = summary.get("metric") or (evaluated[2] if task is None else task.metric)  # the entry after kind and step
     return TaskRecord(kind.name, setting_name(options), metric, kind.maximize, _chance(task))
 
 
@@ -152,28 +161,28 @@ def _chance(task: Any) -> tuple[float, str] | None:
 
 
 def setting_name(options: Mapping[str, Any]) -> str:
-    """A task with its length T, and with what else is other than usual of what is measured.
+    """The name of a task, its length T, and the options of its data and metrics that are not at their defaults.
 
     Args:
-        options: of the task, and its "name".
+        options: of the task, with its "name".
     """
-    told: list[str] = []
+    shown: list[str] = []
     for field in fields(TASKS[options["name"]]):
         value = options.get(field.name, field.default)
-        if field.name == "T" or not _usual(field, value):
-            told.append(_told(field.name, value))
-    return f"{options['name']} {', '.join(told)}".strip()
+        if field.name == "T" or not _is_usual(field, value):
+            shown.append(_shown(field.name, value))
+    return f"{options['name']} {', '.join(shown)}".strip()
 
 
-def _usual(field: Any, value: Any) -> bool:
-    """Whether an option goes without saying."""
+def _is_usual(field: Any, value: Any) -> bool:
+    """Whether an option need not be shown: it is at its default, or concerns neither the data nor the metrics."""
     if TRAINING in field.metadata or DERIVED in field.metadata or field.name == "data_dir":
         return True
     default = None if field.default is MISSING else field.default
     return value == default or (isinstance(value, list | tuple) and tuple(value) == default)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _told(name: str, value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if name in ("data", "test"):
         return Path(str(value)).name
     if isinstance(value, list | tuple):
@@ -183,12 +192,12 @@ def _told(name: str, value: Any) -> str:
 
 def _progress(records: Sequence[Mapping[str, Any]], task: TaskRecord) -> list[Progress]:
     seconds = {record["step"]: record["seconds"] for record in records if record["kind"] == "train"}
-    found: list[Progress] = []
+    results: list[Progress] = []
     for record in records:
         if record["kind"] != "valid" or task.metric not in record:
             continue
         value = record[task.metric]
-        known = [value, *(each.best for each in found[-1:])]
-        best = max(known) if task.maximize else min(known)
-        found.append(Progress(record["step"], seconds.get(record["step"], 0.0), value, best))
-    return found
+        candidates = [value, *(each.best for each in results[-1:])]
+        best = max(candidates) if task.maximize else min(candidates)
+        results.append(Progress(record["step"], seconds.get(record["step"], 0.0), value, best))
+    return results

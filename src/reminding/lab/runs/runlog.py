@@ -1,4 +1,4 @@
-"""The record of a run while it goes on: log.jsonl, and the same for TensorBoard."""
+"""The log of a run: log.jsonl, and the same numbers for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ BOARD_NAME = "tensorboard"
 
 
 class RunLog:
-    """Writes one JSON object a line to log.jsonl and its numbers to TensorBoard.
+    """Writes one JSON object per line to log.jsonl, and its numbers to TensorBoard.
 
     Args:
         folder: of the run.
-        after: the update that a resumed run goes on from: what was logged of later ones is dropped.
+        after: the update from which a resumed run continues; records of later updates are dropped.
 
     Attributes:
-        kept: the records so far of a run that is resumed.
+        earlier: the records that a resumed run continues.
     """
 
     def __init__(self, folder: Path, after: int = 0) -> None:
         path = folder / LOG_NAME
-        self.kept = [record for record in read_log(folder) if record["step"] <= after] if after else []
-        path.write_text("".join(json.dumps(record) + "\n" for record in self.kept))
+        self.earlier = [record for record in read_log(folder) if record["step"] <= after] if after else []
+        path.write_text("".join(json.dumps(record) + "\n" for record in self.earlier))
         self._file = path.open("a")
         self._board = _board(folder / BOARD_NAME, after)
 
@@ -41,9 +41,9 @@ class RunLog:
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def warn(self, step: int, trouble: Trouble) -> None:
-        """Record a warning, with what to try; TensorBoard gets it as text."""
-        told = {"name": trouble.name, "what": trouble.what, "advice": trouble.advice}
-        self._append({"kind": "warning", "step": step, **told})
+        """Record a warning with its advice; TensorBoard gets it as text."""
+        content = {"name": trouble.name, "what": trouble.what, "advice": trouble.advice}
+        self._append({"kind": "warning", "step": step, **content})
         self._board.add_text("warning", str(trouble), step)
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -51,13 +51,13 @@ class RunLog:
         self._file.flush()
 
     def close(self) -> None:
-        """Close both."""
+        """Close the files."""
         self._file.close()
         self._board.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run so far; a last line that a crash cut short is left out."""
+    """The records of a run so far, without a last line that a crash cut short."""
     path = folder / LOG_NAME
     records: list[dict[str, Any]] = []
     for line in path.read_text().splitlines() if path.is_file() else []:

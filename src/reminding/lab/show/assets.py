@@ -1,7 +1,4 @@
-"""What the pages are made of: the style sheets, scripts and templates of `pages`, filled in.
-
-Shapes: none.
-"""
+"""HTML pages, put together from the style sheets, scripts and templates in `pages`."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ def asset(name: str) -> str:
 
 
 def whole_page(title: str, styles: Sequence[str], template: str, parts: Mapping[str, str]) -> str:
-    """A page that needs nothing beside it.
+    """A self-contained page.
 
     Args:
-        title: as the browser shows it, not yet escaped.
-        styles: names of style sheets, after the one that all pages share.
-        template: name of its body.
-        parts: mark of the template, such as "%CONTENT%" -> HTML or script in its place.
+        title: for the browser, not yet escaped.
+        styles: names of style sheets, in addition to the one that all pages share.
+        template: name of the template of the body.
+        parts: mark in the template, such as "%CONTENT%" -> the HTML or script that replaces it.
     """
     style = "\n".join(asset(name) for name in ("base.css", *styles))
     body = _filled(asset(template), parts)
@@ -33,10 +30,10 @@ def whole_page(title: str, styles: Sequence[str], template: str, parts: Mapping[
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    """In one pass, so that nothing in a part is taken for a mark."""
+    """Replace the marks in one pass, so that text in a part is never taken for a mark."""
     return _MARK.sub(lambda mark: parts[mark[0]], template)
 
 
 def in_script(text: str) -> str:
-    """JSON that may stand in a script element, which only a "<" could end."""
+    """JSON for a script element, without "<", which could end the element."""
     return text.replace("<", "\\u003c")

@@ -1,9 +1,7 @@
-"""Charts to be pointed at, for a page. The one file that imports plotly.
+"""Interactive charts for a page. The one file that imports plotly.
 
-A chart is a JSON text of data and layout, without colours of paper and ink: the page gives those, light or
-dark, and shows what is black here in its ink.
-
-Shapes: none.
+A chart is a JSON text of data and layout, without background and text colours: the page sets these, light or dark,
+and shows black lines in its text colour.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from reminding.lab.show.plots import COLOURS, Curve, Panel, curve_look, growth_l
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 MANY = 7
-"""Lines, above which a box with the numbers of all of them would cover the chart."""
+"""Above this number of lines a box with all their values would cover the chart."""
 
 
 def _plotly() -> Any:
@@ -27,7 +25,7 @@ def _plotly() -> Any:
 
 
 def library() -> str:
-    """plotly.js, as JavaScript, for a page that is to work without a network."""
+    """The source of plotly.js, for a page that works without a network."""
     _plotly()
     from plotly.offline import get_plotlyjs
 
@@ -42,11 +40,11 @@ def curves_chart(
     *,
     logarithmic: bool = False,
 ) -> str:
-    """A metric against updates or lengths, one line a method, with a band over its seeds.
+    """A metric against updates or lengths, one line per method, with a band over its seeds.
 
     Args:
-        level: a value to mark with a dotted line, such as chance, and what it is.
-        logarithmic: whether the horizontal axis is.
+        level: a value to mark with a dotted line, such as chance, and its name.
+        logarithmic: whether the horizontal axis is logarithmic.
     """
     go = _plotly()
     figure = go.Figure()
@@ -73,7 +71,7 @@ def curves_chart(
 
 
 def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
-    """Every seed of some methods as a dot, a row a method, the first at the top; a bar is at the mean."""
+    """Every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     figure = _plotly().Figure()
     dots = [(value, label) for label, values in rows for value in values]
     means = [(sum(values) / len(values), label) for label, values in rows]
@@ -90,7 +88,7 @@ def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
 
 
 def growth_chart(panel: Panel, xlabel: str) -> str:
-    """A cost against a size, one line a contestant, on logarithmic axes; members of a family share a colour."""
+    """A cost against a size, one line per contestant, on logarithmic axes; members of a family share a colour."""
     go = _plotly()
     figure = go.Figure()
     families = list(dict.fromkeys(line.family for line in panel.lines))
@@ -124,6 +122,6 @@ def _text(figure: Any, xlabel: str, lines: int, logarithmic: bool) -> str:
 
 
 def faint(colour: str) -> str:
-    """A colour such as #0072B2, let through to 15%, for a band."""
+    """A colour such as #0072B2 at 15% opacity, for a band."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.15)"

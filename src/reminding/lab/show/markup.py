@@ -1,7 +1,4 @@
-"""Tables and remarks as HTML, as every page has them.
-
-Shapes: none.
-"""
+"""Tables and remarks in HTML, the same on every page."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from collections.abc import Sequence
 from reminding.lab.show.tables import Table
 
 LONG = 40
-"""Characters of a cell, from which it is broken into lines."""
+"""A cell with more characters is broken into lines."""
 
 
 def table(content: Table) -> str:
-    """A table that scrolls by itself where it is wider than the page, and its notes below; its title is left out."""
+    """A table with its notes below, without its title. It scrolls by itself if it is wider than the page."""
     first = content.rows[0] if content.rows else [""] * len(content.columns)
     head = "".join(map(_heading, content.columns, first))
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in content.rows)
@@ -27,7 +24,7 @@ def table(content: Table) -> str:
 
 
 def notes(lines: Sequence[str]) -> str:
-    """Remarks as a list; nothing where there are none."""
+    """Remarks as a list; "" if there are none."""
     return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
@@ -40,7 +37,7 @@ def _heading(column: str, first: str) -> str:
 
 
 def _kind(text: str) -> str:
-    """How a cell stands: numbers to the right, words to the left, and many of them in several lines."""
+    """The style of a cell: numbers are aligned right, words left, and long texts are broken into lines."""
     if re.match(r"[-\d]", text):
         return ""
     return ' class="words long"' if len(text) > LONG else ' class="words"'

@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey by the line styles beside it.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 DOTS = 6000
-"""Links of a map, above which they are drawn as sums over squares."""
+"""Above this number of links a map shows sums over squares."""
 CROWD = 6
-"""Curves, above which their names stand beside the figure instead of in it."""
+"""Above this number of curves the legend stands beside the figure."""
 MARKS = 150
-"""Steps, above which there is no room for a text each."""
+"""Above this number of steps there is no room for their texts."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure: a value at some numbers of updates, or lengths; and a band from low to high.
+    """One line of a figure: values at some numbers of updates or lengths, with a band from low to high.
 
     Args:
-        look: number of its colour and style, so that a method looks the same in every figure; None: its place.
+        look: number of the colour and style, the same for a method in every figure; None: its place in the figure.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Curve:
 
 
 def curve_look(curve: Curve, place: int) -> tuple[str, str]:
-    """Colour and line style of a curve, the `place`th of its figure, from 0."""
+    """Colour and line style of a curve at a place in its figure, from 0."""
     look = place if curve.look is None else curve.look
     return COLOURS[look % len(COLOURS)], STYLES[look % len(STYLES)]
 
@@ -60,10 +60,10 @@ def _pyplot() -> Any:
 def learning_curves(
     curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
 ) -> None:
-    """Draw a metric against updates, one line a method, with a band over its seeds.
+    """Draw a metric against updates, one line per method, with a band over its seeds.
 
     Args:
-        level: a value to mark with a dotted line, such as chance, and what it is.
+        level: a value to mark with a dotted line, such as chance, and its name.
     """
     _draw_curves(curves, {"xlabel": "updates", "ylabel": ylabel, "title": title}, path, level)
 
@@ -71,18 +71,18 @@ def learning_curves(
 def length_curves(
     curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
 ) -> None:
-    """Draw a metric against the length of the sequences tested, on a logarithmic axis, a line a method."""
+    """Draw a metric against the length of the test sequences, on a logarithmic axis, one line per method."""
     look = {"xlabel": "T of the test sequences, steps", "ylabel": ylabel, "title": title, "xscale": "log"}
     _draw_curves(curves, look, path, level, marker="o")
 
 
 def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Path) -> None:
-    """Draw a metric against the share of each sequence that was blanked, in per cent, a line an order."""
+    """Draw a metric against the blanked share of each sequence, in per cent, one line per order."""
     _draw_curves(curves, {"xlabel": "blanked, %", "ylabel": ylabel, "title": title}, path, None, marker="o")
 
 
 def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path) -> None:
-    """Draw every seed of some methods as a dot, a row a method, the first at the top; a bar is at the mean."""
+    """Draw every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     height = 1.2 + 0.26 * len(rows)
     figure, axes = _pyplot().subplots(figsize=(7, height), layout="constrained")
     for place, (_, values) in enumerate(rows):
@@ -133,21 +133,22 @@ def recall_map(
 ) -> Any:
     """Draw which earlier step each step of one sequence recalled.
 
-        recall_map(recall.step[:, 0], recall.weight[:, 0])      # of what a layer returned, row 0
+        recall_map(recall.step[:, 0], recall.weight[:, 0])      # row 0 of the recall that a layer returned
 
     Args:
-        step: stream step each recalled memory was stored at, (T, K), an array or tensor; 0 where nothing.
-        weight: of each, (T, K).
+        step: stream step at which each recalled memory was stored, (T, K), an array or tensor; 0 where nothing was
+            recalled.
+        weight: of each recalled memory, (T, K).
         title: of the figure.
-        input: drawn as a strip of shades along the time axis, (T,) or (T, I).
-        marks: a short text for each step, "" for none, (T,); drawn on the strip where there is room.
+        input: the input, (T,) or (T, I), drawn as a strip of shades along the time axis.
+        marks: a short text for each step, "" for none, (T,); drawn on the strip if there is room.
         path: a file to save the figure to.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
 
     Raises:
-        ValueError: shapes do not fit one another.
+        ValueError: the shapes do not fit.
     """
     steps, weights = _array(step), _array(weight)
     if steps.ndim != 2 or weights.shape != steps.shape:
@@ -168,20 +169,22 @@ def credit_map(
     marks: Sequence[str] | None = None,
     path: Path | None = None,
 ) -> Any:
-    """Draw how much gradient each memory of one sequence received through each recall, and in all.
+    """Draw how much gradient each memory of one sequence received, through each recall and in total.
 
-        credit_map(credit.step, credit.memory_step, credit.amount)      # of what `SAB.credit` recorded, one row
+        credit_map(credit.step, credit.memory_step, credit.amount)      # one row of `SAB.credit`'s record
 
     Args:
-        step: which recalled, (N,), from 1; memory_step: at which the memory was stored, (N,); amount: (N,).
-        steps: length of the sequence, T; None: that of the input, or the last step that paid anything.
+        step: the step that recalled a memory, (N,), from 1.
+        memory_step: the step at which the memory was stored, (N,).
+        amount: norm of the gradient that the memory received, (N,).
+        steps: length of the sequence, T; None: that of the input, or the last step in `step`.
         title, input, marks, path: as for `recall_map`.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
 
     Raises:
-        ValueError: shapes do not fit one another, or a step is behind the end.
+        ValueError: the shapes do not fit, or a step is after the end.
     """
     links = (_array(step).astype(np.int64), _array(memory_step).astype(np.int64), _array(amount).astype(np.float64))
     if len({each.shape for each in links}) > 1 or links[0].ndim != 1:
@@ -189,7 +192,7 @@ def credit_map(
     last = int(links[0].max(initial=1))
     length = steps or (last if input is None else len(input))
     if last > length:
-        raise ValueError(f"step: {last} is behind the end of a sequence of {length} steps")
+        raise ValueError(f"step must be at most {length}, the length of the sequence, got {last}")
     look = _Look(COLOURS[1], "credit", title, totals=True)
     return _map(links, length, look, input, marks, path)
 
@@ -203,16 +206,16 @@ class _Look:
 
 
 _Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Later steps, earlier steps, and how strong each link is: (N,) each."""
+"""Later steps, earlier steps and the strength of each link, (N,) each."""
 
 
 def _array(values: Any) -> NDArray[Any]:
-    """An array of an array or a tensor, wherever it is."""
+    """A NumPy array of an array or of a tensor on any device."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str] | None, path: Path | None) -> Any:
-    """One figure of links between steps, with a strip below and, on the right, what each earlier step got in all."""
+    """A figure of links between steps, with the input below and the total of each earlier step on the right."""
     figure = _figure(figsize=(8, 7.2 if input is not None else 6.8), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[14, 1], width_ratios=[8, 1])
     side = 1 if look.totals else 2
@@ -230,7 +233,7 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
         aside = figure.add_subplot(grid[:rows, 1], sharey=main)
         received, edges = np.histogram(links[1], min(steps, 300), span, weights=links[2])
         aside.stairs(received, edges, orientation="horizontal", fill=True, color=look.colour)
-        aside.set(xlabel="in all", xticks=[])
+        aside.set(xlabel="total", xticks=[])
         aside.tick_params(labelleft=False)
     if input is not None:
         main.set_xlabel("")
@@ -242,12 +245,12 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
 
 
 def _draw_links(axes: Any, links: _Links, steps: int, look: _Look) -> None:
-    """A dot for each link, its area in proportion to its strength; where they are too many, sums over squares."""
+    """A dot for each link, with its strength as area; above `DOTS` links, sums over squares."""
     later, earlier, strength = links
     if len(strength) > DOTS:
         bins = min(steps, 300)
         sums, _, _ = np.histogram2d(later, earlier, bins, ((0.5, steps + 0.5),) * 2, weights=strength)
-        shares = np.cbrt(sums.T / sums.max())  # so that the weak ones are seen beside the strong
+        shares = np.cbrt(sums.T / sums.max())  # the cube root makes weak ones visible beside strong ones
         extent = (0.5, steps + 0.5) * 2
         axes.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap=_fading(look.colour), vmin=0, vmax=1)
         name = f"{look.measure}, summed over squares of {steps / bins:.3g} steps"
@@ -275,7 +278,7 @@ def _draw_strip(axes: Any, values: NDArray[Any], marks: Sequence[str] | None, sp
 
 
 def _figure(**look: Any) -> Any:
-    """A figure of its own, that pyplot need not forget again, and that leaves a notebook's backend as it is."""
+    """A figure that pyplot does not manage, so that it need not be closed and a notebook's backend stays."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -302,16 +305,16 @@ class Growth:
 
 @dataclass(frozen=True)
 class Panel:
-    """One kind of cost, and the lines that have it."""
+    """One kind of cost, with its lines."""
 
     ylabel: str
     lines: Sequence[Growth]
 
 
 def growth_curves(panels: Sequence[Panel], xlabel: str, title: str, path: Path) -> None:
-    """Draw costs against a size, a panel for each kind of cost, on logarithmic axes.
+    """Draw costs against a size, one panel per kind of cost, on logarithmic axes.
 
-    Each line is named at its end. The first family, what the others are compared with, is black.
+    Each line is named at its end. The first family, the baseline, is black.
     """
     drawn = [panel for panel in panels if panel.lines]
     figure, grid = _pyplot().subplots(
@@ -327,7 +330,7 @@ def growth_curves(panels: Sequence[Panel], xlabel: str, title: str, path: Path) 
 
 
 def growth_looks(panel: Panel, families: Sequence[str]) -> list[tuple[str, str]]:
-    """Colour and line style of each line: a colour a family, black the first; a style for each of its members."""
+    """Colour and line style of each line: one colour per family, black for the first; one style per member."""
     seen: Counter[str] = Counter()
     looks: list[tuple[str, str]] = []
     for line in panel.lines:
@@ -356,10 +359,10 @@ def _draw_growth(axes: Any, panel: Panel, families: Sequence[str]) -> None:
 
 
 def _label_ends(axes: Any, lines: Sequence[tuple[Growth, dict[str, str]]], aside: float) -> None:
-    """Write the names of lines that end at one size beside their last points, none over another.
+    """Write the names of lines that end at one size beside their last points, without overlap.
 
     Args:
-        aside: how far to the right of the points, a fraction of the axes' width.
+        aside: distance to the right of the points, a fraction of the axes' width.
     """
     (left, right), (low, high) = np.log(axes.get_xlim()), np.log(axes.get_ylim())
     ends = sorted(lines, key=lambda each: each[0].values[-1])
@@ -379,8 +382,8 @@ def _label_ends(axes: Any, lines: Sequence[tuple[Growth, dict[str, str]]], aside
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move sorted heights as little as needs be, by least squares, to stand at least `gap` apart."""
-    groups: list[list[float]] = []  # where the first of each run of touching labels would have each of them stand
+    """Move sorted heights as little as possible, by least squares, so that they are at least `gap` apart."""
+    groups: list[list[float]] = []  # for each run of touching labels, where each label would put the run's first one
     for number, height in enumerate(heights):
         groups.append([height - number * gap])
         while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):

@@ -1,4 +1,4 @@
-"""A curve in one line of text."""
+"""A curve as one line of text."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-:=+*#"
-"""As dark as they are high, for terminals without blocks."""
+"""From light to dark, for terminals without block characters."""
 
 
-class Trace:
-    """The whole course of a number, in at most so many means of equally many values each.
+class DownsampledSeries:
+    """A series of values of any length, reduced to a bounded number of means over equally many values.
 
-    Adding a value takes constant time, however many there were: when the means are full, neighbours are merged.
+    Adding a value takes constant time. When there are `width` means, neighbours are merged in pairs.
 
     Args:
-        width: means kept at most, an even number of at least 2.
+        width: greatest number of means, an even number of at least 2.
     """
 
     def __init__(self, width: int = 24) -> None:
@@ -29,7 +29,7 @@ class Trace:
         self._sum, self._count = 0.0, 0
 
     def add(self, value: float) -> None:
-        """Add a value; one that is not finite is left out."""
+        """Add a value; values that are not finite are ignored."""
         if not math.isfinite(value):
             return
         self.last = value
@@ -44,12 +44,12 @@ class Trace:
 
     @property
     def means(self) -> list[float]:
-        """Oldest first; the last one may be of fewer values than the others."""
+        """The means, oldest first; the last may be over fewer values than the others."""
         return [*self._means, *([self._sum / self._count] if self._count else [])]
 
 
 def sparkline(values: Sequence[float], levels: str = BLOCKS) -> str:
-    """One character a value, from the least to the greatest of them; equal ones are all in the middle.
+    """One character per value, scaled from the least to the greatest; values that are all equal get the middle level.
 
     Args:
         values: finite numbers.

@@ -1,4 +1,4 @@
-"""A table of texts, whatever it is shown in."""
+"""A table of texts, for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A table, and what to know when reading it."""
+    """A table with notes for its reader."""
 
     title: str
     columns: Sequence[str]
@@ -16,7 +16,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """The table in Markdown, and its notes below."""
+        """The table in Markdown, with its notes below."""
         cells = [self.columns, *self.rows]
         head, *lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in cells]
         lines = [head, "|" + "---|" * len(self.columns), *lines]

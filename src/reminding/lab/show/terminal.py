@@ -1,4 +1,4 @@
-"""What the terminal shows: a live line while training, and tables. The one file that imports rich."""
+"""Output to the terminal: a live display of training, and tables. The one file that imports rich."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reminding.lab.show.sparkline import ASCII, BLOCKS, Trace, sparkline
+from reminding.lab.show.sparkline import ASCII, BLOCKS, DownsampledSeries, sparkline
 
 METRIC = "metric"
 
@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; numbers to the right."""
+    """Print a table; all columns but the first are aligned right."""
     table = _rich("table").Table(title=title, title_justify="left", box=_rich("box").SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
@@ -33,12 +33,12 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_row(*row)
     console = _rich("console").Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160  # a log file has no edge to wrap at
+        console.width = 160  # a log file has no width to wrap at
     console.print(table)
 
 
 class Status:
-    """A live line on what is being done now, above it lines on what is done; without a terminal these alone."""
+    """A live line about the present action, below lines about finished ones; without a terminal only the latter."""
 
     def __init__(self) -> None:
         self._console = _rich("console").Console(highlight=False, soft_wrap=True)
@@ -52,23 +52,23 @@ class Status:
         self._status.stop()
 
     def update(self, text: str) -> None:
-        """Show what is being done."""
+        """Show the present action."""
         self._status.update(text)
 
     def done(self, text: str) -> None:
-        """Print what is done."""
+        """Print a line about a finished action."""
         self._console.print(text, markup=False)
 
 
 class LiveDisplay:
-    """Live display of a run: updates, rate, time left, and the course of loss, metric and norm of h.
+    """Live display of a run: updates, rate, time left, and sparklines of loss, metric and norm of h.
 
-    Plain lines where there is no terminal; without blocks in ASCII.
+    Without a terminal it prints plain lines. Sparklines are in ASCII where block characters cannot be shown.
 
     Args:
         label: of the run.
-        total: updates it may take; done: updates already taken.
-        seconds: it may still take; None: no limit.
+        total: greatest number of updates; done: number of updates before.
+        seconds: time left; None: no limit.
     """
 
     def __init__(self, label: str, total: int, done: int = 0, seconds: float | None = None) -> None:
@@ -82,7 +82,7 @@ class LiveDisplay:
             bar.TimeRemainingColumn(),
             console=self._console,
         )
-        self._traces = {"loss": Trace(), METRIC: Trace(), "norm of h": Trace()}
+        self._series = {name: DownsampledSeries() for name in ("loss", METRIC, "norm of h")}
         self._name = METRIC
         self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
         self._label, self._total, self._seconds = label, total, seconds
@@ -101,61 +101,61 @@ class LiveDisplay:
         self._live.stop()
 
     def _picture(self) -> Any:
-        """The bar, and below it a line for each number that has a course by now."""
+        """The progress bar, and below it a sparkline for each number with values."""
         levels = ASCII if self._console.options.ascii_only else BLOCKS
         lines = _rich("table").Table.grid(padding=(0, 2))
-        for name, trace in self._traces.items():
-            if trace.means:
+        for name, series in self._series.items():
+            if series.means:
                 shown = self._name if name == METRIC else name
-                lines.add_row(f"  {shown}", sparkline(trace.means, levels), f"{trace.last:.4g}")
+                lines.add_row(f"  {shown}", sparkline(series.means, levels), f"{series.last:.4g}")
         return _rich("console").Group(self._bar.get_renderable(), lines)
 
     def resumed(self, records: Iterable[Mapping[str, Any]], metric: str) -> None:
-        """Take up the courses of a run that goes on.
+        """Restore the sparklines of a resumed run.
 
         Args:
-            records: of its log.
-            metric: its main one.
+            records: of the run's log.
+            metric: the main metric.
         """
         for record in records:
             if record["kind"] == "train":
-                self._traces["loss"].add(record["loss"])
+                self._series["loss"].add(record["loss"])
             elif record["kind"] == "valid":
                 self._follow(metric, record[metric], record.get("state_norm"))
 
     def _follow(self, metric: str, value: float, norm: float | None) -> None:
         self._name = f"valid {metric}"
-        self._traces[METRIC].add(value)
+        self._series[METRIC].add(value)
         if norm is not None:
-            self._traces["norm of h"].add(norm)
+            self._series["norm of h"].add(norm)
 
     def update(self, step: int, loss: float, steps: int = 0, running: str = "") -> None:
         """Show the state after an update.
 
         Args:
-            steps: of all the sequences in its batch.
-            running: on a stream, its metric over the latest chunks, in the place of the loss.
+            steps: time steps of all sequences in the batch.
+            running: on a stream the metric over the latest chunks, which replaces the loss.
         """
         elapsed = max(time.monotonic() - self._began, 1e-9)
         self._steps += steps
         self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {loss:.4f}"
-        self._traces["loss"].add(loss)
+        self._series["loss"].add(loss)
         rate = (step - self._first) / elapsed
         self._bar.update(
             self._task, completed=step, numbers=f"{rate:.1f}/s" + (f"  {self._running}" if running else "")
         )
 
     def warn(self, step: int, text: str) -> None:
-        """Print a warning, above what is live."""
+        """Print a warning above the live display."""
         line = _rich("text").Text(f"{self._label}  {step}/{self._total}  warning: {text}", style="yellow")
         self._console.print(line)
 
     def evaluated(self, step: int, metric: str, value: float, norm: float | None = None) -> None:
-        """Show an evaluation; without a terminal this is the line that is printed.
+        """Show an evaluation; without a terminal, print a line.
 
         Args:
             value: of the metric, on the validation split.
-            norm: of h, where the model has one.
+            norm: of h; None if the model has no h.
         """
         self._follow(metric, value, norm)
         self._metric = f"  valid {metric} {value:.4f}"

@@ -1,4 +1,4 @@
-"""Gradient clipping with a bound that follows the gradient's usual size."""
+"""Gradient clipping with a bound that follows the usual gradient norm."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 DECAY = 0.98
+"""Of the running mean, per update."""
 FACTOR = 2.0
+"""The adaptive bound, times the running mean."""
 
 
 class GradientClipper:
-    """Scales gradients down to a bound on their norm.
+    """Scales gradients down so that their norm stays within a bound.
 
-    With `adaptive`, the bound is twice the running mean of the clipped norm, never above `clip`. A plain
-    bound of 1 lets a spike of 1e6 through as a step thirty times what Adam is used to on a plateau where
-    norms are 0.03; the adaptive one does not.
+    With `adaptive`, the bound is twice the running mean of the clipped norm, at most `clip`. On a plateau with norms
+    of 0.03 a fixed bound of 1 lets a spike of 1e6 pass as a gradient thirty times the usual one; the adaptive bound
+    does not.
 
     Args:
-        clip: largest bound; 0: gradients are left alone.
+        clip: largest bound; 0: no clipping.
         adaptive: whether the bound follows the norms.
     """
 
@@ -31,7 +33,7 @@ class GradientClipper:
 
     @property
     def bound(self) -> float:
-        """What the next norm is held to; infinite without clipping."""
+        """The bound on the next norm; infinite without clipping."""
         if self.clip == 0:
             return math.inf
         if not self.adaptive or self.mean is None:
@@ -42,15 +44,15 @@ class GradientClipper:
         """Clip in place.
 
         Returns:
-            the norm before clipping, over all parameters; where it is not finite nothing is changed.
+            the norm before clipping, over all parameters; if it is not finite, nothing is changed.
         """
-        held = [parameter for parameter in parameters if parameter.grad is not None]
-        total = torch.nn.utils.get_total_norm([parameter.grad for parameter in held if parameter.grad is not None])
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        total = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
         norm = float(total)
         if not math.isfinite(norm) or self.clip == 0:
             return norm
         bound = self.bound
-        torch.nn.utils.clip_grads_with_norm_(held, bound, total)
+        torch.nn.utils.clip_grads_with_norm_(trained, bound, total)
         clipped = min(norm, bound)
         self.mean = clipped if self.mean is None else DECAY * self.mean + (1 - DECAY) * clipped
         return norm

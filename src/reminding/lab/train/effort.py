@@ -1,4 +1,4 @@
-"""How far back the gradient of an update goes: the time steps that its backward pass visits.
+"""How far back the gradient of an update reaches: the time steps that its backward pass visits.
 
 Shapes: B batch, T time, K recalled memories.
 """
@@ -16,72 +16,76 @@ from reminding.nn import SAB, SABState
 from reminding.tasks import Batch
 
 SEQUENCES = 8
-"""Sequences that the count is a mean over."""
+"""Number of sequences in the mean."""
 CHUNKS = 20
-"""Of a stream: chunks read before the one that is counted, so that its memory has filled."""
+"""Chunks of a stream that are read; the last one is counted, so that the memory is full by then."""
 
 
 def backward_steps(model: SequenceModel, task: Any, device: torch.device | str = "cpu") -> dict[str, float]:
-    """Time steps of the recurrence that one sequence's backward pass visits, a mean over a few test sequences.
+    """The number of time steps that the backward pass of one sequence visits, a mean over a few test sequences.
 
-    A step is visited when the loss asks for it, when the recurrence leads back to it without crossing a cut, or when
-    it was recalled with some weight by a step that is visited. A Transformer has no recurrence; each of its steps
-    attends to every one before it, and counts. The memory that sets the threshold of the paper's rule gets some
-    gradient too, through the scores, and is not counted.
+    The backward pass visits a step that has a loss, a step that precedes a visited one without a cut between them,
+    and a step whose state a visited step recalled with a weight above 0. A Transformer has no recurrence; each of its
+    steps attends to all earlier ones, and all count. The memory that sets the threshold of the paper's rule receives
+    gradient too, through the scores; it is not counted.
 
     Returns:
-        "backward_steps": by the task's own loss; "backward_steps_last": by a loss at the last step alone, the figure
-        that says how far one event's credit is carried; "forward_steps": T, for comparison. Empty for several layers,
-        whose steps are not counted.
+        "backward_steps": from the task's loss; "backward_steps_last": from a loss at the last step alone, which shows
+        how far the credit of one event reaches; "forward_steps": T, for comparison. Empty for several layers, whose
+        steps are not counted.
     """
     layer = model.layer
     if isinstance(layer, SAB) and layer.num_layers > 1:
         return {}
     with torch.no_grad():
-        step, lent, batch = recalls(model, task, device)
-    asked = with_loss(task, batch)
-    steps = len(asked)
-    last = np.zeros_like(asked)
+        step, credited, batch = recalls(model, task, device)
+    has_loss = steps_with_loss(task, batch)
+    steps = len(has_loss)
+    last = np.zeros_like(has_loss)
     last[-1] = True
     if not isinstance(layer, SAB):
-        counts = [float(np.nonzero(column)[0].max(initial=-1) + 1) for column in asked.T]
-        return {"backward_steps": float(np.mean(counts)), "backward_steps_last": float(steps), "forward_steps": steps}
-    before = len(step) - steps  # of the stream, when it is one
+        reach = [float(np.nonzero(column)[0].max(initial=-1) + 1) for column in has_loss.T]
+        return {"backward_steps": float(np.mean(reach)), "backward_steps_last": float(steps), "forward_steps": steps}
+    before = len(step) - steps  # of a stream: the steps of the chunks before the last
     first = 0 if layer.rule.horizon is None else max(0, before - layer.rule.horizon)
-    lent &= layer.rule.backtrack
-    whole = np.zeros((len(step), asked.shape[1]), dtype=bool)
-    found: dict[str, float] = {}
-    for name, wanted in (("backward_steps", asked), ("backward_steps_last", last)):
-        whole[before:] = wanted
-        found[name] = float(visited(step, lent, whole, layer.k_trunc, first).mean())
-    return {**found, "forward_steps": steps}
+    credited &= layer.rule.backtrack
+    losses = np.zeros((len(step), has_loss.shape[1]), dtype=bool)
+    counts: dict[str, float] = {}
+    for name, chosen in (("backward_steps", has_loss), ("backward_steps_last", last)):
+        losses[before:] = chosen
+        counts[name] = float(visited(step, credited, losses, layer.k_trunc, first).mean())
+    return {**counts, "forward_steps": steps}
 
 
 def visited(
-    step: NDArray[np.int64], lent: NDArray[np.bool_], asked: NDArray[np.bool_], k_trunc: int | None, first: int = 0
+    step: NDArray[np.int64],
+    credited: NDArray[np.bool_],
+    has_loss: NDArray[np.bool_],
+    k_trunc: int | None,
+    first: int = 0,
 ) -> NDArray[np.int64]:
-    """Count the steps that the gradient of some steps' losses reaches.
+    """Count the steps that a gradient reaches.
 
     Args:
-        step: the step that each recalled memory was stored at, counted from 1, (T, B, K).
-        lent: whether the gradient goes to it, (T, B, K).
-        asked: whether a step has a loss, (T, B).
-        k_trunc: the recurrent gradient is cut after each so many steps; None: nowhere.
-        first: the gradient goes to no step before this one, counted from 0.
+        step: the step at which each recalled memory was stored, counted from 1, (T, B, K).
+        credited: whether the memory receives gradient, (T, B, K).
+        has_loss: whether a step has a loss, (T, B).
+        k_trunc: the recurrent gradient is cut every k_trunc steps; None: nowhere.
+        first: the earliest step that the gradient may reach, counted from 0.
 
     Returns:
-        steps visited, (B,).
+        number of steps visited, (B,).
     """
-    steps, rows = asked.shape
+    steps, rows = has_loss.shape
     length = steps if k_trunc is None else k_trunc
-    reached = asked.copy()
+    reached = has_loss.copy()
     count = np.zeros(rows, dtype=np.int64)
     for row in range(rows):
         for t in range(steps - 1, first - 1, -1):
             if not reached[t, row]:
                 continue
             count[row] += 1
-            reached[step[t, row, lent[t, row]] - 1, row] = True
+            reached[step[t, row, credited[t, row]] - 1, row] = True
             if t % length:
                 reached[t - 1, row] = True
     return count
@@ -90,30 +94,33 @@ def visited(
 def recalls(
     model: SequenceModel, task: Any, device: torch.device | str = "cpu"
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Batch]:
-    """The steps recalled, (T, B, K), whether each can be paid, and the batch; of streams with the chunks before."""
+    """The steps recalled, (T, B, K), whether each memory receives gradient, (T, B, K), and the last batch.
+
+    On a stream the arrays also hold the chunks before the last batch.
+    """
     parts: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
-    kept: NDArray[np.int64] | None = None
+    held: NDArray[np.int64] | None = None
     state: SABState | None = None
     batch = Batch(torch.zeros(0, 0), torch.zeros(0))
     for part in task.eval_batches("test", SEQUENCES, CHUNKS if task.streamed else SEQUENCES):
         if parts and (part.reset is None or bool(part.reset.any())):
             break
         batch = part.to(device)
-        kept = state.memory_step[0].cpu().numpy() if isinstance(state, SABState) else None  # (B, M)
+        held = state.memory_step[0].cpu().numpy() if isinstance(state, SABState) else None  # (B, M)
         _, state, recall = model(batch.input, state)
         parts.append((recall.step.cpu().numpy(), (recall.weight > 0).cpu().numpy()))
     if not parts:
-        raise ValueError(f"task: {task.name} has no test sequences")
-    step, lent = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    if kept is not None:  # a memory evicted before the last chunk is a constant in it
+        raise ValueError(f"task: the test split of {task.name} is empty")
+    step, credited = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    if held is not None:  # a memory evicted before the last chunk is a constant in it
         before = len(step) - len(batch.input)
-        for row, steps in enumerate(kept):
-            lent[:, row] &= (step[:, row] > before) | np.isin(step[:, row], steps)
-    return step, lent, batch
+        for row, steps in enumerate(held):
+            credited[:, row] &= (step[:, row] > before) | np.isin(step[:, row], steps)
+    return step, credited, batch
 
 
-def with_loss(task: Any, batch: Batch) -> NDArray[np.bool_]:
-    """Which steps the task's loss depends on, (T, B)."""
+def steps_with_loss(task: Any, batch: Batch) -> NDArray[np.bool_]:
+    """Whether the task's loss depends on a step, (T, B)."""
     shape = (*batch.input.shape[:2], task.output_size)
     prediction = torch.zeros(shape, device=batch.input.device, requires_grad=True)
     loss = task.loss(prediction, batch)

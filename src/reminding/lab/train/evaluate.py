@@ -1,4 +1,4 @@
-"""Metrics of a model on a split of its task, and what its state and its recalls were like meanwhile.
+"""Metrics of a model on a split of its task, with statistics of its state and its recalls.
 
 Shapes: T time, B batch, K recalled memories.
 """
@@ -17,7 +17,7 @@ from reminding.nn import Recall, SABState
 from reminding.tasks import EvalSplit, MetricSums, mean_metrics
 
 JUDGED_ROWS = 8
-"""Sequences of each batch whose recalls are counted; more would tell no more, and cost time."""
+"""Sequences per batch whose recalls are counted: enough for a mean, at little cost."""
 
 
 def evaluate(
@@ -30,14 +30,14 @@ def evaluate(
     device: torch.device | str = "cpu",
     steps_at_once: int | None = None,
 ) -> dict[str, float]:
-    """Every metric of the task, as its mean over a split.
+    """Compute every metric of a task, as its mean over a split.
 
     Args:
         split: "valid" or "test".
-        batch_size: sequences at a time; does not change the result.
-        limit: sequences to evaluate, or chunks of each stream; None: the task's own number.
-        steps_at_once: read whole sequences in pieces of so many steps, which bounds what is held at a time; does not
-            change the result. None: in one piece. Streams have their own chunks.
+        batch_size: sequences per batch; the result does not depend on it.
+        limit: number of sequences, or of chunks of each stream; None: the task's own number.
+        steps_at_once: read whole sequences in pieces of this many steps, which bounds the memory needed; the result
+            does not depend on it. None: in one piece. Streams have their own chunks.
     """
     training = model.training
     model.eval()
@@ -58,7 +58,7 @@ def evaluate(
 
 @contextmanager
 def state_norms(model: SequenceModel) -> Generator[list[float]]:
-    """Collect, batch by batch, the mean norm of h at the last step: what drifts away first when training fails."""
+    """Collect the mean norm of h at the last step of each batch; it is the first sign of failing training."""
     norms: list[float] = []
 
     def note(_: Any, inputs: tuple[Tensor]) -> None:
@@ -74,7 +74,7 @@ def state_norms(model: SequenceModel) -> Generator[list[float]]:
 
 @contextmanager
 def recall_shares(model: SequenceModel) -> Generator[list[float]]:
-    """Collect, batch by batch, the mean over sequences of `recall_share`; nothing where nothing is recalled."""
+    """Collect the mean of `recall_share` over the sequences of each batch; batches without recalls add nothing."""
     shares: list[float] = []
 
     def note(_module: Any, _inputs: Any, output: tuple[Tensor, Any, Recall]) -> None:
@@ -94,16 +94,16 @@ def recall_shares(model: SequenceModel) -> Generator[list[float]]:
 
 
 def recall_share(step: Tensor, weight: Tensor) -> float | None:
-    """The part of a sequence's recall weight that its most recalled memory got.
+    """The share of a sequence's recall weight on its most recalled memory.
 
-    Counted where several memories could be chosen from.
+    Only steps that could choose between several memories count.
 
     Args:
-        step: stream step at which each recalled memory was stored, (T, K), 0 where nothing.
-        weight: of each, (T, K).
+        step: stream step at which each recalled memory was stored, (T, K), 0 where nothing was recalled.
+        weight: weight of each recalled memory, (T, K).
 
     Returns:
-        between 0 and 1; None where there was never a choice, or nothing was recalled.
+        a number between 0 and 1; None if there was never a choice, or nothing was recalled.
     """
     choice = (step > 0).sum(-1) > 1  # (T,)
     step, weight = step[choice].flatten(), weight[choice].flatten().double()
@@ -112,6 +112,6 @@ def recall_share(step: Tensor, weight: Tensor) -> float | None:
         return None
     order = step.argsort()
     step, weight = step[order], weight[order]
-    memory = (step.diff() > 0).long().cumsum(0)  # 0, 1, ... from the oldest; the first has none before it
+    memory = (step.diff() > 0).long().cumsum(0)  # numbered from the oldest; `diff` leaves out the first
     memory = torch.cat([memory.new_zeros(1), memory])
     return float(torch.bincount(memory, weight).max()) / total

@@ -31,9 +31,9 @@ from reminding.nn import SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
 EVAL_BATCH = 100
-"""Sequences evaluated at a time; the result does not depend on it."""
+"""Sequences per batch of an evaluation; the result does not depend on it."""
 RUNNING = 50
-"""Updates over which the display takes the mean of a stream's metric."""
+"""Number of updates in the mean of a stream's metric that is displayed."""
 
 
 class NotFiniteError(ValueError):
@@ -42,7 +42,7 @@ class NotFiniteError(ValueError):
 
 @dataclass
 class Run:
-    """A run under way."""
+    """A run in progress."""
 
     config: RunConfig
     folder: Path
@@ -53,25 +53,25 @@ class Run:
     standing: Standing
     watch: Watch
     state: SABState | None = None
-    """Of the streams under way, where the task has streams."""
+    """Of the streams, if the task has streams."""
 
 
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
     The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
-    (the weights that were best on the validation split) and summary.json. Ctrl-C stops after the update
-    under way, without the test, and leaves a run that can be resumed; a resumed run gives the numbers of an
-    uninterrupted one. On a stream the state goes from chunk to chunk; each chunk is predicted before it is
-    learned from, so that the metrics of training, too, are on steps not seen before, in the first pass.
+    (the weights that were best on the validation split) and summary.json. Ctrl-C ends the run after the current
+    update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one.
+    On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned from, so that
+    in the first pass the training metrics, too, are those of unseen steps.
 
     Args:
-        resume: go on with the run in the folder; its options must be the same, but for how long it may
-            take, unless it anneals.
+        resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
+            without annealing.
         overwrite: replace the run in the folder.
 
     Returns:
-        the summary: test metrics under their own names (none when interrupted), and what the run took.
+        the summary: test metrics under their own names (none when interrupted), time, memory and environment.
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
@@ -81,18 +81,17 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     run = _prepare(config, folder)
-    begun = checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite)
-    if begun:
-        found = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
-        run.clipper.mean, run.standing, run.state = found
+    if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
+        saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
+        run.clipper.mean, run.standing, run.state = saved
     log = RunLog(folder, after=run.standing.step)
     label = f"{config.model.model} on {config.task.name}"
     try:
         limit = config.train.max_seconds
         seconds = None if limit is None else limit - run.standing.seconds
         with LiveDisplay(label, config.train.steps, run.standing.step, seconds) as display:
-            display.resumed(log.kept, config.task.metric)
-            for record in log.kept:
+            display.resumed(log.earlier, config.task.metric)
+            for record in log.earlier:
                 run.watch.see(record)
             stopped = _loop(run, log, display)
     finally:
@@ -104,7 +103,7 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
 
 
 def _prepare(config: RunConfig, folder: Path) -> Run:
-    """Everything that can be wrong with the options shows here, before the folder is touched."""
+    """Build everything from the options. Bad options raise here, before the folder is touched."""
     torch.manual_seed(config.train.seed)
     device = choose_device(config.train.device)
     model = SequenceModel(config.task, config.model).to(device)
@@ -116,10 +115,10 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
 
 
 def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
-    """Update until something says stop.
+    """Update until the run ends.
 
     Returns:
-        why: "steps", "time", "patience", "target" or "interrupted".
+        what ended it: "steps", "time", "patience", "target" or "interrupted".
     """
     options, standing = run.config.train, run.standing
     limit = math.inf if options.max_seconds is None else options.max_seconds
@@ -152,7 +151,7 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
 
 
 def _note(run: Run, log: RunLog, display: LiveDisplay, kind: str, values: dict[str, float]) -> None:
-    """Log some numbers, and warn if they tell that something goes wrong."""
+    """Log some numbers, and warn if they show trouble."""
     step = run.standing.step
     log.write(kind, step, values)
     for trouble in run.watch.see({"kind": kind, **values}):
@@ -161,7 +160,7 @@ def _note(run: Run, log: RunLog, display: LiveDisplay, kind: str, values: dict[s
 
 
 def _set_rate(run: Run, seconds: float) -> None:
-    """The learning rate of the next update: as given, but for the last part of a run that anneals."""
+    """Set the learning rate of the next update; it falls in the last part of a run that anneals."""
     options = run.config.train
     if not options.anneal:
         return
@@ -173,9 +172,9 @@ def _set_rate(run: Run, seconds: float) -> None:
 
 
 def _mean(updates: list[Update]) -> dict[str, float]:
-    """Means over some updates, and the last and the largest gradient norm.
+    """Means over some updates, with the last and the largest gradient norm.
 
-    Chunks that ask for nothing have no loss to count.
+    Chunks without a target have no loss, and do not count.
     """
     losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
     metrics = mean_metrics(update["metrics"] for update in updates)
@@ -185,7 +184,7 @@ def _mean(updates: list[Update]) -> dict[str, float]:
 
 
 def _running(run: Run) -> str:
-    """The main metric of the latest updates on a stream, as the display shows it."""
+    """The main metric over the latest updates on a stream, for the display."""
     if not run.config.task.streamed:
         return ""
     name = run.config.task.metric
@@ -194,7 +193,7 @@ def _running(run: Run) -> str:
 
 
 def _update(run: Run, batch: Batch) -> Update:
-    """One step of the optimizer; nothing has changed when it raises."""
+    """One step of the optimizer; if it raises, nothing has changed."""
     check, number = run.config.train.check_finite, run.standing.step + 1
     if check:
         check_input(batch, number)
@@ -203,12 +202,12 @@ def _update(run: Run, batch: Batch) -> Update:
     loss = run.config.task.loss(prediction, batch)
     steps = batch.input.shape[:2].numel()
     metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
-    if not loss.requires_grad:  # nothing is asked in this chunk: it is read, not learned from
+    if not loss.requires_grad:  # a chunk without a target: it is read, not learned from
         run.state = state
         return Update(loss=math.nan, norm=0.0, steps=steps, metrics=metrics)
     value = float(loss.detach())
     if check and not math.isfinite(value):
-        raise NotFiniteError(f"update {number}: the loss is {value} though the input is finite; try a smaller --lr")
+        raise NotFiniteError(f"update {number}: the loss is {value}, though the input is finite; try a smaller --lr")
     loss.backward()
     norm = run.clipper(run.model.parameters())
     if check and not math.isfinite(norm):
@@ -237,10 +236,10 @@ def check_input(batch: Batch, number: int) -> None:
 
 
 def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
-    """Evaluate on the validation split, keep the weights if they are the best yet, and save a checkpoint.
+    """Evaluate on the validation split, save the weights if they are the best so far, and save a checkpoint.
 
     Returns:
-        why to stop, or None.
+        the reason to stop, or None.
     """
     task, options, standing = run.config.task, run.config.train, run.standing
     began = time.perf_counter()
@@ -250,8 +249,8 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
         )
     standing.seconds += time.perf_counter() - began
     value = metrics[task.metric]
-    seen = {"state_norm": norms, "recall_share": shares}
-    means = {name: sum(values) / len(values) for name, values in seen.items() if values}
+    statistics = {"state_norm": norms, "recall_share": shares}
+    means = {name: sum(values) / len(values) for name, values in statistics.items() if values}
     display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
     _note(run, log, display, "valid", {**metrics, **means})
     if standing.best is None or _better(value, standing.best, task.maximize):
@@ -274,7 +273,7 @@ def _save(run: Run) -> None:
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights, unless somebody wants to stop, and write the summary."""
+    """Test the best weights, unless the run was interrupted, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
     tested, cost = ({}, {}) if stopped == "interrupted" else _tested(run)
     summary: dict[str, Any] = {
@@ -300,7 +299,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
 
 
 def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics of the best weights on the test split, and how far back one update's gradient goes with them."""
+    """The metrics of the best weights on the test split, and the number of steps that a backward pass visits."""
     _, best = checkpoint.load_run(run.folder)
     limit = run.config.train.test_sequences
     model = best.to(run.device)
@@ -310,14 +309,14 @@ def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
 
 @dataclass
 class Interrupt:
-    """Whether somebody asked to stop."""
+    """Whether the user asked to stop."""
 
     requested: bool = False
 
 
 @contextmanager
 def _interruptible() -> Generator[Interrupt]:
-    """Let the first Ctrl-C ask for a stop after the update under way; the second one interrupts as usual."""
+    """Let the first Ctrl-C request a stop after the current update; the second one interrupts as usual."""
     interrupt = Interrupt()
 
     def ask(*_: object) -> None:

@@ -1,5 +1,5 @@
-"""Files on disk: published data sets and their checksums, fetching them, and readers of each format.
+"""Files on disk: published data sets with their checksums, downloads, and readers of each format.
 
-One file here, `download`, may use the network. Knows no task.
+Only `download` may use the network. This room knows no task.
 May import: nothing else of the package.
 """

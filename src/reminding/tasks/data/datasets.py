@@ -1,4 +1,4 @@
-"""What is known of each published data set: its files, their checksums, and where they can be fetched."""
+"""The published data sets: their files, checksums and addresses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ class DataFile:
 
     Args:
         name: as published, such as "train-labels-idx1-ubyte.gz".
-        md5: of the published file, checked when it is downloaded; None: it is published in an archive alone.
-        raw_md5: of its decompressed bytes, checked when it is read: a file may be unpacked, or packed
-            again, and still be the data.
-        raw_size: decompressed, bytes.
+        md5: of the published file, checked after a download; None: the file is published only in an archive.
+        raw_md5: of the decompressed bytes, checked when they are read. The file may thus be packed in another way.
+        raw_size: size of the decompressed file, bytes.
     """
 
     name: str
@@ -24,12 +23,12 @@ class DataFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names it may have in a folder: as published, and decompressed."""
+        """The names of the file in a folder: as published, and decompressed."""
         return tuple(dict.fromkeys((self.name, self.plain_name)))
 
     @property
     def plain_name(self) -> str:
-        """Its name when it is not packed."""
+        """The name of the decompressed file."""
         return self.name.removesuffix(".gz")
 
 
@@ -39,8 +38,8 @@ class Archive:
 
     Args:
         name: as published, a .zip or .tar.gz.
-        checksum: of the published archive, such as "md5:" and its hexadecimal digits.
-        folder: that the files are in, inside the archive; "" for none.
+        checksum: of the published archive: "md5:" or "sha256:", and hexadecimal digits.
+        folder: of the files inside the archive; "" for none.
     """
 
     name: str
@@ -50,16 +49,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that is published somewhere.
+    """A published data set.
 
     Args:
         name: of the data set, and of its folder.
         about: one line for the user.
         licence: one line for the user.
-        urls: folders that hold all files, or the archive, each ending in "/", tried in turn.
-        files: in the order that `fetch` and `locate` return them.
-        archive: where the files come from; None: they are published one by one.
-        beginning: of a data set of one file: a file that holds the beginning of it alone.
+        urls: folders with all files or with the archive, each ending in "/", tried in turn.
+        files: in the order in which `fetch` and `locate` return them.
+        archive: that holds the files; None: they are published one by one.
+        beginning: a file with only the beginning of a data set of one file.
     """
 
     name: str
@@ -134,7 +133,7 @@ _PTB = Dataset(
     ),
 )
 
-# Without encryption where there is none to be had: the checksum tells whether it is the right file.
+# The second address is without encryption; the checksum shows whether the file is the right one.
 _MAHONEY = ("https://mattmahoney.net/dc/", "http://mattmahoney.net/dc/")
 
 _TEXT8 = Dataset(

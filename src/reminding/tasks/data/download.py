@@ -1,7 +1,6 @@
-"""Data sets on this machine: where their files lie, and fetching them. The one file with network access.
+"""Data sets on this machine: finding and downloading their files. The one file with network access.
 
-A file that is already there is never overwritten or deleted, even when it is damaged. The one file that
-imports pooch.
+An existing file is never overwritten or deleted, even if it is damaged. The one file that imports pooch.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ DATA_VARIABLE = "REMINDING_DATA"
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What is known of one file on this machine.
+    """The state of one file on this machine.
 
     Args:
-        file: which.
-        state: "ok", "damaged" (there, but not the published data) or "missing".
-        path: where it lies; None when missing.
-        detail: what is wrong, "" when ok.
+        file: of the data set.
+        state: "ok", "damaged" (the content is not the published data) or "missing".
+        path: of the file; None if it is missing.
+        detail: the problem; "" if there is none.
     """
 
     file: DataFile
@@ -36,10 +35,10 @@ class FileStatus:
 
 
 def data_folder(data_dir: Path | str | None = None) -> Path:
-    """Return the folder for data: `data_dir`, else the variable REMINDING_DATA, else the user's cache.
+    """Return the folder of the data sets: `data_dir`, else REMINDING_DATA, else the user's cache.
 
     Raises:
-        ImportError: neither is given and pooch, which knows the cache, is missing.
+        ImportError: neither is given, and pooch, which knows the cache, is missing.
     """
     chosen = data_dir or os.environ.get(DATA_VARIABLE)
     return Path(chosen).expanduser() if chosen else Path(_pooch().os_cache("reminding"))
@@ -50,31 +49,31 @@ def locate(name: str, data_dir: Path | str | None = None, *, beginning: bool = F
 
     Args:
         name: of the data set.
-        data_dir: see `data_folder`; the files lie in it, in a folder `name` inside, or in the folder that its
+        data_dir: see `data_folder`; it holds the files itself, or in a folder `name`, or in the folder that the
             archive unpacks to; plain, packed as .gz, .xz or .zip, or still in the archive.
-        beginning: whether a file that is known to hold the beginning alone will do where the whole is missing.
+        beginning: whether the file with only the beginning is accepted if the whole file is missing.
 
     Returns:
-        Published file name -> path, in the data set's order; the path is the archive's where the file is inside.
-        The contents are not looked at.
+        Published file name -> path, in the data set's order; the path may be that of the archive. The contents are
+        not checked.
 
     Raises:
-        FileNotFoundError: some are missing; lists every name and folder tried.
+        FileNotFoundError: some files are missing; the message lists every name and folder tried.
         ValueError: there is no such data set.
     """
     dataset, folder = _dataset(name), data_folder(data_dir)
-    found = {file.name: _find(file, dataset, folder, beginning) for file in dataset.files}
-    if any(path is None for path in found.values()):
-        raise FileNotFoundError(_missing(dataset, folder, [key for key, path in found.items() if path is None]))
-    return {file: path for file, path in found.items() if path is not None}
+    paths = {file.name: _find(file, dataset, folder, beginning) for file in dataset.files}
+    if missing := [name for name, path in paths.items() if path is None]:
+        raise FileNotFoundError(_missing(dataset, folder, missing))
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def fetch(name: str, data_dir: Path | str | None = None, *, beginning: bool = False) -> dict[str, Path]:
-    """Find the files of a data set, downloading those that are not there.
+    """Find the files of a data set, and download missing ones.
 
     Args:
         name: of the data set.
-        data_dir: see `data_folder`; downloads go to a folder `name` inside, where archives are unpacked.
+        data_dir: see `data_folder`; downloads go to its folder `name`, where archives are unpacked.
         beginning: as for `locate`.
 
     Returns:
@@ -83,26 +82,26 @@ def fetch(name: str, data_dir: Path | str | None = None, *, beginning: bool = Fa
     Raises:
         FileNotFoundError: a file could not be downloaded.
         ValueError: a download is not the published file, or there is no such data set.
-        ImportError: something must be downloaded and pooch is missing.
+        ImportError: a file must be downloaded, and pooch is missing.
     """
     dataset, folder = _dataset(name), data_folder(data_dir)
-    # All are looked for first: once the archive has been downloaded, it would count as the place of the rest.
-    found = [_find(file, dataset, folder, beginning) for file in dataset.files]
+    # All are searched for first: a downloaded archive would count as the path of the other files.
+    paths = [_find(file, dataset, folder, beginning) for file in dataset.files]
     return {
         file.name: path or _obtain(file, dataset, folder / name)
-        for file, path in zip(dataset.files, found, strict=True)
+        for file, path in zip(dataset.files, paths, strict=True)
     }
 
 
 def locate_or_fetch(name: str, data_dir: Path | None, *, beginning: bool = False) -> dict[str, Path]:
-    """`locate` in a folder that the user has named, `fetch` where none is named: what tasks do."""
+    """The files of a task: `locate` in a folder that the user names, `fetch` if there is none."""
     return (fetch if data_dir is None else locate)(name, data_dir, beginning=beginning)
 
 
 def status(name: str, data_dir: Path | str | None = None) -> list[FileStatus]:
-    """Say of each file of a data set whether it is there and is what was published. Changes nothing.
+    """Check whether each file of a data set exists and is the published one. Changes nothing.
 
-    A file with the beginning alone is listed where there is one.
+    A file with only the beginning is listed if it exists.
 
     Args:
         name: of the data set.
@@ -112,20 +111,20 @@ def status(name: str, data_dir: Path | str | None = None) -> list[FileStatus]:
         ValueError: there is no such data set.
     """
     dataset, folder = _dataset(name), data_folder(data_dir)
-    found = [_file_status(file, _find(file, dataset, folder), folder) for file in dataset.files]
+    states = [_file_status(file, _find(file, dataset, folder), folder) for file in dataset.files]
     start = dataset.beginning
     path = None if start is None else _find(start, dataset, folder)
-    return found if start is None or path is None else [*found, _file_status(start, path, folder)]
+    return states if start is None or path is None else [*states, _file_status(start, path, folder)]
 
 
 def _dataset(name: str) -> Dataset:
     if name not in DATASETS:
-        raise ValueError(f"name: got {name!r}, expected one of the data sets {', '.join(sorted(DATASETS))}")
+        raise ValueError(f"name must be one of the data sets {', '.join(sorted(DATASETS))}, got {name!r}")
     return DATASETS[name]
 
 
 def _find(file: DataFile, dataset: Dataset, folder: Path, beginning: bool = False) -> Path | None:
-    """Where the file lies: by itself, else packed, else in the data set's archive."""
+    """The path of the file itself, else of the packed file, else of the data set's archive."""
     if (path := next(filter(Path.is_file, _candidates(file, dataset, folder)), None)) is not None:
         return path
     if beginning and dataset.beginning is not None:
@@ -151,7 +150,7 @@ def _missing(dataset: Dataset, folder: Path, names: list[str]) -> str:
     start = dataset.beginning
     hint = ""
     if start is not None and (path := _find(start, dataset, folder)) is not None:
-        hint = f" {path} holds the beginning alone: prefix={start.raw_size} takes that."
+        hint = f" {path} holds only the beginning, which prefix={start.raw_size} accepts."
     return (
         f"data set {dataset.name}: {len(files)} of {len(dataset.files)} files are missing; looked for {looked_for} "
         f"in {folder} and {folder / dataset.name} (plain, or packed as {', '.join(SUFFIXES)}{archive}).{hint} Give "
@@ -170,18 +169,18 @@ def _file_status(file: DataFile, path: Path | None, folder: Path) -> FileStatus:
 
 
 def _obtain(file: DataFile, dataset: Dataset, folder: Path) -> Path:
-    """Download one file, or the archive and take the file out of it."""
+    """Download one file, or download the archive and extract the file."""
     archive = dataset.archive
     if archive is None:
         return _download(file.name, f"md5:{file.md5}", dataset, folder)
-    packed = folder / archive.name  # there already where another file has just been taken out of it
+    packed = folder / archive.name  # it exists if another file has just been extracted
     if not packed.is_file():
         packed = _download(archive.name, archive.checksum, dataset, folder)
     return _unpack(packed, archive, file, folder)
 
 
 def _unpack(packed: Path, archive: Archive, file: DataFile, folder: Path) -> Path:
-    """Take one file out of an archive; it appears under its name when it is whole."""
+    """Extract one file of an archive; it gets its name when it is complete."""
     target = folder / archive.folder / file.name
     _check_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +214,7 @@ def _download(name: str, checksum: str, dataset: Dataset, folder: Path) -> Path:
 
 
 def _check_free(target: Path) -> None:
-    if os.path.lexists(target):  # pooch would put its download in the place of a broken link
+    if os.path.lexists(target):  # pooch would replace a broken link by its download
         raise ValueError(f"{target}: exists but is not a file, expected a file or nothing")
 
 

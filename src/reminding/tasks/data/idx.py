@@ -20,15 +20,15 @@ def parse_idx(raw: bytes, axes: int, source: Path | str) -> NDArray[np.uint8]:
 
     Args:
         raw: the file's contents, decompressed.
-        axes: how many axes are expected, 3 for images and 1 for labels.
-        source: where `raw` came from, for the messages.
+        axes: expected number of axes, 3 for images and 1 for labels.
+        source: the origin of `raw`, for messages.
 
     Returns:
         An array of the shape that the header gives; read-only, it shares `raw`'s memory.
 
     Raises:
-        ValueError: wrong magic number, or a length that is not the header's; the message names
-            `source` and shows what was found and what was expected.
+        ValueError: the magic number is wrong, or the length is not the header's; the message names `source` and shows
+            the difference.
     """
     magic = bytes((0, 0, _UNSIGNED_BYTE, axes))
     if raw[:4] != magic:

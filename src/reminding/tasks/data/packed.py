@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 from reminding.tasks.data.datasets import DataFile
 
 SUFFIXES = (".gz", ".xz", ".zip")
-"""Of a single file packed."""
+"""Suffixes of a single packed file."""
 _MAGIC = {"gzip": b"\x1f\x8b", "xz": b"\xfd7zXZ\x00", "zip": b"PK\x03\x04"}
-_TAR_MAGIC = slice(257, 262)  # where a tar archive says "ustar"
+_TAR_MAGIC = slice(257, 262)  # the place of "ustar" in a tar archive
 _TAR_HEADER = 512
-# RuntimeError: of a zip archive, a password or a method that is not known.
+# RuntimeError: a zip archive with a password or an unknown method.
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
 
 
 def read_raw(path: Path, member: str = "") -> bytes:
-    """Read a file's bytes, unpacked if they are packed, whatever its name says.
+    """Read the bytes of a file and unpack them if they are packed, whatever the file is called.
 
     Args:
-        path: the file: as it is, packed by gzip or xz, or a zip archive, or a tar archive packed or not.
-        member: name of the file wanted, without folders, where `path` is an archive of several.
+        path: a plain file, a file packed by gzip or xz, a zip archive, or a tar archive, packed or not.
+        member: name of the wanted file, without folders, if `path` is an archive of several.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: what it is packed in is damaged, or has no such member; names the file.
+        ValueError: the archive is damaged, or has no such member; the message names the file.
     """
     with path.open("rb") as file:
         start = file.read(_TAR_HEADER)
@@ -52,7 +52,7 @@ def read_raw(path: Path, member: str = "") -> bytes:
 
 
 def open_raw(path: Path, member: str = "") -> NDArray[np.uint8]:
-    """Read a file's bytes as `read_raw`, (n,), but leave a plain file on disk until its bytes are used."""
+    """Read the bytes of a file like `read_raw`, (n,), but map a plain file instead of loading it."""
     with path.open("rb") as file:
         start = file.read(_TAR_HEADER)
     plain = start[_TAR_MAGIC] != b"ustar" and not start.startswith(tuple(_MAGIC.values()))
@@ -65,9 +65,9 @@ def check_raw(raw: bytes | NDArray[np.uint8], file: DataFile, path: Path) -> Non
     """Raise a ValueError that names `path` unless `raw` has the published size and md5."""
     if len(raw) != file.raw_size:
         raise ValueError(f"{path}: {len(raw)} bytes decompressed, expected {file.raw_size}")
-    found = hashlib.md5(raw if isinstance(raw, bytes) else raw.data, usedforsecurity=False).hexdigest()
-    if found != file.raw_md5:
-        raise ValueError(f"{path}: md5 of the decompressed bytes is {found}, expected {file.raw_md5}")
+    md5 = hashlib.md5(raw if isinstance(raw, bytes) else raw.data, usedforsecurity=False).hexdigest()
+    if md5 != file.raw_md5:
+        raise ValueError(f"{path}: md5 of the decompressed bytes is {md5}, expected {file.raw_md5}")
 
 
 def _decompressed(path: Path, kind: str, member: str) -> bytes:
@@ -85,17 +85,17 @@ def _from_zip(path: Path, member: str) -> bytes:
 
 def _from_tar(path: Path, member: str) -> bytes:
     with tarfile.open(path) as archive:
-        held: list[str] = []
-        for entry in archive:  # in order, so that nothing behind the member is unpacked
-            held.append(entry.name)
+        names: list[str] = []
+        for entry in archive:  # in order, so that nothing after the member is unpacked
+            names.append(entry.name)
             if entry.isfile() and PurePosixPath(entry.name).name == member:
                 file = archive.extractfile(entry)
                 return file.read() if file is not None else b""
-    raise _no_member(path, member, held)
+    raise _no_member(path, member, names)
 
 
 def _choose(names: Sequence[str], member: str, path: Path) -> str:
-    """The entry that is `member` in any folder, or the only one there is."""
+    """The entry called `member` in any folder, or the only entry."""
     files = [name for name in names if not name.endswith("/")]
     named = [name for name in files if PurePosixPath(name).name == member]
     if not named and len(files) != 1:
@@ -103,5 +103,5 @@ def _choose(names: Sequence[str], member: str, path: Path) -> str:
     return (named or files)[0]
 
 
-def _no_member(path: Path, member: str, held: Sequence[str]) -> ValueError:
-    return ValueError(f"{path}: holds {', '.join(held) or 'nothing'}, expected {member or 'one file'}")
+def _no_member(path: Path, member: str, names: Sequence[str]) -> ValueError:
+    return ValueError(f"{path}: holds {', '.join(names) or 'nothing'}, expected {member or 'one file'}")

@@ -1,4 +1,4 @@
-"""Files as streams of steps: bytes, and audio samples. Read in pieces, so that no file is too large.
+"""Files as streams of steps: bytes and audio samples. Files are read in pieces, and may be larger than memory.
 
 Shapes: n steps, C channels or columns.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MU = 255
-"""Of the mu-law: 256 levels, as in telephony (ITU-T G.711) and WaveNet."""
+"""Parameter of the mu-law: 256 levels, as in telephony (ITU-T G.711) and WaveNet."""
 
 
 class Source(ABC):
@@ -22,13 +22,13 @@ class Source(ABC):
 
     Args:
         path: of the file.
-        growing: whether it is still being written; `steps` then looks again each time.
+        growing: whether the file is still being written; `steps` then checks it at every call.
     """
 
     vocabulary: ClassVar[int | None]
-    """How many tokens there are; None: the steps are real values."""
+    """The number of tokens; None: the steps are real values."""
     unit: ClassVar[str]
-    """What a step is."""
+    """The name of a step."""
 
     def __init__(self, path: Path, growing: bool = False) -> None:
         if not path.is_file():
@@ -39,11 +39,11 @@ class Source(ABC):
     @property
     @abstractmethod
     def features(self) -> int:
-        """Values of a step; of tokens, the size of the vocabulary."""
+        """Values per step; for tokens, the size of the vocabulary."""
 
     @abstractmethod
     def steps(self) -> int:
-        """How many whole steps the file has."""
+        """The number of complete steps in the file."""
 
     @abstractmethod
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -51,7 +51,7 @@ class Source(ABC):
 
 
 class BytesSource(Source):
-    """Any file, one byte a step."""
+    """Any file, one byte per step."""
 
     vocabulary = 256
     unit = "byte"
@@ -71,13 +71,13 @@ class BytesSource(Source):
 
 
 class WavSource(Source):
-    """A WAV file of integer PCM samples, its channels averaged, as mu-law levels: one sample a step.
+    """A WAV file of integer PCM samples as mu-law levels, one sample per step, channels averaged.
 
-    A mu-law level keeps the ratio between neighbouring loudnesses constant, so that 256 of them sound like 14
-    bits; and a distribution over levels can be learned where the mean of the next sample says little.
+    Neighbouring mu-law levels have a constant ratio, so that 256 of them sound like 14 bits. A model predicts a
+    distribution over levels, which says more than the mean of the next sample.
 
     Raises:
-        ValueError: it is no WAV file, or of a kind that is not integer PCM.
+        ValueError: the file is not a WAV file of integer PCM.
     """
 
     vocabulary = MU + 1
@@ -90,9 +90,9 @@ class WavSource(Source):
                 header = wave.Wave_read(file)
             except (wave.Error, EOFError) as error:
                 raise ValueError(f"data: {path} cannot be read as WAV with integer PCM samples: {error}") from error
-            self._begin = file.tell()  # reading the header ends where the samples begin
+            self._begin = file.tell()  # the samples begin where the header ends
         self._channels, self._width = header.getnchannels(), header.getsampwidth()
-        self._said = header.getnframes()
+        self._declared = header.getnframes()
 
     @property
     def features(self) -> int:
@@ -100,9 +100,9 @@ class WavSource(Source):
         return MU + 1
 
     def steps(self) -> int:
-        """Samples a channel. While it is being written, what is there, since the header does not know yet."""
-        there = (self.path.stat().st_size - self._begin) // (self._channels * self._width)
-        return there if self.growing else min(there, self._said)
+        """Samples per channel. The header of a growing file is not final, so that its size counts instead."""
+        available = (self.path.stat().st_size - self._begin) // (self._channels * self._width)
+        return available if self.growing else min(available, self._declared)
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Levels, (n,) uint8."""
@@ -115,13 +115,13 @@ def read_range(path: Path, start: int, stop: int) -> bytes:
     """Bytes start to stop - 1 of a file.
 
     Raises:
-        ValueError: the file ends before; somebody has cut it.
+        ValueError: the file is shorter; it was truncated while being read.
     """
     with path.open("rb") as file:
         file.seek(start)
         raw = file.read(stop - start)
     if len(raw) < stop - start:
-        raise ValueError(f"data: {path} ends at byte {start + len(raw)}, expected {stop} at least")
+        raise ValueError(f"data: {path} ends at byte {start + len(raw)}, expected at least {stop}")
     return raw
 
 
@@ -129,11 +129,11 @@ def pcm(raw: bytes, width: int) -> NDArray[np.float64]:
     """Little-endian PCM samples as numbers from -1 to 1, (n,).
 
     Args:
-        width: bytes a sample: 1 (unsigned, as WAV has it), 2, 3 or 4 (signed).
+        width: bytes per sample: 1 (unsigned, as in WAV), 2, 3 or 4 (signed).
     """
     if width == 1:
         return np.frombuffer(raw, np.uint8) / 128.0 - 1.0
-    # The sample's bytes become the upper ones of a 32-bit integer: one path for every width, signs included.
+    # The bytes of a sample become the upper bytes of a 32-bit integer, which handles every width and the sign.
     wide = np.zeros((len(raw) // width, 4), np.uint8)
     wide[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
     return wide.reshape(-1).view("<i4") / 2.0**31

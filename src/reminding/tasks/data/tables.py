@@ -1,4 +1,4 @@
-"""Tables as streams of steps, one row a step: CSV, and Parquet. The one file that imports pyarrow.
+"""Tables as streams of steps, one row per step: CSV and Parquet. The one file that imports pyarrow.
 
 Shapes: n rows, C columns.
 """
@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 from reminding.tasks.data.sources import Source
 
 STRIDE = 256
-"""Rows between the places in a CSV file that are remembered."""
+"""Rows between two recorded places in a CSV file."""
 BLOCK = 1 << 20
-"""Bytes read at a time to find them."""
+"""Bytes read at a time to find these places."""
 GROUPS_KEPT = 64
-"""Row groups of a Parquet file held in memory at a time: fewer than a batch has rows, and each chunk would read
-them anew."""
+"""Row groups of a Parquet file that are kept in memory. With fewer than a batch has rows, each chunk would read them
+again."""
 
 
 class CsvSource(Source):
-    """Columns of a CSV file, one line a step. Separated by comma, semicolon or tab; with a header line or without.
+    """Columns of a CSV file, one line per step, separated by comma, semicolon or tab, with or without a header line.
 
     Args:
-        columns: names in the header, or numbers from 0 where there is none; none given: every column that has a
-            number in its first line.
+        columns: names in the header, or numbers from 0 if there is no header; by default every column with a number
+            in its first line.
 
     Raises:
-        ValueError: a column is not there; when it is read, a cell is no number. The message names the line.
+        ValueError: a column does not exist or, on reading, a cell is not a number. The message names the line.
     """
 
     vocabulary = None
@@ -53,7 +53,7 @@ class CsvSource(Source):
         self.columns = self._choose(columns, names, values)
         self._chosen = [names.index(name) for name in self.columns]
         self._header = int(named)
-        self._places = [len(first) if named else 0]  # where rows 0, STRIDE, 2 STRIDE, ... begin, bytes
+        self._places = [len(first) if named else 0]  # byte offsets of rows 0, STRIDE, 2 STRIDE, ...
         self._rows, self._scanned = 0, self._places[0]
         self._find_rows()
 
@@ -63,7 +63,7 @@ class CsvSource(Source):
         return len(self._chosen)
 
     def steps(self) -> int:
-        """Lines below the header. While it is being written, those that are finished."""
+        """Lines below the header; of a growing file only complete ones."""
         if self.growing:
             self._find_rows()
         return self._rows
@@ -85,19 +85,19 @@ class CsvSource(Source):
         return values
 
     def _find_rows(self) -> None:
-        """Note where every STRIDE-th row begins, from where the last search ended."""
+        """Record the offset of every STRIDE-th row, from the end of the last search on."""
         with self.path.open("rb") as file:
             while True:
                 file.seek(self._scanned)
                 block = file.read(BLOCK)
-                ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1  # where the next row begins
+                ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1  # offsets of the next rows
                 due = np.arange(-(self._rows + 1) % STRIDE, len(ends), STRIDE)
                 self._places += (self._scanned + ends[due]).tolist()
                 self._rows += len(ends)
                 complete = int(ends[-1]) if len(ends) else 0
                 self._scanned += complete
                 if len(block) < BLOCK:
-                    # A last line without an end is a row, if no more will come.
+                    # A last line without a line end is a row, unless the file is growing.
                     self._rows += complete < len(block) and not self.growing
                     return
                 if complete == 0:
@@ -122,8 +122,8 @@ class CsvSource(Source):
         try:
             return float(row[column])
         except (ValueError, IndexError):
-            found = repr(row[column]) if column < len(row) else "nothing"
-            raise ValueError(f"data: {self.path}, line {line}, column {name!r}: {found} is not a number") from None
+            cell = repr(row[column]) if column < len(row) else "nothing"
+            raise ValueError(f"data: {self.path}, line {line}, column {name!r}: {cell} is not a number") from None
 
 
 def _is_number(cell: str) -> bool:
@@ -135,14 +135,14 @@ def _is_number(cell: str) -> bool:
 
 
 class ParquetSource(Source):
-    """Columns of a Parquet file, one row a step. A few row groups are in memory at a time.
+    """Columns of a Parquet file, one row per step. A few row groups are in memory at a time.
 
     Args:
-        columns: their names; none given: every column of numbers.
+        columns: their names; by default every column of numbers.
 
     Raises:
         ImportError: pyarrow is missing; the message says what to install.
-        ValueError: it is no Parquet file, a column is not there, or, when it is read, a value is missing.
+        ValueError: the file is not Parquet, a column does not exist or, on reading, a value is missing.
     """
 
     vocabulary = None
@@ -151,14 +151,16 @@ class ParquetSource(Source):
     def __init__(self, path: Path, columns: Sequence[str] = (), growing: bool = False) -> None:
         super().__init__(path, growing)
         if growing:
-            raise ValueError("follow: a Parquet file can be read only when it is finished; CSV can be followed")
+            raise ValueError(
+                "follow: a Parquet file can only be read when it is complete; a CSV file can be followed"
+            )
         try:
             parquet: Any = importlib.import_module("pyarrow.parquet")
         except ImportError as error:
             raise ImportError('Parquet files need pyarrow: pip install "reminding[parquet]"') from error
         try:
             self._file = parquet.ParquetFile(path)
-        except Exception as error:  # pyarrow's own kinds, which a caller without pyarrow cannot name
+        except Exception as error:  # pyarrow's own errors, which callers without pyarrow cannot name
             raise ValueError(f"data: {path} cannot be read as Parquet: {error}") from error
         groups: Any = self._file.metadata
         sizes = [int(groups.row_group(i).num_rows) for i in range(groups.num_row_groups)]
@@ -198,7 +200,7 @@ class ParquetSource(Source):
         return list(wanted or numbers)
 
     def _group(self, number: int) -> NDArray[np.float64]:
-        """One row group, (n, C); the group used longest ago makes room for it."""
+        """One row group, (n, C). The least recently used group is dropped to make room."""
         if number not in self._held:
             table = self._file.read_row_group(number, columns=self.columns)
             values = np.stack([np.asarray(table[name], np.float64) for name in self.columns], axis=1)

@@ -1,4 +1,4 @@
-"""What tasks have in common: batches, losses and metrics, and the bases of generated, labelled and next-step tasks.
+"""The common parts of tasks: batches, losses and metrics, checks, and bases of generated, labelled, next-step tasks.
 
 May import: nothing else of the package.
 """

@@ -1,6 +1,6 @@
-"""Sequences that are read step by step and classified at the last one: what such data sets share.
+"""The base of data sets whose sequences are read step by step and classified at the last step.
 
-Shapes: N examples, B batch, T steps, I values of a step, C classes.
+Shapes: N examples, B batch, T steps, I values per step, C classes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
     stream,
 )
@@ -42,10 +42,10 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """One split of a set of images, kept as bytes and made real-valued a batch at a time.
+    """One split of a set of images, stored as bytes and converted to real values batch by batch.
 
     Args:
-        pixels: (N, T) uint8, in the order they are read, or (N, T, I) where a step shows several values.
+        pixels: (N, T) uint8, in reading order, or (N, T, I) if a step shows several values.
         label: (N,) int64.
         peak: the pixel value that becomes 1.0.
     """
@@ -62,7 +62,7 @@ class Examples:
 
 
 class Classification(ABC):
-    """A finite data set of sequences, one class each."""
+    """A finite data set of sequences with a class each."""
 
     name: ClassVar[str]
     streamed: ClassVar[bool] = False
@@ -71,7 +71,7 @@ class Classification(ABC):
 
     @abstractmethod
     def examples(self, split: Split) -> Labelled:
-        """Return one split, loaded at most once a process."""
+        """Return one split, loaded at most once per process."""
 
     @property
     def vocabulary(self) -> None:
@@ -81,7 +81,7 @@ class Classification(ABC):
     @property
     @abstractmethod
     def input_size(self) -> int:
-        """I, values a step."""
+        """I, values per step."""
 
     @property
     @abstractmethod
@@ -89,21 +89,19 @@ class Classification(ABC):
         """C, the number of classes."""
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Training batches without end; see `Task.train_batches`.
+        """Endless training batches; see `Task.train_batches`.
 
-        Every epoch has its own order. The N % batch_size examples at its end that fill no batch are
-        left out, others each epoch.
+        Every epoch has its own order. The last N % batch_size examples of an epoch, which do not fill a batch, are
+        left out; they differ between epochs.
 
         Raises:
             ValueError: batch_size is below 1 or above N.
         """
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        check_training(batch_size, seed, start)
         examples = self.examples("train")
         total = len(examples.label)
         if batch_size > total:
-            raise ValueError(f"batch_size: got {batch_size}, expected at most the {total} training examples")
+            raise ValueError(f"batch_size must be at most {total}, the number of training examples, got {batch_size}")
         return self._epochs(examples, batch_size, seed, start)
 
     def _epochs(self, examples: Labelled, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
@@ -119,13 +117,10 @@ class Classification(ABC):
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """All examples of a split, or `limit` of them; see `Task.eval_batches`.
 
-        The `limit` examples are spread evenly over the split, because its order may mean something: the
-        first half of MNIST's test set is known to be easier than the second.
+        The `limit` examples are spread evenly over the split, since its order may matter: the first half of MNIST's
+        test set is known to be easier than the second.
         """
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
-        if limit is not None:
-            check_at_least("limit", limit, 1)
+        check_evaluation(split, batch_size, limit)
         examples = self.examples(split)
         total = len(examples.label)
         chosen = total if limit is None else min(limit, total)
@@ -148,15 +143,15 @@ class Classification(ABC):
 
 
 class PixelClassification(Classification):
-    """A finite data set of square images, one pixel a step, one of ten classes an image."""
+    """A finite data set of square images in ten classes, read one pixel per step."""
 
     classes: ClassVar[int] = 10
     side: ClassVar[int]
-    """Pixels of an image's side."""
+    """Pixels on a side of an image."""
 
     @property
     def input_size(self) -> int:
-        """One feature a step: the pixel."""
+        """One feature per step: the pixel."""
         return 1
 
     @property

@@ -1,4 +1,4 @@
-"""Predicting the next step of long streams: what files of any kind and the character data sets share.
+"""The base of tasks that predict the next step of long streams, from files of any kind or character data sets.
 
 Shapes: N steps in all, B batch (rows, one stream each), T steps of a chunk, C columns or classes.
 """
@@ -22,18 +22,19 @@ from reminding.tasks.kinds.base import (
     EvalSplit,
     MetricSums,
     Split,
-    check_at_least,
-    check_eval_split,
+    check_evaluation,
     check_prediction,
+    check_training,
     full_precision,
 )
+from reminding.tasks.kinds.checks import at_least
 
 
 class NextStep(ABC):
-    """Data whose parts are unbroken streams, read in chunks; wanted is the step that comes next.
+    """Data whose parts are unbroken streams, read in chunks; the target of a step is the next step.
 
-    The training part is read by the B rows of a batch side by side, each its own B-th of it; state goes from
-    chunk to chunk, and all rows begin anew at the end of a pass. Steps are tokens, or real values.
+    The B rows of a batch read the training part in parallel, one B-th each. State is carried from chunk to chunk, and
+    all rows begin anew after a pass. Steps are tokens or real values.
     """
 
     name: ClassVar[str]
@@ -46,22 +47,22 @@ class NextStep(ABC):
     @property
     @abstractmethod
     def vocabulary(self) -> int | None:
-        """How many tokens there are, None for real values."""
+        """The number of tokens; None for real values."""
 
     @property
     @abstractmethod
     def input_size(self) -> int:
-        """C: the tokens, or the columns."""
+        """C: the number of tokens or of columns."""
 
     @property
     @abstractmethod
     def unit(self) -> str:
-        """What a step is: "byte", "character", "row"."""
+        """The name of a step: "byte", "character", "row"."""
 
     @property
     @abstractmethod
     def _where(self) -> str:
-        """What is read, for the messages."""
+        """The name of the data, for messages."""
 
     @abstractmethod
     def _part(self, split: Split) -> range:
@@ -69,11 +70,11 @@ class NextStep(ABC):
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        """Steps start to stop - 1, all of one part: tokens (n,), integers, or real values (n, C)."""
+        """Steps start to stop - 1, all in one part: tokens (n,), integers, or real values (n, C)."""
 
     @property
     def metric(self) -> str:
-        """bits_per_ and the unit; of real values mse."""
+        """bits_per_UNIT for tokens, mse for real values."""
         return "mse" if self.vocabulary is None else f"bits_per_{self.unit}"
 
     @property
@@ -82,18 +83,13 @@ class NextStep(ABC):
         return self.input_size
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Chunks of the training part, pass after pass; see `Task.train_batches`. The seed plays no part."""
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("seed", seed, 0)
-        check_at_least("start", start, 0)
+        """Chunks of the training part, pass after pass; see `Task.train_batches`. The seed has no effect."""
+        check_training(batch_size, seed, start)
         return self._training(batch_size, start)
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
-        """A held-out part as `eval_rows` streams in chunks, `limit` of each; see `Task.eval_batches`."""
-        check_eval_split(split)
-        check_at_least("batch_size", batch_size, 1)
-        if limit is not None:
-            check_at_least("limit", limit, 1)
+        """A held-out part as `eval_rows` streams, `limit` chunks of each; see `Task.eval_batches`."""
+        check_evaluation(split, batch_size, limit)
         sections = self._sections(split, self.eval_rows)
         chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
         groups = [sections[i : i + batch_size] for i in range(0, len(sections), batch_size)]
@@ -111,9 +107,9 @@ class NextStep(ABC):
         return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten())
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
-        """Of tokens "bits_per_" and the unit, and "accuracy"; of values "mse" and "mse_unchanged".
+        """For tokens "bits_per_UNIT" and "accuracy"; for values "mse" and "mse_unchanged".
 
-        "mse_unchanged" is what predicting no change gives: an error above it has learned nothing.
+        "mse_unchanged" is the error of predicting no change, which a model has to beat.
         """
         check_prediction(prediction, batch, self.output_size)
         precise, steps = full_precision(prediction), batch.target.numel()
@@ -132,13 +128,13 @@ class NextStep(ABC):
         return (self._chunk(sections, i % chunks) for i in count(start))
 
     def _sections(self, split: Split, rows: int) -> list[range]:
-        """A split cut into one section a row."""
+        """A split, cut into one section per row."""
         part = self._part(split)
         each = len(part) // rows
         if each < 2:
             raise ValueError(
-                f"data: the {split} part of {self._where} has {len(part)} steps of a {self.unit}, too few for "
-                f"{rows} rows; a row needs 2 at least"
+                f"data: the {split} part of {self._where} has {len(part)} {self.unit}s, too few for {rows} rows; a "
+                "row needs at least 2"
             )
         return [part[row * each : (row + 1) * each] for row in range(rows)]
 
@@ -155,7 +151,7 @@ def next_step(values: NDArray[Any], begins: bool) -> Batch:
 
     Args:
         values: tokens (T + 1, B), integers, or real values (T + 1, B, C).
-        begins: whether all rows begin a new stream with it.
+        begins: whether all rows begin a new stream.
     """
     tensor = torch.as_tensor(values)
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
@@ -163,28 +159,30 @@ def next_step(values: NDArray[Any], begins: bool) -> Batch:
 
 
 def next_step_batches(rows: Sequence[Iterable[Any]], chunk: int) -> Iterator[Batch]:
-    """Training batches of next-step prediction from iterators that may have no end, one a row.
+    """Training batches of next-step prediction from iterators, which may be endless, one per row.
 
     Args:
-        rows: each gives one stream in pieces of any length, one behind the other: tokens (n,), integers, or real
-            values (n, C); arrays or tensors. No piece is kept longer than it takes to give it out.
-        chunk: steps of a batch.
+        rows: each yields one stream in consecutive pieces of any length: tokens (n,), integers, or real values
+            (n, C); arrays or tensors. A piece is kept only until it is used.
+        chunk: steps per batch.
 
     Returns:
-        chunks until one of the streams ends; what does not fill a chunk is left out. The first one resets all rows.
+        chunks until one of the streams ends; the steps of an incomplete chunk are left out. The first chunk resets
+        all rows.
 
     Raises:
         ValueError: there is no row, or chunk is below 1.
     """
-    check_at_least("chunk", chunk, 1)
-    check_at_least("the number of rows", len(rows), 1)
+    at_least("chunk", chunk, 1)
+    if not rows:
+        raise ValueError("rows must be at least one iterator, got none")
     streams = [_spans(iter(row), chunk + 1) for row in rows]
-    # zip stops at the first stream that ends; strict would call streams of unequal length an error.
+    # zip stops at the end of the shortest stream; with strict=True unequal lengths would be an error.
     return (next_step(np.stack(spans, axis=1), begins=i == 0) for i, spans in enumerate(zip(*streams, strict=False)))
 
 
 def _spans(pieces: Iterator[Any], length: int) -> Iterator[NDArray[Any]]:
-    """A stream in spans of `length` steps, each beginning with the last step of the one before."""
+    """A stream in spans of `length` steps; each begins with the last step of the span before."""
     waiting: list[NDArray[Any]] = []
     for piece in pieces:
         waiting.append(np.asarray(piece))

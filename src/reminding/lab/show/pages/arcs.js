@@ -1,12 +1,12 @@
-// The arcs of a scene: which to draw, in bundles where they are many, and those of one step.
+// The arcs of a scene, in bundles if there are many, and the arcs of one step.
 
-const SINGLE = 3000; // links in view, up to which each is drawn by itself
-const BUNDLES = 1500; // drawn at most, where they are bundled
-const BIN = 2; // pixels that a bundle's end covers
-const COARSE = 16; // how many times as many steps the ends out of view cover
+const SINGLE = 3000; // up to this number of links in view, each is drawn by itself
+const BUNDLES = 1500; // greatest number of bundles
+const BIN = 2; // pixels per end of a bundle
+const COARSE = 16; // how many times wider the ends out of view are
 const NAME = 24; // pixels for the name of a layer
 
-/** What there is to draw of both kinds, and the pixels that the longest arc spans. */
+/** The arcs of both kinds, and the width of the longest in pixels. */
 function arcsInView(scene) {
   const found = { recall: arcsOf(scene, "recall"), credit: arcsOf(scene, "credit"), longest: 40 };
   for (const kind of ["recall", "credit"]) {
@@ -41,15 +41,15 @@ function singles(links, parts) {
   return { amounts: Float32Array.from(numbers, (i) => links.amount[i]), ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]] };
 }
 
-/** Sums over bins of a few pixels each way, as `singles`; what lies out of view is in coarser bins. */
+/** Sums over bins of a few pixels at both ends, as `singles` returns them; bins out of view are coarser. */
 function bundles(scene, links, parts, first, last) {
   const size = Math.max(1, Math.ceil((BIN * scene.view.span) / scene.width));
-  const binOf = (step) => Math.floor((step - 1) / size); // aligned with the sequence, so that panning changes none
+  const binOf = (step) => Math.floor((step - 1) / size); // aligned with the sequence, so that panning does not change the bins
   const [low, high] = [binOf(first), binOf(last)];
   const left = Math.ceil(low / COARSE);
   const inner = high - low + 1;
   const count = left + inner + Math.ceil((binOf(links.steps) - high) / COARSE);
-  const place = new Int32Array(links.steps + 1); // of each step, looked up once for each of its links
+  const place = new Int32Array(links.steps + 1); // bin of each step
   for (let step = 1; step <= links.steps; step++) {
     const bin = binOf(step);
     if (bin < low) place[step] = Math.floor(bin / COARSE);
@@ -69,7 +69,7 @@ function bundles(scene, links, parts, first, last) {
   return { amounts: Float32Array.from(filled, (at) => sums[at]), ends };
 }
 
-/** How high an arc rises: short ones stay low, and the longest fill the room up to the name of the layer. */
+/** The height of an arc: it grows with the width, and the longest arcs reach up to the name of the layer. */
 function rise(scene, dx, room) { return Math.max(3, (room - NAME) * Math.min(1, Math.sqrt(Math.abs(dx) / scene.arcs.longest))); }
 
 function drawArcs(painter, scene, colours) {
@@ -78,7 +78,7 @@ function drawArcs(painter, scene, colours) {
   for (const [kind, y, room] of [["recall", at.input, at.above], ["credit", at.credit, -at.below]]) {
     if (!scene.show[kind]) continue;
     const { arcs, largest, bundled } = scene.arcs[kind];
-    // Many arcs side by side would run into one another: none is wider than a step, and the more, the paler.
+    // So that many arcs can be told apart, none is wider than a step, and more arcs are paler.
     const crowd = Math.min(1, Math.max(0.35, Math.sqrt(60 / (arcs.length + 1))));
     const wide = Math.max(0.8, (0.5 * scene.width) / scene.view.span);
     const widest = bundled ? 3 : Math.min(3.4, wide, Math.max(0.9, 24 / Math.sqrt(arcs.length + 1)));

@@ -1,8 +1,8 @@
-// What the page was given: numbers as base64, unpacked into typed arrays. Steps count from 1.
+// The data of the page: numbers as base64, unpacked into typed arrays. Steps count from 1.
 
 const ARRAYS = { i: Int32Array, f: Float32Array };
 
-/** The numbers behind "i" (int32) or "f" (float32) and base64, little-endian. */
+/** Unpack numbers: "i" (int32) or "f" (float32), then base64 of the little-endian bytes. */
 function unpacked(text) {
   const letters = atob(text.slice(1));
   const bytes = new Uint8Array(letters.length);
@@ -10,7 +10,7 @@ function unpacked(text) {
   return new ARRAYS[text[0]](bytes.buffer);
 }
 
-/** Links from later steps to the memories of earlier ones, found by either end. */
+/** Links from later steps to the memories of earlier ones, indexed by both ends. */
 class Links {
   constructor(from, to, amount, steps) {
     Object.assign(this, { from, to, amount, steps });
@@ -24,34 +24,34 @@ class Links {
     }
   }
 
-  /** Of arrays with `width` places a step, of which some are empty; the arrays are used up. */
+  /** The links of arrays with `width` slots per step, some of them empty. The arrays are overwritten. */
   static ofRecalls(to, amount, steps) {
     const width = to.length / steps;
     const from = new Int32Array(to.length);
-    let kept = 0;
+    let count = 0;
     for (let i = 0; i < to.length; i++) {
       if (to[i] <= 0 || amount[i] <= 0) continue;
-      from[kept] = Math.floor(i / width) + 1;
-      to[kept] = to[i];
-      amount[kept++] = amount[i];
+      from[count] = Math.floor(i / width) + 1;
+      to[count] = to[i];
+      amount[count++] = amount[i];
     }
-    return new Links(from.subarray(0, kept), to.subarray(0, kept), amount.subarray(0, kept), steps);
+    return new Links(from.subarray(0, count), to.subarray(0, count), amount.subarray(0, count), steps);
   }
 
-  /** The links of a step, the strongest first, as {step, amount} of their other ends. */
+  /** The other ends of a step's links as {step, amount}, the strongest first. */
   ends(step, index, others) {
-    const found = Array.from(index.of(step), (i) => ({ step: others[i], amount: this.amount[i] }));
-    return found.sort((a, b) => b.amount - a.amount);
+    const ends = Array.from(index.of(step), (i) => ({ step: others[i], amount: this.amount[i] }));
+    return ends.sort((a, b) => b.amount - a.amount);
   }
 
-  /** The memories that a step reached. */
+  /** The memories at the ends of a step's links. */
   memoriesOf(step) { return this.ends(step, this.byFrom, this.to); }
 
-  /** The steps that reached a memory. */
+  /** The steps with links to a memory. */
   usersOf(step) { return this.ends(step, this.byTo, this.from); }
 }
 
-/** Which links have a step at one of their ends. */
+/** The links of each step, at one of their ends. */
 class Index {
   constructor(ends, steps) {
     this.begin = new Int32Array(steps + 2);
@@ -68,7 +68,7 @@ class Index {
   between(first, last) { return this.links.subarray(this.begin[first], this.begin[last + 1]); }
 }
 
-/** One sequence: what was read, what the network made of it, and its links layer by layer. */
+/** One sequence: its input, the network's predictions, and the links of each layer. */
 class Sequence {
   constructor(packed, legend) {
     Object.assign(this, { name: packed.name, creditOf: packed.credit_of, steps: packed.steps, interval: packed.interval });
@@ -82,20 +82,20 @@ class Sequence {
     this.outputs = this.predicted ? this.predicted.length / this.steps : 0;
     this.layers = packed.layers.map((layer) => ({
       recall: Links.ofRecalls(unpacked(layer.step), unpacked(layer.weight), this.steps),
-      credit: new Links(unpacked(layer.payer), unpacked(layer.payee), unpacked(layer.amount), this.steps),
+      credit: new Links(unpacked(layer.reader), unpacked(layer.memory), unpacked(layer.amount), this.steps),
     }));
     this.range = this.values ? extent(this.values) : [0, 1];
   }
 
-  /** Whether something is wanted of a step, as far as anybody knows. */
+  /** Whether a step has a target; true if the targets are unknown. */
   asked(step) { return this.wanted === null || this.wanted[step - 1] >= 0; }
 
-  /** Whether what is answered at a step is known to be wrong. */
+  /** Whether the prediction at a step is known to be wrong. */
   wrong(step) {
     return this.answers !== null && this.wanted !== null && this.asked(step) && this.wanted[step - 1] !== this.answers[step - 1];
   }
 
-  /** What is read at some steps, as text; null where that says little. */
+  /** The tokens of some steps as text; null if the input is not tokens. */
   excerpt(first, last) {
     if (this.legend.kind !== "tokens") return null;
     const names = [];
@@ -103,20 +103,20 @@ class Sequence {
     return names.join(names.every((name) => name.length === 1) ? "" : " ");
   }
 
-  /** What is read at a step, in words. */
+  /** The input of a step, as text. */
   readAt(step) {
     if (this.legend.kind === "tokens") return this.legend.names[this.tokens[step - 1]];
     if (this.width > 4) return `${this.width} values`;
     return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels);
   }
 
-  /** What the network says at a step. */
+  /** The prediction at a step, as text. */
   answerAt(step) {
     if (this.answers === null) return named(this.predicted.subarray((step - 1) * this.outputs, step * this.outputs), this.legend.channels);
     return `${this.legend.classes[this.answers[step - 1]]} (${percent(this.sure[step - 1])})`;
   }
 
-  /** What was wanted at a step; null where nothing, or nobody knows. */
+  /** The target of a step, as text; null if there is none or it is unknown. */
   wantedAt(step) {
     if (this.wanted === null) return null;
     if (this.answers !== null) return this.asked(step) ? this.legend.classes[this.wanted[step - 1]] : null;
@@ -125,7 +125,7 @@ class Sequence {
   }
 }
 
-/** Values beside the names of what they are of; a single one needs none. */
+/** Values with their names; a single value has none. */
 function named(values, names) {
   const shown = Array.from(values, (value) => value.toPrecision(3));
   return shown.length === 1 ? shown[0] : shown.map((value, i) => `${names[i] ?? i}: ${value}`).join(", ");
@@ -140,7 +140,7 @@ function extent(values) {
   return high > low ? [low, high] : [low - 1, low + 1];
 }
 
-/** A share as a percentage; what is there is never called 0. */
+/** A share as a percentage; only 0 is shown as 0%. */
 function percent(share) {
   if (share > 0 && share < 0.0005) return "<0.1%";
   return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}%`;

@@ -1,6 +1,6 @@
-// The numbers beside the drawing: of all steps, or of the one chosen.
+// The numbers beside the drawing: of all steps, or of the chosen one.
 
-const ROWS = 8; // of a table
+const ROWS = 8; // in a table
 
 function showDetails() {
   if (!scene.layer) return;
@@ -14,7 +14,7 @@ function made(tag, text, attributes = {}) {
   return node;
 }
 
-/** Nothing chosen: which memories mattered most. */
+/** Without a chosen step: the memories with the most credit. */
 function overall() {
   const { credit, recall } = scene.layer;
   const [links, what] = credit.total ? [credit, "credit"] : [recall, "recall weight"];
@@ -22,30 +22,30 @@ function overall() {
   best.sort((a, b) => links.received[b] - links.received[a]);
   const rows = best.slice(0, ROWS).map((step) => [step, remembered(step), percent(links.received[step] / links.total)]);
   return [
-    made("h2", `Who got the ${what}`),
+    made("h2", `Memories with the most ${what}`),
     table("", ["memory", "read last", "share"], rows),
     ...whereItMet(),
     made("p", "Point at a step, tap it, or use the arrow keys.", { class: "quiet" }),
   ];
 }
 
-/** The steps whose input the gradient had most to do with; nothing where the input is tokens. */
+/** The steps with the largest input times gradient; nothing if the input is tokens. */
 function whereItMet() {
   const { reached, reachedInAll } = scene.sequence;
   if (!reachedInAll) return [];
   const best = Array.from(reached.keys()).filter((i) => reached[i] > 0).sort((a, b) => reached[b] - reached[a]);
   const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, percent(reached[i] / reachedInAll)]);
-  return [table("Where it met the input", ["step", "input × gradient"], rows, "credit")];
+  return [table("Gradient at the input", ["step", "input × gradient"], rows, "credit")];
 }
 
 function aboutStep(step) {
   const { sequence, layer } = scene;
   const facts = made("dl", "", { class: "numbers" });
-  const wanted = sequence.wantedAt(step);
-  const said = [["read", sequence.readAt(step)], ["said", sequence.answerAt(step)], ["wanted", wanted]];
-  if (sequence.reachedInAll) said.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
-  for (const [name, value] of said.filter(([, value]) => value !== null)) {
-    facts.append(made("dt", name), made("dd", value, name === "said" && sequence.wrong(step) ? { class: "wrong" } : {}));
+  const target = sequence.wantedAt(step);
+  const known = [["input", sequence.readAt(step)], ["prediction", sequence.answerAt(step)], ["target", target]];
+  if (sequence.reachedInAll) known.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
+  for (const [name, value] of known.filter(([, value]) => value !== null)) {
+    facts.append(made("dt", name), made("dd", value, name === "prediction" && sequence.wrong(step) ? { class: "wrong" } : {}));
   }
   const parts = [made("h2", `Step ${step.toLocaleString("en")}`), facts];
   const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
@@ -55,39 +55,39 @@ function aboutStep(step) {
   else parts.push(made("p", "It recalled nothing.", { class: "quiet" }));
   if (users.length) {
     const received = layer.credit.received[step];
-    const paid = received ? `, which paid it ${share(received)} of all credit` : "";
-    parts.push(table(`It was recalled by${paid}`, ["step", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
+    const credited = received ? `, and received ${share(received)} of all credit` : "";
+    parts.push(table(`It was recalled by these steps${credited}`, ["step", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
     if (users.length > ROWS) parts.push(made("p", `and by ${(users.length - ROWS).toLocaleString("en")} more`, { class: "quiet" }));
   }
   return parts;
 }
 
-/** An amount of credit, as its share of all. */
+/** An amount of credit, as its share of the total. */
 function share(amount) { return percent(amount / (scene.layer.credit.total || 1)); }
 
-/** What was read last before a memory was stored; null where that says little. */
+/** The latest tokens before a memory was stored, as text; null if the input is not tokens. */
 function remembered(step) { return scene.sequence.excerpt(step - scene.sequence.interval + 1, step); }
 
-/** Ends of recalls with the credit that went the same way, the heaviest first. */
+/** The ends of recalls, with the credit of the same links. */
 function joined(recalls, credits) {
-  const paid = new Map(credits.map((end) => [end.step, end.amount]));
-  const ends = recalls.map((end) => ({ step: end.step, weight: end.amount, credit: paid.get(end.step) ?? 0 }));
+  const credited = new Map(credits.map((end) => [end.step, end.amount]));
+  const ends = recalls.map((end) => ({ step: end.step, weight: end.amount, credit: credited.get(end.step) ?? 0 }));
   const known = new Set(recalls.map((end) => end.step));
   for (const end of credits) if (!known.has(end.step)) ends.push({ step: end.step, weight: 0, credit: end.amount });
   return ends;
 }
 
-/** A table whose first column leads to steps; columns without a value are left out. */
+/** A table whose first column links to steps; columns without values are left out. */
 function table(caption, columns, rows, kind = "") {
-  const kept = columns.map((_, i) => i).filter((i) => rows.some((row) => row[i] !== null));
+  const filled = columns.map((_, i) => i).filter((i) => rows.some((row) => row[i] !== null));
   const node = made("table");
   if (caption) node.append(made("caption", caption, { class: kind }));
   const head = node.createTHead().insertRow();
-  for (const i of kept) head.append(made("th", columns[i], { scope: "col", class: columns[i] === "read last" ? "read" : "" }));
+  for (const i of filled) head.append(made("th", columns[i], { scope: "col", class: columns[i] === "read last" ? "read" : "" }));
   const body = node.createTBody();
   for (const row of rows) {
     const line = body.insertRow();
-    for (const i of kept) {
+    for (const i of filled) {
       const cell = line.insertCell();
       if (i) cell.textContent = row[i];
       else {
@@ -100,11 +100,11 @@ function table(caption, columns, rows, kind = "") {
   return node;
 }
 
-/** A step as one sentence, for those who listen. */
+/** A step as one sentence, for screen readers. */
 function inWords(step) {
   const { sequence, layer } = scene;
   const list = (ends, shown) => ends.slice(0, 3).map((end) => `step ${end.step} (${shown(end.amount)})`).join(", ") || "nothing";
-  const wanted = sequence.wantedAt(step);
-  const answer = `read ${sequence.readAt(step)}, said ${sequence.answerAt(step)}${wanted === null ? "" : `, wanted ${wanted}`}`;
+  const target = sequence.wantedAt(step);
+  const answer = `read ${sequence.readAt(step)}, predicted ${sequence.answerAt(step)}${target === null ? "" : `, target ${target}`}`;
   return `Step ${step}: ${answer}. Recalled ${list(layer.recall.memoriesOf(step), percent)}. Credit to ${list(layer.credit.memoriesOf(step), share)}.`;
 }

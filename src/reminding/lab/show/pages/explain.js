@@ -1,4 +1,4 @@
-// The page: what is chosen, keys and pointers. Draws through scene.js, and tells numbers through details.js.
+// The page: its state, keys and pointers. scene.js draws, and details.js shows the numbers.
 
 const LEAST_SPAN = 6; // steps in view when zoomed in as far as it goes
 const COLOURS = ["paper", "surface", "ink", "quiet", "line", "recall", "credit", "recalled-by", "purple", "gold", "focus"];
@@ -14,7 +14,7 @@ function coloursNow() {
   return Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
-/** The colours of the light page: what is saved is for paper. */
+/** The colours of the light page, for saved pictures. */
 function coloursOfPaper() {
   const { theme } = document.documentElement.dataset;
   document.documentElement.dataset.theme = "light";
@@ -24,7 +24,7 @@ function coloursOfPaper() {
   return colours;
 }
 
-// What is shown
+// Choosing what is shown
 
 function chooseSequence(number) {
   if (!unpackedSequences.has(number)) unpackedSequences.set(number, new Sequence(content.sequences[number], content.legend));
@@ -76,7 +76,7 @@ function setFocus(step, pinned = false) {
   showDetails();
 }
 
-/** Go to a step as keys do: it stays chosen, comes into view and is read out. */
+/** Choose a step by key: it comes into view, stays chosen and is announced. */
 function goTo(step) {
   const to = Math.min(Math.max(step, 1), scene.sequence.steps);
   const { left, span } = scene.view;
@@ -89,7 +89,7 @@ function goTo(step) {
 
 let arcsToo = false;
 
-/** Draw at the next frame: all, or the marks of the chosen step alone. */
+/** Draw at the next frame: everything, or only the marks of the chosen step. */
 function redraw(marksAlone = false) {
   arcsToo ||= !marksAlone;
   if (state.waiting) return;
@@ -124,12 +124,12 @@ function showNote() {
   const count = (number, what) => `${number.toLocaleString("en")} ${bundled ? "bundles" : "arcs"} of ${what}`;
   const shown = [];
   if (scene.show.recall) shown.push(count(recall, "recalls"));
-  if (scene.show.credit) shown.push(scene.layer.credit.total ? count(credit, "credit") : "no memory received any credit");
-  $("note").textContent = `${shown.join(", ")}${bundled ? "; zoom in to see single ones" : ""}`;
+  if (scene.show.credit) shown.push(scene.layer.credit.total ? count(credit, "credit") : "no memory received credit");
+  $("note").textContent = `${shown.join(", ")}${bundled ? "; zoom in to see single arcs" : ""}`;
   Object.assign($("figure").dataset, { recall, credit, bundled });
 }
 
-/** The image that the steps are pixels of, if they are. */
+/** Show the image that the steps form, if they are pixels. */
 function showPicture() {
   $("picture").hidden = !content.legend.side;
 }
@@ -147,8 +147,8 @@ function drawPicture() {
     return [(pixel % side) * cell, Math.floor(pixel / side) * cell];
   };
   for (let step = 1; step <= Math.min(sequence.steps, side * side); step++) painter.rect(...spot(step), cell + 0.5, cell + 0.5, shadeOf(sequence, step, step));
-  const what = state.focus === null ? "the memories that got the credit" : "what this step recalled";
-  $("picture").querySelector("figcaption").textContent = `Tinted: what was read last before ${what}.`;
+  const what = state.focus === null ? "the credited memories" : "the memories of this step";
+  $("picture").querySelector("figcaption").textContent = `Tinted: the latest pixels before ${what}.`;
   const most = layer.credit.received.reduce((a, b) => Math.max(a, b), 0);
   const tint = (memory, colour, alpha) => {
     for (let step = Math.max(1, memory - sequence.interval + 1); step <= memory; step++) painter.rect(...spot(step), cell, cell, colour, alpha);
@@ -188,7 +188,7 @@ function onKey(event) {
   actions[event.key]();
 }
 
-/** The step under the pointer; where several share a pixel, the one with most to show. */
+/** The step under the pointer; if several share a pixel, the one with the most credit or recall weight. */
 function stepUnder(x) {
   const middle = stepAt(scene, x);
   const reach = Math.floor((1.5 * scene.view.span) / scene.width);
@@ -202,8 +202,8 @@ function stepUnder(x) {
   return best;
 }
 
-const pointers = new Map(); // those that are down, by id: where they were last
-let moved = 0; // pixels since the first went down
+const pointers = new Map(); // last position of each pressed pointer, by id
+let moved = 0; // pixels since the first press
 
 function placeOf(event) { return event.clientX - $("figure").getBoundingClientRect().left; }
 
@@ -247,7 +247,7 @@ function onWheel(event) {
     event.preventDefault();
     setView(view.left + (event.deltaX / scene.width) * view.span, view.span);
   } else if (event.deltaY < 0 || view.span < sequence.steps) {
-    event.preventDefault(); // all zoomed out, the wheel scrolls the page again
+    event.preventDefault(); // when fully zoomed out, the wheel scrolls the page
     zoom(1.0018 ** event.deltaY, placeOf(event));
   }
 }
@@ -333,7 +333,7 @@ function begin() {
 
 begin();
 
-/** What is shown, to be read by tests. */
+/** The state of the page, for tests. */
 window.explain = Object.freeze({
   get drawn() { return state.drawn; },
   get focus() { return state.focus; },

@@ -1,4 +1,4 @@
-// Two painters with the same few strokes: one for the screen, one for SVG. All lengths in CSS pixels.
+// Two painters with the same methods, one for the screen and one for SVG. All lengths are in CSS pixels.
 
 class CanvasPainter {
   constructor(canvas, width, height, scale) {

@@ -1,7 +1,7 @@
-// Draws the charts in the colours of the page, which may be light or dark, and copies commands.
+// Draws the charts in the light or dark colours of the page, and copies commands.
 
-const INK = "#000000"; // a line that is to have the colour of the text
-const NARROW = 560; // pixels, below which a chart's margins and legend are set closer
+const INK = "#000000"; // a line of this colour gets the colour of the text
+const NARROW = 560; // pixels; narrower charts have smaller margins and legends
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

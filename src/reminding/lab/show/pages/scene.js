@@ -1,7 +1,7 @@
-// What is drawn where: the part of the sequence in view, with its arcs above and below. Knows no events.
+// The layout of the drawing: the part of the sequence in view, with its arcs above and below. It handles no events.
 //
 // A scene is { sequence, layer, view: { left, span }, width, height, least, show: { recall, credit }, arcs }. The view is
-// in steps: step s covers s - 1 to s. Its arcs are what `arcsInView` finds; they are found anew when the rest changes.
+// in steps: step s covers s - 1 to s. `arcsInView` computes its arcs, whenever the rest changes.
 
 function xOf(scene, step) { return ((step - 0.5 - scene.view.left) / scene.view.span) * scene.width; }
 
@@ -42,7 +42,7 @@ function drawAll(painter, scene, colours, step) {
   if (step !== null) painter.within(0, 0, scene.width, scene.height, () => drawMarked(painter, scene, colours, step));
 }
 
-/** The whole sequence in little: where was recalled and paid, and what part is in view. */
+/** The whole sequence in miniature: the recalls and the credit of each memory, and the part in view. */
 function drawOverview(painter, scene, colours, width, height) {
   const { steps } = scene.sequence;
   const columns = Math.floor(width);

@@ -1,7 +1,7 @@
-// The strip of a scene: the sequence itself, what was answered, what each memory received, and the steps' numbers.
+// The strip of a scene: the input, the predictions, the credit of each memory, and the axis of steps.
 
-const LETTER = 5.75; // pixels a step needs to show its name
-const FEW = 32; // different tokens
+const LETTER = 5.75; // pixels that the name of a step needs
+const FEW = 32; // up to this number, each token has its own shade
 const LINES = ["ink", "recalled-by", "purple", "gold", "quiet"];
 
 function drawStrip(painter, scene, colours) {
@@ -23,7 +23,7 @@ function drawStrip(painter, scene, colours) {
 function drawNames(painter, scene, colours, at) {
   const names = [];
   if (scene.show.recall) names.push(["recalled, by weight", 12, colours.recall]);
-  if (scene.show.credit) names.push(["credit: gradient sent back", at.profile - 20, colours.credit], ["received in all", at.profile + 2, colours.credit]);
+  if (scene.show.credit) names.push(["credit: gradient received", at.profile - 20, colours.credit], ["total per memory", at.profile + 2, colours.credit]);
   for (const [words, y, colour] of names) painter.text(words, 2, y, 12.5, colour, { align: "left", bold: true });
   const { legend, width } = scene.sequence;
   if (legend.kind !== "lines" || width < 2) return;
@@ -34,7 +34,7 @@ function drawNames(painter, scene, colours, at) {
   }
 }
 
-/** Steps grouped by pixel, where they are narrower: calls `paint(first step, last step, x, width)`. */
+/** Call `paint(first step, last step, x, width)` for each step, or for each pixel if steps are narrower. */
 function eachColumn(scene, paint) {
   const [first, last] = inView(scene);
   const wide = scene.width / scene.view.span;
@@ -53,9 +53,9 @@ function drawTokens(painter, scene, colours, at) {
   shadeNames(painter, scene, row, at.input + 3, at.inputHeight - 6, sequence.quiet);
 }
 
-/** Shades in the place of names that do not fit; the quiet ones are left out. */
+/** Shades instead of names that do not fit, without the quiet ones. */
 function shadeNames(painter, scene, row, y, height, quiet) {
-  // Of few different tokens each has a shade of its own; of many, what matters is where there are any.
+  // With few different tokens each has its own shade; with many, all have the same.
   const few = row.names.length <= FEW;
   const [base, steep] = few ? [0.35, 0.55 / row.names.length] : [0.4, 0];
   eachColumn(scene, (first, last, x, wide) => {
@@ -68,7 +68,7 @@ function shadeNames(painter, scene, row, y, height, quiet) {
   });
 }
 
-/** Whether steps are wide enough for the names that occur. */
+/** Whether steps are wide enough for the names. */
 function namesFit(row, wide) {
   row.longest = 1;
   for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
@@ -88,7 +88,7 @@ function drawNamesOf(painter, scene, row, y, lookOf) {
   }
 }
 
-/** What the network says at each step; what is known to be wrong is underlined. */
+/** The prediction at each step; known errors are underlined. */
 function drawAnswers(painter, scene, colours, at) {
   const { sequence, width, view } = scene;
   const shared = sequence.legend.classes.join("\n") === sequence.legend.names.join("\n");
@@ -128,7 +128,7 @@ function shadeOf(sequence, first, last) {
   return `rgb(${mean.join(",")})`;
 }
 
-/** Behind lines, or below pixels: how much the gradient had to do with the input of each step. */
+/** The input times gradient of each step, behind lines or below pixels. */
 function drawReached(painter, scene, colours, at) {
   const { reached, legend } = scene.sequence;
   const height = legend.kind === "pixels" ? 6 : at.inputHeight;
@@ -157,13 +157,13 @@ function drawLines(painter, scene, colours, at) {
   }
 }
 
-/** A line through one value of each step; where steps are narrower than pixels, through the ends of their range. */
+/** The points of a line through one value of each step, or through the range in each pixel if steps are narrower. */
 function channelPoints(scene, channel, yOf) {
   const { values, width } = scene.sequence;
   return throughEnds(scene, yOf, (step) => [values[(step - 1) * width + channel]]);
 }
 
-/** A line through all values of all steps, one behind the other. */
+/** The points of a line through all values of all steps. */
 function wavePoints(scene, yOf) {
   const { values, width } = scene.sequence;
   return throughEnds(scene, yOf, (step) => values.subarray((step - 1) * width, step * width));
@@ -186,7 +186,7 @@ function throughEnds(scene, yOf, valuesOf) {
   return points;
 }
 
-/** Bars of what each memory received in all. */
+/** Bars with the total credit of each memory. */
 function drawProfile(painter, scene, colours, at) {
   const { received } = scene.layer.credit;
   const bars = [];
@@ -230,7 +230,7 @@ function niceGap(least) {
   return power * [1, 2, 5, 10].find((times) => times * power >= least);
 }
 
-/** Over the strip: the steps that are newest in each recalled memory. */
+/** Shade the latest steps before each recalled memory. */
 function shadeSegments(painter, scene, colours, at, memories) {
   for (const { step, amount } of memories) {
     const first = Math.max(step - scene.sequence.interval + 1, 1);

@@ -1,0 +1,10 @@
+"""The command line: verbs only, no logic. Each verb reads its options and calls a function of `lab.commands`.
+
+`program` finds the verb, `parsing` reads the options, the other files hold the verbs. A verb imports `lab` when it
+runs, so that `reminding --help` needs nothing of it.
+May import: `lab`, its options in `lab.runs`, `lab.explain`, `lab.bench` and `lab.paper`.
+"""
+
+from reminding.cli.program import VERBS, main
+
+__all__ = ["VERBS", "main"]

@@ -1,0 +1,78 @@
+"""Reading the command line. The one file that imports tyro."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+LISTS = "lists every option with its default."
+
+
+def parse(run: Callable[..., None], arguments: list[str], command: str, **options: Any) -> None:
+    """Read the options that a function's signature and docstring describe, and call the function with them.
+
+    Args:
+        run: its positional-only parameters are read without a name, all others as options.
+        arguments: the words after the command.
+        command: such as "train copying", for the help text.
+        options: parameter of `run` -> a dataclass whose fields are options; an instance gives their defaults.
+    """
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError('the command line needs tyro: pip install "reminding[experiments]"') from error
+    for name, value in options.items():
+        run.__annotations__[name] = value if isinstance(value, type) else type(value)
+    values = {name: value for name, value in options.items() if not isinstance(value, type)}
+    run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), **values}
+    tyro.cli(run, args=arguments, prog=f"reminding {command}", config=(tyro.conf.OmitArgPrefixes,))
+
+
+def known_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """A name that exists.
+
+    Raises:
+        ValueError: it does not; the message suggests the nearest names.
+    """
+    names = list(known)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    raise ValueError(f"there is no {kind} {name!r}; {hint}")
+
+
+def run_folder(arguments: list[str], verb: str) -> Path:
+    """The folder of a run, which is the first argument. With --help in its place the program prints help and ends.
+
+    Raises:
+        ValueError: the first argument is missing or another option.
+    """
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(overview(f"reminding {verb} RUN [--option value ...]", {}, f"reminding {verb} RUN --help {LISTS}"))
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError(f"which run? reminding {verb} RUN [--option value ...]; RUN is a folder that train wrote")
+    return Path(arguments[0])
+
+
+def values_of(option: str, arguments: list[str]) -> list[str]:
+    """The values that an option has on the command line, written as `--option value` or `--option=value`."""
+    after = [value for name, value in pairwise(arguments) if name == option]
+    return after + [name.partition("=")[2] for name in arguments if name.startswith(f"{option}=")]
+
+
+def overview(usage: str, lines: Mapping[str, str], ending: str) -> str:
+    """A help text that lists names, each with a line about it."""
+    width = max(map(len, lines), default=0)
+    listed = [f"  {name:{width}} {line}" for name, line in lines.items()]
+    return "\n".join([f"usage: {usage}", "", *listed, *([""] if listed else []), ending])
+
+
+def first_line(thing: object) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(thing) or "").splitlines()[0]

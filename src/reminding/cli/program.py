@@ -1,0 +1,37 @@
+"""The program `reminding`: its verbs, and the one that is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from reminding.cli.bench import bench
+from reminding.cli.data import data
+from reminding.cli.paper import reproduce
+from reminding.cli.parsing import LISTS, first_line, known_name, overview
+from reminding.cli.results import explain, report
+from reminding.cli.training import evaluate, train
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "report": report,
+    "explain": explain,
+    "reproduce": reproduce,
+    "data": data,
+    "bench": bench,
+}
+"""Each verb is called with the arguments that follow it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if verb in ("-h", "--help"):
+            lines = {name: first_line(function) for name, function in VERBS.items()}
+            print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
+        else:
+            VERBS[known_name("verb", verb, VERBS)](rest)
+    except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+        sys.exit(f"reminding: {error}")

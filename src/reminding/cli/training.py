@@ -1,0 +1,58 @@
+"""The verbs `train` and `eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse, run_folder
+
+USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer] [--option value ...]"
+
+
+def train(arguments: list[str]) -> None:
+    """Train a model on a task: reminding train TASK [--option value ...]."""
+    from reminding.lab import commands
+    from reminding.lab.runs.config import TASKS, TrainOptions, model_defaults
+
+    if not arguments or arguments[0].startswith("-"):
+        lines = {name: first_line(task) for name, task in TASKS.items()}
+        print(overview(USAGE, lines, f"reminding train TASK --help {LISTS}"))
+        return
+    task_class = TASKS[known_name("task", arguments[0], TASKS)]
+
+    def run(
+        *, task: Any, model: Any, train: Any, out: Path | None = None, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        """Train a model, test it, and write everything to a folder.
+
+        Args:
+            task: the task.
+            model: the network.
+            train: the training.
+            out: folder of the run; None: runs/TASK-MODEL-seedSEED.
+            resume: continue the run in that folder.
+            overwrite: replace the run in that folder.
+        """
+        commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
+
+    options = {"task": task_class, "model": model_defaults(task_class), "train": TrainOptions()}
+    parse(run, arguments[1:], f"train {arguments[0]}", **options)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Test a trained model, also with other options of its task: reminding eval RUN [--T 200]."""
+    folder = run_folder(arguments, "eval")
+    from reminding.lab import commands
+    from reminding.lab.runs.evaluation import EvalOptions
+
+    def run(*, task: Any, evaluation: Any) -> None:
+        """Evaluate a run's model on the test split.
+
+        Args:
+            task: the task; the defaults are the options that the run was trained with.
+            evaluation: the evaluation.
+        """
+        commands.evaluate(folder, task, evaluation)
+
+    parse(run, arguments[1:], "eval RUN", task=commands.task_of(folder), evaluation=EvalOptions())

@@ -1,0 +1,69 @@
+"""How a trained model is tested: one value for the command line, the record in eval.jsonl and the paper's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reminding.lab.runs.config import changed_options, option, plain
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The evaluation of a trained model.
+
+    Args:
+        sequences: number of sequences, or of chunks of each stream; None: the task's own number.
+        batch_size: sequences per batch; the result does not depend on it.
+        steps_at_once: read whole sequences in pieces of this many steps, to use less memory; the result does not
+            depend on it. None: in one piece. Streams have their own chunks.
+        capacity: at most this many memories; None: as in training.
+        evict: which memory is evicted when the capacity is reached; None: as in training.
+        device: auto: a GPU if there is one.
+    """
+
+    sequences: int | None = None
+    batch_size: int = 100
+    steps_at_once: int | None = None
+    capacity: int | None = None
+    evict: Literal["fifo", "least_recalled"] | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        at_least("batch_size", self.batch_size, 1)
+        for name in ("sequences", "steps_at_once", "capacity"):
+            at_least_or_none(name, getattr(self, name), 1)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The model's options that differ from training."""
+        changes = {"capacity": self.capacity, "evict": self.evict}
+        return {name: value for name, value in changes.items() if value is not None}
+
+    def record(self, task: Any) -> dict[str, Any]:
+        """The entries of eval.jsonl that say what was evaluated."""
+        return {
+            "task": {"name": task.name, **plain(task)},
+            "changes": self.changes,
+            "sequences": self.sequences,
+            "steps_at_once": self.steps_at_once,
+        }
+
+    def matches(self, record: Mapping[str, Any], task: Any) -> bool:
+        """Whether a record of eval.jsonl holds the result of this evaluation."""
+        own = self.record(task)
+        return all(record.get(name, {}) == own[name] for name in ("task", "changes", "sequences"))
+
+    def command(self, folder: Path, **task_options: Any) -> list[str]:
+        """The arguments after `reminding` that evaluate a run; options at their defaults are left out.
+
+        Args:
+            folder: of the run.
+            task_options: options of the task that differ from training.
+        """
+        changed = [*task_options.items(), *changed_options(plain(self), plain(EvalOptions()))]
+        return ["eval", str(folder), *(word for name, value in changed for word in option(name, value))]

@@ -1,0 +1,71 @@
+"""Checks of options: a bad value raises a ValueError that names the option, what was expected and what came.
+
+The wording is the one that the layers have, `name must be ..., got ...`. Any room of `tasks` and `lab` may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def require(holds: bool, name: str, expected: str, value: object) -> None:
+    """Raise a ValueError unless a condition on an option holds.
+
+    Args:
+        expected: ends the sentence that begins with "NAME must".
+    """
+    if not holds:
+        raise ValueError(f"{name} must {expected}, got {value!r}")
+
+
+def at_least(name: str, value: Any, least: int) -> None:
+    """An integer no smaller than `least`."""
+    require(_is_integer(value) and value >= least, name, f"be an integer of at least {least}", value)
+
+
+def at_least_or_none(name: str, value: Any, least: int) -> None:
+    """An integer no smaller than `least`, or None."""
+    valid = value is None or (_is_integer(value) and value >= least)
+    require(valid, name, f"be an integer of at least {least}, or None", value)
+
+
+def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
+    """Integers no smaller than `least`, any number of them."""
+    valid = all(_is_integer(value) and value >= least for value in values)
+    require(valid, name, f"be integers of at least {least}", list(values))
+
+
+def above_zero(name: str, value: float) -> None:
+    """A number above 0."""
+    require(value > 0, name, "be above 0", value)
+
+
+def above_zero_or_none(name: str, value: float | None) -> None:
+    """A number above 0, or None."""
+    require(value is None or value > 0, name, "be above 0, or None", value)
+
+
+def at_least_zero(name: str, value: float) -> None:
+    """A number of at least 0."""
+    require(value >= 0, name, "be at least 0", value)
+
+
+def share(name: str, value: float) -> None:
+    """A number from 0 to 1."""
+    require(0 <= value <= 1, name, "be between 0 and 1", value)
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """One of the known names."""
+    require(value in known, name, f"be one of {list(known)}", value)
+
+
+def each_one_of(name: str, values: Sequence[str], known: Sequence[str]) -> None:
+    """Known names, any number of them; the message lists the unknown ones."""
+    unknown = [value for value in values if value not in known]
+    require(not unknown, name, f"be among {list(known)}", unknown)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

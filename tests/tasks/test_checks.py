@@ -1,0 +1,56 @@
+"""Checks of options: what passes, and the sentence that a bad value gets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reminding.nn.parts import settings
+from reminding.tasks.kinds import checks
+
+
+@pytest.mark.parametrize(
+    ("check", "rest", "good", "bad", "expected"),
+    [
+        (checks.at_least, (2,), [2, 3], [1, 2.0, True, "2", None], "be an integer of at least 2"),
+        (checks.at_least_or_none, (1,), [None, 1], [0, 1.5, False], "be an integer of at least 1, or None"),
+        (checks.above_zero, (), [1e-9, 1], [0, -1.0, math.nan], "be above 0"),
+        (checks.above_zero_or_none, (), [None, 0.5], [0.0, math.nan], "be above 0, or None"),
+        (checks.at_least_zero, (), [0, 2.5], [-1e-9, math.nan], "be at least 0"),
+        (checks.share, (), [0, 0.5, 1], [-0.1, 1.1, math.nan], "be between 0 and 1"),
+        (checks.one_of, (["a", "b"],), ["a", "b"], ["c"], "be one of ['a', 'b']"),
+    ],
+)
+def test_a_bad_value_gets_a_sentence_with_name_and_value(
+    check: Callable[..., None], rest: tuple[Any, ...], good: list[Any], bad: list[Any], expected: str
+) -> None:
+    for value in good:
+        check("option", value, *rest)
+    for value in bad:
+        with pytest.raises(ValueError, match=re.escape(f"option must {expected}, got {value!r}")):
+            check("option", value, *rest)
+
+
+def test_lists_are_checked_item_by_item() -> None:
+    checks.each_at_least("steps", (), 1)
+    checks.each_at_least("steps", (1, 2), 1)
+    with pytest.raises(ValueError, match=re.escape("steps must be integers of at least 1, got [2, 0]")):
+        checks.each_at_least("steps", (2, 0), 1)
+    checks.each_one_of("models", ("b", "a"), ("a", "b"))
+    with pytest.raises(ValueError, match=re.escape("models must be among ['a', 'b'], got ['c']")):
+        checks.each_one_of("models", ("a", "c"), ("a", "b"))
+
+
+def test_layers_word_it_in_the_same_way() -> None:
+    """Tasks know no layer, and layers no task, so that each has checks of its own."""
+    for name in ("at_least", "at_least_or_none"):
+        messages: set[str] = set()
+        for module in (checks, settings):
+            with pytest.raises(ValueError, match="option must") as raised:
+                getattr(module, name)("option", 0, 1)
+            messages.add(str(raised.value))
+        assert len(messages) == 1
