@@ -15,6 +15,7 @@ from reminding.lab.runs.runlog import LOG_NAME
 from reminding.lab.train import trainer
 from reminding.tasks import FileStream
 from tests.lab.conftest import small
+from tests.places import RESULTS
 
 
 def row_of(report: Report, title: str, number: int = 0) -> dict[str, str]:
@@ -95,7 +96,7 @@ def test_what_training_warned_of_is_told(finished: Path, tmp_path: Path) -> None
 
 
 def test_a_benchmark_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    measured = Path(__file__).parents[2] / "results" / "bench" / "growth-T"
+    measured = RESULTS / "bench" / "growth-T"
     report = write_report([measured], tmp_path)
     text = (tmp_path / "report.md").read_text()
     kept = (measured / "report.md").read_text()

@@ -15,11 +15,12 @@ import torch
 from reminding.lab.paper import experiments as paper
 from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
+from tests.places import BENCHMARKS
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "what_is_written.py"
+    path = BENCHMARKS / "what_is_written.py"
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.places import BENCHMARKS
+
 
 @pytest.fixture(scope="module")
 def levels() -> Any:
-    path = Path(__file__).parents[2] / "benchmarks" / "credit_levels.py"
+    path = BENCHMARKS / "credit_levels.py"
     spec = importlib.util.spec_from_file_location("credit_levels", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -17,7 +17,7 @@ from reminding.lab.explain.occlusion import ORDERS, SHARES, Occlusion, occlude, 
 from reminding.lab.runs import checkpoint
 from reminding.nn import SAB
 from reminding.tasks import Adding, Batch, Copying, Cue, Digits, Text8
-from tests.lab.test_explain import untrained
+from tests.lab.explain.test_explanation import untrained
 
 PIECE = 4
 

@@ -10,9 +10,10 @@ import pytest
 
 from reminding.lab.report.writing import write_report
 from tests.lab.browser import Tab
+from tests.places import RESULTS
 
 READY = "document.documentElement.dataset.drawn"
-BENCH = Path(__file__).parents[2] / "results" / "bench" / "growth-T"
+BENCH = RESULTS / "bench" / "growth-T"
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from reminding.lab.runs.watch import DEAD_EVALUATIONS, Trouble, Watch
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import recall_share
 from tests.lab.conftest import small
+from tests.places import RESULTS
 
-RESULTS = Path(__file__).parents[2] / "results"
 FIXED = TrainOptions(clip_kind="fixed")
 TOLD = {
     "adding/T400/sab-seed0": "lost_solution",
