@@ -8,35 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch.nn import functional as F
 
-from reminding.cli import main
 from reminding.lab.explain.explanation import ExplainOptions, Explanation, explain, most_credited
-from reminding.lab.explain.legend import from_mu_law, legend_of
+from reminding.lab.explain.legend import legend_of
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, RunConfig
-from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
-from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Series, Text8
+from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Text8
 from reminding.tasks.data.sources import mu_law
 from reminding.tasks.own import read_own
-
-
-def untrained(folder: Path, task: Any, **options: Any) -> Path:
-    """A run whose weights are still those it began with."""
-    torch.manual_seed(0)
-    options = {"hidden_size": 8, "k_trunc": 3, "capacity": 16 if task.streamed else None, **options}
-    config = RunConfig(task, ModelOptions(**options))
-    folder.mkdir()
-    config.save(folder / checkpoint.CONFIG_NAME)
-    checkpoint.save_weights(folder, SequenceModel(task, config.model))
-    return folder
-
-
-@pytest.fixture
-def copying(tmp_path: Path) -> Path:
-    return untrained(tmp_path / "copying", Copying(T=8, symbols=3))
+from tests.lab.explain.conftest import untrained
 
 
 def one(folder: Path, **options: Any) -> Explanation:
@@ -224,21 +205,6 @@ def test_own_sound(tmp_path: Path) -> None:
         read_own(task, tmp_path / "b.wav")
 
 
-def test_own_series_is_standardised_as_in_training(tmp_path: Path) -> None:
-    rows = ["\t".join([label, *(str(i * scale) for i in range(5))]) for label in "ab" for scale in (1, 2, 3, 4, 5)]
-    (tmp_path / "all.txt").write_text("\n".join(rows))
-    task = Series(tmp_path / "all.txt", frame=2)
-    (tmp_path / "mine.txt").write_text("0 2 4 6 8")  # as the second of each class, which is kept for training
-    own = read_own(task, tmp_path / "mine.txt")
-    assert own.target is None
-    torch.testing.assert_close(own.input, task.examples("train").batch(torch.tensor([1])).input)
-
-
-def test_mu_law_is_undone() -> None:
-    levels = np.arange(256)
-    assert (mu_law(from_mu_law(levels)) == levels).all()
-
-
 @pytest.mark.parametrize("options", [{"model": "lstm"}, {"model": "attention"}, {"k_top": 0}])
 def test_a_run_that_recalls_no_few_memories_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     folder = untrained(tmp_path / "run", Copying(T=8, symbols=3), **options)
@@ -273,15 +239,3 @@ def test_the_memories_with_most_credit_are_told(copying: Path) -> None:
     layer = found.layers[0]
     received = np.bincount(layer.payee, weights=layer.amount)
     assert f"the memory of step {received.argmax()} {received.max() / received.sum():.2g}" in most_credited(found)
-
-
-def test_the_command_writes_a_page_and_says_what_it_shows(
-    copying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["explain", str(copying), "--sequence", "0", "4", "--at", "12", "--out", str(tmp_path / "page")])
-    said = capsys.readouterr().out
-    assert "test sequence 4: shares of the credit of the loss at step 12: the memory of step" in said
-    assert (tmp_path / "page" / "index.html").is_file()
-    assert (tmp_path / "page" / "credit-test-sequence-4.png").is_file()
-    main(["explain", str(copying), "--sequence", "1"])
-    assert (copying / "explain" / "index.html").is_file()

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from reminding.cli import main
 from reminding.lab.explain.occlusion import ORDERS, SHARES, Occlusion, occlude, write_occlusion
 from reminding.lab.runs import checkpoint
 from reminding.nn import SAB
@@ -170,21 +169,6 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path, task: Any, options: dict[
 def test_a_number_of_sequences_is_at_least_one(digits: Path) -> None:
     with pytest.raises(ValueError, match="occlude must be at least 1, a number of sequences, got 0"):
         occlude(digits, 0)
-
-
-def test_the_command_shows_it_everywhere(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "explained"
-    main(["explain", str(digits), "--sequence", "0", "--occlude", "12", "--out", str(out)])
-    printed = " ".join(capsys.readouterr().out.split())
-    page = (out / "index.html").read_text(encoding="utf-8")
-    record = json.loads((out / "occlusion.json").read_text(encoding="utf-8"))
-    for name in ORDERS.values():
-        assert name in printed
-        assert name in page
-    assert "12 test sequences" in printed
-    assert record["sequences"] == 12
-    assert set(record["blanked"]) == set(ORDERS)
-    assert (out / "occlusion.png").stat().st_size > 10_000
 
 
 def test_files_are_written_from_what_was_found(found: Occlusion, tmp_path: Path) -> None:

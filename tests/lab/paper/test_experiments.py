@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from reminding import cli
-from reminding.lab import commands
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, adding, copying, matched, parameters
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, plain
 from reminding.lab.runs.records import setting_name
-from reminding.tasks import Copying, Cue
+from reminding.tasks import Copying
 
 METHODS = {"sab", "tbptt", "lstm", "attention", "transformer"}
 
@@ -53,36 +49,6 @@ def test_methods_are_matched_in_parameters_data_and_length(experiment: Experimen
             ours = (run.train.steps, run.train.max_seconds, run.train.batch_size, run.train.eval_sequences)
             first = runs[0].train
             assert ours == (first.steps, first.max_seconds, first.batch_size, first.eval_sequences), name
-
-
-def test_what_is_typed_is_what_is_run(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed: list[RunConfig] = []
-
-    def note(task: object, model: ModelOptions, train: TrainOptions, out: Path | None, **_: bool) -> None:
-        typed.append(RunConfig(task, model, train))
-
-    monkeypatch.setattr(commands, "train", note)
-    runs = [run for setting in experiment.settings for run in setting.runs.values()]
-    for run in runs:
-        cli.main(command(run))
-    assert typed == runs
-
-
-def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    typed: list[RunConfig] = []
-
-    def note(task: object, model: ModelOptions, train: TrainOptions, out: Path | None, **_: bool) -> None:
-        typed.append(RunConfig(task, model, train))
-
-    monkeypatch.setattr(commands, "train", note)
-    model = ModelOptions(k_trunc=None, backtrack=False, dropout=0.25, capacity=None, horizon=None)
-    runs = [
-        RunConfig(Copying(T=7), model, TrainOptions(lr=1e-4, check_finite=False, eval_sequences=None)),
-        RunConfig(Cue(lag=40), ModelOptions(capacity=3, k_top=2), TrainOptions(device="cpu", threads=None)),
-    ]
-    for run in runs:
-        cli.main(command(run))
-    assert typed == runs
 
 
 def test_the_nearest_hidden_size_is_found() -> None:

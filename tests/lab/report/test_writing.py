@@ -126,3 +126,14 @@ def test_runs_of_one_name_in_two_folders_have_a_picture_each(finished: Path, tmp
     pictures = [path for path in report.files if path.name.startswith("recall-")]
     assert len(set(pictures)) == 3
     assert all(path.is_file() for path in pictures)
+
+
+def test_a_report_of_a_folder_has_a_band_over_the_seeds_and_every_command(runs: Path, tmp_path: Path) -> None:
+    result = write_report([runs], tmp_path / "report", title="Both", remarks=["Careful."])
+    page = (tmp_path / "report" / "index.html").read_text()
+    text = (tmp_path / "report" / "report.md").read_text()
+    for part in ("Both", "Careful.", "0.8500 ± 0.0707", "reminding sab-seed0", "reminding lstm-seed0"):
+        assert part in page
+        assert part in text
+    assert result.tables[0].title == "Methods"
+    assert (tmp_path / "report" / "curves-copying.png").stat().st_size > 0

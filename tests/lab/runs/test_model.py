@@ -9,17 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.lab.runs.config import ModelOptions
-from reminding.lab.runs.model import SequenceModel
-from reminding.lab.train.evaluate import evaluate
-from reminding.tasks import Adding, Copying, Cue
-
-MODELS = ("sab", "lstm", "tbptt", "attention", "transformer")
-
-
-def build(task: Any, **options: Any) -> SequenceModel:
-    torch.manual_seed(0)
-    return SequenceModel(task, ModelOptions(hidden_size=8, k_trunc=3, **options))
+from reminding.tasks import Adding, Copying
+from tests.lab.runs.conftest import MODELS, build
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -74,26 +65,9 @@ def test_an_embedding_is_learned_where_asked_for(task: Any, first: int) -> None:
     assert "layer.encoder.weight" in parameters
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_whole_sequences_read_in_pieces_give_the_same_metrics(model: str, chunk: int) -> None:
-    task = Copying(T=6, symbols=2)
-    network = build(task, model=model)
-    whole = evaluate(network, task, "test", batch_size=4, limit=6)
-    pieces = evaluate(network, task, "test", batch_size=4, limit=6, steps_at_once=chunk)
-    assert pieces == pytest.approx(whole, abs=1e-6)
-
-
 def test_what_has_no_forget_gate_cannot_scale_it() -> None:
     layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
     assert isinstance(layer, SAB)
     assert layer.rule.forget_scale == 0.9
     with pytest.raises(ValueError, match="forget_scale: a transformer has no forget gate"):
         build(Copying(T=4), model="transformer", forget_scale=0.9)
-
-
-def test_a_piece_of_no_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
-        evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)
-    with pytest.raises(ValueError, match="are chunks already"):
-        evaluate(build(Cue(lag=20), capacity=4), Cue(lag=20), "test", batch_size=2, limit=2, steps_at_once=5)

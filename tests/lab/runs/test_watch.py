@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from reminding.lab.runs.config import ModelOptions, TrainOptions
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.runs.watch import DEAD_EVALUATIONS, Trouble, Watch
 from reminding.lab.train import trainer
-from reminding.lab.train.evaluate import recall_share
 from tests.lab.conftest import small
 from tests.places import RESULTS
 
@@ -136,17 +134,6 @@ def test_runs_that_learned_are_left_alone(log: Path) -> None:
         assert not found or summary.get("accuracy", 0.0) < FAILED
     else:
         assert found == ([TOLD[name_of(log)]] if name_of(log) in TOLD else [])
-
-
-def test_the_share_of_the_most_recalled_memory_by_hand() -> None:
-    step = torch.tensor([[0, 0], [5, 0], [10, 5], [5, 10], [10, 15]])
-    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [1.0, 0.0]])
-    # the last three steps had a choice; memory 10 gets 0.75 + 0.5 + 1 of 3
-    assert recall_share(step, weight) == pytest.approx(0.75)
-    assert recall_share(step[:2], weight[:2]) is None
-    assert recall_share(step, torch.zeros_like(weight)) is None
-    # late in a stream, where step 0 is a memory like any other: the second step had a choice, too, and took memory 5
-    assert recall_share(step + 10**12, weight) == pytest.approx((0.75 + 0.5 + 1) / 4)
 
 
 def test_a_run_that_goes_wrong_says_so_in_its_log_once_and_not_again_when_resumed(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reminding.lab.show.plots import DOTS, credit_map, recall_map
+from reminding.lab.show.plots import DOTS, credit_map, recall_map, spread
 from reminding.nn import SAB
 
 
@@ -59,3 +62,13 @@ def test_what_does_not_fit_is_named() -> None:
         credit_map([9], [1], [1.0], steps=8)
     with pytest.raises(ValueError, match="input must have a value for each of 5 steps"):
         recall_map(np.ones((5, 1)), np.ones((5, 1)), input=np.zeros(4))
+
+
+@given(st.lists(st.floats(0, 1), max_size=12).map(sorted))
+def test_labels_are_moved_apart_and_no_further(heights: list[float]) -> None:
+    gap = 0.05
+    placed = spread(heights, gap)
+    assert all(upper - lower > gap - 1e-9 for lower, upper in pairwise(placed))
+    assert sum(placed) == pytest.approx(sum(heights))
+    if all(upper - lower >= gap for lower, upper in pairwise(heights)):
+        assert placed == pytest.approx(heights)

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
 
-from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
@@ -233,27 +233,3 @@ def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(tmp_path: Path) ->
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
     logs = [[{**record, "seconds": 0} for record in read_log(tmp_path / name)] for name in ("whole", "stopped")]
     assert logs[0] == logs[1], "the means logged too, wherever between two evaluations it was stopped"
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("steps", 0),
-        ("batch_size", 0),
-        ("eval_every", 0),
-        ("patience", 0),
-        ("lr", 0.0),
-        ("clip", -1.0),
-        ("seed", -1),
-        ("max_seconds", 0.0),
-        ("anneal", 1.5),
-    ],
-)
-def test_options_out_of_range_are_named(option: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be"):
-        small(**{option: value})
-
-
-def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):
-        machine.choose_device("nonsense")

@@ -248,28 +248,3 @@ def test_an_archive_that_cannot_be_had_names_itself_and_the_files(
         match=r"could not download both.tar.gz \(sha256 12\).*put both.tar.gz, or one, two .*--data-dir",
     ):
         fetch("pair", tmp_path / "cache")
-
-
-def test_registry_is_well_formed() -> None:
-    for name, dataset in DATASETS.items():
-        assert dataset.name == name
-        assert dataset.about
-        assert dataset.licence
-        assert dataset.urls[0].startswith("https://")
-        assert all(url.startswith(("https://", "http://")) and url.endswith("/") for url in dataset.urls)
-        for file in dataset.files:
-            assert file.raw_size > 0
-            assert len(file.raw_md5) == 32
-            assert (file.md5 is None) == (dataset.archive is not None), "a download always has a checksum"
-            assert file.md5 is None or len(file.md5) == 32
-        if dataset.archive is not None:
-            kind, digits = dataset.archive.checksum.split(":")
-            assert len(digits) == {"md5": 32, "sha256": 64}[kind]
-        if dataset.beginning is not None:
-            (whole,) = dataset.files
-            assert dataset.beginning.raw_size < whole.raw_size
-
-
-def test_a_file_that_is_not_packed_has_one_name() -> None:
-    assert DataFile("text8", "m", "m", 1).names == ("text8",)
-    assert DataFile("a.gz", "m", "m", 1).names == ("a.gz", "a")
