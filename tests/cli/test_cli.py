@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from reminding.cli import main
+from tests.forked import reminding
 
 TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4", "--steps", "4", "--eval-every", "2"]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reminding.cli", *arguments], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("module", ["reminding", "reminding.cli"])
+def test_the_package_and_its_command_line_are_started_by_name(module: str) -> None:
+    ran = subprocess.run([sys.executable, "-m", module, "eval"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "which run" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +33,7 @@ def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
-    shown = run("train", "copying", "--help").stdout
+    shown = reminding("train", "copying", "--help").stdout
     for option in ("--T", "--model", "--k-top", "--k-att", "--k-trunc", "--steps", "--lr", "--seed", "--out"):
         assert option in shown
     assert "default: 100" in shown
@@ -46,20 +49,20 @@ def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
     ],
 )
 def test_unknown_names_fail_with_the_nearest(arguments: list[str], hint: str) -> None:
-    result = run(*arguments)
+    result = reminding(*arguments)
     assert result.returncode == 1
     assert hint in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_an_unknown_option_fails_with_the_nearest() -> None:
-    result = run("train", "copying", "--k-tpo", "3")
+    result = reminding("train", "copying", "--k-tpo", "3")
     assert result.returncode == 2
     assert "--k-top" in result.stdout + result.stderr
 
 
 def test_a_bad_value_is_a_message_not_a_traceback(tmp_path: Path) -> None:
-    result = run("train", "copying", "--k-att", "0", "--out", str(tmp_path / "run"))
+    result = reminding("train", "copying", "--k-att", "0", "--out", str(tmp_path / "run"))
     assert result.returncode == 1
     assert "k_att must be an integer of at least 1, got 0" in result.stderr
     assert "Traceback" not in result.stderr
@@ -85,13 +88,13 @@ def test_train_eval_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_second_run_into_the_same_folder_is_refused(finished: Path) -> None:
-    result = run("train", "copying", *TINY, "--out", str(finished))
+    result = reminding("train", "copying", *TINY, "--out", str(finished))
     assert result.returncode == 1
     assert "--resume" in result.stderr
 
 
 def test_eval_of_what_is_no_run_says_so(tmp_path: Path) -> None:
-    result = run("eval", str(tmp_path))
+    result = reminding("eval", str(tmp_path))
     assert result.returncode == 1
     assert "is not a run" in result.stderr
 

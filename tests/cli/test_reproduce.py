@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,14 +15,22 @@ from reminding.lab.paper.reproduce import progress
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.tasks import Copying
+from tests.forked import Forked
 from tests.lab.conftest import small
 from tests.lab.paper.tiny import only_tiny as only_tiny
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs begin in forked processes, at once; the test of Ctrl-C starts one as the command does."""
+    monkeypatch.setattr(reproduce, "subprocess", SimpleNamespace(Popen=Forked, STDOUT=subprocess.STDOUT))
 
 
 def words(*more: str, out: Path) -> list[str]:
     return ["reproduce", "tiny", "--out", str(out), *more]
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     main(words("--seeds", "2", "--jobs", "2", out=tmp_path))
     shown = capfd.readouterr().out
@@ -45,6 +55,7 @@ def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.
     assert "[1/" not in shown
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_is_gone_on_with_and_a_finished_one_is_extended(tmp_path: Path) -> None:
     main(words("--budget", "0.5", "--methods", "sab", out=tmp_path))
     folder = tmp_path / "tiny" / "T4" / "sab-seed0"
@@ -69,6 +80,7 @@ def test_a_folder_of_another_experiment_is_named(tmp_path: Path) -> None:
         main(words(out=tmp_path))
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "T4" / "sab-seed0").mkdir(parents=True)
     (tmp_path / "tiny" / "T4" / "sab-seed0" / "letter").write_text("not a run")
@@ -84,8 +96,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(reproduce.time, "sleep", interrupted)
     with pytest.raises(SystemExit, match="the same command goes on"):
-        main(words("--methods", "lstm", out=tmp_path))
+        main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
     assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # it was waited for
+    assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{reproduce.CONSOLE_SUFFIX}").read_text()
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,7 @@ def test_it_can_be_turned_dark_and_light(browser: Any, written: Path) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     before = shown.ask(paper)
     shown.tab.click("#theme")
-    shown.tab.wait_for_timeout(300)
-    assert shown.ask(paper) != before
+    shown.tab.wait_for_function(f"{paper} !== {json.dumps(before)}", timeout=10_000)
     assert shown.complaints == []
 
 

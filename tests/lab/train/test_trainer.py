@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,15 +220,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_unless_unchecked(tmp_path: Path
     trainer.train(small(3, task=Exploding(T=4, symbols=2), check_finite=False), tmp_path / "unchecked")
 
 
-def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    trainer.train(small(300, eval_every=50), tmp_path / "whole")
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    summary = trainer.train(small(300, eval_every=50), tmp_path / "stopped")
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(small(60, eval_every=20), tmp_path / "whole")
+    step = cast("Callable[[torch.optim.Adam], None]", torch.optim.Adam.step)
+    updates: list[torch.optim.Adam] = []
+
+    def interrupted(self: torch.optim.Adam) -> None:
+        updates.append(self)
+        if len(updates) == 33:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        summary = trainer.train(small(60, eval_every=20), tmp_path / "stopped")
     assert summary["stopped"] == "interrupted"
-    assert 0 < summary["steps"] < 300
+    assert summary["steps"] == 33, "the update under way is the last"
     assert summary["seconds"] > 0
     assert "accuracy" not in summary, "whoever stops does not want to wait for the test"
-    trainer.train(small(300, eval_every=50), tmp_path / "stopped", resume=True)
+    trainer.train(small(60, eval_every=20), tmp_path / "stopped", resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
     logs = [[{**record, "seconds": 0} for record in read_log(tmp_path / name)] for name in ("whole", "stopped")]
     assert logs[0] == logs[1], "the means logged too, wherever between two evaluations it was stopped"
