@@ -33,7 +33,7 @@ def one_pass(task: FileStream, rows: int) -> list[Batch]:
     return [next(batches), *takewhile(lambda batch: batch.reset is not None and not batch.reset.any(), batches)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(steps=st.integers(40, 400), rows=st.integers(1, 5), chunk=st.integers(1, 50))
 def test_a_pass_reads_every_training_step_once(
     steps: int, rows: int, chunk: int, tmp_path_factory: pytest.TempPathFactory

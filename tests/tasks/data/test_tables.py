@@ -33,7 +33,7 @@ def write_csv(path: Path, values: NDArray[np.float64], head: str | None = "date,
     return path
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 60),
     stride=st.integers(1, 9),

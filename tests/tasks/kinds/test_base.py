@@ -107,7 +107,7 @@ def test_valid_and_test_differ(task: Any) -> None:
 
 
 @every_task
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 12), at=st.integers(0, 12), seed=st.integers(0, 100))
 def test_metrics_of_parts_add_up_to_the_whole(task: Any, rows: int, at: int, seed: int) -> None:
     batch = next(task.train_batches(rows, seed))
