@@ -7,11 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all test-gpu bench bench-suite docs setup clean
+.PHONY: run test test-all test-oldest test-gpu dist-check bench bench-suite docs setup clean
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml setup.py $(wildcard src/reminding/ops/cpu_op/csrc/*)
+# The C++ op is compiled anew when one of its files has changed, wherever among the ops it lies.
+SOURCES := $(shell find src/reminding/ops -name '*.cpp' -o -name '*.h')
+
+$(READY): requirements.lock pyproject.toml setup.py $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +38,7 @@ run: setup
 	@echo "Open $(OUT)/report/index.html"
 
 # One thread a test process: two processes on two cores are faster than two threads in each.
-CHECKS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+CHECKS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
 
 test: setup
 	@$(SAY_OP)
@@ -44,13 +47,36 @@ test: setup
 	$(BIN)/pyright
 	$(CHECKS) -m "not slow"
 
-# Triton is large, and for Linux alone: only here, where its interpreter runs the CUDA kernels on the CPU.
+# Also the slow tests, the examples of hypothesis drawn anew, and the packages built and installed. Triton is large, and
+# for Linux alone: only here, where its interpreter runs the CUDA kernels on the CPU.
 test-all: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	TRITON_INTERPRET=1 $(CHECKS)
+	REMINDING_EXAMPLES=anew TRITON_INTERPRET=1 $(CHECKS)
+
+# The oldest PyTorch, NumPy and Python that the package supports, in a virtual environment of their own. On Linux this
+# PyTorch brings its CUDA libraries (3 GB); PIP_EXTRA_INDEX_URL can name an index that has it for the CPU. The C++ op
+# needs a newer PyTorch, so its tests are skipped.
+OLDEST := .venv-oldest
+PYTHON_OLDEST ?= python3.11
+
+test-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m "not slow"
+
+$(OLDEST)/.ready: requirements.lock requirements-oldest.txt pyproject.toml setup.py
+	@$(PYTHON_OLDEST) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed, $(PYTHON_OLDEST) is not; try: make PYTHON_OLDEST=/path/to/python3.11 test-oldest"; exit 1; }
+	$(PYTHON_OLDEST) -m venv --clear $(OLDEST)
+	awk -F== 'NR == FNR { old[$$1]; next } !($$1 in old)' requirements-oldest.txt requirements.lock > $(OLDEST)/newer.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-oldest.txt -r $(OLDEST)/newer.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# Build the source archive and the wheel, and import the installed wheel.
+dist-check: setup
+	$(BIN)/python -m pytest -m slow tests/test_dist.py
 
 # On a machine with a CUDA device and a PyTorch built for it: the kernels as they are, not interpreted. One process: they
 # share the device.
@@ -71,4 +97,4 @@ docs: setup
 	@echo "Open docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) build docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .hypothesis

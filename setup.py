@@ -11,8 +11,9 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = sorted(str(path) for path in Path("src/reminding/ops/cpu_op/csrc").glob("*.cpp"))
-HEADERS = sorted(str(path) for path in Path("src/reminding/ops/cpu_op/csrc").glob("*.h"))
+OPS = Path("src/reminding/ops")
+SOURCES = sorted(str(path) for path in OPS.rglob("*.cpp"))
+HEADERS = sorted(str(path) for path in OPS.rglob("*.h"))
 OLDEST_TORCH = (2, 10)
 
 

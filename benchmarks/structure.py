@@ -13,10 +13,11 @@ import argparse
 import ast
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 Graph = dict[str, set[str]]
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,15 @@ class Room:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A function by its place: lines behind the docstring, and parameters without self."""
+    """A function by its place: lines below the docstring, and named parameters without self.
+
+    Args:
+        place: file, line and name, a method's behind its class: "reminding/nn/layer/sab.py:112 SAB.__init__".
+        lines: from the first statement below the docstring to the last.
+        parameters: named ones, without self or cls; `*args` and `**kwargs` have no number.
+        kernel: whether Triton compiles it.
+        operator: whether PyTorch registers it under a schema, or as the schema's shape function.
+    """
 
     place: str
     lines: int
@@ -142,28 +151,39 @@ def rooms_of(package: Path) -> list[Room]:
 def functions_of(package: Path) -> Iterator[Function]:
     """Every function of the package."""
     for path in sorted(package.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield function_of(node, f"{path.relative_to(package.parent)}:{node.lineno} {node.name}")
+        file = path.relative_to(package.parent).as_posix()
+        for node, name in _named_functions(ast.parse(path.read_text(encoding="utf-8")), ()):
+            yield function_of(node, f"{file}:{node.lineno} {name}")
 
 
-def function_of(node: ast.FunctionDef | ast.AsyncFunctionDef, place: str) -> Function:
+def _named_functions(tree: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[Definition, str]]:
+    """Functions below a node, each with the names of the classes and functions around it: "SAB.forward"."""
+    for node in ast.iter_child_nodes(tree):
+        inner = outer
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = (*outer, node.name)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node, ".".join(inner)
+        yield from _named_functions(node, inner)
+
+
+def function_of(node: Definition, place: str) -> Function:
     """What is counted of one function."""
     marks = " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
     names = [each.arg for each in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
     names = names[1:] if names[:1] in (["self"], ["cls"]) else names
-    return Function(place, lines, len(names), "triton" in marks, "custom_op" in marks)
+    operator = "custom_op" in marks or "register_fake" in marks
+    return Function(place, lines, len(names), "triton" in marks, operator)
 
 
 def report(package: Path, markdown: bool) -> str:
     """The counts as text."""
     rooms, functions = rooms_of(package), list(functions_of(package))
     plain = [each for each in functions if not each.kernel and not each.operator]
-    longest = max(plain, key=lambda each: each.lines)
-    widest = max((each for each in plain if not each.place.endswith("__init__")), key=lambda each: each.parameters)
-    constructor = max((each for each in plain if each.place.endswith("__init__")), key=lambda each: each.parameters)
+    constructors = [each for each in plain if each.place.endswith("__init__")]
+    others = [each for each in plain if not each.place.endswith("__init__")]
     rows = [(room.name, room.floors, room.arrows, room.files) for room in rooms]
     bar, head = ("| {} | {} | {} | {} |", "|---|---|---|---|") if markdown else ("{:<34}{:>7}{:>7}{:>7}", None)
     lines = [
@@ -171,11 +191,19 @@ def report(package: Path, markdown: bool) -> str:
         *([head] if head else []),
         *(bar.format(*r) for r in rows),
     ]
-    lines += ["", f"longest function: {longest.lines} lines, {longest.place}"]
-    lines += [f"most parameters: {widest.parameters}, {widest.place}"]
-    lines += [f"most parameters of a constructor: {constructor.parameters}, {constructor.place}"]
+    lines += ["", *_largest("longest function: {} lines, {}", plain, "lines")]
+    lines += _largest("most parameters: {}, {}", others, "parameters")
+    lines += _largest("most parameters of a constructor: {}, {}", constructors, "parameters")
     lines += [f"circle in {room.name}: {', '.join(circle)}" for room in rooms for circle in room.circles]
     return "\n".join(lines)
+
+
+def _largest(sentence: str, functions: Sequence[Function], count: str) -> list[str]:
+    """The function with the largest count, told in a sentence; nothing where there is no function."""
+    if not functions:
+        return []
+    largest = max(functions, key=lambda each: getattr(each, count))
+    return [sentence.format(getattr(largest, count), largest.place)]
 
 
 def main() -> None:

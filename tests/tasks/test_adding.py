@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reminding.tasks import Adding, mean_metrics
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(T=st.integers(2, 40), rows=st.integers(1, 8), seed=st.integers(0, 50))
 def test_layout(T: int, rows: int, seed: int) -> None:
     task = Adding(T)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reminding.tasks import Batch, Copying, mean_metrics
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(T=st.integers(1, 30), symbols=st.integers(1, 12), alphabet=st.integers(2, 12), rows=st.integers(1, 5))
 def test_layout(T: int, symbols: int, alphabet: int, rows: int) -> None:
     task = Copying(T, symbols, alphabet)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
-from itertools import count, islice, takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reminding.tasks import Batch, EvalSplit, FileStream, mean_metrics, next_step_batches
+from reminding.tasks import Batch, EvalSplit, FileStream, mean_metrics
 from reminding.tasks.data import sources
 from reminding.tasks.data.sources import read_range
 
@@ -34,7 +33,7 @@ def one_pass(task: FileStream, rows: int) -> list[Batch]:
     return [next(batches), *takewhile(lambda batch: batch.reset is not None and not batch.reset.any(), batches)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(steps=st.integers(40, 400), rows=st.integers(1, 5), chunk=st.integers(1, 50))
 def test_a_pass_reads_every_training_step_once(
     steps: int, rows: int, chunk: int, tmp_path_factory: pytest.TempPathFactory
@@ -183,32 +182,3 @@ def test_what_following_needs_is_said(tmp_path: Path) -> None:
         FileStream(path, follow=True, held_out=5).train_batches(4, 0)
     with pytest.raises(ValueError, match="only 30 steps so far, expected at least 200"):
         FileStream(path, follow=True, held_out=100).eval_batches("valid", 1)
-
-
-def test_iterators_of_pieces_become_chunks() -> None:
-    data = np.random.default_rng(0).integers(0, 256, (2, 101))
-    first = (data[0][begin : begin + 7] for begin in range(0, 101, 7))
-    second = iter(torch.as_tensor(data[1]).split(30))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-    batches = list(next_step_batches([first, second], chunk=20))
-    assert [tuple(batch.input.shape) for batch in batches] == [(20, 2)] * 5
-    assert torch.equal(torch.cat([batch.input for batch in batches]), torch.as_tensor(data.T[:100]))
-    assert torch.equal(torch.cat([batch.target for batch in batches]), torch.as_tensor(data.T[1:101]))
-    assert [bool(batch.reset.all()) for batch in batches if batch.reset is not None] == [True, *[False] * 4]
-
-
-def test_iterators_without_end_are_read_as_far_as_needed() -> None:
-    read: list[int] = []
-
-    def endless() -> Iterator[np.ndarray[Any, Any]]:
-        for number in count():
-            read.append(number)
-            yield np.full((5, 3), float(number))
-
-    batches = next_step_batches([endless()], chunk=9)
-    assert read == []
-    batch = next(batches)
-    assert batch.input.shape == (9, 1, 3)
-    assert batch.input.dtype == torch.float32
-    assert read == [0, 1]
-    next(batches)
-    assert read == [0, 1, 2, 3]

@@ -89,8 +89,11 @@ BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op"))
 }
 """The compiled backends, the fastest first."""
-NAMES = (*BACKENDS, REFERENCE)
-"""What `backend` may be besides "auto"."""
+
+
+def names() -> tuple[str, ...]:
+    """What `backend` may be besides "auto", the fastest first."""
+    return (*BACKENDS, REFERENCE)
 
 
 def obstacles(demand: Demand, automatic: bool) -> dict[str, str | None]:
@@ -112,11 +115,11 @@ def choose_backend(requested: str, obstacles: Mapping[str, str | None]) -> str:
     Raises:
         ValueError: the name is unknown, or the backend asked for cannot run here; the message says why.
     """
-    if requested not in ("auto", *NAMES):
-        raise ValueError(f"backend must be one of {['auto', *NAMES]}, got {requested!r}")
+    if requested not in ("auto", *names()):
+        raise ValueError(f"backend must be one of {['auto', *names()]}, got {requested!r}")
     if requested == "auto":
-        able = next(name for name in NAMES if obstacles.get(name) is None)
-        passed = NAMES[: NAMES.index(able)]
+        able = next(name for name in names() if obstacles.get(name) is None)
+        passed = names()[: names().index(able)]
         _log_choice(able, "; ".join(f"{name}: {obstacles[name]}" for name in passed))
         return able
     reason = obstacles.get(requested)

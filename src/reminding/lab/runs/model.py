@@ -127,7 +127,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         "dropout": options.dropout,
         "backend": options.backend,
         "engine": options.engine,
-        "horizon": 0 if options.model == "lstm" else options.horizon,  # without cuts, credit would keep all of a stream
+        "horizon": 0 if options.model == "lstm" else options.horizon,  # without cuts, all of a stream would be kept
         "encoder": encoder,
     }
     if options.model == "lstm":

@@ -115,7 +115,8 @@ class Run:
     def state(self) -> str:
         """What ended the run, or how far an unfinished one has come."""
         if self.summary:
-            return f"ended by {ENDINGS.get(stopped, stopped)}" if (stopped := self.summary.get("stopped")) else "finished"
+            stopped = self.summary.get("stopped")
+            return f"ended by {ENDINGS.get(stopped, stopped)}" if stopped else "finished"
         return f"{self.updates:,} of {self.options.get('train.steps', 0):,} updates"
 
 

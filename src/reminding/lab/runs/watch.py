@@ -11,9 +11,9 @@ from typing import Any
 from reminding.lab.runs.config import ModelOptions, TrainOptions
 
 NORM_LIMIT = 2.7
-"""Times the square root of hidden_size. A cell's own state lies between -1 and 1 in every unit, so that its norm is at
-most that root. Recalls add a mean of stored states, which contain earlier recalls in their turn, so that the norm can
-accumulate. Runs that store every step reach 2.6 and learn; no run in results/ablation that went higher had learned."""
+"""Times the square root of hidden_size. A cell's own state lies between -1 and 1 in every unit, so its norm is at
+most that root. Recalls add a mean of stored states, which contain earlier recalls, so the norm can grow. Runs that
+store every step reach 2.6 and learn; no run in results/ablation that went higher had learned."""
 GIVEN_BACK = 0.5
 """Share of the loss's decrease since the first evaluation that is lost again. Runs that learned lost 0.08, or 0.41
 where the loss falls in jumps; a model that is thrown off its solution loses most of it or all."""
@@ -22,8 +22,8 @@ LEAST_GAIN = 0.05
 RISEN = 2.0
 """Times the first loss: training diverges, whether or not there was a solution."""
 SPIKE = 30.0
-"""Times the usual gradient norm, after clipping. Adam divides by the root of a mean over 1,000 updates. At ten times the
-usual gradient its step still has the usual length; from thirty times on, ten updates are three times as long."""
+"""Times the usual gradient norm, after clipping. Adam divides by the root of a mean over 1,000 updates. At ten times
+the usual gradient its step still has the usual length; from thirty times on, ten updates are three times as long."""
 DEAD_SHARE = 0.97
 """Share of a sequence's recall weight on a single memory. Alone it proves little: a model that has learned copying
 reads one memory, the right one, 93% of the time."""

@@ -21,6 +21,7 @@ from reminding.nn.parts import settings
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
+from reminding.ops.backends import names
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -133,7 +134,7 @@ class SAB(LayerCalls):
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
         self.bias, self.batch_first = bias, batch_first
         self.dropout = settings.probability("dropout", dropout)
-        self.backend = settings.one_of("backend", backend, ("auto", "reference", "cpu", "cuda"))
+        self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
         self.encoder = encoder

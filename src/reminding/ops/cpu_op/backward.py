@@ -26,8 +26,19 @@ from reminding.ops.cpu_op.packing import (
     row_groups,
 )
 
+SCHEMA = (
+    "("
+    "Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_memory, Tensor x, Tensor h0, Tensor c0, "
+    "Tensor memory0, Tensor count0, Tensor step0, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
+    "Tensor? bias_hh, Tensor? w1, Tensor? w2, Tensor? w3, Tensor output, Tensor summary, Tensor memory, "
+    "Tensor slots, Tensor weights, Tensor edge, Tensor inverse, Tensor gates, Tensor cells, Tensor queries, "
+    "Tensor keys, Tensor entering_c, SymInt[] rule, SymInt keep, bool need_x"
+    f") -> ({', '.join(['Tensor'] * 11)})"
+)
+"""Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
 
-@torch.library.custom_op("reminding::sab_backward", mutates_args=(), device_types="cpu")
+
+@torch.library.custom_op("reminding::sab_backward", mutates_args=(), device_types="cpu", schema=SCHEMA)
 def sab_backward(
     d_output: Tensor | None,
     d_summary: Tensor | None,

@@ -33,7 +33,17 @@ Outputs = tuple[
 # fmt: on
 
 
-@torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu")
+SCHEMA = (
+    "("
+    "Tensor x, Tensor h0, Tensor c0, Tensor memory0, Tensor count0, Tensor step0, Tensor weight_ih, Tensor "
+    "weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? w1, Tensor? w2, Tensor? w3, Tensor received0, "
+    "SymInt[] rule, SymInt keep, SymInt[] milestones"
+    f") -> ({', '.join(['Tensor'] * 17)})"
+)
+"""Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
+
+
+@torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu", schema=SCHEMA)
 def sab_forward(
     x: Tensor,
     h0: Tensor,

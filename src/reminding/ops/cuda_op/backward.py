@@ -158,7 +158,17 @@ def _outer(d: Tensor, input: Tensor) -> Tensor:
     return d.flatten(0, -2).t() @ input.flatten(0, -2)
 
 
-@torch.library.custom_op("reminding::sab_cuda_backward", mutates_args=())
+SCHEMA = (
+    "("
+    "Tensor? d_output, Tensor? d_summary, Tensor? d_c_last, Tensor? d_memory, Tensor x, Tensor h0, Tensor c0, "
+    "Tensor memory0, Tensor weight_ih, Tensor weight_hh, Tensor bias, Tensor? w1, Tensor? w2, Tensor? w3, "
+    "Tensor count0, Tensor step0, Tensor[] record, Tensor[] kept, SymInt[] rule, bool replay, bool need_x"
+    f") -> ({', '.join(['Tensor'] * 10)})"
+)
+"""Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
+
+
+@torch.library.custom_op("reminding::sab_cuda_backward", mutates_args=(), schema=SCHEMA)
 def sab_backward(
     d_output: Tensor | None,
     d_summary: Tensor | None,

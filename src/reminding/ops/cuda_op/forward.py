@@ -74,7 +74,16 @@ def run_forward(
     return record, queries, c_last, received, listed
 
 
-@torch.library.custom_op("reminding::sab_cuda_forward", mutates_args=())
+SCHEMA = (
+    "("
+    "Tensor x, Tensor h0, Tensor c0, Tensor memory0, Tensor weight_ih, Tensor weight_hh, Tensor bias, Tensor? "
+    "w1, Tensor? w2, Tensor? w3, Tensor count0, Tensor step0, Tensor? received0, SymInt[] rule, bool replay"
+    f") -> ({', '.join(['Tensor'] * 14)})"
+)
+"""Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
+
+
+@torch.library.custom_op("reminding::sab_cuda_forward", mutates_args=(), schema=SCHEMA)
 def sab_forward(
     x: Tensor,
     h0: Tensor,

@@ -1,0 +1,136 @@
+"""The command line, used as a person would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reminding.cli import main
+from tests.forked import reminding
+
+TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4", "--steps", "4", "--eval-every", "2"]
+
+
+@pytest.mark.parametrize("module", ["reminding", "reminding.cli"])
+def test_the_package_and_its_command_line_are_started_by_name(module: str) -> None:
+    ran = subprocess.run([sys.executable, "-m", module, "eval"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "which run" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in ("train", "eval", "report", "data", "bench"))
+    main(["train"])
+    shown = capsys.readouterr().out
+    assert all(task in shown for task in ("copying", "adding", "digits", "mnist", "pmnist"))
+
+
+def test_the_overview_imports_nothing_of_the_lab() -> None:
+    script = "import sys; from reminding.cli import main; main(['--help']); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "reminding.cli.training" in shown
+    assert "reminding.lab" not in shown
+    assert "tyro" not in shown
+
+
+@pytest.mark.parametrize("verb", ["eval", "explain"])
+def test_help_without_a_run_is_no_error(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"reminding {verb} RUN --help" in capsys.readouterr().out
+
+
+def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
+    shown = reminding("train", "copying", "--help").stdout
+    for option in ("--T", "--model", "--k-top", "--k-att", "--k-trunc", "--steps", "--lr", "--seed", "--out"):
+        assert option in shown
+    assert "default: 100" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean train"),
+        (["train", "copyng"], "did you mean copying"),
+        (["train", "xyzzy"], "there are copying, adding"),
+        (["eval"], "which run"),
+    ],
+)
+def test_unknown_names_fail_with_the_nearest(arguments: list[str], hint: str) -> None:
+    result = reminding(*arguments)
+    assert result.returncode == 1
+    assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_option_fails_with_the_nearest() -> None:
+    result = reminding("train", "copying", "--k-tpo", "3")
+    assert result.returncode == 2
+    assert "--k-top" in result.stdout + result.stderr
+
+
+def test_a_bad_value_is_a_message_not_a_traceback(tmp_path: Path) -> None:
+    result = reminding("train", "copying", "--k-att", "0", "--out", str(tmp_path / "run"))
+    assert result.returncode == 1
+    assert "k_att must be an integer of at least 1, got 0" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_train_eval_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    main(["train", "copying", *TINY, "--k-top", "2", "--k-att", "None", "--k-trunc", "3", "--out", str(folder)])
+    assert "accuracy" in capsys.readouterr().out
+    assert json.loads((folder / "config.json").read_text())["model"]["k_top"] == 2
+
+    main(["eval", str(folder), "--T", "9", "--sequences", "5"])
+    assert "T 9" in capsys.readouterr().out
+    record = json.loads((folder / "eval.jsonl").read_text())
+    assert record["task"] == {"name": "copying", "T": 9, "symbols": 2, "alphabet": 8, "balanced": False}
+    assert record["sequences"] == 5
+
+    main(["report", str(folder), "--out", str(tmp_path / "report")])
+    shown = capsys.readouterr().out
+    for name in ("index.html", "report.md", "curves-copying.png", "recall-run.png"):
+        assert (tmp_path / "report" / name).stat().st_size > 0
+        assert name in shown
+
+
+def test_a_second_run_into_the_same_folder_is_refused(finished: Path) -> None:
+    result = reminding("train", "copying", *TINY, "--out", str(finished))
+    assert result.returncode == 1
+    assert "--resume" in result.stderr
+
+
+def test_eval_of_what_is_no_run_says_so(tmp_path: Path) -> None:
+    result = reminding("eval", str(tmp_path))
+    assert result.returncode == 1
+    assert "is not a run" in result.stderr
+
+
+def test_data_shows_each_file_and_its_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not it")
+    main(["data", "--data-dir", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "mnist" in shown
+    assert "damaged" in shown
+    assert "missing" in shown
+
+
+def test_a_run_on_a_file_named_from_its_folder_is_read_from_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_bytes(b"a book of no words " * 200)
+    monkeypatch.chdir(tmp_path)
+    small = ["--hidden-size", "4", "--steps", "2", "--chunk", "20", "--batch-size", "2", "--eval-every", "2"]
+    main(["train", "stream", "--data", "book.txt", *small, "--out", "run"])
+    monkeypatch.chdir(tmp_path.parent)
+    main(["eval", str(tmp_path / "run"), "--sequences", "1"])
+    assert (tmp_path / "run" / "eval.jsonl").is_file()

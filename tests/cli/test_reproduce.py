@@ -1,0 +1,115 @@
+"""`reminding reproduce`: what is missing is run, what is there is not, and the tables say what was done."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reminding.cli import main
+from reminding.lab.paper import reproduce
+from reminding.lab.paper.reproduce import progress
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
+from reminding.tasks import Copying
+from tests.forked import Forked
+from tests.lab.conftest import small
+from tests.lab.paper.tiny import only_tiny as only_tiny
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs begin in forked processes, at once; the test of Ctrl-C starts one as the command does."""
+    monkeypatch.setattr(reproduce, "subprocess", SimpleNamespace(Popen=Forked, STDOUT=subprocess.STDOUT))
+
+
+def words(*more: str, out: Path) -> list[str]:
+    return ["reproduce", "tiny", "--out", str(out), *more]
+
+
+@pytest.mark.usefixtures("forked")
+def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(words("--seeds", "2", "--jobs", "2", out=tmp_path))
+    shown = capfd.readouterr().out
+    assert "4 runs, 0 of them done" in shown
+    assert "±" in shown
+    for name in ("sab-seed0", "sab-seed1", "lstm-seed0", "lstm-seed1"):
+        assert checkpoint.read_summary(tmp_path / "tiny" / "T4" / name)["steps"] == 4
+    (record,) = checkpoint.read_evaluations(tmp_path / "tiny" / "T4" / "sab-seed0")
+    assert (record["task"]["T"], record["changes"], record["steps_at_once"]) == (
+        6,
+        {"capacity": 2, "evict": "least_recalled"},
+        5,
+    )
+    report = (tmp_path / "tiny-report" / "report.md").read_text()
+    assert "A remark." in report
+    assert "T=6" in report
+    assert record["command"] in report
+
+    main(words("--seeds", "2", "--jobs", "2", out=tmp_path))
+    shown = capfd.readouterr().out
+    assert "4 of them done" in shown
+    assert "[1/" not in shown
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_is_gone_on_with_and_a_finished_one_is_extended(tmp_path: Path) -> None:
+    main(words("--budget", "0.5", "--methods", "sab", out=tmp_path))
+    folder = tmp_path / "tiny" / "T4" / "sab-seed0"
+    assert checkpoint.read_summary(folder)["steps"] == 2
+    report = (tmp_path / "tiny-report" / "report.md").read_text()
+    assert "Budget 0.5" in report
+    assert "Only a part" in report
+    wanted = replace(small(steps=4), train=replace(small(steps=4).train, seed=0))
+    assert progress(folder, wanted) == "begun"
+    main(words("--methods", "sab", out=tmp_path))
+    assert checkpoint.read_summary(folder)["steps"] == 4
+    assert "--resume" in checkpoint.read_summary(folder)["command"]
+    assert progress(folder, wanted) == "done"
+    assert progress(folder, replace(wanted, train=replace(wanted.train, steps=3))) == "done"
+
+
+def test_a_folder_of_another_experiment_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny" / "T4" / "sab-seed0"
+    folder.mkdir(parents=True)
+    RunConfig(Copying(T=9, symbols=2), small().model, small().train).save(folder / checkpoint.CONFIG_NAME)
+    with pytest.raises(SystemExit, match=r"sab-seed0 was begun with other options \(task\.T: 9 there, 4 here\)"):
+        main(words(out=tmp_path))
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / "T4" / "sab-seed0").mkdir(parents=True)
+    (tmp_path / "tiny" / "T4" / "sab-seed0" / "letter").write_text("not a run")
+    with pytest.raises(SystemExit, match=r"2 failed: tiny T4 sab seed 0.*exists and is not a run"):
+        main(words("--jobs", "2", out=tmp_path))
+    assert checkpoint.read_summary(tmp_path / "tiny" / "T4" / "lstm-seed0")["steps"] == 4
+    assert "lstm" in (tmp_path / "tiny-report" / "report.md").read_text()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce.time, "sleep", interrupted)
+    with pytest.raises(SystemExit, match="the same command continues"):
+        main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
+    assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # it was waited for
+    assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{reproduce.CONSOLE_SUFFIX}").read_text()
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(words("--dry", out=tmp_path))
+    shown = capsys.readouterr().out
+    assert "new: reminding train copying" in shown
+    assert "new: reminding eval" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_list_of_experiments_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["reproduce"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("copying", "adding", "transfer", "pmnist"))

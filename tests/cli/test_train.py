@@ -1,0 +1,44 @@
+"""`reminding train`: what a preset types is what it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reminding import cli
+from reminding.lab import commands
+from reminding.lab.paper.experiments import EXPERIMENTS
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
+from reminding.tasks import Copying, Cue
+
+
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+def test_what_is_typed_is_what_is_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[RunConfig] = []
+
+    def note(task: object, model: ModelOptions, train: TrainOptions, out: Path | None, **_: bool) -> None:
+        typed.append(RunConfig(task, model, train))
+
+    monkeypatch.setattr(commands, "train", note)
+    runs = [run for setting in EXPERIMENTS[name](None, True).settings for run in setting.runs.values()]
+    for run in runs:
+        cli.main(command(run))
+    assert typed == runs
+
+
+def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[RunConfig] = []
+
+    def note(task: object, model: ModelOptions, train: TrainOptions, out: Path | None, **_: bool) -> None:
+        typed.append(RunConfig(task, model, train))
+
+    monkeypatch.setattr(commands, "train", note)
+    model = ModelOptions(k_trunc=None, backtrack=False, dropout=0.25, capacity=None, horizon=None)
+    runs = [
+        RunConfig(Copying(T=7), model, TrainOptions(lr=1e-4, check_finite=False, eval_sequences=None)),
+        RunConfig(Cue(lag=40), ModelOptions(capacity=3, k_top=2), TrainOptions(device="cpu", threads=None)),
+    ]
+    for run in runs:
+        cli.main(command(run))
+    assert typed == runs

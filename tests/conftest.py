@@ -1,0 +1,11 @@
+"""How hypothesis draws: the same examples every time, or new ones in `make test-all`."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("anew", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("REMINDING_EXAMPLES", "same"))

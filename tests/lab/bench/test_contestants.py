@@ -1,0 +1,46 @@
+"""The contestants of the benchmark: each trains, and the loss is where it is said to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reminding.lab.bench.contestants import Problem, TrainingStep, build
+from reminding.lab.bench.options import NAMES, BenchOptions
+from reminding.ops import cpu_op
+from tests.lab.bench.conftest import SIZE, SMALL
+
+OP = {name for name in NAMES if name.startswith("sab-")} - {"sab-additive-reference"}
+
+
+def test_every_contestant_trains_at_a_small_size() -> None:
+    """Those that the C++ op runs too, where it is built."""
+    problem = Problem.random(SIZE, BenchOptions())
+    for name in NAMES:
+        if cpu_op.missing() and name in OP:
+            with pytest.raises(ValueError, match="cannot run"):
+                build(name, SIZE, BenchOptions())
+            continue
+        module = build(name, SIZE, BenchOptions())
+        output = TrainingStep(module, problem, "everywhere").forward()
+        assert output.shape == (SIZE.T, SIZE.B, SIZE.H)
+        TrainingStep(module, problem, "everywhere").run()
+        assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_the_loss_at_the_end_sees_the_last_step_alone() -> None:
+    problem = Problem.random(SIZE, SMALL)
+    gradients: dict[str, torch.Tensor] = {}
+    module = build("lstm", SIZE, SMALL)
+    weight = next(module.parameters())
+    for loss in ("everywhere", "last"):
+        TrainingStep(module, problem, loss).run()
+        assert weight.grad is not None
+        gradients[loss] = weight.grad.clone()
+    alone = torch.zeros_like(problem.d_output)
+    alone[-1] = problem.d_output[-1]
+    TrainingStep(module, replace(problem, d_output=alone), "everywhere").run()
+    torch.testing.assert_close(weight.grad, gradients["last"])
+    assert not torch.allclose(gradients["everywhere"], gradients["last"])

@@ -1,0 +1,53 @@
+"""What `reproduce` plans: which runs, in which order, and how far they have come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reminding.cli import main
+from reminding.lab.paper import reproduce
+from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
+from reminding.lab.runs import checkpoint
+from tests.lab.conftest import small
+from tests.lab.paper.tiny import only_tiny as only_tiny
+from tests.lab.paper.tiny import tiny
+
+
+@pytest.mark.parametrize(
+    ("stopped", "state"), [("target", "done"), ("patience", "done"), ("interrupted", "begun"), ("time", "begun")]
+)
+def test_what_stopped_a_run_says_whether_it_is_done(tmp_path: Path, stopped: str, state: str) -> None:
+    config = small(steps=9)
+    config.save(tmp_path / checkpoint.CONFIG_NAME)
+    checkpoint.write_summary(tmp_path, {"stopped": stopped, "steps": 5, "seconds": 50.0})
+    assert progress(tmp_path, config) == state
+    timed = replace(config, train=replace(config.train, max_seconds=40.0))
+    assert progress(tmp_path, timed) == ("begun" if stopped == "interrupted" else "done")
+
+
+def test_names_that_are_not_there_are_answered_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match="settings: tiny has no 'T5'; there are T4"):
+        experiment("tiny", ReproduceOptions(settings=("T5",)))
+    with pytest.raises(ValueError, match="methods: tiny has no 'gru'; there are sab, lstm"):
+        experiment("tiny", ReproduceOptions(methods=("gru",)))
+    with pytest.raises(SystemExit, match="did you mean copying"):
+        main(["reproduce", "copyng"])
+    with pytest.raises(ValueError, match="budget must be above 0, got 0"):
+        ReproduceOptions(budget=0)
+    with pytest.raises(ValueError, match="jobs must be an integer of at least 1, got 0"):
+        ReproduceOptions(jobs=0)
+
+
+def test_seeds_come_one_after_another_so_that_a_first_table_comes_early(tmp_path: Path) -> None:
+    jobs = training_jobs(tiny(None, True), ReproduceOptions(seeds=2, out=tmp_path))
+    assert [job.folder.name for job in jobs] == ["sab-seed0", "lstm-seed0", "sab-seed1", "lstm-seed1"]
+
+
+def test_the_budget_of_timed_runs_is_their_time(tmp_path: Path) -> None:
+    run = small(steps=50, max_seconds=100.0)
+    scaled = reproduce.scaled(run, 0.25)
+    assert (scaled.train.steps, scaled.train.max_seconds) == (50, 25.0)
+    assert reproduce.scaled(small(steps=50), 0.25).train.steps == 12

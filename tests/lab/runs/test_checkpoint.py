@@ -1,0 +1,18 @@
+"""What is kept of a run, and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from reminding.lab.runs import checkpoint
+
+
+def test_evaluations_are_json_lines(tmp_path: Path) -> None:
+    checkpoint.add_evaluation(tmp_path, {"accuracy": 1.0})
+    checkpoint.add_evaluation(tmp_path, {"accuracy": 0.5})
+    assert [json.loads(line) for line in (tmp_path / "eval.jsonl").read_text().splitlines()] == [
+        {"accuracy": 1.0},
+        {"accuracy": 0.5},
+    ]
+    assert checkpoint.read_evaluations(tmp_path / "nowhere") == []

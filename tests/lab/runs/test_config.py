@@ -1,0 +1,122 @@
+"""A run's options in config.json: read back as they were, for a task of any fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from reminding.lab.runs.config import RunConfig, command, from_plain, load_task, plain
+from reminding.lab.runs.evaluation import EvalOptions
+from reminding.tasks import TASKS, Copying
+from tests.lab.conftest import small
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A task with paths of every kind; none of them is called data, test or data_dir."""
+
+    name: ClassVar[str] = "corpus"
+    streamed: ClassVar[bool] = False
+
+    vocabulary: Path
+    notes: Path | None = None
+    parts: tuple[Path, ...] = ()
+    pair: tuple[Path, int] | None = None
+    source: str | Path = "text"
+    label: str = "runs"
+    sizes: tuple[int, ...] = (1,)
+    kind: Literal["a", "b"] | None = None
+    folder: Path = Path("somewhere")
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "corpus", Corpus)
+
+
+FULL = Corpus(
+    vocabulary=Path("/data/words"),
+    notes=Path("/data/notes"),
+    parts=(Path("/data/a"), Path("/data/b")),
+    pair=(Path("/data/c"), 3),
+    label="/data/d",
+    sizes=(4, 5),
+    kind="b",
+    folder=Path("/data/e"),
+)
+
+
+@pytest.mark.parametrize("task", [FULL, Corpus(Path("/data/words"), folder=Path("/data/e"))], ids=["all", "defaults"])
+def test_paths_of_any_name_are_read_back_as_paths(task: Corpus, tmp_path: Path) -> None:
+    RunConfig(task).save(tmp_path / "config.json")
+    assert RunConfig.load(tmp_path / "config.json").task == task
+
+
+def test_paths_are_written_absolute_wherever_they_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = plain(Corpus(Path("words"), parts=(Path("a"), Path("/b")), pair=(Path("c"), 1)))
+    assert options["vocabulary"] == str(tmp_path / "words")
+    assert options["parts"] == [str(tmp_path / "a"), "/b"]
+    assert options["pair"] == [str(tmp_path / "c"), 1]
+    assert json.loads(json.dumps(options)) == options
+
+
+def test_a_default_path_is_not_typed() -> None:
+    assert command(RunConfig(Corpus(Path("/w")))) == ["train", "corpus", "--vocabulary", "/w"]
+    assert command(RunConfig(Corpus(Path("/w"), parts=(Path("/a"), Path("/b")))))[4:] == ["--parts", "/a", "/b"]
+
+
+def test_a_tuple_of_the_wrong_length_is_no_option() -> None:
+    with pytest.raises(ValueError, match="pair must have 2 values, got 1"):
+        from_plain(Corpus, {"vocabulary": "/w", "pair": ["/c"]})
+
+
+def test_a_task_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match=r"task must be one of .*, got 'corpora'"):
+        load_task({"name": "corpora"})
+
+
+def test_an_evaluation_is_typed_without_its_defaults() -> None:
+    options = EvalOptions(sequences=5, capacity=3, evict="least_recalled")
+    words = options.command(Path("run"), T=9)
+    assert words == ["eval", "run", "--T", "9", "--sequences", "5", "--capacity", "3", "--evict", "least_recalled"]
+    assert EvalOptions().command(Path("run")) == ["eval", "run"]
+
+
+def test_an_evaluation_recognizes_its_record() -> None:
+    task, options = Copying(T=9), EvalOptions(sequences=5, capacity=3)
+    record = json.loads(json.dumps({"accuracy": 1.0, **options.record(task)}))
+    assert options.matches(record, task)
+    assert EvalOptions(sequences=5, capacity=3, batch_size=7, steps_at_once=2).matches(record, task)
+    assert not options.matches(record, Copying(T=10))
+    assert not EvalOptions(sequences=5).matches(record, task)
+    assert not EvalOptions(sequences=6, capacity=3).matches(record, task)
+
+
+@pytest.mark.parametrize("option", ["sequences", "batch_size", "steps_at_once", "capacity"])
+def test_an_evaluation_of_nothing_is_refused_by_name(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be an integer of at least 1"):
+        EvalOptions(**{option: 0})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("eval_every", 0),
+        ("patience", 0),
+        ("lr", 0.0),
+        ("clip", -1.0),
+        ("seed", -1),
+        ("max_seconds", 0.0),
+        ("anneal", 1.5),
+    ],
+)
+def test_options_out_of_range_are_named(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        small(**{option: value})

@@ -1,0 +1,73 @@
+"""The network of an experiment: encoders, layers, and the paper's readout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reminding import SAB
+from reminding.tasks import Adding, Copying
+from tests.lab.runs.conftest import MODELS, build
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("task", [Copying(T=4, symbols=2), Adding(T=6)], ids=["tokens", "real"])
+def test_every_model_learns_from_one_batch(task: Any, model: str) -> None:
+    network = build(task, model=model)
+    batch = next(task.train_batches(16, 0))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses: list[float] = []
+    for _ in range(60):
+        loss = task.loss(network(batch.input)[0], batch)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None for p in network.parameters()), "every parameter takes part"
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_readout_is_the_papers() -> None:
+    """y = V1 h + V2 s + b."""
+    task = Copying(T=12, symbols=2)
+    network = build(task)
+    assert isinstance(network.layer, SAB) and network.summary_readout is not None
+    tokens = next(task.train_batches(3, 0)).input
+    h, _, recall = network.layer(tokens, return_recall=True)
+    assert recall.summary.abs().sum() > 0
+    want = F.linear(h, network.hidden_readout.weight, network.hidden_readout.bias)
+    want = want + F.linear(recall.summary, network.summary_readout.weight)
+    torch.testing.assert_close(network(tokens)[0], want)
+
+
+@pytest.mark.parametrize("model", ["lstm", "tbptt"])
+def test_models_without_recall_are_nn_lstm_and_nothing_more(model: str) -> None:
+    names = {name.removeprefix("layer.") for name, _ in build(Copying(T=4), model=model).named_parameters()}
+    recurrent = {name for name, _ in torch.nn.LSTM(10, 8).named_parameters()}
+    assert names == recurrent | {"hidden_readout.weight", "hidden_readout.bias"}
+
+
+def test_tbptt_and_sab_cut_at_the_same_steps_and_lstm_never() -> None:
+    layers = {model: build(Copying(T=4), model=model).layer for model in ("sab", "tbptt", "lstm")}
+    cuts = {model: layer.k_trunc for model, layer in layers.items() if isinstance(layer, SAB)}
+    assert cuts == {"sab": 3, "tbptt": 3, "lstm": None}
+
+
+@pytest.mark.parametrize(("task", "first"), [(Copying(T=4), 10), (Adding(T=6), 2)])
+def test_an_embedding_is_learned_where_asked_for(task: Any, first: int) -> None:
+    plain, embedded = build(task), build(task, embedding_size=5)
+    assert dict(plain.named_parameters())["layer.weight_ih_l0"].shape == (32, first)
+    parameters = dict(embedded.named_parameters())
+    assert parameters["layer.weight_ih_l0"].shape == (32, 5)
+    assert "layer.encoder.weight" in parameters
+
+
+def test_what_has_no_forget_gate_cannot_scale_it() -> None:
+    layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
+    assert isinstance(layer, SAB)
+    assert layer.rule.forget_scale == 0.9
+    with pytest.raises(ValueError, match="forget_scale must be 1 for a transformer"):
+        build(Copying(T=4), model="transformer", forget_scale=0.9)

@@ -1,0 +1,67 @@
+"""What is seen while training: with a terminal, without one, and in ASCII."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from reminding.lab.show.sparkline import ASCII, sparkline
+from reminding.lab.show.terminal import LiveDisplay
+
+RUN = """
+from reminding.lab.show.terminal import LiveDisplay
+with LiveDisplay("a run", 40) as display:
+    for step in range(1, 41):
+        display.update(step, 1 / step)
+        if step % 10 == 0:
+            display.evaluated(step, "accuracy", step / 40, 2.5)
+    display.warn(40, "something is wrong")
+"""
+
+
+def on_a_terminal(script: str, **environment: str) -> str:
+    """What a script writes to a terminal of 80 columns, control sequences and all."""
+    ours, theirs = pty.openpty()
+    surroundings = {**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=surroundings) as process:
+        os.close(theirs)
+        with io.FileIO(ours) as file:
+            written = b""
+            try:
+                while part := file.read(65536):
+                    written += part
+            except OSError:  # how Linux tells the end
+                pass
+    assert process.returncode == 0, written.decode()
+    return written.decode()
+
+
+def test_a_terminal_shows_the_course_of_each_number() -> None:
+    text = on_a_terminal(RUN, PYTHONIOENCODING="utf-8")
+    lines = [line for line in text.splitlines() if "valid accuracy" in line]
+    assert re.search(r"▁▃▆█ +1 *$", lines[-1])  # the columns are as wide as the course of the loss
+    assert any("norm of h" in line and "2.5" in line for line in text.splitlines())
+    assert "warning: something is wrong" in text
+
+
+def test_a_terminal_without_blocks_gets_ascii() -> None:
+    text = on_a_terminal(RUN, PYTHONIOENCODING="ascii")
+    assert text.isascii()
+    assert sparkline([0.25, 0.5, 0.75, 1.0], ASCII) in text
+
+
+def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveDisplay("a run", 2) as display:
+        display.update(1, 0.5)
+        display.evaluated(1, "accuracy", 0.25, 2.0)
+        display.warn(1, "something is wrong")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("a run  1/2")
+    assert "valid accuracy 0.2500" in first
+    assert second == "a run  1/2  warning: something is wrong"

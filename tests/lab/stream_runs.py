@@ -1,0 +1,61 @@
+"""Small runs on streams, and what must be equal of two of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.runlog import read_log
+from reminding.nn.state.storage import load_tensors
+
+TINY: dict[str, Any] = {"hidden_size": 8, "k_trunc": 3, "k_top": 2}
+
+
+def small(task: Any, steps: int = 6, model: Any = "sab", **train: Any) -> RunConfig:
+    options: dict[str, Any] = {"batch_size": 3, "eval_every": 3, "eval_sequences": 4, **train}
+    return RunConfig(
+        task, ModelOptions(model=model, capacity=4, **TINY), TrainOptions(steps=steps, device="cpu", **options)
+    )
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """1,500 bytes of few kinds."""
+    path = tmp_path / "text"
+    path.write_bytes(np.random.default_rng(0).integers(97, 105, 1500, dtype=np.uint8).tobytes())
+    return path
+
+
+def content(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / checkpoint.CHECKPOINT_NAME, weights_only=True)
+
+
+def stream_state(folder: Path) -> dict[str, Tensor]:
+    (path,) = folder.glob(checkpoint.STATE_NAMES)
+    assert content(folder)["state"] == path.name
+    return load_tensors(path)[0]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, stream states and every number logged agree, bit for bit; only the time taken may differ."""
+    for got, want in (
+        (content(one)["model"], content(other)["model"]),
+        (stream_state(one), stream_state(other)),
+        (load_tensors(one / checkpoint.WEIGHTS_NAME)[0], load_tensors(other / checkpoint.WEIGHTS_NAME)[0]),
+    ):
+        assert got.keys() == want.keys()
+        assert all(torch.equal(got[name], want[name]) for name in want)
+    logs = [[{**record, "seconds": 0} for record in read_log(folder)] for folder in (one, other)]
+    assert logs[0] == logs[1]
+    took = {"seconds", "ms_per_update", "peak_resident_bytes", "command"}
+    summaries = [checkpoint.read_summary(folder) for folder in (one, other)]
+    assert {k: v for k, v in summaries[0].items() if k not in took} == {
+        k: v for k, v in summaries[1].items() if k not in took
+    }

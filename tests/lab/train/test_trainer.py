@@ -1,0 +1,246 @@
+"""The training loop: what it writes, when it stops, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import trainer
+from reminding.nn.state.storage import load_tensors
+from reminding.tasks import Adding, Batch, Copying
+from tests.lab.conftest import small
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / checkpoint.CHECKPOINT_NAME, weights_only=True)["model"]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_all_its_files(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {"config.json", "log.jsonl", "tensorboard", "checkpoint.pt", "model.safetensors", "summary.json"}
+    assert any("tfevents" in path.name for path in (finished / "tensorboard").iterdir())
+    assert RunConfig.load(finished / "config.json") == small()
+
+
+def test_the_summary_has_the_tasks_metrics_under_their_own_names(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {"accuracy", "cross_entropy", "cross_entropy_recall", "accuracy_all"} <= summary.keys()
+    assert summary["steps"] == 6
+    assert summary["stopped"] == "steps"
+    assert summary["seed"] == 0
+    assert summary["parameters"] == sum(p.numel() for p in checkpoint.load_run(finished)[1].parameters())
+
+
+def test_the_log_holds_each_evaluation(finished: Path) -> None:
+    records = read_log(finished)
+    assert [(record["kind"], record["step"]) for record in records] == [
+        ("train", 3),
+        ("valid", 3),
+        ("train", 6),
+        ("valid", 6),
+    ]
+    assert all("loss" in record for record in records if record["kind"] == "train")
+
+
+def test_one_seed_gives_one_result_and_another_another(tmp_path: Path, finished: Path) -> None:
+    trainer.train(small(), tmp_path / "again")
+    trainer.train(small(seed=1), tmp_path / "other")
+    assert same(weights(finished), weights(tmp_path / "again"))
+    assert not same(weights(finished), weights(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("model", ["sab", "transformer"])
+def test_resumed_equals_uninterrupted(tmp_path: Path, model: str) -> None:
+    dropout = {"model": replace(small(model=model).model, num_layers=2, dropout=0.2)}
+    whole, half = replace(small(9, model=model), **dropout), replace(small(3, model=model), **dropout)
+    trainer.train(whole, tmp_path / "whole")
+    trainer.train(half, tmp_path / "parts")
+    trainer.train(whole, tmp_path / "parts", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    logs = [
+        [{k: v for k, v in record.items() if k != "seconds"} for record in read_log(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_a_finished_run_is_not_touched_without_being_told(finished: Path) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    with pytest.raises(FileExistsError, match=r"--resume.*--overwrite"):
+        trainer.train(small(), finished)
+    assert before == {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+
+
+def test_overwrite_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trainer.train(small(3), folder)
+    (folder / "notes.txt").write_text("mine")
+    trainer.train(small(6), folder, overwrite=True)
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 6
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match="not a run"):
+        trainer.train(small(), tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_annealed_run_has_the_length_it_was_begun_with(tmp_path: Path) -> None:
+    trainer.train(small(4, anneal=0.5), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"train\.steps: 4 there, 8 here"):
+        trainer.train(small(8, anneal=0.5), tmp_path / "run", resume=True)
+
+
+def test_resuming_another_experiment_is_refused(finished: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.lr: 0\.003 there, 0\.5 here"):
+        trainer.train(small(lr=0.5), finished, resume=True)
+    with pytest.raises(ValueError, match=r"task\.name: copying there, adding here"):
+        trainer.train(small(task=Adding(T=4)), finished, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    trainer.train(small(3), tmp_path / "run")
+    path = tmp_path / "run" / checkpoint.CHECKPOINT_NAME
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
+        trainer.train(small(6), tmp_path / "run", resume=True)
+
+
+def test_bad_options_fail_before_the_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="k_att must be"):
+        trainer.train(replace(small(), model=replace(small().model, k_att=0)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_target_and_patience_stop_early(tmp_path: Path) -> None:
+    assert trainer.train(small(30, target=0.0), tmp_path / "target")["stopped"] == "target"
+    summary = trainer.train(small(300, patience=2, lr=1e-12), tmp_path / "patience")
+    assert summary["stopped"] == "patience"
+    assert (summary["best_step"], summary["steps"]) == (3, 9)
+
+
+def test_a_limit_of_time_stops_after_an_evaluation_and_can_be_raised(tmp_path: Path) -> None:
+    summary = trainer.train(small(100_000, max_seconds=1e-6, eval_every=50), tmp_path / "run")
+    assert (summary["stopped"], summary["steps"]) == ("time", 1)
+    assert [record["step"] for record in read_log(tmp_path / "run")] == [1, 1]
+    assert trainer.train(small(100_000, max_seconds=1e-6, eval_every=50), tmp_path / "run", resume=True)["steps"] == 1
+    summary = trainer.train(small(100_000, max_seconds=0.3, eval_every=50), tmp_path / "run", resume=True)
+    assert summary["steps"] > 1
+    assert summary["seconds"] >= 0.3
+
+
+def test_the_log_follows_the_norm_of_h_and_the_summary_counts_backward_steps(finished: Path) -> None:
+    norms = [record["state_norm"] for record in read_log(finished) if record["kind"] == "valid"]
+    assert len(norms) == 2
+    assert all(norm > 0 for norm in norms)
+    summary = checkpoint.read_summary(finished)
+    assert summary["backward_steps"] == summary["forward_steps"] == 8
+
+
+def test_the_learning_rate_falls_over_the_last_part_of_the_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = cast("Callable[[torch.optim.Adam], None]", torch.optim.Adam.step)
+
+    def note(self: torch.optim.Adam) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", note)
+    trainer.train(small(8, lr=0.1, anneal=0.5), tmp_path / "run")
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025])
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
+    summary = trainer.train(small(60, lr=0.05, task=Adding(T=4)), tmp_path / "run")
+    values = {r["step"]: r["mse"] for r in read_log(tmp_path / "run") if r["kind"] == "valid"}
+    assert summary["best_step"] == min(values, key=lambda step: values[step])
+    kept = load_tensors(tmp_path / "run" / checkpoint.WEIGHTS_NAME)[0]
+    assert same(kept, weights(tmp_path / "run")) == (summary["best_step"] == 60)
+
+
+@dataclass(frozen=True)
+class Broken(Adding):
+    """Adding whose training batch number `bad` holds a NaN at step 3 of sequence 1."""
+
+    bad: int = 5
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(super().train_batches(batch_size, seed, start), start + 1):
+            if number == self.bad:
+                batch.input[2, 1, 0] = float("nan")
+            yield batch
+
+
+def test_nan_in_the_input_is_located_and_the_last_good_weights_are_saved(tmp_path: Path) -> None:
+    with pytest.raises(trainer.NotFiniteError, match=r"update 5: input holds nan at step 3 of sequence 1"):
+        trainer.train(small(task=Broken(T=6)), tmp_path / "run")
+    trainer.train(small(4, task=Adding(T=6)), tmp_path / "good")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "good"))
+    assert all(
+        tensor.isfinite().all() for tensor in load_tensors(tmp_path / "run" / checkpoint.WEIGHTS_NAME)[0].values()
+    )
+
+
+def test_nan_before_the_first_evaluation_still_leaves_weights(tmp_path: Path) -> None:
+    with pytest.raises(trainer.NotFiniteError, match="update 1"):
+        trainer.train(small(task=Broken(T=6, bad=1)), tmp_path / "run")
+    assert (tmp_path / "run" / checkpoint.WEIGHTS_NAME).exists()
+
+
+@dataclass(frozen=True)
+class Exploding(Copying):
+    """Copying with a loss that is infinite."""
+
+    def loss(self, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return super().loss(prediction, batch) * float("inf")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unless_unchecked(tmp_path: Path) -> None:
+    with pytest.raises(trainer.NotFiniteError, match="update 1: the loss is inf"):
+        trainer.train(small(task=Exploding(T=4, symbols=2)), tmp_path / "run")
+    trainer.train(small(3, task=Exploding(T=4, symbols=2), check_finite=False), tmp_path / "unchecked")
+
+
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(small(60, eval_every=20), tmp_path / "whole")
+    step = cast("Callable[[torch.optim.Adam], None]", torch.optim.Adam.step)
+    updates: list[torch.optim.Adam] = []
+
+    def interrupted(self: torch.optim.Adam) -> None:
+        updates.append(self)
+        if len(updates) == 33:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        summary = trainer.train(small(60, eval_every=20), tmp_path / "stopped")
+    assert summary["stopped"] == "interrupted"
+    assert summary["steps"] == 33, "the update under way is the last"
+    assert summary["seconds"] > 0
+    assert "accuracy" not in summary, "whoever stops does not want to wait for the test"
+    trainer.train(small(60, eval_every=20), tmp_path / "stopped", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    logs = [[{**record, "seconds": 0} for record in read_log(tmp_path / name)] for name in ("whole", "stopped")]
+    assert logs[0] == logs[1], "the means logged too, wherever between two evaluations it was stopped"
