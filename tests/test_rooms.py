@@ -65,7 +65,8 @@ OPTIONAL = {
     "triton",
 }
 LAUNCHED = {
-    PACKAGE / "ops" / "cuda_op" / "triton" / name for name in ("kernels.py", "device.py", "rows.py", "tiled.py")
+    PACKAGE / "ops" / "cuda_op" / "triton" / name
+    for name in ("kernels.py", "device.py", "rows.py", "scores.py", "tiled.py")
 }
 """Written in the language of the library that they own, Triton; imported when a kernel is launched."""
 NETWORK = {"urllib", "http", "socket", "ssl", "ftplib", "requests", "httpx", "aiohttp", "pooch", "webbrowser"}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reminding import SAB, Recall, SABState
 from reminding.ops.cpu_op import missing
+from reminding.ops.scores import SCORES
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make, spread
 from tests.oracle import Answer, Config, Stream
@@ -49,7 +50,7 @@ def configs(draw: st.DrawFn) -> Config:
         k_top=draw(st.sampled_from([None, 0, 1, 2, 2, 3, 5])),
         k_att=draw(st.sampled_from([None, 1, 1, 2, 3, 5])),
         k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
-        score=draw(st.sampled_from(["additive", "dot", "separable"])),
+        score=draw(st.sampled_from(list(SCORES))),
         normalizer=draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
         recall_scale=draw(st.sampled_from([1.0, 1.0, 0.7])),
         semantics=semantics,
@@ -257,7 +258,7 @@ def test_a_full_memory_in_the_op_equals_the_loop(case: Case) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("score", ["additive", "dot", "separable"])
+@pytest.mark.parametrize("score", SCORES)
 def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
     """Many hops between many memories, two layers, k_att not dividing k_trunc, chunks cutting segments."""
     config = Config(cell, 2, 3, 4, score, capacity=3, evict="least_recalled", num_layers=2)

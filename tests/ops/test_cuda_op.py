@@ -21,6 +21,7 @@ from reminding import SAB, Recall, SABState
 from reminding.nn.parts.memory import Memory
 from reminding.ops import cuda_op
 from reminding.ops.cuda_op import backward, packing
+from reminding.ops.scores import SCORES
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
 from tests.tolerance import assert_equal
 
@@ -39,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "softmax1, scaled": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "softmax1", "recall_scale": 0.7},
     "dot": {"k_top": 1, "k_att": 1, "k_trunc": 5, "score": "dot", "cell": "gru"},
     "dot, threshold": {"k_top": 1, "k_att": 1, "score": "dot", "cell": "rnn", "normalizer": "threshold"},
+    **{f"every {name}": {"k_top": 2, "k_att": 2, "k_trunc": 3, "score": name} for name in SCORES},
     "separable": {"k_top": 2, "k_att": 2, "k_trunc": 3, "score": "separable", "normalizer": "softmax1"},
     "two layers": {"num_layers": 2, "k_top": 3, "k_att": 2, "k_trunc": 4, "cell": "gru", "score_size": 7},
     "no biases, never cut": {"bias": False, "k_top": 2, "k_att": 3, "k_trunc": None},

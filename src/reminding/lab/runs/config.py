@@ -38,7 +38,8 @@ class ModelOptions:
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
-        score: how memories are scored; None: additive, or separable with semantics release.
+        score: how memories are scored: additive, dot or separable. None: additive, or separable with semantics
+            release.
         score_size: width of the score's projections; None: hidden_size.
         normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
             the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
@@ -63,7 +64,7 @@ class ModelOptions:
     k_top: int = 5
     k_att: int | None = None
     k_trunc: int | None = 10
-    score: Literal["additive", "dot", "separable"] | None = None
+    score: str | None = None
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     recall_scale: float = 1.0

@@ -1,4 +1,4 @@
-"""What the Triton kernels are put together from: products, cells, scores and weights of one row at one step.
+"""What the Triton kernels are put together from: products, cells and weights of one row at one step.
 
 What a step hands to the whole row goes through global memory, which a block reads back after a barrier. Products with
 weights are done a slice of their inner dimension at a time, so that no tile outgrows the registers. Weights may be of
@@ -16,7 +16,6 @@ import triton
 import triton.language as tl
 
 LSTM, GRU, RNN = (tl.constexpr(value) for value in range(3))
-ADDITIVE, DOT, SEPARABLE = (tl.constexpr(value) for value in range(3))
 THRESHOLD, SOFTMAX, SOFTMAX1 = (tl.constexpr(value) for value in range(3))
 EVERY, NEWEST, LISTED = (tl.constexpr(value) for value in range(3))
 """Which memories a row may recall: all, its last ones, or those its list names."""
@@ -180,32 +179,6 @@ def slots_at(place, there, listed, first, ALIVE: tl.constexpr):
 
 
 @triton.jit
-def score_memories(
-    keys, query, w3, values, listed, first, alive, scores, H, D, scale, offset,
-    SCORE: tl.constexpr, ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, TILE: tl.constexpr,
-):  # fmt: skip
-    """The score of every memory alive, to global memory by its place among them, a tile at a time."""
-    feature = tl.arange(0, DP)
-    unit = tl.arange(0, HP)
-    for start in range(0, alive, TILE):
-        place = start + tl.arange(0, TILE)
-        live = place[:, None] < alive
-        slot = slots_at(place, place < alive, listed, first, ALIVE)[:, None].to(tl.int64)
-        if SCORE == SEPARABLE:
-            value = tl.load(values + slot * H + unit[None, :], mask=live & (unit[None, :] < H), other=0.0)
-            out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
-            found = tl.sum(tanh(value) * out[None, :], axis=1) + offset
-        else:
-            key = tl.load(keys + slot * D + feature[None, :], mask=live & (feature[None, :] < D), other=0.0)
-            if SCORE == DOT:
-                found = tl.sum(key * query[None, :], axis=1) * scale
-            else:
-                out = tl.load(w3 + feature, mask=feature < D, other=0.0)
-                found = tl.sum(tanh(key + query[None, :]) * out[None, :], axis=1)
-        tl.store(scores + place, found, mask=place < alive)
-
-
-@triton.jit
 def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
     """Put slot `filled` at the end of the list; where that is full, the least recalled goes, of equals the oldest.
 
@@ -233,40 +206,6 @@ def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
         alive -= 1
     tl.debug_barrier()
     tl.store(listed + alive, filled.to(tl.int32))
-
-
-@triton.jit
-def score_backward(
-    d_score, place, keys, d_keys, query, w3, values, d_memory, read,
-    d_w3, H, D, scale, BACKTRACK: tl.constexpr, SCORE: tl.constexpr, HP: tl.constexpr,
-    DP: tl.constexpr,
-):  # fmt: skip
-    """Credit of scores (KP,) to keys, or to memories where there are none; d_query (DP,), and d_w3 added up."""
-    if SCORE == SEPARABLE:
-        unit = tl.arange(0, HP)
-        squashed = tanh(read)
-        if BACKTRACK:
-            out = tl.load(w3 + H + unit, mask=unit < H, other=0.0)
-            where = d_memory + place[:, None].to(tl.int64) * H + unit[None, :]
-            there = (place[:, None] >= 0) & (unit[None, :] < H)
-            more = d_score[:, None] * out[None, :] * (1.0 - squashed * squashed)
-            tl.store(where, tl.load(where, mask=there, other=0.0) + more, mask=there)
-        return query, d_w3 + tl.sum(d_score[:, None] * squashed, axis=0)
-    feature = tl.arange(0, DP)
-    there = (place[:, None] >= 0) & (feature[None, :] < D)
-    at = place[:, None].to(tl.int64) * D + feature[None, :]
-    key = tl.load(keys + at, mask=there, other=0.0)
-    if SCORE == DOT:
-        through = tl.where(there, d_score[:, None] * query[None, :] * scale, 0.0)
-        d_query = tl.sum(d_score[:, None] * key, axis=0) * scale
-    else:
-        squashed = tanh(key + query[None, :])
-        out = tl.load(w3 + feature, mask=feature < D, other=0.0)
-        through = tl.where(there, d_score[:, None] * out[None, :] * (1.0 - squashed * squashed), 0.0)
-        d_query = tl.sum(through, axis=0)
-        d_w3 += tl.sum(tl.where(there, d_score[:, None] * squashed, 0.0), axis=0)
-    tl.store(d_keys + at, tl.load(d_keys + at, mask=there, other=0.0) + through, mask=there)
-    return d_query, d_w3
 
 
 @triton.jit

@@ -16,7 +16,6 @@ import triton.language as tl
 from reminding.ops.cuda_op.triton.device import (
     GRU,
     LSTM,
-    SEPARABLE,
     cell_backward,
     cell_forward,
     cuts,
@@ -25,6 +24,7 @@ from reminding.ops.cuda_op.triton.device import (
     times_transposed,
 )
 from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
+from reminding.ops.cuda_op.triton.scores import KEYLESS
 
 
 @triton.jit
@@ -73,7 +73,7 @@ def forward_kernel(
         if RECALLS:
             query = tl.zeros((DP,), h_hat.dtype)
             offset = tl.sum(h_hat * 0.0, axis=0)
-            if SCORE == SEPARABLE:
+            if SCORE == KEYLESS:
                 offset = tl.sum(tanh(h_hat) * tl.load(w3 + unit, mask=real, other=0.0), axis=0)
             else:
                 query = times(w2, row_hat, D, H, DP, SLICE)
@@ -89,7 +89,7 @@ def forward_kernel(
         tl.debug_barrier()
         taken += 1
         if RECALLS and taken % k_att == 0:
-            if SCORE != SEPARABLE:
+            if SCORE != KEYLESS:
                 tl.store(row_keys + filled * D + feature, times(w1, h_before, D, H, DP, SLICE), mask=feature < D)
             remember(h, filled, values, row_list, row_received, H, most, ALIVE, HP, CHUNK)
             filled += 1
@@ -149,7 +149,7 @@ def backward_kernel(
                 slot = tl.load(stored + at * 2 + other).to(tl.int64)
             if RECALLS and slot >= 0:
                 d_h += tl.load(d_values + slot * H + unit, mask=real, other=0.0)
-                if BACKTRACK and SCORE != SEPARABLE:
+                if BACKTRACK and SCORE != KEYLESS:
                     d_h += times_transposed(w1, d_row_keys + slot * D, D, H, HP, SLICE)
         d_recalled = tl.zeros((HP,), d_c.dtype)
         if RECALLS:
@@ -167,7 +167,7 @@ def backward_kernel(
                         d_row_keys, queries, w3, d_offset, output, summary, H, D, k_top, recall_scale, score_scale,
                         BACKTRACK, SCORE, NORMALIZER, RELEASE, HP, DP, KP,
                     )  # fmt: skip
-                    if SCORE != SEPARABLE:
+                    if SCORE != KEYLESS:
                         tl.store(d_queries + at * D + feature, d_query, mask=feature < D)
                         tl.debug_barrier()
                         d_hat += times_transposed(w2, d_queries + at * D, D, H, HP, SLICE)

@@ -16,16 +16,14 @@ import triton.language as tl
 from reminding.ops.cuda_op.triton.device import (
     EVERY,
     LISTED,
-    SEPARABLE,
     THRESHOLD,
     admit,
     best_scores,
-    score_backward,
-    score_memories,
     slots_at,
     tanh,
     weigh,
 )
+from reminding.ops.cuda_op.triton.scores import KEYLESS, score_backward, score_memories
 
 
 @triton.jit
@@ -125,7 +123,7 @@ def recall_backward(
         HP, DP,
     )  # fmt: skip
     d_hat = d_h
-    if SCORE == SEPARABLE:
+    if SCORE == KEYLESS:
         offset = tl.sum(d_score, axis=0)
         tl.store(d_offset + at, offset)
         h_hat = tl.load(output + at * H + unit, mask=real, other=0.0)

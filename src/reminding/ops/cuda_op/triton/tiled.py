@@ -20,8 +20,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from reminding.ops.cuda_op.triton.device import GRU, LSTM, SEPARABLE, activate, cell_backward, cuts, tanh
+from reminding.ops.cuda_op.triton.device import GRU, LSTM, activate, cell_backward, cuts, tanh
 from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
+from reminding.ops.cuda_op.triton.scores import KEYLESS
 
 LINE = tl.constexpr(32)
 """Counters of different tiles lie on cache lines of their own."""
@@ -165,7 +166,7 @@ def forward_tiles(
     """
     slice, slices = tl.program_id(1), tl.num_programs(1)
     kind: tl.constexpr = output.dtype.element_ty
-    KEYED: tl.constexpr = RECALLS and SCORE != SEPARABLE
+    KEYED: tl.constexpr = RECALLS and SCORE != KEYLESS
     every = tl.arange(0, HP)
     feature = tl.arange(0, DP)
     first_row, live, taken0, count, here, own, own_gates = place(step0, count0, first_tile, B, H, GATES, R, U)
@@ -264,7 +265,7 @@ def backward_tiles(
     """
     slice, slices = tl.program_id(1), tl.num_programs(1)
     kind: tl.constexpr = output.dtype.element_ty
-    KEYED: tl.constexpr = RECALLS and SCORE != SEPARABLE
+    KEYED: tl.constexpr = RECALLS and SCORE != KEYLESS
     every = tl.arange(0, HP)
     feature = tl.arange(0, DP)
     first_row, live, taken0, count, here, own, own_gates = place(step0, count0, first_tile, B, H, GATES, R, U)
