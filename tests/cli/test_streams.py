@@ -85,7 +85,7 @@ def test_ctrl_c_while_waiting_for_a_writer_leaves_a_run_that_goes_on(
     task = ["stream", *data, "--chunk", "20", "--batch-size", "1", "--steps", "60"]
     main(command(task, folder))
     assert len(ctrl_c_at_rest) == 3
-    assert "--resume goes on" in capsys.readouterr().out
+    assert "--resume continues the run" in capsys.readouterr().out
     assert content(folder)["standing"]["step"] == 40
     with text.open("ab") as file:
         file.write(whole[200 + 40 * 20 + 5 :])
