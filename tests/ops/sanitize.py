@@ -26,7 +26,7 @@ def build(folder: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info"))
     places = ("--build-lib", str(folder / "lib"), "--build-temp", str(folder / "objects"))
-    flags = {"CFLAGS": CHECKS, "LDFLAGS": "-fsanitize=address,undefined"}
+    flags = {"CFLAGS": CHECKS, "CXXFLAGS": CHECKS, "LDFLAGS": "-fsanitize=address,undefined"}
     subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--force", *places], cwd=ROOT, env={**os.environ, **flags}, check=True
     )

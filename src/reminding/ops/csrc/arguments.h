@@ -108,6 +108,11 @@ T* data_if_given(const char* name, const Optional& x, Shape shape) {
   return x.has_value() ? data<T>(name, *x, shape) : nullptr;
 }
 
+// An argument that nothing would read.
+inline void expect_none(const char* name, const Optional& x) {
+  if (x.has_value()) refuse(name, " must be None with this rule, got ", description(*x));
+}
+
 template <class List>
 void expect_length(const char* name, const List& list, size_t length) {
   if (list.size() != length) refuse(name, " must hold ", length, " values, got ", list.size());

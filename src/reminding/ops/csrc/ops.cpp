@@ -98,8 +98,11 @@ static void sum_over_rows(const Tensors& sums, const BackwardArgs<T>& a, const W
   typename OrderedSum<T, 4>::Totals totals = {};
   totals[0] = {data<T>("sums: weight_ih", sums[0], {p.recurrent(), a.inputs}), p.recurrent() * a.inputs};
   totals[1] = {data<T>("sums: weight_hh", sums[1], {p.recurrent(), p.H}), p.recurrent() * p.H};
-  for (size_t i = 2; p.keyed() && i < 4; ++i)
-    totals[i] = {data<T>(i == 2 ? "sums: W1" : "sums: W2", sums[i], {p.D, p.H}), p.D * p.H};
+  for (size_t i = 2; i < 4; ++i) {
+    const char* name = i == 2 ? "sums: W1" : "sums: W2";
+    if (p.keyed()) totals[i] = {data<T>(name, sums[i], {p.D, p.H}), p.D * p.H};
+    else expect_none(name, sums[i]);
+  }
   const Chunks chunks(a.rows, p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2);
   OrderedSum<T, 4> sum(totals, chunks);
   for_chunks(chunks, a.first_row, [&](int64_t chunk, int64_t begin, int64_t end) {
@@ -134,7 +137,7 @@ static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
     a.slots_touched = measured("credit: d_recalled", present("credit: d_recalled", credit[0]), 2).size(0);
     read_gradients(a, arriving, credit, leaving);
     read_kept(a, kept, record[7], !past.empty());
-    a.packed = read_packed<T>(packed, p, a.inputs, false, a.d_x != nullptr);
+    a.packed = read_packed<T>(packed, p, a.inputs, false, leaving[0].has_value());
     expect_numbering("touched", a.touched, a.rows * p.M, a.slots_touched);
     expect_whole_segments(p, a.past, a.step0, a.pair, first_row, a.rows);
     expect_recalls(a);
@@ -208,8 +211,8 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
 }
 
 // segments: row, taken, steps, base, stride. read: (., 1, ranks). memory: steps, which pass credit on, which have any.
-static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory, Tensor carried, Tensor reached,
-                       std::vector<int64_t> rule) {
+static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
+                       Tensor carried, Tensor reached, std::vector<int64_t> rule) {
   expect_length("segments", segments, 5);
   expect_length("memory", memory, 3);
   PastReachArgs a = {};
@@ -244,7 +247,8 @@ static void ask_for_huge_pages(std::vector<Tensor> tensors) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (const Tensor& x : tensors) {
     const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
-    if (!x.is_contiguous() || !has_memory(x)) refuse("tensors must be contiguous, got strides ", shape_name(x.strides()));
+    if (!x.is_contiguous() || !has_memory(x))
+      refuse("tensors must be contiguous, and have memory, got strides ", shape_name(x.strides()));
     if (bytes < worthwhile) continue;
     const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
     // Only a wish: where the kernel declines, small pages serve.
@@ -260,6 +264,15 @@ static void exponentiate(Tensor x) {
     kernels<T>().exponentiate(data<T>("x", x, {sizes[0], sizes[1]}), x.numel());
   });
 }
+
+// Stands in for an operator that takes lists with a tensor of which torch keeps the negative: it resolves such tensors
+// before a call, but not those in lists of optional ones.
+template <auto>
+struct Unresolved;
+template <class Result, class... Arguments, Result (*op)(Arguments...)>
+struct Unresolved<op> {
+  static Result call(Arguments...) { refuse("a tensor is a negated view, which resolve_neg() makes a tensor of"); }
+};
 
 }  // namespace reminding
 
@@ -301,4 +314,11 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("reach", TORCH_BOX(&reminding::reach));
   m.impl("reach_past", TORCH_BOX(&reminding::reach_past));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {
+  m.impl("forward", TORCH_BOX(&reminding::Unresolved<&reminding::forward>::call));
+  m.impl("backward", TORCH_BOX(&reminding::Unresolved<&reminding::backward>::call));
+  m.impl("replay", TORCH_BOX(&reminding::Unresolved<&reminding::replay>::call));
+  m.impl("reach", TORCH_BOX(&reminding::Unresolved<&reminding::reach>::call));
 }

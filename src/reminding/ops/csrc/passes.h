@@ -28,6 +28,7 @@ Packed<T> read_packed(const Tensors& packed, const Problem& p, int64_t inputs, b
   };
   Packed<T> all;
   if (with_input) all.input = one("packed: input", packed[0], inputs, p.recurrent());
+  else expect_none("packed: input", packed[0]);
   if (p.cell == Cell::gru) {  // one behind the other: r and z, n
     const Kernels<T>& kernel = kernels<T>();
     const int64_t both = transposed ? kernel.packed_size(p.H, 2 * p.H) : kernel.packed_size(2 * p.H, p.H);
@@ -35,16 +36,20 @@ Packed<T> read_packed(const Tensors& packed, const Problem& p, int64_t inputs, b
   } else {
     all.hidden = one("packed: hidden", packed[1], p.H, p.gates());
   }
-  if (!p.keyed()) return all;
+  if (!p.keyed()) {
+    expect_none("packed: memory", packed[2]);
+    expect_none("packed: query", packed[3]);
+    return all;
+  }
   all.memory = one("packed: memory", packed[2], p.H, p.D);
   all.query = one("packed: query", packed[3], p.H, p.D);
   return all;
 }
 
-// c at the cuts, which replay starts from; null where no replay does.
+// c at the cuts, which replay starts from.
 template <class T>
 T* read_cuts(const Problem& p, const Optional& entering_c) {
-  return p.has_c() ? data<T>("entering_c", entering_c, {p.B, p.most_cuts(), p.H}) : nullptr;
+  return data<T>("entering_c", entering_c, {p.B, p.has_c() ? p.most_cuts() : 0, p.H});
 }
 
 // given: x, h0, c0, step0, count0, score or None.
@@ -60,6 +65,7 @@ void read_shared(Args& a, const Tensors& given, const Tensors& record) {
   a.step0 = data<int64_t>("step0", given[3], {p.B});
   a.count0 = data<int64_t>("count0", given[4], {p.B});
   if (p.score_width() > 0) a.score = data<T>("score", given[5], {p.score_width()});
+  else expect_none("score", given[5]);
   a.output = data<T>("output", record[0], steps);
   a.summary = data<T>("summary", record[1], steps);
   a.memory = data<T>("memory", record[2], {p.B, p.M, p.H});
