@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all test-gpu bench bench-suite docs setup clean
+.PHONY: run test test-all test-gpu sanitize bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -56,6 +56,10 @@ test-all: setup
 # share the device.
 test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/test_gpu.py tests/ops/test_cuda_op.py tests/ops/test_cuda_operator.py
+
+# AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, a quarter of an hour or so. Any report fails it.
+sanitize: setup
+	$(BIN)/python tests/ops/sanitize.py --out build/sanitize
 
 # Ten minutes or so on two cores.
 bench: setup

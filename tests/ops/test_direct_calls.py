@@ -1,4 +1,4 @@
-"""The C++ op called past the layer, with arguments that do not fit: each call is refused, none reads what is not its own.
+"""The C++ op called past the layer, with arguments that do not fit: each call is refused, none reads out of bounds.
 
 Most are made by `direct_calls` in processes of their own, since a missing check may end a process.
 """
@@ -18,7 +18,8 @@ from torch import Tensor
 from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.cpu_op import checks
-from tests.ops.direct_calls import CASES, Call, outcome, recorded
+from tests.ops.direct_calls import outcome
+from tests.ops.recorded_calls import CASES, Call, recorded
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
@@ -78,34 +79,34 @@ def rule_with(place: int, number: int) -> Callable[[list[int]], list[int]]:
 
 
 # fmt: off
-@pytest.mark.parametrize(
-    ("operator", "path", "change", "says"),
-    [
-        ("forward", (0, 1), lambda h0: h0[:1], r"h0 must be float32 of shape \(2, 5\) on the CPU, got .*\(1, 5\)"),
-        ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
-        ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
-        ("forward", (0, 1), lambda h0: h0.t().contiguous().t(), r"h0 must be contiguous, got strides \(1, 2\)"),
-        ("forward", (0, 4), with_first(-1), r"count0 must be between 0 and 3, got -1 in element 0"),
-        ("forward", (0, 4), with_first(4), r"count0 must be between 0 and 3, got 4 in element 0"),
-        ("forward", (0, 3), with_first(-1), r"step0 must be between 0 and \d+, got -1 in element 0"),
-        ("forward", (11,), rule_with(0, 7), r"rule: cell must be between 0 and 2, got 7"),
-        ("forward", (11,), rule_with(4, -1), r"rule: k_top must be between 0 and \d+, got -1"),
-        ("forward", (11,), rule_with(4, 5), r"slots must be int32 of shape \(7, 2, 5\) on the CPU, got .*\(7, 2, 2\)"),
-        ("forward", (11,), rule_with(5, 0), r"rule: k_att must be between 1 and \d+, got 0"),
-        ("forward", (11,), rule_with(8, -1), r"rule: capacity must be between 0 and \d+, got -1"),
-        ("forward", (11,), rule_with(10, 0), r"rule: recall_scale must be above 0 and at most 1, got 0"),
-        ("forward", (11,), lambda rule: rule[:-1], r"rule must hold 12 values, got 11"),
-        ("forward", (12,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
-        ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
-        ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
-        ("backward", (11, 1), with_first(99), r"past: stored must be between -1 and \d+, got 99 in element 0"),
-        ("backward", (11, 2), with_first(99), r"past: entry must be between -1 and \d+, got 99 in element 0"),
-        ("reach_past", (1, 0), with_first(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
-        ("reach_past", (1, 3), with_first(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
-        ("reach_past", (1,), lambda segments: segments[:-1], r"segments must hold 5 values, got 4"),
-    ],
-)
+WRONG = [
+    ("forward", (0, 1), lambda h0: h0[:1], r"h0 must be float32 of shape \(2, 5\) on the CPU, got .*\(1, 5\)"),
+    ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
+    ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
+    ("forward", (0, 1), lambda h0: h0.t().contiguous().t(), r"h0 must be contiguous, got strides \(1, 2\)"),
+    ("forward", (0, 4), with_first(-1), r"count0 must be between 0 and 3, got -1 in element 0"),
+    ("forward", (0, 4), with_first(4), r"count0 must be between 0 and 3, got 4 in element 0"),
+    ("forward", (0, 3), with_first(-1), r"step0 must be between 0 and \d+, got -1 in element 0"),
+    ("forward", (11,), rule_with(0, 7), r"rule: cell must be between 0 and 2, got 7"),
+    ("forward", (11,), rule_with(4, -1), r"rule: k_top must be between 0 and \d+, got -1"),
+    ("forward", (11,), rule_with(4, 5), r"slots must be int32 of shape \(7, 2, 5\) on the CPU, got .*\(7, 2, 2\)"),
+    ("forward", (11,), rule_with(5, 0), r"rule: k_att must be between 1 and \d+, got 0"),
+    ("forward", (11,), rule_with(8, -1), r"rule: capacity must be between 0 and \d+, got -1"),
+    ("forward", (11,), rule_with(10, 0), r"rule: recall_scale must be above 0 and at most 1, got 0"),
+    ("forward", (11,), lambda rule: rule[:-1], r"rule must hold 12 values, got 11"),
+    ("forward", (12,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
+    ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (11, 1), with_first(99), r"past: stored must be between -1 and \d+, got 99 in element 0"),
+    ("backward", (11, 2), with_first(99), r"past: entry must be between -1 and \d+, got 99 in element 0"),
+    ("reach_past", (1, 0), with_first(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
+    ("reach_past", (1, 3), with_first(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
+    ("reach_past", (1,), lambda segments: segments[:-1], r"segments must hold 5 values, got 4"),
+]
 # fmt: on
+
+
+@pytest.mark.parametrize(("operator", "path", "change", "says"), WRONG)
 def test_the_message_names_the_argument(
     operator: str, path: tuple[int, ...], change: Callable[[Any], Any], says: str
 ) -> None:

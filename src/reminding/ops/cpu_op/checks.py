@@ -102,9 +102,7 @@ def check_rule(numbers: tuple[int, ...]) -> Rule:
             raise ValueError(f"rule: {name} must be at least {least}, got {getattr(rule, name)}")
     for name in ("recall_scale", "forget_scale"):
         if not 0 < number_of(getattr(rule, name)) <= 1:
-            raise ValueError(
-                f"rule: {name} must be above 0 and at most 1, got {number_of(getattr(rule, name))}"
-            )
+            raise ValueError(f"rule: {name} must be above 0 and at most 1, got {number_of(getattr(rule, name))}")
     return rule
 
 
