@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ def damages(call: Call) -> Iterator[Damage]:
         if isinstance(value, Tensor) or value is None:
             yield from _of_tensor(call, (at, -1), name, value)
         elif isinstance(value, list | tuple) and (call.name, name) != ("ask_for_huge_pages", "tensors"):
-            yield from _of_list(call, at, name, list(value))
+            yield from _of_list(call, at, name, list(cast("list[Any]", value)))
         elif isinstance(value, int):
             yield from _of_number(call, at, name)
 
@@ -144,7 +144,7 @@ def _of_tensor(call: Call, place: tuple[int, int], name: str, value: Tensor | No
     yield damage("without memory", _without_memory)
     yield damage("sparse", lambda x: x.to_sparse())
     if value.is_floating_point():
-        yield damage("negated twice", lambda x: torch._neg_view(-x))
+        yield damage("negated twice", lambda x: torch.ops.aten._neg_view(-x))
         yield damage("that requires gradients", lambda x: x.requires_grad_())
     elif value.numel() and value.dtype != torch.bool:
         for number in OUT_OF_RANGE.get(name, ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -67,15 +67,15 @@ def copied(value: Any) -> Any:
             storage = value.untyped_storage().clone()
             layout = value.storage_offset(), value.shape, value.stride()
             whole = torch.empty(0, dtype=value.dtype).set_(storage, *layout)
-        return torch._neg_view(whole) if value.is_neg() else whole
-    return [copied(part) for part in value] if isinstance(value, list | tuple) else value
+        return torch.ops.aten._neg_view(whole) if value.is_neg() else whole
+    return [copied(part) for part in cast("list[Any]", value)] if isinstance(value, list | tuple) else value
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
-        for part in value:
+        for part in cast("list[Any]", value):
             yield from tensors(part)
 
 
@@ -127,19 +127,20 @@ def recorded(case: str) -> list[Call]:
     record = _Record()
     with record:
         _train(case)
-    loops = torch.ops.reminding_cpu
-    torch.ops.reminding_cpu = _Loops(record.calls)
+    namespaces = cast("Any", torch.ops)
+    loops = namespaces.reminding_cpu
+    namespaces.reminding_cpu = _Loops(record.calls)
     try:
         _train(case)
     finally:
-        torch.ops.reminding_cpu = loops
+        namespaces.reminding_cpu = loops
     different = {str((call.name, _outline(call.arguments))): call for call in record.calls}
     return list(different.values())
 
 
 def _train(case: str) -> None:
     """Forward and backward; of a stream two chunks, the second with credit for the first."""
-    options = {"k_top": 2, "dtype": torch.float32, **CASES[case]}
+    options: dict[str, Any] = {"k_top": 2, "dtype": torch.float32, **CASES[case]}
     if options["score"] != "separable":
         options["score_size"] = 6
     torch.manual_seed(0)
@@ -154,4 +155,4 @@ def _train(case: str) -> None:
 def _outline(value: Any) -> Any:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype
-    return tuple(map(_outline, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(_outline, cast("list[Any]", value))) if isinstance(value, list | tuple) else value

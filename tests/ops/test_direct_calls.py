@@ -24,6 +24,7 @@ from tests.ops.recorded_calls import CASES, Call, recorded
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
 ROOT = Path(__file__).parents[2]
+Change = Callable[[Any], Any]
 
 
 def run(*words: str) -> int:
@@ -54,7 +55,7 @@ def test_two_damages_and_random_indices_end_no_process(case: str) -> None:
     assert run(case, "--pairs", "3000") == 3000
 
 
-def changed(call: Call, path: tuple[int, ...], change: Callable[[Any], Any]) -> list[Any]:
+def changed(call: Call, path: tuple[int, ...], change: Change) -> list[Any]:
     """The call's arguments with one of them changed, or one member of a list of them."""
     arguments = list(call.arguments)
     at, *member = path
@@ -79,7 +80,7 @@ def rule_with(place: int, number: int) -> Callable[[list[int]], list[int]]:
 
 
 # fmt: off
-WRONG = [
+WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (0, 1), lambda h0: h0[:1], r"h0 must be float32 of shape \(2, 5\) on the CPU, got .*\(1, 5\)"),
     ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
     ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
@@ -107,9 +108,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("operator", "path", "change", "says"), WRONG)
-def test_the_message_names_the_argument(
-    operator: str, path: tuple[int, ...], change: Callable[[Any], Any], says: str
-) -> None:
+def test_the_message_names_the_argument(operator: str, path: tuple[int, ...], change: Change, says: str) -> None:
     of_past = [call for call in recorded("lstm additive stream") if call.name == operator]
     call = of_past[-1]
     with pytest.raises(RuntimeError, match=f"reminding: {says}"):
@@ -124,24 +123,22 @@ def test_slots_of_live_steps_are_compared_with_the_memory() -> None:
         call.run(beyond)
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "says"),
-    [
-        ("memory0", lambda memory: memory[:1], r"memory0 must be \(B, M, H\) = \(2, 0, 5\) of .*, got \(1, 0, 5\)"),
-        ("bias_ih", lambda bias: bias[:1], r"bias_ih must be \(R\) = \(20,\) of torch.float32 .*, got \(1,\)"),
-        ("w3", lambda w3: None, r"w3 must be \(W\) = \(6,\) of torch.float32 on the CPU, got None"),
-        ("x", lambda x: x[0], r"x must be a tensor of 3 dimensions, got \(2, 3\)"),
-        ("count0", lambda count: count.int(), r"count0 must be \(B\) = \(2,\) of torch.int64 .* of torch.int32"),
-        ("rule", rule_with(5, 0), r"rule: k_att must be at least 1, got 0"),
-        ("rule", rule_with(3, 2), r"rule: semantics must be one of \[0, 1\], got 2"),
-        ("rule", lambda rule: [*rule, 0], r"rule must hold 12 numbers, got 13"),
-        ("keep", lambda keep: 7, r"keep must be one of \[0, 1, 2\], got 7"),
-        ("milestones", lambda _: [0, 0], r"milestones must be \[\] or \[stride, offset\] .*, got \[0, 0\]"),
-    ],
-)
-def test_what_python_would_broadcast_or_divide_by_is_refused_by_name(
-    name: str, change: Callable[[Any], Any], says: str
-) -> None:
+MISFITS: list[tuple[str, Change, str]] = [
+    ("memory0", lambda memory: memory[:1], r"memory0 must be \(B, M, H\) = \(2, 0, 5\) of .*, got \(1, 0, 5\)"),
+    ("bias_ih", lambda bias: bias[:1], r"bias_ih must be \(R\) = \(20,\) of torch.float32 .*, got \(1,\)"),
+    ("w3", lambda w3: None, r"w3 must be \(W\) = \(6,\) of torch.float32 on the CPU, got None"),
+    ("x", lambda x: x[0], r"x must be a tensor of 3 dimensions, got \(2, 3\)"),
+    ("count0", lambda count: count.int(), r"count0 must be \(B\) = \(2,\) of torch.int64 .* of torch.int32"),
+    ("rule", rule_with(5, 0), r"rule: k_att must be at least 1, got 0"),
+    ("rule", rule_with(3, 2), r"rule: semantics must be one of \[0, 1\], got 2"),
+    ("rule", lambda rule: [*rule, 0], r"rule must hold 12 numbers, got 13"),
+    ("keep", lambda keep: 7, r"keep must be one of \[0, 1, 2\], got 7"),
+    ("milestones", lambda _: [0, 0], r"milestones must be \[\] or \[stride, offset\] .*, got \[0, 0\]"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "says"), MISFITS)
+def test_what_python_would_broadcast_or_divide_by_is_refused_by_name(name: str, change: Change, says: str) -> None:
     call = next(call for call in recorded("lstm additive") if call.name == "sab_forward")
     arguments = dict(zip(call.names, call.arguments, strict=True))
     checks.check_forward(arguments)

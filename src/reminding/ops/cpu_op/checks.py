@@ -111,8 +111,8 @@ def _one_of(name: str, value: int, known: Any) -> None:
         raise ValueError(f"{name} must be one of {sorted(known)}, got {value}")
 
 
-def _sizes(arguments: Mapping[str, Any], rule: Rule) -> dict[str, int | None]:
-    """What the letters of the shapes stand for; None where no tensor may be given."""
+def _sizes(arguments: Mapping[str, Any], rule: Rule) -> dict[str, int]:
+    """What the letters of the shapes stand for; without W where the score has no tensor of that width."""
     for name, dimensions in (("x", 3), ("h0", 2), ("memory0", 3), *((("w1", 2),) if rule.has_keys else ())):
         tensor = arguments[name]
         if tensor is None or tensor.dim() != dimensions:
@@ -121,21 +121,19 @@ def _sizes(arguments: Mapping[str, Any], rule: Rule) -> dict[str, int | None]:
     T, B, features = arguments["x"].shape
     H = arguments["h0"].shape[1]
     D = arguments["w1"].shape[0] if rule.has_keys else 0
-    widths = {SCORES["additive"]: D, SCORES["dot"]: None, SCORES["separable"]: 2 * H}
-    return {
-        **{"T": T, "B": B, "I": features, "H": H, "M": arguments["memory0"].shape[1], "K": rule.k_top, "D": D},
-        "C": H if rule.has_c else 0,
-        "R": {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H,
-        "W": widths[rule.score] if rule.k_top > 0 else None,
-    }
+    sizes = {"T": T, "B": B, "I": features, "H": H, "M": arguments["memory0"].shape[1], "K": rule.k_top, "D": D}
+    sizes["C"] = H if rule.has_c else 0
+    sizes["R"] = {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H
+    if rule.k_top > 0 and rule.score != SCORES["dot"]:
+        sizes["W"] = D if rule.score == SCORES["additive"] else 2 * H
+    return sizes
 
 
-def _check_tensors(arguments: Mapping[str, Any], shapes: Mapping[str, str], sizes: Mapping[str, int | None]) -> None:
+def _check_tensors(arguments: Mapping[str, Any], shapes: Mapping[str, str], sizes: Mapping[str, int]) -> None:
     like = arguments["x"]
     if like.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x must be float32 or float64, got {like.dtype}")
-    absent = {"w3"} if sizes["W"] is None else set()
-    absent |= {"w1", "w2"} if sizes["D"] == 0 else set()
+    absent = (*(() if "W" in sizes else ("w3",)), *(() if sizes["D"] else ("w1", "w2")))
     for name, letters in shapes.items():
         tensor: Tensor | None = arguments[name]
         if name in absent:
