@@ -3,9 +3,8 @@
 The C++ loops compare every tensor and every index again that reaches them (csrc/arguments.h, csrc/indices.h). Here is
 what they do not see: tensors that Python would broadcast, cut short or divide by first.
 
-Shapes: B batch, T time, I input, H hidden, C its width in c (0 unless LSTM), R rows of the recurrent weights, G gate
-width, D score width, W width of W3 or w, M memory slots given, S those and room for new ones, K k_top, P rows whose
-steps were kept, X cuts.
+Shapes: B batch, T time, H hidden, C as H in an LSTM and 0 elsewhere, R rows of the recurrent weights, D score width,
+S memory slots given and room for new ones, K k_top.
 """
 
 from __future__ import annotations
@@ -33,17 +32,9 @@ from reminding.ops.cpu_op.problem import (
     slots_for,
 )
 
-# fmt: off
-_GIVEN = {
-    "x": "T B I", "h0": "B H", "c0": "B C", "memory0": "B M H", "count0": "B", "step0": "B", "weight_ih": "R I",
-    "weight_hh": "R H", "bias_ih": "R", "bias_hh": "R", "w1": "D H", "w2": "D H", "w3": "W",
-}
-_RECORD = {
-    "d_output": "T B H", "d_summary": "T B H", "d_c_T": "B C", "d_memory": "B S H",
-    "output": "T B H", "summary": "T B H", "memory": "B S H", "slots": "T B K", "weights": "T B K", "edge": "T B",
-    "inverse": "T B", "gates": "P T G", "cells": "P T C", "queries": "P T D", "keys": "P S D", "entering_c": "B X H",
-}
-# fmt: on
+Shapes = dict[str, tuple[int, ...] | None]
+"""What each tensor must be like, by name; None where it must be None."""
+
 _TYPES = {"count0": torch.int64, "step0": torch.int64, "slots": torch.int32, "edge": torch.int32}
 _OPTIONAL = {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"}
 
@@ -59,9 +50,10 @@ def check_forward(arguments: Mapping[str, Any]) -> None:
     milestones = arguments["milestones"]
     if milestones and not (len(milestones) == 2 and 0 <= milestones[1] < milestones[0]):
         raise ValueError(f"milestones must be [] or [stride, offset] with 0 <= offset < stride, got {milestones}")
-    # Without a capacity nobody reads what memories have received.
-    received = {"received0": "B M"} if rule.bounded else {}
-    _check_tensors(arguments, {**_GIVEN, **received}, _sizes(arguments, rule))
+    shapes = _given(arguments, rule)
+    if rule.bounded:  # else nobody reads what memories have received
+        shapes["received0"] = tuple(arguments["memory0"].shape[:2])
+    _check_tensors(arguments, shapes)
 
 
 def check_backward(arguments: Mapping[str, Any]) -> None:
@@ -72,15 +64,7 @@ def check_backward(arguments: Mapping[str, Any]) -> None:
     """
     rule, keep = check_rule(tuple(arguments["rule"])), arguments["keep"]
     _one_of("keep", keep, (KEEP_GATES, KEEP_REPLAY))
-    sizes = _sizes(arguments, rule)
-    T = sizes["T"]
-    sizes |= {
-        "S": slots_for(arguments["memory0"], T, rule),
-        "G": gate_width(sizes["H"], rule),
-        "P": sizes["B"] if keep == KEEP_GATES else 0,
-        "X": cuts_in(T, rule) if keep == KEEP_REPLAY and rule.has_c else 0,
-    }
-    _check_tensors(arguments, {**_GIVEN, **_RECORD}, sizes)
+    _check_tensors(arguments, {**_given(arguments, rule), **_recorded(arguments, rule, keep)})
 
 
 @functools.lru_cache(maxsize=256)
@@ -111,8 +95,8 @@ def _one_of(name: str, value: int, known: Any) -> None:
         raise ValueError(f"{name} must be one of {sorted(known)}, got {value}")
 
 
-def _sizes(arguments: Mapping[str, Any], rule: Rule) -> dict[str, int]:
-    """What the letters of the shapes stand for; without W where the score has no tensor of that width."""
+def _given(arguments: Mapping[str, Any], rule: Rule) -> Shapes:
+    """Of the tensors that both passes are given."""
     for name, dimensions in (("x", 3), ("h0", 2), ("memory0", 3), *((("w1", 2),) if rule.has_keys else ())):
         tensor = arguments[name]
         if tensor is None or tensor.dim() != dimensions:
@@ -120,35 +104,52 @@ def _sizes(arguments: Mapping[str, Any], rule: Rule) -> dict[str, int]:
             raise ValueError(f"{name} must be a tensor of {dimensions} dimensions, got {got}")
     T, B, features = arguments["x"].shape
     H = arguments["h0"].shape[1]
-    D = arguments["w1"].shape[0] if rule.has_keys else 0
-    sizes = {"T": T, "B": B, "I": features, "H": H, "M": arguments["memory0"].shape[1], "K": rule.k_top, "D": D}
-    sizes["C"] = H if rule.has_c else 0
-    sizes["R"] = {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H
+    R = {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H
+    keys = (arguments["w1"].shape[0], H) if rule.has_keys else None
+    weight = None
     if rule.k_top > 0 and rule.score != SCORES["dot"]:
-        sizes["W"] = D if rule.score == SCORES["additive"] else 2 * H
-    return sizes
+        weight = (2 * H,) if keys is None else keys[:1]
+    return {
+        "x": (T, B, features), "h0": (B, H), "c0": (B, H if rule.has_c else 0),
+        "memory0": (B, arguments["memory0"].shape[1], H), "count0": (B,), "step0": (B,),
+        "weight_ih": (R, features), "weight_hh": (R, H), "bias_ih": (R,), "bias_hh": (R,),
+        "w1": keys, "w2": keys, "w3": weight,
+    }  # fmt: skip
 
 
-def _check_tensors(arguments: Mapping[str, Any], shapes: Mapping[str, str], sizes: Mapping[str, int]) -> None:
-    like = arguments["x"]
-    if like.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"x must be float32 or float64, got {like.dtype}")
-    absent = (*(() if "W" in sizes else ("w3",)), *(() if sizes["D"] else ("w1", "w2")))
-    for name, letters in shapes.items():
+def _recorded(arguments: Mapping[str, Any], rule: Rule, keep: int) -> Shapes:
+    """Of what the forward pass has left, and of the gradients that arrive."""
+    T, B, _ = arguments["x"].shape
+    H, D = arguments["h0"].shape[1], arguments["w1"].shape[0] if rule.has_keys else 0
+    C, S, K = H if rule.has_c else 0, slots_for(arguments["memory0"], T, rule), rule.k_top
+    P = B if keep == KEEP_GATES else 0  # rows whose steps were kept
+    cuts = cuts_in(T, rule) if keep == KEEP_REPLAY and rule.has_c else 0
+    return {
+        "d_output": (T, B, H), "d_summary": (T, B, H), "d_c_T": (B, C), "d_memory": (B, S, H),
+        "output": (T, B, H), "summary": (T, B, H), "memory": (B, S, H),
+        "slots": (T, B, K), "weights": (T, B, K), "edge": (T, B), "inverse": (T, B),
+        "gates": (P, T, gate_width(H, rule)), "cells": (P, T, C), "queries": (P, T, D), "keys": (P, S, D),
+        "entering_c": (B, cuts, H),
+    }  # fmt: skip
+
+
+def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
+    floating = arguments["x"].dtype
+    if floating is not torch.float32 and floating is not torch.float64:
+        raise ValueError(f"x must be float32 or float64, got {floating}")
+    for name, shape in shapes.items():
         tensor: Tensor | None = arguments[name]
-        if name in absent:
-            if tensor is not None:
-                raise ValueError(f"{name} must be None with this rule, got a tensor of shape {tuple(tensor.shape)}")
+        if tensor is None:
+            if shape is not None and name not in _OPTIONAL:
+                raise ValueError(f"{name} must be a tensor of shape {shape}, got None")
             continue
-        if tensor is None and name in _OPTIONAL:
-            continue
-        shape, dtype = tuple(sizes[letter] for letter in letters.split()), _TYPES.get(name, like.dtype)
-        if tensor is None or tensor.shape != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-            wanted = f"({', '.join(letters.split())}) = {shape} of {dtype} on the CPU"
+        dtype = _TYPES.get(name, floating)
+        if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
+            wanted = "None with this rule" if shape is None else f"{dtype} of shape {shape} on the CPU"
             raise ValueError(f"{name} must be {wanted}, got {_described(tensor)}")
         if tensor.data_ptr() == 0 and tensor.numel() > 0:  # as sharded training leaves parameters between their uses
             raise ValueError(f"{name} must have memory, but its storage was emptied")
 
 
-def _described(tensor: Tensor | None) -> str:
-    return "None" if tensor is None else f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+def _described(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
