@@ -90,7 +90,7 @@ def damages(call: Call) -> Iterator[Damage]:
     for at, (name, value) in enumerate(zip(call.names, call.arguments, strict=True)):
         if isinstance(value, Tensor) or value is None:
             yield from _of_tensor(call, (at, -1), name, value)
-        elif isinstance(value, list | tuple) and (call.name, name) != ("ask_for_huge_pages", "tensors"):
+        elif isinstance(value, list | tuple):
             yield from _of_list(call, at, name, list(cast("list[Any]", value)))
         elif isinstance(value, int):
             yield from _of_number(call, at, name)
@@ -110,11 +110,12 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         for changed in ([3], [0, 0], [3, -1], [3, 3], [-1, 0], [2, 1, 0]):
             yield damage(f"= {changed}", changed)
         return
-    yield damage("= []", [], name == "past")
-    yield damage("without its last", value[:-1])
+    yield damage("= []", [], name in ("past", "tensors"))
+    yield damage("without its last", value[:-1], name == "tensors")
     yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None])
     if name != "rule":
-        for member, (part, tensor) in enumerate(zip(MEMBERS[name], value, strict=False)):
+        parts = MEMBERS.get(name, [f"{name}[{member}]" for member in range(len(value))])
+        for member, (part, tensor) in enumerate(zip(parts, value, strict=False)):
             yield from _of_tensor(call, (at, member), part, tensor)
 
 
