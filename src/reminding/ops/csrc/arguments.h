@@ -141,7 +141,8 @@ inline double share(const char* name, int64_t bits) {
   return value;
 }
 
-// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale, forget_scale
+// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale,
+// forget_scale
 inline Problem read_rule(const std::vector<int64_t>& rule) {
   constexpr int64_t most = std::numeric_limits<int64_t>::max();
   expect_length("rule", rule, 12);

@@ -16,7 +16,8 @@ class Backward {
   Backward(const BackwardArgs<T>& args, int64_t begin, int64_t end)
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), d_h_(rows_ * p.H), d_c_(rows_ * p.H),
         d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.T > 0 ? p.k_top + 1 : 0),
-        d_score_(p.T > 0 ? p.k_top + 1 : 0), d_gates_(outer_block * gate_stride()), d_queries_(outer_block * query_stride()),
+        d_score_(p.T > 0 ? p.k_top + 1 : 0), d_gates_(outer_block * gate_stride()),
+        d_queries_(outer_block * query_stride()),
         hat_(keyed() ? outer_block * p.H : 0), outer_(outer_columns()) {}
 
   void run() {
