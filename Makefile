@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all test-oldest test-gpu dist-check bench bench-suite docs setup clean
+.PHONY: run test test-all test-oldest test-gpu sanitize dist-check bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -82,6 +82,10 @@ dist-check: setup
 # share the device.
 test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/test_gpu.py tests/ops/test_cuda_op.py tests/ops/test_cuda_operator.py
+
+# AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, a quarter of an hour or so. Any report fails it.
+sanitize: setup
+	$(BIN)/python tests/ops/sanitize.py --out build/sanitize
 
 # Ten minutes or so on two cores.
 bench: setup

@@ -87,7 +87,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "forget_scale gru": ({"forget_scale": 0.9, "cell": "gru"}, "forget_scale is for cell='lstm', whose forget gate"),
     "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
-    "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'reference', 'cpu', 'cuda'], got 'gpu'"),
+    "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'cuda', 'cpu', 'reference'], got 'gpu'"),
     "backend cpu": ({"backend": "cpu", "dtype": torch.bfloat16}, "backend='cpu' cannot run: "),
     "backend cuda": ({"backend": "cuda", "score_size": 1025}, "backend='cuda' cannot run: "),
 }

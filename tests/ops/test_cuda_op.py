@@ -272,7 +272,7 @@ def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"capacity": 2, "evict": goes_first}, "it makes room by 'fifo' or 'least_recalled' only"),
+        ({"capacity": 2, "evict": goes_first}, "it evicts by 'fifo' or 'least_recalled' only"),
         ({"score_size": 1025}, "it takes a hidden_size and score_size of at most 1024, not 1025"),
         ({"k_top": 500, "score_size": 256}, "it recalls at most 255 memories a step at this width, not 500"),
     ],

@@ -205,7 +205,8 @@ def _record_weights(
     """
     top = cast("int", rule.k_top)
     if top == 0 or scores.shape[2] == 0:
-        return slot, scores, torch.full_like(filled, NOTHING), torch.zeros_like(scores[..., 0:].sum(2))
+        nothing = torch.full_like(filled, NOTHING)
+        return slot[..., :top], scores[..., :top], nothing, torch.zeros_like(filled, dtype=scores.dtype)
     padded = torch.arange(scores.shape[2], device=scores.device) >= filled.unsqueeze(2)
     scores, order = scores.masked_fill(padded, float("-inf")).sort(dim=2, descending=True, stable=True)
     slot = slot.gather(2, order)

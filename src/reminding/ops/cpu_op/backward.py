@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reminding.ops.contract import CELLS, OpRule, Past, gate_width, joint_bias, split_bias
+from reminding.ops.cpu_op.checks import check_backward, check_devices
 from reminding.ops.cpu_op.packing import (
     KEEP_REPLAY,
     Arriving,
@@ -74,6 +75,7 @@ def sab_backward(
     need_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none."""
+    check_backward(locals())
     found = differentiate(
         Arriving(d_output, d_summary, d_c_T, d_memory),
         Given(x, h0, c0, memory0, count0, step0),
@@ -295,5 +297,6 @@ def _empty_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradie
 
 @sab_backward.register_fake
 def _(*arguments: Any) -> tuple[Tensor, ...]:
+    check_devices(arguments)
     x, h0, c0, memory0, _, _, *weights = arguments[4:17]
     return tuple(_empty_gradients((x, h0, c0, memory0, *weights), arguments[-1]))

@@ -14,6 +14,7 @@ from torch import Tensor
 from reminding.ops import twice
 from reminding.ops.contract import LayerInput, OpRule, Recalled, gate_width, joint_bias, scorer_parts, slots_for
 from reminding.ops.cpu_op.backward import sab_backward
+from reminding.ops.cpu_op.checks import check_devices, check_forward
 from reminding.ops.cpu_op.packing import (
     KEEP_GATES,
     KEEP_NOTHING,
@@ -64,6 +65,7 @@ def sab_forward(
     milestones: list[int],
 ) -> Outputs:
     """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
+    check_forward(locals())
     r = OpRule(*rule)
     T, B = x.shape[:2]
     D = w1.shape[0] if w1 is not None else 0
@@ -144,6 +146,7 @@ def _empty_outputs(
 
 @sab_forward.register_fake
 def _(*arguments: Any) -> tuple[Tensor, ...]:
+    check_devices(arguments)
     x, h0, c0, memory0 = arguments[:4]
     w1, rule, keep, milestones = arguments[10], *arguments[14:]
     return _empty_outputs(x, h0, c0, memory0, w1, OpRule(*rule), keep, milestones)

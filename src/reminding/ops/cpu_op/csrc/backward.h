@@ -15,8 +15,9 @@ class Backward {
  public:
   Backward(const BackwardArgs<T>& args, int64_t begin, int64_t end)
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), d_h_(rows_ * p.H), d_c_(rows_ * p.H),
-        d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.k_top + 1),
-        d_score_(p.k_top + 1), d_gates_(outer_block * gate_stride()), d_queries_(outer_block * query_stride()),
+        d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.T > 0 ? p.k_top + 1 : 0),
+        d_score_(p.T > 0 ? p.k_top + 1 : 0), d_gates_(outer_block * gate_stride()),
+        d_queries_(outer_block * query_stride()),
         hat_(keyed() ? outer_block * p.H : 0), outer_(outer_columns()) {}
 
   void run() {
@@ -32,7 +33,7 @@ class Backward {
   }
 
  private:
-  bool keyed() const { return p.k_top > 0 && p.has_keys(); }
+  bool keyed() const { return p.keyed(); }
   int64_t gate_stride() const { return outer_stride<T>(p.gates()); }
   int64_t query_stride() const { return outer_stride<T>(p.D); }
   int64_t outer_columns() const { return packed_size<T>(1, a.inputs) + packed_size<T>(1, p.H); }
@@ -331,7 +332,7 @@ void replay(const ReplayArgs<T>& a, int64_t begin, int64_t end) {
   const Problem& p = a.problem;
   for (int64_t b = begin; b < end; ++b) {
     int64_t cuts = 0;
-    const T* c = a.c0 + b * p.H;
+    const T* c = p.has_c() ? a.c0 + b * p.H : nullptr;
     for (int64_t t = 0; t < p.T; ++t) {
       const int64_t at = t * p.B + b;
       if (a.past.cuts(p, at, a.step0[b] + t)) {

@@ -18,7 +18,7 @@ class Forward {
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), ahead_(max_rows / rows_),
         spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
-        best_score_(rows_ * p.ranks()), best_slot_(rows_ * p.ranks()),
+        best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
         separable_(p.score == Score::separable ? rows_ * p.M : 0), place_slots_(moves() ? rows_ * p.M : 0),
         place_keys_(moves() ? rows_ * p.M * p.D : 0),
         additive_(args.score, p.score == Score::additive ? p.D : 0) {}
@@ -51,7 +51,7 @@ class Forward {
   bool moves() const { return p.bounded() && p.evict == Evict::least_recalled; }
   T* received(int64_t r) const { return a.received + batch(r) * p.M; }
   Ranking<T> ranking(int64_t r) const {
-    return {best_score_.get() + r * p.ranks(), best_slot_.get() + r * p.ranks(), best_size_[r]};
+    return {best_score_.get() + r * p.filled_ranks(), best_slot_.get() + r * p.filled_ranks(), best_size_[r]};
   }
 
   void start(int64_t r) {
@@ -59,7 +59,7 @@ class Forward {
     taken_[r] = a.step0[b];
     count_[r] = a.count0[b];
     h_[r] = a.h0 + b * p.H;
-    c_[r] = a.c0 + b * p.H;
+    c_[r] = p.has_c() ? a.c0 + b * p.H : nullptr;
     cuts_[r] = 0;
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = 0;
     peak(r)[0] = peak(r)[1] = 0;

@@ -2,6 +2,9 @@
 //
 // Everything with a shape known to torch (large products, masks to indices) stays in Python; here are only the loops
 // over time. Rows of the batch are independent, and are the unit of parallel work.
+//
+// Each operator reads its arguments (arguments.h) and compares its indices with what they point into (indices.h) before
+// a loop runs; the loops themselves check nothing.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -11,106 +14,17 @@
 #include <unistd.h>
 #endif
 
-#include <algorithm>
-#include <cstring>
-#include <optional>
 #include <vector>
 
+#include "arguments.h"
+#include "indices.h"
+#include "isa.h"
 #include "parallel.h"
+#include "passes.h"
 #include "problem.h"
 #include "reach.h"
 
 namespace reminding {
-
-#define SAB_DECLARE(isa)                        \
-  namespace isa {                               \
-  extern const Kernels<float> float_kernels;    \
-  extern const Kernels<double> double_kernels;  \
-  }
-SAB_DECLARE(baseline)
-#if defined(__x86_64__)
-SAB_DECLARE(avx2)
-SAB_DECLARE(avx512)
-#endif
-
-enum class Isa { baseline, avx2, avx512 };
-
-static Isa best_isa() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    return Isa::avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
-#endif
-  return Isa::baseline;
-}
-
-static Isa chosen_isa = best_isa();
-
-// For tests: the narrower kernels run on every machine that has the wider ones. Returns what is now in use.
-static int64_t limit_isa(int64_t most) {
-  chosen_isa = std::min(best_isa(), static_cast<Isa>(most));
-  return static_cast<int64_t>(chosen_isa);
-}
-
-template <>
-const Kernels<float>& kernels<float>() {
-#if defined(__x86_64__)
-  if (chosen_isa == Isa::avx512) return avx512::float_kernels;
-  if (chosen_isa == Isa::avx2) return avx2::float_kernels;
-#endif
-  return baseline::float_kernels;
-}
-
-template <>
-const Kernels<double>& kernels<double>() {
-#if defined(__x86_64__)
-  if (chosen_isa == Isa::avx512) return avx512::double_kernels;
-  if (chosen_isa == Isa::avx2) return avx2::double_kernels;
-#endif
-  return baseline::double_kernels;
-}
-
-using torch::stable::Tensor;
-using Optional = std::optional<Tensor>;
-using torch::headeronly::ScalarType;
-
-template <class T>
-static T* data(const Tensor& x) {
-  STD_TORCH_CHECK(x.is_contiguous(), "reminding: an internal operator got a tensor that is not contiguous");
-  return static_cast<T*>(x.data_ptr());
-}
-
-template <class T>
-static T* data(const Optional& x) {
-  return x.has_value() ? data<T>(*x) : nullptr;
-}
-
-// rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale, forget_scale
-static Problem make_problem(const Tensor& output, const Tensor& memory, int64_t D, const std::vector<int64_t>& rule) {
-  STD_TORCH_CHECK(rule.size() == 12, "reminding: a rule has 12 numbers, got ", rule.size());
-  Problem p;
-  p.T = output.size(0);
-  p.B = output.size(1);
-  p.H = output.size(2);
-  p.D = D;
-  p.M = memory.size(1);
-  p.cell = static_cast<Cell>(rule[0]);
-  p.score = static_cast<Score>(rule[1]);
-  p.normalizer = static_cast<Normalizer>(rule[2]);
-  p.semantics = static_cast<Semantics>(rule[3]);
-  p.k_top = rule[4];
-  p.k_att = rule[5];
-  p.k_trunc = rule[6];
-  p.backtrack = rule[7] != 0;
-  p.capacity = rule[8];
-  p.evict = static_cast<Evict>(rule[9]);
-  // The bits of numbers, since the rule is a list of integers.
-  std::memcpy(&p.recall_scale, &rule[10], sizeof(double));
-  std::memcpy(&p.forget_scale, &rule[11], sizeof(double));
-  return p;
-}
 
 template <class Work>
 static void for_rows(int64_t first, int64_t rows, int64_t row_bytes, const Work& work) {
@@ -118,135 +32,116 @@ static void for_rows(int64_t first, int64_t rows, int64_t row_bytes, const Work&
 }
 
 template <class Call>
-static auto by_type(const Tensor& x, const Call& call) {
+static auto by_type(const char* name, const Tensor& x, const Call& call) {
   if (x.scalar_type() == ScalarType::Double) return call(double());
-  STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float, "reminding: float32 or float64 expected");
+  if (x.scalar_type() != ScalarType::Float) refuse(name, " must be float32 or float64, got ", description(x));
   return call(float());
 }
 
 // weight (N, K) as the B of `rows . weight^T`, or as it stands, (K, N), for `rows . weight`.
 static Tensor pack(Tensor weight, bool transpose) {
-  const int64_t k = weight.size(transpose ? 1 : 0), n = weight.size(transpose ? 0 : 1);
-  return by_type(weight, [&](auto zero) {
+  const auto sizes = measured("weight", weight, 2).sizes();
+  const int64_t k = sizes[transpose ? 1 : 0], n = sizes[transpose ? 0 : 1];
+  return by_type("weight", weight, [&](auto zero) {
     using T = decltype(zero);
     const Kernels<T>& kernel = kernels<T>();
+    const T* source = data<T>("weight", weight, {sizes[0], sizes[1]});
     Tensor packed = torch::stable::new_empty(weight, {kernel.packed_size(k, n)});
-    kernel.pack(data<T>(packed), data<T>(weight), k, n, transpose ? 1 : n, transpose ? k : 1);
+    if (source != nullptr)
+      kernel.pack(static_cast<T*>(packed.data_ptr()), source, k, n, transpose ? 1 : n, transpose ? k : 1);
     return packed;
   });
 }
 
-// Tensors that both passes take come in lists, in the order in which `read_shared` reads them.
-using Tensors = std::vector<Optional>;
-
-static const Tensor& at(const Tensors& list, size_t i) {
-  STD_TORCH_CHECK(i < list.size() && list[i].has_value(), "reminding: an internal operator lacks a tensor");
-  return *list[i];
-}
-
-// given: x, h0, c0, step0, count0, score or None.
-// packed: weights as `pack` has them: input, hidden, memory, query, None where there is none.
-// kept: gates, cells, queries, keys; all but keys may be None in the forward pass.
-// record: output, summary, memory, slots, edge, weights, inverse, and c at the cuts or None.
-template <class T, class Args>
-static void read_shared(Args& a, const Tensors& given, const Tensors& packed, const Tensors& kept,
-                        const Tensors& record, const std::vector<int64_t>& rule, int64_t first_row) {
-  a.problem = make_problem(at(record, 0), at(record, 2), at(kept, 3).size(-1), rule);
-  a.first_row = first_row;
-  a.x = data<T>(at(given, 0));
-  a.inputs = at(given, 0).size(2);
-  a.h0 = data<T>(at(given, 1));
-  a.c0 = data<T>(at(given, 2));
-  a.step0 = data<int64_t>(at(given, 3));
-  a.count0 = data<int64_t>(at(given, 4));
-  a.score = data<T>(given[5]);
-  a.packed = {data<T>(packed[0]), data<T>(packed[1]), data<T>(packed[2]), data<T>(packed[3])};
-  a.gates = data<T>(kept[0]);
-  a.cells = data<T>(kept[1]);
-  a.queries = data<T>(kept[2]);
-  a.keys = data<T>(kept[3]);
-  a.output = data<T>(record[0]);
-  a.summary = data<T>(at(record, 1));
-  a.memory = data<T>(record[2]);
-  a.slots = data<int32_t>(at(record, 3));
-  a.edge = data<int32_t>(at(record, 4));
-  a.weights = data<T>(at(record, 5));
-  a.inverse = data<T>(at(record, 6));
-  a.entering_c = data<T>(record[7]);
-  a.max_cuts = record[7].has_value() ? record[7]->size(1) : 0;
-}
-
-// bounded: received, alive. milestones: where c goes at every step t with t % stride == offset, or None.
+// kept: gates, cells, queries, keys; all but keys may be None. bounded: received, alive. Other lists: see passes.h.
+// milestones: where c goes at every step t with t % stride == offset, or None.
 static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Tensors record, Tensor c_T, Tensor peak,
                     Tensors bounded, Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule,
                     int64_t first_row) {
-  by_type(bias, [&](auto zero) {
+  by_type("bias", bias, [&](auto zero) {
     using T = decltype(zero);
-    ForwardArgs<T> a;
-    read_shared<T>(a, given, packed, kept, record, rule, first_row);
-    a.bias = data<T>(bias);
-    a.c_T = data<T>(c_T);
-    a.peak = data<T>(peak);
-    a.received = data<T>(at(bounded, 0));
-    a.alive = data<int64_t>(at(bounded, 1));
-    a.milestones = data<T>(milestones);
-    a.stride = stride;
-    a.offset = offset;
+    ForwardArgs<T> a = {};
+    a.problem = read_pass(given, kept, record, rule, 3);
     const Problem& p = a.problem;
+    const int64_t rows = kept[3]->size(0);
+    expect_rows(p, first_row, rows);
+    expect_length("bounded", bounded, 2);
+    read_shared<T>(a, given, record);
+    expect_counts(p, a.count0, false);
+    a.first_row = first_row;
+    a.packed = read_packed<T>(packed, p, a.inputs, true, true);
+    a.bias = data<T>("bias", bias, {p.gates()});
+    a.gates = data_if_given<T>("gates", kept[0], {rows, p.T, p.gates()});
+    a.cells = data_if_given<T>("cells", kept[1], {rows, p.T, p.c_width()});
+    a.queries = data_if_given<T>("queries", kept[2], {rows, p.T, p.D});
+    a.keys = data<T>("keys", kept[3], {rows, p.M, p.D});
+    a.entering_c = record[7].has_value() ? read_cuts<T>(p, record[7]) : nullptr;
+    a.max_cuts = p.most_cuts();
+    a.c_T = data<T>("c_T", c_T, {p.B, p.c_width()});
+    a.peak = data<T>("peak", peak, {p.B, 2});
+    a.received = data<T>("received", bounded[0], {p.B, p.bounded() ? p.M : 0});
+    a.alive = data<int64_t>("alive", bounded[1], {p.B, p.bounded() ? p.most_alive() : 0});
+    a.stride = between("stride", stride, 1, std::numeric_limits<int64_t>::max());
+    a.offset = between("offset", offset, 0, stride - 1);
+    const int64_t passed = offset < p.T ? (p.T - 1 - offset) / stride + 1 : 0;
+    a.milestones = data_if_given<T>("milestones", milestones, {passed, p.B, p.c_width()});
     const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
-    for_rows(first_row, at(kept, 3).size(0), row_bytes,
-             [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+    for_rows(first_row, rows, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
   });
-}
-
-// past: cut, stored, entry, h, c; or nothing at all.
-template <class T>
-static Past<T> read_past(const Tensors& past) {
-  if (past.empty()) return {};
-  return {data<bool>(at(past, 0)), data<int32_t>(at(past, 1)), data<int32_t>(at(past, 2)), data<T>(at(past, 3)),
-          data<T>(at(past, 4))};
 }
 
 // sums: where the gradients of weight_ih, weight_hh, W1, W2 are added, the last two None where the score has none.
 template <class T, class Work>
-static void sum_over_rows(const Tensors& sums, const Chunks& chunks, int64_t first_row, const Work& work) {
-  typename OrderedSum<T, 4>::Totals totals;
-  for (size_t i = 0; i < 4; ++i) totals[i] = {data<T>(sums[i]), sums[i].has_value() ? sums[i]->numel() : 0};
+static void sum_over_rows(const Tensors& sums, const BackwardArgs<T>& a, const Work& work) {
+  const Problem& p = a.problem;
+  expect_length("sums", sums, 4);
+  typename OrderedSum<T, 4>::Totals totals = {};
+  totals[0] = {data<T>("sums: weight_ih", sums[0], {p.recurrent(), a.inputs}), p.recurrent() * a.inputs};
+  totals[1] = {data<T>("sums: weight_hh", sums[1], {p.recurrent(), p.H}), p.recurrent() * p.H};
+  for (size_t i = 2; i < 4; ++i) {
+    const char* name = i == 2 ? "sums: W1" : "sums: W2";
+    if (p.keyed()) totals[i] = {data<T>(name, sums[i], {p.D, p.H}), p.D * p.H};
+    else expect_none(name, sums[i]);
+  }
+  const Chunks chunks(a.rows, p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2);
   OrderedSum<T, 4> sum(totals, chunks);
-  for_chunks(chunks, first_row, [&](int64_t chunk, int64_t begin, int64_t end) {
+  for_chunks(chunks, a.first_row, [&](int64_t chunk, int64_t begin, int64_t end) {
     const auto [input, hidden, memory, query] = sum.begin(chunk);
     work(WeightSums<T>{input, hidden, memory, query}, begin, end);
     sum.end(chunk);
   });
 }
 
-// arriving: gradients of output, summary, c_T, or None. credit: d_recalled, d_keys.
-// leaving: d_x or None, d_h0, d_c0, d_bias, d_score.
+// The lists are described in passes.h.
 static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, Tensors record, Tensors arriving,
                      Tensor pair, Tensor touched, Tensors credit, Tensors sums, Tensors leaving,
                      Tensors past, std::vector<int64_t> rule, int64_t first_row) {
-  by_type(at(record, 0), [&](auto zero) {
+  expect_length("record", record, 8);
+  by_type("output", present("output", record[0]), [&](auto zero) {
     using T = decltype(zero);
-    BackwardArgs<T> a;
-    read_shared<T>(a, given, packed, kept, record, rule, first_row);
-    a.rows = pair.size(1);
-    a.past = read_past<T>(past);
-    a.compact = compact;
-    a.d_output = data<T>(arriving[0]);
-    a.d_summary = data<T>(arriving[1]);
-    a.d_c_T = data<T>(arriving[2]);
-    a.pair = data<int32_t>(pair);
-    a.touched = data<int32_t>(touched);
-    a.d_recalled = data<T>(credit[0]);
-    a.d_keys = data<T>(credit[1]);
-    a.d_x = data<T>(leaving[0]);
-    a.d_h0 = data<T>(leaving[1]);
-    a.d_c0 = data<T>(leaving[2]);
-    a.d_bias = data<T>(leaving[3]);
-    a.d_score = data<T>(leaving[4]);
+    BackwardArgs<T> a = {};
+    a.problem = read_pass(given, kept, record, rule, compact ? 2 : 3);
     const Problem& p = a.problem;
-    const Chunks chunks(a.rows, p.M * (3 * p.D + 3 * p.H) * static_cast<int64_t>(sizeof(T)) / 2);
-    sum_over_rows<T>(sums, chunks, first_row, [&](const WeightSums<T>& own_sums, int64_t begin, int64_t end) {
+    a.first_row = first_row;
+    a.rows = measured("pair", pair, 2).size(1);
+    expect_rows(p, first_row, a.rows);
+    read_shared<T>(a, given, record);
+    a.past = read_past<T>(past, p);
+    expect_counts(p, a.count0, !past.empty());
+    expect_past(p, a.past, first_row, a.rows);
+    a.compact = compact;
+    if (!compact && !past.empty()) refuse("past must be empty where the forward pass was kept");
+    a.pair = data<int32_t>("pair", pair, {p.T, a.rows});
+    a.touched = data<int32_t>("touched", touched, {a.rows, p.M});
+    expect_length("credit", credit, 2);
+    a.slots_touched = measured("credit: d_recalled", present("credit: d_recalled", credit[0]), 2).size(0);
+    read_gradients(a, arriving, credit, leaving);
+    read_kept(a, kept, record[7], !past.empty());
+    a.packed = read_packed<T>(packed, p, a.inputs, false, leaving[0].has_value());
+    expect_numbering("touched", a.touched, a.rows * p.M, a.slots_touched);
+    expect_whole_segments(p, a.past, a.step0, a.pair, first_row, a.rows);
+    expect_recalls(a);
+    sum_over_rows<T>(sums, a, [&](const WeightSums<T>& own_sums, int64_t begin, int64_t end) {
       BackwardArgs<T> own = a;
       own.sums = own_sums;
       kernels<T>().backward(own, begin, end);
@@ -257,23 +152,30 @@ static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
 static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c0, Optional entering_c, Tensor output,
                    Tensor memory, Tensor step0, Tensor pair, Tensors past, std::vector<int64_t> rule,
                    int64_t first_row) {
-  by_type(output, [&](auto zero) {
+  by_type("output", output, [&](auto zero) {
     using T = decltype(zero);
-    ReplayArgs<T> a;
-    a.problem = make_problem(output, memory, 0, rule);
-    a.past = read_past<T>(past);
+    ReplayArgs<T> a = {};
+    a.problem = read_problem(output, memory, rule);
+    const Problem& p = a.problem;
+    const int64_t pairs = measured("gates", gates, 2).size(0);
     a.first_row = first_row;
-    a.rows = pair.size(1);
-    a.gates = data<T>(gates);
-    a.cells = data<T>(cells);
-    a.h_hat = data<T>(h_hat);
-    a.h0 = data<T>(h0);
-    a.c0 = data<T>(c0);
-    a.entering_c = data<T>(entering_c);
-    a.output = data<T>(output);
-    a.max_cuts = entering_c.has_value() ? entering_c->size(1) : 0;
-    a.step0 = data<int64_t>(step0);
-    a.pair = data<int32_t>(pair);
+    a.rows = measured("pair", pair, 2).size(1);
+    expect_rows(p, first_row, a.rows);
+    a.past = read_past<T>(past, p);
+    expect_past(p, a.past, first_row, a.rows);
+    a.gates = data<T>("gates", gates, {pairs, p.gates()});
+    a.cells = data<T>("cells", cells, {pairs, p.c_width()});
+    a.h_hat = data<T>("h_hat", h_hat, {pairs, p.H});
+    a.h0 = data<T>("h0", h0, {p.B, p.H});
+    a.c0 = data<T>("c0", c0, {p.B, p.c_width()});
+    a.entering_c = past.empty() ? read_cuts<T>(p, entering_c) : nullptr;
+    a.max_cuts = p.most_cuts();
+    a.output = data<T>("output", output, {p.T, p.B, p.H});
+    a.step0 = data<int64_t>("step0", step0, {p.B});
+    expect_steps(p, a.step0);
+    a.pair = data<int32_t>("pair", pair, {p.T, a.rows});
+    expect_numbering("pair", a.pair, p.T * a.rows, pairs);
+    expect_whole_segments(p, a.past, a.step0, a.pair, first_row, a.rows);
     for_rows(first_row, a.rows, 0, [&](int64_t begin, int64_t end) { kernels<T>().replay(a, begin, end); });
   });
 }
@@ -281,12 +183,29 @@ static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c
 static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Tensor slots,
                   Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
                   Optional d_memory, Tensors past, std::vector<int64_t> rule) {
-  by_type(output, [&](auto zero) {
+  by_type("output", output, [&](auto zero) {
     using T = decltype(zero);
-    const ReachArgs<T> a{make_problem(output, memory, 0, rule), read_past<T>(past), data<int64_t>(step0),
-                         data<int64_t>(count0), data<T>(d_output), data<T>(d_summary), data<T>(d_c_T), data<T>(d_memory),
-                         data<int32_t>(slots), data<int32_t>(edge), data<T>(inverse), data<bool>(live),
-                         data<bool>(touched)};
+    ReachArgs<T> a = {};
+    a.problem = read_problem(output, memory, rule);
+    const Problem& p = a.problem;
+    const Shape steps = {p.T, p.B, p.H}, memories = {p.B, p.M, p.H};
+    data<T>("output", output, steps);
+    data<T>("memory", memory, memories);
+    a.past = read_past<T>(past, p);
+    expect_past(p, a.past, 0, p.B);
+    a.step0 = data<int64_t>("step0", step0, {p.B});
+    a.count0 = data<int64_t>("count0", count0, {p.B});
+    expect_steps(p, a.step0);
+    expect_counts(p, a.count0, !past.empty());
+    a.d_output = data_if_given<T>("d_output", d_output, steps);
+    a.d_summary = data_if_given<T>("d_summary", d_summary, steps);
+    a.d_c_T = data_if_given<T>("d_c_T", d_c_T, {p.B, p.c_width()});
+    a.d_memory = data_if_given<T>("d_memory", d_memory, memories);
+    a.slots = data<int32_t>("slots", slots, {p.T, p.B, p.k_top});
+    a.edge = data<int32_t>("edge", edge, {p.T, p.B});
+    a.inverse = data<T>("inverse", inverse, {p.T, p.B});
+    a.live = data<Flag>("live", live, {p.T, p.B});
+    a.touched = data<Flag>("touched", touched, {p.B, p.M});
     Reach<T>(a).run();
   });
 }
@@ -294,22 +213,29 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
 // segments: row, taken, steps, base, stride. read: (., 1, ranks). memory: steps, which pass credit on, which have any.
 static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
                        Tensor carried, Tensor reached, std::vector<int64_t> rule) {
-  PastReachArgs a;
-  a.problem = make_problem(read, memory[0], 0, rule);
-  a.segments = until.numel();
-  a.ranks = read.size(2);
-  a.row = data<int64_t>(segments[0]);
-  a.taken = data<int64_t>(segments[1]);
-  a.steps = data<int64_t>(segments[2]);
-  a.base = data<int64_t>(segments[3]);
-  a.stride = data<int64_t>(segments[4]);
-  a.read = data<int64_t>(read);
-  a.memory_step = data<int64_t>(memory[0]);
-  a.passes = data<bool>(memory[1]);
-  a.credited = data<bool>(memory[2]);
-  a.carried = data<bool>(carried);
-  a.reached = data<int64_t>(reached);
-  a.until = data<int32_t>(until);
+  expect_length("segments", segments, 5);
+  expect_length("memory", memory, 3);
+  PastReachArgs a = {};
+  a.problem = read_rule(rule);
+  a.segments = measured("until", until, 1).size(0);
+  a.ranks = measured("read", read, 3).size(2);
+  const int64_t reads = read.size(0), rows = measured("memory: step", memory[0], 2).size(0), M = memory[0].size(1);
+  a.problem.M = M;
+  const Shape all = {a.segments};
+  a.row = data<int64_t>("segments: row", segments[0], all);
+  a.taken = data<int64_t>("segments: taken", segments[1], all);
+  a.steps = data<int64_t>("segments: steps", segments[2], all);
+  a.base = data<int64_t>("segments: base", segments[3], all);
+  a.stride = data<int64_t>("segments: stride", segments[4], all);
+  a.read = data<int64_t>("read", read, {reads, 1, a.ranks});
+  a.memory_step = data<int64_t>("memory: step", memory[0], {rows, M});
+  a.passes = data<Flag>("memory: passes", memory[1], {rows, M});
+  a.credited = data<Flag>("memory: credited", memory[2], {rows, M});
+  a.carried = data<Flag>("carried", carried, {rows});
+  a.reached = data<int64_t>("reached", reached, {rows});
+  a.until = data<int32_t>("until", until, all);
+  expect_segments(a, rows, reads);
+  expect_ascending(a.memory_step, rows, M);
   PastReach(a).run();
 }
 
@@ -321,6 +247,8 @@ static void ask_for_huge_pages(std::vector<Tensor> tensors) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (const Tensor& x : tensors) {
     const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
+    if (!x.is_contiguous() || !has_memory(x))
+      refuse("tensors must be contiguous, and have memory, got strides ", shape_name(x.strides()));
     if (bytes < worthwhile) continue;
     const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
     // Only a wish: where the kernel declines, small pages serve.
@@ -330,11 +258,21 @@ static void ask_for_huge_pages(std::vector<Tensor> tensors) {
 }
 
 static void exponentiate(Tensor x) {
-  by_type(x, [&](auto zero) {
+  by_type("x", x, [&](auto zero) {
     using T = decltype(zero);
-    kernels<T>().exponentiate(data<T>(x), x.numel());
+    const auto sizes = measured("x", x, 2).sizes();
+    kernels<T>().exponentiate(data<T>("x", x, {sizes[0], sizes[1]}), x.numel());
   });
 }
+
+// Stands in for an operator that takes lists with a tensor of which torch keeps the negative: it resolves such tensors
+// before a call, but not those in lists of optional ones.
+template <auto>
+struct Unresolved;
+template <class Result, class... Arguments, Result (*op)(Arguments...)>
+struct Unresolved<op> {
+  static Result call(Arguments...) { refuse("a tensor is a negated view, which resolve_neg() makes a tensor of"); }
+};
 
 }  // namespace reminding
 
@@ -376,4 +314,11 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("reach", TORCH_BOX(&reminding::reach));
   m.impl("reach_past", TORCH_BOX(&reminding::reach_past));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {
+  m.impl("forward", TORCH_BOX(&reminding::Unresolved<&reminding::forward>::call));
+  m.impl("backward", TORCH_BOX(&reminding::Unresolved<&reminding::backward>::call));
+  m.impl("replay", TORCH_BOX(&reminding::Unresolved<&reminding::replay>::call));
+  m.impl("reach", TORCH_BOX(&reminding::Unresolved<&reminding::reach>::call));
 }

@@ -14,6 +14,10 @@ enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
 
+// A truth value of a tensor, 0 for false. Not bool: a caller's byte may be neither 0 nor 1, and C++ may not read such a
+// bool.
+using Flag = uint8_t;
+
 // What the backward pass divides by, per step and row; two values are marks.
 constexpr int no_recall = 0;     // nothing weighed: no gradient
 constexpr int raw_weights = -1;  // the release's unnormalised scores
@@ -38,10 +42,24 @@ struct Problem {
   // Memories that a row can hold at once.
   int64_t most_alive() const { return bounded() && capacity < M ? capacity : M; }
   bool has_keys() const { return score != Score::separable; }
+  bool keyed() const { return k_top > 0 && has_keys(); }
+  int64_t c_width() const { return has_c() ? H : 0; }
+  // W3's, or w's.
+  int64_t score_width() const {
+    return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
+  }
+  // Of the gradient of a key, or of the separable score's memory half.
+  int64_t key_width() const { return keyed() ? D : 1; }
+  // Slots for what a call may store: T steps store this often at most, whichever step they begin with.
+  int64_t room() const { return k_top > 0 && T > 0 ? (T - 1) / k_att + 1 : 0; }
+  // The most cuts that T steps can hold.
+  int64_t most_cuts() const { return k_trunc > 0 && T > 0 ? (T - 1) / k_trunc + 1 : 0; }
   // Ranked scores a step needs: the paper's threshold is the one after the k_top-th.
   int64_t ranks() const {
     return k_top == 0 ? 0 : k_top + (normalizer == Normalizer::threshold && semantics == Semantics::paper ? 1 : 0);
   }
+  // Those that can be filled.
+  int64_t filled_ranks() const { return ranks() < M ? ranks() : M; }
   // `taken` steps lie behind the row; is (h, c) cut before the next one?
   bool cuts(int64_t taken) const {
     if (k_trunc == 0) return false;
@@ -69,13 +87,14 @@ struct Packed {
 template <class T>
 struct Past {
   static constexpr int64_t ways = 2;  // a state may be two memories: as it was stored, and as its segment has it again
-  const bool* cut = nullptr;        // (T, B): (h, c) is cut before the step
+  const Flag* cut = nullptr;        // (T, B): (h, c) is cut before the step
   const int32_t* stored = nullptr;  // (T, B, ways): slots that took its h, -1 where none
   const int32_t* entry = nullptr;   // (T, B): the entering state it begins with, -1: that after the step before it
   const T *h = nullptr, *c = nullptr;  // (E, H): entering states
+  int64_t entering = 0;             // E
 
   // Whether (h, c) is cut before the step of a row that has `taken` steps behind it.
-  bool cuts(const Problem& p, int64_t at, int64_t taken) const { return cut != nullptr ? cut[at] : p.cuts(taken); }
+  bool cuts(const Problem& p, int64_t at, int64_t taken) const { return cut != nullptr ? cut[at] != 0 : p.cuts(taken); }
   // The slot that took the step's h, -1 if none did; `start` and `count` as Problem::slot has them.
   int64_t slot(const Problem& p, int64_t at, int64_t way, int64_t taken, int64_t start, int64_t count) const {
     if (stored != nullptr) return stored[at * ways + way];
@@ -144,6 +163,7 @@ struct BackwardArgs {
   int64_t inputs;          // I
   T* d_x;                  // (T, B, I), zeroed, or null
   WeightSums<T> sums;      // zeroed
+  int64_t slots_touched;   // S
   T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
   T *d_h0, *d_c0;          // (B, H), zeroed
   T* d_bias;               // (B, G), zeroed: as d_score

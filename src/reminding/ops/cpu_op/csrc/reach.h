@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "arguments.h"
 #include "problem.h"
 
 namespace reminding {
@@ -20,8 +21,8 @@ struct ReachArgs {
   const T *d_output, *d_summary, *d_c_T, *d_memory;          // each may be null
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
   const T* inverse;                                          // (T, B)
-  bool* live;                                                // (T, B)
-  bool* touched;                                             // (B, M): a live step scored it, or d_memory names it
+  Flag* live;                                                // (T, B)
+  Flag* touched;                                             // (B, M): a live step scored it, or d_memory names it
 };
 
 template <class T>
@@ -42,6 +43,7 @@ class Reach {
       : a(args), p(args.problem), carried_(static_cast<size_t>(p.B)), credited_(static_cast<size_t>(p.B * p.M)) {}
 
   void run() {
+    if (p.B == 0) return;
     for (int64_t i = 0; i < p.B * p.M; ++i)
       credited_[i] = a.touched[i] = a.d_memory != nullptr && any_nonzero(a.d_memory + i * p.H, p.H);
     for (int64_t b = 0; b < p.B; ++b)
@@ -60,7 +62,7 @@ class Reach {
       const int64_t slot = a.past.slot(p, at, way, taken, a.step0[b], a.count0[b]);
       live = slot >= 0 && credited_[b * p.M + slot];
     }
-    a.live[at] = live;
+    a.live[at] = live ? 1 : 0;
     carried_[b] = live && !a.past.cuts(p, at, taken);
     if (!live || p.k_top == 0 || a.inverse[at] == T(no_recall)) return;
     for (int64_t i = 0; i < p.k_top && a.slots[at * p.k_top + i] >= 0; ++i) mark(b, a.slots[at * p.k_top + i]);
@@ -68,6 +70,7 @@ class Reach {
   }
 
   void mark(int64_t b, int64_t slot) {
+    if (slot >= p.M) refuse("slots and edge must be below ", p.M, ", the width of memory, got ", slot, " in row ", b);
     a.touched[b * p.M + slot] = true;
     if (p.backtrack) credited_[b * p.M + slot] = true;
   }
@@ -87,9 +90,9 @@ struct PastReachArgs {
   const int64_t *base, *stride;        // (segments,): where a segment's reads begin, and how far its steps lie apart
   const int64_t* read;                 // (., ranks): stream steps of the memories a step read, -1 where none
   const int64_t* memory_step;          // (B, M), ascending
-  const bool* passes;                  // (B, M): whether the memory passes credit on
-  bool* credited;                      // (B, M): whether it has any; in and out
-  const bool* carried;                 // (B,): whether the state has any
+  const Flag* passes;                  // (B, M): whether the memory passes credit on
+  Flag* credited;                      // (B, M): whether it has any; in and out
+  const Flag* carried;                 // (B,): whether the state has any
   const int64_t* reached;              // (B,): the stream step of that state
   int32_t* until;                      // (segments,): out
 };

@@ -25,7 +25,7 @@ struct Window {
   void append(int64_t slot, const T* key, int64_t D) {
     if (slots != nullptr) {
       slots[end] = static_cast<int32_t>(slot);
-      __builtin_memcpy(keys + end * D, key, sizeof(T) * static_cast<size_t>(D));
+      if (D > 0) __builtin_memcpy(keys + end * D, key, sizeof(T) * static_cast<size_t>(D));  // else there is no key
     }
     ++end;
   }

@@ -1,0 +1,111 @@
+// Every number of a call that is used as an index, compared with what it points into before the loops run: counters,
+// slots, pairs, and the places of past calls.
+//
+// Shapes: as problem.h has them.
+#pragma once
+
+#include "arguments.h"
+#include "problem.h"
+
+namespace reminding {
+
+constexpr int64_t most_steps = int64_t(1) << 62;  // of a stream; a call's own steps can be added without overflow
+
+inline void expect_element(const char* name, int64_t at, int64_t value, int64_t least, int64_t most) {
+  if (value < least || value > most)
+    refuse(name, " must be between ", least, " and ", most, ", got ", value, " in element ", at);
+}
+
+// step0 (B,)
+inline void expect_steps(const Problem& p, const int64_t* step0) {
+  for (int64_t b = 0; b < p.B; ++b) expect_element("step0", b, step0[b], 0, most_steps);
+}
+
+// count0 (B,): filled slots of the memories given, whose room is what the call cannot need itself. Of a past nothing is
+// given, and its steps say which slots they took.
+inline void expect_counts(const Problem& p, const int64_t* count0, bool past) {
+  const int64_t given = past ? p.M : p.M - p.room();
+  if (given < 0) refuse("memory must have at least ", p.room(), " slots for what the call stores, got ", p.M);
+  for (int64_t b = 0; b < p.B; ++b)
+    expect_element("count0", b, count0[b], 0, p.bounded() ? std::min(given, p.capacity) : given);
+}
+
+template <class T>
+void expect_past(const Problem& p, const Past<T>& past, int64_t first_row, int64_t rows) {
+  if (past.cut == nullptr) return;
+  for (int64_t t = 0; t < p.T; ++t) {
+    for (int64_t b = first_row; b < first_row + rows; ++b) {
+      const int64_t at = t * p.B + b;
+      expect_element("past: entry", at, past.entry[at], -1, past.entering - 1);
+      for (int64_t way = at * past.ways; way < (at + 1) * past.ways; ++way)
+        expect_element("past: stored", way, past.stored[way], -1, p.M - 1);
+    }
+  }
+}
+
+// index (n,): -1, or the numbers 0, 1, ... size - 1 one after the other.
+inline void expect_numbering(const char* name, const int32_t* index, int64_t n, int64_t size) {
+  int64_t next = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (index[i] == -1) continue;
+    if (index[i] != next) refuse(name, " must be -1 or the next number, ", next, ", got ", index[i], " in element ", i);
+    ++next;
+  }
+  if (next != size) refuse(name, " must number ", size, " elements, got ", next);
+}
+
+// pair (T, rows): a live step's gradient goes on to the step before it, which is therefore live too, unless a cut or a
+// new segment lies between them.
+template <class T>
+void expect_whole_segments(const Problem& p, const Past<T>& past, const int64_t* step0, const int32_t* pair,
+                           int64_t first_row, int64_t rows) {
+  for (int64_t t = 1; t < p.T; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      if (pair[t * rows + r] < 0 || pair[(t - 1) * rows + r] >= 0) continue;
+      const int64_t b = first_row + r, at = t * p.B + b;
+      if (!past.enters(at) && !past.cuts(p, at, step0[b] + t))
+        refuse("pair must hold the step before step ", t, " of row ", r, ", which is not cut from it");
+    }
+  }
+}
+
+// What live steps have recalled: slots of the memory, that have room for their gradient.
+template <class T>
+void expect_recalls(const BackwardArgs<T>& a) {
+  const Problem& p = a.problem;
+  if (p.k_top == 0) return;
+  for (int64_t t = 0; t < p.T; ++t) {
+    for (int64_t r = 0; r < a.rows; ++r) {
+      const int64_t at = t * p.B + a.first_row + r;
+      if (a.pair[t * a.rows + r] < 0 || a.inverse[at] == T(no_recall)) continue;
+      const int32_t *touched = a.touched + r * p.M, *slots = a.slots + at * p.k_top;
+      for (int64_t i = 0; i < p.k_top && slots[i] >= 0; ++i)
+        if (slots[i] >= p.M || touched[slots[i]] < 0)
+          refuse("slots must name touched memories, got ", slots[i], " in step ", t, " of row ", r);
+      if (a.edge[at] >= 0 && (a.edge[at] >= p.M || touched[a.edge[at]] < 0))
+        refuse("edge must name a touched memory, got ", a.edge[at], " in step ", t, " of row ", r);
+    }
+  }
+}
+
+// Segments of past calls: their rows are the batch's, and their steps lie within `reads` recorded ones.
+template <class Args>
+void expect_segments(const Args& a, int64_t rows, int64_t reads) {
+  for (int64_t i = 0; i < a.segments; ++i) {
+    expect_element("segments: row", i, a.row[i], 0, rows - 1);
+    expect_element("segments: taken", i, a.taken[i], 0, most_steps);
+    expect_element("segments: steps", i, a.steps[i], 0, std::min(reads, largest_size));
+    if (a.steps[i] == 0) continue;
+    expect_element("segments: base", i, a.base[i], 0, reads - 1);
+    const int64_t furthest = a.steps[i] > 1 ? (reads - 1 - a.base[i]) / (a.steps[i] - 1) : most_steps;
+    expect_element("segments: stride", i, a.stride[i], 0, furthest);
+  }
+}
+
+// step (rows, M): each row's in ascending order, as a search by bisection needs them.
+inline void expect_ascending(const int64_t* step, int64_t rows, int64_t M) {
+  for (int64_t i = 0; i < rows * M; ++i)
+    if (i % M != 0 && step[i] < step[i - 1]) refuse("memory: step must ascend, got ", step[i], " after ", step[i - 1]);
+}
+
+}  // namespace reminding

@@ -1,0 +1,96 @@
+"""Calls of the C++ op's operators, each with one argument damaged: refused, or of the same numbers.
+
+A missing check may end the process, so they are run in one of their own, `python -m tests.ops.direct_calls`. It
+prints a line before each call, so that the last one names the call that ended it, and WRONG after a call that gave
+other numbers in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.ops.damage import damages
+from tests.ops.recorded_calls import CASES, Call, copied, equal, recorded, tensors
+
+
+def outcome(call: Call, arguments: list[Any]) -> list[Tensor] | None:
+    """What a call writes and returns; None where it is refused."""
+    try:
+        return call.run(arguments)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return None
+
+
+def run_each(calls: list[Call], first: int, stride: int) -> int:
+    """Every so many-th damage of all that the calls can have; how many calls were made."""
+    right: dict[int, list[Tensor]] = {}
+    every = [(at, damage) for at, call in enumerate(calls) for damage in damages(call)]
+    for at, damage in every[first::stride]:
+        call = calls[at]
+        right[at] = right.get(at) or call.run(call.arguments)
+        print(call.name, damage.says, flush=True)
+        found = outcome(call, damage.of(call.arguments))
+        if not damage.other and found is not None and not equal(found, right[at]):
+            print("WRONG", call.name, damage.says)
+    return len(every[first::stride])
+
+
+def run_pairs(calls: list[Call], seed: int, size: int) -> int:
+    """Calls with two damages, and with random numbers among the integers; only a crash is wrong."""
+    choose = random.Random(seed)
+    # Messages of torch itself print tensors, which it cannot where one has no memory.
+    every = [[damage for damage in damages(call) if "without memory" not in damage.says] for call in calls]
+    for number in range(size):
+        at = choose.randrange(len(calls))
+        arguments, says = copied(calls[at].arguments), [calls[at].name]
+        first, second = choose.choice(every[at]), choose.choice(every[at])
+        for damage in (first, second) if first.place != second.place else (first,):
+            try:
+                arguments = damage.of(arguments)
+            except (IndexError, TypeError):  # the first has left nothing to damage
+                continue
+            says.append(damage.says)
+        for tensor in tensors(arguments) if number % 2 else ():
+            _scatter(tensor, choose)
+        print(*says, seed, number, flush=True)
+        outcome(calls[at], arguments)
+    return size
+
+
+def _scatter(tensor: Tensor, choose: random.Random) -> None:
+    if tensor.dtype not in (torch.int32, torch.int64) or tensor.device.type != "cpu" or tensor.is_sparse:
+        return
+    if not tensor.numel() or not tensor.is_contiguous() or not tensor.untyped_storage().nbytes():
+        return
+    most = torch.iinfo(tensor.dtype).max
+    for _ in range(choose.randrange(3)):
+        value = choose.choice([choose.randint(-3, 8), choose.randint(-most, most)])
+        tensor.view(-1)[choose.randrange(tensor.numel())] = value
+
+
+def main() -> None:
+    """Run damaged calls of some cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+", choices=CASES)
+    parser.add_argument("--first", type=int, default=0, help="the first damage to run")
+    parser.add_argument("--stride", type=int, default=1, help="and every so many-th from there")
+    parser.add_argument("--pairs", type=int, default=0, help="so many calls with two damages instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the pairs")
+    options = parser.parse_args()
+    torch.use_deterministic_algorithms(True)  # fills memory that nothing is written to, so that it compares
+    for case in options.cases:
+        calls = recorded(case)
+        if options.pairs:
+            made = run_pairs(calls, options.seed, options.pairs)
+        else:
+            made = run_each(calls, options.first, options.stride)
+        print("made", made)
+
+
+if __name__ == "__main__":
+    main()

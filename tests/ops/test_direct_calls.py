@@ -1,0 +1,193 @@
+"""The C++ op called past the layer, with arguments that do not fit: each call is refused, none reads out of bounds.
+
+Most are made by `direct_calls` in processes of their own, since a missing check may end a process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding import SAB
+from reminding.ops import cpu_op
+from reminding.ops.cpu_op import checks
+from tests.ops.direct_calls import outcome
+from tests.ops.recorded_calls import CASES, Call, recorded
+
+pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
+
+ROOT = Path(__file__).parents[2]
+Change = Callable[[Any], Any]
+
+
+def run(*words: str) -> int:
+    """Run damaged calls; how many there were."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.ops.direct_calls", *words]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = ran.stdout.splitlines()
+    assert ran.returncode == 0, f"{ran.returncode} after {lines[-1:]}:\n{ran.stderr[-2000:]}"
+    wrong = [line for line in lines if line.startswith("WRONG")]
+    assert wrong == [], "\n".join(wrong)
+    return sum(int(line.split()[1]) for line in lines if line.startswith("made"))
+
+
+def test_a_damaged_call_is_refused_or_gives_the_same() -> None:
+    """Every twentieth of them; the slow test makes all."""
+    assert run(*CASES, "--first", "7", "--stride", "20") > 900
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_every_damaged_call_is_refused_or_gives_the_same(case: str) -> None:
+    assert run(case) > 2000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_damages_and_random_indices_end_no_process(case: str) -> None:
+    assert run(case, "--pairs", "3000") == 3000
+
+
+def changed(call: Call, path: tuple[int, ...], change: Change) -> list[Any]:
+    """The call's arguments with one of them changed, or one member of a list of them."""
+    arguments = list(call.arguments)
+    at, *member = path
+    if not member:
+        arguments[at] = change(arguments[at])
+    else:
+        arguments[at] = [change(part) if place == member[0] else part for place, part in enumerate(arguments[at])]
+    return arguments
+
+
+def with_first(number: int) -> Callable[[Tensor], Tensor]:
+    def change(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor.view(-1)[0] = number
+        return tensor
+
+    return change
+
+
+def rule_with(place: int, number: int) -> Callable[[list[int]], list[int]]:
+    return lambda rule: [*rule[:place], number, *rule[place + 1 :]]
+
+
+# fmt: off
+WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
+    ("forward", (0, 1), lambda h0: h0[:1], r"h0 must be float32 of shape \(2, 5\) on the CPU, got .*\(1, 5\)"),
+    ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
+    ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
+    ("forward", (0, 1), lambda h0: h0.t().contiguous().t(), r"h0 must be contiguous, got strides \(1, 2\)"),
+    ("forward", (0, 4), with_first(-1), r"count0 must be between 0 and 3, got -1 in element 0"),
+    ("forward", (0, 4), with_first(4), r"count0 must be between 0 and 3, got 4 in element 0"),
+    ("forward", (0, 3), with_first(-1), r"step0 must be between 0 and \d+, got -1 in element 0"),
+    ("forward", (11,), rule_with(0, 7), r"rule: cell must be between 0 and 2, got 7"),
+    ("forward", (11,), rule_with(4, -1), r"rule: k_top must be between 0 and \d+, got -1"),
+    ("forward", (11,), rule_with(4, 5), r"slots must be int32 of shape \(7, 2, 5\) on the CPU, got .*\(7, 2, 2\)"),
+    ("forward", (11,), rule_with(5, 0), r"rule: k_att must be between 1 and \d+, got 0"),
+    ("forward", (11,), rule_with(8, -1), r"rule: capacity must be between 0 and \d+, got -1"),
+    ("forward", (11,), rule_with(10, 0), r"rule: recall_scale must be above 0 and at most 1, got 0"),
+    ("forward", (11,), lambda rule: rule[:-1], r"rule must hold 12 values, got 11"),
+    ("forward", (12,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
+    ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (11, 1), with_first(99), r"past: stored must be between -1 and \d+, got 99 in element 0"),
+    ("backward", (11, 2), with_first(99), r"past: entry must be between -1 and \d+, got 99 in element 0"),
+    ("reach_past", (1, 0), with_first(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
+    ("reach_past", (1, 3), with_first(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
+    ("reach_past", (1,), lambda segments: segments[:-1], r"segments must hold 5 values, got 4"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("operator", "path", "change", "says"), WRONG)
+def test_the_message_names_the_argument(operator: str, path: tuple[int, ...], change: Change, says: str) -> None:
+    of_past = [call for call in recorded("lstm additive stream") if call.name == operator]
+    call = of_past[-1]
+    with pytest.raises(RuntimeError, match=f"reminding: {says}"):
+        call.run(changed(call, path, change))
+    assert outcome(call, call.arguments) is not None, "as it was, it runs"
+
+
+def test_slots_of_live_steps_are_compared_with_the_memory() -> None:
+    call = next(call for call in recorded("lstm additive") if call.name == "backward")
+    beyond = changed(call, (4, 3), lambda slots: torch.full_like(slots, 99))
+    with pytest.raises(RuntimeError, match=r"slots must name touched memories, got 99 in step \d of row \d"):
+        call.run(beyond)
+
+
+MISFITS: list[tuple[str, Change, str]] = [
+    (
+        "memory0",
+        lambda memory: memory[:1],
+        r"memory0 must be torch.float32 of shape \(2, 0, 5\) .*, got .* \(1, 0, 5\)",
+    ),
+    ("bias_ih", lambda bias: bias[:1], r"bias_ih must be torch.float32 of shape \(20,\) .*, got .* \(1,\)"),
+    ("w3", lambda w3: None, r"w3 must be a tensor of shape \(6,\), got None"),
+    ("x", lambda x: x[0], r"x must be a tensor of 3 dimensions, got \(2, 3\)"),
+    ("count0", lambda count: count.int(), r"count0 must be torch.int64 of shape \(2,\) .*, got torch.int32"),
+    ("rule", rule_with(5, 0), r"rule: k_att must be at least 1, got 0"),
+    ("rule", rule_with(3, 2), r"rule: semantics must be one of \[0, 1\], got 2"),
+    ("rule", lambda rule: [*rule, 0], r"rule must hold 12 numbers, got 13"),
+    ("keep", lambda keep: 7, r"keep must be one of \[0, 1, 2\], got 7"),
+    ("milestones", lambda _: [0, 0], r"milestones must be \[\] or \[stride, offset\] .*, got \[0, 0\]"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "says"), MISFITS)
+def test_what_python_would_broadcast_or_divide_by_is_refused_by_name(name: str, change: Change, says: str) -> None:
+    call = next(call for call in recorded("lstm additive") if call.name == "sab_forward")
+    arguments = dict(zip(call.names, call.arguments, strict=True))
+    checks.check_forward(arguments)
+    with pytest.raises(ValueError, match=says):
+        checks.check_forward({**arguments, name: change(arguments[name])})
+
+
+def test_a_record_of_the_forward_pass_has_the_shapes_that_the_call_gives_it() -> None:
+    call = next(call for call in recorded("lstm additive") if call.name == "sab_backward")
+    arguments = dict(zip(call.names, call.arguments, strict=True))
+    checks.check_backward(arguments)
+    for name, tensor in arguments.items():
+        if isinstance(tensor, Tensor):
+            with pytest.raises(ValueError, match=name):
+                checks.check_backward({**arguments, name: tensor.unsqueeze(0)})
+
+
+@pytest.mark.parametrize(("weight", "transpose"), [((0, 3), True), ((3, 0), True), ((0, 3), False), ((3, 0), False)])
+def test_a_weight_without_elements_is_packed(weight: tuple[int, int], transpose: bool) -> None:
+    packed = torch.ops.reminding_cpu.pack(torch.zeros(weight), transpose)
+    assert not packed.any()
+
+
+def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
+    """A loop over 2^40 steps of no rows, and a list of 2^31 ranks, would end the one or the other."""
+    loops = torch.ops.reminding_cpu
+    with pytest.raises(RuntimeError, match="weight must have 2 dimensions of at most"):
+        loops.pack(torch.empty(2**40, 0), True)
+    call = next(call for call in recorded("lstm additive") if call.name == "reach")
+    for at in (2, 0):
+        with pytest.raises(RuntimeError, match="reminding: "):
+            call.run(changed(call, (at,), lambda tensor: tensor.new_empty(2**40, 0, *tensor.shape[2:])))
+
+
+def test_a_state_with_a_damaged_counter_is_refused() -> None:
+    """As a file that another program wrote may hold it."""
+    torch.manual_seed(0)
+    layer = SAB(3, 4, k_top=2, k_att=2, k_trunc=3, backend="cpu")
+    x = torch.randn(6, 2, 3)
+    _, state = layer(x)
+    count = state.layers[0].memory.count
+    for number in (-1, 10**9):
+        kept = count.clone()
+        count.fill_(number)
+        with pytest.raises((RuntimeError, ValueError, IndexError)):
+            layer(x, state.detach())
+        count.copy_(kept)
+    assert layer(x, state.detach())[0].isfinite().all()
