@@ -160,7 +160,7 @@ class Backward {
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
-      if (p.score == Score::separable) {
+      if (!p.has_keys()) {
         T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
         tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_w, d_h, p.H);  // in a past, not quite h
         a.d_keys[s] = 0;  // done with; `finish` takes what no live step stored
@@ -202,20 +202,19 @@ class Backward {
 
   void score(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
     const int64_t scored = edge >= 0 ? size + 1 : size;
-    if (p.score == Score::separable) return separable(t, r, slots, size, edge);
+    if (!p.has_keys()) return keyless(t, r, slots, size, edge);
     for (int64_t i = 0; i < scored; ++i) {
       const int32_t m = i < size ? slots[i] : edge;
       credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
     }
     const T* query = a.queries + kept(t, r) * p.D;
-    if (p.score == Score::dot)
-      return dot_backward(credit_.get(), scored, query, T(1) / T(__builtin_sqrt(double(p.D))), d_query(r), p.D);
-    additive_backward(credit_.get(), scored, query, a.score, d_query(r), a.d_score + batch(r) * p.D, p.D);
+    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r),
+                            a.d_score + batch(r) * p.score_width());
   }
 
   // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights and
   // softmax1 leave any.
-  void separable(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
+  void keyless(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
     T total = 0;
     for (int64_t i = 0; i < size; ++i) {
       a.d_keys[touched(slots[i], r)] += d_score_[i];

@@ -19,9 +19,9 @@ class Forward {
         spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
-        separable_(p.score == Score::separable ? rows_ * p.M : 0), place_slots_(moves() ? rows_ * p.M : 0),
+        keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(moves() ? rows_ * p.M : 0),
         place_keys_(moves() ? rows_ * p.M * p.D : 0),
-        additive_(args.score, p.score == Score::additive ? p.D : 0) {}
+        keyed_(p, args.score) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
@@ -72,8 +72,8 @@ class Forward {
 
   // A stored memory, and its key W1 m, from now on take part.
   void admit(int64_t r, int64_t m) {
-    if (p.score == Score::additive) exponentiate_key(r, m);
-    if (p.score == Score::separable) rank_separable(r, m);
+    if (p.has_keys()) prepare_key(r, m);
+    else rank_keyless(r, m);
     window_[r].append(m, keys(r) + m * p.D, p.D);
   }
 
@@ -162,7 +162,7 @@ class Forward {
     Ranking<T> best = ranking(r);
     const Window<T>& window = window_[r];
     T offset = 0;
-    if (p.score == Score::separable) {
+    if (!p.has_keys()) {
       const bool raw = p.normalizer == Normalizer::threshold && p.semantics == Semantics::release &&
                        window.size() <= p.k_top;
       if (best.size > 0 && (raw || p.normalizer == Normalizer::softmax1)) offset = tanh_dot(a.score, output(t, r), p.H);
@@ -184,13 +184,9 @@ class Forward {
   void score(int64_t t, int64_t r) {
     T* q = query(t, r);
     const Window<T>& window = window_[r];
+    raise(peak(r)[1], keyed_.prepare(q));
     const T* alive = window.keys + window.first * p.D;
-    if (p.score == Score::dot) {
-      const T scale = T(1) / T(__builtin_sqrt(double(p.D)));
-      return dot_scores(alive, q, scale, scores_.get(), window.size(), p.D);
-    }
-    raise(peak(r)[1], exponentiate(q, p.D));
-    additive_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
+    keyed_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
   }
 
   void remember(int64_t t) {
@@ -218,20 +214,20 @@ class Forward {
     const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
     const int32_t slot = window.slot(place);
     window.remove(place, p.D);
-    if (p.score == Score::separable && ranking(r).has(slot)) rank_again(r);
+    if (!p.has_keys() && ranking(r).has(slot)) rank_again(r);
   }
 
-  void exponentiate_key(int64_t r, int64_t m) {
+  void prepare_key(int64_t r, int64_t m) {
     T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
-    raise(peak(r)[0], exponentiate(key, p.D));
+    raise(peak(r)[0], keyed_.prepare(key));
     for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
   }
 
-  // A separable score never changes but for an offset that all memories share: one insertion per memory ranks it.
-  void rank_separable(int64_t r, int64_t m) {
+  // A keyless score never changes but for an offset that all memories share: one insertion per memory ranks it.
+  void rank_keyless(int64_t r, int64_t m) {
     Ranking<T> best = ranking(r);
-    separable_[r * p.M + m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
-    best.insert(separable_[r * p.M + m], static_cast<int32_t>(m), p.ranks());
+    keyless_[r * p.M + m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
+    best.insert(keyless_[r * p.M + m], static_cast<int32_t>(m), p.ranks());
     best_size_[r] = best.size;
   }
 
@@ -241,7 +237,7 @@ class Forward {
     const Window<T>& window = window_[r];
     best.size = 0;
     for (int64_t place = window.first; place < window.end; ++place)
-      best.insert(separable_[r * p.M + window.slot(place)], window.slot(place), p.ranks());
+      best.insert(keyless_[r * p.M + window.slot(place)], window.slot(place), p.ranks());
     best_size_[r] = best.size;
   }
 
@@ -250,10 +246,10 @@ class Forward {
   const int64_t begin_, rows_, ahead_;  // ahead_: steps whose inputs are projected at once
   Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
-  Buffer<T> separable_;  // (rows, M): the memories' part of their scores
+  Buffer<T> keyless_;  // (rows, M): the memories' part of their scores
   Buffer<int32_t> place_slots_;
   Buffer<T> place_keys_;
-  AdditiveWeights<T> additive_;
+  KeyedScore<T> keyed_;
   const T* h_[max_rows];
   const T* c_[max_rows];
   Window<T> window_[max_rows];

@@ -6,6 +6,7 @@
 // Shapes: M memories, D score width, H hidden.
 #pragma once
 
+#include "problem.h"
 #include "simd.h"
 
 namespace reminding {
@@ -235,6 +236,40 @@ void dot_backward(const Credit<T>* credit, int64_t size, const T* query, T scale
     store<T>(d_query + d, scale * sum_, lanes);
   }
 }
+
+// A score that compares a key per memory with a query per step: the one place that tells such scores apart. A new one
+// is a case in each of these functions, and its code in problem.h.
+template <class T>
+class KeyedScore {
+ public:
+  KeyedScore(const Problem& p, const T* weight)
+      : score_(p.score), D_(p.D), scale_(scale(p)),
+        additive_(weight, p.score == Score::additive ? p.D : 0) {}
+
+  // A key or query (D,) as it is compared from now on; returns the largest |x| where the score is exact within limits.
+  T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
+
+  // scores (M,) of prepared keys (M, D) and query (D,); key_top (D,): no key has a larger element.
+  void scores(const T* keys, const T* query, const T* key_top, T* out, int64_t M) {
+    if (score_ == Score::dot) return dot_scores(keys, query, scale_, out, M, D_);
+    additive_.scores(keys, query, key_top, out, M);
+  }
+
+  // d_query is written; the gradient of W3, if the score has it, and the d_keys are added to.
+  static void backward(const Problem& p, const Credit<T>* credit, int64_t size, const T* query, const T* weight,
+                       T* d_query, T* d_weight) {
+    if (p.score == Score::dot) return dot_backward(credit, size, query, scale(p), d_query, p.D);
+    additive_backward(credit, size, query, weight, d_query, d_weight, p.D);
+  }
+
+ private:
+  static T scale(const Problem& p) { return T(1) / T(__builtin_sqrt(double(p.D > 0 ? p.D : 1))); }
+
+  Score score_;
+  int64_t D_;
+  T scale_;
+  AdditiveWeights<T> additive_;
+};
 
 }  // namespace SAB_ISA
 }  // namespace reminding
