@@ -148,7 +148,7 @@ inline Problem read_rule(const std::vector<int64_t>& rule) {
   expect_length("rule", rule, 12);
   Problem p = {};
   p.cell = static_cast<Cell>(between("rule: cell", rule[0], 0, 2));
-  p.score = static_cast<Score>(between("rule: score", rule[1], 0, 2));
+  p.score = static_cast<Score>(between("rule: score", rule[1], 0, static_cast<int64_t>(last_score)));
   p.normalizer = static_cast<Normalizer>(between("rule: normalizer", rule[2], 0, 2));
   p.semantics = static_cast<Semantics>(between("rule: semantics", rule[3], 0, 1));
   p.k_top = between("rule: k_top", rule[4], 0, largest_size - 1);

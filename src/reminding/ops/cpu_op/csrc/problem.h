@@ -10,6 +10,7 @@ namespace reminding {
 
 enum class Cell : int64_t { lstm = 0, gru = 1, rnn = 2 };
 enum class Score : int64_t { additive = 0, dot = 1, separable = 2 };
+constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
