@@ -7,9 +7,10 @@ the tensors of the call, in the call's mode, on copies of their buffers, and wit
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ _MAKES_WEIGHTS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a module's weight before it runs."""
 _DECIDING: set[int] = set()
 """The numbers of the hooks that were seen to decide what comes out of a module; PyTorch gives no number twice."""
+_MADE_WITHIN: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+"""The tensors among a module's attributes that it was seen to make anew while it ran: what is there before is stale."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _RUNNING = threading.RLock()
 """Held while modules have other tensors than their own in place, and while a call of a layer runs them."""
@@ -44,14 +47,22 @@ class UserModules:
     """The modules of a call.
 
     Attributes:
-        tensors: their parameters as they were when this was made, each once.
+        tensors: their parameters as they were when this was made, each once; then the tensors among their attributes
+            that require a gradient, such as the views that FSDP1 sets in the place of parameters.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._carrier = _Carrier(modules)
         named = dict(self._carrier.named_parameters())
         self._names = tuple(named)
-        self.tensors: tuple[Tensor, ...] = tuple(named.values())
+        set_before = [
+            (module, name, tensor)
+            for module in self._all()
+            for name, tensor in _attributes_of(module)
+            if name not in _MADE_WITHIN.get(module, ())
+        ]
+        self._attributes = [(module, name) for module, name, _ in set_before]
+        self.tensors: tuple[Tensor, ...] = (*named.values(), *(tensor for *_, tensor in set_before))
 
     def __bool__(self) -> bool:
         return len(self._carrier.carried) > 0
@@ -63,11 +74,11 @@ class UserModules:
 
     @contextmanager
     def in_call(self) -> Generator[None]:
-        """While a call of the layer runs the modules: notes which hooks decide what comes out, by returning it."""
+        """While a call of the layer runs the modules: notes which hooks decide what comes out, and what is made anew."""
         if not self:
             yield
             return
-        with _RUNNING:
+        with _RUNNING, self._noting_attributes():
             hooked = [hooks for module in self._all() for hooks in _hooks_of(module) if hooks]
             own = [dict(hooks) for hooks in hooked]
             for hooks in hooked:
@@ -78,6 +89,19 @@ class UserModules:
                 for hooks, before in zip(hooked, own, strict=True):
                     hooks.update({number: hook for number, hook in before.items() if number in hooks})
 
+    @contextmanager
+    def _noting_attributes(self) -> Generator[None]:
+        """Note which tensors among the modules' attributes are made anew meanwhile."""
+        modules = self._all()
+        before = [dict(_attributes_of(module)) for module in modules]
+        try:
+            yield
+        finally:
+            for module, known in zip(modules, before, strict=True):
+                made = {name for name, tensor in _attributes_of(module) if known.get(name) is not tensor}
+                if made:
+                    _MADE_WITHIN.setdefault(module, set()).update(made)
+
     def run(self, function: Callable[[], Result], tensors: Sequence[Tensor], modes: Tensor | None) -> Result:
         """Call a function while the modules compute with these tensors, in these modes.
 
@@ -87,8 +111,11 @@ class UserModules:
         if not self:
             return function()
         with _RUNNING, self._as_they_were(modes):
+            count = len(self._names)
+            for (module, name), tensor in zip(self._attributes, tensors[count:], strict=True):
+                vars(module)[name] = tensor
             buffers = {name: buffer.clone() for name, buffer in self._carrier.named_buffers()}
-            given = {**dict(zip(self._names, tensors, strict=True)), **buffers}
+            given = {**dict(zip(self._names, tensors[:count], strict=True)), **buffers}
             return cast("Result", torch.func.functional_call(self._carrier, given, (function,)))
 
     @contextmanager
@@ -123,18 +150,26 @@ def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     return tuple(vars(module)[name] for name in _HOOKS)
 
 
+def _attributes_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among a module's attributes that require a gradient, and are no parameters or buffers."""
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            yield name, value
+
+
 def _decides(number: int, hook: Any) -> bool:
     return number in _DECIDING or isinstance(hook, _MAKES_WEIGHTS)
 
 
 def _noting(number: int, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The same hook, which is noted where it returns anything."""
+    """The same hook, which is noted where it returns anything or sets a tensor that its module computes with."""
     if isinstance(hook, _MAKES_WEIGHTS):
         return hook
 
-    def noted(*arguments: Any, **options: Any) -> Any:
-        answer = hook(*arguments, **options)
-        if answer is not None:
+    def noted(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+        before = dict(_attributes_of(module))
+        answer = hook(module, *arguments, **options)
+        if answer is not None or any(before.get(name) is not tensor for name, tensor in _attributes_of(module)):
             _DECIDING.add(number)
         return answer
 
