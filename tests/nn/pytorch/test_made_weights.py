@@ -135,7 +135,7 @@ def test_spectral_norm_iterates_once_a_call(case: Case, old: bool) -> None:
 
 
 class Flat(nn.Module):
-    """A layer whose parameters are views of one flat parameter of this module, set anew before each call: FSDP1's way.
+    """A layer whose weights are views of one flat parameter of this module, set before each call: FSDP1's way.
 
     The layer and its modules have no parameters left.
     """
@@ -188,7 +188,7 @@ def tie_between_layers(layer: SAB) -> None:
         cell.weight_hh = cells[0].weight_hh
 
 
-@pytest.mark.parametrize("tie", (tie_inside, tie_between_layers))
+@pytest.mark.parametrize("tie", [tie_inside, tie_between_layers])
 @given(case=cases)
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_tied_weights_take_the_sum(tie: Callable[[SAB], None], case: Case) -> None:

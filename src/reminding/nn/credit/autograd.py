@@ -110,7 +110,7 @@ class _Replayed(torch.autograd.Function):
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
             return None, *ctx.again.differentiate(ctx.before, ctx.saved_tensors, arriving)
         with counting_on_host():
-            return _Replayed.sweep(ctx, d_results)
+            return _with_zeros(_Replayed.sweep(ctx, d_results), ctx)
 
     @staticmethod
     def sweep(ctx: Any, d_results: Sequence[Tensor | None]) -> Gradients:
@@ -281,7 +281,7 @@ class _CreditToPast(torch.autograd.Function):
             )
         _ = ctx.saved_tensors
         with counting_on_host():
-            return _CreditToPast.sweep(cast("_Past", ctx.past), d_state)
+            return _with_zeros(_CreditToPast.sweep(cast("_Past", ctx.past), d_state), ctx)
 
     @staticmethod
     def sweep(past: _Past, d_state: Sequence[Tensor | None]) -> Gradients:
@@ -301,6 +301,20 @@ class _CreditToPast(torch.autograd.Function):
             inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.encoder_input is not None))
         inputs.finish()
         return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
+
+
+def _with_zeros(found: Gradients, ctx: Any) -> Gradients:
+    """Gradients of the first argument and of others, of which the last were saved: with zeros for those saved ones
+    that nothing has reached, since hooks of parameters take a gradient for granted.
+    """
+    saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
+    wanted = cast("tuple[bool, ...]", ctx.needs_input_grad)[-len(saved) :] if saved else ()
+    first = len(found) - len(saved)
+    filled = (
+        torch.zeros_like(tensor) if gradient is None and want else gradient
+        for tensor, gradient, want in zip(saved, found[first:], wanted, strict=True)
+    )
+    return *found[:first], *filled
 
 
 class _SegmentInputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,22 +25,23 @@ _MAKES_WEIGHTS = (WeightNorm, SpectralNorm, BasePruningMethod)
 _DECIDING: set[int] = set()
 """The numbers of the hooks that were seen to decide what comes out of a module; PyTorch gives no number twice."""
 _MADE_WITHIN: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
-"""The tensors among a module's attributes that it was seen to make anew while it ran: what is there before is stale."""
+"""The tensors among a module's attributes that it was seen to make anew as it ran: they are stale before it does."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _RUNNING = threading.RLock()
 """Held while modules have other tensors than their own in place, and while a call of a layer runs them."""
 
 
-class _Carrier(nn.Module):
-    """Several modules as one, so that their tensors can be exchanged for the time of a function."""
+class _Place(NamedTuple):
+    """Where a module holds a tensor: in one of its tables, or among its attributes."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.carried = nn.ModuleList(modules)
+    module: nn.Module
+    name: str
+    table: str | None
 
-    def forward(self, function: Callable[[], Any]) -> Any:
-        """Call it."""
-        return function()
+    def put(self, tensor: Tensor) -> None:
+        """Put another tensor there."""
+        attributes = vars(self.module)
+        (attributes if self.table is None else attributes[self.table])[self.name] = tensor
 
 
 class UserModules:
@@ -52,34 +53,35 @@ class UserModules:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._carrier = _Carrier(modules)
-        named = dict(self._carrier.named_parameters())
-        self._names = tuple(named)
-        set_before = [
-            (module, name, tensor)
-            for module in self._all()
-            for name, tensor in _attributes_of(module)
-            if name not in _MADE_WITHIN.get(module, ())
-        ]
-        self._attributes = [(module, name) for module, name, _ in set_before]
-        self.tensors: tuple[Tensor, ...] = (*named.values(), *(tensor for *_, tensor in set_before))
+        self._modules = tuple(dict.fromkeys(inner for module in modules for inner in module.modules()))
+        places: dict[Tensor, list[_Place]] = {}
+        for module in self._modules:
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                places.setdefault(parameter, []).append(_Place(module, name, "_parameters"))
+        for module in self._modules:
+            made_within = _MADE_WITHIN.get(module, ())
+            for name, tensor in _attributes_of(module):
+                if name not in made_within:
+                    places.setdefault(tensor, []).append(_Place(module, name, None))
+        self._places = tuple(places.values())
+        self.tensors: tuple[Tensor, ...] = tuple(places)
 
     def __bool__(self) -> bool:
-        return len(self._carrier.carried) > 0
+        return len(self._modules) > 0
 
     @property
     def modes(self) -> Tensor:
         """Which of them, and of the modules in them, are in training mode, (N,) bool."""
-        return torch.tensor([module.training for module in self._all()], dtype=torch.bool)
+        return torch.tensor([module.training for module in self._modules], dtype=torch.bool)
 
     @contextmanager
     def in_call(self) -> Generator[None]:
-        """While a call of the layer runs the modules: notes which hooks decide what comes out, and what is made anew."""
+        """While a call of the layer runs the modules: notes which hooks decide what comes out, and what is new."""
         if not self:
             yield
             return
         with _RUNNING, self._noting_attributes():
-            hooked = [hooks for module in self._all() for hooks in _hooks_of(module) if hooks]
+            hooked = [hooks for module in self._modules for hooks in _hooks_of(module) if hooks]
             own = [dict(hooks) for hooks in hooked]
             for hooks in hooked:
                 hooks.update({number: _noting(number, hook) for number, hook in hooks.items()})
@@ -92,7 +94,7 @@ class UserModules:
     @contextmanager
     def _noting_attributes(self) -> Generator[None]:
         """Note which tensors among the modules' attributes are made anew meanwhile."""
-        modules = self._all()
+        modules = self._modules
         before = [dict(_attributes_of(module)) for module in modules]
         try:
             yield
@@ -111,22 +113,29 @@ class UserModules:
         if not self:
             return function()
         with _RUNNING, self._as_they_were(modes):
-            count = len(self._names)
-            for (module, name), tensor in zip(self._attributes, tensors[count:], strict=True):
-                vars(module)[name] = tensor
-            buffers = {name: buffer.clone() for name, buffer in self._carrier.named_buffers()}
-            given = {**dict(zip(self._names, tensors[:count], strict=True)), **buffers}
-            return cast("Result", torch.func.functional_call(self._carrier, given, (function,)))
+            for places, tensor in zip(self._places, tensors, strict=True):
+                for place in places:
+                    place.put(tensor)
+            return function()
 
     @contextmanager
     def _as_they_were(self, modes: Tensor | None) -> Generator[None]:
-        """The modules in these modes and with the hooks that decide; after it, all of them as they are now."""
-        modules = self._all()
+        """The modules in these modes, with copies of their buffers and with the hooks that decide.
+
+        After it, all of them are as they are now.
+        """
+        modules = self._modules
         own = [dict(vars(module)) for module in modules]
         known = cast("list[bool]", [] if modes is None else modes.tolist())  # of a call, the encoder's may be missing
         training = known + [module.training for module in modules[len(known) :]]
+        copies: dict[Tensor, Tensor] = {}
         for module, mode in zip(modules, training, strict=True):
             module.training = mode
+            vars(module)["_parameters"] = dict(vars(module)["_parameters"])
+            vars(module)["_buffers"] = {
+                name: buffer if buffer is None else copies.setdefault(buffer, buffer.clone())
+                for name, buffer in cast("dict[str, Tensor | None]", vars(module)["_buffers"]).items()
+            }
             for name in _HOOKS:
                 hooks = getattr(module, name)
                 setattr(
@@ -140,9 +149,6 @@ class UserModules:
             for module, before in zip(modules, own, strict=True):
                 vars(module).clear()
                 vars(module).update(before)
-
-    def _all(self) -> list[nn.Module]:
-        return list(self._carrier.carried.modules())[1:]
 
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
