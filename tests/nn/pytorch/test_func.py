@@ -19,6 +19,7 @@ from tests.nn.pytorch.ways import Case, both_depths, cases, inputs, loss_of
 from tests.nn.samples import assert_same_gradients, chunks, draw, make
 from tests.tolerance import assert_equal
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, of its jvp
 SETTINGS: dict[str, Any] = {"k_att": 2, "k_trunc": 3}
 differentiable = pytest.mark.parametrize(
     "way", [{"backend": "reference", "engine": "autograd"}, {}], ids=["reference", "auto"]
@@ -149,12 +150,12 @@ def test_what_cannot_be_transformed_says_what_can(way: dict[str, Any], transform
 
 @pytest.mark.parametrize("way", [{}, {"backend": "reference", "engine": "autograd"}, {"backend": "cpu"}])
 def test_vmap_says_what_to_do(way: dict[str, Any]) -> None:
-    layer = numbers(way, k_top=2)
+    layer, x = numbers(way, k_top=2), draw(4, 2, 3)
     with pytest.raises(ValueError, match=r"vmap.*rows of the batch"):
         vmap(lambda given: layer(given)[0])(draw(2, 4, 2, 3))
     parameters = {name: torch.stack([tensor.detach()] * 2) for name, tensor in layer.named_parameters()}
     with pytest.raises(ValueError, match=r"vmap.*rows of the batch"):
-        vmap(lambda given: functional_call(layer, given, (draw(4, 2, 3),))[0])(parameters)
+        vmap(lambda given: functional_call(layer, given, (x,))[0])(parameters)
 
 
 def test_past_calls_under_a_transform_say_what_to_do() -> None:

@@ -21,6 +21,9 @@ from tests.nn.samples import assert_same_gradients, chunks, draw, make
 
 INPUT, HIDDEN, STEPS, ROWS = 3, 4, 12, 3
 
+WEIGHT = draw(512, ROWS, HIDDEN, seed=5)
+"""What a loss multiplies the output of each step by, (T, B, H)."""
+
 WAYS: dict[str, dict[str, Any]] = {
     f"{backend} {engine}": {"backend": backend, "engine": engine}
     for backend in ("reference", "cpu")
@@ -91,7 +94,7 @@ def inputs(steps: int = STEPS, rows: int = ROWS, seed: int = 1) -> Tensor:
 
 def loss_of(output: Tensor, start: int = 0) -> Tensor:
     """A loss of every number that came out, its own at each step of the stream."""
-    weight = draw(64, ROWS, HIDDEN, seed=5)[start : start + len(output), : output.shape[1]]
+    weight = WEIGHT[start : start + len(output), : output.shape[1]]
     return (output * weight.to(output.dtype)).sum() + output.pow(2).sum()
 
 

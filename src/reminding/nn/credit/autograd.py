@@ -24,6 +24,7 @@ from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.state.history import Evicted, HistoryData
 from reminding.nn.state.segments import EncoderInput, Segment
 from reminding.nn.state.stream import LayerState, Recall, SABState
+from reminding.ops.twice import alias
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -153,6 +154,8 @@ class _RunAgain:
             given: x, the tensors of the state before, and those of the network.
             d_results: the gradients of the output, of the summary if it was noted, and of the state after.
         """
+        with torch.enable_grad():
+            given = [alias(tensor) for tensor in given]  # the state may have been computed with the same weights
         x, size = given[0], 1 + len(flat(before))
         tensors, leaves = given[1:size], given[size:]
         with drawing_as(self.generators, x.device):

@@ -298,6 +298,8 @@ def fresh_state(
 def _alone(tensor: Tensor) -> Tensor:
     """A tensor without its graph, and without a storage much larger than itself, of which it is a part."""
     own = tensor.detach()
+    if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
+        return own  # it has no storage to look at
     return own.clone() if own.untyped_storage().nbytes() > 2 * own.nbytes else own
 
 
