@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -118,6 +118,8 @@ def penalty(layer: SAB, case: Twice) -> dict[str, Tensor]:
 def check(case: Twice) -> None:
     layer = case.layer(backend=case.backend, engine=case.engine)
     plain = case.layer(backend="reference", engine="autograd")
+    with torch.no_grad():
+        assume(float(plain(inputs(9))[0].abs().max()) < 1e3)  # the release's raw scores can grow without bound
     got, want = penalty(layer, case), penalty(plain, case)
     assert_same_gradients(got, want)
 

@@ -61,7 +61,7 @@ class UserModules:
         for module in self._modules:
             made_within = _MADE_WITHIN.get(module, ())
             for name, tensor in _attributes_of(module):
-                if name not in made_within:
+                if tensor.requires_grad and name not in made_within:
                     places.setdefault(tensor, []).append(_Place(module, name, None))
         self._places = tuple(places.values())
         self.tensors: tuple[Tensor, ...] = tuple(places)
@@ -157,9 +157,9 @@ def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
 
 
 def _attributes_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The tensors among a module's attributes that require a gradient, and are no parameters or buffers."""
+    """The tensors among a module's attributes that are no parameters or buffers."""
     for name, value in vars(module).items():
-        if isinstance(value, Tensor) and value.requires_grad:
+        if isinstance(value, Tensor):
             yield name, value
 
 

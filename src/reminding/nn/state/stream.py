@@ -143,7 +143,8 @@ class SABState:
 
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them, and holding on to nothing else."""
-        return self._map(_alone)
+        layers = tuple(layer.map(_alone, host=True) for layer in self.layers)
+        return replace(self, layers=layers, step=_alone(self.step))
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
@@ -296,11 +297,15 @@ def fresh_state(
 
 
 def _alone(tensor: Tensor) -> Tensor:
-    """A tensor without its graph, and without a storage much larger than itself, of which it is a part."""
+    """A tensor without its graph, and without a storage much larger than itself, of which it is a part.
+
+    One that was made in inference mode is copied, so that a call with a graph may go on from it.
+    """
     own = tensor.detach()
     if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
         return own  # it has no storage to look at
-    return own.clone() if own.untyped_storage().nbytes() > 2 * own.nbytes else own
+    shares = own.untyped_storage().nbytes() > 2 * own.nbytes
+    return own.clone() if shares or own.is_inference() else own
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
