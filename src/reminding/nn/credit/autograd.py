@@ -107,18 +107,18 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # a checkpoint lets them be asked for once
         if torch.is_grad_enabled():
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
-            return None, *ctx.again.differentiate(ctx.before, ctx.saved_tensors, arriving)
+            return None, *ctx.again.differentiate(ctx.before, saved, arriving)
         with counting_on_host():
-            return _with_zeros(_Replayed.sweep(ctx, d_results), ctx)
+            return _with_zeros(_Replayed.sweep(ctx, saved[0], d_results), saved, ctx.needs_input_grad)
 
     @staticmethod
-    def sweep(ctx: Any, d_results: Sequence[Tensor | None]) -> Gradients:
+    def sweep(ctx: Any, x: Tensor, d_results: Sequence[Tensor | None]) -> Gradients:
         """The gradient of all that the pass was given."""
         ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
         network = cast("_RunAgain", ctx.again).network
-        x = cast("Tensor", ctx.saved_tensors[0])
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
         segments = ran.segments()
@@ -282,9 +282,9 @@ class _CreditToPast(torch.autograd.Function):
                 "second derivatives (create_graph=True) do not reach into past calls: pass state.detach() to the "
                 "call whose loss is differentiated twice, or build the layer with horizon=0"
             )
-        _ = ctx.saved_tensors
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
         with counting_on_host():
-            return _with_zeros(_CreditToPast.sweep(cast("_Past", ctx.past), d_state), ctx)
+            return _with_zeros(_CreditToPast.sweep(cast("_Past", ctx.past), d_state), saved, ctx.needs_input_grad)
 
     @staticmethod
     def sweep(past: _Past, d_state: Sequence[Tensor | None]) -> Gradients:
@@ -306,16 +306,16 @@ class _CreditToPast(torch.autograd.Function):
         return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
 
 
-def _with_zeros(found: Gradients, ctx: Any) -> Gradients:
-    """Gradients of the first argument and of others, of which the last were saved: with zeros for those saved ones
-    that nothing has reached, since hooks of parameters take a gradient for granted.
+def _with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
+    """The same gradients, with zeros in the place of None for tensors that want one: hooks of parameters expect it.
+
+    Args:
+        saved: the last of the arguments that the gradients are of; wanted: which arguments want one.
     """
-    saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
-    wanted = cast("tuple[bool, ...]", ctx.needs_input_grad)[-len(saved) :] if saved else ()
     first = len(found) - len(saved)
     filled = (
         torch.zeros_like(tensor) if gradient is None and want else gradient
-        for tensor, gradient, want in zip(saved, found[first:], wanted, strict=True)
+        for tensor, gradient, want in zip(saved, found[first:], wanted[first:], strict=True)
     )
     return *found[:first], *filled
 

@@ -57,6 +57,10 @@ class LayerCalls(LayerParameters):
             with network.modules.in_call():
                 return self._run_with(network, input, state, reset, return_recall)
 
+    def __prepare_scriptable__(self) -> None:
+        """What torch.jit.script asks for."""
+        surroundings.refuse_script()
+
     def _run_with(
         self,
         network: Network,

@@ -191,7 +191,8 @@ class SABState:
         Raises:
             ValueError: the mask has another shape or type.
         """
-        rows = torch.ones(self.batch_size, dtype=torch.bool) if mask is None else torch.as_tensor(mask).cpu()
+        given = [True] * self.batch_size if mask is None else mask
+        rows = given.cpu() if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         if rows.dtype != torch.bool or rows.shape != self.step.shape:
             raise ValueError(
                 f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
@@ -210,7 +211,7 @@ class SABState:
 
     def rows(self, index: Tensor | slice) -> SABState:
         """The state of some batch rows."""
-        places = torch.arange(self.batch_size)[index]
+        places = torch.arange(self.batch_size, device="cpu")[index]
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(
             self, layers=layers, step=self.step[index], history=self.history.change(lambda data: data.rows(places))
