@@ -118,10 +118,10 @@ def penalty(layer: SAB, case: Twice) -> dict[str, Tensor]:
 def check(case: Twice) -> None:
     layer = case.layer(backend=case.backend, engine=case.engine)
     plain = case.layer(backend="reference", engine="autograd")
-    with torch.no_grad():
-        assume(float(plain(inputs(9))[0].abs().max()) < 1e3)  # the release's raw scores can grow without bound
-    got, want = penalty(layer, case), penalty(plain, case)
-    assert_same_gradients(got, want)
+    want = penalty(plain, case)
+    # The release's raw scores can grow without bound.
+    assume(all(float(gradient.abs().max()) < 1e8 for gradient in want.values()))
+    assert_same_gradients(penalty(layer, case), want)
 
 
 @given(case=twice)

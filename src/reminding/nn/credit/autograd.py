@@ -306,6 +306,37 @@ class _CreditToPast(torch.autograd.Function):
         return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
 
 
+def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Tensor, SABState]:
+    """The same numbers, whose gradient reaches every tensor of the network, with zeros where a call did not need it.
+
+    A call that finds no memory does not score. DistributedDataParallel waits for a gradient of each parameter all the
+    same, and gets one from the op and from a replay.
+    """
+    tensors = [tensor for layer in network.layers for tensor in layer.tensors]
+    tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
+    if not tensors:
+        return output, after
+    results = [output, *flat(after)]
+    reaching = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(len(tensors), *tensors, *results)))
+    output = next(reaching)
+    return output, filled(after, list(reaching))
+
+
+class _ReachingAll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, count: int, *given: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in given[:count]]
+        return tuple(result.detach() for result in given[count:])
+
+    @staticmethod
+    def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        shapes = cast("list[tuple[torch.Size, torch.dtype, torch.device]]", ctx.shapes)
+        zeros = (torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in shapes)
+        return None, *zeros, *d_results
+
+
 def _with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
     """The same gradients, with zeros in the place of None for tensors that want one: hooks of parameters expect it.
 
