@@ -3,6 +3,9 @@
 Shapes: T time, B batch, H hidden.
 """
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# torch and lightning annotate the functions they take in part.
+
 from __future__ import annotations
 
 from itertools import product
@@ -11,9 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, distributed, nn
+from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.multiprocessing import spawn  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from reminding import SAB
@@ -59,7 +63,7 @@ def losses(module: nn.Module, x: Tensor, of_state: bool, size: int = 3) -> dict[
 
 
 def work(rank: int, folder: str) -> None:
-    store = distributed.FileStore(f"{folder}/store", RANKS)
+    store = FileStore(f"{folder}/store", RANKS)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     found: dict[str, Any] = {}
     for name in LAYERS:
@@ -79,7 +83,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (str(folder),), nprocs=RANKS)
+    spawn(work, (str(folder),), nprocs=RANKS)
     return [torch.load(folder / str(rank)) for rank in range(RANKS)]
 
 
@@ -104,9 +108,7 @@ def test_every_rank_gets_the_mean_over_ranks(
 @pytest.mark.parametrize("name", LAYERS)
 def test_fsdp1_takes_the_gradient_of_the_layer(name: str, tmp_path: Path) -> None:
     want = losses(layer_of(name), rows_of(0), of_state=False)
-    distributed.init_process_group(
-        "gloo", store=distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
-    )
+    distributed.init_process_group("gloo", store=FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     try:
         sharded = FullyShardedDataParallel(layer_of(name), device_id=torch.device("cpu"))
         got = losses(sharded, rows_of(0), of_state=False)

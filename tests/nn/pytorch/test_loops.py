@@ -3,6 +3,9 @@
 Shapes: T time, B batch, H hidden.
 """
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# torch and lightning annotate the functions they take in part.
+
 from __future__ import annotations
 
 from typing import Any, cast
@@ -19,6 +22,7 @@ from tests.nn.pytorch.ways import STEPS, Case, cases, every_way, gathered, input
 from tests.nn.samples import assert_same_gradients, chunks, draw, make
 from tests.tolerance import assert_equal
 
+differentiate: Any = torch.autograd.grad  # annotated as if no gradient could be None
 OPTIONS: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 5}
 
 
@@ -59,7 +63,7 @@ def test_gradients_of_some_parameters_alone(case: Case) -> None:
     for piece in pieces:
         output, state = layer(piece, state)
         wanted = [layer.get_parameter(name) for name in names]
-        found = torch.autograd.grad(loss_of(output, start), wanted, allow_unused=True)
+        found = differentiate(loss_of(output, start), wanted, allow_unused=True)
         start += len(piece)
         for name, gradient in zip(names, found, strict=True):
             total[name] += 0 if gradient is None else gradient
@@ -210,7 +214,7 @@ def test_the_meta_device_gives_shapes(cell: str, k_top: int | None, num_layers: 
     x = inputs().float()
     states: list[Any] = [None, None]
     for length in (x, x[:3]):
-        got = meta(length.to("meta"), states[0], return_recall=True)
+        got = meta(length.to(device="meta"), states[0], return_recall=True)
         want = layer(length, states[1], return_recall=True)
         states = [got[1], want[1]]
         assert got[0].shape == want[0].shape
@@ -218,7 +222,8 @@ def test_the_meta_device_gives_shapes(cell: str, k_top: int | None, num_layers: 
         assert torch.equal(got[1].step, want[1].step)
         assert got[2].summary.shape == want[2].summary.shape
         assert got[2].step.shape[:-1] == want[2].step.shape[:-1]
-    packed = meta(pack_padded_sequence(x, [12, 7, 3]).to("meta"))[0]
+    packing: Any = pack_padded_sequence(x, [12, 7, 3])
+    packed = meta(packing.to("meta"))[0]
     assert packed.data.shape == (22, 4)
 
 
@@ -247,9 +252,9 @@ def test_inputs_that_are_no_dense_tensors() -> None:
     nested = torch.nested.nested_tensor([x[:, 0], x[:3, 0]], layout=torch.jagged)
     quantized = torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
     refused = {r"nested.*pack_sequence": nested, r"sparse_coo.*to_dense": x.to_sparse(), r"qint8": quantized}
-    for message, given in refused.items():
+    for message, tensor in refused.items():
         with pytest.raises(ValueError, match=message):
-            layer(given)
+            layer(tensor)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

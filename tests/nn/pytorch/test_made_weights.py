@@ -3,6 +3,9 @@
 Shapes: H hidden.
 """
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# torch and lightning annotate the functions they take in part.
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -3,6 +3,9 @@
 Shapes: T time, B batch, I input, H hidden.
 """
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# torch and lightning annotate the functions they take in part.
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reminding import SAB
-from tests.nn.pytorch.ways import HIDDEN, INPUT, Case, cases, check_chunks, gathered, inputs, loss_of, trained
+from tests.nn.pytorch.ways import HIDDEN, INPUT, Case, cases, gathered, inputs, loss_of, trained
 from tests.nn.samples import assert_same_gradients, chunks, spread
 
 with_modules = cases.filter(lambda case: case.encoder or case.cell == "own")
@@ -239,9 +242,6 @@ class WeightDrop(nn.Module):
 @given(case=cases.filter(lambda case: case.cell == "own"))
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_weights_set_as_attributes_in_a_forward(case: Case) -> None:
-    def change(layer: SAB) -> None:
-        layer.cells = nn.ModuleList(layer.cells)
-
     sizes = (INPUT, HIDDEN)[: case.num_layers]
     layer, plain = (make(cell=[WeightDrop(size) for size in sizes]) for make in (case.layer, case.plain))
     pieces = chunks(inputs(), case.size)

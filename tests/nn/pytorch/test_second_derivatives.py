@@ -19,6 +19,8 @@ from tests.nn.pytorch.ways import every_way, inputs, loss_of
 from tests.nn.samples import assert_same_gradients, draw, gradients, make
 from tests.tolerance import assert_equal
 
+differentiate: Any = torch.autograd.grad  # annotated as if no gradient could be None
+
 
 @dataclass(frozen=True)
 class Twice:
@@ -109,7 +111,7 @@ def penalty(layer: SAB, case: Twice) -> dict[str, Tensor]:
             name: torch.zeros_like(tensor)
             for name, tensor in {**dict(layer.named_parameters()), "x": x, "h": h}.items()
         }
-    found = torch.autograd.grad(loss, [x, h, weight], create_graph=True, allow_unused=True)
+    found = differentiate(loss, [x, h, weight], create_graph=True, allow_unused=True)
     squares = [gradient.pow(2).sum() for gradient in found if gradient is not None]
     total = cast("Tensor", sum(squares)) + loss
     return gradients(layer, total, x=x, h=h)

@@ -1,4 +1,4 @@
-"""Streams as reinforcement learning and validation use them: a step at a time, resets, calls without gradient between.
+"""Streams as reinforcement learning and validation use them: a step at a time, with resets, with other calls between.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from reminding import SAB
 from tests.nn.pytorch.ways import WAYS, Case, cases, every_way, gathered, inputs, loss_of
@@ -162,4 +162,3 @@ def test_a_batch_that_is_smaller() -> None:
         layer(inputs()[:, :2], state)
     got = layer(inputs()[:, :2], state.rows(slice(0, 2)))[0]
     torch.testing.assert_close(got, layer(inputs(), state)[0][:, :2], rtol=1e-12, atol=1e-12)
-    assert isinstance(layer, nn.Module)
