@@ -6,6 +6,7 @@ The plain computation is nn's, which may import ops but not the other way round:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -44,9 +45,10 @@ def differentiate(
     if not _provided:
         raise RuntimeError("an op has no second derivatives by itself; import reminding.nn, which provides them")
     d_output, d_summary, d_c, d_memory = d_results
-    sources = (given.x, given.h0, given.c0, given.memory0, *given.recurrent, *given.scorer)
     with torch.enable_grad():
+        given = _apart(given)
         results = _provided[0](given, rule)
+    sources = (given.x, given.h0, given.c0, given.memory0, *given.recurrent, *given.scorer)
     if d_memory is not None:
         d_memory = _of_alive(d_memory, alive, results.memory.shape[1], rule)
     pairs = zip(results, (d_output, d_summary, d_c, d_memory), strict=True)
@@ -58,6 +60,27 @@ def differentiate(
     grad = cast("Callable[..., tuple[Tensor | None, ...]]", torch.autograd.grad)
     found = iter(grad(ends, wanted, arriving, create_graph=True, allow_unused=True))
     return [next(found) if source is not None and source.requires_grad else None for source in sources]
+
+
+def _apart(given: LayerInput) -> LayerInput:
+    """The same tensors in a place of the graph that only this call reaches.
+
+    h0 may have been computed with the very weights: the gradient of the weights must not count what goes through it.
+    """
+    return replace(
+        given,
+        x=alias(given.x),
+        h0=alias(given.h0),
+        c0=None if given.c0 is None else alias(given.c0),
+        memory0=alias(given.memory0),
+        recurrent=tuple(None if tensor is None else alias(tensor) for tensor in given.recurrent),
+        scorer=tuple(alias(tensor) for tensor in given.scorer),
+    )
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """The same numbers as a node of their own behind the tensor's in the graph."""
+    return tensor.view_as(tensor)
 
 
 def _of_alive(d_memory: Tensor, alive: Tensor, slots: int, rule: OpRule) -> Tensor:

@@ -24,6 +24,7 @@ from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.state.history import Evicted, HistoryData
 from reminding.nn.state.segments import EncoderInput, Segment
 from reminding.nn.state.stream import LayerState, Recall, SABState
+from reminding.ops.twice import alias
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -106,18 +107,18 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # a checkpoint lets them be asked for once
         if torch.is_grad_enabled():
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
-            return None, *ctx.again.differentiate(ctx.before, ctx.saved_tensors, arriving)
+            return None, *ctx.again.differentiate(ctx.before, saved, arriving)
         with counting_on_host():
-            return _Replayed.sweep(ctx, d_results)
+            return _with_zeros(_Replayed.sweep(ctx, saved[0], d_results), saved, ctx.needs_input_grad)
 
     @staticmethod
-    def sweep(ctx: Any, d_results: Sequence[Tensor | None]) -> Gradients:
+    def sweep(ctx: Any, x: Tensor, d_results: Sequence[Tensor | None]) -> Gradients:
         """The gradient of all that the pass was given."""
         ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
         network = cast("_RunAgain", ctx.again).network
-        x = cast("Tensor", ctx.saved_tensors[0])
         d_output, d_summary, *d_after = d_results
         assert ran.segments is not None
         segments = ran.segments()
@@ -153,6 +154,8 @@ class _RunAgain:
             given: x, the tensors of the state before, and those of the network.
             d_results: the gradients of the output, of the summary if it was noted, and of the state after.
         """
+        with torch.enable_grad():
+            given = [alias(tensor) for tensor in given]  # the state may have been computed with the same weights
         x, size = given[0], 1 + len(flat(before))
         tensors, leaves = given[1:size], given[size:]
         with drawing_as(self.generators, x.device):
@@ -279,9 +282,9 @@ class _CreditToPast(torch.autograd.Function):
                 "second derivatives (create_graph=True) do not reach into past calls: pass state.detach() to the "
                 "call whose loss is differentiated twice, or build the layer with horizon=0"
             )
-        _ = ctx.saved_tensors
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
         with counting_on_host():
-            return _CreditToPast.sweep(cast("_Past", ctx.past), d_state)
+            return _with_zeros(_CreditToPast.sweep(cast("_Past", ctx.past), d_state), saved, ctx.needs_input_grad)
 
     @staticmethod
     def sweep(past: _Past, d_state: Sequence[Tensor | None]) -> Gradients:
@@ -301,6 +304,51 @@ class _CreditToPast(torch.autograd.Function):
             inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.encoder_input is not None))
         inputs.finish()
         return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
+
+
+def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Tensor, SABState]:
+    """The same numbers, whose gradient reaches every tensor of the network, with zeros where a call did not need it.
+
+    A call that finds no memory does not score. DistributedDataParallel waits for a gradient of each parameter all the
+    same, and gets one from the op and from a replay.
+    """
+    tensors = [tensor for layer in network.layers for tensor in layer.tensors]
+    tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
+    if not tensors:
+        return output, after
+    results = [output, *flat(after)]
+    reaching = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(len(tensors), *tensors, *results)))
+    output = next(reaching)
+    return output, filled(after, list(reaching))
+
+
+class _ReachingAll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, count: int, *given: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in given[:count]]
+        return tuple(result.detach() for result in given[count:])
+
+    @staticmethod
+    def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        shapes = cast("list[tuple[torch.Size, torch.dtype, torch.device]]", ctx.shapes)
+        zeros = (torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in shapes)
+        return None, *zeros, *d_results
+
+
+def _with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
+    """The same gradients, with zeros in the place of None for tensors that want one: hooks of parameters expect it.
+
+    Args:
+        saved: the last of the arguments that the gradients are of; wanted: which arguments want one.
+    """
+    first = len(found) - len(saved)
+    filled = (
+        torch.zeros_like(tensor) if gradient is None and want else gradient
+        for tensor, gradient, want in zip(saved, found[first:], wanted[first:], strict=True)
+    )
+    return *found[:first], *filled
 
 
 class _SegmentInputs:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.credit.autograd import with_past
+from reminding.nn.credit.autograd import reaching_all, with_past
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
 from reminding.nn.forward import compiled
@@ -57,6 +57,10 @@ class LayerCalls(LayerParameters):
             with network.modules.in_call():
                 return self._run_with(network, input, state, reset, return_recall)
 
+    def __prepare_scriptable__(self) -> None:
+        """What torch.jit.script asks for."""
+        surroundings.refuse_script()
+
     def _run_with(
         self,
         network: Network,
@@ -78,6 +82,8 @@ class LayerCalls(LayerParameters):
             output, after, recall = shapes_of(x, before, self.rule, return_recall)
         else:
             output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+            if runner.keeps_graph:
+                output, after = reaching_all(output, after, network)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         result = layout.output(output), layout.unsorted_rows(after)
         if recall is None:

@@ -137,6 +137,11 @@ class LayerParameters(nn.Module):
         for name, parameter in self.named_parameters():
             if not name.startswith("encoder."):
                 return parameter
+        encoder: set[nn.Module] = set() if self.encoder is None else set(self.encoder.modules())
+        for module in self.modules():  # whose parameters may be views that another module set
+            for value in vars(module).values() if module not in encoder else ():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    return value
         return torch.zeros(())
 
     def _weights(self, layer: int) -> tuple[Tensor | None, ...]:

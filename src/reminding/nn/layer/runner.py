@@ -46,6 +46,12 @@ class Runner:
     encoder_input: EncoderInput | None
     dropout: float
 
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether plain PyTorch runs the call and autograd keeps its graph."""
+        plain = self.network.backend == REFERENCE and not self.replay
+        return plain and torch.is_grad_enabled() and self.network.transform is None
+
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
         network, run = self.network, partial(self._pass, begun=start)

@@ -49,6 +49,14 @@ def check_tracing() -> None:
         )
 
 
+def refuse_script() -> None:
+    """Refuse torch.jit.script, which compiles less of Python than a layer uses."""
+    raise RuntimeError(
+        "torch.jit.script cannot compile a SAB layer. torch.export of reminding.nn.export.StepModule, or of "
+        "export.as_module(layer, ...), gives a model that runs without Python"
+    )
+
+
 def check_checkpoint() -> None:
     """Refuse torch.utils.checkpoint in its reentrant form, whose first pass leaves no record for later calls."""
     if torch.is_grad_enabled():

@@ -7,9 +7,10 @@ the tensors of the call, in the call's mode, on copies of their buffers, and wit
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,52 +24,64 @@ _MAKES_WEIGHTS = (WeightNorm, SpectralNorm, BasePruningMethod)
 """Hooks that compute a module's weight before it runs."""
 _DECIDING: set[int] = set()
 """The numbers of the hooks that were seen to decide what comes out of a module; PyTorch gives no number twice."""
+_MADE_WITHIN: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+"""The tensors among a module's attributes that it was seen to make anew as it ran: they are stale before it does."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _RUNNING = threading.RLock()
 """Held while modules have other tensors than their own in place, and while a call of a layer runs them."""
 
 
-class _Carrier(nn.Module):
-    """Several modules as one, so that their tensors can be exchanged for the time of a function."""
+class _Place(NamedTuple):
+    """Where a module holds a tensor: in one of its tables, or among its attributes."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.carried = nn.ModuleList(modules)
+    module: nn.Module
+    name: str
+    table: str | None
 
-    def forward(self, function: Callable[[], Any]) -> Any:
-        """Call it."""
-        return function()
+    def put(self, tensor: Tensor) -> None:
+        """Put another tensor there."""
+        attributes = vars(self.module)
+        (attributes if self.table is None else attributes[self.table])[self.name] = tensor
 
 
 class UserModules:
     """The modules of a call.
 
     Attributes:
-        tensors: their parameters as they were when this was made, each once.
+        tensors: their parameters as they were when this was made, each once; then the tensors among their attributes
+            that require a gradient, such as the views that FSDP1 sets in the place of parameters.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._carrier = _Carrier(modules)
-        named = dict(self._carrier.named_parameters())
-        self._names = tuple(named)
-        self.tensors: tuple[Tensor, ...] = tuple(named.values())
+        self._modules = tuple(dict.fromkeys(inner for module in modules for inner in module.modules()))
+        places: dict[Tensor, list[_Place]] = {}
+        for module in self._modules:
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                places.setdefault(parameter, []).append(_Place(module, name, "_parameters"))
+        for module in self._modules:
+            made_within = _MADE_WITHIN.get(module, ())
+            for name, tensor in _attributes_of(module):
+                if tensor.requires_grad and name not in made_within:
+                    places.setdefault(tensor, []).append(_Place(module, name, None))
+        self._places = tuple(places.values())
+        self.tensors: tuple[Tensor, ...] = tuple(places)
 
     def __bool__(self) -> bool:
-        return len(self._carrier.carried) > 0
+        return len(self._modules) > 0
 
     @property
     def modes(self) -> Tensor:
         """Which of them, and of the modules in them, are in training mode, (N,) bool."""
-        return torch.tensor([module.training for module in self._all()], dtype=torch.bool)
+        return torch.tensor([module.training for module in self._modules], dtype=torch.bool)
 
     @contextmanager
     def in_call(self) -> Generator[None]:
-        """While a call of the layer runs the modules: notes which hooks decide what comes out, by returning it."""
+        """While a call of the layer runs the modules: notes which hooks decide what comes out, and what is new."""
         if not self:
             yield
             return
-        with _RUNNING:
-            hooked = [hooks for module in self._all() for hooks in _hooks_of(module) if hooks]
+        with _RUNNING, self._noting_attributes():
+            hooked = [hooks for module in self._modules for hooks in _hooks_of(module) if hooks]
             own = [dict(hooks) for hooks in hooked]
             for hooks in hooked:
                 hooks.update({number: _noting(number, hook) for number, hook in hooks.items()})
@@ -77,6 +90,19 @@ class UserModules:
             finally:
                 for hooks, before in zip(hooked, own, strict=True):
                     hooks.update({number: hook for number, hook in before.items() if number in hooks})
+
+    @contextmanager
+    def _noting_attributes(self) -> Generator[None]:
+        """Note which tensors among the modules' attributes are made anew meanwhile."""
+        modules = self._modules
+        before = [dict(_attributes_of(module)) for module in modules]
+        try:
+            yield
+        finally:
+            for module, known in zip(modules, before, strict=True):
+                made = {name for name, tensor in _attributes_of(module) if known.get(name) is not tensor}
+                if made:
+                    _MADE_WITHIN.setdefault(module, set()).update(made)
 
     def run(self, function: Callable[[], Result], tensors: Sequence[Tensor], modes: Tensor | None) -> Result:
         """Call a function while the modules compute with these tensors, in these modes.
@@ -87,19 +113,29 @@ class UserModules:
         if not self:
             return function()
         with _RUNNING, self._as_they_were(modes):
-            buffers = {name: buffer.clone() for name, buffer in self._carrier.named_buffers()}
-            given = {**dict(zip(self._names, tensors, strict=True)), **buffers}
-            return cast("Result", torch.func.functional_call(self._carrier, given, (function,)))
+            for places, tensor in zip(self._places, tensors, strict=True):
+                for place in places:
+                    place.put(tensor)
+            return function()
 
     @contextmanager
     def _as_they_were(self, modes: Tensor | None) -> Generator[None]:
-        """The modules in these modes and with the hooks that decide; after it, all of them as they are now."""
-        modules = self._all()
+        """The modules in these modes, with copies of their buffers and with the hooks that decide.
+
+        After it, all of them are as they are now.
+        """
+        modules = self._modules
         own = [dict(vars(module)) for module in modules]
         known = cast("list[bool]", [] if modes is None else modes.tolist())  # of a call, the encoder's may be missing
         training = known + [module.training for module in modules[len(known) :]]
+        copies: dict[Tensor, Tensor] = {}
         for module, mode in zip(modules, training, strict=True):
             module.training = mode
+            vars(module)["_parameters"] = dict(vars(module)["_parameters"])
+            vars(module)["_buffers"] = {
+                name: buffer if buffer is None else copies.setdefault(buffer, buffer.clone())
+                for name, buffer in cast("dict[str, Tensor | None]", vars(module)["_buffers"]).items()
+            }
             for name in _HOOKS:
                 hooks = getattr(module, name)
                 setattr(
@@ -114,13 +150,17 @@ class UserModules:
                 vars(module).clear()
                 vars(module).update(before)
 
-    def _all(self) -> list[nn.Module]:
-        return list(self._carrier.carried.modules())[1:]
-
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     """A module's forward hooks and those before them."""
     return tuple(vars(module)[name] for name in _HOOKS)
+
+
+def _attributes_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among a module's attributes that are no parameters or buffers."""
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield name, value
 
 
 def _decides(number: int, hook: Any) -> bool:
@@ -128,13 +168,14 @@ def _decides(number: int, hook: Any) -> bool:
 
 
 def _noting(number: int, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The same hook, which is noted where it returns anything."""
+    """The same hook, which is noted where it returns anything or sets a tensor that its module computes with."""
     if isinstance(hook, _MAKES_WEIGHTS):
         return hook
 
-    def noted(*arguments: Any, **options: Any) -> Any:
-        answer = hook(*arguments, **options)
-        if answer is not None:
+    def noted(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+        before = dict(_attributes_of(module))
+        answer = hook(module, *arguments, **options)
+        if answer is not None or any(before.get(name) is not tensor for name, tensor in _attributes_of(module)):
             _DECIDING.add(number)
         return answer
 

@@ -143,7 +143,8 @@ class SABState:
 
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them, and holding on to nothing else."""
-        return self._map(_alone)
+        layers = tuple(layer.map(_alone, host=True) for layer in self.layers)
+        return replace(self, layers=layers, step=_alone(self.step))
 
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
@@ -190,7 +191,8 @@ class SABState:
         Raises:
             ValueError: the mask has another shape or type.
         """
-        rows = torch.ones(self.batch_size, dtype=torch.bool) if mask is None else torch.as_tensor(mask).cpu()
+        given = [True] * self.batch_size if mask is None else mask
+        rows = given.cpu() if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         if rows.dtype != torch.bool or rows.shape != self.step.shape:
             raise ValueError(
                 f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
@@ -209,7 +211,7 @@ class SABState:
 
     def rows(self, index: Tensor | slice) -> SABState:
         """The state of some batch rows."""
-        places = torch.arange(self.batch_size)[index]
+        places = torch.arange(self.batch_size, device="cpu")[index]
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(
             self, layers=layers, step=self.step[index], history=self.history.change(lambda data: data.rows(places))
@@ -296,9 +298,15 @@ def fresh_state(
 
 
 def _alone(tensor: Tensor) -> Tensor:
-    """A tensor without its graph, and without a storage much larger than itself, of which it is a part."""
+    """A tensor without its graph, and without a storage much larger than itself, of which it is a part.
+
+    One that was made in inference mode is copied, so that a call with a graph may go on from it.
+    """
     own = tensor.detach()
-    return own.clone() if own.untyped_storage().nbytes() > 2 * own.nbytes else own
+    if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
+        return own  # it has no storage to look at
+    shares = own.untyped_storage().nbytes() > 2 * own.nbytes
+    return own.clone() if shares or own.is_inference() else own
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -1,0 +1,118 @@
+"""DistributedDataParallel and FSDP1 on gloo: every rank gets the gradient of all rows.
+
+Shapes: T time, B batch, H hidden.
+"""
+
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# torch and lightning annotate the functions they take in part.
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.multiprocessing import spawn  # pyright: ignore[reportPrivateImportUsage]
+from torch.nn.parallel import DistributedDataParallel
+
+from reminding import SAB
+from tests.nn.samples import assert_same_gradients, draw, make
+
+RANKS, SIZES = 2, (1, 3)
+OPTIONS: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 4}
+LAYERS: dict[str, dict[str, Any]] = {
+    "cpu": {"backend": "cpu"},
+    "replay": {"backend": "reference", "engine": "replay"},
+    "reference": {"backend": "reference", "engine": "autograd"},
+    "two layers": {"num_layers": 2},
+}
+WRAPS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "static_graph": {"static_graph": True},
+    "find_unused": {"find_unused_parameters": True},
+}
+
+
+def layer_of(name: str) -> SAB:
+    options = OPTIONS | LAYERS[name]
+    return make(3, 4, options.pop("num_layers", 1), **options)
+
+
+def rows_of(rank: int) -> Tensor:
+    return draw(12, 2 * RANKS, 3)[:, 2 * rank : 2 * rank + 2]
+
+
+def losses(module: nn.Module, x: Tensor, of_state: bool, size: int = 3) -> dict[str, Tensor]:
+    """The gradients of a stream in chunks, a backward pass each, of its outputs or of its last states alone."""
+    module.zero_grad()
+    state: Any = None
+    for start in range(0, len(x), size):
+        output, state = module(x[start : start + size], state)
+        ((state.h if of_state else output).pow(2).sum() + 0.0).backward()
+    return {
+        name.removeprefix("module."): torch.zeros_like(parameter)
+        if parameter.grad is None
+        else parameter.grad.clone()
+        for name, parameter in module.named_parameters()
+    }
+
+
+def work(rank: int, folder: str) -> None:
+    store = FileStore(f"{folder}/store", RANKS)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    found: dict[str, Any] = {}
+    for name in LAYERS:
+        for wrap, options in WRAPS.items():
+            for of_state, size in product((False, True), SIZES):
+                key = f"{name}, {wrap}, {'state' if of_state else 'output'}, {size}"
+                model = DistributedDataParallel(layer_of(name), **options)
+                try:
+                    found[key] = losses(model, rows_of(rank), of_state, size)
+                except RuntimeError as error:
+                    found[key] = f"{type(error).__name__}: {error}"
+    torch.save(found, f"{folder}/{rank}")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    spawn(work, (str(folder),), nprocs=RANKS)
+    return [torch.load(folder / str(rank)) for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("of", ["output", "state"])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_rank_gets_the_mean_over_ranks(
+    found: list[dict[str, Any]], name: str, of: str, wrap: str, size: int
+) -> None:
+    """With chunks of one step the first has no memory to score."""
+    plain = name if name == "two layers" else "reference"
+    parts = [losses(layer_of(plain), rows_of(rank), of == "state", size) for rank in range(RANKS)]
+    want = {key: (parts[0][key] + parts[1][key]) / RANKS for key in parts[0]}
+    for rank in range(RANKS):
+        got = found[rank][f"{name}, {wrap}, {of}, {size}"]
+        assert isinstance(got, dict), got
+        assert_same_gradients(got, want)
+
+
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")
+@pytest.mark.parametrize("name", LAYERS)
+def test_fsdp1_takes_the_gradient_of_the_layer(name: str, tmp_path: Path) -> None:
+    want = losses(layer_of(name), rows_of(0), of_state=False)
+    distributed.init_process_group("gloo", store=FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        sharded = FullyShardedDataParallel(layer_of(name), device_id=torch.device("cpu"))
+        got = losses(sharded, rows_of(0), of_state=False)
+    finally:
+        distributed.destroy_process_group()
+    flat = torch.cat([gradient.flatten() for gradient in want.values()])
+    assert_same_gradients({"flat": next(iter(got.values()))}, {"flat": flat})

@@ -1,0 +1,156 @@
+"""States given to another layer than the one that made them: the reference's result, or an error that names both.
+
+Shapes: T time, B batch, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from reminding import SAB, SABState
+from tests.nn.pytorch.ways import gathered, inputs, loss_of
+from tests.nn.samples import assert_same_gradients, make
+from tests.tolerance import assert_equal
+
+BASE: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 4}
+FITTING: dict[str, dict[str, Any]] = {
+    "same": {},
+    "k_top 5": {"k_top": 5},
+    "k_top None": {"k_top": None},
+    "k_top 0": {"k_top": 0},
+    "normalizer": {"normalizer": "threshold"},
+    "softmax1": {"normalizer": "softmax1"},
+    "score": {"score": "dot"},
+    "separable": {"score": "separable"},
+    "score_size": {"score_size": 7},
+    "k_att": {"k_att": 3},
+    "k_trunc": {"k_trunc": 3},
+    "k_trunc None": {"k_trunc": None},
+    "input_size": {"input_size": 5},
+    "encoder": {"encoder": True},
+    "capacity": {"capacity": 6},
+    "least_recalled": {"capacity": 6, "evict": "least_recalled"},
+    "horizon": {"horizon": 3},
+    "backtrack": {"backtrack": False},
+    "recall_scale": {"recall_scale": 0.5},
+    "forget_scale": {"forget_scale": 0.5},
+}
+"""Layers of which each can take a state of any other at least as a start."""
+NOT_FITTING: dict[str, tuple[dict[str, Any], str]] = {
+    "hidden_size": ({"hidden_size": 6}, "state must have h and c of shapes"),
+    "num_layers": ({"num_layers": 2}, "state must have 2 layers, got 1"),
+    "cell": ({"cell": "gru"}, "state must have h and c of shapes"),
+    "semantics": ({"semantics": "release"}, "semantics='paper', this layer has semantics='release'"),
+    "dtype": ({"dtype": torch.float32}, "state must be torch.float32"),
+}
+
+
+def layer_of(options: dict[str, Any], way: dict[str, Any]) -> SAB:
+    settings_: dict[str, Any] = BASE | options | way
+    size, hidden = settings_.pop("input_size", 3), settings_.pop("hidden_size", 4)
+    if settings_.pop("encoder", False):
+        settings_["encoder"] = nn.Linear(size, size, dtype=torch.float64)
+    return make(size, hidden, settings_.pop("num_layers", 1), **settings_)
+
+
+def given_to(layer: SAB, steps: int = 9) -> Tensor:
+    x = inputs(steps, seed=3)
+    return torch.cat([x, x[..., :2]], dim=2) if layer.input_size == 5 else x
+
+
+ways = st.sampled_from(
+    [{"backend": backend, "engine": engine} for backend in ("cpu", "reference") for engine in ("replay", "autograd")]
+)
+pairs = st.tuples(st.sampled_from(sorted(FITTING)), st.sampled_from(sorted(FITTING)))
+
+
+def outcome(run: Callable[[], tuple[Tensor, SABState, dict[str, Tensor]]]) -> Any:
+    try:
+        return run()
+    except ValueError as error:
+        return str(error)
+
+
+@given(names=pairs, way=ways, detached=st.booleans(), saved=st.booleans(), without_grad=st.booleans())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_every_layer_takes_or_refuses_a_state_as_the_reference_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    names: tuple[str, str],
+    way: dict[str, Any],
+    detached: bool,
+    saved: bool,
+    without_grad: bool,
+) -> None:
+    def run(way: dict[str, Any]) -> tuple[Tensor, SABState, dict[str, Tensor]]:
+        maker, taker = (layer_of(FITTING[name], way) for name in names)
+        with torch.set_grad_enabled(not without_grad):
+            _, state = maker(given_to(maker, 12))
+        if saved:
+            path = tmp_path_factory.mktemp("states") / "state"
+            state.save(path)
+            state = SABState.load(path)
+        output, state = taker(given_to(taker), state.detach() if detached else state)
+        loss_of(output).backward()
+        output, state = taker(given_to(taker), state)
+        loss_of(output).backward()
+        return output, state, gathered(taker)
+
+    got = outcome(lambda: run(way))
+    want = outcome(lambda: run({"backend": "reference", "engine": "autograd"}))
+    if isinstance(want, str):
+        assert got == want
+        assert "state" in want
+        assert names[0] != names[1]
+        return
+    assert not isinstance(got, str), got
+    assert_equal(got[0], want[0], "output")
+    assert_equal(got[1].memory, want[1].memory, "memory")
+    assert_same_gradients(got[2], want[2])
+
+
+@pytest.mark.parametrize("name", sorted(set(FITTING) - {"k_top 0", "capacity"}))
+def test_a_state_without_a_past_is_a_start_for_any_layer(name: str) -> None:
+    """Detached, computed without gradient, or of a layer with horizon=0."""
+    taker = layer_of(FITTING[name], {})
+    maker = layer_of({}, {})
+    _, state = maker(given_to(maker))
+    taker(given_to(taker), state.detach())[0].sum().backward()
+    with torch.no_grad():
+        _, state = maker(given_to(maker))
+        taker(given_to(taker), state)
+    taker(given_to(taker), state)[0].sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("name", sorted(NOT_FITTING))
+@pytest.mark.parametrize("ending", ["grad", "no_grad", "detached", "saved"])
+def test_a_state_that_cannot_fit_is_refused(backend: str, name: str, ending: str, tmp_path: Path) -> None:
+    options, message = NOT_FITTING[name]
+    maker, taker = layer_of({}, {"backend": backend}), layer_of(options, {"backend": backend})
+    with torch.set_grad_enabled(ending != "no_grad"):
+        _, state = maker(given_to(maker))
+    if ending == "detached":
+        state = state.detach()
+    if ending == "saved":
+        state.save(tmp_path / "state")
+        state = SABState.load(tmp_path / "state")
+    x = given_to(taker).to(options.get("dtype", torch.float64))
+    with pytest.raises(ValueError, match=message):
+        taker(x, state)
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        taker(x, state)
+
+
+def test_a_refusal_names_both_layers() -> None:
+    maker, taker = layer_of({}, {}), layer_of({"k_top": 5, "normalizer": "threshold"}, {})
+    _, state = maker(given_to(maker))
+    with pytest.raises(ValueError, match=r"k_top=2, normalizer='softmax', this layer has k_top=5, normalizer='thre"):
+        taker(given_to(taker), state)
