@@ -92,6 +92,17 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
         build(Copying(T=4), model="transformer", forget_scale=0.9)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_recurrent_dropout_is_for_every_recurrent_model(model: str) -> None:
+    if model == "transformer":
+        with pytest.raises(ValueError, match="recurrent_dropout must be 0 for a transformer"):
+            build(Copying(T=4), model=model, recurrent_dropout=0.2)
+        return
+    layer = build(Copying(T=4), model=model, recurrent_dropout=0.2).layer
+    assert isinstance(layer, SAB)
+    assert layer.recurrent_dropout == 0.2
+
+
 def test_a_piece_of_no_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="chunk must be an integer of at least 1, got 0"):
         evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)

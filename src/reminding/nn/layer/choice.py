@@ -69,7 +69,8 @@ class Choice:
     def plan(self, steps: int, memories: int) -> Plan:
         """What would run a call of so many steps that find so many memories at most."""
         backend = self.backend_for(memories)
-        fuses = not self.rule.remembers and self.rule.forget_scale == 1 and self.demand.cell is not None
+        plain = self.demand.cell is not None and not self.demand.recurrent_dropout
+        fuses = not self.rule.remembers and self.rule.forget_scale == 1 and plain
         if fuses and self.may_fall_back:
             return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
         why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))

@@ -31,6 +31,8 @@ class LayerParameters(nn.Module):
     num_layers: int
     score_size: int
     bias: bool
+    bidirectional = False
+    proj_size = 0
     encoder: nn.Module | None
     rule: Rule
 
@@ -54,6 +56,21 @@ class LayerParameters(nn.Module):
     def k_trunc(self) -> int | None:
         """The recurrent gradient is cut every this many steps, or never where it is None."""
         return self.rule.k_trunc
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The recurrent weights, a list per layer, as `nn.LSTM` has them; the weights of the scores are not in it.
+
+        Raises:
+            AttributeError: the cells are modules of your own, in `cells`.
+        """
+        if self._user_cells is not None:
+            raise AttributeError("all_weights are those of built-in cells; modules of your own are in cells")
+        layers = range(self.num_layers)
+        return [[weight for weight in self._weights(layer) if weight is not None] for layer in layers]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: `nn.LSTM` lays its weights out for cuDNN here, which does not compute this layer."""
 
     def build(
         self,

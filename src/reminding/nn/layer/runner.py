@@ -36,6 +36,8 @@ class Runner:
         remember: whether to keep the stretches for credit from later calls.
         encoder_input: what the encoder made the input of; None without an encoder.
         dropout: probability of dropping outputs between layers; 0 unless training.
+        factors: what recurrent dropout multiplies each layer's h by on its way into the cell, (B, H), for all rows of
+            the call; () where it is off.
     """
 
     network: Network
@@ -45,6 +47,7 @@ class Runner:
     remember: bool
     encoder_input: EncoderInput | None
     dropout: float
+    factors: tuple[Tensor, ...] = ()
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
@@ -70,7 +73,8 @@ class Runner:
             if number > 0 and self.dropout > 0:
                 masks.append(torch.rand_like(x) >= self.dropout)
                 x = x * masks[-1] * network.dropout_scale
-            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts)
+            factor = self.factors[number][: x.shape[1]] if self.factors else None
+            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor)
             passes.append(self._layer(call))
             x = passes[-1].output
             if trace and rule.capacity is not None and rule.remembers:
@@ -107,7 +111,7 @@ class Runner:
         """Whether PyTorch's own kernels serve for this stretch."""
         first = self.network.layers[0]
         call = LayerCall(first, self.network.rule, x, state.layers[0], state.step, self.record, None)
-        return self.may_fall_back and torch_kernels.serves(call)
+        return self.may_fall_back and not self.factors and torch_kernels.serves(call)
 
     def _history(self, before: SABState, ran: Pass) -> History:
         """The history after a stretch; what no later credit can reach is left out."""

@@ -130,6 +130,19 @@ class UserCell:
         )
 
 
+def masked_on_entry(name: str | None, cell: Step, weights: tuple[Tensor | None, ...], factor: Tensor | None) -> Step:
+    """A cell that sees h masked; a built-in GRU carries h on as it was.   [Gal & Ghahramani 2016]
+
+    Args:
+        name, weights: of a built-in cell; factor: what h is multiplied by, (B, H); None: nothing.
+    """
+    if factor is None:
+        return cell
+    if name == "gru":
+        return lambda x, h, cell_state: (reference.gru_cell(x, h, weights, h * factor), cell_state)
+    return lambda x, h, cell_state: cell(x, h * factor, cell_state)
+
+
 def uniform_bound(fan: int) -> float:
     """PyTorch's bound for the uniform initialisation of recurrent weights, 1 / sqrt(fan)."""
     return 1.0 / math.sqrt(fan) if fan > 0 else 0.0
