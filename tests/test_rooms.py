@@ -63,6 +63,9 @@ OPTIONAL = {
     "PIL",
     "pyarrow",
     "triton",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 }
 LAUNCHED = {
     PACKAGE / "ops" / "cuda_op" / "triton" / name for name in ("kernels.py", "device.py", "rows.py", "tiled.py")

@@ -129,7 +129,7 @@ def test_it_must_be_a_probability(value: Any) -> None:
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_packed_sequences_and_resets_keep_each_rows_mask(engine: str, num_layers: int) -> None:
     """Each row as if it ran alone, under the mask that it has in the batch."""
-    options = {"k_top": 2, "k_att": 2, "k_trunc": 3, "num_layers": num_layers, "engine": engine}
+    options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "num_layers": num_layers, "engine": engine}
     layer = make(recurrent_dropout=0.5, **options)
     sequences = [draw(length, 3, seed=length) for length in (4, 9, 6)]
     drawn: list[tuple[Tensor, ...]] = []

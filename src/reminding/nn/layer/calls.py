@@ -96,7 +96,7 @@ class LayerCalls(LayerParameters):
         like = self.like()
         demand = Demand(
             cell=self.cell if self._user_cells is None else None,
-            score=self.score if self._user_scorers is None else None,
+            score=None if self._own_scorers else self.score,
             k_top=self.k_top,
             capacity=self.rule.capacity,
             evict=self.rule.evict_name,
