@@ -130,10 +130,9 @@ class Exported(nn.Module):
     def state_of(self, tensors: State) -> SABState:
         """The reverse of `tensors_of`: a state with which the layer goes on."""
         layers: list[LayerState] = []
-        for bound, part in zip(self._layers, self._parts(tensors[1:]), strict=True):
-            count = torch.zeros(len(part.h), dtype=torch.int64)
-            memory = Memory(part.h.new_zeros(len(part.h), 0, self.hidden_size), *_no_slots(part.h), count)
-            if part.memory is not None and bound.scorer is not None:
+        for fresh, part in zip(self._fresh(len(tensors[0])).layers, self._parts(tensors[1:]), strict=True):
+            memory = fresh.memory
+            if part.memory is not None:
                 value, step, weight, _, count = part.memory
                 memory = Memory(value, step, weight, count.cpu()).rows(slice(None))
             layers.append(LayerState(part.h, part.cell_state, memory))
@@ -333,10 +332,6 @@ def _stored(memory: Slots, h: Tensor, keys: Tensor, step: Tensor, stores: Tensor
         keys=torch.where(place.unsqueeze(2), keys.unsqueeze(1), memory.keys),
         count=memory.count + stores.to(memory.count.dtype),
     )
-
-
-def _no_slots(h: Tensor) -> tuple[Tensor, Tensor]:
-    return h.new_zeros(len(h), 0, dtype=torch.int64), h.new_zeros(len(h), 0)
 
 
 def _frozen(module: Any) -> Any:
