@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from reminding import SAB, SABState
+from reminding import SAB, Memory, SABState
 from reminding.nn.export import SequenceModule, State, StepModule
 from tests.nn.samples import CELLS, draw, make
 
@@ -253,14 +253,16 @@ def test_the_layer_goes_on_with_what_the_module_came_to() -> None:
     assert largest(layer(x[7:], module.state_of(state))[0].detach(), layer(x)[0][7:].detach()) <= 1e-10
 
 
+def first_slot(memory: Memory) -> Tensor:
+    return torch.zeros_like(memory.count)
+
+
 def test_what_cannot_be_exported_is_refused() -> None:
     with pytest.raises(ValueError, match="evict must be one of"):
-        StepModule(make(k_top=2, k_att=1, capacity=3, evict=lambda memory: memory.count - memory.count))
+        StepModule(make(k_top=2, k_att=1, capacity=3, evict=first_slot))
     module = StepModule(make(k_top=2, k_att=1))
-    _, state = make(4, 4, k_top=2)(draw(3, 2, 4))
     with pytest.raises(ValueError, match="state must have 1 layers, got 2"):
         module.tensors_of(make(num_layers=2)(draw(3, 2, 3))[1], steps=1)
-    assert state.layers[0].h.shape == (2, 4)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated")

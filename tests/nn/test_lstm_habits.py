@@ -16,6 +16,12 @@ from tests.nn.samples import CELLS, TORCH_LAYERS, draw, make
 from tests.tolerance import assert_equal
 
 
+def torch_layer(cell: str, **options: Any) -> nn.RNNBase:
+    """PyTorch's layer of the same name, whose annotation hides its sizes."""
+    layer: Any = TORCH_LAYERS[cell]
+    return layer(3, 4, 2, **options)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_state_goes_by_the_name_of_hx_too(cell: str) -> None:
     layer = make(cell=cell, k_top=2, k_att=2)
@@ -42,7 +48,7 @@ def test_both_names_at_once_are_refused() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_off_in_an_lstm_may_be_said_to_be_off(cell: str) -> None:
     options: dict[str, Any] = {"bidirectional": False} | ({"proj_size": 0} if cell == "lstm" else {})
-    layer, like = SAB(3, 4, 2, cell=cell, **options), TORCH_LAYERS[cell](3, 4, 2, **options)  # pyright: ignore[reportCallIssue]
+    layer, like = SAB(3, 4, 2, cell=cell, **options), torch_layer(cell, **options)
     for name in ("bidirectional", "proj_size", "input_size", "hidden_size", "num_layers", "bias", "batch_first"):
         assert getattr(layer, name) == getattr(like, name), name
 
@@ -75,7 +81,7 @@ def test_a_projection_is_refused(value: int, told: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_all_weights_are_those_of_the_cells(cell: str, bias: bool) -> None:
-    layer, like = SAB(3, 4, 2, cell=cell, bias=bias), TORCH_LAYERS[cell](3, 4, 2, bias=bias)
+    layer, like = SAB(3, 4, 2, cell=cell, bias=bias), torch_layer(cell, bias=bias)
     names: dict[int, str] = {id(parameter): name for name, parameter in layer.named_parameters()}
     names |= {id(parameter): name for name, parameter in like.named_parameters()}
 

@@ -35,7 +35,8 @@ class Network(nn.Module):
 def quantized(**options: Any) -> tuple[Any, Any]:
     torch.manual_seed(0)
     network: Any = Network(**options).eval()
-    return network, torch.ao.quantization.quantize_dynamic(network, dtype=torch.qint8)
+    quantization: Any = torch.ao.quantization
+    return network, quantization.quantize_dynamic(network, dtype=torch.qint8)
 
 
 def is_quantized(module: nn.Module) -> bool:

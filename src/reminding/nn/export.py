@@ -36,13 +36,13 @@ State = tuple[Tensor, ...]
 
 
 class Slots(NamedTuple):
-    """The memory of one layer, padded: the first `count` slots of a row are filled, oldest first."""
+    """The memory of one layer, padded: the first `filled` slots of a row are, oldest first."""
 
     value: Tensor  # (B, M, H)
     step: Tensor  # (B, M) int64, the stream step each was stored at
     weight: Tensor  # (B, M), recall weight received so far; counted only with a capacity
     keys: Tensor  # (B, M, D)
-    count: Tensor  # (B,) int64
+    filled: Tensor  # (B,) int64
 
 
 class LayerTensors(NamedTuple):
@@ -280,12 +280,12 @@ def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTe
     if state.memory is None or bound.scorer is None:
         return LayerTensors(h, cell_state, None)
     memory = state.memory
-    weights = _weigh(bound.scorer.scores(memory.keys, h), rule, memory.count)
+    weights = _weigh(bound.scorer.scores(memory.keys, h), rule, memory.filled)
     h = h + reference.summarize(weights, memory.value)
     if rule.capacity is not None:
         memory = memory._replace(weight=memory.weight + weights)
     stores = step % rule.k_att == 0
-    full = stores & (memory.count >= memory.value.shape[1])
+    full = stores & (memory.filled >= memory.value.shape[1])
     if rule.capacity is None:
         h = h.masked_fill(full.unsqueeze(1), float("nan"))
     else:
@@ -309,11 +309,11 @@ def _weigh(scores: Tensor, rule: Rule, count: Tensor) -> Tensor:
 def _without_victim(memory: Slots, rule: Rule, full: Tensor) -> Slots:
     """The memory without the slot that is evicted in the rows that are full, the gap closed."""
     slot = torch.arange(memory.value.shape[1], device=full.device)
-    victim = memory.weight.argmin(dim=1) if rule.evict == "least_recalled" else torch.zeros_like(memory.count)
+    victim = memory.weight.argmin(dim=1) if rule.evict == "least_recalled" else torch.zeros_like(memory.filled)
     behind = (slot >= victim.unsqueeze(1)) & full.unsqueeze(1)
     source = (slot + behind).clamp(max=memory.value.shape[1] - 1)  # (B, M)
     value, step, weight, keys = (_taken(tensor, source) for tensor in memory[:4])
-    return Slots(value, step, weight, keys, memory.count - full.to(memory.count.dtype))
+    return Slots(value, step, weight, keys, memory.filled - full.to(memory.filled.dtype))
 
 
 def _taken(tensor: Tensor, source: Tensor) -> Tensor:
@@ -324,13 +324,13 @@ def _taken(tensor: Tensor, source: Tensor) -> Tensor:
 def _stored(memory: Slots, h: Tensor, keys: Tensor, step: Tensor, stores: Tensor) -> Slots:
     """The memory with h behind the filled slots of the rows that store."""
     slot = torch.arange(memory.value.shape[1], device=h.device)
-    place = (slot == memory.count.unsqueeze(1)) & stores.unsqueeze(1)  # (B, M)
+    place = (slot == memory.filled.unsqueeze(1)) & stores.unsqueeze(1)  # (B, M)
     return Slots(
         value=torch.where(place.unsqueeze(2), h.unsqueeze(1), memory.value),
         step=torch.where(place, step.unsqueeze(1), memory.step),
         weight=memory.weight.masked_fill(place, 0.0),
         keys=torch.where(place.unsqueeze(2), keys.unsqueeze(1), memory.keys),
-        count=memory.count + stores.to(memory.count.dtype),
+        filled=memory.filled + stores.to(memory.filled.dtype),
     )
 
 
@@ -346,9 +346,11 @@ def _scan() -> Any:
     return cast("Any", scan)
 
 
-def _require_onnx() -> None:
+def _require_onnx() -> tuple[Any, Any]:
+    """What torch.onnx needs."""
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnx
+        import onnxscript
     except ImportError as error:
         raise ImportError('save_onnx needs onnx and onnxscript: pip install "reminding[onnx]"') from error
+    return onnx, onnxscript

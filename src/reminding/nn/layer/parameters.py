@@ -5,8 +5,8 @@ Shapes: I input, H hidden, D score width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +166,12 @@ class LayerParameters(nn.Module):
         for name, parameter in self.named_parameters():
             if not name.startswith("encoder."):
                 return parameter
+        modules = cast("Iterable[tuple[str, nn.Module]]", self.named_modules())
+        for name, module in modules:  # whoever flattens parameters leaves views of them as attributes
+            if name.split(".")[0] != "encoder":
+                for value in vars(module).values():
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        return value
         return torch.zeros(())
 
     def _weights(self, layer: int) -> tuple[Tensor | None, ...]:

@@ -44,14 +44,17 @@ class UserModules:
     """The modules of a call.
 
     Attributes:
-        tensors: their parameters as they were when this was made, each once.
+        tensors: their parameters as they were when this was made, each once; and leaves, and views of leaves, that
+            stand in their places as plain attributes, as FSDP's flat parameters leave them.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._carrier = _Carrier(modules)
         named = dict(self._carrier.named_parameters())
         self._names = tuple(named)
-        self.tensors: tuple[Tensor, ...] = tuple(named.values())
+        self._attributes = [(module, name) for module in self._all() for name in _learned_attributes(module)]
+        attributes = (vars(module)[name] for module, name in self._attributes)
+        self.tensors: tuple[Tensor, ...] = (*named.values(), *attributes)
 
     def __bool__(self) -> bool:
         return len(self._carrier.carried) > 0
@@ -88,7 +91,10 @@ class UserModules:
             return function()
         with _RUNNING, self._as_they_were(modes):
             buffers = {name: buffer.clone() for name, buffer in self._carrier.named_buffers()}
-            given = {**dict(zip(self._names, tensors, strict=True)), **buffers}
+            count = len(self._names)
+            given = {**dict(zip(self._names, tensors[:count], strict=True)), **buffers}
+            for (module, name), tensor in zip(self._attributes, tensors[count:], strict=True):
+                vars(module)[name] = tensor
             return cast("Result", torch.func.functional_call(self._carrier, given, (function,)))
 
     @contextmanager
@@ -116,6 +122,20 @@ class UserModules:
 
     def _all(self) -> list[nn.Module]:
         return list(self._carrier.carried.modules())[1:]
+
+
+def _learned_attributes(module: nn.Module) -> list[str]:
+    """The names of a module's own attributes that are leaves, or views of leaves, and take a gradient.
+
+    Anything else that takes one is the result of some call, and not what the next call computes with.
+    """
+    found: list[str] = []
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            base = value._base  # pyright: ignore[reportPrivateUsage]
+            if value.is_leaf or (base is not None and base.is_leaf):
+                found.append(name)
+    return found
 
 
 @contextmanager
