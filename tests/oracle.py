@@ -38,6 +38,7 @@ class Config:
     num_layers: int = 1
     horizon: int | None = None
     forget_scale: float = 1.0
+    recurrent_dropout: float = 0.0
 
     def stores(self, step: int) -> bool:
         every = (self.k_trunc or 1) if self.k_att is None else self.k_att
@@ -68,7 +69,8 @@ class Slot:
 class Stream:
     """One row of one layer: h, c (unused by GRU and RNN) (H,), the memory, and the steps taken.
 
-    The states of steps up to `constant_to`, and those stored at the steps `constant`, get no gradient.
+    The states of steps up to `constant_to`, and those stored at the steps `constant`, get no gradient. `factor` is
+    what recurrent dropout multiplies h by where the cell's weights meet it, (H,).
     """
 
     h: Tensor
@@ -77,6 +79,7 @@ class Stream:
     step: int = 0
     constant_to: int = 0
     constant: frozenset[int] = frozenset()
+    factor: Tensor | None = None
 
     def gives_credit(self) -> bool:
         return self.step > self.constant_to and self.step not in self.constant
@@ -102,10 +105,12 @@ def begin(config: Config, h: Tensor, c: Tensor) -> Stream:
     return Stream(h, c, [Slot(torch.zeros_like(h), 0)] if zero else [])
 
 
-def cell(config: Config, weights: Weights, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def cell(
+    config: Config, weights: Weights, x: Tensor, h: Tensor, c: Tensor, factor: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The provisional state and c after one step."""
     from_x = weights["weight_ih"] @ x + weights.get("bias_ih", 0.0)
-    from_h = weights["weight_hh"] @ h + weights.get("bias_hh", 0.0)
+    from_h = weights["weight_hh"] @ (h if factor is None else factor * h) + weights.get("bias_hh", 0.0)
     size = len(h)
     if config.cell == "rnn":
         return torch.tanh(from_x + from_h), c
@@ -196,7 +201,7 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
         stream.step += 1
         if config.cuts(stream.step) or (stream.constant_to > 0 and stream.step == stream.constant_to + 1):
             stream.h, stream.c = stream.h.detach(), stream.c.detach()
-        h_hat, stream.c = cell(config, weights, x, stream.h, stream.c)
+        h_hat, stream.c = cell(config, weights, x, stream.h, stream.c, stream.factor)
         summary, read = remind(stream, h_hat, weights, config, answer)
         stream.h = h_hat + summary
         if config.stores(stream.step):

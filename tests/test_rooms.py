@@ -63,6 +63,9 @@ OPTIONAL = {
     "PIL",
     "pyarrow",
     "triton",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 }
 LAUNCHED = {
     PACKAGE / "ops" / "cuda_op" / "triton" / name

@@ -25,6 +25,8 @@ TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval":
 FEWER = {"--occlude": "2"}
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which torch.compile looks at
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # which torch.func.jvp calls
 @pytest.mark.parametrize("page", [path for path, blocks in PYTHON.items() if blocks], ids=lambda path: path.stem)
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

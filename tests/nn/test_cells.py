@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB, SABState
-from tests.nn.samples import assert_same_recall, draw, gradients, make, spread
+from tests.nn.samples import assert_same_gradients, assert_same_recall, draw, gradients, make, spread
 from tests.tolerance import assert_equal
 
 OPTIONS: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3}
@@ -282,3 +282,30 @@ def test_own_parameters_of_a_cell_are_the_users() -> None:
     for name, parameter in inner.named_parameters():
         assert torch.equal(parameter, before[name]), name
     assert "cells.0.weight_ih" in layer.state_dict()
+
+
+def test_a_cell_or_score_put_in_the_place_of_another_is_the_one_that_runs() -> None:
+    class Scaled(nn.Module):
+        """A score of one's own."""
+
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float64))
+
+        def keys(self, memory: Tensor) -> Tensor:
+            return memory
+
+        def scores(self, keys: Tensor, query: Tensor) -> Tensor:
+            return self.scale * (keys * query.unsqueeze(1)).sum(2)
+
+    layers = [
+        make(cell=nn.RNNCell(3, 4), score=Scaled(scale), k_top=2, k_att=1, seed=seed)
+        for seed, scale in ((1, 1.0), (2, -3.0))
+    ]
+    x = draw(12, 2, 3)
+    want, _ = layers[1](x)
+    for name in ("cells", "scorers"):
+        getattr(layers[0], name)[0] = getattr(layers[1], name)[0]
+    output, _ = layers[0](x)
+    assert_equal(output, want, "output")
+    assert_same_gradients(gradients(layers[0], output.sum()), gradients(layers[1], want.sum()))

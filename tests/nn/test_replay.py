@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
+from reminding.ops.cpu_op import missing
 from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, make, spread
 
 
@@ -191,3 +192,28 @@ def test_replay_under_autocast() -> None:
         torch.testing.assert_close(
             found[1][name], gradient, rtol=0, atol=0.02 * float(gradient.abs().max()), msg=name
         )
+
+
+def with_large_scores(**options: Any) -> SAB:
+    """A layer whose W1 m and W2 h_hat are large and of opposite signs."""
+    layer = make(k_top=2, k_att=2, k_trunc=5, **options)
+    with torch.no_grad():
+        layer.get_parameter("score_memory_l0").mul_(4000)
+        layer.get_parameter("score_query_l0").mul_(-4000)
+    return layer
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_scores_beyond_the_range_of_the_op_are_replayed_in_plain_pytorch() -> None:
+    """engine="replay" falls back as engine="autograd" does: the same numbers, and still no graph is kept."""
+    x = draw(40, 2, 3)
+    found: list[dict[str, Tensor]] = []
+    for options in ({"backend": "reference", "engine": "autograd"}, {"engine": "replay"}, {"engine": "autograd"}):
+        layer = with_large_scores(**options)
+        output, state, recall = layer(x, return_recall=True)
+        found.append(gradients(layer, output.pow(2).sum() + recall.summary.sum() + state.memory.sum()))
+    assert_same_gradients(found[1], found[0])
+    assert_same_gradients(found[2], found[0])
+    refusing = with_large_scores(backend="cpu", engine="replay")
+    with pytest.raises(ValueError, match="backend='cpu' cannot run this input"):
+        refusing(x)

@@ -205,6 +205,7 @@ class Demand:
         widest: the larger of H and D.
         memories: how many a step may find at most.
         transform: what is asked of derivatives that an op does not give, such as torch.func's; None: nothing.
+        recurrent_dropout: whether h is masked on its way into the cell.
     """
 
     cell: str | None
@@ -218,6 +219,7 @@ class Demand:
     widest: int
     memories: int
     transform: str | None = None
+    recurrent_dropout: bool = False
 
     @property
     def recalled(self) -> int:
@@ -234,6 +236,8 @@ def common_obstacle(demand: Demand) -> str | None:
     """What keeps every op from running a layer, or None."""
     if demand.transform is not None:
         return f"it does not run under {demand.transform}; backend='reference' with engine='autograd' does"
+    if demand.recurrent_dropout:
+        return "it does not run recurrent_dropout in training"
     if demand.cell is None or demand.score is None:
         return "it has the built-in cells and scorers only"
     if demand.capacity is not None and demand.evict is None:

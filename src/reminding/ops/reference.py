@@ -37,18 +37,26 @@ def lstm_cell(
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
-def gru_cell(x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor:
+def gru_cell(
+    x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...], entering_gates: Tensor | None = None
+) -> Tensor:
     """One GRU step, gates in the order r, z, n.   [as torch.nn.GRUCell]
 
     Args:
         x: input, (B, I); h: state, (B, H).
         weights: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H,) or None.
+        entering_gates: what the gates take in the place of h, (B, H); None: h.
 
     Returns:
         h_hat (B, H).
     """
     weight_ih, weight_hh, bias_ih, bias_hh = _recurrent(weights)
-    return torch.gru_cell(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
+    if entering_gates is None:
+        return torch.gru_cell(x, h, weight_ih, weight_hh, bias_ih, bias_hh)
+    from_x, from_h = F.linear(x, weight_ih, bias_ih), F.linear(entering_gates, weight_hh, bias_hh)
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = from_x.chunk(3, dim=1), from_h.chunk(3, dim=1)
+    z = torch.sigmoid(z_x + z_h)
+    return (1 - z) * torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h) + z * h
 
 
 def rnn_cell(x: Tensor, h: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor:

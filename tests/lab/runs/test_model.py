@@ -71,3 +71,14 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
     assert layer.rule.forget_scale == 0.9
     with pytest.raises(ValueError, match="forget_scale must be 1 for a transformer"):
         build(Copying(T=4), model="transformer", forget_scale=0.9)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_recurrent_dropout_is_for_every_recurrent_model(model: str) -> None:
+    if model == "transformer":
+        with pytest.raises(ValueError, match="recurrent_dropout must be 0 for a transformer"):
+            build(Copying(T=4), model=model, recurrent_dropout=0.2)
+        return
+    layer = build(Copying(T=4), model=model, recurrent_dropout=0.2).layer
+    assert isinstance(layer, SAB)
+    assert layer.recurrent_dropout == 0.2

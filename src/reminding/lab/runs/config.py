@@ -51,6 +51,8 @@ class ModelOptions:
             0: it stays within the chunk. Whole sequences have no earlier chunks.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
+        recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
+            chunk; only backend reference trains with it.
         backend: the code that computes the recurrence; auto: the fastest that can run here.
         engine: how the backward pass is done; auto: the best that can run here.
     """
@@ -74,6 +76,7 @@ class ModelOptions:
     horizon: int | None = 0
     backtrack: bool = True
     dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "autograd", "replay"] = "auto"
 

@@ -120,11 +120,14 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     if options.model == "transformer":
         if options.forget_scale != 1:
             raise ValueError("forget_scale must be 1 for a transformer, which has no forget gate")
+        if options.recurrent_dropout != 0:
+            raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
     common: dict[str, Any] = {
         "cell": options.cell,
         "forget_scale": options.forget_scale,
         "dropout": options.dropout,
+        "recurrent_dropout": options.recurrent_dropout,
         "backend": options.backend,
         "engine": options.engine,
         "horizon": 0 if options.model == "lstm" else options.horizon,  # without cuts, all of a stream would be kept

@@ -49,9 +49,13 @@ class Network:
         """What may receive a gradient besides inputs and states: each layer's tensors, then the modules'."""
         return (*(tensor for layer in self.layers for tensor in layer.tensors), *self.modules.tensors)
 
-    def cell(self, layer: int, device: str) -> Step:
-        """A layer's cell, as it ran in the call's autocast region."""
-        return in_precision(self.layers[layer].cell, device, self.autocast)
+    def cell(self, layer: int, device: str, factor: Tensor | None = None) -> Step:
+        """A layer's cell, as it ran in the call's autocast region.
+
+        Args:
+            factor: of recurrent dropout, see `EnteringState`.
+        """
+        return in_precision(self.layers[layer].cell_masked_by(factor), device, self.autocast)
 
     def with_leaves(self, leaves: Sequence[Tensor]) -> Network:
         """The same layers computing with other tensors in the places of `tensors`; the modules by `run`."""

@@ -209,7 +209,8 @@ class Sweep:
         return passes
 
     def _run_layer(self, network: Network, layer: int, segment: Segment, x: Tensor) -> _LayerReplay:
-        entering, cell = segment.layers[layer].entering, network.cell(layer, x.device.type)
+        entering = segment.layers[layer].entering
+        cell = network.cell(layer, x.device.type, entering.factor)
         cut_at = None if self._cut_at is None else cast("list[int]", self._cut_at[segment.row].tolist())
         constant = self.banks[layer].constant(self._stored(segment)[layer])
         reader, memory, place = self._memory(network, layer, segment, len(x))

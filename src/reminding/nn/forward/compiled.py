@@ -48,6 +48,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     Returns:
         None where the scores left the range in which the op is exact.
     """
+    assert call.factor is None, "recurrent dropout is refused by `obstacle`"
     state, rule, layer = call.state, call.rule, call.layer
     before, op = state.memory, BACKENDS[backend].op
     every = most_alive(before, call.steps_done, len(call.x), rule)

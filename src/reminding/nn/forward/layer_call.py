@@ -27,6 +27,7 @@ class LayerCall:
         record: whether to note what was recalled.
         starts: the steps, counted from 0, at which segments begin that a replay may have to go through again;
             None: there will be no replay.
+        factor: what recurrent dropout multiplies h by on its way into the cell, (B, H); None: nothing is dropped.
     """
 
     layer: BoundLayer
@@ -36,6 +37,7 @@ class LayerCall:
     steps_done: Tensor
     record: bool
     starts: list[int] | None
+    factor: Tensor | None = None
 
     @property
     def draws(self) -> bool:

@@ -48,7 +48,7 @@ def unroll(call: LayerCall) -> LayerPass:
     type: sums over thousands of steps and the choice of the best few need it, and cost little beside the cells.
     """
     x, state, rule, starts, kind = call.x, call.state, call.rule, call.starts, call.x.device.type
-    cell = in_precision(call.layer.cell, kind, autocast_type(kind))
+    cell = in_precision(call.layer.cell_masked_by(call.factor), kind, autocast_type(kind))
     entering: list[EnteringState] = []
 
     with torch.autocast(kind, enabled=False):
@@ -60,7 +60,7 @@ def unroll(call: LayerCall) -> LayerPass:
                 memory = reader.memory.without_values() if rule.k_top is None else None
                 generators = generator_states(x.device) if call.draws else None
                 further = tuple(tensor.detach() for tensor in cell_state)
-                entering.append(EnteringState(h.detach(), further, memory, generators))
+                entering.append(EnteringState(h.detach(), further, memory, generators, call.factor))
 
         streams = cast("list[int]", call.steps_done.tolist())
         outputs, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)

@@ -20,11 +20,11 @@ from reminding.nn.state.stream import LayerState, Recall
 
 
 def serves(call: LayerCall) -> bool:
-    """Whether these kernels can run a layer: a built-in cell that recalls nothing and forgets as PyTorch's does, all
-    rows in one phase.
+    """Whether these kernels can run a layer: a built-in cell that recalls nothing, forgets as PyTorch's does and has
+    no recurrent dropout, all rows in one phase.
     """
     rule, x, steps_done = call.rule, call.x, call.steps_done
-    if call.layer.cell_name is None or rule.remembers or rule.forget_scale != 1:
+    if call.layer.cell_name is None or rule.remembers or rule.forget_scale != 1 or call.factor is not None:
         return False
     if x.numel() == 0 or torch.is_autocast_enabled(x.device.type):
         return False

@@ -41,6 +41,7 @@ class LayerCalls(LayerParameters):
     semantics: str
     batch_first: bool
     dropout: float
+    recurrent_dropout: float
     memory_device: torch.device | None
     _credit: Credit | None = None
 
@@ -101,7 +102,7 @@ class LayerCalls(LayerParameters):
         like = self.like()
         demand = Demand(
             cell=self.cell if self._user_cells is None else None,
-            score=self.score if self._user_scorers is None else None,
+            score=None if self._own_scorers else self.score,
             k_top=self.k_top,
             capacity=self.rule.capacity,
             evict=self.rule.evict_name,
@@ -111,6 +112,7 @@ class LayerCalls(LayerParameters):
             widest=max(self.hidden_size, self.score_size),
             memories=0,
             transform=transform,
+            recurrent_dropout=self.training and self.recurrent_dropout > 0,
         )
         return Choice(self.backend, self.engine, self.rule, demand, watched=self._credit is not None)
 
@@ -179,6 +181,7 @@ class LayerCalls(LayerParameters):
             return state
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
         on_op = op is not None and op.credits_past(self.k_top) and self.num_layers == 1 and self._credit is None
+        on_op = on_op and not any(segment.drops_state for segment in state.history.data.segments)
         encode = None if self.encoder is None else self._encode
         return with_past(state, state.history.data, network, encode, on_op)
 
@@ -207,11 +210,21 @@ class LayerCalls(LayerParameters):
             network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
             replay=torch.is_grad_enabled() and choice.replays(steps),
             may_fall_back=choice.may_fall_back,
+            may_fuse=choice.may_fuse,
             record=record,
             remember=self._remembers_calls(network),
             encoder_input=encoder_input,
             dropout=self.dropout if self.training else 0.0,
+            factors=self.draw_factors(before),
         )
+
+    def draw_factors(self, state: SABState) -> tuple[Tensor, ...]:
+        """What recurrent dropout multiplies h by on its way into the cells of a call, (B, H) each; () without it."""
+        p = self.recurrent_dropout if self.training else 0.0
+        if p == 0:
+            return ()
+        scale = 1 / (1 - p) if p < 1 else 0.0
+        return tuple((torch.rand_like(layer.h) >= p).to(layer.h.dtype) * scale for layer in state.layers)
 
     def _network(self, input: Tensor | PackedSequence, state: Any) -> Network:
         """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call.

@@ -49,7 +49,12 @@ class Choice:
 
     @property
     def may_fall_back(self) -> bool:
-        """Whether another backend may run what the chosen one cannot, or runs slower."""
+        """Whether another backend may run what the chosen one cannot."""
+        return self.backend == "auto"
+
+    @property
+    def may_fuse(self) -> bool:
+        """Whether PyTorch's own recurrent kernels may run a layer that recalls nothing; they keep their graph."""
         return self.backend == "auto" and self.engine != "replay"
 
     def backend_for(self, memories: int) -> str:
@@ -69,8 +74,9 @@ class Choice:
     def plan(self, steps: int, memories: int) -> Plan:
         """What would run a call of so many steps that find so many memories at most."""
         backend = self.backend_for(memories)
-        fuses = not self.rule.remembers and self.rule.forget_scale == 1 and self.demand.cell is not None
-        if fuses and self.may_fall_back:
+        plain = self.demand.cell is not None and not self.demand.recurrent_dropout
+        fuses = not self.rule.remembers and self.rule.forget_scale == 1 and plain
+        if fuses and self.may_fuse:
             return Plan("torch", "autograd", "nothing is recalled: PyTorch's own kernels, segment by segment")
         why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
         passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]

@@ -16,7 +16,6 @@ from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.scorers import Scorer
 from reminding.nn.parts.user_modules import UserModules
 from reminding.ops.scores import SCORES
 
@@ -31,6 +30,8 @@ class LayerParameters(nn.Module):
     num_layers: int
     score_size: int
     bias: bool
+    bidirectional = False
+    proj_size = 0
     encoder: nn.Module | None
     rule: Rule
 
@@ -54,6 +55,21 @@ class LayerParameters(nn.Module):
     def k_trunc(self) -> int | None:
         """The recurrent gradient is cut every this many steps, or never where it is None."""
         return self.rule.k_trunc
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The recurrent weights, a list per layer, as `nn.LSTM` has them; the weights of the scores are not in it.
+
+        Raises:
+            AttributeError: the cells are modules of your own, in `cells`.
+        """
+        if self._user_cells is not None:
+            raise AttributeError("all_weights are those of built-in cells; modules of your own are in cells")
+        layers = range(self.num_layers)
+        return [[weight for weight in self._weights(layer) if weight is not None] for layer in layers]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: `nn.LSTM` lays its weights out for cuDNN here, which does not compute this layer."""
 
     def build(
         self,
@@ -89,7 +105,7 @@ class LayerParameters(nn.Module):
     def _build_scorers(
         self, score: str | nn.Module | Sequence[nn.Module], remembers: bool, kind: dict[str, Any]
     ) -> None:
-        self._user_scorers: list[Scorer] | None = None
+        self._own_scorers = False
         self._remembers = remembers
         if isinstance(score, str):
             self.score = settings.one_of("score", score, tuple(SCORES))
@@ -102,7 +118,9 @@ class LayerParameters(nn.Module):
         self.scorers = nn.ModuleList(settings.modules("score", score, self.num_layers))
         self.scorers.to(**kind)
         self.score = type(self.scorers[0]).__name__
-        self._user_scorers = [settings.scorer(module) for module in self.scorers]
+        for module in self.scorers:
+            settings.scorer(module)
+        self._own_scorers = True
 
     def _add(self, name: str, shape: Shape, kind: dict[str, Any]) -> None:
         self.register_parameter(name, nn.Parameter(torch.empty(shape, **kind)))
@@ -121,15 +139,26 @@ class LayerParameters(nn.Module):
 
     def bound(self, layer: int) -> BoundLayer:
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
-        cell = self.cell if self._user_cells is None else self._user_cells[layer].step  # a class may be called "gru"
-        score = self.score if self._user_scorers is None else self._user_scorers[layer] if self._remembers else None
+        return self.bound_to(layer, *self.own_modules(layer))
+
+    def own_modules(self, layer: int) -> tuple[nn.Module | None, nn.Module | None]:
+        """The user's own cell and scorer of one layer, as they are now; None for built-in ones, or where unused."""
+        cell = None if self._user_cells is None else self.cells[layer]
+        return cell, self.scorers[layer] if self._own_scorers and self._remembers else None
+
+    def bound_to(self, layer: int, own_cell: nn.Module | None, own_scorer: nn.Module | None) -> BoundLayer:
+        """One layer with these modules in the place of `own_modules`."""
+        cell = self.cell  # a class may be called "gru"
+        if own_cell is not None and self._user_cells is not None:
+            cell = self._user_cells[layer].step_of(own_cell)
+        score = self.score if not self._own_scorers else None if own_scorer is None else settings.scorer(own_scorer)
         weights = self._weights(layer) if self._user_cells is None else ()
         return bind(cell, score, weights, self._score_weights(layer), self.rule.forget_scale)
 
     def user_modules(self, with_encoder: bool) -> UserModules:
         """The modules of the layer's user: its cells, its scorers where anything is recalled, and the encoder."""
         cells = list(self.cells) if self._user_cells is not None else []
-        scorers = list(self.scorers) if self._user_scorers is not None and self._remembers else []
+        scorers = list(self.scorers) if self._own_scorers and self._remembers else []
         return UserModules([*cells, *scorers, *([self.encoder] if with_encoder and self.encoder is not None else [])])
 
     def like(self) -> Tensor:
@@ -151,5 +180,5 @@ class LayerParameters(nn.Module):
 
     def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
         """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""
-        names = SCORES[self.score].parameters if self._remembers and self._user_scorers is None else ()
+        names = SCORES[self.score].parameters if self._remembers and not self._own_scorers else ()
         return tuple(getattr(self, f"{name}_l{layer}") for name in names)

@@ -24,6 +24,10 @@ from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import REFERENCE
 
 
+class _OutOfRangeError(Exception):
+    """Scores left the range in which the op is exact."""
+
+
 @dataclass(frozen=True)
 class Runner:
     """How the stretches of one call are run.
@@ -31,20 +35,25 @@ class Runner:
     Attributes:
         network: the layers, and the backend that is to run them.
         replay: whether segments are run again in the backward pass instead of keeping their graph.
-        may_fall_back: whether another backend may be used where the chosen one cannot run a stretch or is slower.
+        may_fall_back: whether another backend may be used where the chosen one cannot run a stretch.
+        may_fuse: whether PyTorch's own recurrent kernels may be used where nothing is recalled.
         record: whether to note what was recalled.
         remember: whether to keep the stretches for credit from later calls.
         encoder_input: what the encoder made the input of; None without an encoder.
         dropout: probability of dropping outputs between layers; 0 unless training.
+        factors: what recurrent dropout multiplies each layer's h by on its way into the cell, (B, H), for all rows of
+            the call; () where it is off.
     """
 
     network: Network
     replay: bool
     may_fall_back: bool
+    may_fuse: bool
     record: bool
     remember: bool
     encoder_input: EncoderInput | None
     dropout: float
+    factors: tuple[Tensor, ...] = ()
 
     @property
     def keeps_graph(self) -> bool:
@@ -54,6 +63,18 @@ class Runner:
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
+        try:
+            return self._run(x, state, start)
+        except _OutOfRangeError:
+            plain = replace(self, network=replace(self.network, backend=REFERENCE))
+            return plain._run(x, state, start)
+
+    def _run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
+        """`run` on the backend of the network.
+
+        Raises:
+            _OutOfRangeError: the backend cannot run it, and a replay is asked for, which another must do from the start.
+        """
         network, run = self.network, partial(self._pass, begun=start)
         by_segments = network.backend == REFERENCE or network.note is not None
         if self.replay and by_segments and not self._fuses(x, state) and len(x):
@@ -76,7 +97,8 @@ class Runner:
             if number > 0 and self.dropout > 0:
                 masks.append(torch.rand_like(x) >= self.dropout)
                 x = x * masks[-1] * network.dropout_scale
-            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts)
+            factor = self.factors[number][: x.shape[1]] if self.factors else None
+            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor)
             passes.append(self._layer(call))
             x = passes[-1].output
             if trace and rule.capacity is not None and rule.remembers:
@@ -96,7 +118,7 @@ class Runner:
     def _layer(self, call: LayerCall) -> LayerPass:
         """One layer on the fastest code that can run it."""
         backend = self.network.backend
-        if self.may_fall_back and torch_kernels.serves(call):
+        if self.may_fuse and torch_kernels.serves(call):
             return torch_kernels.unroll(call)
         if backend != REFERENCE:
             ran = compiled.unroll(call, backend, self.replay)
@@ -107,13 +129,15 @@ class Runner:
                     f"backend={backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the op's "
                     "range; backend='auto' takes one that can"
                 )
+            if self.replay:
+                raise _OutOfRangeError
         return unroll(call)
 
     def _fuses(self, x: Tensor, state: SABState) -> bool:
         """Whether PyTorch's own kernels serve for this stretch."""
         first = self.network.layers[0]
         call = LayerCall(first, self.network.rule, x, state.layers[0], state.step, self.record, None)
-        return self.may_fall_back and torch_kernels.serves(call)
+        return self.may_fuse and not self.factors and torch_kernels.serves(call)
 
     def _history(self, before: SABState, ran: Pass) -> History:
         """The history after a stretch; what no later credit can reach is left out."""

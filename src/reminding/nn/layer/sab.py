@@ -61,6 +61,11 @@ class SAB(LayerCalls):
         bias: whether the recurrent cell has biases.
         batch_first: input and output are (B, T, ...) rather than (T, B, ...).
         dropout: probability of dropping outputs between layers while training.
+        recurrent_dropout: probability of dropping a feature of h on its way into the cell's weights while training.
+            Each row and layer has one mask per call, the same at every step [Gal & Ghahramani 2016]. Output, memory
+            and scores use the whole h, and a GRU carries the whole h over. A cell of your own is given the masked h.
+            In training only the reference runs it.
+        bidirectional, proj_size: False and 0, the only values that `nn.LSTM`'s arguments may have here.
         capacity: at most this many memories per row. None: no limit.
         evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
@@ -115,6 +120,9 @@ class SAB(LayerCalls):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
         capacity: int | None = None,
         evict: str | Callable[[Memory], Tensor] = "fifo",
         memory_device: torch.device | str | None = None,
@@ -133,7 +141,10 @@ class SAB(LayerCalls):
         self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
         self.bias, self.batch_first = bias, batch_first
+        settings.refuse_bidirectional(bidirectional)
+        settings.refuse_projection(proj_size)
         self.dropout = settings.probability("dropout", dropout)
+        self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
@@ -168,6 +179,7 @@ class SAB(LayerCalls):
         input: Tensor | PackedSequence,
         state: Any = None,
         *,
+        hx: Any = None,
         reset: Tensor | None = None,
         return_recall: Literal[False] = False,
     ) -> tuple[Any, SABState]: ...
@@ -177,6 +189,7 @@ class SAB(LayerCalls):
         input: Tensor | PackedSequence,
         state: Any = None,
         *,
+        hx: Any = None,
         reset: Tensor | None = None,
         return_recall: Literal[True],
     ) -> tuple[Any, SABState, Recall]: ...
@@ -185,6 +198,7 @@ class SAB(LayerCalls):
         input: Tensor | PackedSequence,
         state: Any = None,
         *,
+        hx: Any = None,
         reset: Tensor | None = None,
         return_recall: bool = False,
     ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
@@ -196,6 +210,7 @@ class SAB(LayerCalls):
             state: what the last call returned, to go on with its streams; None begins new ones. The start of a
                 new stream may also be given as `nn.LSTM` takes it: (h, c), or h alone for cells without c, of
                 shape (L, B, H), unbatched (L, H).
+            hx: another name of `state`, which `nn.LSTM` has.
             reset: where new streams begin: (B,) bool, before the first step, or in the input's layout
                 (T, B), before each step marked. These rows lose their state, memory and step count.
             return_recall: also return what was recalled.
@@ -214,7 +229,7 @@ class SAB(LayerCalls):
         itself, and no graph is kept. The inputs of past calls get no gradient; memories evicted before the call,
         steps taken without gradient, and what lies behind the horizon are constants.
         """
-        return self.run(input, state, reset, return_recall)
+        return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
     @contextmanager
     def credit(self) -> Generator[Credit]:
@@ -257,4 +272,6 @@ class SAB(LayerCalls):
             f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+            + f", recurrent_dropout={self.recurrent_dropout}"
+            * (self.recurrent_dropout > 0)
         )

@@ -44,8 +44,9 @@ def check_tracing() -> None:
     """Refuse torch.jit.trace, which would record the steps of one input as those of any."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
-            "torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. torch.export of "
-            "reminding.nn.export.StepModule, or of export.as_module(layer, ...), holds for any length and state"
+            "torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. "
+            "reminding.nn.export.SequenceModule(layer).export() holds for any length, batch and state; save_onnx "
+            "writes it as ONNX, and StepModule is one step of it"
         )
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor
 
-from reminding.nn.parts.cells import CELLS, Step
+from reminding.nn.parts.cells import CELLS, Step, masked_on_entry
 from reminding.nn.parts.scorers import BuiltInScorer, Scorer
 from reminding.ops.scores import SCORES
 
@@ -36,6 +36,10 @@ class BoundLayer:
     def tensors(self) -> tuple[Tensor, ...]:
         """All of them, those that are None left out."""
         return (*(weight for weight in self.weights if weight is not None), *self.score_weights)
+
+    def cell_masked_by(self, factor: Tensor | None) -> Step:
+        """The cell under recurrent dropout: what h is multiplied by on its way in, (B, H); None: nothing."""
+        return masked_on_entry(self.cell_name, self.cell, self.weights, factor)
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> BoundLayer:
         """The same layer computing with others in the place of `tensors`."""

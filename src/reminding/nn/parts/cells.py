@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -83,16 +84,19 @@ class UserCell:
     """
 
     def __init__(self, module: nn.Module, input_size: int, hidden_size: int) -> None:
-        self.module = module
         self.hidden_size = hidden_size
         told = getattr(module, "state_shapes", None)
         self.state_shapes: tuple[Shape, ...] = (
-            self._find_shapes(input_size) if told is None else tuple(tuple(shape) for shape in told)
+            self._find_shapes(module, input_size) if told is None else tuple(tuple(shape) for shape in told)
         )
 
-    def step(self, x: Tensor, h: Tensor, cell_state: CellState) -> tuple[Tensor, CellState]:
+    def step_of(self, module: nn.Module) -> Step:
+        """The step that a module takes: the one this was made for, or what has taken its place since."""
+        return partial(self._step, module)
+
+    def _step(self, module: nn.Module, x: Tensor, h: Tensor, cell_state: CellState) -> tuple[Tensor, CellState]:
         """One call of the module, its answer brought into the form (h_hat, extra) and checked."""
-        answer: Any = self.module(x, (h, *cell_state) if cell_state else h)
+        answer: Any = module(x, (h, *cell_state) if cell_state else h)
         pair = isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) == 2
         h_hat, state = cast("tuple[Any, Any]", answer) if pair else (cast("Any", answer), ())
         given = cast("tuple[Any, ...]", state if isinstance(state, tuple) else (state,))
@@ -110,15 +114,15 @@ class UserCell:
             )
         return h_hat, given
 
-    def _find_shapes(self, input_size: int) -> tuple[Shape, ...]:
+    def _find_shapes(self, module: nn.Module, input_size: int) -> tuple[Shape, ...]:
         """Which form of state the module takes, found by trying it on one row of zeros."""
-        like = next(self.module.parameters(), torch.zeros(()))
+        like = next(module.parameters(), torch.zeros(()))
         x, h = like.new_zeros(1, input_size), like.new_zeros(1, self.hidden_size)
         failures: list[str] = []
         for shapes in (((self.hidden_size,),), ()):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    self.step(x, h, tuple(like.new_zeros(1, *shape) for shape in shapes))
+                    self._step(module, x, h, tuple(like.new_zeros(1, *shape) for shape in shapes))
             except Exception as error:  # whatever a stranger's module raises: it goes into our message
                 failures.append(f"state={'(h, c)' if shapes else 'h'}: {type(error).__name__}: {error}")
             else:
@@ -128,6 +132,19 @@ class UserCell:
             f"{tuple(x.shape)} and h {tuple(h.shape)}; a zero step failed both ways ({'; '.join(failures)}). "
             "If its state has another form, give the module an attribute `state_shapes`"
         )
+
+
+def masked_on_entry(name: str | None, cell: Step, weights: tuple[Tensor | None, ...], factor: Tensor | None) -> Step:
+    """A cell that sees h masked; a built-in GRU carries h on as it was.   [Gal & Ghahramani 2016]
+
+    Args:
+        name, weights: of a built-in cell; factor: what h is multiplied by, (B, H); None: nothing.
+    """
+    if factor is None:
+        return cell
+    if name == "gru":
+        return lambda x, h, cell_state: (reference.gru_cell(x, h, weights, h * factor), cell_state)
+    return lambda x, h, cell_state: cell(x, h * factor, cell_state)
 
 
 def uniform_bound(fan: int) -> float:

@@ -44,6 +44,43 @@ def probability(name: str, value: Any) -> float:
     return value
 
 
+def recurrent_dropout(value: Any, cell: object) -> float:
+    """A number from 0 to 1; 0 where the cell is PyTorch's GRU."""
+    if probability("recurrent_dropout", value) > 0:
+        cells = cast("Iterable[Any]", cell) if isinstance(cell, list | tuple | nn.ModuleList) else [cell]
+        if any(isinstance(module, nn.GRUCell) for module in cells):
+            raise ValueError(
+                "recurrent_dropout must be 0 with an nn.GRUCell, which carries the h it is given on: what is kept "
+                "would grow at every step; cell='gru' masks h in its gates alone"
+            )
+    return value
+
+
+def refuse_bidirectional(value: Any) -> None:
+    """Refuse what `nn.LSTM` has and a stream cannot have."""
+    if value:
+        raise ValueError(
+            f"bidirectional must be False, got {value!r}: a backward pass over time reads the future, which a "
+            "stream does not have yet. For whole sequences run a second layer over input.flip(0) and join the outputs"
+        )
+
+
+def refuse_projection(value: Any) -> None:
+    """Refuse `nn.LSTM`'s projection of h."""
+    if at_least("proj_size", value, 0):
+        raise ValueError(
+            f"proj_size must be 0, got {value}: memories hold h, whose size is hidden_size. An nn.Linear behind the "
+            "layer projects its output"
+        )
+
+
+def one_of_two(name: str, value: Any, other: str, other_value: Any) -> Any:
+    """What was given under either of two names of an argument; None where neither was."""
+    if value is not None and other_value is not None:
+        raise ValueError(f"{name} and {other} are two names of one argument, got both")
+    return other_value if value is None else value
+
+
 def device_or_none(name: str, value: Any) -> torch.device | None:
     """A device that can be named, or None."""
     try:

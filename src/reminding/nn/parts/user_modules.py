@@ -151,6 +151,21 @@ class UserModules:
                 vars(module).update(before)
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Generator[None]:
+    """A module in evaluation, with the weights that its hooks make; after it, in the modes that it has now."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        for hook in tuple(vars(module)["_forward_pre_hooks"].values()):
+            if isinstance(hook, _MAKES_WEIGHTS):
+                cast("Any", hook)(module, ())
+        yield
+    finally:
+        for each, training in modes.items():
+            each.training = training
+
+
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     """A module's forward hooks and those before them."""
     return tuple(vars(module)[name] for name in _HOOKS)

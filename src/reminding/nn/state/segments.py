@@ -36,12 +36,14 @@ class EnteringState(TensorGroup):
         memory: which memories there are, without their values; only where k_top is None.
         generators: the random number generators' states, for cells and scorers that draw numbers; None for built-in
             ones.
+        factor: what recurrent dropout multiplied h by on its way into the cell, (R, H); None: nothing was dropped.
     """
 
     h: Rows
     cell_state: tuple[Rows, ...]
     memory: Memory | None
     generators: tuple[HostWhole, ...] | None
+    factor: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ class Segment(TensorGroup):
         return replace(whole, encoder_input=self.encoder_input)
 
     @property
+    def drops_state(self) -> bool:
+        """Whether recurrent dropout was on."""
+        return any(layer.entering.factor is not None for layer in self.layers)
+
+    @property
     def draws(self) -> bool:
         """Whether random numbers may be drawn in it: then it is replayed whole."""
         return any(layer.entering.generators is not None for layer in self.layers)
@@ -170,11 +177,21 @@ def _continues(before: Segment, after: Segment, rule: Rule) -> bool:
         return False
     if not torch.equal(before.steps_done + before.steps, after.steps_done) or len(before.row) == 0:
         return False
-    if not torch.equal(before.modes, after.modes):
+    if not torch.equal(before.modes, after.modes) or not _drop_alike(before, after):
         return False
     if rule.k_trunc is None:
         return before.steps + after.steps <= SHORTEST
     return not rule.cuts(int(after.steps_done[0]) + 1)
+
+
+def _drop_alike(before: Segment, after: Segment) -> bool:
+    """Whether recurrent dropout had the same masks in both, as in two stretches of one call."""
+    if not before.drops_state and not after.drops_state:
+        return True
+    pairs = [
+        (one.entering.factor, other.entering.factor) for one, other in zip(before.layers, after.layers, strict=True)
+    ]
+    return all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
 
 
 def _whole(before: Segment, after: Segment) -> Segment:

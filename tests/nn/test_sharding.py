@@ -1,0 +1,139 @@
+"""Layers whose parameters are divided among processes: FSDP1 and FSDP2, credit to earlier calls included.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+
+from reminding import SAB
+
+PROCESSES = 2
+Gradients = dict[str, Tensor]
+
+
+class Score(nn.Module):
+    """A score of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(8))
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return memory * self.scale
+
+    def scores(self, keys: Tensor, query: Tensor) -> Tensor:
+        return (keys * query.unsqueeze(1)).sum(2)
+
+
+class Network(nn.Module):
+    def __init__(self, engine: str, own: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 5, "engine": engine, "dtype": torch.float64}
+        if own:
+            cells = [nn.LSTMCell(3, 8), nn.LSTMCell(8, 8)]
+            encoder = nn.Linear(4, 3, dtype=torch.float64)
+            self.layer = SAB(3, 8, 2, cell=cells, score=[Score(), Score()], encoder=encoder, **options)
+        else:
+            self.layer = SAB(4, 8, 2, **options)
+        self.out = nn.Linear(8, 3, dtype=torch.float64)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        output, state = self.layer(x, state)
+        return self.out(output), state
+
+
+def by_chunks(network: Callable[..., Any], x: Tensor) -> None:
+    state: Any = None
+    for part in x.chunk(4):
+        output, state = network(part, state)
+        output.pow(2).sum().backward()
+
+
+def second(network: Network) -> tuple[Any, Callable[[], Gradients]]:
+    """FSDP2, and what gathers its gradients."""
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(network.layer)
+    sharded: Any = fully_shard(network)
+
+    def gathered() -> Gradients:
+        found: Any = network.named_parameters()
+        return {name: parameter.grad.full_tensor() for name, parameter in found}
+
+    return sharded, gathered
+
+
+def first(network: Network, use_orig_params: bool) -> tuple[Any, Callable[[], Gradients]]:
+    """FSDP1; without use_orig_params its one parameter is all of the network's, one behind the other."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    sharded = FullyShardedDataParallel(network, use_orig_params=use_orig_params, device_id=torch.device("cpu"))
+
+    def gathered() -> Gradients:
+        with FullyShardedDataParallel.summon_full_params(sharded, with_grads=use_orig_params):
+            if use_orig_params:
+                found: Any = sharded.named_parameters()
+                return {name.replace("_fsdp_wrapped_module.", ""): p.grad.clone() for name, p in found}
+        (flat,) = sharded.parameters()
+        assert flat.grad is not None
+        parts = [torch.empty_like(flat.grad) for _ in range(PROCESSES)]
+        distributed.all_gather(parts, flat.grad)
+        return {"flat": torch.cat(parts)}
+
+    return sharded, gathered
+
+
+def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
+    """One process: its rows of the batch, compared with the mean that one process finds for all rows."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=meeting.as_uri(),
+        rank=rank,
+        world_size=PROCESSES,
+    )
+    torch.manual_seed(1)
+    x = torch.randn(20, 4, 4, dtype=torch.float64)
+    plain = Network(engine, own)
+    (plain(x)[0].pow(2).sum() / PROCESSES).backward()
+    want = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+    network = Network(engine, own)
+    sharded, gathered = second(network) if kind == "FSDP2" else first(network, kind == "FSDP1, original")
+    by_chunks(sharded, x[:, 2 * rank : 2 * rank + 2])
+    got = gathered()
+    if "flat" in got:
+        want = {"flat": torch.cat([gradient.flatten() for gradient in want.values()])}
+        got["flat"] = got["flat"][: len(want["flat"])]  # padded
+    assert set(got) == set(want)
+    for name, gradient in want.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-9, atol=1e-9)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.parametrize("own", [False, True], ids=["built in", "modules of one's own"])
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [
+        ("FSDP2", "replay"),
+        pytest.param("FSDP2", "autograd", marks=pytest.mark.slow),
+        ("FSDP1, flat", "replay"),
+        pytest.param("FSDP1, flat", "autograd", marks=pytest.mark.slow),
+        pytest.param("FSDP1, original", "autograd", marks=pytest.mark.slow),
+        pytest.param("FSDP1, original", "replay", marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_find_the_mean_of_their_gradients(kind: str, engine: str, own: bool, tmp_path: Path) -> None:
+    processes: Any = multiprocessing
+    processes.spawn(work, (kind, engine, own, tmp_path / "meeting"), nprocs=PROCESSES)
