@@ -1,4 +1,4 @@
-"""Which memory paid off: what `SAB.credit` records, against the gradient of every state as lent to every step.
+"""The credit that `SAB.credit` records, against the gradient of every state as lent to every step.
 
 Shapes: T time, B batch, I input, H hidden.
 """

@@ -54,7 +54,7 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("options", ALONE.values(), ids=ALONE.keys())
-def test_chunks_pay_the_past_as_plain_pytorch_does(options: dict[str, Any], on_kernels: list[bool]) -> None:
+def test_chunks_credit_the_past_as_plain_pytorch_does(options: dict[str, Any], on_kernels: list[bool]) -> None:
     x, weight = draw(14, 2, 3).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     found = [streamed(layer, x, weight, 5)[0] for layer in pair(**options)]
     assert_same_gradients(*found)
@@ -69,7 +69,7 @@ def test_chunks_give_the_gradient_of_the_whole(on_kernels: list[bool]) -> None:
     assert on_kernels == [True, True]
 
 
-def test_rows_out_of_phase_pay_for_themselves(on_kernels: list[bool]) -> None:
+def test_rows_out_of_phase_credit_their_own_past(on_kernels: list[bool]) -> None:
     """Of three rows two begin anew within a call, and only one is asked about."""
     x, reset = draw(13, 3, 3).to(DEVICE), torch.zeros(13, 3, dtype=torch.bool)
     reset[2, 1] = reset[7, 0] = True
@@ -96,7 +96,7 @@ def test_weights_that_changed_replay_as_they_are_now(on_kernels: list[bool]) -> 
     assert on_kernels == [True]
 
 
-def test_an_encoder_of_past_inputs_is_paid(on_kernels: list[bool]) -> None:
+def test_an_encoder_of_past_inputs_is_credited(on_kernels: list[bool]) -> None:
     tokens, weight = (torch.arange(28).view(14, 2) * 5 % 7).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "cell": "gru"}
     found: list[dict[str, Tensor]] = []

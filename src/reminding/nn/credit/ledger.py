@@ -1,4 +1,4 @@
-"""Which memory paid off: the credit that each remembered state received in backward passes, and through which step.
+"""The credit that each remembered state received in backward passes, and the step through which it came.
 
 Shapes: N entries, S steps, R rows, K memories that decided a recall.
 """
@@ -21,7 +21,7 @@ class _Entries(NamedTuple):
 
 
 class Credit:
-    """The credit that memories received, an entry for every recall through which any came, the largest first.
+    """The credit that memories received: an entry for each recall that passed any on, the largest first.
 
     `SAB.credit` fills it. An entry says: when the stream of `row` took its `step`, the state it had stored at
     `memory_step` received a gradient of length `amount` through being recalled, or compared, by that step.
@@ -96,10 +96,10 @@ class Credit:
             order: the caller's numbers of the rows, (B,); None: as they are.
             row: (R,); step: (S, R); memory_step: (S, R, K), 0 or less where nothing; weight, amount: (S, R, K).
         """
-        paid = (memory_step > 0) & (amount != 0)  # the release's zero vector is nobody's
+        credited = (memory_step > 0) & (amount != 0)  # the release's zero vector is no stored state
         row = row if order is None else order.cpu()[row]
-        rows, steps = row.view(1, -1, 1).expand_as(paid), step.unsqueeze(2).expand_as(paid)
-        found = [tensor.cpu()[paid.cpu()] for tensor in (rows, steps, memory_step, weight, amount)]
+        rows, steps = row.view(1, -1, 1).expand_as(credited), step.unsqueeze(2).expand_as(credited)
+        found = [tensor.cpu()[credited.cpu()] for tensor in (rows, steps, memory_step, weight, amount)]
         self._parts.append(_Entries(torch.full_like(found[0], layer), *found))
 
     @property

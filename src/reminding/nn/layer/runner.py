@@ -73,7 +73,7 @@ class Runner:
         """`run` on the backend of the network.
 
         Raises:
-            _OutOfRangeError: the backend cannot run it, and a replay is asked for, which another must do from the start.
+            _OutOfRangeError: the backend cannot run it; another must replay it from the start.
         """
         network, run = self.network, partial(self._pass, begun=start)
         by_segments = network.backend == REFERENCE or network.note is not None

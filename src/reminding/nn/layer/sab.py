@@ -38,9 +38,9 @@ class SAB(LayerCalls):
         num_layers: layers on top of one another, each with a memory of its own.
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
             `UserCell`; a sequence of modules, one per layer, where there are several.
-        forget_scale: what an LSTM's forget gate is multiplied by, above 0 and at most 1, which is `nn.LSTM`'s. With
-            1, c may grow by 1 a step, which h does not show, until the gates can no longer turn it; below 1 it stays
-            within 1 / (1 - forget_scale), and what is to last is left to the memory.
+        forget_scale: factor on an LSTM's forget gate, above 0 and at most 1; 1 is `nn.LSTM`. With 1 the cell state c
+            can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, |c| stays
+            within 1 / (1 - forget_scale), and lasting information has to go through the memory.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
@@ -50,11 +50,11 @@ class SAB(LayerCalls):
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
         score_size: width D of the score's projections. None: hidden_size.
-        normalizer: "softmax" over the k_top best scores; "softmax1", the same with recalling nothing among them,
-            for streams without end; or "threshold", the paper's rule. None: "softmax", or
+        normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing,
+            for endless streams; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
-        recall_scale: what the normaliser's weights are multiplied by, above 0 and at most 1. Where they sum to 1,
-            what is read is stored again, and over a stream without end h grows; below 1 it stays bounded,
+        recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
+            to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
             `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
@@ -67,25 +67,24 @@ class SAB(LayerCalls):
             In training only the reference runs it.
         bidirectional, proj_size: False and 0, the only values that `nn.LSTM`'s arguments may have here.
         capacity: at most this many memories per row. None: no limit.
-        evict: which memory goes when the capacity is full: "fifo", "least_recalled" (the one with the
+        evict: which memory is evicted when the capacity is full: "fifo", "least_recalled" (the one with the
             smallest accumulated weight, Kerg et al. 2020), or a function of the `Memory` that returns one slot
             per row, (B,) int64.
-        memory_device: where a state keeps its memories, and the record of past calls, between calls: "cpu" for the
-            streams of many rows that share a GPU, in page-locked memory. A call copies them to the layer's device and
-            back. None: there.
-        horizon: how many steps before a call its credit may travel back into earlier calls, which led to the state
-            it was given. None: as far as anything is remembered. 0: not at all, and nothing is kept for it.
-        backtrack: False: memories are read but get no gradient (the paper's ablation of mental updates).
+        memory_device: where a state keeps its memories and the record of past calls between calls. "cpu" saves a
+            GPU's memory when many streams share it: a call copies them from page-locked memory to the layer's device
+            and back. None: the layer's device.
+        horizon: how many steps before a call its credit may travel back into the calls that led to its state.
+            None: as far back as anything is remembered. 0: not at all, and no record is kept.
+        backtrack: False: memories are read but receive no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
             float32 and float64; "cuda" are Triton kernels, for half precision and autocast too, tested in Triton's
             interpreter and compiled, but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back,
             and logs why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
-            again when credit reaches it, for less memory and more time, and has no second derivative. "auto"
-            replays inputs of 512 steps or more; `plan` tells. Replay asks of cells and scorers of one's own that
-            rows of a batch do not touch one another, that a memory's score hangs on its own key alone, and that
-            what they learn are parameters of theirs.
+            again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
+            or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
+            interact, if a memory's score depends on its own key alone, and if all that they learn is a parameter.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
@@ -222,18 +221,18 @@ class SAB(LayerCalls):
             ValueError: shape, type or device do not fit; the message names the argument.
 
         Gradient: autograd's for the equations of the paper with the cuts of `k_trunc` and no others. It reaches
-        input, parameters, and (h, c) given as tensors. Through a `SABState` it reaches the parameters as they
-        worked in the calls that led to it: with unchanged weights, chunks give the gradient of the whole. Where
-        weights have changed since, a segment is run again with those of today, from the state in which it was
-        entered, reading the memories it read with the values they had. So each call's loss is backpropagated by
-        itself, and no graph is kept. The inputs of past calls get no gradient; memories evicted before the call,
-        steps taken without gradient, and what lies behind the horizon are constants.
+        input, parameters, and (h, c) given as tensors. Through a `SABState` it also reaches the parameters in the
+        calls that led to the state: with unchanged weights, chunks give the gradient of the whole sequence. If the
+        weights have changed since, a past segment is run again with the current weights, from its entering state,
+        with the memories it read at their old values. So each call's loss is backpropagated by itself, and no graph
+        is kept between calls. Inputs of past calls receive no gradient. Memories evicted before the call, steps run
+        without gradient, and memories beyond the horizon are constants.
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
     @contextmanager
     def credit(self) -> Generator[Credit]:
-        """Record which memories are paid, how much, and through which later step::
+        """Record which memories receive credit, how much, and through which later step::
 
             with layer.credit() as credit:
                 output, state = layer(x, state)
@@ -244,7 +243,8 @@ class SAB(LayerCalls):
         be watched: gradients are the same, and slower.
 
         Raises:
-            ValueError: k_top is None: every step pays every memory. Or the layer is already being recorded.
+            ValueError: k_top is None, so that every step credits every memory; or the layer is already being
+                recorded.
         """
         if self.k_top is None:
             raise ValueError("credit() needs a layer with a k_top; with k_top=None every step recalls every memory")
