@@ -92,7 +92,7 @@ def test_hessian_is_the_jacobian_of_the_gradient(way: dict[str, Any], num_layers
 
 
 @given(case=cases.filter(lambda case: case.engine == "autograd" and case.backend == "reference"))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_functional_call_and_grad_take_the_given_weights(case: Case) -> None:
     layer, other = case.layer(), case.layer(backend="reference")
     given = {name: tensor.detach() * 0.7 + 0.1 for name, tensor in layer.named_parameters()}
@@ -107,7 +107,7 @@ def test_functional_call_and_grad_take_the_given_weights(case: Case) -> None:
 
 
 @given(case=cases)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_functional_call_in_chunks(case: Case) -> None:
     """Given weights that are themselves computed, as meta-learning has them, reach replay, past calls and modules."""
     layer, plain = case.layer(), case.plain()
