@@ -8,6 +8,7 @@ Shapes: T time, B batch, H hidden.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -91,7 +92,7 @@ def test_hessian_is_the_jacobian_of_the_gradient(way: dict[str, Any], num_layers
 
 
 @given(case=cases.filter(lambda case: case.engine == "autograd" and case.backend == "reference"))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_functional_call_and_grad_take_the_given_weights(case: Case) -> None:
     layer, other = case.layer(), case.layer(backend="reference")
     given = {name: tensor.detach() * 0.7 + 0.1 for name, tensor in layer.named_parameters()}
@@ -106,7 +107,7 @@ def test_functional_call_and_grad_take_the_given_weights(case: Case) -> None:
 
 
 @given(case=cases)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_functional_call_in_chunks(case: Case) -> None:
     """Given weights that are themselves computed, as meta-learning has them, reach replay, past calls and modules."""
     layer, plain = case.layer(), case.plain()
@@ -145,7 +146,8 @@ def test_what_cannot_be_transformed_says_what_can(way: dict[str, Any], transform
         "grad": lambda: grad(loss)(x),
         "dual": lambda: loss(forward_ad.make_dual(x, x)),
     }
-    with forward_ad.dual_level(), pytest.raises(ValueError, match=r"backend='reference' with engine='autograd'"):
+    level = forward_ad.dual_level() if transform == "dual" else nullcontext()
+    with level, pytest.raises(ValueError, match=r"backend='reference' with engine='autograd'"):
         calls[transform]()
     loss(x).backward()  # unharmed
 

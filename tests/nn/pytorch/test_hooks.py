@@ -42,7 +42,7 @@ def gradients_by_pass(layer: SAB, pieces: list[Tensor]) -> list[dict[str, Tensor
 
 
 @given(case=cases)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 def test_clipping_by_a_hook_clips_the_whole_gradient_of_a_backward_pass(case: Case) -> None:
     pieces = chunks(inputs(), case.size)
     by_pass = gradients_by_pass(case.plain(), pieces)
@@ -131,7 +131,7 @@ def mapped(module: nn.Module, answers: bool) -> list[int]:
 
 @pytest.mark.parametrize("answers", [False, True], ids=("watching", "answering"))
 @given(case=cases.filter(lambda case: case.encoder or case.cell == "own"))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_hooks_of_modules_run_in_a_call_and_not_in_its_replay(answers: bool, case: Case) -> None:
     """Those that answer take part in the gradient; they are run again for it, those that only watch are not."""
     layer, plain = case.layer(), case.plain()

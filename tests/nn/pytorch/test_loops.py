@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 5}
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_parameters_frozen_in_between_get_nothing_and_change_nothing_else(case: Case) -> None:
     def stream(layer: SAB, freeze: bool) -> tuple[dict[str, Tensor], set[str]]:
         frozen = {name for name, _ in layer.named_parameters() if "hh" in name or "encoder" in name}
@@ -50,7 +50,7 @@ def test_parameters_frozen_in_between_get_nothing_and_change_nothing_else(case: 
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_gradients_of_some_parameters_alone(case: Case) -> None:
     """`torch.autograd.grad` with regard to a subset is that part of the whole gradient."""
     layer = case.layer()
@@ -71,7 +71,7 @@ def test_gradients_of_some_parameters_alone(case: Case) -> None:
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_backward_twice_with_the_graph_kept_doubles(case: Case) -> None:
     layer = case.layer()
     pieces = chunks(inputs(), case.size)
@@ -90,7 +90,7 @@ def test_backward_twice_with_the_graph_kept_doubles(case: Case) -> None:
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_empty_chunks_in_between_change_nothing(case: Case) -> None:
     pieces = [part for piece in chunks(inputs(), case.size) for part in (inputs()[:0], piece, inputs()[:0])]
     layer, plain = case.layer(), case.plain()

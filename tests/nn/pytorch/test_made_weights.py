@@ -90,7 +90,7 @@ def check_change(case: Case, change: Change) -> None:
 
 @every_change
 @given(case=cases)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_made_weights_take_the_gradient_of_one_call(change: Change, case: Case) -> None:
     check_change(case, change)
 
@@ -103,7 +103,7 @@ def test_made_weights_take_the_gradient_of_one_call_everywhere(change: Change, c
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_spectral_norm_in_eval_mode_takes_the_gradient_of_one_call(case: Case) -> None:
     def change(layer: SAB) -> None:
         for module, name in weights_of(layer):
@@ -115,7 +115,7 @@ def test_spectral_norm_in_eval_mode_takes_the_gradient_of_one_call(case: Case) -
 
 
 @given(case=cases, old=st.booleans())
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_spectral_norm_iterates_once_a_call(case: Case, old: bool) -> None:
     layers = [case.layer(), case.plain()]
     norm = nn.utils.spectral_norm if old else parametrizations.spectral_norm
@@ -164,7 +164,7 @@ class Flat(nn.Module):
 
 
 @given(case=cases)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_views_of_a_flat_parameter_set_as_attributes(case: Case) -> None:
     got = trained(Flat(case.layer()), chunks(inputs(), case.size))
     assert_same_gradients(got, trained(Flat(case.plain()), [inputs()]))
@@ -193,13 +193,13 @@ def tie_between_layers(layer: SAB) -> None:
 
 @pytest.mark.parametrize("tie", [tie_inside, tie_between_layers])
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_tied_weights_take_the_sum(tie: Callable[[SAB], None], case: Case) -> None:
     check_chunks(case, tie)
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_tied_weights_equal_the_sum_over_untied_ones(case: Case) -> None:
     tied, untied = case.layer(), case.plain()
     tie_inside(tied)

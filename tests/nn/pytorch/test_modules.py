@@ -59,7 +59,7 @@ def own_cells(case: Case, normed: bool, dropout: float = 0.0) -> dict[str, Any]:
 
 
 @given(case=with_modules)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_batch_normalisation_is_updated_once_a_call(case: Case) -> None:
     """Running statistics after the chunks are those of a layer that was never differentiated."""
     pieces = chunks(inputs(), case.size)
@@ -79,7 +79,7 @@ def test_batch_normalisation_is_updated_once_a_call(case: Case) -> None:
 
 
 @given(case=with_modules.filter(lambda case: case.size >= 5))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_batch_normalisation_takes_the_gradient_of_the_graph_kept(case: Case) -> None:
     """In chunks the encoder normalises each by itself: the right gradient is that of all of them in one graph."""
     made: list[SAB] = []
@@ -99,7 +99,7 @@ def test_batch_normalisation_takes_the_gradient_of_the_graph_kept(case: Case) ->
 
 
 @given(case=with_modules, when=st.sampled_from(["before", "between"]))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 def test_eval_between_forward_and_backward_leaves_the_forward_s_mode(case: Case, when: str) -> None:
     """Dropout in an encoder and in cells, replayed in this call and for past ones."""
 
@@ -191,7 +191,7 @@ def test_a_module_that_serves_twice_takes_the_sum(share: Callable[[Case], dict[s
 
 
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_weights_shared_with_modules_outside_take_the_sum(case: Case) -> None:
     """A readout tied to the encoder, and one tied to a recurrent weight."""
 
@@ -240,7 +240,7 @@ class WeightDrop(nn.Module):
 
 
 @given(case=cases.filter(lambda case: case.cell == "own"))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_weights_set_as_attributes_in_a_forward(case: Case) -> None:
     sizes = (INPUT, HIDDEN)[: case.num_layers]
     layer, plain = (make(cell=[WeightDrop(size) for size in sizes]) for make in (case.layer, case.plain))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -126,7 +126,11 @@ def check(case: Twice) -> None:
     assert_same_gradients(penalty(layer, case), want)
 
 
+LEAST_RECALLED = tuple({"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 3, "evict": "least_recalled"}.items())
+
+
 @given(case=twice)
+@example(case=Twice("cpu", "autograd", LEAST_RECALLED, own=None, of="everything", resets=True, starts=False))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_gradient_penalty(case: Twice) -> None:
     check(case)

@@ -80,7 +80,7 @@ def outcome(run: Callable[[], tuple[Tensor, SABState, dict[str, Tensor]]]) -> An
 
 
 @given(names=pairs, way=ways, detached=st.booleans(), saved=st.booleans(), without_grad=st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_every_layer_takes_or_refuses_a_state_as_the_reference_does(
     tmp_path_factory: pytest.TempPathFactory,
     names: tuple[str, str],

@@ -41,7 +41,7 @@ RATES = draw(400, 3, 4, seed=9)
     seed=st.integers(0, 100),
     rate=st.sampled_from([0.05, 0.3, 1.0]),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_random_resets_in_chunks_are_those_of_one_call(
     case: Case, semantics: str, rows: int, seed: int, rate: float
 ) -> None:
@@ -85,7 +85,7 @@ MODES = {"inference_mode": torch.inference_mode, "no_grad": torch.no_grad}
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
 @given(case=cases, when=st.sampled_from(["after forward", "after backward", "before all"]), train=st.booleans())
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_validation_from_the_training_state_leaves_training_alone(
     mode: Any, case: Case, when: str, train: bool
 ) -> None:
@@ -123,7 +123,7 @@ def test_validation_from_the_training_state_leaves_training_alone(
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
 @given(case=cases)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_training_goes_on_from_a_state_computed_without_gradient(mode: Any, case: Case) -> None:
     """Such a state is a constant: a burn-in."""
 

@@ -68,7 +68,7 @@ COPIES: dict[str, Callable[[SABState], SABState]] = {
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
 @given(case=cases)
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_a_copied_state_goes_on_as_the_state_does(copied: Callable[[SABState], SABState], case: Case) -> None:
     def stream(change: Callable[[SABState], SABState]) -> tuple[dict[str, Tensor], SABState]:
         layer = case.layer()

@@ -315,12 +315,13 @@ def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Ten
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
     tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
     tensors = [tensor for tensor in tensors if tensor.requires_grad]
-    if not tensors:
-        return output, after
     results = [output, *flat(after)]
-    reaching = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(len(tensors), *tensors, *results)))
-    output = next(reaching)
-    return output, filled(after, list(reaching))
+    in_graph = [result for result in results if result.requires_grad]
+    if not tensors or not in_graph:
+        return output, after
+    reaching = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(len(tensors), *tensors, *in_graph)))
+    output, *rest = (next(reaching) if result.requires_grad else result for result in results)
+    return output, filled(after, rest)
 
 
 class _ReachingAll(torch.autograd.Function):

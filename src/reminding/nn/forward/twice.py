@@ -20,19 +20,18 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
     settings = _rule_of(rule)
     cell, score = _name(CELLS, rule.cell), next(name for name, known in SCORES.items() if known.code == rule.score)
     layer = bind(cell, score, given.recurrent, given.scorer if settings.remembers else (), settings.forget_scale)
-    state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given))
+    state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given, settings))
     ran = unroll(LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None))
     assert ran.recall is not None
     c = ran.after.cell_state[0] if ran.after.cell_state else None
     return PlainResults(ran.output, ran.recall.summary, c, ran.after.memory.value)
 
 
-def _memory(given: LayerInput) -> Memory:
+def _memory(given: LayerInput, settings: Rule) -> Memory:
     """The memories given, at steps that nobody asks for."""
     slots = given.memory0.shape[:2]
-    weight = given.received0 if given.received0 is not None else given.memory0.new_zeros(slots)
-    if tuple(weight.shape) != tuple(slots):
-        weight = given.memory0.new_zeros(slots)
+    weight = given.received0 if settings.capacity is not None else given.memory0.new_zeros(slots)
+    assert weight is not None and weight.shape == slots, "with a capacity, what the memories have received is given"
     step = torch.zeros(slots, dtype=torch.int64, device=given.memory0.device)
     return Memory(given.memory0, step, weight, given.count0.cpu())
 

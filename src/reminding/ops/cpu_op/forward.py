@@ -153,9 +153,9 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, _, rule, keep, _ = inputs
+    *tensors, received0, rule, keep, _ = inputs
     out, summary, _, memory, peak, slots, weights, received, alive, milestone_c, *saved = output
-    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, alive)
+    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, received0, alive)
     ctx.mark_non_differentiable(peak, slots, weights, received, alive, milestone_c, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
@@ -166,7 +166,7 @@ def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     if torch.is_grad_enabled():
         return _differentiable(ctx, d_outputs[:4])
-    saved = ctx.saved_tensors[:-1]
+    saved = ctx.saved_tensors[:-2]
     grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *saved, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
     given = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
@@ -175,9 +175,9 @@ def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
 
 def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """The gradients with a graph of their own, as `create_graph=True` asks for."""
-    x, h0, c0, memory0, count0, step0, *weights = ctx.saved_tensors[:14]
-    rule, alive = OpRule(*ctx.rule), ctx.saved_tensors[-1]
-    recurrent, scorer, received0 = tuple(weights[:4]), [w for w in weights[4:7] if w is not None], weights[7]
+    saved, rule = ctx.saved_tensors, OpRule(*ctx.rule)
+    (x, h0, c0, memory0, count0, step0, *weights), received0, alive = saved[:13], saved[-2], saved[-1]
+    recurrent, scorer = tuple(weights[:4]), [w for w in weights[4:7] if w is not None]
     given = LayerInput(x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0)
     d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
     d_scorer = iter(d_weights[4:])
