@@ -81,7 +81,7 @@ dist-check: setup
 # On a machine with a CUDA device and a PyTorch built for it: the kernels as they are, not interpreted. One process: they
 # share the device.
 test-gpu:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/test_gpu.py tests/ops/test_cuda_op.py tests/ops/test_cuda_operator.py
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_operator.py
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, a quarter of an hour or so. Any report fails it.
 sanitize: setup

@@ -31,7 +31,7 @@ pytestmark = [
         cuda_op.missing() is not None, reason=f"{cuda_op.missing()}; `make test-all` has Triton interpret its kernels"
     ),
 ]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -288,7 +288,7 @@ def test_auto_does_not_take_what_no_gpu_has_run() -> None:
 
 def compiled_for_gpu(*words: str) -> str:
     """What compiling kernels for a GPU tells of them, in a process that interprets nothing."""
-    command = [sys.executable, "-m", "tests.ops.compile_for_gpu", *words]
+    command = [sys.executable, "-m", "tests.ops.cuda_op.compile_for_gpu", *words]
     settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr[-2000:]

@@ -1,6 +1,6 @@
 """What the Triton kernels take of a GPU, from compiling them for one; there need be none.
 
-    python -m tests.ops.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
+    python -m tests.ops.cuda_op.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
 
 Pair of kernels (rows or tiles; past: those that send credit into past calls, in rows), sizes (even: tensors, H and D
 are multiples of 16, as a launch finds out; any), cell, score, normalizer, H, capacity (0: none) and type of the

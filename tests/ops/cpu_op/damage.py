@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tests.ops.recorded_calls import Call, copied
+from tests.ops.cpu_op.recorded_calls import Call, copied
 
 # Names of what lists of tensors hold, by operator or for all.
 MEMBERS: dict[str, tuple[str, ...]] = {

@@ -21,7 +21,7 @@ from reminding.ops.contract import OpRule
 from reminding.ops.cuda_op.packing import Call
 from reminding.ops.cuda_op.triton import tiling
 from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
-from tests.ops.test_cuda_op import SETTINGS, assert_near, compiled_for_gpu, everything, results
+from tests.ops.cuda_op.test_forward import SETTINGS, assert_near, compiled_for_gpu, everything, results
 from tests.tolerance import assert_equal
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ Tile = Callable[..., None]
 @pytest.fixture
 def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
     """Have all calls run on tiles of so many rows and slices of so many units, in an order of `together.ORDERS`."""
-    together = importlib.import_module("tests.ops.together")  # needs Triton
+    together = importlib.import_module("tests.ops.cuda_op.together")  # needs Triton
 
     def patch(rows: int, units: int, order: str = "any", at_once: int = 8, holds: bool = True) -> None:
         def chosen(call: Call, *_: Any) -> tiling.Tiling:

@@ -18,18 +18,18 @@ from torch import Tensor
 from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.cpu_op import checks
-from tests.ops.direct_calls import outcome
-from tests.ops.recorded_calls import CASES, Call, recorded
+from tests.ops.cpu_op.direct_calls import outcome
+from tests.ops.cpu_op.recorded_calls import CASES, Call, recorded
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Change = Callable[[Any], Any]
 
 
 def run(*words: str) -> int:
     """Run damaged calls; how many there were."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.ops.direct_calls", *words]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.ops.cpu_op.direct_calls", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = ran.stdout.splitlines()
     assert ran.returncode == 0, f"{ran.returncode} after {lines[-1:]}:\n{ran.stderr[-2000:]}"

@@ -1,6 +1,6 @@
 """Calls of the C++ op's operators, each with one argument damaged: refused, or of the same numbers.
 
-A missing check may end the process, so they are run in one of their own, `python -m tests.ops.direct_calls`. It
+A missing check may end the process, so they run in one of their own: `python -m tests.ops.cpu_op.direct_calls`. It
 prints a line before each call, so that the last one names the call that ended it, and WRONG after a call that gave
 other numbers in silence.
 """
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.ops.damage import damages
-from tests.ops.recorded_calls import CASES, Call, copied, equal, recorded, tensors
+from tests.ops.cpu_op.damage import damages
+from tests.ops.cpu_op.recorded_calls import CASES, Call, copied, equal, recorded, tensors
 
 
 def outcome(call: Call, arguments: list[Any]) -> list[Tensor] | None:
