@@ -45,8 +45,8 @@ def check_tracing() -> None:
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
             "torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. "
-            "reminding.nn.export.SequenceModule(layer).export() holds for any length, batch and state; save_onnx "
-            "writes it as ONNX, and StepModule is one step of it"
+            "reminding.nn.export.SequenceModule(layer).export() uses torch.export and holds for any length, batch "
+            "and state; save_onnx writes it as ONNX, and StepModule is one step of it"
         )
 
 
