@@ -39,7 +39,7 @@ class SAB(LayerCalls):
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
             `UserCell`; a sequence of modules, one per layer, where there are several.
         forget_scale: factor on an LSTM's forget gate, above 0 and at most 1; 1 is `nn.LSTM`. With 1 the cell state c
-            can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, |c| stays
+            can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, `|c|` stays
             within 1 / (1 - forget_scale), and lasting information has to go through the memory.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
