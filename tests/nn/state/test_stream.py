@@ -268,3 +268,11 @@ def test_layers_of_different_cells_have_no_common_c() -> None:
     assert state.h.shape == (2, 2, 4)
     with pytest.raises(ValueError, match="no common c"):
         _ = state.c
+
+
+def test_a_type_alone_may_be_given_as_a_tensor_takes_it() -> None:
+    _, state = make()(draw(5, 2, 3))
+    for moved in (state.to(torch.float32), state.to("cpu", torch.float32), state.to(dtype=torch.float32)):
+        assert moved.h.dtype == torch.float32
+        assert moved.step.dtype == torch.int64
+        assert torch.equal(moved.memory_step, state.memory_step)

@@ -154,15 +154,18 @@ class SABState:
 
     def to(
         self,
-        device: torch.device | str | None = None,
+        device: torch.device | torch.dtype | str | None = None,
         dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> SABState:
         """Move to a device, or change the floating-point type, or both; step counts stay on the host.
 
         Args:
+            device: a type may stand here alone, as `Tensor.to` takes it.
             non_blocking: as `Tensor.to` has it.
         """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
 
         def moved(tensor: Tensor) -> Tensor:
             kind = dtype if tensor.is_floating_point() else None
