@@ -46,7 +46,7 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     def watched(*arguments: Any) -> Any:
         found = given(*arguments)
-        answers.append(arguments[0].network.backend == "cuda" and found is not None)
+        answers.append(arguments[0].backend == "cuda" and found is not None)
         return found
 
     monkeypatch.setattr(credit, "credit_past", watched)

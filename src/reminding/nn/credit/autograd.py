@@ -16,7 +16,7 @@ from reminding.nn.credit.bank import Bank
 from reminding.nn.credit.encoded import Encode, Encoded
 from reminding.nn.credit.gradients import gradients, totals
 from reminding.nn.credit.network import Network
-from reminding.nn.credit.op_sweep import ArrivedCredit, OpLayer, credit_past
+from reminding.nn.credit.op_sweep import ArrivedCredit, credit_past
 from reminding.nn.credit.sweep import DState, Sweep
 from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
 from reminding.nn.parts.host import counting_on_host
@@ -294,7 +294,7 @@ class _CreditToPast(torch.autograd.Function):
         none = [None] * len(flat(past.state))
         if past.on_op:
             credit = ArrivedCredit(banks[0], arrived[0], past.state.step, past.cut_at)
-            found = credit_past(OpLayer(network), data.segments, credit, past.encode)
+            found = credit_past(network, data.segments, credit, past.encode)
             if found is not None:
                 return None, *none, *found
         sweep = Sweep(network, data.segments, banks, past.state.step, arrived, past.cut_at)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from reminding.nn.forward.compiled import op_rule
 from reminding.nn.forward.reference import in_precision
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.cells import Step
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import UserModules
+from reminding.ops.backends import BACKENDS, Op
+from reminding.ops.contract import OpRule
 
 Note = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], None]
 Result = TypeVar("Result")
@@ -43,6 +46,16 @@ class Network:
     transform: str | None = None
     dropout_scale: float = 1.0
     note: Note | None = None
+
+    @property
+    def op(self) -> Op:
+        """The op of the backend, where it has one."""
+        return BACKENDS[self.backend].op
+
+    @property
+    def op_rule(self) -> OpRule:
+        """The settings of the one layer of a network that an op computes, as the op takes them."""
+        return op_rule(self.layers[0], self.rule, cast("int", self.rule.k_top))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -23,37 +23,12 @@ from reminding.nn.credit.gradients import totals
 from reminding.nn.credit.network import Network
 from reminding.nn.credit.op_reach import PastInputs, ReachedSteps, SegmentRows
 from reminding.nn.credit.recorded import RecordedReader
-from reminding.nn.forward.compiled import op_rule
 from reminding.nn.forward.reference import loop
-from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.segments import Segment
-from reminding.ops.backends import BACKENDS, Op
-from reminding.ops.contract import OpRule, Past, PastGradients, PastSteps, scorer_parts
-
-
-@dataclass(frozen=True)
-class OpLayer:
-    """The one layer of a network whose backend also sends credit into past calls."""
-
-    network: Network
-
-    @property
-    def layer(self) -> BoundLayer:
-        """The layer."""
-        return self.network.layers[0]
-
-    @property
-    def op(self) -> Op:
-        """The backend's folder."""
-        return BACKENDS[self.network.backend].op
-
-    @property
-    def rule(self) -> OpRule:
-        """The layer's settings as the op takes them."""
-        return op_rule(self.layer, self.network.rule, cast("int", self.network.rule.k_top))
+from reminding.ops.contract import Past, PastGradients, PastSteps, scorer_parts
 
 
 @dataclass(frozen=True)
@@ -99,39 +74,38 @@ class ReplayedSteps:
 
 
 def credit_past(
-    op: OpLayer, segments: Sequence[Segment], credit: ArrivedCredit, encode: Encode | None
+    network: Network, segments: Sequence[Segment], credit: ArrivedCredit, encode: Encode | None
 ) -> list[Tensor | None] | None:
     """The gradients of the network's tensors, as `Sweep` finds them; None where the op would not be exact.
 
     Args:
         segments: of past calls, each row's oldest first; encode: None: no encoder.
     """
-    rows, count = SegmentRows(segments), len(op.network.tensors)
+    rows, count = SegmentRows(segments), len(network.tensors)
     read = torch.cat([cast("Tensor", segment.layers[0].read).flatten(0, 1) for segment in segments]).cpu()
     carried = torch.stack([(d != 0).any(1) for d in credit.d_state]).any(0).cpu()
-    reaches = rows.reached_by(op.op, credit.bank, read, carried, credit.step, op.rule)
+    reaches = rows.reached_by(network.op, credit.bank, read, carried, credit.step, network.op_rule)
     if not bool(reaches.any()):
-        return [None for _ in op.network.tensors]
+        return [None for _ in network.tensors]
     reached = ReachedSteps(rows, segments, reaches)
-    inputs = PastInputs(reached, segments, encode, op.network)
-    replayed = replay_forward(op, reached, credit, reached.steps_of(read), inputs.x)
+    inputs = PastInputs(reached, segments, encode, network)
+    replayed = replay_forward(network, reached, credit, reached.steps_of(read), inputs.x)
     if replayed is None:
         return None
-    d_x, d_layer = backward(op, reached, replayed, credit, inputs)
+    d_x, d_layer = backward(network, reached, replayed, credit, inputs)
     others: list[Tensor | None] = [None] * (count - len(d_layer))
     return totals([*d_layer, *others], inputs.d_tensors(d_x, count))
 
 
 def replay_forward(
-    op: OpLayer, reached: ReachedSteps, credit: ArrivedCredit, read: Tensor, x: Tensor
+    network: Network, reached: ReachedSteps, credit: ArrivedCredit, read: Tensor, x: Tensor
 ) -> ReplayedSteps | None:
     """Run what is reached forward, all at once; None where its scores leave the range in which the op is exact.
 
     Args:
         read: (S, L, K); x: (S, L, I).
     """
-    network, row, bank = op.network, reached.row, credit.bank
-    rule, layer = network.rule, op.layer
+    row, bank, rule, layer = reached.row, credit.bank, network.rule, network.layers[0]
     places = bank.read_places(torch.where(reached.within.unsqueeze(2), read, NOTHING), row, reached.steps_done)
     reader = RecordedReader(bank.at(places.place), places, layer.scorer, rule)
     cut = rule.cuts_after(reached.step - 1)
@@ -142,7 +116,11 @@ def replay_forward(
     streams = cast("list[int]", reached.steps_done.tolist())
     outputs, _ = loop(x, *states, streams, network.cell(0, x.device.type), reader, rule, entering.note, cuts)
     output, summary = torch.stack(outputs), torch.stack(reader.summaries)
-    if op.rule.k_top and op.rule.scoring.clamped and not _in_range(op, output - summary, bank, output):
+    if (
+        network.op_rule.k_top
+        and network.op_rule.scoring.clamped
+        and not _in_range(network, output - summary, bank, output)
+    ):
         return None
     scores = torch.stack(reader.scores) if reader.scores else output.new_zeros(read.shape)
     slot = _slots(places, row, bank.step.shape[1]).to(x.device)
@@ -183,12 +161,12 @@ class _EnteringStates:
         return h, tuple(cell_state)
 
 
-def _in_range(op: OpLayer, query: Tensor, bank: Bank, output: Tensor) -> bool:
+def _in_range(network: Network, query: Tensor, bank: Bank, output: Tensor) -> bool:
     """Whether the op's score is exact for what was read and may have been stored."""
-    w1, w2 = op.layer.score_weights[0].detach(), op.layer.score_weights[1].detach()
+    w1, w2 = network.layers[0].score_weights[0].detach(), network.layers[0].score_weights[1].detach()
     held = bank.states.flatten(0, 1)
     key = torch.stack([_largest(held @ w1.t()), _largest(output @ w1.t())]).max()
-    return op.op.in_range(key, _largest(query @ w2.t()))
+    return network.op.in_range(key, _largest(query @ w2.t()))
 
 
 def _largest(tensor: Tensor) -> Tensor:
@@ -261,22 +239,22 @@ class TimeLayout:
 
 
 def backward(
-    op: OpLayer, reached: ReachedSteps, replayed: ReplayedSteps, credit: ArrivedCredit, inputs: PastInputs
+    network: Network, reached: ReachedSteps, replayed: ReplayedSteps, credit: ArrivedCredit, inputs: PastInputs
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Send the credit of memories and state back through what it reaches.
 
     Returns:
         the gradient of the input (S, L, I), if an encoder made it, and of each of the layer's tensors.
     """
-    layout, rule, x = TimeLayout(reached), op.rule, inputs.x
-    steps, d_memory = _past_steps(op.network.rule, reached, replayed, credit.bank, layout, x)
+    layout, rule, x = TimeLayout(reached), network.op_rule, inputs.x
+    steps, d_memory = _past_steps(network.rule, reached, replayed, credit.bank, layout, x)
     d_output, d_c = _arriving(reached, layout, credit)
     wide = steps.output.dtype
-    weights = (*op.layer.weights, *scorer_parts(op.layer.score_weights, rule))
+    weights = (*network.layers[0].weights, *scorer_parts(network.layers[0].score_weights, rule))
     given = [None if weight is None else weight.detach().to(wide) for weight in weights]
     arriving = PastGradients(*(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory)))
     with torch.autocast(x.device.type, enabled=False):
-        d_x, *grads = op.op.differentiate_past(arriving, given, steps, rule, inputs.encoded)
+        d_x, *grads = network.op.differentiate_past(arriving, given, steps, rule, inputs.encoded)
     found = [d.to(w.dtype) for w, d in zip(weights, grads, strict=True) if w is not None and d is not None]
     return None if d_x is None else layout.back(d_x).to(x.dtype), list(found)
 
