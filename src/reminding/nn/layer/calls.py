@@ -79,7 +79,7 @@ class LayerCalls(LayerParameters):
         before = self._enter_state(state, x.shape[1], layout, network)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         runner = self._runner(len(x), before, return_recall, encoder_input, network)
-        if like.device.type == "meta":
+        if like.device.type == "meta" and runner.network.backend == REFERENCE:
             output, after, recall = shapes_of(x, before, self.rule, return_recall)
         else:
             output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
