@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding import SAB, Recall, SABState
+from reminding.ops.cpu_op import missing
 from tests.tolerance import assert_equal
 
 CELLS = ("lstm", "gru", "rnn")
@@ -31,6 +33,10 @@ LAYERS: dict[str, dict[str, Any]] = {
     "no memory": {"k_top": 0, "k_trunc": 4},
 }
 """Settings that take different ways through a layer, by what is special about them."""
+
+BUILT = ("reference", "cpu") if missing() is None else ("reference",)
+"""The backends there are on the CPU: without a C++ compiler the reference alone."""
+needs_op = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 def make(input_size: int = 3, hidden_size: int = 4, num_layers: int = 1, *, seed: int = 0, **options: Any) -> SAB:

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from reminding import SAB
 from tests.nn.pytorch.ways import Case, both_depths, cases, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, chunks, draw, make
+from tests.nn.samples import assert_same_gradients, chunks, draw, make, needs_op
 from tests.tolerance import assert_equal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, of its jvp
@@ -31,7 +31,8 @@ differentiable = pytest.mark.parametrize(
     "way", [{"backend": "reference", "engine": "autograd"}, {}], ids=["reference", "auto"]
 )
 every_k_top = pytest.mark.parametrize("k_top", [0, 2, None])
-refusing = pytest.mark.parametrize("way", [{"backend": "cpu"}, {"engine": "replay"}], ids=["cpu", "replay"])
+ON_OP = pytest.param({"backend": "cpu"}, marks=needs_op)
+refusing = pytest.mark.parametrize("way", [ON_OP, {"engine": "replay"}], ids=["cpu", "replay"])
 
 
 def numbers(case_options: dict[str, Any], **options: Any) -> SAB:
@@ -152,7 +153,7 @@ def test_what_cannot_be_transformed_says_what_can(way: dict[str, Any], transform
     loss(x).backward()  # unharmed
 
 
-@pytest.mark.parametrize("way", [{}, {"backend": "reference", "engine": "autograd"}, {"backend": "cpu"}])
+@pytest.mark.parametrize("way", [{}, {"backend": "reference", "engine": "autograd"}, ON_OP])
 def test_vmap_says_what_to_do(way: dict[str, Any]) -> None:
     layer, x = numbers(way, k_top=2), draw(4, 2, 3)
     with pytest.raises(ValueError, match=r"vmap.*rows of the batch"):

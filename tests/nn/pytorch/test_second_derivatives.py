@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reminding import SAB
 from tests.nn.pytorch.ways import every_way, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, draw, gradients, make
+from tests.nn.samples import BUILT, assert_same_gradients, draw, gradients, make
 from tests.tolerance import assert_equal
 
 differentiate: Any = torch.autograd.grad  # annotated as if no gradient could be None
@@ -74,7 +74,7 @@ def runs(case: Twice) -> bool:
 
 twice = st.builds(
     Twice,
-    backend=st.sampled_from(["cpu", "reference"]),
+    backend=st.sampled_from(BUILT[::-1]),
     engine=st.sampled_from(["autograd", "replay"]),
     options=settings_of_a_layer.map(lambda options: tuple(options.items())),
     own=st.sampled_from([None, "encoder", "cell"]),
@@ -130,7 +130,7 @@ LEAST_RECALLED = tuple({"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 3, "ev
 
 
 @given(case=twice)
-@example(case=Twice("cpu", "autograd", LEAST_RECALLED, own=None, of="everything", resets=True, starts=False))
+@example(case=Twice(BUILT[-1], "autograd", LEAST_RECALLED, own=None, of="everything", resets=True, starts=False))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_gradient_penalty(case: Twice) -> None:
     check(case)

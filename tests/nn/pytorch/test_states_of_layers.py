@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reminding import SAB, SABState
 from tests.nn.pytorch.ways import gathered, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, make
+from tests.nn.samples import BUILT, assert_same_gradients, make
 from tests.tolerance import assert_equal
 
 BASE: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 4}
@@ -67,7 +67,7 @@ def given_to(layer: SAB, steps: int = 9) -> Tensor:
 
 
 ways = st.sampled_from(
-    [{"backend": backend, "engine": engine} for backend in ("cpu", "reference") for engine in ("replay", "autograd")]
+    [{"backend": backend, "engine": engine} for backend in BUILT[::-1] for engine in ("replay", "autograd")]
 )
 pairs = st.tuples(st.sampled_from(sorted(FITTING)), st.sampled_from(sorted(FITTING)))
 
@@ -129,7 +129,7 @@ def test_a_state_without_a_past_is_a_start_for_any_layer(name: str) -> None:
     taker(given_to(taker), state)[0].sum().backward()
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BUILT)
 @pytest.mark.parametrize("name", sorted(NOT_FITTING))
 @pytest.mark.parametrize("ending", ["grad", "no_grad", "detached", "saved"])
 def test_a_state_that_cannot_fit_is_refused(backend: str, name: str, ending: str, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from reminding import SAB, SABState
 from reminding.nn.state.stream import join_rows
 from tests.nn.pytorch.ways import Case, cases, every_way, gathered, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, assert_same_state, make
+from tests.nn.samples import BUILT, assert_same_gradients, assert_same_state, make
 
 
 def pickled(state: SABState) -> SABState:
@@ -175,7 +175,7 @@ def test_rows_of_states_go_on_in_any_order(way: dict[str, Any], parts: list[int]
 
 def test_two_states_of_one_layer_in_one_graph() -> None:
     """Two streams through one layer, one loss of both, against two backward passes."""
-    ways: list[dict[str, Any]] = [{"backend": "reference"}, {"backend": "cpu"}, {"engine": "replay"}]
+    ways: list[dict[str, Any]] = [*({"backend": backend} for backend in BUILT), {"engine": "replay"}]
     for way in ways:
         layer = make(3, 4, k_top=2, k_trunc=5, **way)
         x, z = inputs(10), inputs(10, seed=4)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reminding import SAB, SABState
-from tests.nn.samples import assert_same_gradients, chunks, draw, make
+from tests.nn.samples import BUILT, assert_same_gradients, chunks, draw, make
 
 INPUT, HIDDEN, STEPS, ROWS = 3, 4, 12, 3
 
@@ -26,7 +26,7 @@ WEIGHT = draw(512, ROWS, HIDDEN, seed=5)
 
 WAYS: dict[str, dict[str, Any]] = {
     f"{backend} {engine}": {"backend": backend, "engine": engine}
-    for backend in ("reference", "cpu")
+    for backend in BUILT
     for engine in ("autograd", "replay")
 }
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
@@ -76,7 +76,7 @@ def _possible(case: Case) -> bool:
 
 cases = st.builds(
     Case,
-    backend=st.sampled_from(["cpu", "reference"]),
+    backend=st.sampled_from(BUILT[::-1]),
     engine=st.sampled_from(["replay", "autograd"]),
     num_layers=st.sampled_from([1, 2]),
     k_top=st.sampled_from([2, 0, None]),
