@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
+from reminding.lab.runs.facts import check_files, read_facts
 from reminding.lab.runs.records import ENDINGS
+from reminding.lab.show.errors import error_tables
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -47,6 +49,7 @@ def train(
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
+    _show_errors(summary)
     ending = ENDINGS[summary["stopped"]]
     say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
@@ -64,11 +67,22 @@ def task_of(folder: Path) -> Any:
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
-def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
-    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
+def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collection[str] = ()) -> None:
+    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl.
+
+    Args:
+        new_data: the options, "data" or "test", that name files of your own. All of their content is evaluated, on
+            the scale and with the classes of the training data.
+    """
     device = machine.choose_device(options.device)
-    _, model = checkpoint.load_run(folder, **options.changes)
-    began = time.perf_counter()
+    config, model = checkpoint.load_run(folder, **options.changes)
+    task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
+    if new_data:
+        task = task.changed(test=None) if "test" in plain(task) and "test" not in new_data else task
+        task = task.for_new_data()
+    elif (saved := read_facts(folder)) is not None:
+        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
+    began, tally = time.perf_counter(), task.tally()
     metrics = evaluate_model(
         model.to(device),
         task,
@@ -77,10 +91,14 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
         limit=options.sequences,
         device=device,
         steps_at_once=options.steps_at_once,
+        tally=tally,
     )
+    errors = {} if tally is None else {"errors": tally.record()}
     record: dict[str, Any] = {
         **metrics,
         **options.record(task),
+        "new_data": bool(new_data),
+        **errors,
         "seconds": time.perf_counter() - began,
         "command": machine.command_line(),
         **machine.environment(device),
@@ -88,11 +106,26 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     checkpoint.add_evaluation(folder, record)
     setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
-    show_table(f"{folder} on {task.name} {setting}", ["metric", "test"], rows)
+    show_table(f"{folder} on {task.name} {setting}", ["metric", "new data" if new_data else "test"], rows)
+    _show_errors(errors)
 
 
-def report(runs: list[Path], out: Path, sequence: int) -> None:
-    """Write a report on some runs, and show its tables and files."""
+def _show_errors(result: dict[str, Any]) -> None:
+    """Show the tables of a result's errors, if it has any."""
+    for table in error_tables(result["errors"]) if "errors" in result else ():
+        show_table(table.title, table.columns, table.rows)
+        for note in table.notes:
+            say(note)
+
+
+def report(runs: list[Path], out: Path | None, sequence: int) -> None:
+    """Write a report on some runs, and show its tables and files.
+
+    Args:
+        out: folder; None: the folder "report" in that of a single run, or in the present folder for several.
+    """
+    if out is None:
+        out = runs[0] / "report" if len(runs) == 1 else Path("report")
     _show(write_report(runs, out, sequence))
 
 

@@ -55,7 +55,7 @@ class CIFAR10(PixelClassification):
     """
 
     name: ClassVar[str] = "cifar10"
-    classes: ClassVar[int] = CLASSES
+    number_of_classes: ClassVar[int] = CLASSES
     side: ClassVar[int] = SIDE
 
     data_dir: Path | None = None

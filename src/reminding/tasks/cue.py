@@ -29,6 +29,7 @@ from reminding.tasks.kinds.base import (
     stream,
 )
 from reminding.tasks.kinds.checks import at_least, share
+from reminding.tasks.kinds.facts import Informed
 
 BLANK = 0
 UNASKED = -100
@@ -41,7 +42,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Cue:
+class Cue(Informed):
     """Cues and their queries, `lag` steps apart, repeated in an endless stream.
 
     Every lag + gap steps each row shows one cue, a symbol of ids 1..A, at a random place in the first `gap` of

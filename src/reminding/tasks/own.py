@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.data.sources import Source
-from reminding.tasks.data.tables import CsvSource, ParquetSource
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
+from reminding.tasks.kinds.labelled import LabelledTask
 from reminding.tasks.kinds.nextstep import next_step
-from reminding.tasks.series import LabelledTask, read_wav
+from reminding.tasks.series import read_wav
 
 
 class Own(NamedTuple):
@@ -63,7 +62,7 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
             raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
             samples = read_wav(path) if path.suffix.lower() == ".wav" else _numbers(path).reshape(-1)
-            return Own(torch.as_tensor(task.loaded().prepared(samples)).unsqueeze(1), None)  # (T, 1, I)
+            return Own(torch.as_tensor(task.form.prepared(samples)).unsqueeze(1), None)  # (T, 1, I)
         return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
     except ValueError as error:
         raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
@@ -100,7 +99,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
             return tokens[begin:end]
 
         return _Steps(len(tokens), symbols)
-    source = _like(task.source, path)
+    source = task.open(path)
     if task.vocabulary is not None:
         return _Steps(source.steps(), source.read)
     mean, deviation = task.scale
@@ -109,14 +108,6 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
         return (source.read(begin, end) - mean) / deviation
 
     return _Steps(source.steps(), scaled)
-
-
-def _like(source: Source, path: Path) -> Source:
-    """Another file, read as the training data was; a table may be of another kind, but must have the same columns."""
-    if not isinstance(source, CsvSource | ParquetSource):
-        return type(source)(path)
-    kind = ParquetSource if path.suffix.lower() in (".parquet", ".pq") else CsvSource
-    return kind(path, source.columns)
 
 
 def _tokens(task: Any, path: Path) -> Tensor:

@@ -11,17 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reminding.tasks.data.sources import pcm
-from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.base import Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
-from reminding.tasks.kinds.classification import Classification
+from reminding.tasks.kinds.facts import DATA
+from reminding.tasks.kinds.labelled import Form, LabelledTask, Loaded, One, by_number, form_of, pack
 
 HELD_OUT = 0.2
 """Share of each class that is held out for validation, and for the test if it has no file of its own."""
@@ -29,85 +28,6 @@ DIGIT_SAMPLES = 8000
 """Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
 _TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)")
 _DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
-
-
-class One(NamedTuple):
-    """A series and its label."""
-
-    label: str
-    values: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LabelledSeries:
-    """One split of a set of series.
-
-    Args:
-        values: (N, T, I) float32; shorter series are padded with zeros before their first step.
-        label: (N,) int64.
-    """
-
-    values: Tensor
-    label: Tensor
-
-    def batch(self, rows: Tensor) -> Batch:
-        """Return the series at `rows` (B,): input (T, B, I), target (B,)."""
-        return Batch(self.values[rows].transpose(0, 1).contiguous(), self.label[rows])
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """All splits of a set of series, the name of each class, and the transformation of the series.
-
-    Args:
-        mean, deviation: of the training data.
-        frame: values per step.
-        samples: number of values of a series that are read; None: all.
-        steps: T, the length of the longest series.
-    """
-
-    splits: dict[Split, LabelledSeries]
-    classes: tuple[str, ...]
-    mean: float
-    deviation: float
-    frame: int
-    samples: int | None
-    steps: int
-
-    def prepared(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Transform another series, (n,), to the form that the model reads, (T, I). T is larger for longer series."""
-        beginning = values[: self.samples]
-        steps = max(self.steps, -(-len(beginning) // self.frame))
-        return _in_frames((beginning - self.mean) / self.deviation, self.frame, steps)
-
-
-class LabelledTask(Classification):
-    """Labelled series, cut into steps of `frame` values each."""
-
-    frame: int
-
-    def loaded(self) -> Loaded:
-        """Return the data, read at most once per process."""
-        raise NotImplementedError
-
-    def examples(self, split: Split) -> LabelledSeries:
-        """Return one split: values (N, T, I), label (N,)."""
-        return self.loaded().splits[split]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The labels in the data, in the order of the classes."""
-        return self.loaded().classes
-
-    @property
-    def input_size(self) -> int:
-        """I, the values of a frame."""
-        return self.frame
-
-    @property
-    def output_size(self) -> int:
-        """C, the number of labels."""
-        return len(self.loaded().classes)
 
 
 @dataclass(frozen=True)
@@ -147,7 +67,22 @@ class Series(LabelledTask):
         """Return the data, read at most once per process."""
         if self.data is None:
             raise ValueError("data: a file of labelled series, or a folder of WAV files, is needed: --data PATH")
-        return _load(self.data, self.test, self.frame, self.samples)
+        if self._facts is None:
+            return _load(self.data, self.test, self.frame, self.samples)
+        if self.new_data:
+            return _load_new(self.test or self.data, self.form)
+        return _load(self.data, self.test, self.frame, self.samples, self.form, tuple(self.facts()[DATA]["series"]))
+
+    def longest(self) -> int | None:
+        """`samples`."""
+        return self.samples
+
+    def files(self) -> dict[str, Path]:
+        """The files of the training and test data; of a folder each WAV file in it."""
+        if self.data is None:
+            return {}
+        test = _test_beside(self.data) if self.test is None else self.test
+        return {**_named("data", self.data), **({} if test is None else _named("test", test))}
 
 
 @dataclass(frozen=True)
@@ -177,7 +112,15 @@ class SpokenDigits(LabelledTask):
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(_recordings(self.data_dir), self.frame)
+        return _load_digits(_recordings(self.data_dir), self.frame, None if self._facts is None else self.form)
+
+    def longest(self) -> int | None:
+        """One second."""
+        return DIGIT_SAMPLES
+
+    def files(self) -> dict[str, Path]:
+        """The recordings."""
+        return _named("data_dir", _recordings(self.data_dir))
 
 
 def _recordings(data_dir: Path | None) -> Path:
@@ -197,29 +140,64 @@ def _recordings(data_dir: Path | None) -> Path:
 
 
 @lru_cache(maxsize=2)
-def _load_digits(folder: Path, frame: int) -> Loaded:
+def _load_digits(folder: Path, frame: int, form: Form | None) -> Loaded:
     parts: dict[Split, list[One]] = {"train": [], "valid": [], "test": []}
     for path in sorted(folder.glob("*.wav")):
         if (name := _DIGIT.match(path.name)) is not None:
             take = int(name[3])
             split: Split = "test" if take < 5 else "valid" if take < 10 else "train"
             parts[split].append(One(name[1], read_wav(path)))
-    return _pack(parts, frame, DIGIT_SAMPLES)
+    return pack(parts, form or form_of(parts, frame, DIGIT_SAMPLES))
 
 
 @lru_cache(maxsize=2)
-def _load(data: Path, test: Path | None, frame: int, samples: int | None) -> Loaded:
-    if test is None and _TRAIN.search(data.name):
-        beside = data.with_name(_TRAIN.sub("_TEST", data.name))
-        test = beside if beside.exists() else None
-    train = read_series(data)
+def _load(
+    data: Path,
+    test: Path | None,
+    frame: int,
+    samples: int | None,
+    form: Form | None = None,
+    first: tuple[int, ...] = (),
+) -> Loaded:
+    """Read the data of a run.
+
+    Args:
+        form: of a run that was begun before; None: that of these data.
+        first: number of series to read of each file, from its beginning; by default all.
+    """
+    test = _test_beside(data) if test is None else test
+    series = [read_series(path) for path in (data, test) if path is not None]
+    series = [each[:number] for each, number in zip(series, first, strict=True)] if first else series
+    train, valid = series[0], []
     tested: list[One] = []
     if test is None:
         train, tested = _hold_out(train, data)
     else:
-        tested = read_series(test)
+        tested = series[1]
     train, valid = _hold_out(train, data)
-    return _pack({"train": train, "valid": valid, "test": tested}, frame, samples)
+    parts: dict[Split, list[One]] = {"train": train, "valid": valid, "test": tested}
+    return pack(parts, form or form_of(parts, frame, samples), tuple(map(len, series)))
+
+
+@lru_cache(maxsize=2)
+def _load_new(data: Path, form: Form) -> Loaded:
+    """Read a file that the run was not trained on: all of it is a test split."""
+    return pack({"train": [], "valid": [], "test": read_series(data)}, form)
+
+
+def _test_beside(data: Path) -> Path | None:
+    """NAME_TEST beside NAME_TRAIN, if there is one."""
+    if not _TRAIN.search(data.name):
+        return None
+    beside = data.with_name(_TRAIN.sub("_TEST", data.name))
+    return beside if beside.exists() else None
+
+
+def _named(name: str, path: Path) -> dict[str, Path]:
+    """A file under a name, or the WAV files of a folder, each under that name and its own."""
+    if not path.is_dir():
+        return {name: path}
+    return {f"{name}/{each.relative_to(path).as_posix()}": each for each in sorted(path.rglob("*.wav"))}
 
 
 def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
@@ -234,43 +212,6 @@ def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
         [one for number, one in enumerate(series) if number not in held],
         [series[number] for number in sorted(held)],
     )
-
-
-def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loaded:
-    """Cut and standardise all series, and pack them into arrays of the length of the longest."""
-    classes = tuple(sorted({one.label for part in parts.values() for one in part}, key=_by_number))
-    if len(classes) < 2:
-        raise ValueError(f"data must have at least 2 different labels, got {len(classes)}")
-    cut: dict[Split, list[NDArray[np.float32]]] = {
-        split: [one.values[:samples] for one in part] for split, part in parts.items()
-    }
-    shown = np.concatenate(cut["train"])
-    mean, deviation = float(shown.mean()), float(shown.std()) or 1.0
-    steps = max(-(-len(values) // frame) for part in cut.values() for values in part)
-    number = {label: index for index, label in enumerate(classes)}
-    splits: dict[Split, LabelledSeries] = {}
-    for split, part in cut.items():
-        packed = np.zeros((len(part), steps, frame), np.float32)
-        for row, values in zip(packed, part, strict=True):
-            row[:] = _in_frames((values - mean) / deviation, frame, steps)
-        labels = [number[one.label] for one in parts[split]]
-        splits[split] = LabelledSeries(torch.as_tensor(packed), torch.as_tensor(labels))
-    return Loaded(splits, classes, mean, deviation, frame, samples, steps)
-
-
-def _in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
-    """A series as steps of `frame` values, (steps, frame), padded with zeros before its first step."""
-    cut = np.zeros((steps, frame), np.float32)
-    cut[steps - -(-len(values) // frame) :].reshape(-1)[: len(values)] = values
-    return cut
-
-
-def _by_number(label: str) -> tuple[float, str]:
-    """A sort key: numbers first, in their order, then other labels in alphabetical order."""
-    try:
-        return float(label), label
-    except ValueError:
-        return float("inf"), label
 
 
 def read_series(path: Path) -> list[One]:
@@ -338,7 +279,7 @@ def _read_rows(lines: Iterable[str], path: Path) -> list[One]:
 
 
 def _is_number(text: str) -> bool:
-    return _by_number(text)[0] < float("inf")
+    return by_number(text)[0] < float("inf")
 
 
 def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ from reminding.tasks.cue import Cue
 from reminding.tasks.data.sources import MU
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.classification import PixelClassification
+from reminding.tasks.kinds.labelled import LabelledTask
 from reminding.tasks.mnist import pixel_permutation
-from reminding.tasks.series import LabelledTask
 
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
 """Visible glyphs for white space."""
@@ -83,7 +83,7 @@ def legend_of(task: Any) -> Legend:
 
 def _of_file(task: FileStream) -> Legend:
     if task.vocabulary is None:
-        return Legend("lines", task.unit, channels=tuple(getattr(task.source, "columns", ())))
+        return Legend("lines", task.unit, channels=task.column_names)
     if task.unit == "sample":
         levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
         return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from reminding.tasks import TASKS
+from reminding.lab.runs.facts import informed
+from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
 Options = TypeVar("Options")
@@ -158,6 +159,14 @@ class RunConfig:
         }
         path.write_text(json.dumps(content, indent=2) + "\n")
 
+    def places(self) -> set[str]:
+        """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
+        return {
+            f"task.{field.name}"
+            for field in fields(self.task)
+            if DERIVED in field.metadata or isinstance(getattr(self.task, field.name), Path)
+        }
+
     def settings(self) -> dict[str, Any]:
         """Every option under a name such as "train.lr"; the name of the task is "task.name"."""
         task = {"name": self.task.name, **plain(self.task)}
@@ -168,14 +177,16 @@ class RunConfig:
     def load(path: Path) -> RunConfig:
         """Read config.json.
 
+        The task has the facts that facts.json beside it holds, and needs its data for batches alone.
+
         Raises:
-            FileNotFoundError: there is none, so that the folder is not a run; or the task's data is missing.
-            ValueError: it cannot be read; the message says why.
+            FileNotFoundError: there is none, so that the folder is not a run.
+            ValueError: it cannot be read; or the run has no facts.json, and its task's data are missing.
         """
         content = read_config(path)
         try:
             return RunConfig(
-                task=load_task(content["task"]),
+                task=informed(load_task(content["task"]), path.parent),
                 model=from_plain(ModelOptions, content["model"]),
                 train=from_plain(TrainOptions, content["train"]),
             )

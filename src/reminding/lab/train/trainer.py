@@ -59,9 +59,10 @@ class Run:
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
-    The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
-    (the weights that were best on the validation split) and summary.json. Ctrl-C ends the run after the current
-    update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one.
+    The folder gets config.json, facts.json (what the training data say), log.jsonl, tensorboard/, checkpoint.pt (to
+    resume from), model.safetensors (the weights that were best on the validation split) and summary.json. Ctrl-C ends
+    the run after the current update, without the test, and the run can be resumed; a resumed run gives the numbers of
+    an uninterrupted one. Its data may have grown at their end: split and scale remain those of the start.
     On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned from, so that
     in the first pass the training metrics, too, are those of unseen steps.
 
@@ -80,6 +81,7 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
+    config = checkpoint.with_facts(config, folder, resume=resume)
     run = _prepare(config, folder)
     if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
         saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
@@ -275,7 +277,7 @@ def _save(run: Run) -> None:
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
     """Test the best weights, unless the run was interrupted, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost = ({}, {}) if stopped == "interrupted" else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped == "interrupted" else _tested(run)
     summary: dict[str, Any] = {
         **tested,
         "task": task.name,
@@ -293,18 +295,20 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "command": command_line(),
         **environment(run.device),
+        **errors,
     }
     checkpoint.write_summary(run.folder, summary)
     return summary
 
 
-def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics of the best weights on the test split, and the number of steps that a backward pass visits."""
+def _tested(run: Run) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """The metrics of the best weights on the test split, the steps that a backward pass visits, and the errors."""
     _, best = checkpoint.load_run(run.folder)
-    limit = run.config.train.test_sequences
-    model = best.to(run.device)
-    metrics = evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
-    return metrics, backward_steps(model, run.config.task, run.device)
+    task, limit = run.config.task, run.config.train.test_sequences
+    model, tally = best.to(run.device), task.tally()
+    metrics = evaluate(model, task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device, tally=tally)
+    errors = {} if tally is None else {"errors": tally.record()}
+    return metrics, backward_steps(model, task, run.device), errors
 
 
 @dataclass
