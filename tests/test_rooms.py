@@ -195,7 +195,9 @@ def test_ops_and_nn_need_torch_alone() -> None:
 def test_every_dependency_is_a_declared_one() -> None:
     known = sys.stdlib_module_names | REQUIRED | OPTIONAL | {"reminding"}
     unknown = [found for found in IMPORTS if found.library not in known]
-    offences = [found for found in unknown if found.path != PACKAGE / "moved.py"]  # which reads names from its table
+    dynamic = {PACKAGE / "moved.py", PACKAGE / "lab" / "runs" / "own_code.py"}
+    """Which read names from a table, and from the user."""
+    offences = [found for found in unknown if found.path not in dynamic]
     assert not offences, told(offences)
 
 

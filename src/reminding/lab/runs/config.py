@@ -29,7 +29,8 @@ class ModelOptions:
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
             steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
-        cell: recurrent cell of every model but the transformer.
+        cell: recurrent cell of every model but the transformer: lstm, gru or rnn, or module:Name, a class of your own
+            that is called with input_size and hidden_size.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
         hidden_size: features of the hidden state.
@@ -39,15 +40,16 @@ class ModelOptions:
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
-        score: how memories are scored: additive, dot or separable. None: additive, or separable with semantics
-            release.
+        score: how memories are scored: additive, dot or separable, or module:Name, a class of your own that is called
+            with hidden_size. None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: hidden_size.
         normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
             the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
         semantics: paper: the paper's algorithm; release: that of the authors' published code.
         capacity: at most this many memories; None: no limit, which is refused on a stream.
-        evict: which memory is evicted when the capacity is reached.
+        evict: which memory is evicted when the capacity is reached: fifo or least_recalled, or module:name, a
+            function of your own.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
@@ -59,7 +61,7 @@ class ModelOptions:
     """
 
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    cell: str = "lstm"
     forget_scale: float = 1.0
     hidden_size: int = 128
     num_layers: int = 1
@@ -73,7 +75,7 @@ class ModelOptions:
     recall_scale: float = 1.0
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
-    evict: Literal["fifo", "least_recalled"] = "fifo"
+    evict: str = "fifo"
     horizon: int | None = 0
     backtrack: bool = True
     dropout: float = 0.0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
 from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
@@ -123,8 +124,12 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         if options.recurrent_dropout != 0:
             raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
+    layers, hidden = options.num_layers, options.hidden_size
+    cell: Any = options.cell
+    if is_own(options.cell):
+        cell = own_modules("cell", options.cell, [(input_size, hidden), *[(hidden, hidden)] * (layers - 1)])
     common: dict[str, Any] = {
-        "cell": options.cell,
+        "cell": cell,
         "forget_scale": options.forget_scale,
         "dropout": options.dropout,
         "recurrent_dropout": options.recurrent_dropout,
@@ -137,7 +142,10 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         return full_bptt(*size, **common)
     if options.model == "tbptt":
         return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
-    scoring: dict[str, Any] = {"score": options.score, "score_size": options.score_size, **common}
+    score: Any = options.score
+    if options.score is not None and is_own(options.score):
+        score = own_modules("score", options.score, [(hidden,)] * layers)
+    scoring: dict[str, Any] = {"score": score, "score_size": options.score_size, **common}
     if options.model == "attention":
         return full_attention(*size, **scoring)
     return SAB(
@@ -149,7 +157,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         recall_scale=options.recall_scale,
         semantics=options.semantics,
         capacity=options.capacity,
-        evict=options.evict,
+        evict=own("evict", options.evict) if is_own(options.evict) else options.evict,
         backtrack=options.backtrack,
         **scoring,
     )
