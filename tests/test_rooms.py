@@ -35,17 +35,23 @@ ROOMS: dict[str, set[str]] = {
     "tasks/kinds": set(),
     "tasks": {"tasks/data", "tasks/kinds"},
     "lab/show": set(),
-    "lab/runs": {*NN, *TASKS},
+    "lab/runs": {"version", *NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},
+    "lab/predict": {"lab/runs", *NN, *TASKS},
     "lab/explain": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/report": {"lab/runs", "lab/show", "lab/bench", *NN, *TASKS},
     "lab/paper": {"lab/runs", "lab/show", *NN, *TASKS},
-    "lab": {"lab/runs", "lab/show", "lab/train", "lab/explain", "lab/bench", "lab/report", "lab/paper", *NN, *TASKS},
+    "lab": {
+        *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain", "lab/bench", "lab/report", "lab/paper"),
+        *NN,
+        *TASKS,
+    },
     "cli": {"lab", "lab/runs", "lab/explain", "lab/bench", "lab/paper"},
     "__main__": {"cli"},
     "moved": set(),
-    "": {"nn", "moved"},
+    "version": set(),
+    "": {"nn", "moved", "version", "lab/predict"},
 }
 TORCH_ONLY = ("ops", "nn")
 REQUIRED = {"torch", "numpy"}
@@ -66,6 +72,9 @@ OPTIONAL = {
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "pandas",
+    "duckdb",
+    "huggingface_hub",
 }
 LAUNCHED = {
     PACKAGE / "ops" / "cuda_op" / "triton" / name

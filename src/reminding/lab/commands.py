@@ -27,6 +27,8 @@ from reminding.lab.paper.reproduce import (
     testing_jobs,
     training_jobs,
 )
+from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
+from reminding.lab.predict.predictor import load
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
@@ -108,6 +110,23 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
     show_table(f"{folder} on {task.name} {setting}", ["metric", "new data" if new_data else "test"], rows)
     _show_errors(errors)
+
+
+def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Path | None) -> None:
+    """Predict a table's next rows, or labels; show them, or write them to a file."""
+    if out is not None:
+        check_suffix(out)
+    frame = load(folder).predict(input, steps, future=future)
+    if out is None:
+        show_table(f"{folder}: after {input}", *cells_of(frame))
+        return
+    write_frame(frame, out)
+    _show_files([out])
+
+
+def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int) -> None:
+    """Continue a text, and show it with its prompt."""
+    say(prompt + load(folder).sample(prompt, length, temperature=temperature, seed=seed))
 
 
 def _show_errors(result: dict[str, Any]) -> None:

@@ -71,6 +71,11 @@ class CIFAR10(PixelClassification):
         """Features per step: 3 with the channels together, 1 with them apart."""
         return COLOURS if self.channels == "together" else 1
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps of an image, and values of a step."""
+        return COLOURS * PIXELS // self.input_size, self.input_size
+
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 1024, 3) or (N, 3072), label (N,)."""
         paths = tuple(locate_or_fetch("cifar10", self.data_dir).values())

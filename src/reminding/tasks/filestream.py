@@ -96,9 +96,13 @@ class FileStream(NextStep):
             raise ValueError(f"size: {self.data} has {found} bytes, expected {self.size}; None accepts any size")
         return source
 
-    def open(self, path: Path) -> Source:
-        """Open another file of the kind of the data. A table may be of another kind, but has the same columns."""
-        return self._opened(path, self.column_names)
+    def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
+        """Open another file of the kind of the data. A table may be of another kind, but has the same columns.
+
+        Args:
+            columns: to read; None: those of the data.
+        """
+        return self._opened(path, self.column_names if columns is None else columns)
 
     def _opened(self, path: Path, columns: Sequence[str]) -> Source:
         kind, own = self._kind_of(path), self._kind_of(self.data) if self._facts is None else self._known["kind"]

@@ -151,11 +151,15 @@ class RunConfig:
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
 
-    def save(self, path: Path) -> None:
-        """Write config.json."""
+    def save(self, path: Path, *, absolute: bool = True) -> None:
+        """Write config.json.
+
+        Args:
+            absolute: whether paths become absolute, so that a run resumes from any folder.
+        """
         content = {
             "format": FORMAT_VERSION,
-            "task": {"name": self.task.name, **plain(self.task)},
+            "task": {"name": self.task.name, **plain(self.task, absolute=absolute)},
             "model": plain(self.model),
             "train": plain(self.train),
         }
@@ -238,16 +242,16 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     return from_plain(TASKS[name], options)
 
 
-def plain(options: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values. Paths become absolute, so that a run resumes from any folder."""
-    return {field.name: _to_json(getattr(options, field.name)) for field in fields(options)}
+def plain(options: Any, *, absolute: bool = True) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values. Paths become absolute, unless told otherwise."""
+    return {field.name: _to_json(getattr(options, field.name), absolute) for field in fields(options)}
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: Any, absolute: bool = True) -> Any:
     if isinstance(value, Path):
-        return str(value.absolute())
+        return str(value.absolute() if absolute else value)
     if isinstance(value, list | tuple):
-        return [_to_json(item) for item in cast("Sequence[Any]", value)]
+        return [_to_json(item, absolute) for item in cast("Sequence[Any]", value)]
     return value
 
 

@@ -13,13 +13,17 @@ FACTS_NAME = "facts.json"
 FACTS_VERSION = 1
 
 
-def save_facts(folder: Path, task: Any) -> None:
-    """Write the facts of a task, and the fingerprints of its files."""
+def save_facts(folder: Path, task: Any, *, files: bool = True) -> None:
+    """Write the facts of a task.
+
+    Args:
+        files: whether to read the task's files, and to write their fingerprints.
+    """
     content = {
         "format": FACTS_VERSION,
         "task": task.name,
         "facts": task.facts(),
-        "files": {name: fingerprint(path) for name, path in task.files().items()},
+        "files": {name: fingerprint(path) for name, path in task.files().items()} if files else {},
     }
     (folder / FACTS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 

@@ -124,12 +124,8 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         if options.recurrent_dropout != 0:
             raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
-    layers, hidden = options.num_layers, options.hidden_size
-    cell: Any = options.cell
-    if is_own(options.cell):
-        cell = own_modules("cell", options.cell, [(input_size, hidden), *[(hidden, hidden)] * (layers - 1)])
     common: dict[str, Any] = {
-        "cell": cell,
+        "cell": _cell(options, input_size),
         "forget_scale": options.forget_scale,
         "dropout": options.dropout,
         "recurrent_dropout": options.recurrent_dropout,
@@ -142,10 +138,7 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         return full_bptt(*size, **common)
     if options.model == "tbptt":
         return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
-    score: Any = options.score
-    if options.score is not None and is_own(options.score):
-        score = own_modules("score", options.score, [(hidden,)] * layers)
-    scoring: dict[str, Any] = {"score": score, "score_size": options.score_size, **common}
+    scoring: dict[str, Any] = {"score": _score(options), "score_size": options.score_size, **common}
     if options.model == "attention":
         return full_attention(*size, **scoring)
     return SAB(
@@ -161,3 +154,19 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         backtrack=options.backtrack,
         **scoring,
     )
+
+
+def _cell(options: ModelOptions, input_size: int) -> Any:
+    """The name of a built-in cell, or one module of a user's own per layer."""
+    if not is_own(options.cell):
+        return options.cell
+    hidden = options.hidden_size
+    above = [(hidden, hidden)] * (options.num_layers - 1)
+    return own_modules("cell", options.cell, [(input_size, hidden), *above])
+
+
+def _score(options: ModelOptions) -> Any:
+    """The name of a built-in score, or one scorer of a user's own per layer."""
+    if options.score is None or not is_own(options.score):
+        return options.score
+    return own_modules("score", options.score, [(options.hidden_size,)] * options.num_layers)

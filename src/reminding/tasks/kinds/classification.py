@@ -170,3 +170,8 @@ class PixelClassification(Classification):
     def output_size(self) -> int:
         """C, the number of classes."""
         return self.number_of_classes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps of an image, and values of a step."""
+        return self.side**2, self.input_size
