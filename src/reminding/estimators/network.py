@@ -87,7 +87,7 @@ def fit_series(
         model = network(outline, options).train()
         update = Update(model, fitting.learning_rate)
         for _ in range(fitting.epochs):
-            for rows in torch.randperm(len(targets)).split(fitting.batch_size):
+            for rows in torch.split(torch.randperm(len(targets)), fitting.batch_size):
                 prediction, _, _ = model(series[:, rows].contiguous())
                 update(loss(prediction[-1], targets[rows]))
     return model.eval()
@@ -116,7 +116,7 @@ def fit_stream(
         update = Update(model, fitting.learning_rate)
         for _ in range(fitting.epochs):
             state: Any = None
-            for chunk, wanted in zip(x.split(fitting.batch_size), y.split(fitting.batch_size), strict=True):
+            for chunk, wanted in zip(*(torch.split(each, fitting.batch_size) for each in (x, y)), strict=True):
                 prediction, state, _ = model(chunk, state)
                 update(torch.nn.functional.mse_loss(prediction, wanted))
     return model.eval()
@@ -155,7 +155,7 @@ def stream_outputs(
     state: Any = None
     parts: list[NDArray[np.float64]] = []
     with torch.no_grad():
-        for chunk in torch.as_tensor(inputs).unsqueeze(1).split(batch_size):
+        for chunk in torch.split(torch.as_tensor(inputs).unsqueeze(1), batch_size):
             prediction, state, _ = model(chunk, state)
             parts.append(prediction[:, 0].numpy())
     return np.concatenate(parts), state

@@ -119,7 +119,7 @@ class _Online:
 
     @property
     def state(self) -> Any:
-        """The state after the examples so far: `reminding.SABState`."""
+        """The `SABState` after the examples so far; None before the first."""
         return self._state
 
 

@@ -60,7 +60,7 @@ class Predictor:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that are read and not predicted: known inputs."""
+        """The known inputs, which are columns that are read and not predicted."""
         return tuple(name for name in self.columns if name not in self.targets)
 
     @property
