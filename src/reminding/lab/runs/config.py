@@ -31,6 +31,8 @@ class ModelOptions:
         cell: recurrent cell of every model but the transformer.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
+        forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
+            up to T steps (Tallec and Ollivier 2018); None: PyTorch's.
         hidden_size: features of the hidden state.
         num_layers: number of stacked layers.
         embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
@@ -60,6 +62,7 @@ class ModelOptions:
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     forget_scale: float = 1.0
+    forget_bias: float | str | None = None
     hidden_size: int = 128
     num_layers: int = 1
     embedding_size: int | None = None

@@ -120,12 +120,15 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     if options.model == "transformer":
         if options.forget_scale != 1:
             raise ValueError("forget_scale must be 1 for a transformer, which has no forget gate")
+        if options.forget_bias is not None:
+            raise ValueError("forget_bias must be None for a transformer, which has no forget gate")
         if options.recurrent_dropout != 0:
             raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
     common: dict[str, Any] = {
         "cell": options.cell,
         "forget_scale": options.forget_scale,
+        "forget_bias": options.forget_bias,
         "dropout": options.dropout,
         "recurrent_dropout": options.recurrent_dropout,
         "backend": options.backend,

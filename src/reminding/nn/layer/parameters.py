@@ -15,6 +15,7 @@ from reminding.nn.layer import untraced
 from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
+from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import UserModules
 from reminding.ops.scores import SCORES
@@ -30,6 +31,7 @@ class LayerParameters(nn.Module):
     num_layers: int
     score_size: int
     bias: bool
+    forget_bias: ForgetBias | None
     bidirectional = False
     proj_size = 0
     encoder: nn.Module | None
@@ -129,13 +131,20 @@ class LayerParameters(nn.Module):
         """Draw the layer's own parameters anew: uniform within 1/sqrt(fan), as `nn.LSTM` does.
 
         The fan is H for the recurrent weights, the width of the vector it multiplies for the scorer's. The
-        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`.
+        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`. `forget_bias` is
+        written last.
         """
         own = dict(self.named_parameters(recurse=False))
         for name, parameter in own.items():
             fan = parameter.shape[-1] if name.startswith("score") else self.hidden_size
             bound = uniform_bound(fan)
             nn.init.uniform_(parameter, -bound, bound)
+        if self.forget_bias is None:
+            return
+        for layer in range(self.num_layers):
+            bias_ih, bias_hh = (own.get(f"{name}_l{layer}") for name in BIASES)
+            if bias_ih is not None and bias_hh is not None:  # a parametrization may make them
+                self.forget_bias.begin(bias_ih, bias_hh, self.cell)
 
     def bound(self, layer: int) -> BoundLayer:
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""

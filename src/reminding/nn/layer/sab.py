@@ -18,6 +18,7 @@ from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
 from reminding.nn.parts import settings
+from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
@@ -41,6 +42,10 @@ class SAB(LayerCalls):
         forget_scale: factor on an LSTM's forget gate, above 0 and at most 1; 1 is `nn.LSTM`. With 1 the cell state c
             can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, `|c|` stays
             within 1 / (1 - forget_scale), and lasting information has to go through the memory.
+        forget_bias: the initial bias of an LSTM's forget gates, or of a GRU's z: a number, or "chrono:T" for biases
+            log U(1, T - 1) that remember over up to T steps, an LSTM's input gates getting the opposite
+            [Tallec & Ollivier 2018]. A gate has two biases, whose sum counts: bias_ih is set and bias_hh is 0. None:
+            as `nn.LSTM` draws them.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
@@ -108,6 +113,7 @@ class SAB(LayerCalls):
         *,
         cell: str | nn.Module | Sequence[nn.Module] = "lstm",
         forget_scale: float = 1.0,
+        forget_bias: float | str | None = None,
         k_top: int | None = 5,
         k_att: int | None = None,
         k_trunc: int | None = 10,
@@ -168,6 +174,7 @@ class SAB(LayerCalls):
             backtrack=backtrack,
             horizon=settings.at_least_or_none("horizon", horizon, 0),
         )
+        self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
         score = score or ("separable" if release else "additive")
         self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
         self.choice().backend_for(memories=0)
@@ -272,6 +279,6 @@ class SAB(LayerCalls):
             f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
-            + f", recurrent_dropout={self.recurrent_dropout}"
-            * (self.recurrent_dropout > 0)
+            + f", recurrent_dropout={self.recurrent_dropout}" * (self.recurrent_dropout > 0)
+            + f", forget_bias={self.forget_bias}" * (self.forget_bias is not None)
         )
