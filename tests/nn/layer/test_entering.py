@@ -99,6 +99,20 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         "forget_bias is for cell='lstm' or 'gru', whose gate keeps the state, got cell=a cell of your own",
     ),
     "forget_bias alone": ({"forget_bias": 1.0, "bias": False}, "forget_bias must be None where bias=False, got 1.0"),
+    "null_score": (
+        {"null_score": float("inf"), "normalizer": "softmax1"},
+        "null_score must be a finite number, or None, got inf",
+    ),
+    "null_score of softmax": (
+        {"null_score": 1.0},
+        "null_score is for normalizer='softmax1', which can recall nothing, got normalizer='softmax'",
+    ),
+    "summary_gate": ({"summary_gate": 1}, "summary_gate must be a number between -1 and 1, or None, got 1"),
+    "summary_gate True": (
+        {"summary_gate": False},
+        "summary_gate must be a number between -1 and 1, or None, got False",
+    ),
+    "stored": ({"stored": "h_hat"}, "stored must be one of ['h', 'proposal'], got 'h_hat'"),
     "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'cuda', 'cpu', 'reference'], got 'gpu'"),

@@ -62,7 +62,21 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
     scales = [bits_of(0.9), bits_of(0.8)]
-    rule = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
+    rule = [
+        CELLS[cell],
+        SCORES[score].code,
+        NORMALIZERS["softmax"],
+        SEMANTICS["paper"],
+        2,
+        2,
+        3,
+        1,
+        *room,
+        *scales,
+        0,
+        0,
+        0,
+    ]
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 

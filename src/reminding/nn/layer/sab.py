@@ -23,6 +23,7 @@ from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
+from reminding.ops.contract import STORED
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -61,6 +62,14 @@ class SAB(LayerCalls):
         recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
             to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
             `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
+        null_score: initial score of recalling nothing, a learned number per layer, for normalizer="softmax1": what
+            scores below it is recalled little. None: 0, not learned.
+        summary_gate: initial value, between -1 and 1, of a learned gate per feature that multiplies the summary,
+            tanh(g) with g learned [the tanh gating of Alayrac et al. 2022]. Near 0 nothing that is recalled changes
+            h at first. None: no gate.
+        stored: what goes to memory: "h", or "proposal", the state that the cell proposes before the summary is added.
+            Memories are then no sums of memories: with cell="lstm" or "rnn", `|h| <= 2 sqrt(H)` over any stream
+            where weights are not negative.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.
@@ -100,7 +109,8 @@ class SAB(LayerCalls):
     Parameters have the names and layouts of `nn.LSTM` (`nn.GRU`, `nn.RNN`): weight_ih_l0, weight_hh_l0,
     bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
     score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
-    state. So a trained `nn.LSTM` is loaded with `load_state_dict(..., strict=False)`.
+    state; null_score_l0 (1,) and summary_gate_l0 (H,) = g where asked for. So a trained `nn.LSTM` is loaded with
+    `load_state_dict(..., strict=False)`.
 
     torch.compile leaves a layer as it is and compiles what is around it; `fullgraph=True` refuses.
     """
@@ -121,6 +131,9 @@ class SAB(LayerCalls):
         score_size: int | None = None,
         normalizer: str | None = None,
         recall_scale: float = 1.0,
+        null_score: float | None = None,
+        summary_gate: float | None = None,
+        stored: str = "h",
         semantics: str = "paper",
         bias: bool = True,
         batch_first: bool = False,
@@ -160,6 +173,8 @@ class SAB(LayerCalls):
         self.normalizer = settings.one_of(
             "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
         )
+        self.null_score = settings.null_score(null_score, self.normalizer)
+        self.summary_gate = settings.summary_gate(summary_gate)
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.rule = Rule(
             k_top=settings.at_least_or_none("k_top", k_top, 0),
@@ -173,6 +188,9 @@ class SAB(LayerCalls):
             evict=settings.evict(evict),
             backtrack=backtrack,
             horizon=settings.at_least_or_none("horizon", horizon, 0),
+            null_score=null_score is not None and k_top != 0,
+            summary_gate=summary_gate is not None and k_top != 0,
+            stored=settings.one_of("stored", stored, tuple(STORED)),
         )
         self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
         score = score or ("separable" if release else "additive")
@@ -281,4 +299,7 @@ class SAB(LayerCalls):
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
             + f", recurrent_dropout={self.recurrent_dropout}" * (self.recurrent_dropout > 0)
             + f", forget_bias={self.forget_bias}" * (self.forget_bias is not None)
+            + f", null_score={self.null_score}" * (self.null_score is not None)
+            + f", summary_gate={self.summary_gate}" * (self.summary_gate is not None)
+            + f", stored={self.rule.stored!r}" * self.rule.stores_proposal
         )

@@ -40,6 +40,7 @@ class Backward {
   // Where the pair of row r at the step at work lies in the block.
   T* d_gates(int64_t r) const { return d_gates_.get() + place_[r] * gate_stride(); }
   T* d_query(int64_t r) const { return d_queries_.get() + place_[r] * query_stride(); }
+  T* d_score(int64_t r) const { return a.d_score + batch(r) * p.score_width(); }
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   int64_t taken(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
@@ -91,6 +92,7 @@ class Backward {
       for (int64_t i = 0; i < live_; ++i) enter(t, row_[i]);
       collect(t);
       for (int64_t i = 0; i < live_; ++i) recall(t, row_[i]);
+      if (p.stores_proposal()) collect_memories(t);
       through_queries(t);
       through_cell(t);
     }
@@ -137,6 +139,7 @@ class Backward {
   }
 
   // d_h: what arrives at this step's output, from later steps, from the loss, and through the memory it became.
+  // Through a memory of h_hat it arrives there instead.
   void collect(int64_t t) {
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
@@ -144,25 +147,28 @@ class Backward {
       copy(d_h, carry_.get() + r * p.H);
       if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
     }
+    if (!p.stores_proposal()) collect_memories(t);
+  }
+
+  // What arrives through the memories that the step's h, or h_hat, became.
+  void collect_memories(int64_t t) {
     const int64_t ways = a.past.stored != nullptr ? Past<T>::ways : 1;
     for (int64_t way = 0; way < ways; ++way) collect_memories(t, way);
   }
 
-  // What arrives through the memories that the step's h became.
   void collect_memories(int64_t t, int64_t way) {
     const T* from[max_rows];
     T* to[max_rows];
     int64_t stored = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
-      T* d_h = d_h_.get() + r * p.H;
+      T* d_h = (p.stores_proposal() ? d_hat_ : d_h_).get() + r * p.H;
       const int64_t m = stored_slot(t, r, way), s = m >= 0 ? touched(m, r) : -1;
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
       if (!p.has_keys()) {
-        T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
-        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_w, d_h, p.H);  // in a past, not quite h
+        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_h, p.H);  // in a past, not quite h
         a.d_keys[s] = 0;  // done with; `finish` takes what no live step stored
       } else {
         from[stored] = a.d_keys + s * p.D;
@@ -184,12 +190,16 @@ class Backward {
     if (a.d_summary != nullptr) add(d_summary, a.d_summary + at * p.H);
     const int32_t* slots = a.slots + at * p.k_top;
     const T* weights = a.weights + at * p.k_top;
+    if (p.gated())
+      gate_backward(slots, weights, memory(0, r), a.score + p.gate_place(), d_summary, d_score(r) + p.gate_place(),
+                    p.k_top, p.H);
     int64_t size = 0;
     for (; size < p.k_top && slots[size] >= 0; ++size) {
       d_score_[size] = dot(d_summary, memory(slots[size], r), p.H);
       if (p.backtrack) credit_memory(a.d_recalled + touched(slots[size], r) * p.H, weights[size], d_summary);
     }
     const T edge = weigh_backward(p, weights, a.inverse[at], d_score_.get(), size);
+    for (int64_t i = 0; p.has_null() && i < size; ++i) d_score(r)[p.null_place()] -= d_score_[i];
     const bool behind = a.edge[at] >= 0;
     if (behind) d_score_[size] = edge;
     score(t, r, slots, size, behind ? a.edge[at] : -1);
@@ -208,8 +218,7 @@ class Backward {
       credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
     }
     const T* query = a.queries + kept(t, r) * p.D;
-    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r),
-                            a.d_score + batch(r) * p.score_width());
+    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r), d_score(r));
   }
 
   // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights and
@@ -223,7 +232,7 @@ class Backward {
     if (edge >= 0) a.d_keys[touched(edge, r)] += d_score_[size];
     if (a.inverse[place(t, r)] != T(raw_weights) && p.normalizer != Normalizer::softmax1) return;
     hat(t, r, spare_.get());
-    tanh_dot_backward(total, a.score, spare_.get(), a.d_score + batch(r) * 2 * p.H, d_hat_.get() + r * p.H, p.H);
+    tanh_dot_backward(total, a.score, spare_.get(), d_score(r), d_hat_.get() + r * p.H, p.H);
   }
 
   // h_hat again: what the summary was added to.
@@ -284,7 +293,7 @@ class Backward {
       const int64_t s = touched(m, r);
       if (s < 0 || a.d_keys[s] == 0) continue;
       T* d_memory = p.backtrack ? a.d_recalled + s * p.H : nullptr;
-      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), a.d_score + b * 2 * p.H + p.H, d_memory, p.H);
+      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_memory, p.H);
     }
   }
 

@@ -14,6 +14,7 @@ constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
+enum class Stored : int64_t { h = 0, proposal = 1 };
 
 // A truth value of a tensor, 0 for false. Not bool: a caller's byte may be neither 0 nor 1, and C++ may not read such a
 // bool.
@@ -35,6 +36,9 @@ struct Problem {
   Evict evict;       // which goes when it is full
   double recall_scale;  // what the normalised weights are multiplied by
   double forget_scale;  // what an LSTM's forget gate is multiplied by
+  bool null_score;      // whether recalling nothing has a learned score
+  bool summary_gate;    // whether the summary is multiplied by a learned gate
+  Stored stored;        // what goes to memory: h, or h_hat
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
@@ -46,9 +50,16 @@ struct Problem {
   bool keyed() const { return k_top > 0 && has_keys(); }
   int64_t c_width() const { return has_c() ? H : 0; }
   // W3's, or w's.
-  int64_t score_width() const {
+  int64_t weight_width() const {
     return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
   }
+  // Of all that a recall learns besides W1 and W2: W3 or w, then the null score, then the gate (H,).
+  int64_t score_width() const { return gate_place() + (gated() ? H : 0); }
+  int64_t null_place() const { return weight_width(); }
+  int64_t gate_place() const { return null_place() + (has_null() ? 1 : 0); }
+  bool has_null() const { return k_top > 0 && null_score; }
+  bool gated() const { return k_top > 0 && summary_gate; }
+  bool stores_proposal() const { return stored == Stored::proposal; }
   // Of the gradient of a key, or of the separable score's memory half.
   int64_t key_width() const { return keyed() ? D : 1; }
   // Slots for what a call may store: T steps store this often at most, whichever step they begin with.
@@ -121,7 +132,7 @@ struct ForwardArgs {
   T* queries;          // (rows, T, D) local or null: W2 h_hat, or e^(2 W2 h_hat) for the additive score
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
-  const T* score;      // (D,) W3, (2H,) w, or null
+  const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H): the given memories in, all out
@@ -168,7 +179,7 @@ struct BackwardArgs {
   T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
   T *d_h0, *d_c0;          // (B, H), zeroed
   T* d_bias;               // (B, G), zeroed: as d_score
-  T* d_score;              // (B, D) or (B, 2H), zeroed: per row, so that the sum does not depend on the threads
+  T* d_score;              // (B, Problem::score_width), zeroed: per row, so that the sum does not depend on the threads
 };
 
 template <class T>
