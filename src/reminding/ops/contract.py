@@ -263,30 +263,27 @@ def common_obstacle(demand: Demand) -> str | None:
 
 
 def scorer_parts(scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """w1, w2 and w3 of a scorer's parameters; None for those it does not have.
+    """w1, w2 and w3 of a scorer's parameters; None for those it does not have. `scorer_of` is the reverse.
 
     What a recall learns besides its score stands behind w3, or in its place.
     """
-    roles = _roles(scorer, rule)
-    held = [[part for part, role in zip(scorer, roles, strict=True) if role == name] for name in ("w1", "w2", "w3")]
-    w1, w2, w3 = (None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts) for parts in held)
-    return w1, w2, w3
+    own = rule.scoring.roles if rule.k_top > 0 else ()
+    parts = dict(zip(own, scorer, strict=False))
+    in_w3 = [*([parts["w3"]] if "w3" in parts else []), *(scorer[len(own) :] if rule.k_top > 0 else ())]
+    w3 = None if not in_w3 else in_w3[0] if len(in_w3) == 1 else torch.cat(in_w3)
+    return parts.get("w1"), parts.get("w2"), w3
 
 
-def scorer_gradients(d_parts: Sequence[Tensor | None], scorer: Sequence[Tensor], rule: OpRule) -> list[Tensor | None]:
-    """The gradients of a scorer's parameters, from those of its `scorer_parts`."""
-    roles = _roles(scorer, rule)
-    d_w1, d_w2, d_w3 = d_parts
-    sizes = [len(part) for part, role in zip(scorer, roles, strict=True) if role == "w3"]
+def scorer_of(parts: Sequence[Tensor | None], H: int, rule: OpRule) -> list[Tensor]:
+    """A scorer's parameters from w1, w2 and w3, or their gradients from those of w1, w2 and w3."""
+    w1, w2, w3 = parts
+    scorer = [part for part in (w1, w2) if part is not None]
+    if w3 is None:
+        return scorer
+    own = len(w3) - rule.extra_weights(H)
+    sizes = [*([own] if own else []), *([1] * rule.null_score), *([H] * rule.summary_gate)]
     split: Any = torch.split
-    in_w3 = iter([None] * len(sizes) if d_w3 is None else split(d_w3, sizes))
-    return [next(in_w3) if role == "w3" else d_w1 if role == "w1" else d_w2 for role in roles]
-
-
-def _roles(scorer: Sequence[Tensor], rule: OpRule) -> list[str]:
-    """Which of w1, w2 and w3 each of a scorer's parameters is, or is part of."""
-    own = rule.scoring.roles
-    return [own[number] if number < len(own) else "w3" for number in range(len(scorer) if rule.k_top > 0 else 0)]
+    return [*scorer, *split(w3, sizes)]
 
 
 def slots_for(memory0: Tensor, T: int, rule: OpRule) -> int:

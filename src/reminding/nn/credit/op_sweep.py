@@ -28,7 +28,7 @@ from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.segments import Segment
-from reminding.ops.contract import Past, PastGradients, PastSteps, scorer_gradients, scorer_parts
+from reminding.ops.contract import Past, PastGradients, PastSteps, scorer_of, scorer_parts
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def backward(
     arriving = PastGradients(*(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory)))
     with torch.autocast(x.device.type, enabled=False):
         d_x, *grads = network.op.differentiate_past(arriving, given, steps, rule, inputs.encoded)
-    grads = (*grads[: len(layer.weights)], *scorer_gradients(grads[len(layer.weights) :], layer.recall_tensors, rule))
+    grads = (*grads[:4], *scorer_of(grads[4:], replayed.output.shape[2], rule))
     tensors = (*layer.weights, *layer.recall_tensors)
     found = [d.to(w.dtype) for w, d in zip(tensors, grads, strict=True) if w is not None and d is not None]
     return None if d_x is None else layout.back(d_x).to(x.dtype), list(found)

@@ -20,13 +20,11 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
     """What an op's `layer` computes, by the reference."""
     settings = _rule_of(rule)
     cell, score = _name(CELLS, rule.cell), next(name for name, known in SCORES.items() if known.code == rule.score)
-    parts = given.scorer if settings.remembers else ()
-    own = len(parts) - settings.null_score - settings.summary_gate
-    further = iter(parts[own:])
-    learned = RecallWeights(
-        next(further) if settings.null_score else None, next(further) if settings.summary_gate else None
-    )
-    layer = bind(cell, score, given.recurrent, parts[:own], learned, settings.forget_scale)
+    parts = list(given.scorer if settings.remembers else ())
+    gate = parts.pop() if settings.summary_gate else None
+    null_score = parts.pop() if settings.null_score else None
+    learned = RecallWeights(null_score, gate)
+    layer = bind(cell, score, given.recurrent, tuple(parts), learned, settings.forget_scale)
     state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given, settings))
     ran = unroll(LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None))
     assert ran.recall is not None

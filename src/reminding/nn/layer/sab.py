@@ -5,7 +5,6 @@ Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, overload
@@ -161,18 +160,14 @@ class SAB(LayerCalls):
         self.bias, self.batch_first = bias, batch_first
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
-        self.dropout = settings.probability("dropout", dropout)
+        self.dropout = settings.dropout(dropout, num_layers)
         self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
         self.encoder = encoder
-        if dropout > 0 and num_layers == 1:
-            warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
-        release = semantics == "release"
-        self.normalizer = settings.one_of(
-            "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
-        )
+        usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
+        self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
         self.summary_gate = settings.summary_gate(summary_gate)
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
@@ -193,8 +188,7 @@ class SAB(LayerCalls):
             stored=settings.one_of("stored", stored, tuple(STORED)),
         )
         self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
-        score = score or ("separable" if release else "additive")
-        self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
+        self.build(cell, score or usual[1], remembers=k_top != 0, kind={"device": device, "dtype": dtype})
         self.choice().backend_for(memories=0)
 
     @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -42,6 +43,13 @@ def probability(name: str, value: Any) -> float:
     """A number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    return value
+
+
+def dropout(value: Any, num_layers: int) -> float:
+    """A number from 0 to 1, with a warning where there are no layers to drop between."""
+    if probability("dropout", value) > 0 and num_layers == 1:
+        warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=3)
     return value
 
 
