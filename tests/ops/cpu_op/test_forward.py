@@ -197,6 +197,31 @@ def test_fresh_memory_is_never_read(engine: str, bound: dict[str, Any]) -> None:
     assert_close(got, want, 1e-12)
 
 
+@pytest.mark.parametrize("score_size", [1, 8, 9, 16, 20, 24, 31, 32, 40, 48, 60, 64, 70, 96])
+@pytest.mark.parametrize("scale", [1, 60, 2000])
+def test_additive_scores_of_any_width_and_size_equal_the_reference(score_size: int, scale: float) -> None:
+    """Terms of the score share denominators, as many as fit a vector, a pair or a block and do not overflow.
+
+    All memories are recalled: large scores tie, and which of them are the best would hang on a last bit.
+    """
+    found: list[Tensor] = []
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(1)
+        options: dict[str, Any] = {
+            "k_top": None,
+            "k_att": 1,
+            "k_trunc": 4,
+            "dtype": torch.float64,
+            "backend": backend,
+        }
+        module = SAB(3, 20, score_size=score_size, normalizer="softmax1", **options)
+        with torch.no_grad():
+            module.get_parameter("score_memory_l0").mul_(scale)
+        _, _, recall = module(torch.randn(17, 2, 3, dtype=torch.float64), return_recall=True)
+        found.append(recall.weight.detach())
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_scores_beyond_its_range_go_to_the_reference_or_are_refused(dtype: torch.dtype) -> None:
     """A large W1 m against a large W2 h of the other sign: the op's two exponentials would both be clamped."""

@@ -54,7 +54,8 @@ class SAB(LayerCalls):
         score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
-        score_size: width D of the score's projections. None: hidden_size.
+        score_size: width D of the score's projections; 32 or another multiple of 16 is fastest in the C++ op. None:
+            hidden_size.
         normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing,
             for endless streams; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.

@@ -27,14 +27,6 @@ T exponentiate(T* x, int64_t size) {
   return largest<T>(peak);
 }
 
-// The first `lanes` offsets, then infinity.
-template <class T>
-SAB_INLINE Vec<T> tail_offset(const T* offset, int64_t lanes) {
-  Vec<T> c = fill<T>(T(__builtin_inf()));
-  for (int64_t i = 0; i < lanes && i < Simd<T>::width; ++i) c[i] = offset[i];
-  return c;
-}
-
 // How the additive score's terms w / (1 + e^2k e^2q) are summed. Division is slow, so terms are put over a common
 // denominator, as many as cannot overflow. Weights are folded in: w / (1 + kq) = 1 / (1/w + k (q/w)).
 enum class Terms : char { four, two, plain };
@@ -69,12 +61,25 @@ SAB_INLINE void block_rows(const T* keys, int64_t ahead, const T* query, const T
   }
 }
 
+// The same of a pair of vectors, behind the last block.
+template <class T, int Rows>
+SAB_INLINE void pair_rows(const T* keys, const T* query, const T* offset, bool together, Vec<T>* sums, int64_t D) {
+  constexpr int W = Simd<T>::width;
+  const Vec<T> q = load(query), p = load(query + W), c = load(offset), b = load(offset + W);
+#pragma GCC unroll 4
+  for (int r = 0; r < Rows; ++r) {
+    const Vec<T> x = load(keys + r * D) * q + c, y = load(keys + r * D + W) * p + b;
+    sums[r] += together ? (x + y) / (x * y) : T(1) / x + T(1) / y;
+  }
+}
+
 // W3 prepared for `scores`. A weight 2^-26 (float) of the largest or less is raised to that: it cannot be seen in the
 // sum, but its reciprocal could overflow.
 template <class T>
 class AdditiveWeights {
  public:
-  AdditiveWeights(const T* w, int64_t D) : D_(D), offset_(D), query_(D), terms_(D / block + 1) {
+  AdditiveWeights(const T* w, int64_t D)
+      : D_(D), offset_(D + Simd<T>::width), query_(D + Simd<T>::width), terms_(D / block + 1) {
     for (int64_t d = 0; d < D; ++d) {
       const T size = w[d] < 0 ? -w[d] : w[d];
       largest_ = size > largest_ ? size : largest_;
@@ -85,6 +90,10 @@ class AdditiveWeights {
       const T size = ratio < 0 ? -ratio : ratio;
       const T inverse = Simd<T>::unit / (size > Simd<T>::least_weight ? size : Simd<T>::least_weight);
       offset_[d] = ratio < 0 ? -inverse : inverse;
+    }
+    for (int64_t d = D; d < D + Simd<T>::width; ++d) {  // behind D a term is 1 / infinity
+      offset_[d] = T(__builtin_inf());
+      query_[d] = 0;
     }
   }
 
@@ -102,7 +111,7 @@ class AdditiveWeights {
   }
 
  private:
-  static constexpr int64_t block = 4 * Simd<T>::width;
+  static constexpr int64_t block = 4 * Simd<T>::width, pair = 2 * Simd<T>::width;
 
   // Folds the weights into the query, and finds how many terms of each block can share a denominator.
   void prepare(const T* query, const T* key_top) {
@@ -123,6 +132,16 @@ class AdditiveWeights {
                                                                        : Terms::plain;
       all_four_ = all_four_ && terms_[b] == Terms::four;
     }
+    if (D_ % block >= pair) pair_together_ = pair_fits(key_top, D_ / block * block);
+  }
+
+  // Whether the terms of two vectors from d on can share a denominator.
+  bool pair_fits(const T* key_top, int64_t d) const {
+    const int64_t e = d + Simd<T>::width;
+    const Vec<T> x = load(key_top + d) * load(query_.get() + d) + load(offset_.get() + d);
+    const Vec<T> y = load(key_top + e) * load(query_.get() + e) + load(offset_.get() + e);
+    const Vec<T> xy = x * y;
+    return largest<T>(vmax(xy, -xy)) < Simd<T>::largest_of_two;
   }
 
   // `Four`: every block takes four terms at once, and the sums stay in registers.
@@ -143,8 +162,12 @@ class AdditiveWeights {
         default: block_rows<T, Rows, Terms::plain>(keys + d, ahead, query, offset, sums, D_);
       }
     }
-    for (; d < D_; d += W) {  // lanes behind D are 1 / infinity
-      const Vec<T> q = load<T>(query_.get() + d, D_ - d), c = tail_offset<T>(offset_.get() + d, D_ - d);
+    if (d + pair <= D_) {
+      pair_rows<T, Rows>(keys + d, query_.get() + d, offset_.get() + d, pair_together_, sums, D_);
+      d += pair;
+    }
+    for (; d < D_; d += W) {
+      const Vec<T> q = load(query_.get() + d), c = load(offset_.get() + d);
       for (int r = 0; r < Rows; ++r) sums[r] += T(1) / (load<T>(keys + r * D_ + d, D_ - d) * q + c);
     }
     for (int r = 0; r < Rows; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * sum<T>(sums[r]));
@@ -154,7 +177,7 @@ class AdditiveWeights {
   Buffer<T> offset_, query_;
   Buffer<Terms> terms_;
   T largest_ = 0, total_ = 0;
-  bool all_four_ = true;
+  bool all_four_ = true, pair_together_ = true;
 };
 
 template <class T, int Rows>
