@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, Recalled, bits_of
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEARCH, SEMANTICS, LayerInput, OpRule, Recalled, bits_of
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_REPLAY, raw
 from reminding.ops.scores import SCORES
@@ -62,7 +62,8 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
     scales = [bits_of(0.9), bits_of(0.8)]
-    rule = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
+    kind = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"]]
+    rule = list(OpRule._make([*kind, 2, 2, 3, 1, *room, *scales, SEARCH["auto"]]))
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 

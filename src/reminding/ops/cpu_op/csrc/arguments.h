@@ -145,7 +145,7 @@ inline double share(const char* name, int64_t bits) {
 // forget_scale
 inline Problem read_rule(const std::vector<int64_t>& rule) {
   constexpr int64_t most = std::numeric_limits<int64_t>::max();
-  expect_length("rule", rule, 12);
+  expect_length("rule", rule, 13);
   Problem p = {};
   p.cell = static_cast<Cell>(between("rule: cell", rule[0], 0, 2));
   p.score = static_cast<Score>(between("rule: score", rule[1], 0, static_cast<int64_t>(last_score)));
@@ -159,6 +159,7 @@ inline Problem read_rule(const std::vector<int64_t>& rule) {
   p.evict = static_cast<Evict>(between("rule: evict", rule[9], 0, 1));
   p.recall_scale = share("recall_scale", rule[10]);
   p.forget_scale = share("forget_scale", rule[11]);
+  p.search = static_cast<Search>(between("rule: search", rule[12], 0, 2));
   return p;
 }
 

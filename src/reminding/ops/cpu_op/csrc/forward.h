@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "recall.h"
 #include "scores.h"
+#include "search.h"
 #include "window.h"
 
 namespace reminding {
@@ -21,7 +22,7 @@ class Forward {
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
         keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(moves() ? rows_ * p.M : 0),
         place_keys_(moves() ? rows_ * p.M * p.D : 0),
-        keyed_(p, args.score) {}
+        keyed_(p, args.score), trees_(p, keyed_, rows_, p.M) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
@@ -75,6 +76,7 @@ class Forward {
     if (p.has_keys()) prepare_key(r, m);
     else rank_keyless(r, m);
     window_[r].append(m, keys(r) + m * p.D, p.D);
+    trees_.append(r, m, keys(r) + m * p.D);
   }
 
   void finish(int64_t r) {
@@ -167,10 +169,7 @@ class Forward {
                        window.size() <= p.k_top;
       if (best.size > 0 && (raw || p.normalizer == Normalizer::softmax1)) offset = tanh_dot(a.score, output(t, r), p.H);
     } else if (p.k_top > 0) {
-      score(t, r);
-      rank_scores(best, scores_.get(), window.size(), p.ranks());
-      if (p.bounded())
-        for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
+      rank(t, r, best);
     }
     weigh(p, best, window.size(), offset, recall);
     if (p.bounded())
@@ -181,12 +180,17 @@ class Forward {
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
 
-  void score(int64_t t, int64_t r) {
+  // The slots with the best scores.
+  void rank(int64_t t, int64_t r, Ranking<T>& best) {
     T* q = query(t, r);
     const Window<T>& window = window_[r];
     raise(peak(r)[1], keyed_.prepare(q));
-    const T* alive = window.keys + window.first * p.D;
-    keyed_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
+    keyed_.begin(q, key_top_.get() + r * p.D);
+    if (trees_.search(r, keys(r), window.size(), best)) return;
+    keyed_.scores(window.keys + window.first * p.D, scores_.get(), window.size());
+    rank_scores(best, scores_.get(), window.size(), p.ranks());
+    if (!p.bounded()) return;
+    for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
   }
 
   void remember(int64_t t) {
@@ -214,13 +218,14 @@ class Forward {
     const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
     const int32_t slot = window.slot(place);
     window.remove(place, p.D);
+    trees_.remove(r, slot);
     if (!p.has_keys() && ranking(r).has(slot)) rank_again(r);
   }
 
   void prepare_key(int64_t r, int64_t m) {
-    T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
+    T* key = keys(r) + m * p.D;
     raise(peak(r)[0], keyed_.prepare(key));
-    for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
+    keyed_.raise_top(key_top_.get() + r * p.D, key);
   }
 
   // A keyless score never changes but for an offset that all memories share: one insertion per memory ranks it.
@@ -250,6 +255,7 @@ class Forward {
   Buffer<int32_t> place_slots_;
   Buffer<T> place_keys_;
   KeyedScore<T> keyed_;
+  BoundTrees<T> trees_;
   const T* h_[max_rows];
   const T* c_[max_rows];
   Window<T> window_[max_rows];

@@ -14,6 +14,8 @@ constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
+// How the best scores are found: by scoring all memories, by a tree of bounds, or by whichever has cost less.
+enum class Search : int64_t { automatic = 0, scan = 1, tree = 2 };
 
 // A truth value of a tensor, 0 for false. Not bool: a caller's byte may be neither 0 nor 1, and C++ may not read such a
 // bool.
@@ -35,6 +37,7 @@ struct Problem {
   Evict evict;       // which goes when it is full
   double recall_scale;  // what the normalised weights are multiplied by
   double forget_scale;  // what an LSTM's forget gate is multiplied by
+  Search search;
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
@@ -72,6 +75,31 @@ struct Problem {
   int64_t slot(int64_t taken, int64_t start, int64_t count) const {
     return count + (taken + 1) / k_att - start / k_att - 1;
   }
+};
+
+// The levels of a tree over `slots` memories of a row: the memories, their groups, the groups of these, ...
+struct Levels {
+  static constexpr int64_t fan = 16, most = 16;
+  struct Level {
+    int64_t nodes, first;  // first: the number of nodes in the levels below
+  };
+
+  explicit Levels(int64_t slots) {
+    for (int64_t n = slots; size < most; n = (n + fan - 1) / fan) {
+      level[size++] = {n, nodes};
+      nodes += n;
+      if (n <= fan) break;
+    }
+  }
+
+  // Nodes that are groups, not memories.
+  int64_t groups() const { return nodes - level[0].nodes; }
+  int64_t place(int64_t l, int64_t node) const { return level[l].first + node; }
+  int64_t group(int64_t l, int64_t node) const { return place(l, node) - level[0].nodes; }
+  int64_t top() const { return size - 1; }
+
+  Level level[most] = {};
+  int64_t size = 0, nodes = 0;
 };
 
 // Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
@@ -195,6 +223,7 @@ struct Kernels {
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*exponentiate)(T* x, int64_t size);                              // e^(2x), as forward keeps keys
+  void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // what search.h relies on
 };
 
 template <class T>

@@ -23,14 +23,19 @@ struct Ranking {
     return false;
   }
 
+  // Whether a score stands before the one at rank i.
+  bool before(T value, int32_t at, int64_t i) const {
+    return value > score[i] || (value == score[i] && at < slot[i]);
+  }
+
   bool insert(T value, int32_t at, int64_t ranks) {
     if (size == ranks) {
-      if (!(value > score[size - 1])) return false;
+      if (!before(value, at, size - 1)) return false;
     } else {
       ++size;
     }
     int64_t i = size - 1;
-    for (; i > 0 && value > score[i - 1]; --i) {
+    for (; i > 0 && before(value, at, i - 1); --i) {
       score[i] = score[i - 1];
       slot[i] = slot[i - 1];
     }
