@@ -1,6 +1,6 @@
-"""The C++ op called past the layer, with arguments that do not fit: each call is refused, none reads out of bounds.
+"""Direct calls of the C++ op with bad arguments: each is refused, and none reads out of bounds.
 
-Most are made by `direct_calls` in processes of their own, since a missing check may end a process.
+`direct_calls` makes most of them in processes of their own, since a missing check may crash the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Change = Callable[[Any], Any]
 
 
 def run(*words: str) -> int:
-    """Run damaged calls; how many there were."""
+    """Run damaged calls; returns how many there were."""
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.ops.cpu_op.direct_calls", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = ran.stdout.splitlines()
@@ -41,7 +41,7 @@ def run(*words: str) -> int:
 
 
 def test_a_damaged_call_is_refused_or_gives_the_same() -> None:
-    """Every twentieth of them; the slow test makes all."""
+    """Every twentieth damaged call; the slow test makes all of them."""
     assert run(*CASES, "--first", "7", "--stride", "20") > 900
 
 
@@ -58,7 +58,7 @@ def test_two_damages_and_random_indices_end_no_process(case: str) -> None:
 
 
 def changed(call: Call, path: tuple[int, ...], change: Change) -> list[Any]:
-    """The call's arguments with one of them changed, or one member of a list of them."""
+    """The arguments of a call with one of them changed, or one member of a list."""
     arguments = list(call.arguments)
     at, *member = path
     if not member:
@@ -169,7 +169,7 @@ def test_a_weight_without_elements_is_packed(weight: tuple[int, int], transpose:
 
 
 def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
-    """A loop over 2^40 steps of no rows, and a list of 2^31 ranks, would end the one or the other."""
+    """Unchecked, one loop would run for 2^40 steps without rows, and another over a list of 2^31 ranks."""
     loops = torch.ops.reminding_cpu
     with pytest.raises(RuntimeError, match="weight must have 2 dimensions of at most"):
         loops.pack(torch.empty(2**40, 0), True)
@@ -180,7 +180,7 @@ def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
 
 
 def test_a_state_with_a_damaged_counter_is_refused() -> None:
-    """As a file that another program wrote may hold it."""
+    """A file written by another program may hold such a state."""
     torch.manual_seed(0)
     layer = SAB(3, 4, k_top=2, k_att=2, k_trunc=3, backend="cpu")
     x = torch.randn(6, 2, 3)

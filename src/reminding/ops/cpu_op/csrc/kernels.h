@@ -1,5 +1,5 @@
-// Defines Kernels<T> for the instruction set named SAB_ISA. Include last, after the standard headers: what follows a
-// target pragma is compiled for it.
+// Defines Kernels<T> for the instruction set named SAB_ISA. Include this last, after the standard headers: the target
+// pragma applies to everything below it.
 #pragma once
 
 #include "backward.h"

@@ -1,7 +1,7 @@
-// Scores of all memories of one row, and the gradient of a few of them.
+// The scores of all memories of one row, and the gradients of the few that were recalled.
 //
-// The additive score rests on tanh(k + q) = 1 - 2 / (1 + e^2k e^2q): with e^2k kept per memory and e^2q computed once
-// per step, a term costs a multiply-add and half a division, no tanh.
+// The additive score uses tanh(k + q) = 1 - 2 / (1 + e^2k e^2q). With e^2k stored per memory and e^2q computed once
+// per step, a term costs a multiply-add and a share of a division, but no tanh.
 //
 // Shapes: M memories, D score width, H hidden.
 #pragma once
@@ -12,7 +12,7 @@
 namespace reminding {
 namespace SAB_ISA {
 
-// x <- e^(2x), and returns the largest |x|. Beyond key_limit e^2x would leave the normal range.
+// x <- e^(2x); returns the largest |x|. x is clamped to +-key_limit, beyond which e^2x is no longer a normal number.
 template <class T>
 T exponentiate(T* x, int64_t size) {
   const Vec<T> limit = fill<T>(Simd<T>::key_limit);
@@ -35,11 +35,12 @@ SAB_INLINE Vec<T> tail_offset(const T* offset, int64_t lanes) {
   return c;
 }
 
-// How the additive score's terms w / (1 + e^2k e^2q) are summed. Division is slow, so terms are put over a common
-// denominator, as many as cannot overflow. Weights are folded in: w / (1 + kq) = 1 / (1/w + k (q/w)).
+// How many of the additive score's terms w / (1 + e^2k e^2q) share one division. Division is slow, so terms are put
+// over a common denominator, as many at a time as cannot overflow. The weights are folded into the terms:
+// w / (1 + kq) = 1 / (1/w + k (q/w)).
 enum class Terms : char { four, two, plain };
 
-// One block of 4 vectors of 1 / (key query + offset), for one memory.
+// The sum of 4 vectors of 1 / (key query + offset), for one memory.
 template <class T, Terms terms>
 SAB_INLINE Vec<T> block_terms(const T* key, const Vec<T>* q, const Vec<T>* c) {
   constexpr int W = Simd<T>::width;
@@ -74,14 +75,14 @@ SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, 
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
     const T* key = keys.key[r] + d;
-    // Keys mostly come from L3, and rows are too short for the hardware to run far enough ahead.
+    // Keys mostly come from L3, and their rows are too short for the hardware prefetcher to get ahead.
     for (int i = 0; i < 4 * W; i += 64 / sizeof(T)) __builtin_prefetch(key + ahead + i);
     sums[r] += block_terms<T, terms>(key, q, c);
   }
 }
 
-// W3 prepared for `scores`. A weight 2^-26 (float) of the largest or less is raised to that: it cannot be seen in the
-// sum, but its reciprocal could overflow.
+// W3, prepared for `scores`. A weight whose reciprocal could overflow is raised to least_weight times the largest
+// weight (2^-26 in float32), too small to change the sum.
 template <class T>
 class AdditiveWeights {
  public:
@@ -114,7 +115,7 @@ class AdditiveWeights {
         top[i] = vmax(x, -x);
       }
       const Vec<T> xy = top[0] * top[1], uv = top[2] * top[3];
-      // The limits leave room for the numerators: a product of three may exceed that of four by 1 / unit.
+      // The limits leave room for the numerators: a product of three factors may exceed that of four by 1 / unit.
       terms_[b] = largest<T>(xy * uv) < Simd<T>::largest_of_four           ? Terms::four
                   : largest<T>(vmax(xy, uv)) < Simd<T>::largest_of_two ? Terms::two
                                                                        : Terms::plain;
@@ -125,7 +126,7 @@ class AdditiveWeights {
   // scores (M,) of keys e^2k (M, D) against the query of `begin`.
   void scores(const T* keys, T* out, int64_t M) const {
     for (int64_t m = 0; m < M; m += Rows) {
-      // Never ahead of the last key: behind it may lie pages nobody touched yet, and looking for those is slow.
+      // Prefetch no further than the last key: prefetching pages that were never touched is slow.
       const int64_t ahead = m + 3 * Rows <= M ? 2 * Rows * D_ : 0, size = M - m < Rows ? M - m : Rows;
       if (all_four_) rows<true>(keys + m * D_, size, ahead, out + m);
       else rows<false>(keys + m * D_, size, ahead, out + m);
@@ -145,7 +146,7 @@ class AdditiveWeights {
   static constexpr int64_t block = 4 * Simd<T>::width;
   static constexpr int Rows = 4;
 
-  // `Four`: every block takes four terms at once, and the sums stay in registers.
+  // `Four`: all blocks put four terms over one denominator, so the sums stay in registers.
   template <bool Four>
   SAB_OUTLINE void rows(const T* first, int64_t size, int64_t ahead, T* out) const {
     constexpr int W = Simd<T>::width;
@@ -164,7 +165,7 @@ class AdditiveWeights {
         default: block_rows<T, Rows, Terms::plain>(keys, d, ahead, query, offset, sums);
       }
     }
-    for (; d < D_; d += W) {  // lanes behind D are 1 / infinity
+    for (; d < D_; d += W) {  // lanes beyond D add 1 / infinity
       const Vec<T> q = load<T>(query_.get() + d, D_ - d), c = tail_offset<T>(offset_.get() + d, D_ - d);
       for (int r = 0; r < Rows; ++r) sums[r] += T(1) / multiply_add(load<T>(keys.key[r] + d, D_ - d), q, c);
     }
@@ -210,7 +211,7 @@ void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, i
   }
 }
 
-// w . tanh(x), half of the separable score.
+// w . tanh(x): one of the two halves of the separable score.
 template <class T>
 T tanh_dot(const T* w, const T* x, int64_t H) {
   Vec<T> sum_ = {};
@@ -218,7 +219,7 @@ T tanh_dot(const T* w, const T* x, int64_t H) {
   return sum<T>(sum_);
 }
 
-// Gradient d of tanh_dot: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2); d_x may be null.
+// The gradient of tanh_dot; d is that of its result: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2). d_x may be null.
 template <class T>
 void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
@@ -230,15 +231,15 @@ void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
   }
 }
 
-// Scores with a gradient: key (D,), the gradient d of the score, where the key's gradient goes (D,).
+// One score that receives gradient.
 template <class T>
 struct Credit {
-  const T* key;
-  T d;
-  T* d_key;
+  const T* key;  // (D,)
+  T d;           // the gradient of the score
+  T* d_key;      // (D,): where the key's gradient is added
 };
 
-// d_query is written, d_w and the d_keys are added to.
+// Writes d_query; adds to d_w and to the d_keys.
 template <class T>
 void additive_backward(const Credit<T>* credit, int64_t size, const T* query, const T* w, T* d_query, T* d_w,
                        int64_t D) {
@@ -272,8 +273,8 @@ void dot_backward(const Credit<T>* credit, int64_t size, const T* query, T scale
   }
 }
 
-// A score that compares a key per memory with a query per step: the one place that tells such scores apart. A new one
-// is a case in each of these functions, and its code in problem.h.
+// A score that compares one key per memory with one query per step. Only this class distinguishes such scores: a new
+// one needs a case in each of its functions, and a code in problem.h.
 template <class T>
 class KeyedScore {
  public:
@@ -281,7 +282,8 @@ class KeyedScore {
       : score_(p.score), D_(p.D), scale_(scale(p)),
         additive_(weight, p.score == Score::additive ? p.D : 0) {}
 
-  // A key or query (D,) as it is compared from now on; returns the largest |x| where the score is exact within limits.
+  // Converts a key or query (D,) into the form in which it is compared. Returns the largest |x| if the score is exact
+  // only within limits, else 0.
   T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
 
   // A prepared query (D,), which stays where it is while it is compared; key_top (D,): no key has a larger element, nor
