@@ -22,6 +22,7 @@ CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 NORMALIZERS = {"threshold": 0, "softmax": 1, "softmax1": 2}
 SEMANTICS = {"paper": 0, "release": 1}
 EVICT = {"fifo": 0, "least_recalled": 1}
+SEARCH = {"auto": 0, "scan": 1, "tree": 2}
 STORED = {"h": 0, "proposal": 1}
 """What goes to memory: the state, or what the cell proposed before the summary was added."""
 
@@ -44,6 +45,7 @@ class OpRule(NamedTuple):
     evict: int
     recall_scale: int  # the bits of a float64
     forget_scale: int  # as well
+    search: int = SEARCH["auto"]
     null_score: int = 0  # whether recalling nothing has a learned score
     summary_gate: int = 0  # whether the summary is multiplied by a learned gate
     stored: int = STORED["h"]

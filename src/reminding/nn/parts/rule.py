@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import EVICT, Evict
 from reminding.ops import reference
-from reminding.ops.contract import STORED, OpRule
+from reminding.ops.contract import SEARCH, STORED, OpRule
 from reminding.ops.sparsify import Normalizer, RankedWeights, choose_normalizer
 
 
@@ -28,6 +28,7 @@ class Rule:
     evict: str | Evict
     backtrack: bool
     horizon: int | None
+    search: str = "auto"
     null_score: bool = False
     summary_gate: bool = False
     stored: str = "h"
@@ -119,7 +120,10 @@ class Rule:
             forget_scale=self.forget_scale,
         )
         return rule._replace(
-            null_score=int(self.null_score), summary_gate=int(self.summary_gate), stored=STORED[self.stored]
+            search=SEARCH[self.search],
+            null_score=int(self.null_score),
+            summary_gate=int(self.summary_gate),
+            stored=STORED[self.stored],
         )
 
     @property

@@ -20,6 +20,7 @@ from reminding.ops.contract import (
     CELLS,
     EVICT,
     NORMALIZERS,
+    SEARCH,
     SEMANTICS,
     STORED,
     OpRule,
@@ -91,6 +92,7 @@ def check_rule(numbers: tuple[int, ...]) -> OpRule:
     for name, table in tables.items():
         _one_of(f"rule: {name}", getattr(rule, name), table.values())
     _one_of("rule: evict", rule.evict, EVICT.values())
+    _one_of("rule: search", rule.search, SEARCH.values())
     for name in ("backtrack", "summary_gate"):
         _one_of(f"rule: {name}", getattr(rule, name), (0, 1))
     _one_of("rule: null_score", rule.null_score, (0, 1) if rule.normalizer == NORMALIZERS["softmax1"] else (0,))
