@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # What each room may import of the package, besides itself. A file is in the innermost room listed: "nn/parts" is nn's
 # folder parts, "nn" the files directly in nn. "" is the package's own __init__.
-NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn"}
+NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
 TASKS = {"tasks", "tasks/kinds", "tasks/data"}
 ROOMS: dict[str, set[str]] = {
     "ops": set(),
@@ -30,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
     "nn/forward": {"nn/parts", "nn/state", "ops", "ops/cpu_op", "ops/cuda_op"},
     "nn/credit": {"nn/parts", "nn/state", "nn/forward", "ops", "ops/cpu_op"},
     "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
-    "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "ops"},
+    "nn/baselines": {"nn/parts", "nn/state", "nn/layer"},
+    "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": set(),
     "tasks/kinds": set(),
     "tasks": {"tasks/data", "tasks/kinds"},
