@@ -20,7 +20,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 # What each room may import of the package, besides itself. A file is in the innermost room listed: "nn/parts" is nn's
 # folder parts, "nn" the files directly in nn. "" is the package's own __init__.
 NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
-TASKS = {"tasks", "tasks/kinds", "tasks/data"}
+TASKS = {"tasks", "tasks/delayed", "tasks/kinds", "tasks/data"}
 ROOMS: dict[str, set[str]] = {
     "ops": set(),
     "ops/cpu_op": {"ops"},
@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": set(),
     "tasks/kinds": set(),
-    "tasks": {"tasks/data", "tasks/kinds"},
+    "tasks/delayed": {"tasks", "tasks/data", "tasks/kinds"},
+    "tasks": {"tasks/data", "tasks/kinds", "tasks/delayed"},
     "lab/show": set(),
     "lab/runs": {*NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},

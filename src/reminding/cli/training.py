@@ -7,7 +7,7 @@ from typing import Any
 
 from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse, run_folder
 
-USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer] [--option value ...]"
+USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
 
 def train(arguments: list[str]) -> None:

@@ -40,7 +40,7 @@ TASKS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt"])
+@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt", "mingru", "rtu"])
 def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, model: str) -> None:
     task = TASKS[name](text)
     trainer.train(small(task, 12, model), tmp_path / "whole")
