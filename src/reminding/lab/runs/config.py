@@ -52,6 +52,7 @@ class ModelOptions:
             0: it stays within the chunk. Whole sequences have no earlier chunks.
         positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
             order.
+        feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
         min_radius: smallest modulus of an rtu's eigenvalues at initialisation, from 0 to below 1; near 1 its memory
             is long.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
@@ -81,6 +82,7 @@ class ModelOptions:
     horizon: int | None = 0
     backtrack: bool = True
     positions: Literal["sinusoidal", "alibi", "t5", "none"] = "sinusoidal"
+    feedforward_size: int | None = None
     min_radius: float = 0.0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0

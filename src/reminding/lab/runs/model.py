@@ -177,7 +177,12 @@ def _build_unlike_sab(options: ModelOptions, input_size: int, encoder: nn.Module
     if options.model == "mingru":
         return MinGRU(*size, options.num_layers, dropout=options.dropout, encoder=encoder)
     return Transformer(
-        *size, options.num_layers, dropout=options.dropout, positions=options.positions, encoder=encoder
+        *size,
+        options.num_layers,
+        dropout=options.dropout,
+        positions=options.positions,
+        feedforward_size=options.feedforward_size,
+        encoder=encoder,
     )
 
 

@@ -5,6 +5,7 @@ Shapes: B batch, T time, K recalled memories.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,9 @@ def recalls(
     held: NDArray[np.int64] | None = None
     state: StreamState | None = None
     batch = Batch(torch.zeros(0, 0), torch.zeros(0))
-    for part in task.eval_batches("test", SEQUENCES, CHUNKS if task.streamed else SEQUENCES):
+    # A stream's own limit: it may refuse one that is too small for an answer, which is not asked for here.
+    batches = task.eval_batches("test", SEQUENCES, None if task.streamed else SEQUENCES)
+    for part in islice(batches, CHUNKS if task.streamed else None):
         if parts and (part.reset is None or bool(part.reset.any())):
             break
         batch = part.to(device)

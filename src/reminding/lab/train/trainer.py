@@ -110,6 +110,8 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
     clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
     watch = Watch(config.model, config.train)
     config.task.train_batches(config.train.batch_size, config.train.seed)
+    config.task.eval_batches("valid", EVAL_BATCH, config.train.eval_sequences)
+    config.task.eval_batches("test", EVAL_BATCH, config.train.test_sequences)
     return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
 
 

@@ -88,7 +88,7 @@ class RTU(CarriedLayer):
         if self.nu.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be float32 or float64 for an RTU, got {self.nu.dtype}")
         past = {name: torch.view_as_complex(_constant(tensor)) for name, tensor in carried.items()}
-        parts = F.linear(x, self.input_weight.flatten(0, 1)).to(self.nu.dtype).view(*x.shape[:2], 2, -1)
+        parts = F.linear(x, self.input_weight.flatten(0, 1)).to(self.nu.dtype).view(*x.shape[:2], 2, len(self.nu))
         driven = torch.complex(parts[..., 0, :], parts[..., 1, :])  # W x, (T, B, N)
         dynamics = self._dynamics()
         keep = dynamics.decay.expand(driven.shape)

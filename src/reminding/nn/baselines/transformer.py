@@ -54,6 +54,7 @@ class Transformer(nn.Module):
             linearly with the distance, each head at its own rate [Press et al. 2022]; t5: relative, scores have a
             learned term per head and range of distances, the same in all layers [Raffel et al. 2020]; none: only the
             causal mask tells the order [Kazemnejad et al. 2023].
+        feedforward_size: width of the feed-forward layers; None: 4 * hidden_size.
         encoder: a module applied to the input first.
     """
 
@@ -65,6 +66,7 @@ class Transformer(nn.Module):
         *,
         heads: int = 4,
         positions: Positions = "sinusoidal",
+        feedforward_size: int | None = None,
         dropout: float = 0.0,
         batch_first: bool = False,
         encoder: nn.Module | None = None,
@@ -79,8 +81,9 @@ class Transformer(nn.Module):
         self.positions: Positions = settings.one_of("positions", positions, get_args(Positions))
         self.bias = nn.Embedding(BUCKETS, heads) if positions == "t5" else None
         self.embed = nn.Linear(input_size, hidden_size)
+        width = settings.at_least_or_none("feedforward_size", feedforward_size, 1) or 4 * hidden_size
         block = nn.TransformerEncoderLayer(
-            hidden_size, heads, 4 * hidden_size, settings.probability("dropout", dropout), norm_first=True
+            hidden_size, heads, width, settings.probability("dropout", dropout), norm_first=True
         )
         self.heads = heads
         self.blocks = nn.TransformerEncoder(
