@@ -105,9 +105,10 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
     title = f"{folder} on {task.name} {setting}"
     if isinstance(judged, RareRepeats):
-        sizes = judged.sizes("test", options.sequences)
-        counted = {f"bits_{size.name}": [f"{size.words:,}", f"{size.characters:,}"] for size in sizes}
-        rows = [[*row, *counted.get(row[0], ["", ""])] for row in rows]
+        values = dict(rows)
+        rows = [[task.metric, values[task.metric], "", ""]]
+        for name, words, characters in judged.sizes("test", options.sequences):
+            rows.append([f"bits_{name}", values.get(f"bits_{name}", "-"), f"{words:,}", f"{characters:,}"])
         show_table(title, ["metric", "test", "words", "characters"], rows)
         return
     show_table(title, ["metric", "test"], rows)

@@ -134,11 +134,13 @@ def test_sizes_count_words_and_characters(limit: int | None) -> None:
         assert [size.words for size in sizes] == [11, 1, 1, 4]
 
 
-def test_no_group_is_empty_silently() -> None:
-    """A group without a character has no bits: nan, not 0."""
+def test_an_empty_group_has_no_bits() -> None:
     task = small(distances=(10, 20, 1000))
     sums = [task.metrics(torch.zeros(*b.input.shape, 27), b) for b in task.eval_batches("test", 2)]
-    assert math.isnan(mean_metrics(sums)["bits_from_1000"])
+    means = mean_metrics(sums)
+    assert "bits_from_1000" not in means
+    assert means["bits_20_to_1000"] == pytest.approx(math.log2(27))
+    assert task.sizes("test")[-1] == ("from_1000", 0, 0)
 
 
 def test_how_rare_a_word_must_be() -> None:

@@ -88,7 +88,7 @@ class RareRepeats:
             place += steps
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
-        """Bits per character, over all as the text's own metric, and by group as "bits_GROUP".
+        """Bits per character, over all as the text's own metric, and by group as "bits_GROUP" if it has characters.
 
         `prediction` is logits, (T, B, V).
         """
@@ -98,8 +98,9 @@ class RareRepeats:
         bits = F.cross_entropy(classes_second, wanted, reduction="none") / math.log(2)  # (T, B)
         sums: MetricSums = {self.text.metric: (float(bits.sum()), bits.numel())}
         for number, name in enumerate(self.groups, FIRST):
-            inside = group == number
-            sums[f"bits_{name}"] = (float(bits[inside].sum()), int(inside.sum()))
+            inside = bits[group == number]
+            if inside.numel():
+                sums[f"bits_{name}"] = (float(inside.sum()), inside.numel())
         return sums
 
     def sizes(self, split: EvalSplit, limit: int | None = None) -> list[GroupSize]:
