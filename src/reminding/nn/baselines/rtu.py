@@ -33,10 +33,10 @@ class _Dynamics(NamedTuple):
 class RTU(CarriedLayer):
     """Linear recurrent trace units, trained by real-time recurrent learning.   [Elelimy et al. 2024]
 
-    h_t = lambda h_{t-1} + sqrt(1 - |lambda|²) W x_t, elementwise, N complex units; the output is
-    gelu(C [Re h_t; Im h_t] + D x_t + b), as in an online linear recurrent unit [Zucchet et al. 2023; Orvieto et al.
-    2023]. Since the recurrence is diagonal, the derivatives of h by its parameters, the traces, are a number per
-    parameter and row; the state carries them.
+    h_t = lambda h_{t-1} + sqrt(1 - r²) W x_t, elementwise, N complex units, where r is the modulus of lambda. The
+    output is gelu(C [Re h_t; Im h_t] + D x_t + b), as in a linear recurrent unit trained online [Orvieto et al. 2023;
+    Zucchet et al. 2023]. Since the recurrence is diagonal, the derivatives of h by its parameters, the traces, are a
+    number per parameter and row; the state carries them.
 
     A call's gradient is exact over the whole past of the stream: within the call by backpropagation, before it by the
     traces, which are the derivatives of the state that the call began from. So chunks of any length have the gradient
@@ -45,8 +45,8 @@ class RTU(CarriedLayer):
 
     Args:
         input_size, hidden_size, batch_first: as in `SAB`; hidden_size must be even.
-        min_radius: smallest |lambda| at initialisation, from 0 to below 1; |lambda|² is uniform between its square
-            and 1. The nearer to 1, the longer the memory.
+        min_radius: smallest r at initialisation, from 0 to below 1; r² is uniform between its square and 1. Near 1,
+            the memory is long.
         encoder: a module without parameters, such as one-hot vectors, applied to the input first. Parameters of an
             encoder would need traces of their own; W is an embedding already.
     """
