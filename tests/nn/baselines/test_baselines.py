@@ -1,4 +1,4 @@
-"""The baselines: one interface, and each the method that its name says.
+"""The baselines: they share one interface, and each is the method that it is named after.
 
 Shapes: T time, B batch, I input, H hidden, P past steps.
 """
@@ -82,7 +82,7 @@ def test_how_far_credit_goes_back(maker: Maker, back: int) -> None:
 @every_baseline
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_reset_begins_new_streams(maker: Maker, batch_first: bool) -> None:
-    """In a chunk that follows another, before its first step and in its midst."""
+    """Resets fall in the second of two chunks: before its first step, and in its middle."""
     layer = baseline(maker, batch_first=batch_first)
     x, before = draw(9, 3, 3), draw(4, 3, 3, seed=7)
     mask = torch.zeros(9, 3, dtype=torch.bool)

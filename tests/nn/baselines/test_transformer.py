@@ -22,7 +22,7 @@ from tests.tolerance import assert_equal
 
 
 def test_a_transformer_knows_where_it_is() -> None:
-    """The same input at each step gives other outputs, by position in the stream; the positions are sinusoids."""
+    """The same input at each step gives different outputs, since the sinusoidal positions differ."""
     layer = baseline(Transformer)
     assert isinstance(layer, Transformer)
     x = torch.ones(6, 1, 3, dtype=torch.float64)
