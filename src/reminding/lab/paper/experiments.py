@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from reminding.lab.paper.tuning import Grid
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.model import SequenceModel
@@ -56,11 +57,13 @@ class Setting:
         name: for `reminding reproduce --settings`.
         runs: method -> its run, for seed 0.
         folder: of its runs; None: a folder of its name within that of the experiment.
+        grid: what every method is tuned over before its runs; None: the runs are as they stand.
     """
 
     name: str
     runs: Mapping[str, RunConfig]
     folder: str | None = None
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
