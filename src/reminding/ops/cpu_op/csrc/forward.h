@@ -34,6 +34,8 @@ class Forward {
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
+  T* next_slot(int64_t r) const { return memory(r) + count_[r] * p.H; }
+  void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
   T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
   static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
@@ -81,7 +83,7 @@ class Forward {
 
   void finish(int64_t r) {
     const int64_t b = batch(r);
-    if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    if (p.has_c()) copy(a.c_T + b * p.H, c_[r]);
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
     if (!p.bounded()) return;
@@ -141,14 +143,12 @@ class Forward {
   // Saves c at a cut, where replay starts. h need not be saved: it is the output of the step before.
   void keep_entering_c(int64_t r) {
     if (a.entering_c == nullptr || !p.cuts(steps_done_[r])) return;
-    T* to = a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    copy(a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H, c_[r]);
   }
 
   void keep_milestone(int64_t t, int64_t r) const {
     if (a.milestones == nullptr || t % a.stride != a.offset) return;
-    T* to = a.milestones + (t / a.stride * p.B + batch(r)) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    copy(a.milestones + (t / a.stride * p.B + batch(r)) * p.H, c_[r]);
   }
 
   void make_queries(int64_t t) {
@@ -171,11 +171,13 @@ class Forward {
     } else if (p.k_top > 0) {
       rank(t, r, best);
     }
+    if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, window.size(), offset, recall);
     if (p.bounded())
       for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];
-    summarize(recall, memory(r), summary, p.k_top, p.H);
+    summarize(recall, memory(r), p.gated() ? a.score + p.gate_place() : nullptr, summary, p.k_top, p.H);
     T* h = output(t, r);
+    if (p.stores_proposal() && p.stores(steps_done_[r])) copy(next_slot(r), h);
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
@@ -200,9 +202,8 @@ class Forward {
     for (int64_t r = 0; r < rows_; ++r) {
       if (!p.stores(steps_done_[r])) continue;
       if (p.bounded()) make_room(r);
-      T* slot = memory(r) + count_[r] * p.H;
-      __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
-      from[stored] = slot;
+      if (!p.stores_proposal()) copy(next_slot(r), output(t, r));
+      from[stored] = next_slot(r);
       to[stored] = keys(r) + count_[r] * p.D;
       row[stored++] = r;
     }

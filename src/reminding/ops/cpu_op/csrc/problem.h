@@ -16,6 +16,7 @@ enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
 // How the best scores are found: by scoring all memories, by a tree of bounds, or by whichever has cost less.
 enum class Search : int64_t { automatic = 0, scan = 1, tree = 2 };
+enum class Stored : int64_t { h = 0, proposal = 1 };
 
 // An element of a tensor of bools; 0 is false. Not bool: a caller's byte may be neither 0 nor 1, and reading such a
 // byte as a bool is undefined.
@@ -38,6 +39,9 @@ struct Problem {
   double recall_scale;  // multiplies the normalised weights
   double forget_scale;  // multiplies an LSTM's forget gate
   Search search;
+  bool null_score;      // whether recalling nothing has a learned score
+  bool summary_gate;    // whether a learned gate multiplies the summary
+  Stored stored;        // what goes to memory: h, or h_hat
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU saves W_hn h + b_hn as a fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
@@ -49,9 +53,16 @@ struct Problem {
   bool keyed() const { return k_top > 0 && has_keys(); }
   int64_t c_width() const { return has_c() ? H : 0; }
   // The size of W3 or w.
-  int64_t score_width() const {
+  int64_t weight_width() const {
     return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
   }
+  // The size of all that a recall learns besides W1 and W2: W3 or w, then the null score, then the gate (H,).
+  int64_t score_width() const { return gate_place() + (gated() ? H : 0); }
+  int64_t null_place() const { return weight_width(); }
+  int64_t gate_place() const { return null_place() + (has_null() ? 1 : 0); }
+  bool has_null() const { return k_top > 0 && null_score; }
+  bool gated() const { return k_top > 0 && summary_gate; }
+  bool stores_proposal() const { return stored == Stored::proposal; }
   // The width of a memory's gradient through its score: that of its key, or one number if the score has no keys.
   int64_t key_width() const { return keyed() ? D : 1; }
   // The slots that a call may need: T steps store at most this often, whichever step they begin with.
@@ -152,7 +163,7 @@ struct ForwardArgs {
   T* queries;          // (rows, T, D) local, or null; out: W2 h_hat, or e^(2 W2 h_hat) for the additive score
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
-  const T* score;      // (D,) W3, (2H,) w, or null
+  const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H); in: the given memories, out: all
@@ -200,7 +211,7 @@ struct BackwardArgs {
   T *d_h0, *d_c0;          // (B, H), zeroed
   // Zeroed, and kept by row, so that their sums over rows do not depend on the threads.
   T* d_bias;               // (B, G)
-  T* d_score;              // (B, D) or (B, 2H)
+  T* d_score;              // (B, Problem::score_width)
 };
 
 template <class T>

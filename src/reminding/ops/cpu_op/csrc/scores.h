@@ -27,14 +27,6 @@ T exponentiate(T* x, int64_t size) {
   return largest<T>(peak);
 }
 
-// The first `lanes` offsets, then infinity.
-template <class T>
-SAB_INLINE Vec<T> tail_offset(const T* offset, int64_t lanes) {
-  Vec<T> c = fill<T>(T(__builtin_inf()));
-  for (int64_t i = 0; i < lanes && i < Simd<T>::width; ++i) c[i] = offset[i];
-  return c;
-}
-
 // How many of the additive score's terms w / (1 + e^2k e^2q) share one division. Division is slow, so terms are put
 // over a common denominator, as many at a time as cannot overflow. The weights are folded into the terms:
 // w / (1 + kq) = 1 / (1/w + k (q/w)).
@@ -81,12 +73,26 @@ SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, 
   }
 }
 
+// The same of a pair of vectors behind the last block; `together`: over one denominator.
+template <class T, int Rows>
+SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, const T* query, const T* offset, bool together,
+                          Vec<T>* sums) {
+  constexpr int W = Simd<T>::width;
+  const Vec<T> q = load(query), p = load(query + W), c = load(offset), b = load(offset + W);
+#pragma GCC unroll 4
+  for (int r = 0; r < Rows; ++r) {
+    const Vec<T> x = multiply_add(load(keys.key[r] + d), q, c), y = multiply_add(load(keys.key[r] + d + W), p, b);
+    sums[r] += together ? (x + y) / (x * y) : T(1) / x + T(1) / y;
+  }
+}
+
 // W3, prepared for `scores`. A weight whose reciprocal could overflow is raised to least_weight times the largest
 // weight (2^-26 in float32), too small to change the sum.
 template <class T>
 class AdditiveWeights {
  public:
-  AdditiveWeights(const T* w, int64_t D) : D_(D), offset_(D), query_(D), terms_(D / block + 1) {
+  AdditiveWeights(const T* w, int64_t D)
+      : D_(D), offset_(D + Simd<T>::width), query_(D + Simd<T>::width), terms_(D / block + 1) {
     for (int64_t d = 0; d < D; ++d) {
       const T size = w[d] < 0 ? -w[d] : w[d];
       largest_ = size > largest_ ? size : largest_;
@@ -98,6 +104,10 @@ class AdditiveWeights {
       const T size = ratio < 0 ? -ratio : ratio;
       const T inverse = Simd<T>::unit / (size > Simd<T>::least_weight ? size : Simd<T>::least_weight);
       offset_[d] = ratio < 0 ? -inverse : inverse;
+    }
+    for (int64_t d = D; d < D + Simd<T>::width; ++d) {  // lanes beyond D add 1 / infinity
+      offset_[d] = T(__builtin_inf());
+      query_[d] = 0;
     }
   }
 
@@ -121,6 +131,7 @@ class AdditiveWeights {
                                                                        : Terms::plain;
       all_four_ = all_four_ && terms_[b] == Terms::four;
     }
+    if (D_ % block >= pair) pair_together_ = pair_fits(key_top, D_ / block * block);
   }
 
   // scores (M,) of keys e^2k (M, D) against the query of `begin`.
@@ -143,8 +154,17 @@ class AdditiveWeights {
   }
 
  private:
-  static constexpr int64_t block = 4 * Simd<T>::width;
+  static constexpr int64_t block = 4 * Simd<T>::width, pair = 2 * Simd<T>::width;
   static constexpr int Rows = 4;
+
+  // Whether the terms of two vectors from d on can share a denominator.
+  bool pair_fits(const T* key_top, int64_t d) const {
+    const int64_t e = d + Simd<T>::width;
+    const Vec<T> x = load(key_top + d) * load(query_.get() + d) + load(offset_.get() + d);
+    const Vec<T> y = load(key_top + e) * load(query_.get() + e) + load(offset_.get() + e);
+    const Vec<T> xy = x * y;
+    return largest<T>(vmax(xy, -xy)) < Simd<T>::largest_of_two;
+  }
 
   // `Four`: all blocks put four terms over one denominator, so the sums stay in registers.
   template <bool Four>
@@ -165,8 +185,12 @@ class AdditiveWeights {
         default: block_rows<T, Rows, Terms::plain>(keys, d, ahead, query, offset, sums);
       }
     }
-    for (; d < D_; d += W) {  // lanes beyond D add 1 / infinity
-      const Vec<T> q = load<T>(query_.get() + d, D_ - d), c = tail_offset<T>(offset_.get() + d, D_ - d);
+    if (d + pair <= D_) {
+      pair_rows<T, Rows>(keys, d, query_.get() + d, offset_.get() + d, pair_together_, sums);
+      d += pair;
+    }
+    for (; d < D_; d += W) {
+      const Vec<T> q = load(query_.get() + d), c = load(offset_.get() + d);
       for (int r = 0; r < Rows; ++r) sums[r] += T(1) / multiply_add(load<T>(keys.key[r] + d, D_ - d), q, c);
     }
     for (int r = 0; r < size; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * sum<T>(sums[r]));
@@ -176,7 +200,7 @@ class AdditiveWeights {
   Buffer<T> offset_, query_;
   Buffer<Terms> terms_;
   T largest_ = 0, total_ = 0, sizes_ = 0;  // of the weights: the largest size, the sum, the sum of sizes
-  bool all_four_ = true;
+  bool all_four_ = true, pair_together_ = true;
 };
 
 template <class T, int Rows>
