@@ -84,7 +84,8 @@ class SAB(LayerCalls):
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
-            interact, if a memory's score depends on its own key alone, and if all that they learn is a parameter.
+            interact, if a memory's score depends on its own key alone, and if they keep nothing from one step to the
+            next but their state.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
