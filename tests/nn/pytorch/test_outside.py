@@ -40,7 +40,7 @@ class Model(nn.Module):
         now: dict[str, Tensor] = {}
         changes: dict[str, Change] = {
             "closure": lambda h: h @ self.outside,
-            "list": lambda h: h @ held[0].t() * held[0].sum(),
+            "list": lambda h: h @ held[0].t(),
             "module in a list": lambda h: [hidden][0](h),
             "hypernetwork": lambda h: h @ now["made"],
             "view": lambda h: h @ now["view"].view(HIDDEN, HIDDEN),

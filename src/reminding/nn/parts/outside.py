@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 from weakref import ref
 
@@ -77,13 +77,12 @@ class Watch(TorchFunctionMode):
         self._made: dict[int, tuple[ref[Tensor], _Entry]] = {}
         self._note(self._held[1])
 
-    @contextmanager
-    def within(self, module: str, function: str, given: Iterable[object]) -> Generator[None]:
-        """While a function of a module runs on these arguments."""
-        self._now = _Entry(module, function, self._now.number + 1)
+    def run(self, module: str, name: str, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+        """What a function of a module, of this name, returns for these arguments."""
+        self._now = _Entry(module, name, self._now.number + 1)
         self._note(given)
         with self:
-            yield
+            return function(*given)
 
     def made(self, tensor: Tensor) -> bool:
         """Whether a tensor was given to the modules, or came out of what they computed."""
@@ -98,8 +97,8 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         unknown: list[Tensor] = []
-        args, kwargs = self._exchange(args, unknown), self._exchange(kwargs or {}, unknown)
-        result = func(*args, **kwargs)
+        args = tuple([self._exchange(value, unknown) for value in args])
+        result = func(*args, **self._exchange(kwargs, unknown)) if kwargs else func(*args)
         changed = args[:1] if result is None else result
         if unknown and _differentiable(func, changed):
             for tensor in unknown:
@@ -113,10 +112,10 @@ class Watch(TorchFunctionMode):
             other = self._others.get(id(value))
             if other is not None:
                 return other
-            if value.requires_grad and not _wrapped(value):
+            if value.requires_grad:
                 made_in = self._made_in(value)
                 if made_in is None:
-                    unknown.append(value)
+                    unknown += [] if _wrapped(value) else [value]
                 elif made_in.before(self._now):
                     self.carried.setdefault(value, self._now.module)
             return value
@@ -137,7 +136,7 @@ class Watch(TorchFunctionMode):
 
     def _note(self, value: object) -> None:
         """Note what was made; only what requires a gradient is ever asked for."""
-        for tensor in _tensors(value):
+        for tensor in (value,) if isinstance(value, Tensor) else _tensors(value):
             if tensor.requires_grad:
                 self._made[id(tensor)] = ref(tensor), self._now
 
@@ -220,8 +219,7 @@ def watched(role: str, module: nn.Module, function: Callable[..., Any], name: st
 
     def run(*arguments: Any) -> Any:
         watch = current()
-        with nullcontext() if watch is None else watch.within(*place, arguments):
-            return function(*arguments)
+        return function(*arguments) if watch is None else watch.run(*place, function, arguments)
 
     return run
 
