@@ -1,4 +1,4 @@
-"""`reminding train`: what a preset types is what it runs."""
+"""`reminding train`: a preset runs the command that it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer as a graph of tensors: what it computes is what the layer computes, for any length, batch and state.
+"""A layer exported as a graph of tensors computes what the layer computes, for any length, batch and state.
 
 Shapes: T time, B batch, I input, H hidden, M memory slots.
 """
@@ -51,13 +51,13 @@ def stepped(module: StepModule) -> Run:
 
 
 def largest(got: Tensor, want: Tensor) -> float:
-    """The largest difference, relative to numbers above 1."""
+    """The largest difference, relative to the numbers if these exceed 1."""
     assert got.shape == want.shape
     return float(((got - want).abs() / want.abs().clamp(min=1)).max()) if want.numel() else 0.0
 
 
 def check(layer: SAB, module: SequenceModule | StepModule, run: Run, sizes: tuple[int, int], within: float) -> None:
-    """Compare with the layer, from a state that the layer has come to, and the state after it with the layer's."""
+    """Compare outputs and last states with the layer's, starting from a state that the layer has reached."""
     steps, rows = sizes
     like = layer.like()
     x = draw(9 + steps, rows, layer.input_size, dtype=like.dtype)
@@ -132,7 +132,7 @@ def test_a_program_of_a_step_holds_for_other_batches_and_states(name: str) -> No
 
 
 def onnx_session(module: SequenceModule | StepModule, path: Path) -> Run:
-    """What onnxruntime makes of a module's file."""
+    """The results of onnxruntime for a module's file."""
     import onnxruntime
 
     module.save_onnx(path)
@@ -185,7 +185,7 @@ def test_the_encoder_goes_along_with_a_sequence() -> None:
 
 
 class OwnScore(nn.Module):
-    """A score of one's own: minus the distance."""
+    """A user's score: the negative distance."""
 
     def keys(self, memory: Tensor) -> Tensor:
         return memory
@@ -204,7 +204,7 @@ def test_cells_and_scores_of_ones_own_go_along() -> None:
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize("made", ["parametrized", "by a hook", "pruned"])
 def test_weights_that_are_made_are_those_of_now(made: str) -> None:
-    """A hook makes them when the layer is called; the export does not wait for a call."""
+    """A hook computes the weights when the layer is called; the export must not need such a call."""
     layer = make(k_top=2, k_att=2)
     if made == "parametrized":
         parametrizations.weight_norm(layer, "weight_hh_l0")

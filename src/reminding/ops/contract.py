@@ -22,6 +22,7 @@ CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 NORMALIZERS = {"threshold": 0, "softmax": 1, "softmax1": 2}
 SEMANTICS = {"paper": 0, "release": 1}
 EVICT = {"fifo": 0, "least_recalled": 1}
+SEARCH = {"auto": 0, "scan": 1, "tree": 2}
 
 
 class OpRule(NamedTuple):
@@ -39,6 +40,7 @@ class OpRule(NamedTuple):
     evict: int
     recall_scale: int  # the bits of a float64
     forget_scale: int  # as well
+    search: int = SEARCH["auto"]
 
     @staticmethod
     def of(

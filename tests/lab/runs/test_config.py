@@ -1,4 +1,4 @@
-"""A run's options in config.json: read back as they were, for a task of any fields."""
+"""The options of a run are read back from config.json unchanged, for tasks with fields of any type."""
 
 from __future__ import annotations
 

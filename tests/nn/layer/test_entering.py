@@ -1,4 +1,4 @@
-"""What a mistake is told: the argument's name, what came, and what was expected.
+"""Error messages for wrong arguments: the argument's name, its value, and what was expected.
 
 Shapes: L layers, T time, B batch, I input, H hidden.
 """
@@ -23,14 +23,14 @@ X = draw(4, 2, 3)
 
 
 class Pair(nn.Module):
-    """An encoder that returns what no layer can read."""
+    """An encoder whose output no layer can read."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return x, None
 
 
 def newest(memory: Memory) -> Tensor:
-    """A way to make room that only Python knows."""
+    """An eviction rule in Python, which no op can run."""
     return memory.count - 1
 
 

@@ -22,6 +22,7 @@ from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
+from reminding.ops.contract import SEARCH
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -86,6 +87,10 @@ class SAB(LayerCalls):
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
             interact, if a memory's score depends on its own key alone, and if they keep nothing from one step to the
             next but their state.
+        search: how the C++ op finds the k_top best of many memories; the result is the same. "scan" scores them all.
+            "tree" first scores groups of memories by a bound on their members' scores, and passes over groups that
+            cannot hold one of the best; it needs an additive or dot score. "auto" takes the tree where it computes
+            fewer than a quarter of the scores, which it finds out step by step, and the scan elsewhere.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
@@ -130,6 +135,7 @@ class SAB(LayerCalls):
         horizon: int | None = None,
         backend: str = "auto",
         engine: str = "auto",
+        search: str = "auto",
         encoder: nn.Module | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -168,6 +174,7 @@ class SAB(LayerCalls):
             evict=settings.evict(evict),
             backtrack=backtrack,
             horizon=settings.at_least_or_none("horizon", horizon, 0),
+            search=settings.one_of("search", search, list(SEARCH)),
         )
         score = score or ("separable" if release else "additive")
         self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})

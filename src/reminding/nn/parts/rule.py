@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import EVICT, Evict
 from reminding.ops import reference
-from reminding.ops.contract import OpRule
+from reminding.ops.contract import SEARCH, OpRule
 from reminding.ops.sparsify import Normalizer, RankedWeights, choose_normalizer
 
 
@@ -28,6 +28,7 @@ class Rule:
     evict: str | Evict
     backtrack: bool
     horizon: int | None
+    search: str = "auto"
 
     @property
     def remembers(self) -> bool:
@@ -114,4 +115,4 @@ class Rule:
             evict=self.evict_name or "fifo",
             recall_scale=self.recall_scale,
             forget_scale=self.forget_scale,
-        )
+        )._replace(search=SEARCH[self.search])

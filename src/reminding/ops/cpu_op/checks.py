@@ -16,7 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, OpRule, gate_width, number_of, slots_for
+from reminding.ops.contract import (
+    CELLS,
+    EVICT,
+    NORMALIZERS,
+    SEARCH,
+    SEMANTICS,
+    OpRule,
+    gate_width,
+    number_of,
+    slots_for,
+)
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_NOTHING, KEEP_REPLAY, cuts_in
 from reminding.ops.scores import SCORES
 
@@ -81,6 +91,7 @@ def check_rule(numbers: tuple[int, ...]) -> OpRule:
     for name, table in tables.items():
         _one_of(f"rule: {name}", getattr(rule, name), table.values())
     _one_of("rule: evict", rule.evict, EVICT.values())
+    _one_of("rule: search", rule.search, SEARCH.values())
     _one_of("rule: backtrack", rule.backtrack, (0, 1))
     for name, least in (("k_top", 0), ("k_att", 1), ("k_trunc", 0), ("capacity", 0)):
         if getattr(rule, name) < least:
