@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reader import Reader
 from reminding.nn.parts.cells import CellState, Step
 from reminding.nn.parts.generators import GeneratorStates, generator_states
+from reminding.nn.parts.host import counts_of
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState
@@ -62,7 +63,7 @@ def unroll(call: LayerCall) -> LayerPass:
                 further = tuple(tensor.detach() for tensor in cell_state)
                 entering.append(EnteringState(h.detach(), further, memory, generators, call.factor))
 
-        streams = cast("list[int]", call.steps_done.tolist())
+        streams = counts_of(call.steps_done)
         outputs, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)
         states = _that_drew(entering, generator_states(x.device)) if call.draws else entering
     h = outputs[-1] if outputs else state.h
