@@ -122,13 +122,29 @@ class Record(NamedTuple):
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
-    cells: Tensor  # (T, B, H)
+    cells: Tensor  # (T, B, H), (T, B, 0) unless LSTM
     memory: Tensor  # (B, M, H)
     keys: Tensor  # (B, M, D)
     slots: Tensor  # (T, B, K) int32
     weights: Tensor  # (T, B, K)
     edges: Tensor  # (T, B) int32
     inverses: Tensor  # (T, B)
+
+    @staticmethod
+    def blank(like: Tensor, call: Call) -> Record:
+        """A record in which nothing is recalled or stored; outputs and cells, which every step writes, are empty."""
+        T, B, H, K = call.T, call.B, call.H, call.rule.k_top
+        return Record(
+            output=like.new_empty(T, B, H),
+            summary=like.new_zeros(T, B, H),
+            cells=like.new_empty(T, B, H if call.rule.has_c else 0),
+            memory=like.new_zeros(B, call.M, H),
+            keys=like.new_zeros(B, call.M, call.D),
+            slots=like.new_full((T, B, K), -1, dtype=torch.int32),
+            weights=like.new_zeros(T, B, K),
+            edges=like.new_full((T, B), -1, dtype=torch.int32),
+            inverses=like.new_zeros(T, B),
+        )
 
 
 def widened(parts: list[Tensor | None]) -> list[Tensor | None]:
