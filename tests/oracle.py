@@ -39,6 +39,9 @@ class Config:
     horizon: int | None = None
     forget_scale: float = 1.0
     recurrent_dropout: float = 0.0
+    null_score: float | None = None
+    summary_gate: float | None = None
+    stored: str = "h"
 
     def stores(self, step: int) -> bool:
         every = (self.k_trunc or 1) if self.k_att is None else self.k_att
@@ -174,24 +177,29 @@ def remind(stream: Stream, query: Tensor, weights: Weights, config: Config, answ
     for slot in stream.memory:
         slot.lent[stream.step] = slot.value.clone()
     values = [slot.lent[stream.step] for slot in stream.memory]
-    scores = [score(config.score, weights, value, query) for value in values]
+    scores = [
+        score(config.score, weights, value, query) - weights.get("null_score", query.new_zeros(1))[0]
+        for value in values
+    ]
     shares = [config.recall_scale * share for share in weigh(scores, config)]
     answer.gap = min(answer.gap, closest([a.item() for a in scores]))
     for slot, share in zip(stream.memory, shares, strict=True):
         slot.recalled += share.item()
     summary = torch.stack([w * value for w, value in zip(shares, values, strict=True)]).sum(0)
+    if config.summary_gate is not None:
+        summary = torch.tanh(weights["summary_gate"]) * summary
     read = [(slot.step, w.item()) for w, slot in zip(shares, stream.memory, strict=True) if w.item() != 0]
     return summary, sorted(read, key=lambda pair: -pair[1])
 
 
-def store(stream: Stream, config: Config, answer: Answer) -> None:
-    """Append h, after evicting a memory if the memory is full."""
+def store(stream: Stream, value: Tensor, config: Config, answer: Answer) -> None:
+    """Append h or h_hat, after evicting a memory if the memory is full."""
     if config.capacity is not None and len(stream.memory) >= config.capacity:
         recalled = [slot.recalled for slot in stream.memory]
         del stream.memory[0 if config.evict == "fifo" else recalled.index(min(recalled))]
         answer.gap = min(answer.gap, closest([weight for weight in recalled if weight]))
     credited = config.backtrack and stream.gives_credit()
-    stream.memory.append(Slot(stream.h if credited else stream.h.detach(), stream.step))
+    stream.memory.append(Slot(value if credited else value.detach(), stream.step))
 
 
 def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) -> Answer:
@@ -205,7 +213,7 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
         summary, read = remind(stream, h_hat, weights, config, answer)
         stream.h = h_hat + summary
         if config.stores(stream.step):
-            store(stream, config, answer)
+            store(stream, stream.h if config.stored == "h" else h_hat, config, answer)
         answer.output.append(stream.h)
         answer.summary.append(summary)
         answer.read.append(read)

@@ -30,6 +30,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
     "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
     "forgets": {"forget_scale": 0.6, "k_top": 2, "k_att": 2, "k_trunc": 5, "normalizer": "softmax1"},
+    "own null and gate": {"k_top": 2, "k_att": 2, "normalizer": "softmax1", "null_score": 0.5, "summary_gate": 0.1},
+    "stores proposals": {"k_top": 2, "k_att": 1, "k_trunc": 3, "stored": "proposal"},
     "no memory": {"k_top": 0, "k_trunc": 4},
 }
 """Settings that take different code paths in a layer, by name."""

@@ -34,6 +34,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "oldest goes": {"k_top": 5, "k_att": 1, "capacity": 2, "normalizer": "threshold", "recall_scale": 0.5},
     "least recalled goes": {"k_top": 2, "k_att": 1, "capacity": 3, "evict": "least_recalled", "forget_scale": 0.9},
     "every memory": {"cell": "rnn", "k_top": None, "k_att": 2, "score": "separable", "normalizer": "softmax1"},
+    "gated proposals": {"normalizer": "softmax1", "null_score": 0.5, "summary_gate": 0.1, "stored": "proposal"},
     "no memory": {"k_top": 0, "num_layers": 2, "batch_first": True},
 }
 OFTEN = ("defaults", "least recalled goes")
@@ -93,13 +94,17 @@ def check_state(got: SABState, want: SABState, within: float) -> None:
 
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "threshold"]))
     return {
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
         "num_layers": draw(st.sampled_from([1, 1, 2])),
         "cell": draw(st.sampled_from(CELLS)),
         "k_top": draw(st.sampled_from([None, 0, 1, 2, 3, 5])),
         "k_att": draw(st.sampled_from([1, 2, 3])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "normalizer": normalizer,
         "semantics": draw(st.sampled_from(["paper", "release"])),
         "capacity": draw(st.sampled_from([None, 1, 2, 4])),
         "evict": draw(st.sampled_from(["fifo", "least_recalled"])),

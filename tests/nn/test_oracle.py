@@ -45,13 +45,14 @@ class Case:
 def configs(draw: st.DrawFn) -> Config:
     semantics = draw(st.sampled_from(["paper", "paper", "release"]))
     cell = draw(st.sampled_from(CELLS))
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "softmax1", "threshold"]))
     return Config(
         cell=cell,
         k_top=draw(st.sampled_from([None, 0, 1, 2, 2, 3, 5])),
         k_att=draw(st.sampled_from([None, 1, 1, 2, 3, 5])),
         k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
         score=draw(st.sampled_from(list(SCORES))),
-        normalizer=draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        normalizer=normalizer,
         recall_scale=draw(st.sampled_from([1.0, 1.0, 0.7])),
         semantics=semantics,
         capacity=draw(st.sampled_from([None, None, 1, 2, 4])),
@@ -60,6 +61,9 @@ def configs(draw: st.DrawFn) -> Config:
         num_layers=draw(st.sampled_from([1, 1, 2])),
         horizon=draw(st.sampled_from([None, None, None, 0, 2, 5])),
         forget_scale=draw(st.sampled_from([1.0, 1.0, 0.7])) if cell == "lstm" else 1.0,
+        null_score=draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        summary_gate=draw(st.sampled_from([None, None, 0.1])),
+        stored=draw(st.sampled_from(["h", "proposal"])),
     )
 
 

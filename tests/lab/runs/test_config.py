@@ -97,6 +97,15 @@ def test_an_evaluation_recognizes_its_record() -> None:
     assert not EvalOptions(sequences=6, capacity=3).matches(record, task)
 
 
+def test_a_run_older_than_an_option_of_the_model_has_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    small().save(path)
+    content = json.loads(path.read_text())
+    content["model"] = {name: content["model"][name] for name in ("model", "hidden_size", "k_trunc")}
+    path.write_text(json.dumps(content))
+    assert RunConfig.load(path) == small()
+
+
 @pytest.mark.parametrize("option", ["sequences", "batch_size", "steps_at_once", "capacity"])
 def test_an_evaluation_of_nothing_is_refused_by_name(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be an integer of at least 1"):

@@ -25,11 +25,15 @@ pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.
 def options(draw: st.DrawFn) -> dict[str, Any]:
     semantics = draw(st.sampled_from(["paper", "paper", "release"]))
     cell = draw(st.sampled_from(["lstm", "gru", "rnn"]))
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "softmax1", "threshold"]))
     return {
         "cell": cell,
         "forget_scale": draw(st.sampled_from([1.0, 0.7])) if cell == "lstm" else 1.0,
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "normalizer": normalizer,
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
         "recall_scale": 0.3 if cell == "gru" else draw(st.sampled_from([1.0, 0.6])),  # a GRU adds up its reads
         "semantics": semantics,
         "k_top": draw(st.sampled_from([1, 2, 3])),

@@ -58,6 +58,9 @@ settings_of_a_layer = st.fixed_dictionaries(
         "evict": st.sampled_from(["fifo", "least_recalled"]),
         "recall_scale": st.sampled_from([1.0, 0.8]),
         "backtrack": st.sampled_from([True, False]),
+        "null_score": st.sampled_from([None, 0.5]),
+        "summary_gate": st.sampled_from([None, 0.1]),
+        "stored": st.sampled_from(["h", "proposal"]),
     }
 )
 
@@ -66,6 +69,8 @@ def runs(case: Twice) -> bool:
     """Whether such a layer exists."""
     options = dict(case.options)
     if options["semantics"] == "release" and options["normalizer"] != "threshold":
+        return False
+    if options["null_score"] is not None and options["normalizer"] != "softmax1":
         return False
     if options["k_top"] is None and options["capacity"] is not None and options["evict"] != "fifo":
         return case.backend == "reference"

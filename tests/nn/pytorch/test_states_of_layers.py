@@ -42,6 +42,9 @@ FITTING: dict[str, dict[str, Any]] = {
     "backtrack": {"backtrack": False},
     "recall_scale": {"recall_scale": 0.5},
     "forget_scale": {"forget_scale": 0.5},
+    "null_score": {"normalizer": "softmax1", "null_score": 0.5},
+    "summary_gate": {"summary_gate": 0.1},
+    "stored": {"stored": "proposal"},
 }
 """Layers that can all start from each other's states."""
 NOT_FITTING: dict[str, tuple[dict[str, Any], str]] = {

@@ -45,7 +45,8 @@ TYPES = {
 BAD_NUMBERS = {
     "cell": (3, -1), "score": (3, 7), "normalizer": (3, -1), "semantics": (2, -1), "k_top": (-1, 2**31),
     "k_att": (0, -1), "k_trunc": (-1,), "backtrack": (2, -1), "capacity": (-1,), "evict": (2, -1),
-    "recall_scale": (0, -1), "forget_scale": (0, -1),
+    "recall_scale": (0, -1), "forget_scale": (0, -1), "search": (3, -1), "null_score": (-1, 2),
+    "summary_gate": (-1, 2), "stored": (-1, 2),
 }  # fmt: skip
 BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, LARGEST), "keep": (7, -1)}
 # Arguments that may be left out; the call is then valid, but a different one.

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
+from reminding.ops.contract import OpRule
 from reminding.ops.cpu_op import checks
 from tests.ops.cpu_op.direct_calls import outcome
 from tests.ops.cpu_op.recorded_calls import CASES, Call, recorded
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
+RULE = len(OpRule._fields)
 ROOT = Path(__file__).parents[3]
 Change = Callable[[Any], Any]
 
@@ -94,7 +96,7 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (11,), rule_with(5, 0), r"rule: k_att must be between 1 and \d+, got 0"),
     ("forward", (11,), rule_with(8, -1), r"rule: capacity must be between 0 and \d+, got -1"),
     ("forward", (11,), rule_with(10, 0), r"rule: recall_scale must be above 0 and at most 1, got 0"),
-    ("forward", (11,), lambda rule: rule[:-1], r"rule must hold 12 values, got 11"),
+    ("forward", (11,), lambda rule: rule[:-1], f"rule must hold {RULE} values, got {RULE - 1}"),
     ("forward", (12,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
     ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
     ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
@@ -135,7 +137,7 @@ MISFITS: list[tuple[str, Change, str]] = [
     ("count0", lambda count: count.int(), r"count0 must be torch.int64 of shape \(2,\) .*, got torch.int32"),
     ("rule", rule_with(5, 0), r"rule: k_att must be at least 1, got 0"),
     ("rule", rule_with(3, 2), r"rule: semantics must be one of \[0, 1\], got 2"),
-    ("rule", lambda rule: [*rule, 0], r"rule must hold 12 numbers, got 13"),
+    ("rule", lambda rule: [*rule, 0], f"rule must hold {RULE} numbers, got {RULE + 1}"),
     ("keep", lambda keep: 7, r"keep must be one of \[0, 1, 2\], got 7"),
     ("milestones", lambda _: [0, 0], r"milestones must be \[\] or \[stride, offset\] .*, got \[0, 0\]"),
 ]

@@ -43,11 +43,15 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "threshold"]))
     options: dict[str, Any] = {
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
         "cell": draw(st.sampled_from(["lstm", "gru", "rnn"])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
         "recall_scale": draw(st.sampled_from([1.0, 0.9])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "normalizer": normalizer,
         "semantics": draw(st.sampled_from(["paper", "paper", "release"])),
         "k_top": draw(st.sampled_from([1, 2, 5, 60])),
         "k_att": draw(st.sampled_from([1, 2, 5])),

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, Recalled, bits_of
+from reminding.ops.contract import (
+    CELLS,
+    EVICT,
+    NORMALIZERS,
+    SEARCH,
+    SEMANTICS,
+    STORED,
+    LayerInput,
+    OpRule,
+    Recalled,
+    bits_of,
+)
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_REPLAY, raw
 from reminding.ops.scores import SCORES
@@ -62,7 +73,9 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
     scales = [bits_of(0.9), bits_of(0.8)]
-    rule = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
+    kind = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"]]
+    further = [SEARCH["auto"], 0, 0, STORED["h"]]
+    rule = list(OpRule._make([*kind, 2, 2, 3, 1, *room, *scales, *further]))
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 
@@ -181,6 +194,31 @@ def test_fresh_memory_is_never_read(engine: str, bound: dict[str, Any]) -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize("score_size", [1, 8, 9, 16, 20, 24, 31, 32, 40, 48, 60, 64, 70, 96])
+@pytest.mark.parametrize("scale", [1, 60, 2000])
+def test_additive_scores_of_any_width_and_size_equal_the_reference(score_size: int, scale: float) -> None:
+    """Terms of the score share denominators, as many as fit a vector, a pair or a block and do not overflow.
+
+    All memories are recalled: large scores tie, and which of them are the best would hang on a last bit.
+    """
+    found: list[Tensor] = []
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(1)
+        options: dict[str, Any] = {
+            "k_top": None,
+            "k_att": 1,
+            "k_trunc": 4,
+            "dtype": torch.float64,
+            "backend": backend,
+        }
+        module = SAB(3, 20, score_size=score_size, normalizer="softmax1", **options)
+        with torch.no_grad():
+            module.get_parameter("score_memory_l0").mul_(scale)
+        _, _, recall = module(torch.randn(17, 2, 3, dtype=torch.float64), return_recall=True)
+        found.append(recall.weight.detach())
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -144,10 +144,10 @@ inline double fraction(const char* name, int64_t bits) {
 }
 
 // rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale,
-// forget_scale
+// forget_scale, search, null_score, summary_gate, stored
 inline Problem read_rule(const std::vector<int64_t>& rule) {
   constexpr int64_t most = std::numeric_limits<int64_t>::max();
-  expect_length("rule", rule, 12);
+  expect_length("rule", rule, 16);
   Problem p = {};
   p.cell = static_cast<Cell>(between("rule: cell", rule[0], 0, 2));
   p.score = static_cast<Score>(between("rule: score", rule[1], 0, static_cast<int64_t>(last_score)));
@@ -161,6 +161,10 @@ inline Problem read_rule(const std::vector<int64_t>& rule) {
   p.evict = static_cast<Evict>(between("rule: evict", rule[9], 0, 1));
   p.recall_scale = fraction("recall_scale", rule[10]);
   p.forget_scale = fraction("forget_scale", rule[11]);
+  p.search = static_cast<Search>(between("rule: search", rule[12], 0, 2));
+  p.null_score = between("rule: null_score", rule[13], 0, p.normalizer == Normalizer::softmax1 ? 1 : 0) != 0;
+  p.summary_gate = between("rule: summary_gate", rule[14], 0, 1) != 0;
+  p.stored = static_cast<Stored>(between("rule: stored", rule[15], 0, 1));
   return p;
 }
 

@@ -40,6 +40,7 @@ class Backward {
   // The rows of d_gates and d_query in the block for row r at the current step.
   T* d_gates(int64_t r) const { return d_gates_.get() + in_block_[r] * gate_stride(); }
   T* d_query(int64_t r) const { return d_queries_.get() + in_block_[r] * query_stride(); }
+  T* d_score(int64_t r) const { return a.d_score + batch(r) * p.score_width(); }
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   int64_t steps_done(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
@@ -91,6 +92,7 @@ class Backward {
       for (int64_t i = 0; i < live_; ++i) add_pair(t, row_[i]);
       collect(t);
       for (int64_t i = 0; i < live_; ++i) recall(t, row_[i]);
+      if (p.stores_proposal()) collect_memories(t);
       through_queries(t);
       through_cell(t);
     }
@@ -136,7 +138,8 @@ class Backward {
     }
   }
 
-  // d_h: the gradient of this step's output, from later steps, from the loss, and from the memory that it became.
+  // d_h: the gradient of this step's output, from later steps, from the loss, and from the memory that it became. A
+  // memory of h_hat adds to d_hat instead.
   void collect(int64_t t) {
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
@@ -144,26 +147,29 @@ class Backward {
       copy(d_h, carry_.get() + r * p.H);
       if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
     }
+    if (!p.stores_proposal()) collect_memories(t);
+  }
+
+  // Adds the gradient of the memory that each step's h, or h_hat, became; that of a past step may be two, see Past.
+  void collect_memories(int64_t t) {
     const int64_t copies = a.past.stored != nullptr ? Past<T>::slots_per_step : 1;
     for (int64_t copy = 0; copy < copies; ++copy) collect_memories(t, copy);
   }
 
-  // Adds the gradient of the memory that each step's h became; a past step's h may be two, see Past.
   void collect_memories(int64_t t, int64_t copy) {
     const T* from[max_rows];
     T* to[max_rows];
     int64_t stored = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
-      T* d_h = d_h_.get() + r * p.H;
+      T* d_h = (p.stores_proposal() ? d_hat_ : d_h_).get() + r * p.H;
       const int64_t m = stored_slot(t, r, copy), s = m >= 0 ? touched(m, r) : -1;
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
       if (!p.has_keys()) {
-        T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
         // The memory, not h: those of past steps are not exactly their replayed h.
-        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_w, d_h, p.H);
+        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_h, p.H);
         a.d_keys[s] = 0;  // so that `finish` adds only the memories that no live step stored
       } else {
         from[stored] = a.d_keys + s * p.D;
@@ -185,12 +191,16 @@ class Backward {
     if (a.d_summary != nullptr) add(d_summary, a.d_summary + at * p.H);
     const int32_t* slots = a.slots + at * p.k_top;
     const T* weights = a.weights + at * p.k_top;
+    if (p.gated())
+      gate_backward(slots, weights, memory(0, r), a.score + p.gate_place(), d_summary, d_score(r) + p.gate_place(),
+                    p.k_top, p.H);
     int64_t size = 0;
     for (; size < p.k_top && slots[size] >= 0; ++size) {
       d_score_[size] = dot(d_summary, memory(slots[size], r), p.H);
       if (p.backtrack) credit_memory(a.d_recalled + touched(slots[size], r) * p.H, weights[size], d_summary);
     }
     const T edge = weigh_backward(p, weights, a.inverse[at], d_score_.get(), size);
+    for (int64_t i = 0; p.has_null() && i < size; ++i) d_score(r)[p.null_place()] -= d_score_[i];
     const bool has_edge = a.edge[at] >= 0;
     if (has_edge) d_score_[size] = edge;
     score(t, r, slots, size, has_edge ? a.edge[at] : -1);
@@ -209,8 +219,7 @@ class Backward {
       credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
     }
     const T* query = a.queries + kept(t, r) * p.D;
-    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r),
-                            a.d_score + batch(r) * p.score_width());
+    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r), d_score(r));
   }
 
   // The gradient of a memory's half of its score is added up in one number per slot. The query's half receives the
@@ -224,7 +233,7 @@ class Backward {
     if (edge >= 0) a.d_keys[touched(edge, r)] += d_score_[size];
     if (a.inverse[place(t, r)] != T(raw_weights) && p.normalizer != Normalizer::softmax1) return;
     write_hat(t, r, spare_.get());
-    tanh_dot_backward(total, a.score, spare_.get(), a.d_score + batch(r) * 2 * p.H, d_hat_.get() + r * p.H, p.H);
+    tanh_dot_backward(total, a.score, spare_.get(), d_score(r), d_hat_.get() + r * p.H, p.H);
   }
 
   // Recovers h_hat from the output, which is h_hat + summary.
@@ -285,7 +294,7 @@ class Backward {
       const int64_t s = touched(m, r);
       if (s < 0 || a.d_keys[s] == 0) continue;
       T* d_memory = p.backtrack ? a.d_recalled + s * p.H : nullptr;
-      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), a.d_score + b * 2 * p.H + p.H, d_memory, p.H);
+      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_memory, p.H);
     }
   }
 

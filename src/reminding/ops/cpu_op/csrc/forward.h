@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "recall.h"
 #include "scores.h"
+#include "search.h"
 #include "window.h"
 
 namespace reminding {
@@ -21,7 +22,7 @@ class Forward {
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
         keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(places_move() ? rows_ * p.M : 0),
         place_keys_(places_move() ? rows_ * p.M * p.D : 0),
-        keyed_(p, args.score) {}
+        keyed_(p, args.score), trees_(p, keyed_, rows_, p.M) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
@@ -33,6 +34,8 @@ class Forward {
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
+  T* next_slot(int64_t r) const { return memory(r) + count_[r] * p.H; }
+  void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
   T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
   static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
@@ -75,11 +78,12 @@ class Forward {
     if (p.has_keys()) prepare_key(r, m);
     else rank_keyless(r, m);
     window_[r].append(m, keys(r) + m * p.D, p.D);
+    trees_.append(r, m, keys(r) + m * p.D);
   }
 
   void finish(int64_t r) {
     const int64_t b = batch(r);
-    if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    if (p.has_c()) copy(a.c_T + b * p.H, c_[r]);
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
     if (!p.bounded()) return;
@@ -139,14 +143,12 @@ class Forward {
   // Saves c at a cut, where replay starts. h need not be saved: it is the output of the step before.
   void keep_entering_c(int64_t r) {
     if (a.entering_c == nullptr || !p.cuts(steps_done_[r])) return;
-    T* to = a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    copy(a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H, c_[r]);
   }
 
   void keep_milestone(int64_t t, int64_t r) const {
     if (a.milestones == nullptr || t % a.stride != a.offset) return;
-    T* to = a.milestones + (t / a.stride * p.B + batch(r)) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    copy(a.milestones + (t / a.stride * p.B + batch(r)) * p.H, c_[r]);
   }
 
   void make_queries(int64_t t) {
@@ -167,26 +169,30 @@ class Forward {
                        window.size() <= p.k_top;
       if (best.size > 0 && (raw || p.normalizer == Normalizer::softmax1)) offset = tanh_dot(a.score, output(t, r), p.H);
     } else if (p.k_top > 0) {
-      score(t, r);
-      rank_scores(best, scores_.get(), window.size(), p.ranks());
-      if (p.bounded())
-        for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
+      rank(t, r, best);
     }
+    if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, window.size(), offset, recall);
     if (p.bounded())
       for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];
-    summarize(recall, memory(r), summary, p.k_top, p.H);
+    summarize(recall, memory(r), p.gated() ? a.score + p.gate_place() : nullptr, summary, p.k_top, p.H);
     T* h = output(t, r);
+    if (p.stores_proposal() && p.stores(steps_done_[r])) copy(next_slot(r), h);
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
 
-  void score(int64_t t, int64_t r) {
+  // The slots with the best scores.
+  void rank(int64_t t, int64_t r, Ranking<T>& best) {
     T* q = query(t, r);
     const Window<T>& window = window_[r];
     raise(peak(r)[1], keyed_.prepare(q));
-    const T* alive = window.keys + window.first * p.D;
-    keyed_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
+    keyed_.begin(q, key_top_.get() + r * p.D);
+    if (trees_.search(r, keys(r), window.size(), best)) return;
+    keyed_.scores(window.keys + window.first * p.D, scores_.get(), window.size());
+    rank_scores(best, scores_.get(), window.size(), p.ranks());
+    if (!p.bounded()) return;
+    for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
   }
 
   void remember(int64_t t) {
@@ -196,9 +202,8 @@ class Forward {
     for (int64_t r = 0; r < rows_; ++r) {
       if (!p.stores(steps_done_[r])) continue;
       if (p.bounded()) make_room(r);
-      T* slot = memory(r) + count_[r] * p.H;
-      __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
-      from[stored] = slot;
+      if (!p.stores_proposal()) copy(next_slot(r), output(t, r));
+      from[stored] = next_slot(r);
       to[stored] = keys(r) + count_[r] * p.D;
       row[stored++] = r;
     }
@@ -214,13 +219,14 @@ class Forward {
     const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
     const int32_t slot = window.slot(place);
     window.remove(place, p.D);
+    trees_.remove(r, slot);
     if (!p.has_keys() && ranking(r).has(slot)) rank_again(r);
   }
 
   void prepare_key(int64_t r, int64_t m) {
-    T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
+    T* key = keys(r) + m * p.D;
     raise(peak(r)[0], keyed_.prepare(key));
-    for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
+    keyed_.raise_top(key_top_.get() + r * p.D, key);
   }
 
   // Keyless scores change only by an offset that all memories share, so a memory is ranked once, when it is stored.
@@ -250,6 +256,7 @@ class Forward {
   Buffer<int32_t> place_slots_;
   Buffer<T> place_keys_;
   KeyedScore<T> keyed_;
+  BoundTrees<T> trees_;
   const T* h_[max_rows];
   const T* c_[max_rows];
   Window<T> window_[max_rows];

@@ -266,6 +266,26 @@ static void exponentiate(Tensor x) {
   });
 }
 
+// A row's scores and the bounds on them, (levels, M), from keys (M, D), a query (D,) and the score's weight: for tests.
+static Tensor bounds(Tensor keys, Tensor query, Optional weight, std::vector<int64_t> rule) {
+  return by_type("keys", keys, [&](auto zero) {
+    using T = decltype(zero);
+    const auto sizes = measured("keys", keys, 2).sizes();
+    Problem p = read_rule(rule);
+    p.T = p.B = 1;
+    p.M = sizes[0];
+    p.D = sizes[1];
+    if (!p.has_keys()) refuse("rule: score must have keys");
+    p.k_top = 1;
+    p.search = Search::tree;
+    Tensor out = torch::stable::new_empty(keys, {Levels(p.M).size, p.M});
+    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}),
+                        data_if_given<T>("weight", weight, {p.score == Score::additive ? p.D : 0}),
+                        static_cast<T*>(out.data_ptr()));
+    return out;
+  });
+}
+
 // Runs in place of an operator when one of its tensors is a negated view. PyTorch resolves these before a call,
 // except in lists of optional tensors.
 template <auto>
@@ -282,6 +302,7 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("exponentiate(Tensor(a!) x) -> ()");
+  m.def("bounds(Tensor(a!) keys, Tensor(b!) query, Tensor? weight, int[] rule) -> Tensor");
   m.def(
       "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
       "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
@@ -310,6 +331,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
+  m.impl("bounds", TORCH_BOX(&reminding::bounds));
   m.impl("forward", TORCH_BOX(&reminding::forward));
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));

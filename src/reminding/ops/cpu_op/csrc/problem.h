@@ -14,6 +14,9 @@ constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
+// How the best scores are found: by scoring all memories, by a tree of bounds, or by whichever has cost less.
+enum class Search : int64_t { automatic = 0, scan = 1, tree = 2 };
+enum class Stored : int64_t { h = 0, proposal = 1 };
 
 // An element of a tensor of bools; 0 is false. Not bool: a caller's byte may be neither 0 nor 1, and reading such a
 // byte as a bool is undefined.
@@ -35,6 +38,10 @@ struct Problem {
   Evict evict;       // which memory is evicted from a full row
   double recall_scale;  // multiplies the normalised weights
   double forget_scale;  // multiplies an LSTM's forget gate
+  Search search;
+  bool null_score;      // whether recalling nothing has a learned score
+  bool summary_gate;    // whether a learned gate multiplies the summary
+  Stored stored;        // what goes to memory: h, or h_hat
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU saves W_hn h + b_hn as a fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
@@ -46,9 +53,16 @@ struct Problem {
   bool keyed() const { return k_top > 0 && has_keys(); }
   int64_t c_width() const { return has_c() ? H : 0; }
   // The size of W3 or w.
-  int64_t score_width() const {
+  int64_t weight_width() const {
     return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
   }
+  // The size of all that a recall learns besides W1 and W2: W3 or w, then the null score, then the gate (H,).
+  int64_t score_width() const { return gate_place() + (gated() ? H : 0); }
+  int64_t null_place() const { return weight_width(); }
+  int64_t gate_place() const { return null_place() + (has_null() ? 1 : 0); }
+  bool has_null() const { return k_top > 0 && null_score; }
+  bool gated() const { return k_top > 0 && summary_gate; }
+  bool stores_proposal() const { return stored == Stored::proposal; }
   // The width of a memory's gradient through its score: that of its key, or one number if the score has no keys.
   int64_t key_width() const { return keyed() ? D : 1; }
   // The slots that a call may need: T steps store at most this often, whichever step they begin with.
@@ -73,6 +87,31 @@ struct Problem {
   int64_t slot(int64_t steps_done, int64_t start, int64_t count) const {
     return count + (steps_done + 1) / k_att - start / k_att - 1;
   }
+};
+
+// The levels of a tree over `slots` memories of a row: the memories, their groups, the groups of these, ...
+struct Levels {
+  static constexpr int64_t fan = 16, most = 16;
+  struct Level {
+    int64_t nodes, first;  // first: the number of nodes in the levels below
+  };
+
+  explicit Levels(int64_t slots) {
+    for (int64_t n = slots; size < most; n = (n + fan - 1) / fan) {
+      level[size++] = {n, nodes};
+      nodes += n;
+      if (n <= fan) break;
+    }
+  }
+
+  // Nodes that are groups, not memories.
+  int64_t groups() const { return nodes - level[0].nodes; }
+  int64_t place(int64_t l, int64_t node) const { return level[l].first + node; }
+  int64_t group(int64_t l, int64_t node) const { return place(l, node) - level[0].nodes; }
+  int64_t top() const { return size - 1; }
+
+  Level level[most] = {};
+  int64_t size = 0, nodes = 0;
 };
 
 // Weights in the packed form of gemm.h, each with the shape (K, N) of its B.
@@ -124,7 +163,7 @@ struct ForwardArgs {
   T* queries;          // (rows, T, D) local, or null; out: W2 h_hat, or e^(2 W2 h_hat) for the additive score
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
-  const T* score;      // (D,) W3, (2H,) w, or null
+  const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)
   T* memory;           // (B, M, H); in: the given memories, out: all
@@ -172,7 +211,7 @@ struct BackwardArgs {
   T *d_h0, *d_c0;          // (B, H), zeroed
   // Zeroed, and kept by row, so that their sums over rows do not depend on the threads.
   T* d_bias;               // (B, G)
-  T* d_score;              // (B, D) or (B, 2H)
+  T* d_score;              // (B, Problem::score_width)
 };
 
 template <class T>
@@ -199,6 +238,7 @@ struct Kernels {
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
+  void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // what search.h relies on
 };
 
 template <class T>

@@ -23,14 +23,19 @@ struct Ranking {
     return false;
   }
 
+  // Whether a score stands before the one at rank i.
+  bool before(T value, int32_t at, int64_t i) const {
+    return value > score[i] || (value == score[i] && at < slot[i]);
+  }
+
   bool insert(T value, int32_t at, int64_t ranks) {
     if (size == ranks) {
-      if (!(value > score[size - 1])) return false;
+      if (!before(value, at, size - 1)) return false;
     } else {
       ++size;
     }
     int64_t i = size - 1;
-    for (; i > 0 && value > score[i - 1]; --i) {
+    for (; i > 0 && before(value, at, i - 1); --i) {
       score[i] = score[i - 1];
       slot[i] = slot[i - 1];
     }
@@ -157,7 +162,7 @@ void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon,
   }
 }
 
-// `nothing`: whether recalling nothing is a choice too, with a score of 0 (softmax1). `offset`: see `normalize`.
+// `nothing`: whether recalling nothing is a choice too (softmax1). `offset`: see `normalize`.
 template <class T>
 void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recall<T>& at) {
   const T first = best.score[0] + offset, most = nothing && first < 0 ? T(0) : first;
@@ -171,8 +176,8 @@ void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recal
   *at.inverse = 1;
 }
 
-// `offset` is to be added to every score (the query's half of the separable score). Only raw weights and softmax1
-// depend on it.
+// `offset` is to be added to every score (the query's half of the separable score, less the null score). Only raw weights
+// and softmax1 depend on it.
 template <class T>
 void normalize(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   if (best.size == 0) return;
@@ -199,13 +204,33 @@ void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const 
   for (int64_t i = 0; i < p.k_top; ++i) at.weights[i] *= T(p.recall_scale);
 }
 
-// summary <- the sum of weight * memory
+// Elements of the sum of weight * memory (M, H) from the j-th on; slots and weights (K,).
 template <class T>
-void summarize(const Recall<T>& at, const T* memory, T* summary, int64_t K, int64_t H) {
+SAB_INLINE Vec<T> weighted_sum(const int32_t* slots, const T* weights, const T* memory, int64_t K, int64_t H,
+                               int64_t j) {
+  Vec<T> s = {};
+  for (int64_t i = 0; i < K && slots[i] >= 0; ++i) s += weights[i] * load<T>(memory + slots[i] * H + j, H - j);
+  return s;
+}
+
+// summary = gate * sum of weight * memory; gate (H,) or null.
+template <class T>
+void summarize(const Recall<T>& at, const T* memory, const T* gate, T* summary, int64_t K, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
-    Vec<T> s = {};
-    for (int64_t i = 0; i < K && at.slots[i] >= 0; ++i) s += at.weights[i] * load<T>(memory + at.slots[i] * H + j, H - j);
-    store<T>(summary + j, s, H - j);
+    const Vec<T> s = weighted_sum(at.slots, at.weights, memory, K, H, j);
+    store<T>(summary + j, gate != nullptr ? s * load<T>(gate + j, H - j) : s, H - j);
+  }
+}
+
+// d_summary becomes the gradient of the sum that the gate multiplies; d_gate (H,) is added to.
+template <class T>
+void gate_backward(const int32_t* slots, const T* weights, const T* memory, const T* gate, T* d_summary, T* d_gate,
+                   int64_t K, int64_t H) {
+  for (int64_t j = 0; j < H; j += Simd<T>::width) {
+    const int64_t lanes = H - j;
+    const Vec<T> d = load<T>(d_summary + j, lanes), s = weighted_sum(slots, weights, memory, K, H, j);
+    store<T>(d_gate + j, load<T>(d_gate + j, lanes) + d * s, lanes);
+    store<T>(d_summary + j, d * load<T>(gate + j, lanes), lanes);
   }
 }
 

@@ -15,6 +15,7 @@ namespace reminding {
 namespace SAB_ISA {
 
 #define SAB_INLINE static inline __attribute__((always_inline))
+#define SAB_OUTLINE __attribute__((noinline))
 
 template <class T>
 struct Simd;
@@ -28,6 +29,7 @@ struct Simd<float> {
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float epsilon = 1.1920929e-7f;
   static constexpr float exp_limit = 87.0f;
   // Keys and queries are stored as e^(2k); for |k| above this limit, e^(2k) is no longer a normal number.
   static constexpr float key_limit = 43.0f;
@@ -46,6 +48,7 @@ struct Simd<double> {
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
+  static constexpr double epsilon = 2.220446049250313e-16;
   static constexpr double exp_limit = 708.0;
   static constexpr double key_limit = 350.0;
   static constexpr double least_weight = 1e-17;
@@ -86,6 +89,32 @@ SAB_INLINE void store(T* p, Vec<T> v, int64_t lanes) {
 template <class T>
 SAB_INLINE Vec<T> fill(T x) {
   return x - Vec<T>{};  // not x + 0: that turns -0 into 0, so the compiler could not drop the addition
+}
+
+// a b + c, rounded once where the instruction set can. Elsewhere the compiler chooses which sums it fuses: it may choose
+// differently for two rows of one loop, whose scores would then differ in the last bit for equal keys.
+SAB_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if SAB_VECTOR_BYTES == 64
+  return _mm512_fmadd_ps(a, b, c);
+#elif SAB_VECTOR_BYTES == 32
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+SAB_INLINE Vec<double> multiply_add(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if SAB_VECTOR_BYTES == 64
+  return _mm512_fmadd_pd(a, b, c);
+#elif SAB_VECTOR_BYTES == 32
+  return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f64(c, a, b);
+#else
+  return a * b + c;
+#endif
 }
 
 template <class V>
