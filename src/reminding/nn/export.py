@@ -274,7 +274,7 @@ class SequenceModule(Exported):
 
 
 def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTensors) -> LayerTensors:
-    """One step of one layer, as `forward.reference.loop` takes it; step (B,): the number of the step taken."""
+    """One step of one layer, as in `forward.reference.loop`; step (B,): the number of this step."""
     h, cell_state = bound.cell(x, state.h, state.cell_state)
     if state.memory is None or bound.scorer is None:
         return LayerTensors(h, cell_state, None)

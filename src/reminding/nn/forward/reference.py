@@ -1,6 +1,6 @@
 """The recurrence over time, as the paper's Algorithm 1 says it, for autograd to differentiate.
 
-This is the definition that everything faster is held to: a plain loop whose gradient is whatever autograd
+This is the definition that every faster path must equal: a plain loop whose gradient is the one that autograd
 gives for it, with the detaches written here and no others.
 
 Shapes: B batch, T time, I input, M memory slots, K recalled slots, H hidden.

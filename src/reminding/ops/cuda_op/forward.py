@@ -175,7 +175,7 @@ def layer(
 
 
 def _layer(given: LayerInput, rule: OpRule, replay: bool, milestones: tuple[int, int] | None) -> Recalled:
-    """`layer`, whatever autocast says."""
+    """`layer`, with autocast off."""
     x, c0, kind = given.x, given.c0, given.h0.dtype
     state = (given.h0, c0, given.memory0, given.received0)
     h0, c_0, memory0, received0 = (None if part is None else part.to(_wide(kind)) for part in state)
@@ -215,7 +215,7 @@ def _wide(kind: torch.dtype) -> torch.dtype:
 def _lowered(
     x: Tensor, recurrent: tuple[Tensor | None, ...], kind: torch.dtype
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """The input and the cell's weights in the type that they are taken in: autocast's, or the state's, `kind`."""
+    """The input and the cell's weights in the type that the op reads: autocast's, or that of the state, `kind`."""
     device = x.device.type
     lowers = torch.is_autocast_enabled(device) and kind != torch.float64  # autocast leaves float64 alone
     kind = torch.get_autocast_dtype(device) if lowers else kind
@@ -225,7 +225,7 @@ def _lowered(
 def _alive(listed: Tensor, counters: tuple[Tensor, Tensor], call: Call) -> Tensor:
     """The slots of the memories not evicted, oldest first, then an unused one, (B, most) int64; (B, 0) unbounded.
 
-    How many there are follows from the counters, filled slots and steps taken before the call, (B,) each.
+    How many there are follows from the counters: filled slots, and steps done before the call, (B,) each.
     """
     if not call.rule.bounded:
         return listed.new_empty(call.B, 0, dtype=torch.int64)

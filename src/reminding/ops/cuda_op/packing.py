@@ -54,13 +54,13 @@ class Call(NamedTuple):
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """What both kernels are told by value."""
+        """Arguments of both kernels that are passed by value."""
         sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
         return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
 
     @property
     def choosing(self) -> dict[str, Any]:
-        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
+        """Further arguments of the forward kernel: which memories it ranks, how many, and in what pieces."""
         alive = 0 if not self.rule.bounded else 2 if self.lists else 1
         return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
 
@@ -71,7 +71,7 @@ class Call(NamedTuple):
 
     @property
     def sweeping(self) -> dict[str, Any]:
-        """What the backward kernel is told besides."""
+        """Further arguments of the backward kernel."""
         return {"k_trunc": self.rule.k_trunc or NEVER, "WP": self.width, "BACKTRACK": bool(self.rule.backtrack)}
 
     @property
@@ -118,7 +118,7 @@ def padded(size: int) -> int:
 
 
 class Record(NamedTuple):
-    """What a forward pass leaves for the backward pass, besides its inputs."""
+    """What a forward pass saves for the backward pass, except its inputs."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
