@@ -63,7 +63,7 @@ class Network:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What may receive a gradient besides inputs and states: each layer's tensors, then the modules'."""
+        """The tensors other than inputs and states that may receive gradient: those of layers, then of modules."""
         return (*(tensor for layer in self.layers for tensor in layer.tensors), *self.modules.tensors)
 
     def cell(self, layer: int, device: str, factor: Tensor | None = None) -> Step:

@@ -94,7 +94,7 @@ class Sweep:
         banks: one per layer, of every state that the segments may have read or stored.
         step: the stream step each row has reached, (B,) int64 on the host.
         d_state: the gradient of h and of the cell's further state there, per layer.
-        cut_at: a stream step of each row before which the state is detached besides, (B,) on the host, or None.
+        cut_at: a stream step of each row before which the state is also detached, (B,) on the host, or None.
 
     Attributes:
         leaves: what the segments compute with: the network's tensors, cut from the graph that made them.
