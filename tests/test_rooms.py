@@ -20,7 +20,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 # What each room may import of the package, besides itself. A file is in the innermost room listed: "nn/parts" is nn's
 # folder parts, "nn" the files directly in nn. "" is the package's own __init__.
 NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn"}
-TASKS = {"tasks", "tasks/kinds", "tasks/data"}
+TASKS = {"tasks", "tasks/kinds", "tasks/data", "tasks/data/tables", "tasks/data/labelled"}
 ROOMS: dict[str, set[str]] = {
     "ops": set(),
     "ops/cpu_op": {"ops"},
@@ -32,8 +32,10 @@ ROOMS: dict[str, set[str]] = {
     "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "ops"},
     "tasks/data": set(),
+    "tasks/data/tables": {"tasks/data"},
+    "tasks/data/labelled": {"tasks/data", "tasks/data/tables"},
     "tasks/kinds": set(),
-    "tasks": {"tasks/data", "tasks/kinds"},
+    "tasks": {"tasks/data", "tasks/data/tables", "tasks/data/labelled", "tasks/kinds"},
     "lab/show": set(),
     "lab/runs": {*NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},
@@ -61,7 +63,9 @@ OPTIONAL = {
     "plotly",
     "optuna",
     "PIL",
-    "pyarrow",
+    "duckdb",
+    "pandas",
+    "soundfile",
     "triton",
     "onnx",
     "onnxscript",
