@@ -144,7 +144,7 @@ class FileStream(NextStep):
         return Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
 
     @cached_property
-    def files(self) -> FileSet:
+    def opened(self) -> FileSet:
         """All files, opened: data, then valid and test if they are given."""
         wanted = Wanted(self.columns, self.target, self.time, self.missing, None, self._asked())
         paths = [path for part in self._files().values() for path in part]
@@ -153,7 +153,7 @@ class FileStream(NextStep):
     @property
     def source(self) -> Source:
         """The first file, which says how all are read."""
-        return self.files.first
+        return self.opened.first
 
     @property
     def vocabulary(self) -> int | None:
@@ -168,12 +168,18 @@ class FileStream(NextStep):
     @property
     def output_size(self) -> int:
         """256 tokens, or C: the columns that are predicted."""
-        return self.input_size if self.vocabulary is not None else len(self.target_names)
+        return self.input_size if self.vocabulary is not None else len(self.targets)
 
     @property
     def unit(self) -> str:
         """The name of a step: "byte", "sample" or "row"."""
         return self.source.unit
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns that are read, in the order of the inputs; () for tokens."""
+        source = self.source
+        return source.columns if isinstance(source, TableSource | FollowedTable) else ()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -184,7 +190,7 @@ class FileStream(NextStep):
         return (*source.columns, *(f"{name}{MASK}" for name in source.masks))
 
     @property
-    def target_names(self) -> tuple[str, ...]:
+    def targets(self) -> tuple[str, ...]:
         """The names of the C columns that are predicted, in the order of the file's columns; () for tokens."""
         return tuple(self.input_names[i] for i in self._target_places)
 
@@ -216,7 +222,7 @@ class FileStream(NextStep):
     def _pieces(self, split: Split) -> list[range]:
         if self.follow:
             return [self._part(split)]
-        ranges = self.files.ranges()
+        ranges = self.opened.ranges()
         own: dict[Split, list[range]] = {}
         for name, paths in self._files().items():
             own[name], ranges = ranges[: len(paths)], ranges[len(paths) :]
@@ -241,7 +247,7 @@ class FileStream(NextStep):
         if isinstance(self.source, AudioSource) and not isinstance(self.source, FollowedAudio):
             for piece in (piece for row in rows for piece in row.pieces):
                 for begin in range(piece.start, piece.stop, PIECE):
-                    self.files.read(begin, min(begin + PIECE, piece.stop))
+                    self.opened.read(begin, min(begin + PIECE, piece.stop))
 
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         if not self.follow:
@@ -261,7 +267,7 @@ class FileStream(NextStep):
             yield self._chunk([Row((part,), self.chunk)], number)
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        return self.prepared(self.files.read(start, stop))
+        return self.prepared(self.opened.read(start, stop))
 
     def prepared(self, values: NDArray[Any]) -> NDArray[Any]:
         """Steps as the model reads them: tokens as they are, values (n, I) on the scale, 0 where one is missing."""
@@ -269,12 +275,12 @@ class FileStream(NextStep):
             return values
         return np.nan_to_num(self.scale.apply(values), nan=0.0)
 
-    def targets(self, values: NDArray[Any]) -> NDArray[Any]:
+    def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
         """What is predicted of steps, (..., C), from what is read of them, (..., I): NaN where it is missing."""
         if self.vocabulary is not None:
             return values
         found = np.array(values[..., self._target_places])
-        for i, name in enumerate(self.target_names):
+        for i, name in enumerate(self.targets):
             if f"{name}{MASK}" in self.input_names:
                 absent = values[..., self.input_names.index(f"{name}{MASK}")] > 0
                 found[..., i] = np.where(absent, np.nan, found[..., i])
@@ -308,7 +314,7 @@ class FileStream(NextStep):
             left -= len(piece)
             for begin in range(0, len(piece), each):
                 part = piece[begin : begin + each]
-                yield self.files.read(part.start, part.stop)
+                yield self.opened.read(part.start, part.stop)
 
     @property
     def target_scale(self) -> Scale:
@@ -324,7 +330,7 @@ class FileStream(NextStep):
         if not self.follow:
             for split in ("valid", "test"):
                 self._check(split)
-        return self.files.reading([] if self.vocabulary is not None or self.follow else self._notes())
+        return self.opened.reading([] if self.vocabulary is not None or self.follow else self._notes())
 
     def _notes(self) -> list[str]:
         """What is peculiar about the values of a table: constant columns, and columns that drift."""

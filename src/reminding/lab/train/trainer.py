@@ -25,8 +25,8 @@ from reminding.lab.runs.runlog import RunLog
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import LiveDisplay
 from reminding.lab.train.clip import GradientClipper
-from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.data import reading_of, record_reading
+from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.nn import SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
@@ -60,11 +60,11 @@ class Run:
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
-    The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
-    (the weights that were best on the validation split) and summary.json. Ctrl-C ends the run after the current
-    update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one.
-    On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned from, so that
-    in the first pass the training metrics, too, are those of unseen steps.
+    The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/,
+    checkpoint.pt (to resume from), model.safetensors (the weights that were best on the validation split) and
+    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a resumed
+    run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each chunk is
+    predicted before it is learned from, so that in the first pass the training metrics, too, are those of unseen steps.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only

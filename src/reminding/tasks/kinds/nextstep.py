@@ -143,7 +143,7 @@ class NextStep(ABC):
         """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
         return input
 
-    def targets(self, values: NDArray[Any]) -> NDArray[Any]:
+    def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
         """What is predicted of steps, from what is read of them: the same, unless a task says otherwise."""
         return values
 
@@ -154,7 +154,7 @@ class NextStep(ABC):
             values: tokens (T + 1, B), or real values (T + 1, B, I), as the model reads them.
             begins: whether all rows begin a new stream.
         """
-        return _batch(values, self.targets(values), _all_rows(values, begins))
+        return _batch(values, self.target_of(values), _all_rows(values, begins))
 
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         """Chunks of the training part from number `start` on, counted over all passes."""
@@ -204,7 +204,7 @@ class NextStep(ABC):
             filler = np.repeat(values[-1:], length - len(values), axis=0)
             read.append(np.concatenate([values, filler]) if len(filler) else values)
         values = np.stack(read, axis=1)
-        targets = self.targets(values)
+        targets = self.target_of(values)
         if not known.all():
             targets = np.where(known if targets.ndim == 2 else known[..., None], targets, _unknown(targets))
         return _batch(values, targets, np.array([place.begins for place in places]))
