@@ -158,7 +158,7 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
     count = len(dialect.names)
     types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(count))
     skip = dialect.skip if plain is None else dialect.kept_before
-    quote = "'\"'" if dialect.separator not in ("", " ") else "''"
+    quote = "'\"'" if dialect.separator != " " else "''"
     relation = (
         f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
         f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"

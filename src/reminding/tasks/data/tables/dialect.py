@@ -98,9 +98,7 @@ def split(line: str, separator: str) -> list[str]:
     """The cells of one line, without quotes and blanks around them."""
     if separator == " ":
         return line.split()
-    if not separator:
-        return [line.strip().strip('"')]
-    return [cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator), [""])]
+    return [cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])]
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,8 @@ class _Compact:
         elif kind == 7:
             self.place += 8
         elif kind == 8:
-            self.place += self._unsigned()
+            length = self._unsigned()
+            self.place += length
         elif kind in (9, 10):
             head = self._byte()
             for _ in range(self._unsigned() if head >> 4 == 15 else head >> 4):
