@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.tasks import Series, SpokenDigits
+from reminding.tasks import Series, Split, SpokenDigits
 
 
 def write_wav(path: Path, samples: list[int], channels: int = 1) -> None:
@@ -177,6 +177,12 @@ def speak(path: Path, level: int, rate: int = 8000) -> None:
         file.writeframes(np.array([level, -level], "<i2").tobytes())
 
 
+def voices_of(task: Series | SpokenDigits) -> dict[str, set[float]]:
+    """The first value of each recording, which tells its speaker, by split."""
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    return {split: {float(value) for value in task.examples(split).values[:, 0, 0]} for split in splits}
+
+
 def test_folders_of_splits_are_splits_of_their_own(tmp_path: Path) -> None:
     for number in range(5):
         for level, label in ((1000, "dog"), (2000, "cat")):
@@ -194,7 +200,7 @@ def test_groups_are_held_out_whole(tmp_path: Path) -> None:
             speak(tmp_path / f"{label}_{name}_1.wav", level)
             speak(tmp_path / f"{label}_{name}_2.wav", level)
     task = Series(tmp_path, pattern="{label}_{group}_*")
-    heard = {split: set(task.examples(split).values[:, 0, 0].tolist()) for split in ("train", "valid", "test")}
+    heard = voices_of(task)
     assert [len(voices) for voices in heard.values()] == [7, 1, 2]
     assert not (heard["train"] & heard["test"] or heard["train"] & heard["valid"] or heard["valid"] & heard["test"])
 
@@ -225,9 +231,9 @@ def test_speakers_of_digits_can_be_held_out(tmp_path: Path) -> None:
             for take in range(3):
                 speak(tmp_path / f"{digit}_{speaker}_{take}.wav", 1000 * (number + 1))
     task = SpokenDigits(tmp_path, frame=2, hold_out="speakers")
-    heard = {split: set(task.examples(split).values[:, 0, 0].tolist()) for split in ("train", "valid", "test")}
+    heard = voices_of(task)
     assert [len(voices) for voices in heard.values()] == [2, 1, 1]
-    assert len(set.union(*heard.values())) == 4
+    assert len(heard["train"] | heard["valid"] | heard["test"]) == 4
 
 
 def test_dimensions_are_scaled_apart_and_missing_values_have_masks(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ classes that are predicted.
 
 from __future__ import annotations
 
-import time as clock
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -262,7 +262,7 @@ class FileStream(NextStep):
         for number in count(start):
             end = part[(number + 1) * self.chunk]
             while self.source.steps() <= end:
-                clock.sleep(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
                 yield Batch(torch.zeros(0, 1), torch.zeros(0, 1))
             yield self._chunk([Row((part,), self.chunk)], number)
 

@@ -62,9 +62,10 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
 
     The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/,
     checkpoint.pt (to resume from), model.safetensors (the weights that were best on the validation split) and
-    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a resumed
-    run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each chunk is
-    predicted before it is learned from, so that in the first pass the training metrics, too, are those of unseen steps.
+    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a
+    resumed run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each
+    chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those of
+    unseen steps.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only

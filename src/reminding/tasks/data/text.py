@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -102,24 +103,28 @@ def open_text(path: Path, encoding: str) -> Generator[IO[str]]:
         raise ValueError(f"data: {path} cannot be read: {error}") from error
 
 
-def copy_plain(path: Path, encoding: str, comment: str, columns: bool, to: Path) -> Path:
-    """Write the text as UTF-8 with LF, for a reader that knows nothing else.
+def copy_plain(path: Path, encoding: str, first: int, comment: str, separator: str, to: Path) -> Path:
+    """Write the rows of a text table as UTF-8 with LF, for a reader that knows nothing else.
 
     Args:
+        first: lines before the first row, which are left out.
         comment: lines that begin with this mark are left out; "" for none.
-        columns: whether cells are separated by runs of white space, which become one tab.
+        separator: of cells; a run of white space (" ") becomes one tab. Blank lines are left out, unless there is
+            none (""): in a single column a blank line is a missing value.
     """
     with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
-        for line in source:
-            if not is_left_out(line, comment):
-                target.write("\t".join(line.split()) + "\n" if columns else line)
+        for line in islice(source, first, None):
+            if not is_left_out(line, comment, separator):
+                target.write("\t".join(line.split()) + "\n" if separator == " " else line)
     return to
 
 
-def is_left_out(line: str, comment: str) -> bool:
-    """Whether a line is blank or a comment."""
+def is_left_out(line: str, comment: str, separator: str) -> bool:
+    """Whether a line is no row: a comment, or blank in a table of several columns."""
     text = line.strip()
-    return not text or (bool(comment) and text.startswith(comment))
+    if not text:
+        return bool(separator)
+    return bool(comment) and text.startswith(comment)
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,18 @@ class QueriedRows(Rows):
 
     def __init__(self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str]) -> None:
         self.path, self.types = path, tuple(types)
-        self._relation, self._place = relation, place
+        self._source, self._place = relation, place
         self._connection = connect()
+
+    @cached_property
+    def _relation(self) -> str:
+        """The relation; of a single column without the blank lines at its end, which are no missing values."""
+        if len(self.types) > 1:
+            return self._source
+        numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
+        with said(self.path):
+            (last,) = self._connection.execute(f"SELECT max(r) FROM ({numbered}) WHERE c0 IS NOT NULL").fetchone()
+        return f"(SELECT * FROM {self._source} LIMIT {last or 0})"
 
     def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
         """See `Rows.values`."""
@@ -157,14 +168,12 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
     separator = "\t" if dialect.separator == " " else dialect.separator or "\x01"
     count = len(dialect.names)
     types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(count))
-    skip = dialect.skip if plain is None else dialect.kept_before
+    skip = dialect.skip if plain is None else 0
     quote = "'\"'" if dialect.separator != " " else "''"
     relation = (
         f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
         f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"
     )
-    if count == 1:  # where a blank line would be a missing cell
-        relation = f"(SELECT * FROM {relation} WHERE c0 IS NOT NULL)"
     return QueriedRows(path, relation, ["VARCHAR"] * count, lambda row: f"line {line_of(path, dialect, row)}")
 
 
@@ -219,7 +228,7 @@ def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
     """The lines of the rows of a table, with their numbers, from 1."""
     with open_text(path, dialect.encoding) as text:
         for number, line in logical_lines(text):
-            if number > dialect.rows_from and not is_left_out(line, dialect.comment):
+            if number > dialect.rows_from and not is_left_out(line, dialect.comment, dialect.separator):
                 yield number, line
 
 

@@ -71,7 +71,6 @@ class Dialect:
         header: number of the line with names, from 1; 0 if there is none.
         rows_from: lines before the first row.
         skip: logical lines before the first row; a line end within quotation marks does not end such a line.
-        kept_before: those of them that are neither blank nor comments.
         names: of the columns.
         units: of the columns, if a line of units follows the header; else "".
         row_names: whether the first column holds the row names that R writes, without a name in the header.
@@ -83,7 +82,6 @@ class Dialect:
     header: int
     rows_from: int
     skip: int
-    kept_before: int
     names: tuple[str, ...]
     units: tuple[str, ...]
     row_names: bool
@@ -98,7 +96,9 @@ def split(line: str, separator: str) -> list[str]:
     """The cells of one line, without quotes and blanks around them."""
     if separator == " ":
         return line.split()
-    return [cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])]
+    return [
+        cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
+    ]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,6 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
         header=header,
         rows_from=rest.number - 1,
         skip=rest.before,
-        kept_before=begin,
         names=unique,
         units=units or ("",) * width,
         row_names=short and not trailing,

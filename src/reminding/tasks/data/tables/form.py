@@ -120,4 +120,5 @@ def _holds_numbers(path: Path, dialect: Dialect) -> bool:
 
 
 def _copy(path: Path, dialect: Dialect, folder: Path) -> Path:
-    return copy_plain(path, dialect.encoding, dialect.comment, dialect.separator == " ", folder / "plain.txt")
+    to = folder / "plain.txt"
+    return copy_plain(path, dialect.encoding, dialect.rows_from, dialect.comment, dialect.separator, to)
