@@ -28,7 +28,7 @@ from reminding.lab.paper.reproduce import (
     training_jobs,
 )
 from reminding.lab.report.writing import Report, write_report
-from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.records import ENDINGS
@@ -36,6 +36,8 @@ from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.tasks import DATASETS, fetch, status
+from reminding.tasks.delayed.repeats import RareRepeats
+from reminding.tasks.kinds.checks import at_least
 
 
 def train(
@@ -53,6 +55,18 @@ def train(
         say("the same command with --resume continues the run")
 
 
+def sized(task: Any, model: ModelOptions, parameters: int) -> ModelOptions:
+    """The model with the hidden size that gives it a number of parameters, within 3%; shows both.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    at_least("parameters", parameters, 1)
+    found = parity.matched(task, model, parameters)
+    say(f"hidden_size {found.hidden_size}: {parity.parameters(task, found):,} parameters")
+    return found
+
+
 def metric_names(summary: dict[str, Any]) -> list[str]:
     """The names of the test metrics in a summary, which stand before the name of the task."""
     names = list(summary)
@@ -67,11 +81,12 @@ def task_of(folder: Path) -> Any:
 def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
     device = machine.choose_device(options.device)
+    judged = options.judged(task)
     _, model = checkpoint.load_run(folder, **options.changes)
     began = time.perf_counter()
     metrics = evaluate_model(
         model.to(device),
-        task,
+        judged,
         "test",
         batch_size=options.batch_size,
         limit=options.sequences,
@@ -88,7 +103,15 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     checkpoint.add_evaluation(folder, record)
     setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
-    show_table(f"{folder} on {task.name} {setting}", ["metric", "test"], rows)
+    title = f"{folder} on {task.name} {setting}"
+    if isinstance(judged, RareRepeats):
+        values = dict(rows)
+        rows = [[task.metric, values[task.metric], "", ""]]
+        for name, words, characters in judged.sizes("test", options.sequences):
+            rows.append([f"bits_{name}", values.get(f"bits_{name}", "-"), f"{words:,}", f"{characters:,}"])
+        show_table(title, ["metric", "test", "words", "characters"], rows)
+        return
+    show_table(title, ["metric", "test"], rows)
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from reminding.tasks.data.audio import audio_form, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
 from reminding.tasks.data.labelled.files import One, read_series
-from reminding.tasks.data.labelled.folders import Recording, list_recordings
+from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
 from reminding.tasks.data.labelled.packed import MISSING, Cut, Missing, Packed, pack
 from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.kinds.base import Batch, Split
@@ -31,6 +31,15 @@ DIGIT_SAMPLES = 8000
 """Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
 _TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)", re.IGNORECASE)
 _DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$", re.IGNORECASE)
+
+
+class Recording(NamedTuple):
+    """A spoken digit: its label, the speaker's name, the number of the take, and the samples from -1 to 1."""
+
+    digit: str
+    speaker: str
+    take: int
+    values: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -188,11 +197,16 @@ class SpokenDigits(LabelledTask):
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(_recordings(self.data_dir), self.frame, self.hold_out)
+        return _load_digits(find_recordings(self.data_dir), self.frame, self.hold_out)
 
 
-def _recordings(data_dir: Path | None) -> Path:
-    """The folder of the recordings."""
+def find_recordings(data_dir: Path | None) -> Path:
+    """The folder of the Free Spoken Digit Dataset's recordings.
+
+    Raises:
+        FileNotFoundError: there are none; the message says where to get them.
+        ValueError: data_dir is None.
+    """
     if data_dir is None:
         raise ValueError(
             "data_dir: the folder with the recordings is needed; they are not downloaded: --data-dir DIR"
@@ -218,12 +232,11 @@ class _Found:
 
 @lru_cache(maxsize=2)
 def _load_digits(folder: Path, frame: int, hold_out: str) -> Loaded:
-    recordings = [
-        Recording(path, name[1], name[2], _take_split(int(name[3])) if hold_out == "takes" else "")
-        for path in sorted(folder.iterdir())
-        if (name := _DIGIT.match(path.name)) is not None
+    files = [
+        AudioFile(path, name[1], name[2], _take_split(int(name[3])) if hold_out == "takes" else "")
+        for path, name in _digits(folder)
     ]
-    found = _heard(recordings, folder)
+    found = _heard(files, folder)
     if hold_out == "takes":
         parts: dict[str, list[One]] = found.parts
     else:
@@ -232,6 +245,21 @@ def _load_digits(folder: Path, frame: int, hold_out: str) -> Loaded:
         parts = {"train": train, "valid": valid, "test": tested}
     held = f"{hold_out} held out"
     return _loaded(parts, [found], pack(_ordered(parts), frame, DIGIT_SAMPLES, "error"), held)
+
+
+def _digits(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """The recordings in a folder, sorted by name, with digit, speaker and take of each."""
+    named = [(path, _DIGIT.match(path.name)) for path in sorted(folder.iterdir())]
+    return [(path, name) for path, name in named if name is not None]
+
+
+def read_recordings(folder: Path) -> list[Recording]:
+    """The recordings in a folder, `DIGIT_SPEAKER_TAKE.wav`, in the order of their names."""
+    found: list[Recording] = []
+    for path, name in _digits(folder):
+        samples, _ = read_audio(path)
+        found.append(Recording(name[1], name[2], int(name[3]), samples.astype(np.float32)))
+    return found
 
 
 def _take_split(take: int) -> str:
@@ -299,7 +327,7 @@ def _read(path: Path, pattern: str | None) -> _Found:
     return _Found({"": series}, None, path)
 
 
-def _heard(recordings: Sequence[Recording], folder: Path) -> _Found:
+def _heard(recordings: Sequence[AudioFile], folder: Path) -> _Found:
     """The samples of recordings, which must have one sample rate."""
     parts: dict[str, list[One]] = {}
     first, rate = recordings[0].path, audio_form(recordings[0].path).rate

@@ -1,4 +1,4 @@
-"""The count of backward steps, against where the gradient really goes."""
+"""The count of backward steps equals the number of steps that gradient reaches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.train.effort import SEQUENCES, backward_steps, visited
-from reminding.tasks import Adding, Copying, FileStream
+from reminding.tasks import Adding, Copying, Cue, FileStream
 
 T = 37
 
 
 def reached(model: SequenceModel, task: Adding) -> float:
-    """Steps whose input gets a gradient from the last step's prediction, mean over sequences."""
+    """The number of steps whose input receives gradient from the last prediction, averaged over sequences."""
     batch = next(iter(task.eval_batches("test", SEQUENCES, SEQUENCES)))
     input = batch.input.double().requires_grad_()
     model(input)[0][-1].square().sum().backward()
@@ -37,13 +37,15 @@ def reached(model: SequenceModel, task: Adding) -> float:
         {"k_top": 1, "k_trunc": None, "k_att": 4},
         {"model": "tbptt", "k_trunc": 7},
         {"model": "lstm"},
+        {"model": "mingru"},
+        {"model": "rtu"},
     ],
 )
 def test_the_count_is_of_the_steps_that_get_a_gradient(options: dict[str, Any], seed: int) -> None:
     torch.manual_seed(seed)
     task = Adding(T)
     model = SequenceModel(task, ModelOptions(hidden_size=6, **options)).double()
-    # Wide weights, so that what is recalled differs from step to step.
+    # Large weights, so that recalls differ from step to step.
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
@@ -83,3 +85,12 @@ def test_on_a_stream_credit_goes_back_as_far_as_the_horizon(tmp_path: Path, hori
     assert counts["forward_steps"] == 10
     assert 10 <= counts["backward_steps"] <= most
     assert (counts["backward_steps"] > 10) == (horizon != 0)
+
+
+def test_a_stream_whose_first_answer_is_far_can_be_counted() -> None:
+    """Its evaluation refuses a limit of so few chunks, none of which need hold an answer."""
+    task = Cue(lag=300, gap=20, chunk=10)
+    model = SequenceModel(task, ModelOptions(hidden_size=6, k_trunc=5, capacity=4))
+    counts = backward_steps(model, task)
+    assert counts["forward_steps"] == 10
+    assert 1 <= counts["backward_steps_last"] <= 200

@@ -1,4 +1,4 @@
-"""Training on streams: the state goes from chunk to chunk, and nothing is lost when a run is stopped or killed.
+"""Training on streams: the state is carried from chunk to chunk, and a stopped or killed run loses nothing.
 
 Shapes: B batch, T time.
 """
@@ -40,7 +40,7 @@ TASKS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt"])
+@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt", "mingru", "rtu"])
 def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, model: str) -> None:
     task = TASKS[name](text)
     trainer.train(small(task, 12, model), tmp_path / "whole")
@@ -50,7 +50,7 @@ def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, mod
 
 
 def test_the_numbers_are_those_of_a_loop_by_hand(text: Path, tmp_path: Path) -> None:
-    """Six updates over one pass and into the next, against `tbptt` with an optimizer of its own."""
+    """Six updates, past the end of the first pass, equal `tbptt` with an optimizer of its own."""
     task = FileStream(text, chunk=100)
     config = small(task, 6, "lstm", clip=0.0, lr=0.01)
     trainer.train(config, tmp_path / "run")
@@ -63,7 +63,7 @@ def test_the_numbers_are_those_of_a_loop_by_hand(text: Path, tmp_path: Path) -> 
     def step(x: Tensor, state: Any, reset: Tensor) -> tuple[Tensor, Any]:
         return model(x, state, reset=reset)[:2]
 
-    for passed in (batches[:5], batches[5:]):  # a chunk of the last is shorter, so the passes are cut by hand
+    for passed in (batches[:5], batches[5:]):  # the last chunk of a pass is shorter, so the passes are cut by hand
         items = [(batch.input, batch.target, batch.reset) for batch in passed]
         for output, target in tbptt(step, items, k=100, reset=True):  # pyright: ignore[reportArgumentType]
             optimizer.zero_grad()
@@ -136,3 +136,11 @@ def test_live_numbers_are_printed_where_there_is_no_terminal(
     trainer.train(small(FileStream(text, chunk=10), 3), tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert any("3/3" in line and "bits_per_byte" in line and "steps/s" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["eval_sequences", "test_sequences"])
+def test_too_short_an_evaluation_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    config = small(Cue(lag=100, gap=10, chunk=20), 3, **{"eval_sequences": 11, "test_sequences": 11, name: 10})
+    with pytest.raises(ValueError, match="limit must be at least 11 chunks of 20 steps, got 10"):
+        trainer.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -6,17 +6,14 @@ real data, the same training time), and as many parameters as SAB, as nearly as 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.parity import matched, parameters
 from reminding.tasks import CIFAR10, PTB, Adding, Copying, PermutedMNIST, Text8
 
 FORGET_SCALE = 0.95
@@ -346,22 +343,3 @@ def _bare(sab: ModelOptions) -> ModelOptions:
     """A model of the same size, with the default options of SAB's memory."""
     fresh = ModelOptions()
     return replace(sab, capacity=fresh.capacity, horizon=fresh.horizon, recall_scale=fresh.recall_scale)
-
-
-def parameters(task: Any, options: ModelOptions) -> int:
-    """The number of parameters of a model, which is not initialized for it."""
-    with torch.device("meta"):
-        model = SequenceModel(task, options)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def matched(task: Any, options: ModelOptions, wanted: int) -> ModelOptions:
-    """The model with the hidden size, a multiple of 4, whose number of parameters is nearest to `wanted`."""
-    sizes = range(4, 4 * options.hidden_size + 1, 4)
-
-    def count(size: int) -> int:
-        return parameters(task, replace(options, hidden_size=size))
-
-    above = bisect_left(sizes, wanted, hi=len(sizes) - 1, key=count)  # a larger model has more parameters
-    near = sizes[max(above - 1, 0) : above + 1]
-    return replace(options, hidden_size=min(near, key=lambda size: abs(count(size) - wanted)))

@@ -27,10 +27,13 @@ class ModelOptions:
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
-            steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
-        cell: recurrent cell of every model but the transformer.
+            steps; attention: softmax attention over all past states with full BPTT; transformer: causal; mingru:
+            minimal GRU by a parallel scan; rtu: diagonal linear recurrence by exact online gradients.
+        cell: recurrent cell of sab, lstm, tbptt and attention.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
+        forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
+            up to T steps (Tallec and Ollivier 2018); None: PyTorch's.
         hidden_size: features of the hidden state.
         num_layers: number of stacked layers.
         embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
@@ -44,11 +47,21 @@ class ModelOptions:
         normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
             the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
+        null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
+        summary_gate: initial value, between -1 and 1, of a learned gate on each feature of what is recalled; near 0,
+            recalls change nothing at first. None: no gate.
+        stored: what goes to memory: h, or proposal, the state that the cell proposes before the recall is added, with
+            which the state stays bounded on an endless stream.
         semantics: paper: the paper's algorithm; release: that of the authors' published code.
         capacity: at most this many memories; None: no limit, which is refused on a stream.
         evict: which memory is evicted when the capacity is reached.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
+        positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
+            order.
+        feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
+        min_radius: smallest modulus of an rtu's eigenvalues at initialisation, from 0 to below 1; near 1 its memory
+            is long.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
         recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
@@ -57,9 +70,10 @@ class ModelOptions:
         engine: how the backward pass is done; auto: the best that can run here.
     """
 
-    model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
+    model: Literal["sab", "lstm", "tbptt", "attention", "transformer", "mingru", "rtu"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     forget_scale: float = 1.0
+    forget_bias: float | str | None = None
     hidden_size: int = 128
     num_layers: int = 1
     embedding_size: int | None = None
@@ -70,11 +84,17 @@ class ModelOptions:
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     recall_scale: float = 1.0
+    null_score: float | None = None
+    summary_gate: float | None = None
+    stored: Literal["h", "proposal"] = "h"
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"
     horizon: int | None = 0
     backtrack: bool = True
+    positions: Literal["sinusoidal", "alibi", "t5", "none"] = "sinusoidal"
+    feedforward_size: int | None = None
+    min_radius: float = 0.0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"

@@ -165,6 +165,14 @@ class NextStep(ABC):
         """The unbroken streams of a split, at least one."""
         return [self._part(split)]
 
+    def sections(self, split: Split, rows: int) -> list[range]:
+        """The steps that each row reads of a split that is one unbroken stream.
+
+        Raises:
+            ValueError: the split is too short for so many rows.
+        """
+        return [piece for row in self._rows(split, rows) for piece in row.pieces]
+
     def _rows(self, split: Split, rows: int) -> list[Row]:
         """A split, cut into pieces of about the size of a row, which are dealt to the rows."""
         pieces = self._pieces(split)

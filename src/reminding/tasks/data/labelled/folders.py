@@ -24,7 +24,7 @@ FIELDS = ("label", "group", "split")
 
 
 @dataclass(frozen=True)
-class Recording:
+class AudioFile:
     """An audio file in a folder.
 
     Args:
@@ -39,7 +39,7 @@ class Recording:
     split: str = ""
 
 
-def list_recordings(folder: Path, pattern: str | None = None) -> list[Recording]:
+def list_recordings(folder: Path, pattern: str | None = None) -> list[AudioFile]:
     """The audio files of a folder, sorted by name.
 
     Args:
@@ -68,19 +68,19 @@ def list_recordings(folder: Path, pattern: str | None = None) -> list[Recording]
     return found
 
 
-def _by_place(folder: Path, path: Path) -> Recording:
+def _by_place(folder: Path, path: Path) -> AudioFile:
     """The label by the folder, or by the name up to the first underscore; "" if it is not known."""
     *above, _ = path.relative_to(folder).parts
     split = SPLITS.get(above[0].lower(), "") if above else ""
     inner = above[1:] if split else above
     if len(inner) > 1:
-        return Recording(path, "")
-    return Recording(path, inner[0] if inner else path.stem.split("_")[0], "", split)
+        return AudioFile(path, "")
+    return AudioFile(path, inner[0] if inner else path.stem.split("_")[0], "", split)
 
 
-def _by_pattern(folder: Path, files: Sequence[Path], pattern: str) -> list[Recording]:
+def _by_pattern(folder: Path, files: Sequence[Path], pattern: str) -> list[AudioFile]:
     expression = _compiled(pattern)
-    found: list[Recording] = []
+    found: list[AudioFile] = []
     for path in files:
         place = PurePosixPath(path.relative_to(folder).as_posix())
         match = expression.fullmatch(str(place)) or expression.fullmatch(str(place.with_suffix("")))
@@ -90,7 +90,7 @@ def _by_pattern(folder: Path, files: Sequence[Path], pattern: str) -> list[Recor
         split = parts.get("split", "")
         if split and split.lower() not in SPLITS:
             raise ValueError(f"pattern: {place}: {split!r} is no split, expected one of {', '.join(SPLITS)}")
-        found.append(Recording(path, parts["label"], parts.get("group", ""), SPLITS.get(split.lower(), "")))
+        found.append(AudioFile(path, parts["label"], parts.get("group", ""), SPLITS.get(split.lower(), "")))
     return found
 
 
