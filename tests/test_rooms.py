@@ -20,7 +20,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 # The rooms that each room may import, besides itself. A file belongs to the innermost room listed: "nn/parts" is the
 # folder parts of nn, and "nn" has the files directly in nn. "" is the __init__ of the package.
 NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
-TASKS = {"tasks", "tasks/delayed", "tasks/kinds", "tasks/data"}
+TASKS = {"tasks", "tasks/delayed", "tasks/kinds", "tasks/data", "tasks/data/tables", "tasks/data/labelled"}
 ROOMS: dict[str, set[str]] = {
     "ops": set(),
     "ops/cpu_op": {"ops"},
@@ -33,9 +33,11 @@ ROOMS: dict[str, set[str]] = {
     "nn/baselines": {"nn/parts", "nn/state", "nn/layer"},
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": set(),
+    "tasks/data/tables": {"tasks/data"},
+    "tasks/data/labelled": {"tasks/data", "tasks/data/tables"},
     "tasks/kinds": set(),
-    "tasks/delayed": {"tasks", "tasks/data", "tasks/kinds"},
-    "tasks": {"tasks/data", "tasks/kinds", "tasks/delayed"},
+    "tasks/delayed": {"tasks", "tasks/data", "tasks/data/labelled", "tasks/kinds"},
+    "tasks": {"tasks/data", "tasks/data/tables", "tasks/data/labelled", "tasks/kinds", "tasks/delayed"},
     "lab/show": set(),
     "lab/runs": {*NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},
@@ -63,7 +65,9 @@ OPTIONAL = {
     "plotly",
     "optuna",
     "PIL",
-    "pyarrow",
+    "duckdb",
+    "pandas",
+    "soundfile",
     "triton",
     "onnx",
     "onnxscript",

@@ -94,7 +94,7 @@ def _of_file(task: FileStream) -> Legend:
     if isinstance(task, NBack | NoisyCIFAR10):
         return Legend("wave", classes=numbered(task.output_size), channels=("pixel",))
     if task.vocabulary is None:
-        return Legend("lines", task.unit, channels=tuple(getattr(task.source, "columns", ())))
+        return Legend("lines", task.unit, channels=task.input_names)
     if task.unit == "sample":
         levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
         return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))

@@ -291,10 +291,12 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 def command(config: RunConfig) -> list[str]:
     """The arguments after `reminding` that train a run; options at their defaults are left out."""
     kind = TASKS[config.task.name]
+    own = {field.name for field in fields(kind)}
+    training = changed_options(plain(config.train), plain(TrainOptions()))
     changed = [
         *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
         *changed_options(plain(config.model), plain(model_defaults(kind))),
-        *changed_options(plain(config.train), plain(TrainOptions())),
+        *((f"train-{name}" if name in own else name, value) for name, value in training),
     ]
     return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]
 

@@ -25,6 +25,7 @@ from reminding.lab.runs.runlog import RunLog
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import LiveDisplay
 from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.tasks import Batch, MetricSums, mean_metrics
@@ -58,11 +59,12 @@ class Run:
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
-    The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
-    (the weights that were best on the validation split) and summary.json. Ctrl-C ends the run after the current
-    update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one.
-    On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned from, so that
-    in the first pass the training metrics, too, are those of unseen steps.
+    The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/,
+    checkpoint.pt (to resume from), model.safetensors (the weights that were best on the validation split) and
+    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a
+    resumed run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each
+    chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those of
+    unseen steps.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
@@ -80,9 +82,12 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     run = _prepare(config, folder)
+    reading = reading_of(config.task)
     if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
         saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
         run.clipper.mean, run.standing, run.state = saved
+    if reading is not None:
+        record_reading(reading, folder)
     log = RunLog(folder, after=run.standing.step)
     label = f"{config.model.model} on {config.task.name}"
     try:

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.tasks.data.labelled.packed import in_frames
 from reminding.tasks.kinds.base import Split, stream
 from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream
-from reminding.tasks.series import Recording, find_recordings, in_frames, read_recordings
+from reminding.tasks.series import Recording, find_recordings, read_recordings
 
 SPEAKERS = 6
 FOLDS = 3
@@ -175,7 +176,7 @@ def _load(folder: Path, frame: int, samples: int, steps: int, fold: int) -> dict
     mean, deviation = heard.mean(), heard.std()
 
     def pack(part: list[Recording]) -> _Part:
-        slots = [in_frames((each.values[:samples] - mean) / deviation, frame, steps) for each in part]
+        slots = [in_frames((each.values[:samples, None] - mean) / deviation, frame, steps) for each in part]
         by_speaker = {speaker: list[int]() for speaker in sorted({each.speaker for each in part})}
         for number, each in enumerate(part):
             by_speaker[each.speaker].append(number)
