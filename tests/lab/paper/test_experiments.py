@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, adding, copying
@@ -57,10 +59,21 @@ def test_the_papers_own_setting_is_among_the_methods() -> None:
         assert (plain.model.normalizer, plain.model.k_att, plain.train.clip_kind) == ("threshold", 2, "fixed")
 
 
-def test_the_ablation_of_credit_uses_the_runs_of_the_other_experiments() -> None:
-    for name, T in (("copying", 100), ("adding", 200)):
-        theirs = next(each for each in EXPERIMENTS[name](None, True).settings if each.name == f"T{T}")
-        shared = next(each for each in EXPERIMENTS["ablation"](None, True).settings if each.name == f"{name}-T{T}")
-        assert shared.folder == f"{name}/T{T}"
-        assert shared.runs["sab"] == theirs.runs["sab"]
-        assert shared.runs["no-credit"].model.backtrack is False
+def test_every_comparison_of_methods_is_tuned_over_one_grid(experiment: Experiment) -> None:
+    for setting in experiment.settings:
+        if experiment.name == "ablation":
+            assert setting.grid is None
+            continue
+        assert setting.grid is not None
+        assert len(setting.grid.rates) >= 3
+        assert None in setting.grid.biases
+        assert any(str(bias).startswith("chrono:") for bias in setting.grid.biases)
+
+
+def test_sab_without_credit_stands_beside_sab(experiment: Experiment) -> None:
+    if experiment.name == "ablation":
+        pytest.skip("has its own")
+    for setting in experiment.settings:
+        assert setting.runs["sab-no-credit"].model == replace(setting.runs["sab"].model, backtrack=False)
+        if setting.runs["sab"].task.streamed:
+            assert setting.runs["sab-horizon-0"].model == replace(setting.runs["sab"].model, horizon=0)

@@ -40,7 +40,7 @@ class Update(TypedDict):
 
 @dataclass
 class Standing:
-    """How far a run has come: everything that it needs to continue, besides weights and optimizer.
+    """The progress of a run: everything that it needs to continue, except weights and optimizer.
 
     Attributes:
         step: updates done.
