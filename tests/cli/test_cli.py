@@ -62,7 +62,7 @@ def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
     [
         (["trian"], "did you mean train"),
         (["train", "copyng"], "did you mean copying"),
-        (["train", "xyzzy"], "there are copying, adding"),
+        (["train", "xyzzy"], "there are copying, selective, adding"),
         (["eval"], "which run"),
     ],
 )

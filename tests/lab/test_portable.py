@@ -86,7 +86,13 @@ def test_facts_are_those_of_the_training_rows_alone(moved: Path) -> None:
     np.testing.assert_allclose(facts["facts"]["deviation"], first.std(0), rtol=1e-12)
     assert facts["facts"]["columns"] == facts["facts"]["targets"] == ["load", "price"]
     assert facts["facts"]["season"] == 12
-    assert facts["facts"]["data"] == {"steps": 400}
+    assert facts["facts"]["data"]["steps"] == {"train": [400]}
+    read = facts["facts"]["data"]["reading"]
+    assert read["files"] == [{"path": "trained.csv", "steps": 400}], "no place on this machine"
+    assert read["settings"]["separator"] == "," and [column["name"] for column in read["columns"]] == [
+        "load",
+        "price",
+    ]
 
 
 def test_eval_scores_another_file_on_the_training_scale_with_columns_by_name(
@@ -224,7 +230,7 @@ def test_a_run_of_version_0_1_is_read_with_its_data_and_refused_with_a_reason_wi
     trainer.train(small(stream(data), 3), tmp_path / "run")
     (tmp_path / "run" / FACTS_NAME).unlink()
     config, _ = checkpoint.load_run(tmp_path / "run")
-    np.testing.assert_allclose(config.task.scale[0], rows_of(0)[:SCALED].mean(0))
+    np.testing.assert_allclose(config.task.scale.mean, rows_of(0)[:SCALED].mean(0))
     trainer.train(small(stream(data), 6), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / FACTS_NAME).is_file(), "from now on it does without"
     (tmp_path / "run" / FACTS_NAME).unlink()

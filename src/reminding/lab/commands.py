@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,22 @@ from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.paper.reproduce import (
+    Experiment,
+    Job,
     ReproduceOptions,
     experiment,
     run_jobs,
     shortened,
     testing_jobs,
+    time_left,
     training_jobs,
+    tuned,
+    tuning_jobs,
 )
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
 from reminding.lab.report.writing import Report, write_report
-from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_files, read_facts
@@ -40,6 +45,8 @@ from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.tasks import DATASETS, fetch, status
+from reminding.tasks.delayed.repeats import RareRepeats
+from reminding.tasks.kinds.checks import at_least
 
 
 def train(
@@ -56,6 +63,18 @@ def train(
     say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
         say("the same command with --resume continues the run")
+
+
+def sized(task: Any, model: ModelOptions, parameters: int) -> ModelOptions:
+    """The model with the hidden size that gives it a number of parameters, within 3%; shows both.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    at_least("parameters", parameters, 1)
+    found = parity.matched(task, model, parameters)
+    say(f"hidden_size {found.hidden_size}: {parity.parameters(task, found):,} parameters")
+    return found
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:
@@ -78,16 +97,12 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     """
     device = machine.choose_device(options.device)
     config, model = checkpoint.load_run(folder, **options.changes)
-    task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
-    if new_data:
-        task = task.changed(test=None) if "test" in plain(task) and "test" not in new_data else task
-        task = task.for_new_data()
-    elif (saved := read_facts(folder)) is not None:
-        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
-    began, tally = time.perf_counter(), task.tally()
+    task = _evaluated_task(folder, config, task, new_data)
+    judged, tally = options.judged(task), task.tally()
+    began = time.perf_counter()
     metrics = evaluate_model(
         model.to(device),
-        task,
+        judged,
         "test",
         batch_size=options.batch_size,
         limit=options.sequences,
@@ -107,9 +122,35 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     }
     checkpoint.add_evaluation(folder, record)
     setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
+    title = f"{folder} on {task.name} {setting}"
+    if isinstance(judged, RareRepeats):
+        _show_by_distance(title, judged, metrics, options.sequences)
+        return
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
-    show_table(f"{folder} on {task.name} {setting}", ["metric", "new data" if new_data else "test"], rows)
+    show_table(title, ["metric", "new data" if new_data else "test"], rows)
     _show_errors(errors)
+
+
+def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collection[str]) -> Any:
+    """A task with the facts of its run, for the files of the run or for others."""
+    task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
+    if new_data:
+        parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
+        return task.changed(**dict.fromkeys(parts)).for_new_data()
+    if (saved := read_facts(folder)) is not None:
+        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
+    return task
+
+
+def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, float], sequences: int | None) -> None:
+    """Show the metrics of rare words, by the distance to their last occurrence."""
+    name = judged.text.metric
+    rows = [[name, f"{metrics[name]:.4f}", "", ""]]
+    for group, words, characters in judged.sizes("test", sequences):
+        told = metrics.get(f"bits_{group}")
+        value = "-" if told is None else f"{told:.4f}"
+        rows.append([f"bits_{group}", value, f"{words:,}", f"{characters:,}"])
+    show_table(title, ["metric", "test", "words", "characters"], rows)
 
 
 def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Path | None) -> None:
@@ -180,22 +221,47 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         ValueError: some runs failed; the message names them, after all others have run.
     """
     wanted = experiment(name, options)
-    jobs = training_jobs(wanted, options)
-    say(f"{wanted.title}: {len(jobs)} runs, {sum(job.state == 'done' for job in jobs)} of them done")
+    tuning = tuning_jobs(wanted, options)
     if options.dry:
-        for job in jobs + testing_jobs(wanted, options):
-            say(f"{job.state}: reminding {' '.join(job.words)}")
+        _show_plan(wanted, tuning, options)
         return
     try:
-        failed = run_jobs(jobs, options.jobs) + run_jobs(testing_jobs(wanted, options), options.jobs)
+        failed = _run("tuning runs", tuning, options)
+        if failed:
+            raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+        wanted, tables = tuned(wanted, options)
+        for table in tables:
+            show_table(table.title, table.columns, table.rows)
+        jobs = training_jobs(wanted, options)
+        failed = _run("runs", jobs, options) + run_jobs(testing_jobs(wanted, options), options.jobs)
     except KeyboardInterrupt:
         raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:
-        _show(write_report(begun, options.out / f"{name}-report", title=wanted.title, remarks=remarks))
+        out = options.out / f"{name}-report"
+        _show(write_report(begun, out, title=wanted.title, remarks=remarks, tuning=tables))
     if failed:
         raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+
+
+def _run(kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> list[str]:
+    """Run the jobs that are not done, and return the failed ones."""
+    if jobs:
+        say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
+    return run_jobs(jobs, options.jobs)
+
+
+def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
+    """List the commands of an experiment. What a grid will choose is not known before it has been run."""
+    ready = all(job.state == "done" for job in tuning)
+    settled = tuned(wanted, options)[0] if ready else wanted
+    jobs = training_jobs(settled, options)
+    for job in [*tuning, *jobs, *testing_jobs(settled, options)]:
+        say(f"{job.state}: reminding {' '.join(job.words)}")
+    if not ready:
+        say("the rate and the forget bias of the runs after the tuning are those that it will choose")
+    say(time_left([*tuning, *jobs], options.jobs))
 
 
 def data(name: str | None, data_dir: Path | None) -> None:

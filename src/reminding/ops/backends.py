@@ -96,7 +96,7 @@ BACKENDS: dict[str, Backend] = {
 
 
 def names() -> tuple[str, ...]:
-    """What `backend` may be besides "auto", the fastest first."""
+    """The values of `backend` other than "auto", the fastest first."""
     return (*BACKENDS, REFERENCE)
 
 

@@ -1,84 +1,125 @@
-"""A file read as unbroken streams: predict the next byte, audio sample or table row.
+"""Files read as unbroken streams: predict the next byte, audio sample or table row.
 
-Shapes: N steps of the file, B batch (rows, one stream each), T steps of a chunk, C columns or classes.
+Shapes: N steps of the files, B batch (rows, one stream each), T steps of a chunk, I values of a step, C columns or
+classes that are predicted.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.data.sources import BytesSource, Source, WavSource
-from reminding.tasks.data.tables import CsvSource, ParquetSource
-from reminding.tasks.kinds.base import DERIVED, Batch, Split
-from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.data.audio import AudioSource, FollowedAudio
+from reminding.tasks.data.reading import Reading
+from reminding.tasks.data.scale import Scale, scale_of
+from reminding.tasks.data.sources import Source
+from reminding.tasks.data.tables import Asked, Wanted
+from reminding.tasks.data.tables.columns import MISSING, Missing
+from reminding.tasks.data.tables.dialect import Header
+from reminding.tasks.files.described import DescribedStream
+from reminding.tasks.files.known import Known
+from reminding.tasks.files.sets import FileSet, Format, list_files, named_files, open_files
+from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.facts import DATA
-from reminding.tasks.kinds.nextstep import NextStep
-from reminding.tasks.kinds.tallies import Columns, ColumnTally, season_of
+from reminding.tasks.kinds.nextstep import Row
+from reminding.tasks.kinds.tallies import season_of
 
-Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
-SUFFIXES: dict[str, Format] = {".wav": "wav", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 POLL_SECONDS = 0.2
 """Seconds between two checks of a file that is still being written."""
+PIECE = 1 << 20
+"""Values that are scaled or checked together."""
+FAR = 10.0
+"""Deviations from the training mean at which the mean of a held-out part is said to have drifted."""
+SEASON_ROWS = 20_000
+"""Rows in which a season is looked for."""
 
 
 @dataclass(frozen=True)
-class FileStream(NextStep):
-    """Predict the next step of a file, read from beginning to end as unbroken streams.
+class FileStream(DescribedStream):
+    """Predict the next step of files, each read from beginning to end as an unbroken stream.
 
-    A file of N steps is cut into a training part, a validation part and a test part, in this order. The B rows of a
-    batch read the training part in parallel, one B-th each, in chunks of `chunk` steps. State is carried from chunk
-    to chunk, and all rows begin anew after a pass. The file is never in memory as a whole.
+    Each file is cut into a training part, a validation part and a test part, in this order, unless valid and test
+    are given. The B rows of a batch read the training parts in parallel, in chunks of `chunk` steps. State is carried
+    from chunk to chunk; a row begins anew with each file, and after a pass. No file is ever in memory as a whole.
 
     Bytes and audio are tokens, (T, B) int64, with a target of the same shape; the metric is the mean number of bits
-    per token. Columns are real values, (T, B, C), scaled to mean 0 and deviation 1 over the first `window` rows; the
-    metric is the mean squared error on that scale. Split and scale are those of the file at the start of a run.
+    per token. Columns are real values, (T, B, I), scaled to mean 0 and deviation 1 over the training rows; the
+    target, (T, B, C), is NaN where it is missing. The metric is the mean squared error on that scale. Split, scale,
+    columns and masks are those of the files at the start of a run.
 
     With `follow` the file may still be growing: a single row follows the writer and waits for more. Such a file has
     no end, so that its first steps are held out.
 
     Args:
-        data: the file.
-        format: of the file; auto: by its suffix, and bytes for an unknown suffix.
+        data: the file, or a pattern such as "logs/*.csv" of several, each a stream of its own.
+        valid: the validation file or pattern; None: a part of data.
+        test: the test file or pattern; None: a part of data.
+        format: of the files; auto: by their suffix and, for .txt and .dat, by their content; bytes for an unknown
+            suffix. wav stands for every audio file.
         columns: of a table; by default every column of numbers.
+        target: columns to predict; the others are known inputs. By default all are predicted.
+        time: the column of times. It is no input; its order is checked, and its gaps are said.
+        missing: what a missing value becomes: error: it is refused; carry: the last value; zero: 0 on the scale;
+            drop: its row is left out. With carry and zero the column has a mask as a further input, and a missing
+            value is no target.
+        na: further words or numbers that stand for a missing value, such as -999 and ?.
+        separator: of cells; by default it is found. A blank is any white space.
+        decimal: the decimal mark, a point or a comma; by default it is found.
+        header: whether the first line holds names; auto: it is found.
+        encoding: of a text table; by default it is found.
         chunk: steps per batch.
-        held_out: size of the validation part, and of the test part: a share of the file, or a number of steps.
+        held_out: size of the validation part of each file, and of the test part: a share, or a number of steps.
         eval_rows: number of parallel streams into which a held-out part is cut.
         window: number of rows, from the first, that set the scale of a table's columns: training rows or, with
-            `follow`, held-out rows.
+            `follow`, held-out rows; None: all of them.
         follow: whether the file is still being written.
-        size: required size of the file, bytes; None: any. Runs of version 0.1 recorded it.
+        size: required size of data, bytes; None: any. Runs of version 0.1 recorded it.
 
     Raises:
+        ValueError: an option is out of range; the message names it.
+    Raises (when something of the files is first asked for):
         FileNotFoundError: there is no such file.
-        ValueError: an option is out of range, or the file is too short or cannot be read; the message says which.
+        ValueError: a file is too short or cannot be read; the message says which.
     """
 
     name: ClassVar[str] = "stream"
 
     data: Path
+    valid: Path | None = None
+    test: Path | None = None
     format: Format = "auto"
     columns: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    time: str | None = None
+    missing: Missing = "error"
+    na: tuple[str, ...] = ()
+    separator: str | None = None
+    decimal: Literal[".", ","] | None = None
+    header: Header = "auto"
+    encoding: str | None = None
     chunk: int = 100
     held_out: float = 0.05
     eval_rows: int = 8
-    window: int = 10_000
+    window: int | None = None
     follow: bool = False
     size: int | None = field(default=None, metadata={DERIVED: True})
 
     def __post_init__(self) -> None:
-        """Check the options. The file is opened when something of it is first asked for."""
-        for name in ("chunk", "eval_rows", "window"):
+        """Check the options. The files are opened when something of them is first asked for."""
+        for name in ("chunk", "eval_rows"):
             at_least(name, getattr(self, name), 1)
+        at_least_or_none("window", self.window, 1)
+        one_of("missing", self.missing, MISSING)
         if not self.held_out > 0 or 0.5 <= self.held_out < 1:
             raise ValueError(f"held_out must be a share below 0.5 or a number of steps, got {self.held_out}")
         if self.follow and self.held_out < 1:
@@ -86,124 +127,168 @@ class FileStream(NextStep):
                 f"held_out must be a number of steps with follow, such as 10000, got {self.held_out}: a growing file "
                 "has no length to take a share of"
             )
-        object.__setattr__(self, "columns", tuple(self.columns))
+        for name in ("columns", "target", "na"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        Asked(self.separator, self.decimal, self.header, self.encoding, self.na)  # which checks them
+        if self.follow and (self.valid or self.test):
+            raise ValueError("follow reads a single file, and holds out its first steps; leave out valid and test")
 
-    @cached_property
-    def source(self) -> Source:
-        """The file, opened."""
-        source = self._opened(self.data, self.columns if self._facts is None else self.column_names)
-        if self.size is not None and not self.new_data and self.size != (found := self.data.stat().st_size):
-            raise ValueError(f"size: {self.data} has {found} bytes, expected {self.size}; None accepts any size")
-        return source
-
-    def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
-        """Open another file of the kind of the data. A table may be of another kind, but has the same columns.
-
-        Args:
-            columns: to read; None: those of the data.
-        """
-        return self._opened(path, self.column_names if columns is None else columns)
-
-    def _opened(self, path: Path, columns: Sequence[str]) -> Source:
-        kind, own = self._kind_of(path), self._kind_of(self.data) if self._facts is None else self._known["kind"]
-        if path != self.data or self._facts is not None:
-            kind = kind if {kind, own} <= {"csv", "parquet"} else own
-        if self._facts is not None and self.columns and self.columns != self.column_names:
-            known = ", ".join(self.column_names)
-            raise ValueError(f"columns must be those of the training data, {known}, got {', '.join(self.columns)}")
-        if self.columns and kind in ("bytes", "wav"):
-            raise ValueError(f"columns: {path} is read as {kind}, which has no columns; see format")
-        if kind == "bytes":
-            return BytesSource(path, self.follow)
-        if kind == "wav":
-            return WavSource(path, self.follow)
-        return (CsvSource if kind == "csv" else ParquetSource)(path, columns, self.follow)
-
-    def _kind_of(self, path: Path) -> Format:
-        return SUFFIXES.get(path.suffix.lower(), "bytes") if self.format == "auto" else self.format
-
-    def learn(self) -> dict[str, Any]:
-        """Read the kind of the file, its columns, their scale and season, and its number of steps."""
-        source = self.source
-        kinds: dict[type[Source], Format] = {
-            BytesSource: "bytes",
-            WavSource: "wav",
-            CsvSource: "csv",
-            ParquetSource: "parquet",
-        }
-        columns = list(getattr(source, "columns", ()))
-        facts: dict[str, Any] = {"kind": kinds[type(source)], "unit": source.unit, "columns": columns}
-        if source.vocabulary is None:
-            first = self._first_rows()
-            deviation = first.std(0)
-            facts |= {
-                "targets": columns,
-                "mean": first.mean(0).tolist(),
-                "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
-                "season": season_of(first),
-            }
-        return {**facts, "vocabulary": source.vocabulary, DATA: {} if self.follow else {"steps": source.steps()}}
+    def _files(self) -> dict[Split, list[Path]]:
+        """The files of each part; of new data all are for the test."""
+        if self.new_data:
+            return {"test": list_files(self.test or self.data)}
+        files: dict[Split, list[Path]] = {"train": list_files(self.data)}
+        if self.follow and len(files["train"]) > 1:
+            raise ValueError("follow reads a single file, and the pattern of data matches several")
+        if self.valid is not None:
+            files["valid"] = list_files(self.valid, "valid")
+        if self.test is not None:
+            files["test"] = list_files(self.test, "test")
+        return files
 
     def files(self) -> dict[str, Path]:
-        """The file."""
-        return {"data": self.data}
+        """All files; of a pattern each by its place below the folder that the pattern names."""
+        places = {"data": self.data, "valid": self.valid, "test": self.test}
+        return {
+            key: path for name, place in places.items() if place for key, path in named_files(name, place).items()
+        }
+
+    def _wanted(self) -> Wanted:
+        """What is read of a table: what the options say or, of a run, what it was begun with."""
+        asked = Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
+        if self._facts is None:
+            return Wanted(self.columns, self.target, self.time, self.missing, None, asked)
+        known = self.known
+        known.check_columns(self.columns, self.target)
+        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
 
     @cached_property
-    def _known(self) -> dict[str, Any]:
-        return self.facts()
+    def opened(self) -> FileSet:
+        """All files, opened: data, then valid and test if they are given."""
+        files = self._files()
+        if self.size is not None and not self.new_data:
+            found = sum(path.stat().st_size for path in files["train"])
+            if found != self.size:
+                raise ValueError(f"size: {self.data} has {found} bytes, expected {self.size}; None accepts any size")
+        paths = [path for part in files.values() for path in part]
+        if self._facts is None:
+            return open_files(paths, self.format, self._wanted(), self.follow)
+        opened = open_files(paths, self.known.format, self._wanted(), self.follow)
+        self.known.check_rate(opened.first)
+        return opened
+
+    def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
+        """Open another file, which is read as the data are.
+
+        Args:
+            columns: to read of a table, which then needs neither the targets nor a time; None: those of the data.
+        """
+        known = self.known
+        wanted = replace(self._wanted(), columns=known.columns, masks=known.masks)
+        if columns is not None:
+            masks = tuple(name for name in known.masks if name in columns)
+            missing = "error" if self.missing == "drop" else self.missing
+            wanted = replace(wanted, columns=tuple(columns), target=(), time=None, masks=masks, missing=missing)
+        source = open_files([path], known.format, wanted, follow=False).first
+        known.check_rate(source)
+        return source
+
+    def learn(self) -> dict[str, Any]:
+        """Read the kind of the files, their columns with scale and season, and what else was read of them."""
+        facts = self.known.to_facts()
+        if self.vocabulary is None:
+            columns, scale = len(self.column_names), self.scale
+            facts |= {"mean": scale.mean[:columns].tolist(), "deviation": scale.deviation[:columns].tolist()}
+            facts |= {"constant": list(scale.constant), "season": self._season()}
+        return {**facts, DATA: {**self._steps(), "reading": self.opened.reading([]).without_places().record()}}
+
+    def _steps(self) -> dict[str, Any]:
+        """The number of steps of each file, by part; {} for a file that may grow."""
+        if self.follow:
+            return {}
+        sources = iter(self.opened.sources)
+        return {"steps": {split: [next(sources).steps() for _ in paths] for split, paths in self._files().items()}}
+
+    def _season(self) -> int | None:
+        """The season in the first training rows."""
+        first = next(self._values(self._known_rows(), self.window), np.zeros((0, len(self.input_names))))
+        return season_of(self.prepared(first[:SEASON_ROWS])[:, : len(self.column_names)])
+
+    def with_facts(self, facts: Mapping[str, Any]) -> Self:
+        """See `Informed.with_facts`. Files that are open are not opened again if the facts were learned from them."""
+        informed = super().with_facts(facts)
+        if "opened" in vars(self) and facts == (self._learned if self._facts is None else self._facts):
+            vars(informed)["opened"] = self.opened
+        return informed
+
+    def facts(self) -> dict[str, Any]:
+        """See `Informed.facts`. The files are read for them once."""
+        return dict(self._learned) if self._facts is None else super().facts()
+
+    @cached_property
+    def _learned(self) -> dict[str, Any]:
+        return self.learn()
+
+    @cached_property
+    def known(self) -> Known:
+        """The kind of the files, and the columns: of a run those that it was begun with."""
+        return Known.of_source(self.source, self.target) if self._facts is None else Known.of_facts(self._facts)
 
     @property
-    def vocabulary(self) -> int | None:
-        """256 for bytes and audio, None for tables."""
-        return self.source.vocabulary if self._facts is None else self._known["vocabulary"]
-
-    @property
-    def input_size(self) -> int:
-        """C: 256 tokens, or the columns."""
-        return self.vocabulary or len(self.column_names)
-
-    @property
-    def output_size(self) -> int:
-        """Logits of the next token, or the next value of each target column."""
-        return self.vocabulary or len(self.targets)
-
-    @property
-    def unit(self) -> str:
-        """The name of a step: "byte", "sample" or "row"."""
-        return self.source.unit if self._facts is None else self._known["unit"]
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The columns that are read, in their order; none for bytes and audio."""
-        return tuple(getattr(self.source, "columns", ()) if self._facts is None else self._known["columns"])
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The columns that are predicted."""
-        return self.column_names if self._facts is None else tuple(self._known["targets"])
+    def source(self) -> Source:
+        """The first file, which says how all are read."""
+        return self.opened.first
 
     @property
     def _where(self) -> str:
         return str(self.data)
 
     def _part(self, split: Split) -> range:
-        """The steps of a split; with `follow`, training has no end. Of a file with new data, all steps."""
-        if self.new_data:
-            return range(self.source.steps())
-        total = self.source.steps() if self._facts is None or self.follow else int(self._facts[DATA]["steps"])
-        held = int(self.held_out * total) if self.held_out < 1 else int(self.held_out)
-        if self.follow:
-            parts: dict[Split, range] = {
-                "valid": range(held),
-                "test": range(held, 2 * held),
-                "train": range(2 * held, 2**62),
-            }
-            if split != "train" and total < 2 * held:
-                raise ValueError(f"held_out: {self.data} has only {total} steps so far, expected at least {2 * held}")
-        else:
-            train = max(total - 2 * held, 0)
-            parts = {"train": range(train), "valid": range(train, total - held), "test": range(total - held, total)}
+        """The steps of a split of a single file that is followed; training has no end."""
+        total, held = self.source.steps(), int(self.held_out)
+        parts: dict[Split, range] = {
+            "valid": range(held),
+            "test": range(held, 2 * held),
+            "train": range(2 * held, 2**62),
+        }
+        if split != "train" and total < 2 * held:
+            raise ValueError(f"held_out: {self.data} has only {total} steps so far, expected at least {2 * held}")
         return parts[split]
+
+    def _pieces(self, split: Split) -> list[range]:
+        if self.new_data:
+            return self.opened.ranges()
+        if self.follow:
+            return [self._part(split)]
+        ranges = iter(self.opened.ranges())
+        steps: Mapping[str, list[int]] = {} if self._facts is None else self._facts[DATA]["steps"]
+        own: dict[Split, list[range]] = {}
+        for name, paths in self._files().items():
+            found = [next(ranges) for _ in paths]
+            begun = steps.get(name, [len(each) for each in found])  # a file may have grown since
+            own[name] = [each[:count] for each, count in zip(found, begun, strict=True)]
+        if split != "train" and split in own:
+            return own[split]
+        return [
+            self._cut(file, split, [part for part in ("valid", "test") if part not in own]) for file in own["train"]
+        ]
+
+    def _cut(self, file: range, split: Split, held: Sequence[Split]) -> range:
+        """The part of a file that belongs to a split; the parts in `held` are its last ones."""
+        each = int(self.held_out * len(file)) if self.held_out < 1 else int(self.held_out)
+        train = max(len(file) - each * len(held), 0)
+        if split == "train":
+            return file[:train]
+        begin = train + each * held.index(split)
+        return file[begin : begin + each]
+
+    def _check(self, split: EvalSplit) -> None:
+        """Find what would end a run at its end: a part that is too short, or audio that is damaged."""
+        rows = self._rows(split, self.eval_rows)
+        if isinstance(self.source, AudioSource) and not isinstance(self.source, FollowedAudio):
+            for piece in (piece for row in rows for piece in row.pieces):
+                for begin in range(piece.start, piece.stop, PIECE):
+                    self.opened.read(begin, min(begin + PIECE, piece.stop))
 
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         if not self.follow:
@@ -220,30 +305,68 @@ class FileStream(NextStep):
             while self.source.steps() <= end:
                 time.sleep(POLL_SECONDS)
                 yield Batch(torch.zeros(0, 1), torch.zeros(0, 1))
-            yield self._chunk([part], number)
+            yield self._chunk([Row((part,), self.chunk)], number)
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
-        values = self.source.read(start, stop)
-        if self.vocabulary is not None:
-            return values
-        mean, deviation = self.scale
-        return (values - mean) / deviation
+        return self.prepared(self.opened.read(start, stop))
 
     @cached_property
-    def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and deviation of each column over the first rows, (C,); the deviation of a constant column is 1."""
-        return np.array(self._known["mean"]), np.array(self._known["deviation"])
+    def scale(self) -> Scale:
+        """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""
+        masks = len(self.masks)
+        if self._facts is not None:
+            mean, deviation = (np.array(self._facts[name]) for name in ("mean", "deviation"))
+            constant = tuple(self._facts["constant"])
+        else:
+            names = self.column_names
+            pieces = (values[:, : len(names)] for values in self._values(self._known_rows(), self.window))
+            found = scale_of(pieces, len(names))
+            mean, deviation, constant = found.mean, found.deviation, found.constant
+        return Scale(np.append(mean, np.zeros(masks)), np.append(deviation, np.ones(masks)), constant)
 
-    def tally(self) -> ColumnTally | None:
-        """Errors by column, in its own unit; None for bytes and audio."""
-        if self.vocabulary is not None:
-            return None
-        place = tuple(self.column_names.index(name) for name in self.targets)
-        mean, deviation = (values[list(place)] for values in self.scale)
-        return ColumnTally(Columns(self.targets, place, mean, deviation, self._known["season"]))
+    def _known_rows(self) -> list[range]:
+        """The rows that set the scale: those of training or, of a file that may grow, the held-out ones."""
+        return [self._first(range(2 * int(self.held_out)))] if self.follow else self._pieces("train")
 
-    def _first_rows(self) -> NDArray[np.float64]:
-        """The rows that set the scale, (n, C)."""
-        part = self._part("train")
-        known = part.start if self.follow else part.stop  # of a growing file only the held-out part is complete
-        return self.source.read(0, min(self.window, known))
+    def _first(self, steps: range) -> range:
+        """Those of the first steps that are there."""
+        return steps[: self.source.steps()]
+
+    def _values(self, pieces: Sequence[range], limit: int | None = None) -> Iterator[NDArray[Any]]:
+        """Rows of some pieces, a few at a time, (n, I), as the file has them; at most `limit` rows in all."""
+        left = sum(map(len, pieces)) if limit is None else limit
+        each = max(1, PIECE // max(len(self.input_names), 1))
+        for piece in pieces:
+            piece = piece[:left]
+            left -= len(piece)
+            for begin in range(0, len(piece), each):
+                part = piece[begin : begin + each]
+                yield self.opened.read(part.start, part.stop)
+
+    def reading(self) -> Reading:
+        """What was read. The held-out parts are looked at, so that a fault in them ends a run before it begins.
+
+        Raises:
+            ValueError: a held-out part is too short, or audio in it is damaged.
+        """
+        if not self.follow:
+            for split in ("valid", "test"):
+                self._check(split)
+        return self.opened.reading([] if self.vocabulary is not None or self.follow else self._notes())
+
+    def _notes(self) -> list[str]:
+        """What is peculiar about the values of a table: constant columns, and columns that drift."""
+        names, scale = self.input_names, self.scale
+        notes = [
+            f"{names[i]} is constant in the training rows; a change of it counts in its own units"
+            for i in scale.constant
+        ]
+        for split in ("valid", "test"):
+            held = scale_of(self._values(self._pieces(split)), len(names))
+            away = np.abs(held.mean - scale.mean) / scale.deviation
+            for i in np.flatnonzero(away > FAR):
+                notes.append(
+                    f"{names[i]} drifts: its mean in the {split} rows is {away[i]:,.0f} deviations from that in the "
+                    "training rows, and its error may outweigh all others; predict its differences, or leave it out"
+                )
+        return notes

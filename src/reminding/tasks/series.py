@@ -1,88 +1,109 @@
-"""Labelled series, classified at the last step: UCR files, folders of WAV files, and spoken digits.
+"""Labelled series, classified at the last step: UCR and .ts files, folders of audio files, and spoken digits.
 
-Shapes: N series, n values of a series, B batch, T steps, I values per step, C classes.
+Shapes: N series, D dimensions, B batch, T steps, I values per step, C classes.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import wave
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.sources import pcm
-from reminding.tasks.kinds.base import Split
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
+from reminding.tasks.data.audio import SUFFIXES, audio_form, read_audio, same_rate
+from reminding.tasks.data.labelled import splits
+from reminding.tasks.data.labelled.files import One, read_series
+from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
+from reminding.tasks.data.labelled.packed import MISSING, Missing
+from reminding.tasks.data.reading import FileSteps, Reading
+from reminding.tasks.files.labelled import Form, LabelledTask, Loaded
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.facts import DATA
-from reminding.tasks.kinds.labelled import Form, LabelledTask, Loaded, One, by_number, form_of, pack
 
-HELD_OUT = 0.2
-"""Share of each class that is held out for validation, and for the test if it has no file of its own."""
 DIGIT_SAMPLES = 8000
 """Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
-_TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)")
-_DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
+_TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)", re.IGNORECASE)
+_DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$", re.IGNORECASE)
+
+
+class Recording(NamedTuple):
+    """A spoken digit: its label, the speaker's name, the number of the take, and the samples from -1 to 1."""
+
+    digit: str
+    speaker: str
+    take: int
+    values: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Series(LabelledTask):
-    """Your own labelled series: a file in a format of the UCR archive, or a folder of WAV files.
+    """Your own labelled series: a file in a format of the UCR archive, or a folder of audio files.
 
-    A file is `.ts` (sktime's format: values, a colon, the label), or another text with one series per line, the label
-    first, separated by white space, commas or tabs. A folder holds WAV files, in one folder per label or named
-    LABEL_anything.wav. Input (T, B, frame), standardised with the mean and deviation of the training data. T is the
-    length of the longest series; shorter ones are padded with zeros before their first step, so that all are
-    classified at their end.
+    A file is `.ts` (sktime's format: one or several dimensions of values, and the label, divided by colons), or
+    another text with one series per line, the label first, separated by white space, commas or tabs. A folder holds
+    audio files (WAV, FLAC, ...) of one sample rate, in one folder per label or named LABEL_anything, below folders
+    train, valid and test if it has them; `pattern` describes other folders. Labels are texts. Input (T, B, I), each
+    dimension standardised with the mean and deviation of the training data. T is the length of the longest series;
+    shorter ones are padded with zeros before their first step, so that all are classified at their end.
 
     Args:
-        data: the training series. The last fifth of each class in the file is held out for validation.
+        data: the training series. What is not given by valid and test is held out of them: of a file the last fifth
+            of each class, of a folder every fifth file of each class or, with {group} in the pattern, whole groups.
+        valid: the validation series, a file or folder like data.
         test: the test series, a file or folder like data; None: NAME_TEST.ts beside NAME_TRAIN.ts, if data has such a
-            name, otherwise another fifth of the data.
-        frame: values per step, at least 1; the last frame of a series is padded with zeros.
+            name.
+        frame: values per step and dimension, at least 1; the last frame of a series is padded with zeros.
         samples: number of values of a series to read, from its beginning; None: all.
+        missing: what a missing value becomes: error: it is refused; carry: the last value; zero: 0 on the scale. With
+            carry and zero each dimension has a mask as a further input, if any value is missing.
+        pattern: the places of audio files below the folder, such as "{label}/{group}/*" or "{label}_{group}_*", with
+            {split} for train, valid or test. A group, such as a speaker, is held out as a whole.
     Raises (when examples are asked for):
-        FileNotFoundError: data or test does not exist.
-        ValueError: a line cannot be read (the message names it), a class has a single series, or there is one class.
+        FileNotFoundError: a file or folder does not exist.
+        ValueError: a line or file cannot be read (the message names it), a class has a single series, or there is one
+            class.
     """
 
     name: ClassVar[str] = "series"
 
     data: Path | None = None
+    valid: Path | None = None
     test: Path | None = None
     frame: int = 1
     samples: int | None = None
+    missing: Missing = "error"
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the options."""
         at_least("frame", self.frame, 1)
         at_least_or_none("samples", self.samples, 1)
+        one_of("missing", self.missing, MISSING)
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
         if self.data is None:
-            raise ValueError("data: a file of labelled series, or a folder of WAV files, is needed: --data PATH")
-        if self._facts is None:
-            return _load(self.data, self.test, self.frame, self.samples)
-        if self.new_data:
-            return _load_new(self.test or self.data, self.form)
-        return _load(self.data, self.test, self.frame, self.samples, self.form, tuple(self.facts()[DATA]["series"]))
+            raise ValueError("data: a file of labelled series, or a folder of audio files, is needed: --data PATH")
+        return (_load_new if self.new_data else _load)(self, self.known_form())
 
     def longest(self) -> int | None:
         """`samples`."""
         return self.samples
 
+    def filling(self) -> Missing:
+        """`missing`."""
+        return self.missing
+
     def files(self) -> dict[str, Path]:
-        """The files of the training and test data; of a folder each WAV file in it."""
-        if self.data is None:
-            return {}
-        test = _test_beside(self.data) if self.test is None else self.test
-        return {**_named("data", self.data), **({} if test is None else _named("test", test))}
+        """The files of all parts; of a folder each audio file in it."""
+        places = {"data": self.data, "valid": self.valid, "test": _test_of(self)}
+        return {key: path for name, place in places.items() if place for key, path in _named(name, place).items()}
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,8 @@ class SpokenDigits(LabelledTask):
         data_dir: folder with the recordings (`0_george_0.wav`, ...), or with a folder `fsdd` or `recordings` that
             holds them.
         frame: samples per step, at least 1; 16 are two milliseconds.
+        hold_out: takes: as above, all speakers are in all parts; speakers: the test set is the last speaker by name,
+            the validation set the one before.
     Raises (when examples are asked for):
         FileNotFoundError: there are no recordings; the message says where to get them.
         ValueError: a file is damaged; the message names it.
@@ -105,14 +128,16 @@ class SpokenDigits(LabelledTask):
 
     data_dir: Path | None = None
     frame: int = 16
+    hold_out: Literal["takes", "speakers"] = "takes"
 
     def __post_init__(self) -> None:
-        """Check the frame."""
+        """Check the options."""
         at_least("frame", self.frame, 1)
+        one_of("hold_out", self.hold_out, ("takes", "speakers"))
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(_recordings(self.data_dir), self.frame, None if self._facts is None else self.form)
+        return _load_digits(self, find_recordings(self.data_dir), self.known_form())
 
     def longest(self) -> int | None:
         """One second."""
@@ -120,18 +145,23 @@ class SpokenDigits(LabelledTask):
 
     def files(self) -> dict[str, Path]:
         """The recordings."""
-        return _named("data_dir", _recordings(self.data_dir))
+        return _named("data_dir", find_recordings(self.data_dir))
 
 
-def _recordings(data_dir: Path | None) -> Path:
-    """The folder of the recordings."""
+def find_recordings(data_dir: Path | None) -> Path:
+    """The folder of the Free Spoken Digit Dataset's recordings.
+
+    Raises:
+        FileNotFoundError: there are none; the message says where to get them.
+        ValueError: data_dir is None.
+    """
     if data_dir is None:
         raise ValueError(
             "data_dir: the folder with the recordings is needed; they are not downloaded: --data-dir DIR"
         )
     places = [data_dir, data_dir / "recordings", data_dir / "fsdd", data_dir / "fsdd" / "recordings"]
     for place in places:
-        if any(_DIGIT.match(path.name) for path in place.glob("*.wav")):
+        if any(_DIGIT.match(path.name) for path in place.glob("*.[wW][aA][vV]")):
             return place
     raise FileNotFoundError(
         f"data_dir: no recordings such as 0_george_0.wav in {data_dir}, nor in its folders fsdd and recordings; "
@@ -139,162 +169,175 @@ def _recordings(data_dir: Path | None) -> Path:
     )
 
 
-@lru_cache(maxsize=2)
-def _load_digits(folder: Path, frame: int, form: Form | None) -> Loaded:
-    parts: dict[Split, list[One]] = {"train": [], "valid": [], "test": []}
-    for path in sorted(folder.glob("*.wav")):
-        if (name := _DIGIT.match(path.name)) is not None:
-            take = int(name[3])
-            split: Split = "test" if take < 5 else "valid" if take < 10 else "train"
-            parts[split].append(One(name[1], read_wav(path)))
-    return pack(parts, form or form_of(parts, frame, DIGIT_SAMPLES))
+@dataclass(frozen=True)
+class _Found:
+    """Series of one file or folder, by the split that their place names ("" for none), and the sample rate."""
+
+    parts: dict[str, list[One]]
+    rate: int | None
+    path: Path
 
 
 @lru_cache(maxsize=2)
-def _load(
-    data: Path,
-    test: Path | None,
-    frame: int,
-    samples: int | None,
-    form: Form | None = None,
-    first: tuple[int, ...] = (),
-) -> Loaded:
+def _load_digits(task: SpokenDigits, folder: Path, known: str | None) -> Loaded:
+    hold_out = task.hold_out
+    files = [
+        AudioFile(path, name[1], name[2], _take_split(int(name[3])) if hold_out == "takes" else "")
+        for path, name in _digits(folder)
+    ]
+    found = _heard(files, folder)
+    if hold_out == "takes":
+        parts: dict[str, list[One]] = found.parts
+    else:
+        rest, tested = splits.groups(found.parts[""], folder)
+        train, valid = splits.groups(rest, folder)
+        parts = {"train": train, "valid": valid, "test": tested}
+    parts = _ordered(parts)
+    return _loaded(parts, {"train": found}, task.form_for(parts, found.rate, known), f"{hold_out} held out")
+
+
+def _digits(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """The recordings in a folder, sorted by name, with digit, speaker and take of each."""
+    named = [(path, _DIGIT.match(path.name)) for path in sorted(folder.iterdir())]
+    return [(path, name) for path, name in named if name is not None]
+
+
+def read_recordings(folder: Path) -> list[Recording]:
+    """The recordings in a folder, `DIGIT_SPEAKER_TAKE.wav`, in the order of their names."""
+    found: list[Recording] = []
+    for path, name in _digits(folder):
+        samples, _ = read_audio(path)
+        found.append(Recording(name[1], name[2], int(name[3]), samples.astype(np.float32)))
+    return found
+
+
+def _take_split(take: int) -> str:
+    return "test" if take < 5 else "valid" if take < 10 else "train"
+
+
+@lru_cache(maxsize=2)
+def _load(task: Series, known: str | None) -> Loaded:
     """Read the data of a run.
 
     Args:
-        form: of a run that was begun before; None: that of these data.
-        first: number of series to read of each file, from its beginning; by default all.
+        known: the facts of a run that was begun before, whose files may have grown at their end since; as text.
     """
-    test = _test_beside(data) if test is None else test
-    series = [read_series(path) for path in (data, test) if path is not None]
-    series = [each[:number] for each, number in zip(series, first, strict=True)] if first else series
-    train, valid = series[0], []
-    tested: list[One] = []
-    if test is None:
-        train, tested = _hold_out(train, data)
-    else:
-        tested = series[1]
-    train, valid = _hold_out(train, data)
-    parts: dict[Split, list[One]] = {"train": train, "valid": valid, "test": tested}
-    return pack(parts, form or form_of(parts, frame, samples), tuple(map(len, series)))
+    assert task.data is not None
+    begun: dict[str, int] = {} if known is None else json.loads(known)[DATA]["series"]
+    places = {"train": task.data, "valid": task.valid, "test": _test_of(task)}
+    found = {split: _read(path, task.pattern, begun.get(split)) for split, path in places.items() if path}
+    first, rate = found["train"], found["train"].rate
+    for other in found.values():
+        if (other.rate is None) != (rate is None):
+            raise ValueError(f"data: {other.path} and {first.path} must both be audio, or both be text")
+        if rate is not None and other.rate is not None:
+            same_rate(first.path, rate, other.path, other.rate)
+    parts = {split: [one for part in each.parts.values() for one in part] for split, each in found.items()}
+    named = {split: part for split, part in first.parts.items() if split}
+    parts["train"] = [*first.parts.get("train", []), *first.parts.get("", [])]
+    parts = {**{split: part for split, part in named.items() if split != "train"}, **parts}
+    hold = _hold_out(first)
+    said = [f"{split} of its own" for split in ("valid", "test") if split in parts]
+    for split in ("test", "valid"):
+        if split not in parts:
+            parts["train"], parts[split] = hold(parts["train"], task.data)
+    held = ", ".join(said) or _SAID[hold]
+    parts = _ordered(parts)
+    return _loaded(parts, found, task.form_for(parts, rate, known), held)
 
 
 @lru_cache(maxsize=2)
-def _load_new(data: Path, form: Form) -> Loaded:
-    """Read a file that the run was not trained on: all of it is a test split."""
-    return pack({"train": [], "valid": [], "test": read_series(data)}, form)
+def _load_new(task: Series, known: str) -> Loaded:
+    """Read a file or folder that the run was not trained on: all of it is a test split."""
+    place = task.test or task.data
+    assert place is not None
+    found, form = _read(place, task.pattern), task.form_of(json.loads(known))
+    if (found.rate is None) != (form.rate is None):
+        kinds = ("audio", "text") if form.rate is None else ("text", "audio")
+        raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
+    if found.rate is not None and form.rate is not None:
+        same_rate(Path("the training data"), form.rate, place, found.rate)
+    everything = [one for part in found.parts.values() for one in part]
+    return _loaded({"train": [], "valid": [], "test": everything}, {"test": found}, form, "new data")
 
 
-def _test_beside(data: Path) -> Path | None:
-    """NAME_TEST beside NAME_TRAIN, if there is one."""
-    if not _TRAIN.search(data.name):
-        return None
-    beside = data.with_name(_TRAIN.sub("_TEST", data.name))
+def _test_of(task: Series) -> Path | None:
+    """The test series: those named, or NAME_TEST beside NAME_TRAIN."""
+    if task.test is not None or task.data is None or not _TRAIN.search(task.data.name):
+        return task.test
+    beside = task.data.with_name(_TRAIN.sub(lambda match: match[0].replace("TRAIN", "TEST"), task.data.name))
     return beside if beside.exists() else None
 
 
-def _named(name: str, path: Path) -> dict[str, Path]:
-    """A file under a name, or the WAV files of a folder, each under that name and its own."""
-    if not path.is_dir():
-        return {name: path}
-    return {f"{name}/{each.relative_to(path).as_posix()}": each for each in sorted(path.rglob("*.wav"))}
+def _named(name: str, place: Path) -> dict[str, Path]:
+    """A file under a name, or the audio files of a folder, each under that name and its own."""
+    if not place.is_dir():
+        return {name: place}
+    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return {f"{name}/{path.relative_to(place).as_posix()}": path for path in files}
 
 
-def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
-    """The series without the last fifth of each class, at least one; and that fifth."""
-    held: set[int] = set()
-    for label in {one.label for one in series}:
-        members = [number for number, one in enumerate(series) if one.label == label]
-        if len(members) < 2:
-            raise ValueError(f"data: {path} has too few series with the label {label!r} to hold some out")
-        held.update(members[-max(1, int(HELD_OUT * len(members))) :])
-    return (
-        [one for number, one in enumerate(series) if number not in held],
-        [series[number] for number in sorted(held)],
-    )
+_SAID: dict[Any, str] = {
+    splits.last_of_each: "the last fifths of each class held out",
+    splits.spread_of_each: "every fifth file of each class held out (whole speakers by {group} in a --pattern)",
+    splits.groups: "whole groups held out",
+}
 
 
-def read_series(path: Path) -> list[One]:
-    """Read labelled series from a text file, or from a folder of WAV files.
+def _hold_out(found: _Found) -> Callable[[Sequence[One], Path], tuple[list[One], list[One]]]:
+    if found.rate is None:
+        return splits.last_of_each
+    grouped = any(one.group for part in found.parts.values() for one in part)
+    return splits.groups if grouped else splits.spread_of_each
 
-    Raises:
-        FileNotFoundError: `path` does not exist, or the folder has no WAV file.
-        ValueError: a line is not a series; the message names the file and the line.
+
+def _ordered(parts: dict[str, list[One]]) -> dict[str, list[One]]:
+    return {split: parts.get(split, []) for split in ("train", "valid", "test")}
+
+
+def _read(path: Path, pattern: str | None, first: int | None = None) -> _Found:
+    """The series of a text file, or of a folder of audio files.
+
+    Args:
+        first: number of series to read of a text file, from its beginning; None: all.
     """
     if path.is_dir():
-        files = sorted(path.rglob("*.wav"))
-        if not files:
-            raise FileNotFoundError(f"data: there is no .wav file in {path}")
-        return [One(wav_label(each, path), read_wav(each)) for each in files]
+        return _heard(list_recordings(path, pattern), path)
     if not path.is_file():
         raise FileNotFoundError(f"data: {path} is neither a file nor a folder")
-    with path.open(encoding="utf-8-sig") as lines:
-        return _read_ts(lines, path) if path.suffix == ".ts" else _read_rows(lines, path)
+    if pattern is not None:
+        raise ValueError(f"pattern is for folders of audio files, {path} is a file")
+    series = read_series(path)[:first]
+    for one in series:
+        if not one.label:
+            raise ValueError(f"data: {one.where}: the series has no label (@classLabel false), expected one")
+    return _Found({"": series}, None, path)
 
 
-def wav_label(path: Path, folder: Path) -> str:
-    """The label of a WAV file: its own folder or, directly in `folder`, its name up to the first underscore."""
-    return path.stem.split("_")[0] if path.parent == folder else path.parent.name
+def _heard(recordings: Sequence[AudioFile], folder: Path) -> _Found:
+    """The samples of recordings, which must have one sample rate."""
+    parts: dict[str, list[One]] = {}
+    first, rate = recordings[0].path, audio_form(recordings[0].path).rate
+    for recording in recordings:
+        samples, other = read_audio(recording.path)
+        same_rate(first, rate, recording.path, other)
+        one = One(recording.label, samples[:, None], str(recording.path), recording.group)
+        parts.setdefault(recording.split, []).append(one)
+    return _Found(parts, rate, folder)
 
 
-def read_wav(path: Path) -> NDArray[np.float32]:
-    """The samples of a WAV file of integer PCM, from -1 to 1, channels averaged, (n,).
-
-    Raises:
-        ValueError: the file is not such a WAV file.
-    """
-    try:
-        with wave.open(str(path), "rb") as file:
-            raw = file.readframes(file.getnframes())
-            samples = pcm(raw, file.getsampwidth()).reshape(-1, file.getnchannels())
-    except (wave.Error, EOFError, ValueError) as error:
-        raise ValueError(f"data: {path} cannot be read as WAV with integer PCM samples: {error}") from error
-    return _checked(samples.mean(1).astype(np.float32), str(path))
-
-
-def _read_ts(lines: Iterable[str], path: Path) -> list[One]:
-    """The format of sktime: a header of lines that begin with # or @, then `values:label`, one series per line."""
-    series: list[One] = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text[0] in "#@":
-            continue
-        values, *rest = text.split(":")
-        if len(rest) != 1:
-            raise ValueError(f"data: {path}, line {number}: {len(rest)} colons, expected one series and its label")
-        series.append(One(rest[0].strip(), _numbers(values.split(","), f"{path}, line {number}")))
-    return series
-
-
-def _read_rows(lines: Iterable[str], path: Path) -> list[One]:
-    """The label first, then the values. A shorter series may end in NaN."""
-    series: list[One] = []
-    for number, line in enumerate(lines, 1):
-        label, *cells = re.split(r"[,;\s]+", line.strip().rstrip(",;"))
-        if not label:
-            continue
-        label = f"{float(label):g}" if _is_number(label) else label
-        series.append(One(label, _numbers(cells, f"{path}, line {number}")))
-    return series
-
-
-def _is_number(text: str) -> bool:
-    return by_number(text)[0] < float("inf")
-
-
-def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float32]:
-    try:
-        values = np.array([float(cell) for cell in cells], np.float32)
-    except ValueError as error:
-        raise ValueError(f"data: {where}: {error}") from error
-    while len(values) and np.isnan(values[-1]):  # the archive pads shorter series with NaN
-        values = values[:-1]
-    return _checked(values, where)
-
-
-def _checked(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    if not len(values):
-        raise ValueError(f"data: {where}: no values, expected a label and at least one value")
-    if not np.isfinite(values).all():
-        raise ValueError(f"data: {where}: value {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} is not finite")
-    return values
+def _loaded(parts: dict[str, list[One]], found: Mapping[str, _Found], form: Form, held: str) -> Loaded:
+    lengths = [len(one.values) for part in parts.values() for one in part]
+    shortest, longest, rate = min(lengths), max(lengths), form.rate
+    settings = [
+        ("classes", ", ".join(form.classes[:12]) + (", ..." if len(form.classes) > 12 else "")),
+        ("length", str(longest) if shortest == longest else f"{shortest} to {longest}"),
+        ("dimensions", str(form.dimensions)),
+        *([("sample rate", f"{rate} Hz")] if rate is not None else []),
+        *((split, f"{len(parts[split]):,}") for split in ("train", "valid", "test") if parts[split]),
+    ]
+    counts = {split: sum(map(len, each.parts.values())) for split, each in found.items()}
+    files = tuple(FileSteps(str(each.path), counts[split]) for split, each in found.items())
+    kind = "audio" if rate is not None else "labelled series"
+    reading = Reading(files, kind, "example", tuple(settings), notes=(held,))
+    return Loaded.of_parts(parts, form, reading, counts)

@@ -46,15 +46,16 @@ def with_inputs(tmp_path: Path) -> Path:
     """A run that reads a, b and c and predicts c and a; b is a known input."""
     task = FileStream(tmp_path / "gone.csv").with_facts(
         {
-            "kind": "csv",
+            "kind": "table",
             "unit": "row",
             "vocabulary": None,
             "columns": ["a", "b", "c"],
             "targets": ["c", "a"],
             "mean": MEAN.tolist(),
             "deviation": DEVIATION.tolist(),
+            "constant": [],
             "season": None,
-            "data": {"steps": 100},
+            "data": {"steps": {"train": [100]}},
         }
     )
     return informed_run(tmp_path / "run", task)
@@ -216,7 +217,7 @@ def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Pa
     form = predictor.config.task.form
     for values, (label, *shares) in zip(series, found.itertuples(index=False), strict=True):
         padded = np.zeros(16)
-        padded[:15] = (values - form.mean) / form.deviation
+        padded[:15] = form.cut.scale.apply(values[:, None])[:, 0]
         with torch.no_grad():
             logits = predictor.model(torch.as_tensor(padded.reshape(8, 1, 2), dtype=torch.float32))[0][-1, 0]
         np.testing.assert_allclose(shares, logits.softmax(0).numpy(), rtol=1e-4)
@@ -234,9 +235,7 @@ def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Pa
 
 def test_a_file_without_labels_is_not_misread(labelled: Path, tmp_path: Path) -> None:
     (tmp_path / "bare.txt").write_text("0.5 0.25 0.125\n")
-    with pytest.raises(
-        ValueError, match=r"series 1 of .*bare.txt begins with '0.5', expected its label, one of a, b, c, or \?"
-    ):
+    with pytest.raises(ValueError, match=r"bare.txt, line 1 has the label '0.5', expected one of a, b, c, or \?"):
         reminding.load(labelled).predict(tmp_path / "bare.txt")
 
 

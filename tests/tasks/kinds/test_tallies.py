@@ -31,7 +31,7 @@ def test_errors_by_column_are_those_of_a_loop_in_the_columns_own_unit(chunk: int
     rng = np.random.default_rng(0)
     season, mean, deviation = 5, np.array([10.0, -3.0]), np.array([4.0, 0.5])
     groups = [rng.normal(size=(23, 2, 2)).astype(np.float32).astype(np.float64) for _ in range(2)]
-    tally = ColumnTally(Columns(("a", "b"), (0, 1), mean, deviation, season))
+    tally = ColumnTally(Columns(("a", "b"), lambda input: input, mean, deviation, season))
     errors: dict[str, list[NDArray[np.float64]]] = {"model": [], "unchanged": [], "seasonal": []}
     for group in groups:
         for batch in chunks_of(group, chunk):
@@ -52,9 +52,36 @@ def test_errors_by_column_are_those_of_a_loop_in_the_columns_own_unit(chunk: int
             assert told["mae"] == pytest.approx(np.abs(table[:, i]).mean(), rel=1e-6)
 
 
+def test_unknown_targets_do_not_count_and_each_row_has_its_own_season() -> None:
+    rng = np.random.default_rng(1)
+    season, begins = 3, [[0, 10], [0, 4]]  # row 1 begins anew at step 4
+    values = rng.normal(size=(21, 2, 1)).astype(np.float32).astype(np.float64)
+    target = values[1:].copy()
+    target[rng.random(target.shape) < 0.3] = np.nan
+    tally = ColumnTally(Columns(("a",), lambda input: input, np.zeros(1), np.ones(1), season))
+    for begin in range(0, 20, 2):
+        piece = torch.as_tensor(values[begin : begin + 2]).float()
+        reset = torch.tensor([begin in row for row in begins])
+        tally.add(0 * piece, Batch(piece, torch.as_tensor(target[begin : begin + 2]).float(), reset))
+    errors: dict[str, list[float]] = {"model": [], "unchanged": [], "seasonal": []}
+    for row in range(2):
+        for t in range(20):
+            wanted, age = target[t, row, 0], t - max(begin for begin in begins[row] if begin <= t)
+            if not np.isnan(wanted):
+                past = t + 1 - season if age + 1 >= season else t
+                errors["model"].append(-wanted)
+                errors["unchanged"].append(values[t, row, 0] - wanted)
+                errors["seasonal"].append(values[past, row, 0] - wanted)
+    record = tally.record()
+    assert record["predictions"] == len(errors["model"]) < 40
+    for method, found in errors.items():
+        assert record["columns"]["a"][method]["mae"] == pytest.approx(np.abs(found).mean(), rel=1e-5)
+        assert record["columns"]["a"][method]["rmse"] == pytest.approx(np.sqrt(np.square(found).mean()), rel=1e-5)
+
+
 def test_only_the_predicted_columns_count() -> None:
     values = np.random.default_rng(0).normal(size=(9, 1, 3))
-    tally = ColumnTally(Columns(("c", "a"), (2, 0), np.zeros(2), np.ones(2), None))
+    tally = ColumnTally(Columns(("c", "a"), lambda input: input[..., [2, 0]], np.zeros(2), np.ones(2), None))
     (whole,) = chunks_of(values, 100)
     tally.add(whole.target[..., [2, 0]], Batch(whole.input, whole.target[..., [2, 0]], whole.reset))
     told = tally.record()["columns"]

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.write import write_parquet
+from reminding.tasks.data.tables.database import write_parquet
 
+REGULAR = 100
+"""Rows at the end whose times are looked at for a calendar's step."""
 ROW = "row"
 """The name of an index of row numbers, which count from 0."""
 
@@ -63,17 +65,46 @@ def index_of(data: Any, rows: int) -> Any:
 def index_after(data: Any, rows: int, steps: int) -> Any:
     """The index of the rows that follow some data.
 
-    If `data` is a pandas table with an index of times, they go on with the median of their steps. Otherwise the index
-    is the row number.
+    If `data` is a pandas table with an index of times, they go on by its regular step. Otherwise the index is the row
+    number.
     """
     index = getattr(data, "index", None)
     if rows < 2 or not isinstance(index, pandas().DatetimeIndex):
         return row_numbers(rows, steps)
-    times: Any = index
-    step = times.to_series().diff().median()
-    if times.freq is not None:
-        return pandas().date_range(times[-1], periods=steps + 1, freq=times.freq, name=times.name)[1:]
-    return pandas().DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
+    return _dates_after(index, steps)
+
+
+def times_after(times: Any, name: str, steps: int) -> Any:
+    """The times that follow those of the last rows, by their regular step, the median.
+
+    Args:
+        times: in an array, or in a column of a table: points in time, as such or as text, or numbers.
+        name: of the time column.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    values: NDArray[Any] = np.asarray(times)
+    if values.dtype.kind not in "iuf":
+        try:
+            return _dates_after(pandas().DatetimeIndex(values, name=name), steps)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"time: the column {name!r} cannot be read as times: {error}") from error
+    step: Any = np.median(np.diff(values)) if len(values) > 1 else 1
+    following: NDArray[Any] = values[-1] + step * np.arange(1, steps + 1)
+    whole = bool((following == np.round(following)).all())
+    return pandas().Index(following.astype(np.int64) if whole else following, name=name)
+
+
+def _dates_after(times: Any, steps: int) -> Any:
+    """Points in time that go on by the calendar (hours, months) if they are regular, else by the median step."""
+    library = pandas()
+    latest = times[-REGULAR:]
+    regular = times.freq or (library.infer_freq(latest) if len(latest) > 2 else None)
+    if regular is not None:
+        return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
+    step = times.to_series().diff().median() if len(times) > 1 else library.Timedelta(seconds=1)
+    return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
 
 
 def check_suffix(path: Path) -> str:

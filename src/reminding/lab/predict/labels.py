@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 
 from reminding.lab.predict.given import series_of
 from reminding.lab.runs.model import SequenceModel
+from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
+from reminding.tasks.data.labelled.files import read_series
+from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.kinds.labelled import LabelledTask
 from reminding.tasks.own import read_own
-from reminding.tasks.series import read_series, read_wav
 
 BATCH = 100
 """Sequences per batch."""
-UNKNOWN = "?"
-"""The label of a series in a text file whose label is not known."""
-FOLDER_SUFFIX = "*.wav"
 
 
 def sequences_of(task: Any, data: Any) -> tuple[list[NDArray[np.float32]], list[str] | None]:
@@ -38,7 +36,9 @@ def sequences_of(task: Any, data: Any) -> tuple[list[NDArray[np.float32]], list[
     if isinstance(data, str | Path):
         return _of_path(task, Path(data))
     if isinstance(task, LabelledTask):
-        return [task.form.prepared(series) for series in series_of(data)], None
+        form = task.form
+        series = series_of(data, form.dimensions, missing=form.cut.missing != "error")
+        return [form.prepared(each) for each in series], None
     return _images(task, data), None
 
 
@@ -47,24 +47,33 @@ def _of_path(task: Any, path: Path) -> tuple[list[NDArray[np.float32]], list[str
         raise FileNotFoundError(f"data: there is no file or folder {path}")
     if not isinstance(task, LabelledTask):
         return [read_own(task, path).input[:, 0].numpy()], [path.name]
+    form = task.form
     if path.is_dir():
-        files = sorted(path.rglob(FOLDER_SUFFIX))
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not files:
-            raise FileNotFoundError(f"data: there is no .wav file in {path}")
-        names = [file.relative_to(path).as_posix() for file in files]
-        return [task.form.prepared(read_wav(file)) for file in files], names
-    if path.suffix.lower() == ".wav":
-        return [task.form.prepared(read_wav(path))], [path.name]
+            raise FileNotFoundError(f"data: there is no audio file in {path}, such as {', '.join(SUFFIXES[:2])}")
+        return [_of_audio(form, file) for file in files], [file.relative_to(path).as_posix() for file in files]
+    if path.suffix.lower() in SUFFIXES:
+        return [_of_audio(form, path)], [path.name]
     if path.suffix.lower() == ".npy":
-        return [task.form.prepared(series) for series in series_of(np.load(path, allow_pickle=False))], None
-    series = read_series(path)
-    for number, one in enumerate(series, 1):
-        if one.label not in (*task.classes, UNKNOWN):
+        series = series_of(np.load(path, allow_pickle=False), form.dimensions, missing=form.cut.missing != "error")
+        return [form.prepared(each) for each in series], None
+    found = read_series(path, unlabelled=True)
+    for one in found:
+        if one.label and one.label not in task.classes:
             raise ValueError(
-                f"data: series {number} of {path} begins with {one.label!r}, expected its label, one of "
-                f"{', '.join(task.classes)}, or {UNKNOWN} if it is not known"
+                f"data: {one.where} has the label {one.label!r}, expected one of {', '.join(task.classes)}, or ? if "
+                "it is not known"
             )
-    return [task.form.prepared(one.values) for one in series], None
+    return [form.prepared(one.values, one.where) for one in found], None
+
+
+def _of_audio(form: Form, path: Path) -> NDArray[np.float32]:
+    """The samples of an audio file, which must have the sample rate of the training data."""
+    samples, rate = read_audio(path)
+    if form.rate is not None:
+        same_rate(Path("the training data"), form.rate, path, rate)
+    return form.prepared(samples, str(path))
 
 
 def _images(task: PixelClassification, data: Any) -> list[NDArray[np.float32]]:

@@ -14,7 +14,15 @@ from torch import nn
 
 from reminding.lab.predict import hub
 from reminding.lab.predict.forecast import forecast, rows_of
-from reminding.lab.predict.frames import frame_of, index_after, index_of, labels_frame, names_index, row_numbers
+from reminding.lab.predict.frames import (
+    frame_of,
+    index_after,
+    index_of,
+    labels_frame,
+    names_index,
+    row_numbers,
+    times_after,
+)
 from reminding.lab.predict.given import names_of
 from reminding.lab.predict.labels import probabilities, sequences_of
 from reminding.lab.predict.stepper import Stepper
@@ -24,9 +32,9 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
+from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.kinds.labelled import LabelledTask
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,16 @@ class Predictor:
 
         Args:
             data: of a table, the rows so far: a path, a pandas, polars or Arrow table, whose columns are found by
-                name, or an array (T, columns). Of labelled series: a path as in training, where the label of a line
-                may be ?, a folder of WAV files, or arrays, one series a row. Of images: an array, values from 0 to 1.
+                name, or an array (T, columns). A missing value is NaN, and is treated as in training. Of labelled
+                series: a path as in training, where the label of a line may be ?, a folder of audio files, or arrays,
+                one series a row. Of images: an array, values from 0 to 1.
             steps: S, rows to predict. Each is fed back as the input of the next.
             future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`.
 
         Returns:
-            a pandas table. Of a table: the next S rows of the `targets` in their own units, indexed by time if `data`
-            is a pandas table with an index of times, else by row number. Of series: a row for each, with the column
+            a pandas table. Of a table: the next S rows of the `targets` in their own units. Their index continues the
+            run's time column, or the index of a pandas table if that is one of times, by its regular step; else it is
+            the row number. Of series: a row for each, with the column
             `label` and one column per class with its probability, indexed by file name, by the index of a pandas
             table, or by number.
 
@@ -92,9 +102,14 @@ class Predictor:
         at_least("steps", steps, 1)
         task = self.config.task
         if isinstance(task, FileStream) and task.vocabulary is None:
-            rows = rows_of(task, data, task.column_names)
+            rows = rows_of(task, data)
             values = forecast(self.model, task, rows, steps, future)
-            return frame_of(self.targets, values, index_after(data, rows.total, steps))
+            index = (
+                index_after(data, rows.total, steps)
+                if rows.times is None
+                else times_after(rows.times, rows.time or "time", steps)
+            )
+            return frame_of(self.targets, values, index)
         if not self.classes:
             hint = "; sample continues a text" if is_text(task) else ""
             raise ValueError(

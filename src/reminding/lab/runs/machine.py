@@ -34,7 +34,7 @@ def command_line() -> str:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What results depend on besides the seed: machine, versions, threads."""
+    """What results depend on apart from the seed: machine, versions, threads."""
     return {
         "device": str(device),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

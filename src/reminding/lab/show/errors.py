@@ -18,11 +18,11 @@ def error_tables(record: Mapping[str, Any]) -> list[Table]:
 
 
 def _of_columns(record: Mapping[str, Any]) -> Table:
-    columns: Mapping[str, Mapping[str, Mapping[str, float]]] = record["columns"]
+    columns: Mapping[str, Mapping[str, Mapping[str, float | None]]] = record["columns"]
     methods = list(next(iter(columns.values())))
     heads = [f"{measure}, {METHODS[method]}" for measure in ("RMSE", "MAE") for method in methods]
     rows = [
-        [name, *(f"{errors[method][measure]:.4g}" for measure in ("rmse", "mae") for method in methods)]
+        [name, *(_number(errors[method][measure]) for measure in ("rmse", "mae") for method in methods)]
         for name, errors in columns.items()
     ]
     season = record["season"]
@@ -55,6 +55,10 @@ def _of_classes(record: Mapping[str, Any]) -> list[Table]:
     ]
     heads = ["true class", *(f"predicted {name}" for name in classes), "sequences", "recall"]
     return [Table("Confusion of the classes", heads, rows, notes)]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _share(value: float | None) -> str:

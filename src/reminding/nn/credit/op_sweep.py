@@ -38,7 +38,7 @@ class ArrivedCredit:
     Attributes:
         bank: what was remembered, with the credit that has come to it.
         d_state: the gradient of h and of the cell's further state, (B, H) each, at stream steps `step`, (B,).
-        cut_at: a stream step of each row before which its state is cut besides, (B,), or None.
+        cut_at: a stream step of each row before which its state is also cut, (B,), or None.
     """
 
     bank: Bank

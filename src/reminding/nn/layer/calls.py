@@ -5,6 +5,7 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -25,7 +26,9 @@ from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.runner import Runner
 from reminding.nn.layer.stretches import join_time, run_stretches, shapes_of
 from reminding.nn.parts.generators import generator_states
-from reminding.nn.parts.host import counting_on_host
+from reminding.nn.parts.outside import Watch, check_found, watched, watching
+from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.user_modules import UserModules
 from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
@@ -51,6 +54,8 @@ class LayerCalls(LayerParameters):
         """`SAB.forward`."""
         surroundings.check_tracing()
         surroundings.check_dense(input)
+        surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
+        surroundings.check_whole("score", self.scorers if self._own_scorers else ())
         if self.training and self.rule.horizon != 0:
             surroundings.check_checkpoint()
         with counting_on_host():
@@ -73,16 +78,24 @@ class LayerCalls(LayerParameters):
         """`run`, with the tensors that the layer computes with in this call."""
         like = self.like()
         encoder_input = self._encoder_input(input, network, like)
-        x, layout = enter(input, self.encoder, self.batch_first)
+        watch = self._watch_of_past(state, network)
+        with watching(watch):
+            x, layout = enter(input, self._encoder, self.batch_first)
         entering.check_input(x, self.input_size, like, self.encoder is not None)
         network = replace(network, note=None if self._credit is None else partial(self._credit.take, layout.order))
-        before = self._enter_state(state, x.shape[1], layout, network)
+        before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        runner = self._runner(len(x), before, return_recall, encoder_input, network)
+        runner = self._runner(len(x), before, return_recall, encoder_input, network, watch)
         if like.device.type == "meta" and runner.network.backend == REFERENCE:
             output, after, recall = shapes_of(x, before, self.rule, return_recall)
         else:
-            output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+            if watch is None and runner.watch is not None and runner.network.has_own_steps:
+                runner.network.try_steps(x, before, Watch(runner.network.modules.tensors))
+            with watching(runner.watch):
+                stretches = layout.stretches(len(x), x.shape[1], mask)
+                output, after, recall = self._run_stretches(x, before, stretches, runner)
+            if watch is not None and runner.watch is not None:
+                check_found(runner.watch, [*network.modules.tensors, *watch.found])
             if runner.keeps_graph:
                 output, after = reaching_all(output, after, network)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
@@ -135,9 +148,30 @@ class LayerCalls(LayerParameters):
         """Whether a call is kept for credit from later ones."""
         return torch.is_grad_enabled() and self.rule.horizon != 0 and network.transform is None
 
-    def _enter_state(self, state: Any, rows: int, layout: Layout, network: Network) -> SABState:
+    def _has_past(self, state: Any, network: Network) -> bool:
+        """Whether this call's credit goes into the calls that led to a state."""
+        if not isinstance(state, SABState) or not self._remembers_calls(network):
+            return False
+        return len(state.history.data.segments) > 0
+
+    def _watch_of_past(self, state: Any, network: Network) -> Watch | None:
+        """What finds the tensors from outside of a call whose credit goes into earlier ones; None for other calls."""
+        return self._watch(network.modules) if network.modules and self._has_past(state, network) else None
+
+    @staticmethod
+    def _watch(modules: UserModules) -> Watch:
+        """What watches modules that are to be run again."""
+        surroundings.check_replayable(modules)
+        return Watch(modules.tensors)
+
+    @property
+    def _encoder(self) -> Callable[[Tensor], Tensor] | None:
+        """The encoder, as a watch sees it."""
+        return None if self.encoder is None else watched("encoder", self.encoder, self.encoder)
+
+    def _enter_state(self, state: Any, x: Tensor, layout: Layout, network: Network, watch: Watch | None) -> SABState:
         like = self.like()
-        fresh = replace(self._fresh(rows, like), batched=layout.batched)
+        fresh = replace(self._fresh(x.shape[1], like), batched=layout.batched)
         if state is None:
             return fresh
         if isinstance(state, SABState):
@@ -145,7 +179,12 @@ class LayerCalls(LayerParameters):
             entering.check_capacity(state, self.rule.capacity)
             state = replace(state, made_by=fresh.made_by)
             state = state if self.memory_device is None else state.with_memory_on(like.device)
-            return self._with_past(layout.sorted_rows(state.without_graph()), network)
+            state = layout.sorted_rows(state.without_graph())
+            if watch is not None:
+                if network.has_own_steps:
+                    network.try_steps(x, state, watch)
+                network = network.with_outside(watch.found)
+            return self._with_past(state, network)
         return layout.sorted_rows(entering.begin_from(state, fresh))
 
     def _fresh(self, rows: int, like: Tensor) -> SABState:
@@ -188,7 +227,7 @@ class LayerCalls(LayerParameters):
         return with_past(state, state.history.data, network, encode, on_op)
 
     def _encode(self, given: EncoderInput) -> Tensor:
-        return enter(given.given, self.encoder, self.batch_first)[0]
+        return enter(given.given, self._encoder, self.batch_first)[0]
 
     def _run_stretches(
         self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
@@ -203,14 +242,21 @@ class LayerCalls(LayerParameters):
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
     def _runner(
-        self, steps: int, before: SABState, record: bool, encoder_input: EncoderInput | None, network: Network
+        self,
+        steps: int,
+        before: SABState,
+        record: bool,
+        encoder_input: EncoderInput | None,
+        network: Network,
+        watch: Watch | None,
     ) -> Runner:
-        """How this call is run; `network` is the one that credit into past calls goes to."""
+        """How this call is run; network, watch: what credit into past calls goes to, see `_watch_of_past`."""
         choice = self.choice(network.transform)
         backend = choice.backend_for(self._most_alive(before, steps))
+        modules, replay = self.user_modules(with_encoder=False), torch.is_grad_enabled() and choice.replays(steps)
         return Runner(
-            network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
-            replay=torch.is_grad_enabled() and choice.replays(steps),
+            network=replace(network, modules=modules, backend=backend),
+            replay=replay,
             may_fall_back=choice.may_fall_back,
             may_fuse=choice.may_fuse,
             record=record,
@@ -218,6 +264,7 @@ class LayerCalls(LayerParameters):
             encoder_input=encoder_input,
             dropout=self.dropout if self.training else 0.0,
             factors=self.draw_factors(before),
+            watch=self._watch(modules) if modules and (replay or watch is not None) else None,
         )
 
     def draw_factors(self, state: SABState) -> tuple[Tensor, ...]:
@@ -235,7 +282,7 @@ class LayerCalls(LayerParameters):
             input, state: the call's; what surrounds the call shows in them too.
         """
         network = Network(
-            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
+            layers=tuple(self.watched(layer) for layer in range(self.num_layers)),
             rule=self.rule,
             backend=REFERENCE,
             modules=self.user_modules(with_encoder=True),

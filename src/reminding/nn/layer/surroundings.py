@@ -10,9 +10,13 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn.parts.user_modules import UserModules, sharded_in
+
+_WRAP_WHOLE = "wrap the whole layer (fully_shard(layer), or an auto_wrap_policy that does not go into SAB)"
 
 
 def transform_of(tensors: Iterable[Tensor]) -> str | None:
@@ -84,3 +88,21 @@ def check_dense(input: Tensor | PackedSequence) -> None:
         )
     if tensor.layout != torch.strided:
         raise ValueError(f"input must be a dense Tensor or a PackedSequence, got {tensor.layout}; input.to_dense()")
+
+
+def check_replayable(modules: UserModules) -> None:
+    """Refuse to run modules again that FSDP divides: it gathers their parameters for a call of theirs alone."""
+    module = modules.sharded
+    if module is not None:
+        raise ValueError(
+            f"FSDP divides {type(module).__name__} in the layer's encoder, which a replay or credit to earlier calls "
+            f"would run again: {_WRAP_WHOLE}, apply the encoder to the input before the layer, or build the layer "
+            "with engine='autograd' and horizon=0"
+        )
+
+
+def check_whole(role: str, modules: Iterable[nn.Module]) -> None:
+    """Refuse cells and scorers that FSDP divides: it would gather their parameters at every step, or not at all."""
+    module = sharded_in(inner for outer in modules for inner in outer.modules())
+    if module is not None:
+        raise ValueError(f"FSDP divides {type(module).__name__} in the layer's {role}: {_WRAP_WHOLE}")

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.host import counting_on_host
 from reminding.nn.parts.memory import FAR, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, counting_on_host
 from reminding.nn.state.segments import EncoderInput, Segment
 
 

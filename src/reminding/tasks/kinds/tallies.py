@@ -5,7 +5,7 @@ Shapes: T time, B batch, C columns or classes, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,13 +73,13 @@ class Columns:
 
     Args:
         names: of the predicted columns.
-        place: of each among the columns of the input.
+        present: their present values, (T, B, C), from the input, (T, B, I).
         mean, deviation: of each, in its own unit, (C,).
         season: steps of a season; None: no season is known.
     """
 
     names: tuple[str, ...]
-    place: tuple[int, ...]
+    present: Callable[[Tensor], Tensor]
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     season: int | None
@@ -98,49 +98,68 @@ class ColumnTally:
         methods = ("model", "unchanged", *(("seasonal",) if columns.season else ()))
         self._squared = {method: np.zeros(size) for method in methods}
         self._absolute = {method: np.zeros(size) for method in methods}
-        self._count = 0
+        self._count = np.zeros(size, np.int64)
         self._past: Tensor | None = None
+        self._age = torch.zeros(0)
 
     def add(self, prediction: Tensor, batch: Batch) -> None:
-        """Add a chunk of streams; the next chunk continues it unless it resets all rows."""
-        present = batch.input[..., list(self._columns.place)].double()  # (T, B, C)
+        """Add a chunk of streams; in each row, the next chunk continues it unless it resets the row.
+
+        A target that is NaN is not known, and does not count.
+        """
+        present = self._columns.present(batch.input).double()  # (T, B, C)
         wanted = batch.target.double()
         self._note("model", prediction.double() - wanted)
         self._note("unchanged", present - wanted)
         if season := self._columns.season:
-            begins = self._past is None or (batch.reset is not None and bool(batch.reset.all()))
-            past = present if begins or self._past is None else torch.cat([self._past, present])
-            first = len(past) - len(present)
-            place = torch.arange(len(present)) + first + 1 - season  # a season before the target
-            now = torch.arange(len(present)) + first
-            self._note("seasonal", past[torch.where(place >= 0, place, now)] - wanted)
-            self._past = past[-season:]
-        self._count += wanted.shape[0] * wanted.shape[1]
+            self._note("seasonal", self._before(present, batch.reset, season) - wanted)
+        self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
+
+    def _before(self, present: Tensor, reset: Tensor | None, season: int) -> Tensor:
+        """The values one season before the targets, (T, B, C); the present ones where the row is younger."""
+        steps, rows, _ = present.shape
+        if self._past is None or self._past.shape[1] != rows:
+            self._past, self._age = present[:0], present.new_zeros(rows)
+        if reset is not None:
+            self._age = torch.where(reset.to(present.device), torch.zeros_like(self._age), self._age)
+        past = torch.cat([self._past, present])
+        now = torch.arange(steps, device=present.device) + len(self._past)
+        place = now + 1 - season
+        read = (
+            self._age + torch.arange(1, steps + 1, device=present.device)[:, None]
+        )  # (T, B) steps of the row so far
+        earlier = past[place.clamp(min=0)]
+        self._past, self._age = past[-season:], self._age + steps
+        return torch.where((read >= season)[..., None], earlier, present)
 
     def _note(self, method: str, error: Tensor) -> None:
+        error = error.nan_to_num(0.0)
         self._squared[method] += error.square().sum((0, 1)).cpu().numpy()
         self._absolute[method] += error.abs().sum((0, 1)).cpu().numpy()
 
     def record(self) -> dict[str, Any]:
         """Root mean squared and mean absolute error of each method and column, in the column's own unit.
 
-        At least one batch was added.
+        A column without a known target has None. At least one batch was added.
         """
         columns = self._columns
         return {
             "kind": "columns",
             "season": columns.season,
-            "predictions": self._count,
+            "predictions": int(self._count.max()),
             "columns": {
-                name: {
-                    method: {
-                        "rmse": float(np.sqrt(self._squared[method][i] / self._count) * columns.deviation[i]),
-                        "mae": float(self._absolute[method][i] / self._count * columns.deviation[i]),
-                    }
-                    for method in self._squared
-                }
+                name: {method: self._errors(method, i) for method in self._squared}
                 for i, name in enumerate(columns.names)
             },
+        }
+
+    def _errors(self, method: str, column: int) -> dict[str, float | None]:
+        count, deviation = int(self._count[column]), self._columns.deviation[column]
+        if not count:
+            return {"rmse": None, "mae": None}
+        return {
+            "rmse": float(np.sqrt(self._squared[method][column] / count) * deviation),
+            "mae": float(self._absolute[method][column] / count * deviation),
         }
 
 
