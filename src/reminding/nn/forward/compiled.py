@@ -183,13 +183,18 @@ def _noted(ran: Recalled, memory: Memory, raw: bool) -> Recall:
     Args:
         raw: whether weights may be raw scores.
     """
-    nothing = ran.weights == 0  # (T, B, K)
-    step = _steps(memory, ran.slots).masked_fill(nothing, 0)
-    if not raw or not bool((ran.weights < 0).any()):
-        return Recall(ran.summary, step, ran.weights)
+    return recall_of(ran.summary, _steps(memory, ran.slots), ran.weights, raw)
+
+
+def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Recall:
+    """The recall of a pass from when the memories in question were stored, (T, B, K), and their weights."""
+    nothing = weights == 0  # (T, B, K)
+    step = step.masked_fill(nothing, 0)
+    if not raw or not bool((weights < 0).any()):
+        return Recall(summary, step, weights)
     # Only the release's raw scores are negative: a 0 may stand before them.
     order = nothing.to(torch.int8).argsort(dim=2, stable=True)
-    return Recall(ran.summary, step.gather(2, order), ran.weights.gather(2, order))
+    return Recall(summary, step.gather(2, order), weights.gather(2, order))
 
 
 def _steps(memory: Memory, slots: Tensor) -> Tensor:

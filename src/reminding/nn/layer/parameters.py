@@ -141,6 +141,11 @@ class LayerParameters(nn.Module):
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
         return self.bound_to(layer, *self.own_modules(layer))
 
+    @property
+    def has_own_modules(self) -> bool:
+        """Whether cells or scorers are the user's own."""
+        return self._user_cells is not None or self._own_scorers
+
     def own_modules(self, layer: int) -> tuple[nn.Module | None, nn.Module | None]:
         """The user's own cell and scorer of one layer, as they are now; None for built-in ones, or where unused."""
         cell = None if self._user_cells is None else self.cells[layer]

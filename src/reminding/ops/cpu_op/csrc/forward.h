@@ -19,8 +19,8 @@ class Forward {
         spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
-        keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(moves() ? rows_ * p.M : 0),
-        place_keys_(moves() ? rows_ * p.M * p.D : 0),
+        keyless_(p.has_keys() || a.kept != nullptr ? 0 : rows_ * p.M), place_slots_(moves() ? rows_ * p.M : 0),
+        place_keys_(moves() ? rows_ * p.M * p.D : 0), spare_key_(p.D),
         keyed_(p, args.score) {}
 
   void run() {
@@ -34,6 +34,8 @@ class Forward {
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
+  // (M,): the memories' part of a keyless score.
+  T* terms(int64_t r) const { return a.kept != nullptr ? a.keys + local(r) * p.M : keyless_.get() + r * p.M; }
   T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
   static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
   T* output(int64_t t, int64_t r) const { return a.output + (t * p.B + batch(r)) * p.H; }
@@ -47,8 +49,8 @@ class Forward {
   T* cell(int64_t t, int64_t r) const {
     return a.cells != nullptr ? a.cells + (local(r) * p.T + t) * p.H : spare_c_.get() + r * p.H;
   }
-  // Whether evictions leave gaps, so that places are not slots.
-  bool moves() const { return p.bounded() && p.evict == Evict::least_recalled; }
+  // Whether evictions leave gaps, so that places are not slots. Kept memories move themselves.
+  bool moves() const { return a.kept == nullptr && p.bounded() && p.evict == Evict::least_recalled; }
   T* received(int64_t r) const { return a.received + batch(r) * p.M; }
   Ranking<T> ranking(int64_t r) const {
     return {best_score_.get() + r * p.filled_ranks(), best_slot_.get() + r * p.filled_ranks(), best_size_[r]};
@@ -65,9 +67,33 @@ class Forward {
     peak(r)[0] = peak(r)[1] = 0;
     best_size_[r] = 0;
     if (p.k_top == 0) return;
+    if (a.kept != nullptr) return go_on(r);
     window_[r].keys = moves() ? place_keys_.get() + r * p.M * p.D : keys(r);
     window_[r].slots = moves() ? place_slots_.get() + r * p.M : nullptr;
     for (int64_t m = 0; m < count_[r]; ++m) admit(r, m);
+  }
+
+  // The row's memories as the call before left them.
+  void go_on(int64_t r) {
+    const int64_t b = batch(r);
+    Window<T>& window = window_[r];
+    window.keys = keys(r);
+    window.first = a.kept->window[2 * b];
+    window.end = count_[r] = a.kept->window[2 * b + 1];
+    const T* tops = a.kept->tops + b * (p.D + 1);
+    for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = tops[d];
+    peak(r)[0] = tops[p.D];
+    if (!p.has_keys()) rank_again(r);
+  }
+
+  // Leaves the row's memories for the call after.
+  void keep(int64_t r) {
+    const int64_t b = batch(r);
+    a.kept->window[2 * b] = window_[r].first;
+    a.kept->window[2 * b + 1] = window_[r].end;
+    T* tops = a.kept->tops + b * (p.D + 1);
+    for (int64_t d = 0; d < p.D; ++d) tops[d] = key_top_[r * p.D + d];
+    tops[p.D] = peak(r)[0];
   }
 
   // A stored memory, and its key W1 m, from now on take part.
@@ -80,6 +106,10 @@ class Forward {
   void finish(int64_t r) {
     const int64_t b = batch(r);
     if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    if (a.kept != nullptr) {
+      if (p.k_top > 0) keep(r);
+      return;
+    }
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
     if (!p.bounded()) return;
@@ -169,10 +199,11 @@ class Forward {
     } else if (p.k_top > 0) {
       score(t, r);
       rank_scores(best, scores_.get(), window.size(), p.ranks());
-      if (p.bounded())
+      if (p.bounded() || window.first > 0)
         for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
     }
     weigh(p, best, window.size(), offset, recall);
+    if (a.kept != nullptr && a.kept->recalled != nullptr) name_steps(r, recall, a.kept->recalled + at * p.k_top);
     if (p.bounded())
       for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];
     summarize(recall, memory(r), summary, p.k_top, p.H);
@@ -181,12 +212,30 @@ class Forward {
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
 
+  // A memory may move before the call ends, so what was recalled is told by its step.
+  void name_steps(int64_t r, const Recall<T>& recall, int64_t* steps) const {
+    for (int64_t i = 0; i < p.k_top; ++i)
+      steps[i] = recall.slots[i] < 0 ? 0 : a.kept->steps[batch(r) * p.M + recall.slots[i]];
+  }
+
   void score(int64_t t, int64_t r) {
     T* q = query(t, r);
     const Window<T>& window = window_[r];
+    if (a.kept != nullptr && keyed_.out_of_range(q, peak(r)[0])) return score_anew(r, q);
     raise(peak(r)[1], keyed_.prepare(q));
     const T* alive = window.keys + window.first * p.D;
     keyed_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
+  }
+
+  // Without the keys, whose range the score has left. A stream has no other code to fall back on halfway.
+  void score_anew(int64_t r, const T* q) {
+    const Window<T>& window = window_[r];
+    for (int64_t place = 0; place < window.size(); ++place) {
+      const T* from[] = {memory(r) + (window.first + place) * p.H};
+      T* to[] = {spare_key_.get()};
+      gemm<T>(1, from, a.packed.memory, to, p.H, p.D, false);
+      scores_[place] = keyed_.score(spare_key_.get(), q);
+    }
   }
 
   void remember(int64_t t) {
@@ -196,6 +245,7 @@ class Forward {
     for (int64_t r = 0; r < rows_; ++r) {
       if (!p.stores(taken_[r])) continue;
       if (p.bounded()) make_room(r);
+      if (a.kept != nullptr) a.kept->steps[batch(r) * p.M + count_[r]] = taken_[r] + 1;
       T* slot = memory(r) + count_[r] * p.H;
       __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
       from[stored] = slot;
@@ -208,13 +258,53 @@ class Forward {
 
   // A slot for one more memory, after evicting one where the row is full.
   void make_room(int64_t r) {
-    Window<T>& window = window_[r];
+    if (a.kept != nullptr) make_room_among_kept(r);
+    else evict(r);
     received(r)[count_[r]] = 0;
+  }
+
+  void evict(int64_t r) {
+    Window<T>& window = window_[r];
     if (window.size() < p.capacity) return;
     const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
     const int32_t slot = window.slot(place);
     window.remove(place, p.D);
     if (!p.has_keys() && ranking(r).has(slot)) rank_again(r);
+  }
+
+  void make_room_among_kept(int64_t r) {
+    Window<T>& window = window_[r];
+    if (window.size() == p.capacity && p.evict == Evict::fifo) {
+      ++window.first;
+    } else if (window.size() == p.capacity) {
+      const int64_t place = window.least_recalled(received(r));
+      if (place - window.first <= window.end - 1 - place) {
+        move(r, window.first + 1, window.first, place - window.first);
+        ++window.first;
+      } else {
+        move(r, place, place + 1, window.end - 1 - place);
+        --window.end;
+      }
+    }
+    if (window.end == p.M) {
+      move(r, 0, window.first, window.size());
+      window.end -= window.first;
+      window.first = 0;
+    }
+    count_[r] = window.end;
+    if (!p.has_keys()) rank_again(r);
+  }
+
+  void move(int64_t r, int64_t to, int64_t from, int64_t size) const {
+    const auto shift = [&](auto* row, int64_t width) {
+      __builtin_memmove(row + to * width, row + from * width, sizeof(*row) * static_cast<size_t>(size * width));
+    };
+    if (size == 0) return;
+    shift(memory(r), p.H);
+    shift(a.kept->steps + batch(r) * p.M, 1);
+    shift(received(r), 1);
+    if (p.has_keys()) shift(keys(r), p.D);
+    else shift(terms(r), 1);
   }
 
   void prepare_key(int64_t r, int64_t m) {
@@ -226,8 +316,8 @@ class Forward {
   // A keyless score never changes but for an offset that all memories share: one insertion per memory ranks it.
   void rank_keyless(int64_t r, int64_t m) {
     Ranking<T> best = ranking(r);
-    keyless_[r * p.M + m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
-    best.insert(keyless_[r * p.M + m], static_cast<int32_t>(m), p.ranks());
+    terms(r)[m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
+    best.insert(terms(r)[m], static_cast<int32_t>(m), p.ranks());
     best_size_[r] = best.size;
   }
 
@@ -235,9 +325,14 @@ class Forward {
   void rank_again(int64_t r) {
     Ranking<T> best = ranking(r);
     const Window<T>& window = window_[r];
-    best.size = 0;
-    for (int64_t place = window.first; place < window.end; ++place)
-      best.insert(keyless_[r * p.M + window.slot(place)], window.slot(place), p.ranks());
+    if (window.slots == nullptr) {
+      rank_scores(best, terms(r) + window.first, window.size(), p.ranks());
+      for (int64_t i = 0; i < best.size; ++i) best.slot[i] += static_cast<int32_t>(window.first);
+    } else {
+      best.size = 0;
+      for (int64_t place = window.first; place < window.end; ++place)
+        best.insert(terms(r)[window.slot(place)], window.slot(place), p.ranks());
+    }
     best_size_[r] = best.size;
   }
 
@@ -248,7 +343,7 @@ class Forward {
   Buffer<int32_t> best_slot_;
   Buffer<T> keyless_;  // (rows, M): the memories' part of their scores
   Buffer<int32_t> place_slots_;
-  Buffer<T> place_keys_;
+  Buffer<T> place_keys_, spare_key_;
   KeyedScore<T> keyed_;
   const T* h_[max_rows];
   const T* c_[max_rows];

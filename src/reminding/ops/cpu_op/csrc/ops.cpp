@@ -90,6 +90,40 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
   });
 }
 
+// Streams served call by call, whose memories are kept from one call to the next.
+// state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
+// keys. held: window, tops. out: output, summary or None, c_T, and what was recalled or None: weights, steps.
+static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tensors held, Tensors out,
+                  std::vector<int64_t> rule) {
+  expect_length("weights", weights, 6);
+  expect_length("slots", slots, 4);
+  by_type("x", x, [&](auto zero) {
+    using T = decltype(zero);
+    ForwardArgs<T> a = {};
+    a.problem = read_served(out, slots, rule);
+    const Problem& p = a.problem;
+    Kept<T> kept = {};
+    read_served<T>(a, kept, x, state, slots, held, out);
+    a.bias = data<T>("bias", weights[0], {p.gates()});
+    a.packed = read_packed<T>({weights[1], weights[2], weights[3], weights[4]}, p, a.inputs, true, true);
+    if (p.score_width() > 0) a.score = data<T>("score", weights[5], {p.score_width()});
+    else expect_none("score", weights[5]);
+    const size_t steps = static_cast<size_t>(p.T * p.B), recalls = steps * static_cast<size_t>(p.k_top);
+    std::vector<int32_t> places(recalls), edge(steps);
+    const size_t summaries = out[1].has_value() ? 0 : steps * static_cast<size_t>(p.H);
+    std::vector<T> spare(out[3].has_value() ? 0 : recalls), summary(summaries);
+    std::vector<T> inverse(steps), peak(static_cast<size_t>(2 * p.B));
+    a.slots = places.data();
+    a.edge = edge.data();
+    a.inverse = inverse.data();
+    a.peak = peak.data();
+    if (!out[3].has_value()) a.weights = spare.data();
+    if (!out[1].has_value()) a.summary = summary.data();
+    const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    for_rows(0, p.B, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+  });
+}
+
 // sums: where the gradients of weight_ih, weight_hh, W1, W2 are added, the last two None where the score has none.
 template <class T, class Work>
 static void sum_over_rows(const Tensors& sums, const BackwardArgs<T>& a, const Work& work) {
@@ -257,6 +291,31 @@ static void ask_for_huge_pages(std::vector<Tensor> tensors) {
 #endif
 }
 
+// A number that changes with the numbers of the tensors, for caches of what was made of them. Of a large tensor only
+// some are read, evenly spaced: a change of any kind that training makes shows in them too.
+static int64_t fingerprint(std::vector<Tensor> tensors) {
+  constexpr int64_t most = 128;  // blocks of a tensor
+  constexpr size_t words = 8;     // of a block: a cache line
+  uint64_t total = 0;
+  for (const Tensor& x : tensors) {
+    if (!x.is_contiguous() || !x.is_cpu() || !has_memory(x)) refuse("tensors must be contiguous, on the CPU, and have memory");
+    const int64_t bytes = x.numel() * static_cast<int64_t>(x.element_size()), block = sizeof(uint64_t) * words;
+    const char* from = static_cast<const char*>(x.data_ptr());
+    const int64_t blocks = bytes / block, stride = std::max<int64_t>(1, blocks / most);
+    uint64_t sum[words] = {}, order[words] = {};
+    for (int64_t i = 0; i < blocks; i += stride) {
+      uint64_t word[words];
+      std::memcpy(word, from + i * block, sizeof(word));
+      for (size_t j = 0; j < words; ++j) order[j] += sum[j] += word[j];
+    }
+    uint64_t last[words] = {};
+    std::memcpy(last, from + blocks * block, static_cast<size_t>(bytes - blocks * block));
+    for (size_t j = 0; j < words; ++j)
+      total = (total ^ (sum[j] + last[j])) * 0x9E3779B97F4A7C15u + order[j];
+  }
+  return static_cast<int64_t>(total);
+}
+
 static void exponentiate(Tensor x) {
   by_type("x", x, [&](auto zero) {
     using T = decltype(zero);
@@ -280,11 +339,15 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
+  m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def(
       "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
       "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
       "int[] rule, int first_row) -> ()");
+  m.def(
+      "serve(Tensor x, Tensor?[] state, Tensor?[] weights, Tensor(a!)?[] slots, Tensor(b!)?[] held, "
+      "Tensor(c!)?[] out, int[] rule) -> ()");
   m.def(
       "backward(bool compact, Tensor?[] given, Tensor?[] packed, Tensor?[] kept, Tensor?[] record, "
       "Tensor?[] arriving, Tensor pair, Tensor touched, Tensor(a!)?[] credit, Tensor(b!)?[] sums, "
@@ -308,8 +371,10 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
+  m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("forward", TORCH_BOX(&reminding::forward));
+  m.impl("serve", TORCH_BOX(&reminding::serve));
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("reach", TORCH_BOX(&reminding::reach));
@@ -318,6 +383,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {
   m.impl("forward", TORCH_BOX(&reminding::Unresolved<&reminding::forward>::call));
+  m.impl("serve", TORCH_BOX(&reminding::Unresolved<&reminding::serve>::call));
   m.impl("backward", TORCH_BOX(&reminding::Unresolved<&reminding::backward>::call));
   m.impl("replay", TORCH_BOX(&reminding::Unresolved<&reminding::replay>::call));
   m.impl("reach", TORCH_BOX(&reminding::Unresolved<&reminding::reach>::call));

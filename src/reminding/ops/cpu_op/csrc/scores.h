@@ -158,10 +158,12 @@ class AdditiveWeights {
 };
 
 template <class T, int Rows>
-SAB_INLINE void dot_rows(const T* keys, const T* query, T scale, T* scores, int64_t D) {
+SAB_INLINE void dot_rows(const T* keys, int64_t ahead, const T* query, T scale, T* scores, int64_t D) {
   Vec<T> sum_[Rows] = {};
   for (int64_t d = 0; d < D; d += Simd<T>::width) {
     const Vec<T> q = load<T>(query + d, D - d);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) __builtin_prefetch(keys + ahead + r * D + d);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) sum_[r] += load<T>(keys + r * D + d, D - d) * q;
   }
@@ -171,8 +173,9 @@ SAB_INLINE void dot_rows(const T* keys, const T* query, T scale, T* scores, int6
 template <class T>
 void dot_scores(const T* keys, const T* query, T scale, T* scores, int64_t M, int64_t D) {
   int64_t m = 0;
-  for (; m + 8 <= M; m += 8) dot_rows<T, 8>(keys + m * D, query, scale, scores + m, D);
-  for (; m < M; ++m) dot_rows<T, 1>(keys + m * D, query, scale, scores + m, D);
+  // As in the additive score, never ahead of the last key.
+  for (; m + 8 <= M; m += 8) dot_rows<T, 8>(keys + m * D, m + 16 <= M ? 8 * D : 0, query, scale, scores + m, D);
+  for (; m < M; ++m) dot_rows<T, 1>(keys + m * D, 0, query, scale, scores + m, D);
 }
 
 // w . tanh(x), half of the separable score.
@@ -180,6 +183,25 @@ template <class T>
 T tanh_dot(const T* w, const T* x, int64_t H) {
   Vec<T> sum_ = {};
   for (int64_t j = 0; j < H; j += Simd<T>::width) sum_ += load<T>(w + j, H - j) * tanh_(load<T>(x + j, H - j));
+  return sum<T>(sum_);
+}
+
+template <class T>
+T largest_size(const T* x, int64_t size) {
+  Vec<T> most = {};
+  for (int64_t i = 0; i < size; i += Simd<T>::width) {
+    const Vec<T> v = load<T>(x + i, size - i);
+    most = vmax(vmax(v, -v), most);
+  }
+  return largest<T>(most);
+}
+
+// w . tanh(k + q)
+template <class T>
+T additive_score(const T* w, const T* k, const T* q, int64_t D) {
+  Vec<T> sum_ = {};
+  for (int64_t d = 0; d < D; d += Simd<T>::width)
+    sum_ += load<T>(w + d, D - d) * tanh_(load<T>(k + d, D - d) + load<T>(q + d, D - d));
   return sum<T>(sum_);
 }
 
@@ -243,11 +265,25 @@ template <class T>
 class KeyedScore {
  public:
   KeyedScore(const Problem& p, const T* weight)
-      : score_(p.score), D_(p.D), scale_(scale(p)),
+      : score_(p.score), D_(p.D), scale_(scale(p)), weight_(weight),
         additive_(weight, p.score == Score::additive ? p.D : 0) {}
 
   // A key or query (D,) as it is compared from now on; returns the largest |x| where the score is exact within limits.
   T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
+
+  // Whether `scores` is not exact for a query (D,) that is not prepared, and keys of which `key_peak` is the largest |x|:
+  // one clamped exponent still leaves tanh at +-1, two may not.
+  bool out_of_range(const T* query, T key_peak) const {
+    if (score_ != Score::additive) return false;
+    constexpr T clamp = Simd<T>::key_limit, saturated = 20;
+    const T query_peak = largest_size(query, D_);
+    const T smaller = query_peak < key_peak ? query_peak : key_peak;
+    const T larger = query_peak < key_peak ? key_peak : query_peak;
+    return smaller > clamp - saturated && larger > clamp;
+  }
+
+  // The score of one key and one query, neither prepared.
+  T score(const T* key, const T* query) const { return additive_score(weight_, key, query, D_); }
 
   // scores (M,) of prepared keys (M, D) and query (D,); key_top (D,): no key has a larger element.
   void scores(const T* keys, const T* query, const T* key_top, T* out, int64_t M) {
@@ -268,6 +304,7 @@ class KeyedScore {
   Score score_;
   int64_t D_;
   T scale_;
+  const T* weight_;
   AdditiveWeights<T> additive_;
 };
 
