@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ def with_time(recall: Recall) -> Recall:
 
 
 def stepped(layer: SAB, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, SABState, list[Recall]]:
-    step, outputs, recalls = layer.stepper(), [], []
+    step = layer.stepper()
+    outputs: list[Tensor] = []
+    recalls: list[Recall] = []
     for t, x_t in enumerate(x):
         h, recall = step(x_t, None if mask is None else mask[t], return_recall=True)
         outputs.append(h)
@@ -215,7 +219,7 @@ class OwnScorer(nn.Module):
         return (keys @ query.unsqueeze(2)).squeeze(2)
 
 
-PLAIN: dict[str, Any] = {
+PLAIN: dict[str, Callable[[], SAB]] = {
     "own cell": lambda: make(cell=nn.GRUCell(3, 4), k_top=2, k_att=2),
     "own scorer": lambda: make(score=OwnScorer(), k_top=2, k_att=2),
     "own eviction": lambda: make(capacity=3, k_att=1, evict=lambda memory: memory.weight.argmax(1)),
@@ -272,7 +276,8 @@ def test_dropout_is_off_in_evaluation_and_drawn_in_training() -> None:
 
 
 def test_hooks_of_the_layer_run() -> None:
-    layer, x, seen = make(k_top=2, k_att=2), draw(3, 3, 3), []
+    layer, x = make(k_top=2, k_att=2), draw(3, 3, 3)
+    seen: list[int] = []
     layer.register_forward_hook(lambda *_: seen.append(1))
     step = layer.stepper()
     for x_t in x:
@@ -285,8 +290,8 @@ def test_threads_share_a_layer_with_a_stepper_or_a_state_each() -> None:
     inputs = [draw(120, 2, 8, seed=seed) for seed in range(6)]
     wanted = [whole(layer, x)[0] for x in inputs]
     with ThreadPoolExecutor(6) as threads:
-        steps = list(threads.map(lambda x: stepped(layer, x)[0], inputs))
-        calls = list(threads.map(lambda x: called(layer, x, 1)[0], inputs))
+        steps = [each[0] for each in threads.map(partial(stepped, layer), inputs)]
+        calls = [each[0] for each in threads.map(partial(called, layer, size=1), inputs)]
     for one, two, output in zip(steps, calls, wanted, strict=True):
         assert_equal(one, output, "steppers")
         assert_equal(two, output, "states")
@@ -298,7 +303,8 @@ def test_threads_go_on_from_one_state() -> None:
         state = layer(x[:1], layer(x[:9])[1])[1]
 
     def goes_on(seed: int) -> Tensor:
-        found, after = [], state
+        found: list[Tensor] = []
+        after = state
         with torch.no_grad():
             for x_t in draw(40, 2, 8, seed=seed):
                 output, after = layer(x_t.unsqueeze(0), after)
@@ -315,7 +321,10 @@ def test_a_state_of_served_calls_is_a_state_like_any(tmp_path: Path) -> None:
     """Files, pickles, copies, other types, rows and resets; and training goes on from it."""
     layer, x = make(num_layers=2, k_top=2, k_att=1, capacity=4), draw(14, 3, 3)
     wanted = whole(layer, x)[1]
-    served = lambda: called(layer, x, 1)[1]  # noqa: E731
+
+    def served() -> SABState:
+        return called(layer, x, 1)[1]
+
     served().save(tmp_path / "state")
     for got in (SABState.load(tmp_path / "state"), pickle.loads(pickle.dumps(served())), copy.deepcopy(served())):
         assert_same_state(got, wanted)
@@ -340,7 +349,9 @@ def test_a_memory_that_its_owner_changed_is_read_as_it_is_now() -> None:
 def test_calls_in_inference_mode_and_out_of_it() -> None:
     layer, x = make(k_top=2, k_att=1, capacity=4), draw(20, 3, 3)
     output, wanted, _ = whole(layer, x)
-    step, state, found = layer.stepper(), None, []
+    step = layer.stepper()
+    state: Any = None
+    found: list[Tensor] = []
     for t in range(20):
         with torch.inference_mode(t % 3 != 1), torch.no_grad():
             one, state = layer(x[t : t + 1], state)
@@ -348,7 +359,6 @@ def test_calls_in_inference_mode_and_out_of_it() -> None:
         assert_equal(one[0].clone(), two.clone(), "the same step")
         found.append(one.clone())
     assert_equal(torch.cat(found), output, "output")
-    assert state is not None
     assert_same_state(state, wanted)
 
 
@@ -357,26 +367,27 @@ def test_old_states_keep_no_more_slots_than_they_share() -> None:
     """A thousand calls in a row write to slots behind the others': copies of all memories stay rare."""
     layer, x = make(k_top=2, k_att=1, capacity=64), draw(1000, 1, 3)
     with torch.no_grad():
-        state, storages = layer(x[:64])[1], set()
+        state = layer(x[:64])[1]
+        storages: set[int] = set()
         for x_t in x:
             state = layer(x_t.unsqueeze(0), state)[1]
             storages.add(state.layers[0].memory.kept.slots.value.data_ptr())
     assert len(storages) <= 1000 // 32 + 2
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (lambda step, x: step(x[0].float()), "input must be torch.float64"),
-        (lambda step, x: step(x[0, :, :2]), "input_size=3"),
-        (lambda step, x: step(x[0, :2]), "x must have a row for each of the 3 streams"),
-        (lambda step, x: step(x[0, 0]), "x must have a row for each of the 3 streams, batched"),
-        (lambda step, x: step([0.0]), "x must be a Tensor, got list"),
-        (lambda step, x: step(x[0], torch.ones(3)), "reset must be a bool tensor of shape"),
-        (lambda step, x: step(x[0], True), "reset must be a bool tensor of shape"),
-    ],
-)
-def test_bad_arguments_are_named(given: Any, message: str) -> None:
+BAD: list[tuple[Callable[[Any, Tensor], object], str]] = [
+    (lambda step, x: step(x[0].float()), "input must be torch.float64"),
+    (lambda step, x: step(x[0, :, :2]), "input_size=3"),
+    (lambda step, x: step(x[0, :2]), "x must have a row for each of the 3 streams"),
+    (lambda step, x: step(x[0, 0]), "x must have a row for each of the 3 streams, batched"),
+    (lambda step, x: step([0.0]), "x must be a Tensor, got list"),
+    (lambda step, x: step(x[0], torch.ones(3)), "reset must be a bool tensor of shape"),
+    (lambda step, x: step(x[0], True), "reset must be a bool tensor of shape"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD)
+def test_bad_arguments_are_named(given: Callable[[Any, Tensor], object], message: str) -> None:
     layer, x = make(k_top=2, k_att=1), draw(4, 3, 3)
     step = layer.stepper(layer(x)[1])
     before = step.state
