@@ -168,6 +168,10 @@ class LayerParameters(nn.Module):
 
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""
+        own: dict[str, Tensor | None] = vars(self)["_parameters"]
+        first = next((parameter for parameter in own.values() if parameter is not None), None)
+        if first is not None:
+            return first
         for name, parameter in self.named_parameters():
             if not name.startswith("encoder."):
                 return parameter
