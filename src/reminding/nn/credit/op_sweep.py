@@ -28,7 +28,7 @@ from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.segments import Segment
-from reminding.ops.contract import Past, PastGradients, PastSteps, scorer_parts
+from reminding.ops.contract import Past, PastGradients, PastSteps, scorer_of, scorer_parts
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ReplayedSteps:
     """Reached segments run again with today's weights.
 
     Attributes:
-        output, summary: (S, L, H).
+        output, summary: (S, L, H); stored: what goes to memory at the steps that store, (S, L, H).
         cut: before which steps (h, c) is cut, (S, L).
         state: the states in which segments are entered, and those before cuts within them, (E, H) each; entry:
             which of them a step begins with, -1 where it is the state after the step before, (S, L).
@@ -63,6 +63,7 @@ class ReplayedSteps:
 
     output: Tensor
     summary: Tensor
+    stored: Tensor
     cut: Tensor
     state: tuple[Tensor, CellState]
     entry: Tensor
@@ -114,19 +115,20 @@ def replay_forward(
     entering, states = _EnteringStates(cut), reached.entering()
     cuts = None if credit.cut_at is None else cast("list[int]", credit.cut_at[row].tolist())
     streams = cast("list[int]", reached.steps_done.tolist())
-    outputs, _ = loop(x, *states, streams, network.cell(0, x.device.type), reader, rule, entering.note, cuts)
+    outputs, kept, _ = loop(x, *states, streams, network.cell(0, x.device.type), reader, rule, entering.note, cuts)
     output, summary = torch.stack(outputs), torch.stack(reader.summaries)
+    stored = torch.stack(kept) if rule.stores_proposal else output
     if (
         network.op_rule.k_top
         and network.op_rule.scoring.clamped
-        and not _in_range(network, output - summary, bank, output)
+        and not _in_range(network, output - summary, bank, stored)
     ):
         return None
     scores = torch.stack(reader.scores) if reader.scores else output.new_zeros(read.shape)
     slot = _slots(places, row, bank.step.shape[1]).to(x.device)
     weighed = _record_weights(scores, places.filled.to(x.device), slot, rule)
     has_own = bool((places.own >= 0).any())
-    return ReplayedSteps(output, summary, cut, entering.states, entering.number, *weighed, has_own=has_own)
+    return ReplayedSteps(output, summary, stored, cut, entering.states, entering.number, *weighed, has_own=has_own)
 
 
 def _slots(places: ReadPlaces, row: Tensor, width: int) -> Tensor:
@@ -161,11 +163,11 @@ class _EnteringStates:
         return h, tuple(cell_state)
 
 
-def _in_range(network: Network, query: Tensor, bank: Bank, output: Tensor) -> bool:
+def _in_range(network: Network, query: Tensor, bank: Bank, stored: Tensor) -> bool:
     """Whether the op's score is exact for what was read and may have been stored."""
     w1, w2 = network.layers[0].score_weights[0].detach(), network.layers[0].score_weights[1].detach()
     held = bank.states.flatten(0, 1)
-    key = torch.stack([_largest(held @ w1.t()), _largest(output @ w1.t())]).max()
+    key = torch.stack([_largest(held @ w1.t()), _largest(stored @ w1.t())]).max()
     return network.op.in_range(key, _largest(query @ w2.t()))
 
 
@@ -250,12 +252,15 @@ def backward(
     steps, d_memory = _past_steps(network.rule, reached, replayed, credit.bank, layout, x)
     d_output, d_c = _arriving(reached, layout, credit)
     wide = steps.output.dtype
-    weights = (*network.layers[0].weights, *scorer_parts(network.layers[0].score_weights, rule))
+    layer = network.layers[0]
+    weights = (*layer.weights, *scorer_parts(layer.recall_tensors, rule))
     given = [None if weight is None else weight.detach().to(wide) for weight in weights]
     arriving = PastGradients(*(None if d is None else d.to(wide) for d in (d_output, d_c, d_memory)))
     with torch.autocast(x.device.type, enabled=False):
         d_x, *grads = network.op.differentiate_past(arriving, given, steps, rule, inputs.encoded)
-    found = [d.to(w.dtype) for w, d in zip(weights, grads, strict=True) if w is not None and d is not None]
+    grads = (*grads[:4], *scorer_of(grads[4:], replayed.output.shape[2], rule))
+    tensors = (*layer.weights, *layer.recall_tensors)
+    found = [d.to(w.dtype) for w, d in zip(tensors, grads, strict=True) if w is not None and d is not None]
     return None if d_x is None else layout.back(d_x).to(x.dtype), list(found)
 
 
@@ -315,7 +320,7 @@ def _memories(
     kept = torch.where(place >= 0, place - reached.row * width, NOTHING)
     own = torch.full_like(kept, NOTHING)
     if replayed.has_own:
-        mine = layout.of(replayed.output).transpose(0, 1)  # (R, T, H)
+        mine = layout.of(replayed.stored).transpose(0, 1)  # (R, T, H)
         memory = torch.cat([memory, mine], 1)
         d_memory = None if d_memory is None else torch.cat([d_memory, torch.zeros_like(mine)], 1)
         passes = stored if constant is None else stored & ~constant

@@ -126,7 +126,7 @@ def _weights(layer: ServedLayer) -> Weights | None:
         layers: list[LayerWeights] = []
         for each in bound:
             rule = op_rule(each, layer.rule, cast("int", layer.rule.k_top))
-            scorer = tuple(weight.detach().clone() for weight in each.score_weights)
+            scorer = tuple(weight.detach().clone() for weight in each.recall_tensors)
             layers.append(LayerWeights(server.pack(each.weights, scorer, rule), scorer, rule))
         aliases = [tensor.detach().contiguous() for _, tensor, _, _ in marks]
         like = torch.zeros_like(aliases[0][:0])

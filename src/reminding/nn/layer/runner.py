@@ -102,7 +102,7 @@ class Runner:
             passes.append(self._layer(call))
             x = passes[-1].output
             if trace and rule.capacity is not None and rule.remembers:
-                stored.append(stored_in(x.detach(), steps_done, rule))
+                stored.append(stored_in(passes[-1].stored.detach(), steps_done, rule))
         layers = tuple(each.after for each in passes)
         after = replace(state, layers=layers, step=steps_done + len(x), history=History())
         recalls = [each.recall for each in passes if each.recall is not None]

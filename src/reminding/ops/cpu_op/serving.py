@@ -37,7 +37,7 @@ def prepare(value: Tensor, scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tens
     tops[:, -1] = keys.abs().amax((1, 2))
     if rule.scoring.clamped:
         raw().exponentiate(keys.view(rows * slots, -1))
-    tops[:, :-1] = keys.amax(1)
+    tops[:, :-1] = keys.abs().amax(1)
     return keys, tops
 
 

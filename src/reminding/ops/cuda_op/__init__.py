@@ -12,6 +12,7 @@ from reminding.ops.cuda_op.able import (
     most_recalled,
     obstacle,
     passed_over,
+    searches,
 )
 from reminding.ops.cuda_op.forward import layer
 from reminding.ops.cuda_op.past import differentiate_past, reach_past
@@ -27,4 +28,5 @@ __all__ = [
     "obstacle",
     "passed_over",
     "reach_past",
+    "searches",
 ]
