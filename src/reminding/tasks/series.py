@@ -38,6 +38,15 @@ class One(NamedTuple):
     values: NDArray[np.float32]
 
 
+class Recording(NamedTuple):
+    """A spoken digit: its label, the speaker's name, the number of the take, and the samples from -1 to 1."""
+
+    digit: str
+    speaker: str
+    take: int
+    values: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class LabelledSeries:
     """One split of a set of series.
@@ -78,7 +87,7 @@ class Loaded:
         """Transform another series, (n,), to the form that the model reads, (T, I). T is larger for longer series."""
         beginning = values[: self.samples]
         steps = max(self.steps, -(-len(beginning) // self.frame))
-        return _in_frames((beginning - self.mean) / self.deviation, self.frame, steps)
+        return in_frames((beginning - self.mean) / self.deviation, self.frame, steps)
 
 
 class LabelledTask(Classification):
@@ -177,11 +186,16 @@ class SpokenDigits(LabelledTask):
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(_recordings(self.data_dir), self.frame)
+        return _load_digits(find_recordings(self.data_dir), self.frame)
 
 
-def _recordings(data_dir: Path | None) -> Path:
-    """The folder of the recordings."""
+def find_recordings(data_dir: Path | None) -> Path:
+    """The folder of the Free Spoken Digit Dataset's recordings.
+
+    Raises:
+        FileNotFoundError: there are none; the message says where to get them.
+        ValueError: data_dir is None.
+    """
     if data_dir is None:
         raise ValueError(
             "data_dir: the folder with the recordings is needed; they are not downloaded: --data-dir DIR"
@@ -196,14 +210,18 @@ def _recordings(data_dir: Path | None) -> Path:
     )
 
 
+def read_recordings(folder: Path) -> list[Recording]:
+    """The recordings in a folder, `DIGIT_SPEAKER_TAKE.wav`, in the order of their names."""
+    named = [(path, _DIGIT.match(path.name)) for path in sorted(folder.glob("*.wav"))]
+    return [Recording(name[1], name[2], int(name[3]), read_wav(path)) for path, name in named if name is not None]
+
+
 @lru_cache(maxsize=2)
 def _load_digits(folder: Path, frame: int) -> Loaded:
     parts: dict[Split, list[One]] = {"train": [], "valid": [], "test": []}
-    for path in sorted(folder.glob("*.wav")):
-        if (name := _DIGIT.match(path.name)) is not None:
-            take = int(name[3])
-            split: Split = "test" if take < 5 else "valid" if take < 10 else "train"
-            parts[split].append(One(name[1], read_wav(path)))
+    for each in read_recordings(folder):
+        split: Split = "test" if each.take < 5 else "valid" if each.take < 10 else "train"
+        parts[split].append(One(each.digit, each.values))
     return _pack(parts, frame, DIGIT_SAMPLES)
 
 
@@ -252,13 +270,13 @@ def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loa
     for split, part in cut.items():
         packed = np.zeros((len(part), steps, frame), np.float32)
         for row, values in zip(packed, part, strict=True):
-            row[:] = _in_frames((values - mean) / deviation, frame, steps)
+            row[:] = in_frames((values - mean) / deviation, frame, steps)
         labels = [number[one.label] for one in parts[split]]
         splits[split] = LabelledSeries(torch.as_tensor(packed), torch.as_tensor(labels))
     return Loaded(splits, classes, mean, deviation, frame, samples, steps)
 
 
-def _in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
+def in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
     """A series as steps of `frame` values, (steps, frame), padded with zeros before its first step."""
     cut = np.zeros((steps, frame), np.float32)
     cut[steps - -(-len(values) // frame) :].reshape(-1)[: len(values)] = values

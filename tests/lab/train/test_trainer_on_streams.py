@@ -40,7 +40,7 @@ TASKS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt"])
+@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt", "mingru", "rtu"])
 def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, model: str) -> None:
     task = TASKS[name](text)
     trainer.train(small(task, 12, model), tmp_path / "whole")
@@ -136,3 +136,11 @@ def test_live_numbers_are_printed_where_there_is_no_terminal(
     trainer.train(small(FileStream(text, chunk=10), 3), tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert any("3/3" in line and "bits_per_byte" in line and "steps/s" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["eval_sequences", "test_sequences"])
+def test_too_short_an_evaluation_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    config = small(Cue(lag=100, gap=10, chunk=20), 3, **{"eval_sequences": 11, "test_sequences": 11, name: 10})
+    with pytest.raises(ValueError, match="limit must be at least 11 chunks of 20 steps, got 10"):
+        trainer.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

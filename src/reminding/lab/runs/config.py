@@ -27,8 +27,9 @@ class ModelOptions:
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
-            steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
-        cell: recurrent cell of every model but the transformer.
+            steps; attention: softmax attention over all past states with full BPTT; transformer: causal; mingru:
+            minimal GRU by a parallel scan; rtu: diagonal linear recurrence by exact online gradients.
+        cell: recurrent cell of sab, lstm, tbptt and attention.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
         forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
@@ -56,6 +57,11 @@ class ModelOptions:
         evict: which memory is evicted when the capacity is reached.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
+        positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
+            order.
+        feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
+        min_radius: smallest modulus of an rtu's eigenvalues at initialisation, from 0 to below 1; near 1 its memory
+            is long.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
         recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
@@ -64,7 +70,7 @@ class ModelOptions:
         engine: how the backward pass is done; auto: the best that can run here.
     """
 
-    model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
+    model: Literal["sab", "lstm", "tbptt", "attention", "transformer", "mingru", "rtu"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     forget_scale: float = 1.0
     forget_bias: float | str | None = None
@@ -86,6 +92,9 @@ class ModelOptions:
     evict: Literal["fifo", "least_recalled"] = "fifo"
     horizon: int | None = 0
     backtrack: bool = True
+    positions: Literal["sinusoidal", "alibi", "t5", "none"] = "sinusoidal"
+    feedforward_size: int | None = None
+    min_radius: float = 0.0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"

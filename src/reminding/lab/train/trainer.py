@@ -20,14 +20,13 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import Standing, Update
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import choose_device, command_line, environment, peak_resident_bytes
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import RunLog
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import LiveDisplay
 from reminding.lab.train.clip import GradientClipper
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
-from reminding.nn import SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
 EVAL_BATCH = 100
@@ -52,7 +51,7 @@ class Run:
     clipper: GradientClipper
     standing: Standing
     watch: Watch
-    state: SABState | None = None
+    state: StreamState | None = None
     """Of the streams, if the task has streams."""
 
 
@@ -111,6 +110,8 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
     clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
     watch = Watch(config.model, config.train)
     config.task.train_batches(config.train.batch_size, config.train.seed)
+    config.task.eval_batches("valid", EVAL_BATCH, config.train.eval_sequences)
+    config.task.eval_batches("test", EVAL_BATCH, config.train.test_sequences)
     return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
 
 

@@ -90,7 +90,7 @@ class NextStep(ABC):
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """A held-out part as `eval_rows` streams, `limit` chunks of each; see `Task.eval_batches`."""
         check_evaluation(split, batch_size, limit)
-        sections = self._sections(split, self.eval_rows)
+        sections = self.sections(split, self.eval_rows)
         chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
         groups = [sections[i : i + batch_size] for i in range(0, len(sections), batch_size)]
         return (
@@ -123,12 +123,16 @@ class NextStep(ABC):
 
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         """Chunks of the training part from number `start` on, counted over all passes."""
-        sections = self._sections("train", batch_size)
+        sections = self.sections("train", batch_size)
         chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
         return (self._chunk(sections, i % chunks) for i in count(start))
 
-    def _sections(self, split: Split, rows: int) -> list[range]:
-        """A split, cut into one section per row."""
+    def sections(self, split: Split, rows: int) -> list[range]:
+        """A split, cut into one section per row: the steps that the row reads.
+
+        Raises:
+            ValueError: the split is too short for so many rows.
+        """
         part = self._part(split)
         each = len(part) // rows
         if each < 2:
