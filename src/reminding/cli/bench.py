@@ -9,8 +9,10 @@ from reminding.cli.parsing import parse, values_of
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure time and memory of a training step: reminding bench [--T 100 400 1600], or --device cuda."""
-    if any(device.startswith("cuda") for device in values_of("--device", arguments)):
+    """Measure time and memory of a training step: reminding bench [--T 100 400], --device cuda, --kind serve."""
+    if values_of("--kind", arguments)[-1:] == ["serve"]:
+        _bench_serve(arguments)
+    elif any(device.startswith("cuda") for device in values_of("--device", arguments)):
         _bench_gpu(arguments)
     else:
         _bench_cpu(arguments)
@@ -36,6 +38,25 @@ def _bench_cpu(arguments: list[str]) -> None:
         commands.bench(bench, out)
 
     parse(run, arguments, "bench", bench=BenchOptions())
+
+
+def _bench_serve(arguments: list[str]) -> None:
+    from reminding.lab import commands
+    from reminding.lab.bench.kinds.serve import ServeOptions
+
+    def run(*, bench: Any, out: Path = Path("runs/bench-serve")) -> None:
+        """Measure the time of one step a call, without gradient, beside nn.LSTM called the same way.
+
+        Every stream holds as many memories as it may. The contestants take turns, a lap of calls each; the report
+        gives the median, over repetitions, of the ratio within a repetition.
+
+        Args:
+            bench: the sizes and the settings.
+            out: folder for measured.json and report.md; old ones are replaced.
+        """
+        commands.bench_serve(bench, out)
+
+    parse(run, arguments, "bench", bench=ServeOptions())
 
 
 def _bench_gpu(arguments: list[str]) -> None:

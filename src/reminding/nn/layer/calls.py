@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.autograd import reaching_all, with_past
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
-from reminding.nn.forward import compiled
+from reminding.nn.forward import compiled, served
+from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
@@ -56,6 +57,11 @@ class LayerCalls(LayerParameters):
         surroundings.check_dense(input)
         surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
         surroundings.check_whole("score", self.scorers if self._own_scorers else ())
+        if isinstance(state, SABState) and not torch.is_grad_enabled() and isinstance(input, Tensor):
+            with counting_on_host():
+                result = self._served(input, state, reset, return_recall)
+            if result is not None:
+                return result
         if self.training and self.rule.horizon != 0:
             surroundings.check_checkpoint()
         with counting_on_host():
@@ -66,6 +72,42 @@ class LayerCalls(LayerParameters):
     def __prepare_scriptable__(self) -> None:
         """What torch.jit.script asks for."""
         surroundings.refuse_script()
+
+    def weights_to_serve(self, input: Tensor) -> Weights | None:
+        """The layer's weights where a call without gradient can go on from a state on slots; else None."""
+        if self._credit is not None or self.memory_device is not None or not surroundings.none_for(input):
+            return None
+        return weights_of(self)
+
+    def entered(self, input: Tensor) -> tuple[Tensor, Layout]:
+        """An input through the encoder in the inner layout, (T, B, I), checked."""
+        if self.encoder is None:
+            x, layout = enter(input, None, self.batch_first)
+        else:
+            with self.user_modules(with_encoder=True).in_call():
+                x, layout = enter(input, self.encoder, self.batch_first)
+        entering.check_input(x, self.input_size, self.like(), self.encoder is not None)
+        return x, layout
+
+    def _served(
+        self, input: Tensor, state: SABState, reset: Tensor | None, return_recall: bool
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall] | None:
+        """A call that goes on from a state on slots; None where the ordinary way has to be gone."""
+        if self.encoder is not None or state.history.data.segments:
+            return None
+        weights = self.weights_to_serve(input)
+        if weights is None:
+            return None
+        x, layout = self.entered(input)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        if not 0 < len(x) <= served.LONGEST or (mask is not None and bool(mask.any())):
+            return None
+        if state.batched != layout.batched or len(state.step) != x.shape[1] or not served.goes_on(state, weights):
+            fresh = self.fresh(x.shape[1], layout.batched)
+            entering.check_state(state, fresh)
+            entering.check_capacity(state, self.rule.capacity)
+        output, after, recall = served.run(x, state, weights, return_recall)
+        return self._given_back(output, after, recall, layout)
 
     def _run_with(
         self,
@@ -99,7 +141,13 @@ class LayerCalls(LayerParameters):
             if runner.keeps_graph:
                 output, after = reaching_all(output, after, network)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
-        result = layout.output(output), layout.unsorted_rows(after)
+        return self._given_back(output, layout.unsorted_rows(after), recall, layout)
+
+    def _given_back(
+        self, output: Tensor, after: SABState, recall: Recall | None, layout: Layout
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """What a call returns, in the caller's layout."""
+        result = layout.output(output), after
         if recall is None:
             return result
         axis = 0 if self.num_layers == 1 else 1
@@ -171,7 +219,7 @@ class LayerCalls(LayerParameters):
 
     def _enter_state(self, state: Any, x: Tensor, layout: Layout, network: Network, watch: Watch | None) -> SABState:
         like = self.like()
-        fresh = replace(self._fresh(x.shape[1], like), batched=layout.batched)
+        fresh = self.fresh(x.shape[1], layout.batched)
         if state is None:
             return fresh
         if isinstance(state, SABState):
@@ -187,9 +235,15 @@ class LayerCalls(LayerParameters):
             return self._with_past(state, network)
         return layout.sorted_rows(entering.begin_from(state, fresh))
 
-    def _fresh(self, rows: int, like: Tensor) -> SABState:
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
-        return replace(fresh, made_by=self.made_by)
+    def fresh(self, rows: int, batched: bool = True) -> SABState:
+        """The state of streams that have not begun."""
+        release = self.semantics == "release"
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), release)
+        return replace(fresh, batched=batched, made_by=self.made_by)
+
+    def backend_now(self) -> str:
+        """The backend of a call whose steps find no memories."""
+        return self.choice().backend_for(memories=0)
 
     @property
     def made_by(self) -> MadeBy:

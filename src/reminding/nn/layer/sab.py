@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
+from reminding.nn.layer.stepper import Stepper
 from reminding.nn.parts import settings
 from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
@@ -257,6 +258,17 @@ class SAB(LayerCalls):
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
+    def stepper(self, state: SABState | None = None) -> Stepper:
+        """An object that takes streams on a step a call, without gradient and at the cost of a step.
+
+        Args:
+            state: what the streams go on from; it is copied. None: new streams, as many as the first step has rows.
+
+        Raises:
+            ValueError: the state is of another layer; the message says what differs.
+        """
+        return Stepper(self, state)
+
     @contextmanager
     def credit(self) -> Generator[Credit]:
         """Record which memories receive credit, how much, and through which later step::
@@ -289,7 +301,7 @@ class SAB(LayerCalls):
         Args:
             steps: the input's length, T.
         """
-        return self.choice().plan(steps, self._most_alive(self._fresh(1, self.like()), steps))
+        return self.choice().plan(steps, self._most_alive(self.fresh(1), steps))
 
     def extra_repr(self) -> str:
         """The settings that matter, as they were resolved."""

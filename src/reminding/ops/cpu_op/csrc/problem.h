@@ -148,6 +148,16 @@ struct Past {
   const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
 };
 
+// Memories that are kept from call to call: a row's are those in [first, end) of its M slots, oldest first. A call
+// changes them in place; where the last slot is taken, or a gap is closed, memories move.
+template <class T>
+struct Kept {
+  int64_t* window;    // (B, 2): first and end
+  int64_t* steps;     // (B, M): the stream step each memory was stored at
+  T* tops;            // (B, D + 1): no key of the row has a larger element; then the largest |W1 m| so far
+  int64_t* recalled;  // (T, B, K) or null: the stream step of each recalled memory, 0 where none, out
+};
+
 // Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
 template <class T>
 struct ForwardArgs {
@@ -175,6 +185,8 @@ struct ForwardArgs {
   int64_t* alive;         // (B, most_alive) out, if bounded: slots not evicted, oldest first, then an unused one
   T* milestones;          // (n, B, H) or null; out: c before the steps t with t % stride == offset
   int64_t stride, offset;
+  // Null: the memories are those of one pass. Else: keys are prepared in and out, of a keyless score (B, M, 1) its terms.
+  const Kept<T>* kept;
 };
 
 // Where the gradients of the weights are added; memory and query (W1, W2) are null if the score has no keys.
