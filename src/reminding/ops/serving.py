@@ -27,11 +27,27 @@ class Slots(NamedTuple):
     keys: Tensor  # (B, M, D), as the op compares them
 
 
+class Trees(NamedTuple):
+    """What an op needs to find the best memories without scoring all of them; without elements where it scores all.
+
+    Its values are the op's own; they belong to the slots, not to a window.
+    """
+
+    bounds: Tensor  # (B, groups, D or 2 D)
+    alive: Tensor  # (B, nodes) int32
+    notes: Tensor  # (B, 4) int64; notes[:, 0] = -1: build the row's tree anew
+
+    def forget(self, rows: Tensor) -> None:
+        """Have the trees of some rows, (B,) bool, built anew."""
+        self.notes[rows, 0] = -1
+
+
 class Held(NamedTuple):
     """What a call knows of the slots, and leaves for the next one, in place."""
 
     window: Tensor  # (B, 2) int64: the first filled slot, and the one behind the last
     tops: Tensor  # (B, D + 1), (B, 1) where the score is keyless: bounds of the keys
+    trees: Trees
 
 
 class StreamState(NamedTuple):
@@ -61,6 +77,10 @@ class Server(Protocol):
 
     def prepare(self, value: Tensor, scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tensor, Tensor]:
         """The keys (B, M, D) of memories (B, M, H), and `Held.tops` of them."""
+        ...
+
+    def trees(self, keys: Tensor, rule: OpRule) -> Trees:
+        """Trees over the slots of keys (B, M, D), not built yet."""
         ...
 
     def serve(

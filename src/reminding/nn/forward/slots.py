@@ -9,7 +9,7 @@ Shapes: B batch, M slots, H hidden, D score width.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -45,6 +45,7 @@ class KeptMemory:
     """One layer's memories in slots, and the weights that made their keys.
 
     Attributes:
+        server: the op that they are laid out for.
         free: slots behind every row's window, at least.
         turn, number: whose turn it is to write behind the window, and the number of this.
     """
@@ -52,13 +53,14 @@ class KeptMemory:
     slots: Slots
     held: Held
     weights: LayerWeights
+    server: Server
     free: int
     turn: Turn = field(default_factory=Turn)
     number: int = 0
 
     def less_free(self, taken: int) -> KeptMemory:
         """The same after so many slots may have been taken."""
-        return KeptMemory(self.slots, self.held, self.weights, self.free - taken, self.turn, self.number)
+        return replace(self, free=self.free - taken)
 
 
 def load(memory: Memory, weights: LayerWeights, server: Server, room: int) -> KeptMemory:
@@ -72,7 +74,8 @@ def load(memory: Memory, weights: LayerWeights, server: Server, room: int) -> Ke
     keys = torch.cat([keys, keys.new_zeros(len(keys), spare, keys.shape[2])], dim=1)
     window = torch.stack([torch.zeros_like(memory.count), memory.count], dim=1)
     value, step = wide.value.contiguous(), wide.step.contiguous()
-    return KeptMemory(Slots(value, step, received.contiguous(), keys), Held(window, tops), weights, spare)
+    held = Held(window, tops, server.trees(keys, rule))
+    return KeptMemory(Slots(value, step, received.contiguous(), keys), held, weights, server, spare)
 
 
 def spare_slots(filled: int, rule: OpRule) -> int:
@@ -87,7 +90,7 @@ def with_room(kept: KeptMemory, room: int) -> KeptMemory:
     window = kept.held.window
     free = kept.slots.step.shape[1] - int(window[:, 1].max()) if len(window) else room
     if free >= room:
-        return KeptMemory(kept.slots, kept.held, kept.weights, free, kept.turn, kept.number)
+        return replace(kept, free=free)
     return copied(kept, room)
 
 
@@ -98,8 +101,9 @@ def copied(kept: KeptMemory, room: int) -> KeptMemory:
     width = int(count.max()) if len(count) else 0
     spare = max(room, spare_slots(width, kept.weights.op_rule))
     slots = Slots(*(_filled(tensor, window, width, spare) for tensor in kept.slots))
-    held = Held(torch.stack([torch.zeros_like(count), count], dim=1), kept.held.tops.clone())
-    return KeptMemory(slots, held, kept.weights, spare)
+    window = torch.stack([torch.zeros_like(count), count], dim=1)
+    held = Held(window, kept.held.tops.clone(), kept.server.trees(slots.keys, kept.weights.op_rule))
+    return KeptMemory(slots, held, kept.weights, kept.server, spare)
 
 
 def for_next_call(kept: KeptMemory, room: int) -> KeptMemory:
@@ -113,9 +117,9 @@ def for_next_call(kept: KeptMemory, room: int) -> KeptMemory:
     if number is None:
         return copied(kept, room)
     received = roomy.slots.received.clone() if rule.bounded else roomy.slots.received
-    held = Held(roomy.held.window.clone(), roomy.held.tops.clone())
+    held = Held(roomy.held.window.clone(), roomy.held.tops.clone(), roomy.held.trees)
     slots = roomy.slots._replace(received=received)
-    return KeptMemory(slots, held, kept.weights, roomy.free, kept.turn, number)
+    return replace(roomy, slots=slots, held=held, number=number)
 
 
 def memory_of(kept: KeptMemory) -> Memory:

@@ -119,6 +119,7 @@ def _empty(kept: KeptMemory, mask: Tensor, zero_slot: bool, mine: LayerWeights, 
     slots, held = kept.slots, kept.held
     held.window[mask] = held.window.new_tensor([0, int(zero_slot)])
     held.tops[mask] = 0
+    held.trees.forget(mask)
     if not zero_slot or mine.k_top == 0:
         return
     keys, tops = weights.server.prepare(slots.value.new_zeros(1, 1, slots.value.shape[2]), mine.scorer, mine.op_rule)

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import OpRule, joint_bias, scorer_parts
+from reminding.ops.contract import EVICT, OpRule, joint_bias, scorer_parts
+from reminding.ops.cpu_op.able import GROUP, LEAST_IN_TREE, searches
 from reminding.ops.cpu_op.packing import pack as packed_products
 from reminding.ops.cpu_op.packing import raw
-from reminding.ops.serving import Held, Packed, Served, Slots, StreamState
+from reminding.ops.scores import SCORES
+from reminding.ops.serving import Held, Packed, Served, Slots, StreamState, Trees
 
 
 def pack(recurrent: Sequence[Tensor | None], scorer: Sequence[Tensor], rule: OpRule) -> Packed:
@@ -41,6 +43,27 @@ def prepare(value: Tensor, scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tens
     return keys, tops
 
 
+def trees(keys: Tensor, rule: OpRule) -> Trees:
+    """Trees as search.h has them. Where any memory may be evicted, others move, and trees would not last."""
+    rows, slots, width = keys.shape
+    most = min(slots, rule.capacity) if rule.bounded else slots
+    lasting = not rule.bounded or rule.evict == EVICT["fifo"]
+    groups = _groups(slots) if lasting and slots >= LEAST_IN_TREE and searches(rule, most) else 0
+    sides = 2 if rule.score == SCORES["dot"].code else 1
+    bounds = keys.new_empty(rows, groups, sides * width if groups else 0)
+    notes = torch.tensor([-1, 1, 0, 0]).expand(rows, 4).contiguous()
+    return Trees(bounds, keys.new_empty(rows, groups + slots if groups else 0, dtype=torch.int32), notes)
+
+
+def _groups(slots: int) -> int:
+    """How many groups there are over so many slots, of slots and of groups (problem.h, `Levels`)."""
+    total, nodes = 0, slots
+    while nodes > GROUP:
+        nodes = -(-nodes // GROUP)
+        total += nodes
+    return total
+
+
 def serve(
     x: Tensor,
     state: StreamState,
@@ -58,7 +81,7 @@ def serve(
     if record:
         weights = x.new_empty(steps, rows, rule.k_top)
         served = Served(output, torch.empty_like(output), c, weights, torch.empty_like(weights, dtype=torch.int64))
-    raw().serve.default(x, state, packed, slots, held, served, rule)
+    raw().serve.default(x, state, packed, slots, (*held[:2], *held.trees), served, rule)
     return served
 
 

@@ -22,7 +22,8 @@ class Forward {
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
         keyless_(p.has_keys() || a.kept != nullptr ? 0 : rows_ * p.M), place_slots_(places_move() ? rows_ * p.M : 0),
         place_keys_(places_move() ? rows_ * p.M * p.D : 0), spare_key_(p.D),
-        keyed_(p, args.score), trees_(p, keyed_, rows_, a.kept != nullptr ? 0 : p.M) {}
+        keyed_(p, args.score), trees_(a.kept != nullptr ? BoundTrees<T>(p, keyed_, rows_, a.kept->trees, begin)
+                                 : BoundTrees<T>(p, keyed_, rows_, p.M)) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
@@ -87,6 +88,7 @@ class Forward {
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = tops[d];
     peak(r)[0] = tops[p.D];
     if (!p.has_keys()) rank_again(r);
+    trees_.go_on(r, keys(r), window.first, window.end);
   }
 
   // Leaves the row's memories for the call after.
@@ -97,6 +99,7 @@ class Forward {
     T* tops = a.kept->tops + b * (p.D + 1);
     for (int64_t d = 0; d < p.D; ++d) tops[d] = key_top_[r * p.D + d];
     tops[p.D] = peak(r)[0];
+    trees_.keep(r, window_[r].end);
   }
 
   // Makes a stored memory, whose key W1 m is in its slot, available for recall.
@@ -231,12 +234,17 @@ class Forward {
     } else {
       raise(peak(r)[1], keyed_.prepare(q));
       keyed_.begin(q, key_top_.get() + r * p.D);
-      if (trees_.search(r, keys(r), window.size(), best)) return;
+      if (search(r, best)) return;
       keyed_.scores(window.keys + window.first * p.D, scores_.get(), window.size());
     }
     rank_scores(best, scores_.get(), window.size(), p.ranks());
     if (!p.bounded() && window.first == 0) return;
     for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
+  }
+
+  bool search(int64_t r, Ranking<T>& best) {
+    const Window<T>& window = window_[r];
+    return trees_.search(r, keys(r), window.first, window.end, window.size(), best);
   }
 
   // Without the keys, whose range the score has left. A stream has no other code to fall back on halfway.
@@ -287,7 +295,7 @@ class Forward {
   void make_room_among_kept(int64_t r) {
     Window<T>& window = window_[r];
     if (window.size() == p.capacity && p.evict == Evict::fifo) {
-      ++window.first;
+      trees_.remove(r, window.first++);
     } else if (window.size() == p.capacity) {
       const int64_t place = window.least_recalled(received(r));
       if (place - window.first <= window.end - 1 - place) {
@@ -310,6 +318,7 @@ class Forward {
     window.end = count_[r] = window.size();
     window.first = 0;
     if (!p.has_keys()) rank_again(r);
+    trees_.build(r, keys(r), 0, window.end);
   }
 
   void move(int64_t r, int64_t to, int64_t from, int64_t size) const {

@@ -93,7 +93,8 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
 
 // Streams served call by call, whose memories are kept from one call to the next.
 // state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
-// keys. held: window, tops. out: output, summary or None, c_T, and what was recalled or None: weights, steps.
+// keys. held: window, tops, bounds, alive, notes. out: output, summary or None, c_T, and what was recalled or None:
+// weights, steps.
 static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tensors held, Tensors out,
                   std::vector<int64_t> rule) {
   expect_length("weights", weights, 6);

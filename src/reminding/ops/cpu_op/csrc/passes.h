@@ -98,13 +98,29 @@ inline Problem read_served(const Tensors& out, const Tensors& slots, const std::
   return p;
 }
 
+// The trees over kept memories, or none where their tensors have no elements. Where places move, a tree would be built
+// anew at every eviction.
+template <class T>
+void read_trees(KeptTrees<T>& trees, const Problem& p, const Tensors& held) {
+  const bool any = measured("held: bounds", present("held: bounds", held[2]), 3).size(1) > 0;
+  const Levels levels(any ? p.M : 0);
+  const int64_t width = any ? (p.score == Score::dot ? 2 : 1) * p.D : 0;
+  T* bounds = data<T>("held: bounds", held[2], {p.B, levels.groups(), width});
+  trees.alive = data<int32_t>("held: alive", held[3], {p.B, any ? levels.nodes : 0});
+  trees.notes = data<int64_t>("held: notes", held[4], {p.B, 4});
+  if (!any) return;
+  if (!p.keyed()) refuse("held: bounds must have no elements for a score without keys");
+  if (p.bounded() && p.evict != Evict::fifo) refuse("held: bounds must have no elements where any memory may go");
+  trees.bounds = bounds;
+}
+
 // The arguments of `serve`, but for the weights; ops.cpp describes the lists.
 template <class T>
 void read_served(ForwardArgs<T>& a, Kept<T>& kept, const Tensor& x, const Tensors& state, const Tensors& slots,
                  const Tensors& held, const Tensors& out) {
   const Problem& p = a.problem;
   expect_length("state", state, 3);
-  expect_length("held", held, 2);
+  expect_length("held", held, 5);
   a.inputs = measured("x", x, 3).size(2);
   a.x = data<T>("x", x, {p.T, p.B, a.inputs});
   a.h0 = data<T>("state: h", state[0], {p.B, p.H});
@@ -116,6 +132,7 @@ void read_served(ForwardArgs<T>& a, Kept<T>& kept, const Tensor& x, const Tensor
   a.keys = data<T>("slots: keys", slots[3], {p.B, p.M, p.k_top > 0 ? p.key_width() : 0});
   kept.window = data<int64_t>("held: window", held[0], {p.B, 2});
   kept.tops = data<T>("held: tops", held[1], {p.B, p.D + 1});
+  read_trees(kept.trees, p, held);
   a.output = data<T>("out: output", out[0], {p.T, p.B, p.H});
   a.summary = data_if_given<T>("out: summary", out[1], {p.T, p.B, p.H});
   a.c_T = data<T>("out: c_T", out[2], {p.B, p.c_width()});

@@ -148,6 +148,14 @@ struct Past {
   const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
 };
 
+// The trees of search.h over kept memories. A tree that was not brought up to a row's last memory is built anew.
+template <class T>
+struct KeptTrees {
+  T* bounds = nullptr;       // (B, groups, width), or null: there are no trees
+  int32_t* alive = nullptr;  // (B, nodes)
+  int64_t* notes = nullptr;  // (B, 4): slots in the tree, -1: none is built; and see `Policy` in search.h
+};
+
 // Memories that are kept from call to call: a row's are those in [first, end) of its M slots, oldest first. A call
 // changes them in place; where the last slot is taken, or a gap is closed, memories move.
 template <class T>
@@ -156,6 +164,7 @@ struct Kept {
   int64_t* steps;     // (B, M): the stream step each memory was stored at
   T* tops;            // (B, D + 1): no key of the row has a larger element; then the largest |W1 m| so far
   int64_t* recalled;  // (T, B, K) or null: the stream step of each recalled memory, 0 where none, out
+  KeptTrees<T> trees;
 };
 
 // Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
