@@ -18,11 +18,12 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "kept": ("gates", "cells", "queries", "keys"),
     "record": ("output", "summary", "memory", "slots", "edge", "weights", "inverse", "entering_c"),
     "bounded": ("received", "alive"),
-    "arriving": ("d_output", "d_summary", "d_c_T"),
+    "arriving": ("d_output", "d_summary", "d_c_T", "d_c"),
     "credit": ("d_recalled", "d_keys"),
     "sums": ("d_weight_ih", "d_weight_hh", "d_w1", "d_w2"),
     "leaving": ("d_x", "d_h0", "d_c0", "d_bias", "d_score"),
     "past": ("cut", "stored", "entry", "h", "c"),
+    "entries": ("start", "column", "count"),
     "segments": ("row", "taken", "steps", "base", "stride"),
     "memory": ("step", "passes", "credited"),
 }
@@ -51,8 +52,8 @@ BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, 
 # What may be left out: the call is another then, and right.
 OPTIONAL = {
     "forward": {"gates", "cells", "queries", "entering_c", "milestones"},
-    "backward": {"d_output", "d_summary", "d_c_T", "d_x"},
-    "reach": {"d_output", "d_summary", "d_c_T", "d_memory"},
+    "backward": {"d_output", "d_summary", "d_c_T", "d_c", "d_x"},
+    "reach": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh"},
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
 }

@@ -75,6 +75,12 @@ class SAB(LayerCalls):
             and back. None: the layer's device.
         horizon: how many steps before a call its credit may travel back into the calls that led to its state.
             None: as far back as anything is remembered. 0: not at all, and no record is kept.
+        credit_every: the state adds up the credit that calls send into the calls before them, and every so many calls
+            a backward pass sends it on. 1: each call's at once. With more, a past segment is run again once for all
+            of them. While the weights do not change, the gradients add up to those of one call over the joined
+            inputs; memories evicted before the first of the calls, and steps beyond the horizon before it, are
+            constants. With weights that change, the credit is delayed: it passes through the segments as they run
+            with the weights of the time it is sent on. `settle` sends on what waits at the end of a stream.
         backtrack: False: memories are read but receive no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
@@ -127,6 +133,7 @@ class SAB(LayerCalls):
         memory_device: torch.device | str | None = None,
         backtrack: bool = True,
         horizon: int | None = None,
+        credit_every: int = 1,
         backend: str = "auto",
         engine: str = "auto",
         encoder: nn.Module | None = None,
@@ -155,6 +162,7 @@ class SAB(LayerCalls):
             "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
         )
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
+        self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
             k_top=settings.at_least_or_none("k_top", k_top, 0),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),

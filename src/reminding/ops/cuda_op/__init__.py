@@ -14,7 +14,7 @@ from reminding.ops.cuda_op.able import (
     passed_over,
 )
 from reminding.ops.cuda_op.forward import layer
-from reminding.ops.cuda_op.past import differentiate_past, reach_past
+from reminding.ops.cuda_op.past import differentiate_past, reach_past, replay_past
 
 __all__ = [
     "credits_past",
@@ -27,4 +27,5 @@ __all__ = [
     "obstacle",
     "passed_over",
     "reach_past",
+    "replay_past",
 ]

@@ -18,7 +18,7 @@ struct ReachArgs {
   Problem problem;
   Past<T> past;
   const int64_t *step0, *count0;                             // (B,)
-  const T *d_output, *d_summary, *d_c_T, *d_memory;          // each may be null
+  const T *d_output, *d_summary, *d_c_T, *d_c, *d_memory;    // each may be null
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
   const T* inverse;                                          // (T, B)
   Flag* live;                                                // (T, B)
@@ -58,6 +58,7 @@ class Reach {
     bool live = carried_[b];
     if (!live && a.d_output != nullptr) live = any_nonzero(a.d_output + at * p.H, p.H);
     if (!live && a.d_summary != nullptr) live = any_nonzero(a.d_summary + at * p.H, p.H);
+    if (!live && a.d_c != nullptr) live = any_nonzero(a.d_c + at * p.H, p.H);
     for (int64_t way = 0; !live && way < Past<T>::ways; ++way) {
       const int64_t slot = a.past.slot(p, at, way, taken, a.step0[b], a.count0[b]);
       live = slot >= 0 && credited_[b * p.M + slot];
@@ -92,9 +93,7 @@ struct PastReachArgs {
   const int64_t* memory_step;          // (B, M), ascending
   const Flag* passes;                  // (B, M): whether the memory passes credit on
   Flag* credited;                      // (B, M): whether it has any; in and out
-  const Flag* carried;                 // (B,): whether the state has any
-  const int64_t* reached;              // (B,): the stream step of that state
-  int32_t* until;                      // (segments,): out
+  int32_t* until;                      // (segments,): its first steps that credit reaches; from outside in, all out
 };
 
 class PastReach {
@@ -107,10 +106,10 @@ class PastReach {
     for (int64_t i = a.segments - 1; i >= 0; --i) {
       if (a.row[i] != row) {
         row = a.row[i];
-        carried = a.carried[row];
-        position = a.reached[row];
+        carried = false;
       }
-      const int64_t until = carried && a.taken[i] + a.steps[i] == position ? a.steps[i] : last_credited(i);
+      const bool whole = carried && a.taken[i] + a.steps[i] == position;
+      const int64_t until = whole ? a.steps[i] : std::max<int64_t>(a.until[i], last_credited(i, a.until[i]));
       a.until[i] = static_cast<int32_t>(until);
       for (int64_t s = 0; p.backtrack && s < until; ++s) mark_read(i, s);
       carried = until > 0 && !p.cuts(a.taken[i]);
@@ -124,8 +123,9 @@ class PastReach {
     return at != end && *at == step ? row * p.M + (at - begin) : -1;
   }
 
-  int64_t last_credited(int64_t i) const {
-    for (int64_t s = a.steps[i]; s > 0; --s) {
+  // The last step beyond the first `known` whose memory is credited.
+  int64_t last_credited(int64_t i, int64_t known) const {
+    for (int64_t s = a.steps[i]; s > known; --s) {
       if (!p.stores(a.taken[i] + s - 1)) continue;
       const int64_t m = find(a.row[i], a.taken[i] + s);
       if (m >= 0 && a.passes[m] && a.credited[m]) return s;
