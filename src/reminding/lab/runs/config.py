@@ -49,6 +49,8 @@ class ModelOptions:
         evict: which memory is evicted when the capacity is reached.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
+        credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
+            and that credit delayed.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
         recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
@@ -74,6 +76,7 @@ class ModelOptions:
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"
     horizon: int | None = 0
+    credit_every: int = 1
     backtrack: bool = True
     dropout: float = 0.0
     recurrent_dropout: float = 0.0

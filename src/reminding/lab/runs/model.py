@@ -151,5 +151,6 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         capacity=options.capacity,
         evict=options.evict,
         backtrack=options.backtrack,
+        credit_every=options.credit_every,
         **scoring,
     )
