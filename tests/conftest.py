@@ -1,4 +1,4 @@
-"""How hypothesis draws: the same examples every time, or new ones in `make test-all`."""
+"""Hypothesis draws the same examples in every run, or new ones in `make test-all`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The command line in processes forked from one that has imported PyTorch: each begins two seconds sooner.
+"""Runs the command line in forks of a process that has already imported PyTorch, which saves two seconds each.
 
-A test whose subject is the process itself (how it is started, what it makes of a signal) starts one by `subprocess`.
+A test of the process itself (how it starts, how it handles a signal) uses `subprocess` instead.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PATIENCE_SECONDS = 300.0
 
 
 class Forked:
-    """What is needed of `subprocess.Popen` where it runs `python -m reminding ...`.
+    """The part of `subprocess.Popen` that is needed to run `python -m reminding ...`.
 
     Args:
-        arguments: the command; its beginning must be this Python and the package.
-        stdout: an open file, or None: where this process writes.
+        arguments: the command; it must begin with this Python and the package.
+        stdout: an open file, or None for the stdout of this process.
         stderr: `subprocess.STDOUT`, or an open file, or None as for stdout.
     """
 
@@ -40,7 +40,7 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status; None while it runs."""
+        """The exit status, or None while the process runs."""
         return self.process.exitcode
 
     def poll(self) -> int | None:
@@ -64,7 +64,7 @@ def _run(words: list[str], out: str | None, error: str | None) -> None:
 
 
 def reminding(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run `reminding` with these words to its end."""
+    """Run `reminding` with these words and wait until it ends."""
     with tempfile.TemporaryDirectory() as folder:
         out, error = Path(folder) / "out", Path(folder) / "error"
         with out.open("w") as stdout, error.open("w") as stderr:

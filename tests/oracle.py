@@ -1,8 +1,8 @@
-"""Sparse Attentive Backtracking a second time, independent of the library: a loop over rows and Python lists.
+"""A second implementation of Sparse Attentive Backtracking, independent of the library: a loop over rows and lists.
 
-It follows DESIGN section 2 word by word, for one row of the batch at a time, with vectors (H,) and a list of
-memories; autograd differentiates it with the detaches written here. It knows nothing of batches, padding,
-chunks of tensors or stored keys, which is where the library can go wrong.
+It follows the equations literally, for one row of the batch at a time, with vectors (H,) and a list of memories.
+Autograd differentiates it, with the detaches written here. It has no batches, padding, chunks of tensors or stored
+keys, which are where the library can go wrong.
 
 Shapes: T time, B batch, I input, H hidden, K k_top.
 """
@@ -22,7 +22,7 @@ Read = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Config:
-    """The layer's settings, as `SAB` takes them."""
+    """The layer's settings, named as in `SAB`."""
 
     cell: str = "lstm"
     k_top: int | None = 5
@@ -39,6 +39,9 @@ class Config:
     horizon: int | None = None
     forget_scale: float = 1.0
     recurrent_dropout: float = 0.0
+    null_score: float | None = None
+    summary_gate: float | None = None
+    stored: str = "h"
 
     def stores(self, step: int) -> bool:
         every = (self.k_trunc or 1) if self.k_att is None else self.k_att
@@ -56,7 +59,7 @@ class Config:
 class Slot:
     """One memory: the state, the stream step it was stored at, and the weight it has received.
 
-    `lent` has the state as it was lent to each step that read it: its gradient there came through that step alone.
+    `lent` holds a copy of the state for each step that read it, whose gradient came through that step alone.
     """
 
     value: Tensor
@@ -67,10 +70,10 @@ class Slot:
 
 @dataclass
 class Stream:
-    """One row of one layer: h, c (unused by GRU and RNN) (H,), the memory, and the steps taken.
+    """One row of one layer: h, c (unused by GRU and RNN) (H,), the memory, and the number of steps done.
 
-    The states of steps up to `constant_to`, and those stored at the steps `constant`, get no gradient. `factor` is
-    what recurrent dropout multiplies h by where the cell's weights meet it, (H,).
+    The states of steps up to `constant_to`, and memories stored at the steps in `constant`, receive no gradient.
+    Recurrent dropout multiplies h by `factor`, (H,), before the cell's recurrent weights.
     """
 
     h: Tensor
@@ -87,10 +90,10 @@ class Stream:
 
 @dataclass
 class Answer:
-    """Of one row and layer: outputs and summaries per step (H,), and what was read, largest weight first.
+    """The results of one row and layer: outputs and summaries per step (H,), and what was read, largest weight first.
 
-    `gap` is the smallest difference that decided a choice, relative to what was compared: where it is of the size
-    of a rounding error, another order of the same sums may choose otherwise.
+    `gap` is the smallest difference that decided a choice, relative to the numbers compared. If it is as small as a
+    rounding error, another order of summation may choose differently.
     """
 
     output: list[Tensor] = field(default_factory=list[Tensor])
@@ -100,7 +103,7 @@ class Answer:
 
 
 def begin(config: Config, h: Tensor, c: Tensor) -> Stream:
-    """A new stream; the release's memory starts with a zero vector."""
+    """A new stream. The release's memory starts with a zero vector."""
     zero = config.semantics == "release" and config.k_top != 0
     return Stream(h, c, [Slot(torch.zeros_like(h), 0)] if zero else [])
 
@@ -108,7 +111,7 @@ def begin(config: Config, h: Tensor, c: Tensor) -> Stream:
 def cell(
     config: Config, weights: Weights, x: Tensor, h: Tensor, c: Tensor, factor: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The provisional state and c after one step."""
+    """The provisional state h_hat, and c, after one step."""
     from_x = weights["weight_ih"] @ x + weights.get("bias_ih", 0.0)
     from_h = weights["weight_hh"] @ (h if factor is None else factor * h) + weights.get("bias_hh", 0.0)
     size = len(h)
@@ -126,7 +129,7 @@ def cell(
 
 
 def score(name: str, weights: Weights, memory: Tensor, query: Tensor) -> Tensor:
-    """How relevant one memory is."""
+    """The score of one memory."""
     if name == "separable":
         return weights["score_weight"] @ torch.tanh(torch.cat([query, memory]))
     key, asked = weights["score_memory"] @ memory, weights["score_query"] @ query
@@ -162,7 +165,7 @@ def weigh(scores: list[Tensor], config: Config) -> list[Tensor]:
 
 
 def closest(numbers: list[float]) -> float:
-    """The smallest difference of neighbours, relative to their size where that exceeds 1."""
+    """The smallest difference between neighbours, relative to their size if that exceeds 1."""
     ranked = sorted(numbers)
     return min(((b - a) / max(1.0, abs(a)) for a, b in pairwise(ranked)), default=math.inf)
 
@@ -174,28 +177,33 @@ def remind(stream: Stream, query: Tensor, weights: Weights, config: Config, answ
     for slot in stream.memory:
         slot.lent[stream.step] = slot.value.clone()
     values = [slot.lent[stream.step] for slot in stream.memory]
-    scores = [score(config.score, weights, value, query) for value in values]
+    scores = [
+        score(config.score, weights, value, query) - weights.get("null_score", query.new_zeros(1))[0]
+        for value in values
+    ]
     shares = [config.recall_scale * share for share in weigh(scores, config)]
     answer.gap = min(answer.gap, closest([a.item() for a in scores]))
     for slot, share in zip(stream.memory, shares, strict=True):
         slot.recalled += share.item()
     summary = torch.stack([w * value for w, value in zip(shares, values, strict=True)]).sum(0)
+    if config.summary_gate is not None:
+        summary = torch.tanh(weights["summary_gate"]) * summary
     read = [(slot.step, w.item()) for w, slot in zip(shares, stream.memory, strict=True) if w.item() != 0]
     return summary, sorted(read, key=lambda pair: -pair[1])
 
 
-def store(stream: Stream, config: Config, answer: Answer) -> None:
-    """Append h, after dropping a memory where there is no room."""
+def store(stream: Stream, value: Tensor, config: Config, answer: Answer) -> None:
+    """Append h or h_hat, after evicting a memory if the memory is full."""
     if config.capacity is not None and len(stream.memory) >= config.capacity:
         recalled = [slot.recalled for slot in stream.memory]
         del stream.memory[0 if config.evict == "fifo" else recalled.index(min(recalled))]
         answer.gap = min(answer.gap, closest([weight for weight in recalled if weight]))
     credited = config.backtrack and stream.gives_credit()
-    stream.memory.append(Slot(stream.h if credited else stream.h.detach(), stream.step))
+    stream.memory.append(Slot(value if credited else value.detach(), stream.step))
 
 
 def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) -> Answer:
-    """One row of one layer over time; changes the stream."""
+    """Run one row of one layer over time; changes the stream."""
     answer = Answer()
     for x in xs:
         stream.step += 1
@@ -205,7 +213,7 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
         summary, read = remind(stream, h_hat, weights, config, answer)
         stream.h = h_hat + summary
         if config.stores(stream.step):
-            store(stream, config, answer)
+            store(stream, stream.h if config.stored == "h" else h_hat, config, answer)
         answer.output.append(stream.h)
         answer.summary.append(summary)
         answer.read.append(read)
@@ -215,13 +223,13 @@ def run_row(xs: list[Tensor], stream: Stream, weights: Weights, config: Config) 
 def run(
     x: Tensor, parameters: Weights, streams: list[list[Stream]], config: Config
 ) -> tuple[Tensor, Tensor, list[list[Answer]]]:
-    """All rows and layers; changes `streams`, one per layer and row.
+    """Run all rows and layers; changes `streams`, one per layer and row.
 
     Args:
-        x: (T, B, I); parameters: by the layer's names.
+        x: (T, B, I); parameters: by their names in the layer.
 
     Returns:
-        output and the last layer's summary, (T, B, H), and each layer's and row's answer.
+        output and the last layer's summary, (T, B, H), and the results of each layer and row.
     """
     answers: list[list[Answer]] = []
     rows = [list(row.unbind(0)) for row in x.unbind(1)]

@@ -1,4 +1,4 @@
-"""Where things are in the repository, so that a test may move to another folder."""
+"""Paths in the repository, in one place, so that tests can move between folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source archive and the wheel: what is in them, and that the installed wheel is imported from anywhere."""
+"""The contents of the source archive and the wheel; the installed wheel can be imported from anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from reminding.ops import cpu_op
 from tests.places import ROOT
 
-pytestmark = pytest.mark.slow  # the C++ op is compiled
+pytestmark = pytest.mark.slow  # for the C++ op
 
 PACKAGE = ROOT / "src" / "reminding"
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
@@ -25,7 +25,7 @@ BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_{
 
 
 def built(kind: str, project: Path, out: Path) -> Path:
-    """Build a "sdist" or a "wheel" of the project in a folder, as an installer does without isolation."""
+    """Build an "sdist" or a "wheel" of the project in a folder, without build isolation."""
     words = [sys.executable, "-W", "ignore", "-c", BUILD.format(kind), str(out)]
     ran = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -33,13 +33,13 @@ def built(kind: str, project: Path, out: Path) -> Path:
 
 
 def below(folder: Path, *patterns: str) -> set[str]:
-    """The files of some patterns, by their path below src."""
+    """The files that match some patterns, by their path below src."""
     return {path.relative_to(ROOT / "src").as_posix() for pattern in patterns for path in folder.rglob(pattern)}
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source archive, built from a copy of what is under version control."""
+    """The source archive, built from a copy of the files under version control."""
     folder = tmp_path_factory.mktemp("archive")
     project = folder / "project"
     for name in ("src", "tests"):

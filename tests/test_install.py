@@ -1,4 +1,4 @@
-"""The package as it is installed: found from anywhere, also from the folder that a clone of it lies in."""
+"""The installed package can be imported from anywhere, even from the folder that contains a clone of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_it_is_imported_in_the_folder_beside_a_clone(tmp_path: Path) -> None:
-    """Python looks in the current folder first, where the clone's own folder is called `reminding` too."""
+    """Python searches the current folder first, and the folder of the clone is also called `reminding`."""
     (tmp_path / "reminding").symlink_to(ROOT, target_is_directory=True)
     script = tmp_path / "script.py"
     script.write_text("from reminding import SAB\nprint(SAB(2, 3).hidden_size)\n")

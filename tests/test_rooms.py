@@ -1,4 +1,4 @@
-"""The rooms of the package: who may import whom, read from the imports, and how large a room may be."""
+"""The rooms of the package: which may import which, and how large a room may be."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PACKAGE = SOURCE / "reminding"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
-# What each room may import of the package, besides itself. A file is in the innermost room listed: "nn/parts" is nn's
-# folder parts, "nn" the files directly in nn. "" is the package's own __init__.
+# The rooms that each room may import, besides itself. A file belongs to the innermost room listed: "nn/parts" is the
+# folder parts of nn, and "nn" has the files directly in nn. "" is the __init__ of the package.
 NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn"}
 TASKS = {"tasks", "tasks/kinds", "tasks/data"}
 ROOMS: dict[str, set[str]] = {
@@ -71,7 +71,7 @@ LAUNCHED = {
     PACKAGE / "ops" / "cuda_op" / "triton" / name
     for name in ("kernels.py", "device.py", "rows.py", "scores.py", "tiled.py")
 }
-"""Written in the language of the library that they own, Triton; imported when a kernel is launched."""
+"""Files written in Triton's language, which own that library; they are imported when a kernel is launched."""
 NETWORK = {"urllib", "http", "socket", "ssl", "ftplib", "requests", "httpx", "aiohttp", "pooch", "webbrowser"}
 NETWORK_OWNER = PACKAGE / "tasks" / "data" / "download.py"
 ADDRESS_OWNER = PACKAGE / "tasks" / "data" / "datasets.py"
@@ -100,7 +100,7 @@ class Import:
 
 
 def names_of(node: ast.AST, path: Path) -> list[str]:
-    """The names a statement or call imports, relative ones resolved."""
+    """The names that a statement or call imports, with relative names resolved."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
@@ -115,7 +115,7 @@ def names_of(node: ast.AST, path: Path) -> list[str]:
 
 
 def beginning_of(name: ast.expr) -> str:
-    """What can be read of a name that is put together at run time; "?" if its library cannot."""
+    """The readable part of a name that is put together at run time; "?" if not even its library is readable."""
     while isinstance(name, ast.JoinedStr) and name.values:
         name = name.values[0]
     return str(name.value) if isinstance(name, ast.Constant) else "?"
@@ -139,7 +139,7 @@ def room_of(path: Path) -> str:
 
 
 def room_named(name: str) -> str | None:
-    """The room that a dotted name belongs to; what the package re-exports comes from nn. None for other libraries."""
+    """The room that a dotted name belongs to; None for other libraries. The package's re-exports belong to nn."""
     parts = name.split(".")
     if parts[0] != "reminding" or parts[1:] == ["__version__"]:
         return None
@@ -147,12 +147,12 @@ def room_named(name: str) -> str | None:
 
 
 def innermost(parts: tuple[str, ...]) -> str:
-    """The longest beginning of a path that is a room; "" if none is."""
+    """The longest prefix of a path that is a room; "" if there is none."""
     return next((room for n in range(len(parts), 0, -1) if (room := "/".join(parts[:n])) in ROOMS), "")
 
 
 def top_of(path: Path) -> str:
-    """The big room a file is in: "nn" for "nn/parts"."""
+    """The big room that a file is in: "nn" for "nn/parts"."""
     return room_of(path).split("/")[0]
 
 
@@ -186,7 +186,7 @@ def test_rooms_import_only_whom_they_may() -> None:
 
 
 def test_ops_and_nn_need_torch_alone() -> None:
-    """The one exception is an optional dependency, in the file that owns it and inside a function."""
+    """The one exception: the file that owns an optional dependency may import it inside a function."""
     known = sys.stdlib_module_names | {"torch", "reminding"} | OPTIONAL
     offences = [found for found in IMPORTS if top_of(found.path) in TORCH_ONLY and found.library not in known]
     assert not offences, told(offences)
@@ -195,7 +195,7 @@ def test_ops_and_nn_need_torch_alone() -> None:
 def test_every_dependency_is_a_declared_one() -> None:
     known = sys.stdlib_module_names | REQUIRED | OPTIONAL | {"reminding"}
     unknown = [found for found in IMPORTS if found.library not in known]
-    offences = [found for found in unknown if found.path != PACKAGE / "moved.py"]  # which reads names from its table
+    offences = [found for found in unknown if found.path != PACKAGE / "moved.py"]  # it imports names from a table
     assert not offences, told(offences)
 
 
@@ -215,7 +215,7 @@ def test_what_is_launched_is_imported_by_a_function() -> None:
 
 
 def strings_of(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Every text in the code that is not a docstring or one on a name."""
+    """Every string in the code that is not a docstring."""
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
@@ -228,7 +228,7 @@ def test_one_file_alone_knows_the_network_and_one_the_addresses() -> None:
     for path, tree in TREES.items():
         if path != ADDRESS_OWNER:
             texts = [(text.lineno, str(text.value)) for text in strings_of(tree)]
-            # The name of an XML vocabulary looks like an address and is none.
+            # The name of an XML namespace looks like an address, but is not one.
             addresses = [(line, text) for line, text in texts if "http" in text.replace("http://www.w3.org/", "")]
             offences += [f"{path.relative_to(ROOT)}:{line}: {text}" for line, text in addresses if "://" in text]
     assert not offences, "\n".join(offences)
@@ -252,7 +252,7 @@ for module in {modules}:
 def test_everything_can_be_imported_with_torch_and_numpy_alone() -> None:
     modules = [".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in FILES if path not in LAUNCHED]
     modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
-    # torch itself looks for a few of these and does well without them; it must not find them loaded already.
+    # torch itself tries to import a few of these and works without them, so they must not be loaded already.
     script = IMPORT_WITHOUT.format(absent=OPTIONAL, modules=modules)
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=SOURCE, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -270,7 +270,7 @@ def is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def length_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from the first statement behind the docstring to the last."""
+    """The number of lines from the first statement after the docstring to the last."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
@@ -323,7 +323,7 @@ def test_everything_public_says_what_it_is() -> None:
 
 
 def test_the_rules_find_what_they_forbid() -> None:
-    """An import in every disguise is seen."""
+    """Every form of import is detected."""
     source = """
 import tyro
 from . import b

@@ -1,4 +1,4 @@
-"""The size of the package: floors and arrows of each room, files, parameters; and the script that counts them."""
+"""The size of the package (floors, arrows and files of each room, parameters), and the script that counts them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.places import ROOT
 
 PACKAGE = ROOT / "src" / "reminding"
 MOST_FLOORS_AND_ARROWS = {"reminding/nn": (8, 25), "reminding/lab": (6, 25)}
-"""Of the parts of a room, not of the files in its sub-rooms."""
+"""The limits count the parts of a room, not the files in its sub-rooms."""
 MOST_FILES = 12
 MOST_PARAMETERS = 12
 WIDE = {"SAB.__init__"}
-"""The layer's options, which nn.LSTM's constructor and the paper name one by one."""
+"""Exempt: the layer's options, named as in nn.LSTM's constructor and the paper."""
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -50,7 +50,7 @@ def test_a_function_has_few_parameters() -> None:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a package `p` of these files, and an empty `__init__` in each of its folders."""
+    """Write a package `p` with these files and an empty `__init__` in each of its folders."""
 
     def files(content: dict[str, str]) -> Path:
         package = tmp_path / "p"
@@ -102,7 +102,7 @@ def test_an_import_is_seen_in_every_form_also_inside_a_function(write: Write, li
 
 
 def test_a_relative_import_is_read_from_its_own_folder(write: Write) -> None:
-    """`..b` of p/q/a.py is p/b.py; `.b` of p/q/__init__.py is p/q/b.py, which is no arrow of p."""
+    """`..b` in p/q/a.py is p/b.py; `.b` in p/q/__init__.py is p/q/b.py, which adds no arrow to p."""
     package = write(
         {"q/a.py": "from ..b import x\n", "q/__init__.py": "from .b import x\n", "q/b.py": "", "b.py": ""}
     )
@@ -111,7 +111,7 @@ def test_a_relative_import_is_read_from_its_own_folder(write: Write) -> None:
 
 
 def test_a_name_that_a_folder_exports_again_is_that_folders(write: Write) -> None:
-    """q gets x from r; who imports it from q depends on q alone."""
+    """q re-exports x from r; a module that imports x from q depends on q alone."""
     package = write({"a.py": "from p.q import x\n", "q/__init__.py": "from p.r.c import x\n", "r/c.py": "x = 0\n"})
     found = room(package)
     assert (found.floors, found.arrows) == (3, 2)

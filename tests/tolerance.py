@@ -1,4 +1,4 @@
-"""How far each way of computing may be from the oracle: one table for every test."""
+"""How far each backend may be from the oracle: one table for all tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOLERANCE: dict[tuple[str, torch.dtype], float] = {
     ("reference", torch.float64): 1e-9,
     ("reference", torch.float32): 1e-3,
     ("reference", torch.bfloat16): 5e-2,
-    # Computed in float32 of what came in: off by the rounding of what goes out, and of the loss's own gradient.
+    # Computed in float32 from rounded inputs: the error is the rounding of the results and of the loss's gradient.
     ("cuda", torch.float32): 1e-3,
     ("cuda", torch.bfloat16): 1e-2,
     ("cuda", torch.float16): 2e-3,
@@ -17,9 +17,9 @@ TOLERANCE: dict[tuple[str, torch.dtype], float] = {
 
 
 def assert_equal(got: Tensor, want: Tensor, what: str, backend: str = "reference", floor: float = 1e-3) -> None:
-    """Largest difference, relative to the largest number wanted, within the table's tolerance for got's type.
+    """The largest difference, relative to the largest wanted number, is within the tolerance for the type of `got`.
 
-    `floor` is the size below which a number counts as 0: some gradients vanish identically and hold rounding only.
+    Numbers below `floor` count as 0, since some gradients are exactly zero and hold only rounding errors.
     """
     assert got.shape == want.shape, f"{what}: shape {tuple(got.shape)}, wanted {tuple(want.shape)}"
     if want.numel() == 0:

@@ -1,4 +1,4 @@
-"""How deep credit hops, against a plain search over all chains."""
+"""The number of hops that credit takes, compared with a plain search over all chains of recalls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def levels() -> Any:
 
 
 def chains(step: Any, lent: Any, wanted: Any, k_trunc: int) -> dict[int, set[int]]:
-    """The lengths of all chains of hops to a segment, by following every one of them from every loss."""
+    """The lengths of all chains of hops to a segment, found by following every chain from every loss."""
     found: dict[int, set[int]] = {}
 
     def follow(t: int, hops: int) -> None:

@@ -1,4 +1,4 @@
-"""The loop behind the ablation of what a memory holds is the layer, where it writes what the layer writes."""
+"""The loop of the ablation that stores other states equals the layer when it stores what the layer stores."""
 
 from __future__ import annotations
 

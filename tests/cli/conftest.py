@@ -1,4 +1,4 @@
-"""The runs that the command line is tried on."""
+"""Runs for the tests of the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reminding bench` on the CPU, as it is typed."""
+"""The command `reminding bench` on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reminding bench --device cuda`, with a device and without one."""
+"""The command `reminding bench --device cuda`, with and without a device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_command_measures_shows_and_writes(
         return ABOUT
 
     def there(options: GpuOptions) -> None:
-        """As if there were one."""
+        """Pretend that there is a device."""
 
     monkeypatch.setattr(gpu, "require_device", there)
     monkeypatch.setattr(gpu, "about", about)

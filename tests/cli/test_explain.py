@@ -1,4 +1,4 @@
-"""`reminding explain`, as it is typed."""
+"""The command `reminding explain`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reminding reproduce`: what is missing is run, what is there is not, and the tables say what was done."""
+"""`reminding reproduce` makes the missing runs, keeps the existing ones, and says in its tables what was done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.lab.paper.tiny import only_tiny as only_tiny
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs begin in forked processes, at once; the test of Ctrl-C starts one as the command does."""
+    """Runs start at once, in forked processes. The Ctrl-C test starts one in a new process, as the command does."""
     monkeypatch.setattr(reproduce, "subprocess", SimpleNamespace(Popen=Forked, STDOUT=subprocess.STDOUT))
 
 
@@ -97,7 +97,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reproduce.time, "sleep", interrupted)
     with pytest.raises(SystemExit, match="the same command continues"):
         main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
-    assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # it was waited for
+    assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # was awaited
     assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{reproduce.CONSOLE_SUFFIX}").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Training on streams as it is typed: killed, stopped, and gone on with."""
+"""Training on streams from the command line: killed, stopped and resumed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def update_or_die(self, *arguments):
 torch.optim.Adam.step = update_or_die
 main(sys.argv[1:])
 """
-"""Kills its own process as no process can prevent, before the 33rd update: between two checkpoints."""
+"""A script that sends itself SIGKILL before the 33rd update, between two checkpoints."""
 
 
 @pytest.mark.parametrize("kind", ["stream", "cue"])
@@ -63,7 +63,7 @@ def test_killed_and_resumed_gives_the_numbers_of_uninterrupted(text: Path, tmp_p
 
 @pytest.fixture
 def ctrl_c_at_rest(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Ctrl-C when a reader of a growing file waits for the third time; returns the waits, in seconds."""
+    """Press Ctrl-C when the reader of a growing file waits for the third time; returns the waits in seconds."""
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -80,7 +80,7 @@ def test_ctrl_c_while_waiting_for_a_writer_leaves_a_run_that_goes_on(
     text: Path, tmp_path: Path, ctrl_c_at_rest: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, whole = tmp_path / "run", text.read_bytes()
-    text.write_bytes(whole[: 200 + 40 * 20 + 5])  # what is held out, 40 chunks, and too little for another
+    text.write_bytes(whole[: 200 + 40 * 20 + 5])  # the held-out part, 40 chunks, and less than another chunk
     data = ["--data", str(text), "--follow", "--held-out", "100", "--eval-rows", "2"]
     task = ["stream", *data, "--chunk", "20", "--batch-size", "1", "--steps", "60"]
     main(command(task, folder))

@@ -1,4 +1,4 @@
-"""`reminding train`: what a preset types is what it runs."""
+"""`reminding train`: a preset runs the command that it prints."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.Mo
     runs = [
         RunConfig(Copying(T=7), model, TrainOptions(lr=1e-4, check_finite=False, eval_sequences=None)),
         RunConfig(Cue(lag=40), ModelOptions(capacity=3, k_top=2), TrainOptions(device="cpu", threads=None)),
+        RunConfig(Copying(T=7), ModelOptions(model="lstm", forget_bias="chrono:120", embedding_size=4)),
+        RunConfig(Copying(T=7), ModelOptions(model="tbptt", forget_bias=-1.5)),
+        RunConfig(Copying(T=7), ModelOptions(normalizer="softmax1", null_score=1.0, score_size=3)),
+        RunConfig(Copying(T=7), ModelOptions(summary_gate=0.0, stored="proposal")),
     ]
     for run in runs:
         cli.main(command(run))

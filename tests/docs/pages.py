@@ -1,4 +1,4 @@
-"""The pages of the documentation, their blocks of code, and the names they use that do not exist yet."""
+"""The pages of the documentation, their code blocks, and the names on them that do not exist yet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 ANNOUNCED: list[str] = []
-"""Verbs of the command line, and names in Python, that the pages use and that are not there yet. To be emptied when
-they are: a test fails until it is."""
+"""Commands and Python names that the pages use but that do not exist yet. Once a name exists, a test fails until the
+name is removed from here."""
 EXPLAIN_OPTIONS = {"--input", "--sequence", "--at", "--out"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some code on a page: what it is written in, its text, and the line of the page above it."""
+    """A code block on a page: its language, its text, and the line of the page above it."""
 
     page: str
     kind: str
@@ -30,7 +30,7 @@ class Block:
 
     @property
     def announced(self) -> bool:
-        """Whether it needs what is not there yet."""
+        """Whether the block uses a name that does not exist yet."""
         return any(re.search(rf"\b{name}\b", self.text) for name in ANNOUNCED)
 
 

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and its pages need no network."""
+"""The documentation builds without warnings, and its pages need no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of code in the documentation runs, and every command in it can be typed."""
+"""Every code block in the documentation runs, and every command in it is valid."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval":
 FEWER = {"--occlude": "2"}
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which torch.compile looks at
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # which torch.func.jvp calls
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile reads it
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch.func.jvp calls it
 @pytest.mark.parametrize("page", [path for path, blocks in PYTHON.items() if blocks], ids=lambda path: path.stem)
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +44,7 @@ def test_every_fenced_block_is_of_a_known_kind() -> None:
 
 
 def test_what_is_announced_is_not_there_yet() -> None:
-    """Fails once an announced name exists: take the name off the list, and its blocks and commands are run."""
+    """If this fails, an announced name now exists: remove it from the list, so that its blocks and commands run."""
     there = [name for name in ANNOUNCED if name in cli.VERBS or hasattr(plots, name)]
     assert there == []
 
@@ -59,7 +59,7 @@ def _some_task(_: Path) -> Copying:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The verbs whose options were parsed; none is carried out."""
+    """The commands whose options were parsed; none is run."""
     monkeypatch.chdir(tmp_path)
     done: list[str] = []
     for verb in cli.VERBS:
@@ -96,7 +96,7 @@ def test_the_other_commands_are_ones_that_there_are() -> None:
 def test_the_path_of_a_newcomer_leads_to_a_trained_model_and_its_report(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands as printed, one after the other, at tiny sizes; commands that need other files are skipped."""
+    """The commands run in order at tiny sizes; those that need other files are skipped."""
     monkeypatch.chdir(tmp_path)
     if page == "docs/howto/data.md":
         for block in PYTHON[ROOT / page]:

@@ -1,4 +1,4 @@
-"""The page of the command line has every verb and every option."""
+"""The page on the command line has every command and every option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The charts are true: formulas agree with the layer, lines with measurements, file names with the package."""
+"""The charts are correct: formulas match the layer, curves match measurements, file names match the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(("k_att", "k_trunc"), [(1, 1), (2, 5), (4, 10), (5, 10), (6, 3), (7, 4), (10, 10), (30, 5)])
 def test_the_steps_that_a_recall_can_credit(k_att: int, k_trunc: int) -> None:
-    """With every memory recalled, the last step's gradient reaches these steps and the last segment, no others."""
+    """With every memory recalled, the gradient of the last step reaches exactly these steps and the last segment."""
     steps = 30
     x = torch.randn(steps, 1, 2, dtype=torch.float64, requires_grad=True)
     layer = SAB(2, 4, k_top=None, k_att=k_att, k_trunc=k_trunc).double()
@@ -27,7 +27,7 @@ def test_the_steps_that_a_recall_can_credit(k_att: int, k_trunc: int) -> None:
     assert x.grad is not None
     reached = [step + 1 for step in range(steps) if bool((x.grad[step] != 0).any())]
     last = (steps - 1) // k_trunc * k_trunc
-    stored = steps - 1  # no later step recalls a memory stored at the last one
+    stored = steps - 1  # no step comes after the last one to recall its memory
     counted = [
         step
         for step in range(1, steps + 1)
@@ -43,7 +43,7 @@ def test_all_steps_can_be_credited_where_k_att_divides_k_trunc() -> None:
 
 
 class Counting(nn.Module):
-    """A scorer that counts the scores it gives a row."""
+    """A scorer that counts the scores that it computes for a row."""
 
     def __init__(self) -> None:
         super().__init__()

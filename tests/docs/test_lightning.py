@@ -1,4 +1,4 @@
-"""Streams train under Lightning, as the documentation says."""
+"""Training on streams works with Lightning as documented."""
 
 from __future__ import annotations
 

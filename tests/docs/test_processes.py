@@ -1,4 +1,4 @@
-"""PyTorch's DistributedDataParallel works with the layer, as the documentation says."""
+"""PyTorch's DistributedDataParallel works with the layer as documented."""
 
 from __future__ import annotations
 

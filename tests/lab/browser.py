@@ -1,4 +1,4 @@
-"""Pages in a browser without a screen; their tests are skipped where there is none."""
+"""Pages in a headless browser; their tests are skipped if there is none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium, or a reason for not having it."""
+    """Chromium, or the reason why it is not available."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = os.environ.get("REMINDING_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -28,11 +28,11 @@ def browser() -> Iterator[Any]:
 
 
 class Tab:
-    """A page that is open, with what it complained of and asked the network for.
+    """An open page, with its error messages and its network requests.
 
     Args:
         ready: JavaScript that is true once the page is drawn.
-        look: such as viewport and color_scheme.
+        look: options of the page, such as viewport and color_scheme.
     """
 
     def __init__(self, browser: Any, file: Path, ready: str, **look: Any) -> None:

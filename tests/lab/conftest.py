@@ -1,4 +1,4 @@
-"""Small runs to look at: one trained in seconds, and the options that make it."""
+"""Small runs for tests: one that trains in seconds, and its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small runs on streams, and what must be equal of two of them."""
+"""Small runs on streams, and a comparison of two of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small(task: Any, steps: int = 6, model: Any = "sab", **train: Any) -> RunCon
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    """1,500 bytes of few kinds."""
+    """1,500 bytes with few distinct values."""
     path = tmp_path / "text"
     path.write_bytes(np.random.default_rng(0).integers(97, 105, 1500, dtype=np.uint8).tobytes())
     return path
@@ -44,7 +44,7 @@ def stream_state(folder: Path) -> dict[str, Tensor]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, stream states and every number logged agree, bit for bit; only the time taken may differ."""
+    """Weights, stream states and every logged number agree bit for bit; only times may differ."""
     for got, want in (
         (content(one)["model"], content(other)["model"]),
         (stream_state(one), stream_state(other)),

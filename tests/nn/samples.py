@@ -1,4 +1,4 @@
-"""Seeded layers and inputs, and comparisons of all that two runs of a layer give.
+"""Seeded layers and inputs, and comparisons of all results of two runs of a layer.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -30,17 +30,19 @@ LAYERS: dict[str, dict[str, Any]] = {
     "rare cuts": {"k_top": 2, "k_att": 3, "k_trunc": 50, "score": "separable"},
     "never cut": {"k_top": 2, "k_att": 3, "k_trunc": None},
     "forgets": {"forget_scale": 0.6, "k_top": 2, "k_att": 2, "k_trunc": 5, "normalizer": "softmax1"},
+    "own null and gate": {"k_top": 2, "k_att": 2, "normalizer": "softmax1", "null_score": 0.5, "summary_gate": 0.1},
+    "stores proposals": {"k_top": 2, "k_att": 1, "k_trunc": 3, "stored": "proposal"},
     "no memory": {"k_top": 0, "k_trunc": 4},
 }
-"""Settings that take different ways through a layer, by what is special about them."""
+"""Settings that take different code paths in a layer, by name."""
 
 BUILT = ("reference", "cpu") if missing() is None else ("reference",)
-"""The backends there are on the CPU: without a C++ compiler the reference alone."""
+"""The backends available on the CPU: only the reference if there is no C++ compiler."""
 needs_op = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 def make(input_size: int = 3, hidden_size: int = 4, num_layers: int = 1, *, seed: int = 0, **options: Any) -> SAB:
-    """A layer whose weights are large enough for its states and choices to differ from step to step."""
+    """A layer with weights so large that its states and recalls differ from step to step."""
     options.setdefault("dtype", torch.float64)
     layer = SAB(input_size, hidden_size, num_layers, **options)
     spread(layer, seed)
@@ -61,7 +63,7 @@ def draw(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tens
 
 
 def gradients(module: nn.Module, loss: Tensor, **further: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter and further tensor by name; zeros where none reaches."""
+    """The gradient of every parameter and of further tensors by name, zeros if there is none."""
     tensors = {**dict(module.named_parameters()), **further}
     grad: Any = torch.autograd.grad  # annotated as if no gradient could be None
     found = grad(loss, list(tensors.values()), allow_unused=True, retain_graph=True)
@@ -72,7 +74,7 @@ def gradients(module: nn.Module, loss: Tensor, **further: Tensor) -> dict[str, T
 
 
 def run(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, SABState, Recall, dict[str, Tensor]]:
-    """What a call with resets `mask` (T, B) returns, and every gradient of a loss on all of it, memories included."""
+    """The results of a call with resets `mask` (T, B), and every gradient of a loss on them, memories included."""
     x = x.clone().requires_grad_()
     output, state, recall = layer(x, reset=mask, return_recall=True)
     loss = (output * draw(*output.shape, seed=5, dtype=x.dtype)).sum() + recall.summary.pow(2).sum()
@@ -82,7 +84,7 @@ def run(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, SABState, Recall, 
 
 
 def assert_same_gradients(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
-    """Every gradient agrees; a number counts as 0 below a hundredth of the largest gradient of all."""
+    """Every gradient agrees. A number below 1% of the largest gradient counts as 0."""
     assert set(got) == set(want)
     floor = 1e-2 * max((float(gradient.abs().max()) for gradient in want.values() if gradient.numel()), default=1.0)
     for name, gradient in want.items():
@@ -113,7 +115,7 @@ def row(state: SABState, index: int) -> SABState:
 
 
 def turned(recall: Recall) -> Recall:
-    """The same with the axes of time and batch exchanged."""
+    """The tensor with its time and batch axes exchanged."""
     return recall.map(lambda tensor: tensor.transpose(-3, -2))
 
 
@@ -124,12 +126,12 @@ def chunks(x: Tensor, sizes: int | list[int]) -> list[Tensor]:
 
 
 def added(total: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The sum, name by name; a total that is empty counts as zeros."""
+    """The sum, name by name; an empty total counts as zeros."""
     return {name: total[name] + gradient if total else gradient for name, gradient in found.items()}
 
 
 def streamed(layer: SAB, x: Tensor, weight: Tensor, size: int) -> tuple[dict[str, Tensor], SABState]:
-    """The sum of the gradients of every chunk's loss, each taken when its chunk has run, and the last state."""
+    """The summed gradients of the losses of all chunks, each with its own backward pass, and the last state."""
     total: dict[str, Tensor] = {}
     state: Any = None
     for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
@@ -139,7 +141,7 @@ def streamed(layer: SAB, x: Tensor, weight: Tensor, size: int) -> tuple[dict[str
 
 
 def joined(recalls: list[Recall]) -> Recall:
-    """Recalls of chunks under one another in time."""
+    """The recalls of chunks, joined along time."""
     return Recall(
         *(torch.cat([getattr(recall, name) for recall in recalls]) for name in ("summary", "step", "weight"))
     )

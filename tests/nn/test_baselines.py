@@ -1,4 +1,4 @@
-"""The baselines: one interface, and each the method that its name says.
+"""The baselines: they share one interface, and each is the method that it is named after.
 
 Shapes: T time, B batch, I input, H hidden, P past steps.
 """
@@ -93,7 +93,7 @@ def test_how_far_credit_goes_back(maker: Maker, back: int) -> None:
 @every_baseline
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_reset_begins_new_streams(maker: Maker, batch_first: bool) -> None:
-    """In a chunk that follows another, before its first step and in its midst."""
+    """Resets fall in the second of two chunks: before its first step, and in its middle."""
     layer = baseline(maker, batch_first=batch_first)
     x, before = draw(9, 3, 3), draw(4, 3, 3, seed=7)
     mask = torch.zeros(9, 3, dtype=torch.bool)
@@ -186,7 +186,7 @@ def test_full_attention_is_softmax_over_all_past_states() -> None:
 
 
 def test_a_transformer_knows_where_it_is() -> None:
-    """The same input at each step gives other outputs, by position in the stream; the positions are sinusoids."""
+    """The same input at each step gives different outputs, since the sinusoidal positions differ."""
     layer = baseline(Transformer)
     assert isinstance(layer, Transformer)
     x = torch.ones(6, 1, 3, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A layer as a graph of tensors: what it computes is what the layer computes, for any length, batch and state.
+"""A layer exported as a graph of tensors computes what the layer computes, for any length, batch and state.
 
 Shapes: T time, B batch, I input, H hidden, M memory slots.
 """
@@ -31,6 +31,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "oldest goes": {"k_top": 5, "k_att": 1, "capacity": 2, "normalizer": "threshold", "recall_scale": 0.5},
     "least recalled goes": {"k_top": 2, "k_att": 1, "capacity": 3, "evict": "least_recalled", "recall_scale": 0.5},
     "every memory": {"cell": "rnn", "k_top": None, "k_att": 2, "score": "separable", "recall_scale": 0.5},
+    "gated proposals": {"normalizer": "softmax1", "null_score": 0.5, "summary_gate": 0.1, "stored": "proposal"},
     "no memory": {"k_top": 0, "num_layers": 2, "batch_first": True},
 }
 OFTEN = ("defaults", "least recalled goes")
@@ -51,13 +52,13 @@ def stepped(module: StepModule) -> Run:
 
 
 def largest(got: Tensor, want: Tensor) -> float:
-    """The largest difference, relative to numbers above 1."""
+    """The largest difference, relative to the numbers if these exceed 1."""
     assert got.shape == want.shape
     return float(((got - want).abs() / want.abs().clamp(min=1)).max()) if want.numel() else 0.0
 
 
 def check(layer: SAB, module: SequenceModule | StepModule, run: Run, sizes: tuple[int, int], within: float) -> None:
-    """Compare with the layer, from a state that the layer has come to, and the state after it with the layer's."""
+    """Compare outputs and last states with the layer's, starting from a state that the layer has reached."""
     steps, rows = sizes
     like = layer.like()
     x = draw(9 + steps, rows, layer.input_size, dtype=like.dtype)
@@ -90,13 +91,17 @@ def check_state(got: SABState, want: SABState, within: float) -> None:
 
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "threshold"]))
     return {
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
         "num_layers": draw(st.sampled_from([1, 1, 2])),
         "cell": draw(st.sampled_from(CELLS)),
         "k_top": draw(st.sampled_from([None, 0, 1, 2, 3, 5])),
         "k_att": draw(st.sampled_from([1, 2, 3])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "normalizer": normalizer,
         "semantics": draw(st.sampled_from(["paper", "release"])),
         "capacity": draw(st.sampled_from([None, 1, 2, 4])),
         "evict": draw(st.sampled_from(["fifo", "least_recalled"])),
@@ -132,7 +137,7 @@ def test_a_program_of_a_step_holds_for_other_batches_and_states(name: str) -> No
 
 
 def onnx_session(module: SequenceModule | StepModule, path: Path) -> Run:
-    """What onnxruntime makes of a module's file."""
+    """The results of onnxruntime for a module's file."""
     import onnxruntime
 
     module.save_onnx(path)
@@ -185,7 +190,7 @@ def test_the_encoder_goes_along_with_a_sequence() -> None:
 
 
 class OwnScore(nn.Module):
-    """A score of one's own: minus the distance."""
+    """A user's score: the negative distance."""
 
     def keys(self, memory: Tensor) -> Tensor:
         return memory
@@ -204,7 +209,7 @@ def test_cells_and_scores_of_ones_own_go_along() -> None:
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize("made", ["parametrized", "by a hook", "pruned"])
 def test_weights_that_are_made_are_those_of_now(made: str) -> None:
-    """A hook makes them when the layer is called; the export does not wait for a call."""
+    """A hook computes the weights when the layer is called; the export must not need such a call."""
     layer = make(k_top=2, k_att=2)
     if made == "parametrized":
         parametrizations.weight_norm(layer, "weight_hh_l0")

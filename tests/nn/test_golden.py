@@ -1,4 +1,4 @@
-"""The layer against float64 vectors made independently of it: a numpy loop, and the authors' own file.
+"""The layer equals float64 vectors that were made independently, by a numpy loop and by the authors' code.
 
 Shapes: B batch, T time, I input, H hidden, C outputs, D score width, M memory slots, K k_top.
 """
@@ -23,7 +23,7 @@ from tests.tolerance import assert_equal
 
 Arrays = dict[str, Tensor]
 
-# Another folder of the same kind can be tried with REMINDING_GOLDEN=/path.
+# REMINDING_GOLDEN=/path selects another folder of the same kind.
 FOLDER = Path(os.environ.get("REMINDING_GOLDEN", Path(__file__).parent.parent / "golden"))
 FILES = sorted(FOLDER.glob("*/*.npz"))
 
@@ -86,7 +86,7 @@ def readout(arrays: Arrays, h: Tensor, s: Tensor) -> tuple[Tensor, Arrays]:
 
 
 def expected_recall(arrays: Arrays) -> tuple[Tensor, Tensor]:
-    """The steps that the recalled slots were stored at, and their weights, (B, T, K) each."""
+    """The steps at which the recalled slots were stored, and their weights, (B, T, K) each."""
     slot = arrays["sel"]
     at = slot.clamp(min=0)
     nothing = slot < 0
@@ -105,10 +105,10 @@ def check_forward(arrays: Arrays, h: Tensor, recall: Recall) -> None:
 
 
 def floor(arrays: Arrays, key: str, largest: float) -> float:
-    """The size below which a gradient counts as 0, beside the file's largest gradient.
+    """The size below which a gradient counts as 0, relative to the largest gradient in the file.
 
-    With k_top=1 the scorer's gradients vanish identically. In float32 the terms that cancel are up to 1e4 times
-    larger than the others, since each is divided by a sum of weights; what is left depends on the machine's rounding.
+    With k_top=1 the scorer's gradients are exactly 0. In float32 the terms that cancel are up to 1e4 times larger
+    than the others, since each is divided by a sum of weights; the remainder depends on the machine's rounding.
     """
     vanishes = float(arrays[f"grad_{key}"].abs().max()) < 1e-12 * largest
     return (1e-1 if vanishes else 1e-2) * largest

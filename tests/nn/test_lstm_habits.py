@@ -1,4 +1,4 @@
-"""The lesser habits of `nn.LSTM`'s callers: other names, arguments that must be off, and what code looks at.
+"""Details that callers of `nn.LSTM` rely on: names, arguments that must be off, and attributes.
 
 Shapes: T time, B batch, I input, H hidden, L layers.
 """
@@ -59,7 +59,7 @@ def test_two_directions_are_refused() -> None:
 
 
 def test_what_is_advised_in_their_place_is_two_directions() -> None:
-    """Two layers, of which one reads the input backwards: without memory they are nn.LSTM's two."""
+    """Two layers, one of which reads the input backwards. Without memory they equal nn.LSTM's two directions."""
     want = nn.LSTM(3, 4, bidirectional=True, dtype=torch.float64)
     layers: list[SAB] = []
     for suffix in ("", "_reverse"):

@@ -1,4 +1,4 @@
-"""The layer against a loop over rows and Python lists, in drawn configurations, to the last gradient.
+"""The layer equals a loop over rows and Python lists in random configurations, every gradient included.
 
 Shapes: L layers, T time, B batch, I input, H hidden, D score width, M memory slots, K k_top.
 """
@@ -23,13 +23,13 @@ from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make
 from tests.oracle import Answer, Config, Stream
 from tests.tolerance import assert_equal
 
-# Scores or accumulated weights closer than this, relative to their size, may change places by rounding.
+# Rounding may change the order of scores or accumulated weights that are closer than this, relative to their size.
 UNCLEAR = 1e-7
 
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration with sizes, a seed, and where the sequence is cut into chunks."""
+    """A configuration with sizes, a seed, and the borders of its chunks."""
 
     config: Config
     sizes: tuple[int, int, int, int]
@@ -45,13 +45,14 @@ class Case:
 def configs(draw: st.DrawFn) -> Config:
     semantics = draw(st.sampled_from(["paper", "paper", "release"]))
     cell = draw(st.sampled_from(CELLS))
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "softmax1", "threshold"]))
     return Config(
         cell=cell,
         k_top=draw(st.sampled_from([None, 0, 1, 2, 2, 3, 5])),
         k_att=draw(st.sampled_from([None, 1, 1, 2, 3, 5])),
         k_trunc=draw(st.sampled_from([None, 1, 2, 3, 5, 50])),
         score=draw(st.sampled_from(list(SCORES))),
-        normalizer=draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        normalizer=normalizer,
         recall_scale=draw(st.sampled_from([1.0, 1.0, 0.7])),
         semantics=semantics,
         capacity=draw(st.sampled_from([None, None, 1, 2, 4])),
@@ -60,6 +61,9 @@ def configs(draw: st.DrawFn) -> Config:
         num_layers=draw(st.sampled_from([1, 1, 2])),
         horizon=draw(st.sampled_from([None, None, None, 0, 2, 5])),
         forget_scale=draw(st.sampled_from([1.0, 1.0, 0.7])) if cell == "lstm" else 1.0,
+        null_score=draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        summary_gate=draw(st.sampled_from([None, None, 0.1])),
+        stored=draw(st.sampled_from(["h", "proposal"])),
     )
 
 
@@ -81,14 +85,14 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def dropping_cases(draw: st.DrawFn) -> Case:
-    """Recurrent dropout, whose mask changes at the borders of chunks and nowhere else."""
+    """Recurrent dropout; its mask changes only at the borders of chunks."""
     case = draw(cases())
     return replace(case, config=replace(case.config, recurrent_dropout=draw(st.sampled_from([0.3, 0.6, 1.0]))))
 
 
 @st.composite
 def bounded_cases(draw: st.DrawFn) -> Case:
-    """Sequences that overflow a memory the op bounds, several times a chunk."""
+    """Sequences that overflow a bounded memory of the op several times per chunk."""
     case = draw(cases())
     config = replace(
         case.config,
@@ -131,7 +135,7 @@ def streams_of(config: Config, h: Tensor, c: Tensor) -> list[list[Stream]]:
 
 
 def recall_of(answers: list[list[Answer]], width: int) -> tuple[Tensor, Tensor]:
-    """What was read in the library's form: steps and weights, (L, T, B, K)."""
+    """The oracle's reads in the library's form: steps and weights, (L, T, B, K)."""
 
     def spread(part: int) -> list[list[list[list[float]]]]:
         return [
@@ -151,7 +155,7 @@ def check_recall(recall: Recall, answers: list[list[Answer]], summary: Tensor) -
     step, weight = recall_of(answers, recall.step.shape[-1])
     if len(answers) == 1:
         step, weight = step[0], weight[0]
-    seen = weight > 1e-100  # what underflows in one exponential may not in another
+    seen = weight > 1e-100  # one exponential may underflow where another does not
     assert torch.equal(recall.step * seen, step * seen), "recalled steps"
     assert_equal(recall.weight, weight, "recall weights")
     assert_equal(recall.summary, summary, "summary")
@@ -176,7 +180,7 @@ def check_state(state: SABState, streams: list[list[Stream]], config: Config) ->
 
 
 def loss_of(output: Tensor, summary: Tensor, h: Tensor, c: object, seed: int) -> Tensor:
-    """A number in which every result of a chunk has a part."""
+    """A loss that depends on every result of a chunk."""
     loss = (output * draw(*output.shape, seed=seed)).sum() + (summary * draw(*output.shape, seed=seed + 1)).sum()
     loss = loss + (h * draw(*h.shape, seed=seed + 2)).sum()
     return loss + (c * draw(*h.shape, seed=seed + 3)).sum() if isinstance(c, Tensor) else loss
@@ -184,9 +188,9 @@ def loss_of(output: Tensor, summary: Tensor, h: Tensor, c: object, seed: int) ->
 
 @dataclass
 class Run:
-    """What one way of computing gives: output, summary and state of each chunk, and every gradient of their sum.
+    """The results of one implementation: output, summary and state of each chunk, and every gradient of their sum.
 
-    `factors` has what each chunk's recurrent dropout multiplied each layer's h by, (B, H).
+    `factors` holds the factors of recurrent dropout for each chunk and layer, (B, H).
     """
 
     outputs: list[Tensor]
@@ -197,7 +201,7 @@ class Run:
 
 
 def watch_factors(layer: SAB, seen: list[tuple[Tensor, ...]]) -> None:
-    """Note what recurrent dropout draws in each call."""
+    """Record the masks that recurrent dropout draws in each call."""
     drawn = layer.draw_factors
 
     def noted(state: SABState) -> tuple[Tensor, ...]:
@@ -210,7 +214,7 @@ def watch_factors(layer: SAB, seen: list[tuple[Tensor, ...]]) -> None:
 def run_chunk(
     x: Tensor, layer: SAB, streams: list[list[Stream]], config: Config, factors: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, list[list[Answer]]]:
-    """The loop over a chunk, under its masks."""
+    """Run the loop over a chunk with its masks."""
     for peers, masks in zip(streams, factors, strict=False):
         for stream, factor in zip(peers, masks, strict=True):
             stream.factor = factor
@@ -239,7 +243,7 @@ def stacked(streams: list[list[Stream]], name: str) -> Tensor:
 
 
 def compare(case: Case) -> float:
-    """Hold the layer to the loop, unless a choice hangs on rounding errors; returns how clear the choices were."""
+    """Compare the layer with the loop unless a rounding error decides a choice; returns the smallest gap."""
     layer = build(case)
     got = by_library(case, layer)
     want: dict[str, Tensor] = {}
@@ -293,7 +297,7 @@ def test_a_full_memory_in_the_op_equals_the_loop(case: Case) -> None:
     try:
         clearest = compare(case)
     except ValueError as error:
-        assume("beyond the op's range" not in str(error))  # adding memories to states may make these grow without end
+        assume("beyond the op's range" not in str(error))  # adding memories may let states grow without bound
         raise
     assume(clearest > UNCLEAR)
 
@@ -301,14 +305,14 @@ def test_a_full_memory_in_the_op_equals_the_loop(case: Case) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("score", SCORES)
 def test_a_long_sequence_with_everything_on(cell: str, score: str) -> None:
-    """Many hops between many memories, two layers, k_att not dividing k_trunc, chunks cutting segments."""
+    """Many hops between many memories, two layers, k_att that does not divide k_trunc, chunks that cut segments."""
     config = Config(cell, 2, 3, 4, score, capacity=3, evict="least_recalled", num_layers=2)
     clearest = compare(Case(config, (2, 3, 4, 5), True, "auto", "autograd", 3, (0, 8, 9, 20), scale=0.3))
     assert clearest > UNCLEAR, "the seed leaves every choice clear"
 
 
 def test_a_raw_score_of_zero_is_nothing_recalled() -> None:
-    """The release's zero vector scores 0 by the dot product, and stands before negative scores as a weight."""
+    """The release's zero vector has the dot score 0, so it ranks above memories with negative scores."""
     config = Config("lstm", 3, 1, 4, "dot", normalizer="threshold", semantics="release")
     assert compare(Case(config, (2, 3, 4, 4), True, "auto", "autograd", 0, (0, 3, 6))) > UNCLEAR
 
@@ -317,7 +321,7 @@ def test_a_raw_score_of_zero_is_nothing_recalled() -> None:
 @pytest.mark.parametrize("k_trunc", [4, None])
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 def test_recurrent_dropout_over_many_chunks(cell: str, k_trunc: int | None, engine: str) -> None:
-    """Segments that calls cut apart are run again under the masks of either call."""
+    """A segment split between two calls is replayed with the mask of each call."""
     config = Config(cell, 2, 3, k_trunc, "dot", recall_scale=0.5, num_layers=2, recurrent_dropout=0.4)
     case = Case(config, (3, 3, 4, 5), True, "auto", engine, 3, (0, 3, 5, 8, 9, 20))
     assert compare(case) > UNCLEAR, "the seed leaves every choice clear"

@@ -1,4 +1,4 @@
-"""What torch.ao.quantization.quantize_dynamic makes of a model with a layer: it swaps modules by their type.
+"""torch.ao.quantization.quantize_dynamic on a model with a layer: it replaces modules by their type.
 
 Shapes: T time, B batch, I input, H hidden.
 """

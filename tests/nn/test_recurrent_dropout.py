@@ -1,6 +1,6 @@
 """Recurrent dropout: one mask on h on its way into the cell, the same at every step of a call.
 
-`test_oracle` holds its numbers and gradients to the loop; here is what the masks are, and where they are not.
+`test_oracle` tests its numbers and gradients; these tests are about the masks and where they apply.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -26,7 +26,7 @@ from tests.tolerance import assert_equal
 
 
 class Watched(nn.Module):
-    """A cell that notes the h that comes in."""
+    """A cell that records the h that it is given."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def watched(*sizes: int, **options: Any) -> tuple[SAB, Watched]:
 
 
 def seen_masks(layer: SAB, cell: Watched, x: Tensor, state: Any = None, **options: Any) -> tuple[Tensor, Tensor]:
-    """The masks of a call's steps but the first, as factors (T - 1, B, H), and what they masked."""
+    """The masks of all steps of a call but the first, as factors (T - 1, B, H), and the h that they masked."""
     cell.seen.clear()
     output = data_of(layer(x, state, **options)[0])
     return torch.stack(cell.seen[1:]) / output[:-1], output
@@ -63,7 +63,7 @@ def test_the_mask_is_the_same_at_every_step_of_a_call_and_another_at_the_next() 
 
 
 def test_the_mask_drops_its_share() -> None:
-    """Of 20,000 features each is dropped with probability p: within four standard deviations of the mean."""
+    """Each of 20,000 features is dropped with probability p; the count is within 4 standard deviations."""
     torch.manual_seed(0)
     for p in (0.1, 0.5, 0.9):
         layer, cell = watched(3, 400, recurrent_dropout=p, k_top=0, k_trunc=None)
@@ -89,7 +89,7 @@ def test_in_evaluation_nothing_is_dropped(cell: str) -> None:
 
 
 def test_the_first_step_of_a_stream_has_nothing_to_drop() -> None:
-    """The h that enters is zero; memory, scores and output see h whole."""
+    """The h that enters the cell is zero; memory, scores and output have the whole h."""
     layer, plain = (make(recurrent_dropout=p, k_top=2, k_att=1, k_trunc=4) for p in (1.0, 0.0))
     assert_equal(layer(draw(1, 2, 3))[0], plain(draw(1, 2, 3))[0], "output")
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_the_first_step_of_a_stream_has_nothing_to_drop() -> None:
 
 
 def test_a_gru_carries_h_on_as_it_is() -> None:
-    """Masked and scaled there too, h would double at every step at p = 0.5 with the update gate open."""
+    """If h were also scaled there, it would double at every step with p = 0.5 and the update gate open."""
     layer = make(cell="gru", k_top=0, k_trunc=None, recurrent_dropout=0.5)
     with torch.no_grad():
         layer.get_parameter("bias_ih_l0")[4:8] = 60.0
@@ -128,7 +128,7 @@ def test_it_must_be_a_probability(value: Any) -> None:
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_packed_sequences_and_resets_keep_each_rows_mask(engine: str, num_layers: int) -> None:
-    """Each row as if it ran alone, under the mask that it has in the batch."""
+    """Each row equals the row run alone with the mask that it has in the batch."""
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "num_layers": num_layers, "engine": engine}
     layer = make(recurrent_dropout=0.5, **options)
     sequences = [draw(length, 3, seed=length) for length in (4, 9, 6)]
@@ -163,7 +163,7 @@ def test_packed_sequences_and_resets_keep_each_rows_mask(engine: str, num_layers
 
 
 def one_graph(layer: SAB, x: Tensor, factors: list[tuple[Tensor, ...]], sizes: list[int]) -> Tensor:
-    """The last chunk's output by the loop, whose graph goes back through all chunks, each under its own masks."""
+    """The last chunk's output from the loop. Its graph goes back through all chunks, each with its own masks."""
     config = Config(k_top=2, k_att=2, k_trunc=6, num_layers=layer.num_layers)
     zeros = x.new_zeros(layer.hidden_size)
     streams = [[oracle.begin(config, zeros, zeros) for _ in range(x.shape[1])] for _ in range(layer.num_layers)]
@@ -183,7 +183,7 @@ def one_graph(layer: SAB, x: Tensor, factors: list[tuple[Tensor, ...]], sizes: l
 def test_past_calls_keep_their_masks_whatever_later_calls_do(
     backend: str, num_layers: int, trained: tuple[bool, bool], saved: bool, tmp_path: Path
 ) -> None:
-    """An op may run the call in evaluation, but not the credit that it sends into the call in training."""
+    """An op may run a call in evaluation mode, but may not send its credit into a past call in training mode."""
     layer = make(recurrent_dropout=0.5, backend=backend, k_top=2, k_att=2, k_trunc=6, num_layers=num_layers)
     x, weight, sizes = draw(10, 2, 3), draw(6, 2, 4, seed=2), [4, 6]
     seen: list[tuple[Tensor, ...]] = []
@@ -193,7 +193,7 @@ def test_past_calls_keep_their_masks_whatever_later_calls_do(
     if saved:
         state.save(tmp_path / "state")
         state = SABState.load(tmp_path / "state")
-    layer.recurrent_dropout = 0.25  # a schedule: the past call had 0.5
+    layer.recurrent_dropout = 0.25  # as with a schedule: the past call had 0.5
     output, _ = layer.train(trained[1])(after, state)
     want = one_graph(layer, x, seen, sizes)
     assert_equal(output, want, "output")
@@ -202,7 +202,7 @@ def test_past_calls_keep_their_masks_whatever_later_calls_do(
 
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 def test_a_cell_of_ones_own_is_replayed_under_its_masks(engine: str) -> None:
-    """The same weights in an nn.LSTMCell, under the same draws."""
+    """The same weights in an nn.LSTMCell, with the same draws."""
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 6, "recurrent_dropout": 0.5, "engine": engine}
     built_in = make(**options)
     own = make(cell=nn.LSTMCell(3, 4), **options)
@@ -247,7 +247,7 @@ def test_an_op_cannot_run_it_in_training(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_without_it_nothing_is_drawn() -> None:
-    """p=0 leaves the random numbers, and what is kept of a call, as they were."""
+    """p=0 draws no random numbers and changes nothing in the record of a call."""
     layer = make(recurrent_dropout=0.0)
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""Layers whose parameters are divided among processes: FSDP1 and FSDP2, credit to earlier calls included.
+"""Layers with parameters sharded among processes by FSDP1 and FSDP2, with credit into past calls.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -22,7 +22,7 @@ Gradients = dict[str, Tensor]
 
 
 class Score(nn.Module):
-    """A score of one's own."""
+    """A user's score."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def by_chunks(network: Callable[..., Any], x: Tensor) -> None:
 
 
 def second(network: Network) -> tuple[Any, Callable[[], Gradients]]:
-    """FSDP2, and what gathers its gradients."""
+    """A model under FSDP2, and the function that gathers its gradients."""
     from torch.distributed.fsdp import fully_shard
 
     fully_shard(network.layer)
@@ -75,7 +75,7 @@ def second(network: Network) -> tuple[Any, Callable[[], Gradients]]:
 
 
 def first(network: Network, use_orig_params: bool) -> tuple[Any, Callable[[], Gradients]]:
-    """FSDP1; without use_orig_params its one parameter is all of the network's, one behind the other."""
+    """FSDP1. Without use_orig_params, its only parameter is the concatenation of all of the network's."""
     from torch.distributed.fsdp import FullyShardedDataParallel
 
     sharded = FullyShardedDataParallel(network, use_orig_params=use_orig_params, device_id=torch.device("cpu"))
@@ -95,7 +95,7 @@ def first(network: Network, use_orig_params: bool) -> tuple[Any, Callable[[], Gr
 
 
 def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
-    """One process: its rows of the batch, compared with the mean that one process finds for all rows."""
+    """Run one process on its rows of the batch, and compare with one process that has all rows."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     distributed.init_process_group(
@@ -120,7 +120,7 @@ def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
     for name, gradient in want.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-9, atol=1e-9)
     distributed.barrier()
-    os._exit(0)  # threads of gloo, taken down while the other process leaves, may abort this one
+    os._exit(0)  # shutting down gloo's threads while the other process exits may abort this one
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")

@@ -1,4 +1,4 @@
-"""Truncated BPTT over a stream: the gradient, the state that is carried, and how little is ever read ahead.
+"""Truncated BPTT over a stream: the gradient, the carried state, and how far it reads ahead.
 
 Shapes: L layers, B batch, T time, I input, H hidden.
 """
@@ -34,7 +34,7 @@ def torch_layer(name: str, **options: Any) -> nn.RNNBase:
 
 
 def by_hand(layer: nn.Module, x: Tensor, k: int) -> list[Tensor]:
-    """The loop that everybody writes: detach the state, run k steps."""
+    """The usual loop: detach the state, run k steps."""
     outputs: list[Tensor] = []
     state: Any = None
     for piece in x.split(k):  # pyright: ignore[reportUnknownVariableType]
@@ -136,7 +136,7 @@ def test_the_state_goes_on_later() -> None:
 
 
 class Numbers(IterableDataset[tuple[Tensor, Tensor]]):
-    """What a file of any length would be to PyTorch."""
+    """A data set that stands for a file of any length."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return ((piece, piece) for piece in chunks(draw(12, 2, 3), 3))
@@ -160,7 +160,7 @@ class Held:
 
 
 class Nested(nn.Module):
-    """A module of one's own, with a state of tuples, lists, dicts and dataclasses."""
+    """A user's module with a state of tuples, lists, dicts and dataclasses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ def test_reset_rows_are_new_streams_and_the_others_go_on(name: str, k: int) -> N
     module, x = MODULES[name](), draw(15, 3, 3).requires_grad_()
     mask = resets(15, (0, 0), (6, 0), (7, 0), (6, 2), (10, 1))
     items = zip(chunks(x, 5), chunks(mask, 5), strict=True)
-    axis = 0 if name == "nested" else None  # H is 3 there, as B is
+    axis = 0 if name == "nested" else None  # H is 3 there, the same as B
     outputs = list(tbptt(module, items, k, reset=True, state_axis=axis))
     assert [len(output) for output in outputs] == [min(k, 15 - start) for start in range(0, 15, k)]
     output = torch.cat(outputs)
@@ -259,7 +259,7 @@ def test_a_state_with_a_reset_of_its_own_uses_it() -> None:
 
 
 class Wrapped(nn.Module):
-    """A layer and its readout, as most models are; it says nothing of batch_first or of its state."""
+    """A layer and its readout, like most models. It declares neither batch_first nor its state."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()

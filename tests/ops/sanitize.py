@@ -1,7 +1,7 @@
 """Runs tests on a C++ op that was built with AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
 
-The op is built into a copy of the package, so the one in use stays as it is. A sanitizer ends a process with its
-first report, which no test survives, and the report is in the log. It takes g++ on Linux.
+The op is built into a copy of the package, so the installed op is not changed. A sanitizer ends the process with its
+first report, so that no test survives it, and the report is in the log. This needs g++ on Linux.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPORTS = ("ERROR: AddressSanitizer", "runtime error:")
 
 
 def build(folder: Path) -> Path:
-    """Build the op with sanitizers; the folder in which `reminding` is then found."""
+    """Build the op with sanitizers; returns the folder that holds the package `reminding`."""
     source = folder / "src"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info"))
@@ -31,22 +31,22 @@ def build(folder: Path) -> Path:
     command = [sys.executable, "setup.py", "build_ext", "--force", *places]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **flags}, check=True)
     built = folder / "lib" / OP
-    if not built.exists():  # setup.py lets an op that does not compile go
+    if not built.exists():  # setup.py ignores an op that does not compile
         raise SystemExit("the op was not built; the compiler's messages are above")
     shutil.copy(built, source / OP)
     return source
 
 
 def library(name: str) -> str:
-    """Where g++ finds a library."""
+    """The path at which g++ finds a library."""
     found = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
     return str(Path(found.stdout.strip()).resolve())
 
 
 def environment(source: Path) -> dict[str, str]:
-    """What a process needs that loads a library with sanitizers into a Python without.
+    """The environment of a Python without sanitizers that loads a library with them.
 
-    The C++ library comes first besides, since exceptions are otherwise thrown before AddressSanitizer knows how.
+    The C++ library is loaded early too, or exceptions would be thrown before AddressSanitizer can intercept them.
     """
     return {
         **os.environ,
@@ -59,8 +59,8 @@ def environment(source: Path) -> dict[str, str]:
 
 
 def run(source: Path, log: Path, words: list[str]) -> int:
-    """Run pytest, and say how it ended: 0 where every test passed and no sanitizer reported anything."""
-    # What is written past Python, as reports are, goes to the log and not into pytest's hands.
+    """Run pytest; returns 0 if every test passed and no sanitizer reported anything."""
+    # Reports are not written through Python: they must go to the log and not be captured by pytest.
     command = [sys.executable, "-m", "pytest", "--capture=sys", *words]
     with log.open("w") as out:
         ended = subprocess.run(command, cwd=ROOT, env=environment(source), stdout=out, stderr=out, check=False)
@@ -71,7 +71,7 @@ def run(source: Path, log: Path, words: list[str]) -> int:
 
 
 def main() -> int:
-    """Build, and run the tests."""
+    """Build the op and run the tests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/sanitize"), help="folder for the build and the log")
     parser.add_argument("--built", action="store_true", help="take the op that is already there")

@@ -1,4 +1,4 @@
-"""A backend is an entry of the table: the layer knows none by name."""
+"""A backend is an entry in a table; the layer names none."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.
 
 
 class Counted(Backend):
-    """The C++ op under another name, its calls counted."""
+    """The C++ op under another name, with its calls counted."""
 
     @property
     def op(self) -> Any:
-        """The op's functions, each of which notes that it was called."""
+        """The op's functions, each of which records its calls."""
 
         def noting(name: str) -> Any:
             def noted(*arguments: Any, **options: Any) -> Any:
@@ -37,7 +37,7 @@ COUNTED: list[str] = []
 
 
 def gradient(backend: str) -> list[torch.Tensor]:
-    """Of two chunks with credit from the second into the first."""
+    """The results of two chunks, the second of which sends credit into the first."""
     torch.manual_seed(0)
     layer = SAB(3, 4, k_top=2, k_att=2, k_trunc=3, backend=backend, dtype=torch.float64)
     x = torch.randn(12, 2, 3, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Which backend runs, and what is told when one cannot."""
+"""Which backend runs, and the message when a backend cannot."""
 
 from __future__ import annotations
 

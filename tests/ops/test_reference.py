@@ -1,4 +1,4 @@
-"""Each equation of the oracle alone.
+"""The reference's equations, one at a time.
 
 Shapes: B batch, I input, H hidden, D score width, M memory slots.
 """
@@ -77,7 +77,7 @@ def test_gradients_are_the_derivatives(function: Any, inputs: tuple[Tensor, ...]
 
 
 def test_where_the_gradient_is_cut() -> None:
-    """The paper's segments have k_trunc steps; the release's first has one fewer."""
+    """The paper's segments have k_trunc steps; the first segment of the release has one fewer."""
     steps = range(1, 12)
     assert [t for t in steps if reference.cuts_before(t, 4, "paper")] == [5, 9]
     assert [t for t in steps if reference.cuts_before(t, 4, "release")] == [4, 8]

@@ -1,4 +1,4 @@
-"""Scores to weights, one operation at a time.
+"""From scores to weights, one operation at a time.
 
 Shapes: B batch, M memory slots, K k_top.
 """
@@ -38,7 +38,7 @@ def row(*scores: float) -> Tensor:
 
 
 def scores_of(rows: int, slots: int, seed: int = 0) -> Tensor:
-    """Distinct scores, at least 0.1 apart, in random order: far from ties."""
+    """Scores at least 0.1 apart, in random order, so that none are near a tie."""
     generator = torch.Generator().manual_seed(seed)
     ranked = torch.arange(slots, dtype=torch.float64) * 0.3 - 1
     order = torch.stack([torch.randperm(slots, generator=generator) for _ in range(rows)])
@@ -51,7 +51,7 @@ def close(got: Tensor, want: list[float]) -> bool:
 
 
 def test_the_papers_rule_by_hand() -> None:
-    """With k_top=2 the third best, 1, is subtracted: 4 and 3 are left, over their sum."""
+    """With k_top=2, the third best score, 1, is subtracted; 4 and 3 remain and are divided by their sum."""
     assert close(threshold_weights(row(5, 0, 1, 4), 2), [4 / 7, 0, 0, 3 / 7])
     assert close(threshold_weights(row(5, 1, 4), 3), [4 / 7, 0, 3 / 7])
     assert close(threshold_weights(row(5, 1, 4), None), [4 / 7, 0, 3 / 7])
@@ -68,7 +68,7 @@ def test_the_softmax_by_hand() -> None:
 
 
 def test_softmax1_by_hand() -> None:
-    """As the softmax with one more score of 0, whose weight is nobody's."""
+    """This is the softmax with one more score of 0, whose weight goes to no memory."""
     e = 2.718281828459045
     assert close(softmax1_weights(row(1, 0, -3), 2), [e / (e + 2), 1 / (e + 2), 0])
     assert close(softmax1_weights(row(0), 5), [1 / 2])
@@ -77,7 +77,7 @@ def test_softmax1_by_hand() -> None:
 
 
 def test_the_releases_rule_by_hand() -> None:
-    """While memories are few the raw scores, signed; then k_top - 1 survive, less and over one epsilon more."""
+    """Up to k_top memories: the raw scores, signed. More: k_top - 1 survive; limit and sum are raised by epsilon."""
     assert close(release_weights(row(5, -1, 4), 3), [5, -1, 4])
     assert close(release_weights(row(5, -1, 4), None), [5, -1, 4])
     above = 1 - RELEASE_EPSILON
@@ -119,7 +119,7 @@ def test_the_gradient_is_the_derivative(rule: Normalizer, k_top: int | None, slo
 @every_rule
 @pytest.mark.parametrize("k_top", [1, 2, 3, 5, None])
 def test_padding_is_as_if_it_were_not_there(rule: Normalizer, k_top: int | None) -> None:
-    """Whatever stands there, values and gradients are those of the filled slots alone; a row may have none."""
+    """Whatever unfilled slots hold, values and gradients depend on filled slots only. A row may have none."""
     slots, counts = 6, [6, 4, 1, 0]
     scores = scores_of(4, slots).detach()
     for filler in (0.0, 1e9, -1e9, INFINITY, -INFINITY, float("nan")):
@@ -162,7 +162,7 @@ def test_where_all_scores_tie_the_papers_rule_recalls_nothing(scores: tuple[floa
 
 
 def test_ties_at_the_papers_threshold() -> None:
-    """Those that tie with the (k_top+1)-th get nothing; if the kept ones all do, nothing is recalled."""
+    """Scores equal to the (k_top+1)-th get weight 0. If the k_top best are all equal to it, nothing is recalled."""
     assert close(threshold_weights(row(3, 2, 2, 1), 2), [1, 0, 0, 0])
     given = row(3, 3, 3, 1)
     weights = threshold_weights(given, 2)
@@ -191,7 +191,7 @@ def test_one_row_that_ties_leaves_the_others_alone(rule: Normalizer) -> None:
 
 
 def test_the_best_alone_weighs_1_and_teaches_nothing() -> None:
-    """k_top=1 in the paper's rule: a constant."""
+    """With k_top=1 in the paper's rule, the weight is constant."""
     given = scores_of(5, 7)
     weights = threshold_weights(given, 1)
     assert torch.equal(weights.max(1).values, torch.ones(5, dtype=torch.float64))
@@ -200,7 +200,7 @@ def test_the_best_alone_weighs_1_and_teaches_nothing() -> None:
 
 
 def test_where_the_papers_gradient_goes() -> None:
-    """To the k_top best and, through the threshold, to the one behind them; the softmax's ends before that one."""
+    """It reaches the k_top best and, through the threshold, the next one; with softmax only the k_top best."""
     given = row(5, 4, 3, 2, 1)
     for rule, reached in ((threshold_weights, 3), (softmax_weights, 2)):
         (found,) = torch.autograd.grad((rule(given, 2, None) * torch.arange(5)).sum(), given)
@@ -209,7 +209,7 @@ def test_where_the_papers_gradient_goes() -> None:
 
 
 def test_the_softmax_keeps_its_gradient_small_where_the_papers_explodes() -> None:
-    """Why it is the default: three scores closer than 1e-6 to each other."""
+    """The reason why softmax is the default: three scores are within 1e-6 of each other."""
     given = row(1e-6, 5e-7, 0)
     sizes: list[float] = []
     for rule in (threshold_weights, softmax_weights):

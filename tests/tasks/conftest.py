@@ -1,4 +1,4 @@
-"""Fixtures: small data sets that stand in for published ones."""
+"""Fixtures: small data sets in place of published ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fake_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that would reach the network fails; one about downloads replaces this."""
+    """Makes a test that would use the network fail; tests of downloads replace this."""
     if find_spec("pooch") is None:
         return
     import pooch
@@ -64,7 +64,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def repack(fake_mnist: Path) -> Callable[[int, bytes], Path]:
-    """Overwrite the tiny MNIST's file number `i` with these bytes, and return its path."""
+    """Overwrite file number `i` of the tiny MNIST with these bytes; returns its path."""
 
     def write(i: int, contents: bytes) -> Path:
         path = fake_mnist / MNIST_NAMES[i]
@@ -76,7 +76,7 @@ def repack(fake_mnist: Path) -> Callable[[int, bytes], Path]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder that holds folders of real data, one a data set, as `--data-dir` takes it."""
+    """The folder of real data, with one folder per data set, as given to `--data-dir`."""
     beside = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
     named = os.environ.get("REMINDING_TEST_DATA") or os.environ.get("REMINDING_DATA")
     folder = Path(named) if named else beside

@@ -1,4 +1,4 @@
-"""The adding problem: where the markers are, what they add up to, and what the mean gets."""
+"""The adding problem: the places of the markers, their sum, and the error of predicting the mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published texts as streams: where the parts lie, what is read, and what is said of a bad file.
+"""Published texts as streams: the splits, the characters read, and messages about bad files.
 
 Shapes: B batch, T time.
 """
@@ -25,7 +25,7 @@ from reminding.tasks.characters import PTB_SYMBOLS, TEXT8_SYMBOLS, CharacterStre
 from reminding.tasks.data.datasets import DataFile, Dataset
 
 SIZE, BEGINNING = 2000, 400
-"""Of the tiny text8 and enwik8, and of the part of them that has a checksum of its own."""
+"""The sizes of the tiny text8 and enwik8, and of their part with a checksum of its own."""
 LINES = {
     "ptb.train.txt": b" the cat sat \n on <unk> N mats \n" * 20 + b" \n no. 9 \n",
     "ptb.valid.txt": b" a dog \n" * 9,
@@ -71,7 +71,7 @@ def spelled(task: CharacterStream, tokens: torch.Tensor) -> bytes:
 
 
 def part(task: CharacterStream, split: Split) -> bytes:
-    """All characters of a split, as one row reads them; only the last one is never an input."""
+    """All characters of a split, as read by one row; only the last is never an input."""
     if split == "train":
         batches = task.train_batches(1, 0)
         chunks = [next(batches), *takewhile(lambda batch: batch.reset is not None and not batch.reset.any(), batches)]

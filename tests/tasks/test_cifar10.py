@@ -1,4 +1,4 @@
-"""CIFAR10: the order of the pixels, the split, what may be in a file, and what is said of a bad one."""
+"""CIFAR10: the order of the pixels, the split, the accepted content of files, and messages about bad files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reminding.tasks.data.datasets import Archive, DataFile, Dataset
 
 NAMES = tuple(file.name for file in DATASETS["cifar10"].files)
 IMAGES = 4
-"""In each file of the tiny data set."""
+"""The number of images in each file of the tiny data set."""
 
 
 def images(number: int) -> NDArray[np.uint8]:
@@ -35,7 +35,7 @@ def labels(number: int) -> list[int]:
 
 
 def python_2_pickle(data: NDArray[np.uint8], label: list[int]) -> bytes:
-    """What Python 2's cPickle and the numpy of 2009 wrote, protocol 2; put together by hand."""
+    """A pickle of protocol 2 as written by Python 2's cPickle and the numpy of 2009, assembled by hand."""
 
     def text(content: bytes) -> bytes:
         return b"U" + bytes([len(content)]) + content

@@ -1,4 +1,4 @@
-"""The copying task: what is shown, what is wanted, and what a model without memory gets."""
+"""The copying task: inputs, targets, and the score of a model without memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_symbols_are_uniform() -> None:
 
 
 def without_memory(task: Copying, batch: Batch) -> torch.Tensor:
-    """Logits of the best that can be done without remembering: blanks, then any symbol."""
+    """Logits of the best model without memory: blanks, then any symbol."""
     prediction = torch.full((*batch.input.shape, task.output_size), -1e4)
     prediction[: -task.symbols, :, 0] = 0.0
     prediction[-task.symbols :, :, 1 : task.alphabet + 1] = 0.0
@@ -78,7 +78,7 @@ def test_balanced_what_is_recalled_counts_the_same_at_every_length(T: int) -> No
 def test_guessing_gets_one_in_alphabet() -> None:
     task = Copying(T=1)
     guess = [task.metrics(without_memory(task, batch), batch) for batch in task.eval_batches("test", 100, limit=2000)]
-    means = mean_metrics(guess)  # argmax of a tie: always the same symbol
+    means = mean_metrics(guess)  # in a tie, argmax always takes the same symbol
     assert means["accuracy"] == pytest.approx(1 / 8, abs=4 * math.sqrt(0.125 * 0.875 / 20_000))
     assert means["accuracy_all"] == pytest.approx((11 + 10 * means["accuracy"]) / 21, rel=1e-6)
 

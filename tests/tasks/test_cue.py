@@ -1,4 +1,4 @@
-"""The cue task: what is asked is what was shown, `lag` steps before, and any chunk can be reached at once.
+"""The cue task: the target is the cue shown `lag` steps before, and any chunk can be reached directly.
 
 Shapes: B batch, T time, C classes.
 """
@@ -24,7 +24,7 @@ def joined(batches: list[Batch]) -> tuple[Tensor, Tensor]:
 
 
 def read(task: Cue, steps: int, rows: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """The first steps of the training stream, (T, B) twice."""
+    """The inputs and targets of the first steps of the training stream, (T, B) each."""
     return joined(list(islice(task.train_batches(rows, seed), math.ceil(steps / task.chunk))))
 
 

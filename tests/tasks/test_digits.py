@@ -1,4 +1,4 @@
-"""The 8x8 digits: the split, the order of the pixels, batches and metrics of a data set."""
+"""The 8x8 digits: the split, the order of the pixels, batches and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as unbroken streams: nothing is read twice or left out, and every place can be gone back to.
+"""Files as unbroken streams: nothing is read twice or left out, and reading can resume at any place.
 
 Shapes: N steps of the file, B batch, T time, C columns or classes.
 """

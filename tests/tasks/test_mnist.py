@@ -1,4 +1,4 @@
-"""MNIST: reading a folder, what is said of a bad one, and the real data where it is at hand."""
+"""MNIST: reading a folder, messages about a bad folder, and the real data if available."""
 
 from __future__ import annotations
 

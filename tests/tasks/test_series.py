@@ -1,4 +1,4 @@
-"""Labelled series: the forms of files, the splits, where short series stand, and what is said of bad ones."""
+"""Labelled series: file formats, splits, padding of short series, and messages about bad files."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def write_wav(path: Path, samples: list[int], channels: int = 1) -> None:
 
 
 def rows(path: Path, count: int = 20, length: int = 6) -> Path:
-    """Two classes of `count` series each, whose values are their line's number."""
+    """Two classes of `count` series each; the values of a series are its line number."""
     lines = [f"{number % 2}.0\t" + "\t".join([str(number)] * length) for number in range(2 * count)]
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
 def firsts(task: Series, split: str, scale: tuple[float, float]) -> list[int]:
-    """The numbers that `rows` wrote, found again in a split."""
+    """The line numbers, as written by `rows`, of the series in a split."""
     values = task.examples(split).values[:, -1, 0] * scale[1] + scale[0]  # pyright: ignore[reportArgumentType]
     return [round(float(value)) for value in values]
 
 
 def test_a_fifth_of_each_class_is_held_out_twice_where_there_is_no_test_file(tmp_path: Path) -> None:
     task = Series(rows(tmp_path / "mine.tsv"))
-    kept = list(range(26))  # of 20 a class 4 are for the test, of the 16 left 3 for validation
+    kept = list(range(26))  # of 20 per class, 4 are for the test; of the other 16, 3 are for validation
     scale = (float(np.mean(kept)), float(np.std(kept)))
     assert firsts(task, "train", scale) == kept
     assert firsts(task, "valid", scale) == list(range(26, 32))

@@ -28,7 +28,6 @@ from reminding.nn.parts.memory import EVICT, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import evaluating
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
-from reminding.ops import reference
 from reminding.ops.sparsify import mask_padding
 
 State = tuple[Tensor, ...]
@@ -281,7 +280,8 @@ def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTe
         return LayerTensors(h, cell_state, None)
     memory = state.memory
     weights = _weigh(bound.scorer.scores(memory.keys, h), rule, memory.filled)
-    h = h + reference.summarize(weights, memory.value)
+    h_hat = h
+    h = h_hat + bound.scorer.summary(weights, memory.value)
     if rule.capacity is not None:
         memory = memory._replace(weight=memory.weight + weights)
     stores = step % rule.k_att == 0
@@ -290,7 +290,8 @@ def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTe
         h = h.masked_fill(full.unsqueeze(1), float("nan"))
     else:
         memory = _without_victim(memory, rule, full)
-    return LayerTensors(h, cell_state, _stored(memory, h, bound.scorer.keys(h), step, stores))
+    value = h_hat if rule.stores_proposal else h
+    return LayerTensors(h, cell_state, _stored(memory, value, bound.scorer.keys(value), step, stores))
 
 
 def _weigh(scores: Tensor, rule: Rule, count: Tensor) -> Tensor:

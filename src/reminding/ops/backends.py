@@ -38,6 +38,10 @@ class Op(Protocol):
         """Whether `differentiate_past` serves for a layer that it can run."""
         ...
 
+    def searches(self, rule: OpRule, memories: int) -> bool:
+        """Whether it may pass over some of so many memories of a row by a bound on their scores."""
+        ...
+
     def in_range(self, key: Tensor, query: Tensor) -> bool:
         """Whether a clamped score is exact, where |W1 m| and |W2 h_hat| come up to `key` and `query`."""
         ...

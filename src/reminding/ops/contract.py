@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +22,16 @@ CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 NORMALIZERS = {"threshold": 0, "softmax": 1, "softmax1": 2}
 SEMANTICS = {"paper": 0, "release": 1}
 EVICT = {"fifo": 0, "least_recalled": 1}
+SEARCH = {"auto": 0, "scan": 1, "tree": 2}
+STORED = {"h": 0, "proposal": 1}
+"""What goes to memory: the state, or what the cell proposed before the summary was added."""
 
 
 class OpRule(NamedTuple):
-    """A layer's settings as numbers, in the order in which the C++ side reads them (problem.h)."""
+    """A layer's settings as numbers, in the order in which the C++ side reads them (problem.h).
+
+    `of` makes one of the paper's settings; those with a default go beyond them, and not every op has them.
+    """
 
     cell: int
     score: int
@@ -39,6 +45,10 @@ class OpRule(NamedTuple):
     evict: int
     recall_scale: int  # the bits of a float64
     forget_scale: int  # as well
+    search: int = SEARCH["auto"]
+    null_score: int = 0  # whether recalling nothing has a learned score
+    summary_gate: int = 0  # whether the summary is multiplied by a learned gate
+    stored: int = STORED["h"]
 
     @staticmethod
     def of(
@@ -87,6 +97,10 @@ class OpRule(NamedTuple):
         """The score."""
         return score_of(self.score)
 
+    def extra_weights(self, H: int) -> int:
+        """How many numbers a recall learns besides its score: the null score and the gate."""
+        return (self.null_score + self.summary_gate * H) if self.k_top > 0 else 0
+
     @property
     def has_keys(self) -> bool:
         """Whether memories and queries are projected to be scored."""
@@ -124,7 +138,8 @@ class LayerInput:
         count0, step0: filled slots, and steps done by each row's stream, (B,) int64; no row holds more memories
             than the rule's capacity.
         recurrent: weight_ih, weight_hh, bias_ih, bias_hh as torch.nn.LSTMCell has them; the biases may be None.
-        scorer: the score's parameters, see `SCORES`; () where k_top is 0.
+        scorer: the score's parameters, see `SCORES`, then, where the rule has them, the null score (1,) and the gate
+            of the summary (H,); () where k_top is 0.
         received0: recall weight that the memories so far have received, (B, M0); needed with a capacity.
     """
 
@@ -219,6 +234,7 @@ class Demand:
         memories: how many a step may find at most.
         transform: what is asked of derivatives that an op does not give, such as torch.func's; None: nothing.
         recurrent_dropout: whether h is masked on its way into the cell.
+        extras: the options of `SAB` in use that not every op has.
     """
 
     cell: str | None
@@ -233,6 +249,7 @@ class Demand:
     memories: int
     transform: str | None = None
     recurrent_dropout: bool = False
+    extras: tuple[str, ...] = ()
 
     @property
     def recalled(self) -> int:
@@ -261,9 +278,27 @@ def common_obstacle(demand: Demand) -> str | None:
 
 
 def scorer_parts(scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """w1, w2 and w3 of a scorer's parameters; None for those it does not have."""
-    parts = dict(zip(rule.scoring.roles, scorer, strict=True)) if rule.k_top > 0 else {}
-    return parts.get("w1"), parts.get("w2"), parts.get("w3")
+    """w1, w2 and w3 of a scorer's parameters; None for those it does not have. `scorer_of` is the reverse.
+
+    What a recall learns besides its score stands behind w3, or in its place.
+    """
+    own = rule.scoring.roles if rule.k_top > 0 else ()
+    parts = dict(zip(own, scorer, strict=False))
+    in_w3 = [*([parts["w3"]] if "w3" in parts else []), *(scorer[len(own) :] if rule.k_top > 0 else ())]
+    w3 = None if not in_w3 else in_w3[0] if len(in_w3) == 1 else torch.cat(in_w3)
+    return parts.get("w1"), parts.get("w2"), w3
+
+
+def scorer_of(parts: Sequence[Tensor | None], H: int, rule: OpRule) -> list[Tensor]:
+    """A scorer's parameters from w1, w2 and w3, or their gradients from those of w1, w2 and w3."""
+    w1, w2, w3 = parts
+    scorer = [part for part in (w1, w2) if part is not None]
+    if w3 is None:
+        return scorer
+    own = len(w3) - rule.extra_weights(H)
+    sizes = [*([own] if own else []), *([1] * rule.null_score), *([H] * rule.summary_gate)]
+    split: Any = torch.split
+    return [*scorer, *split(w3, sizes)]
 
 
 def slots_for(memory0: Tensor, T: int, rule: OpRule) -> int:

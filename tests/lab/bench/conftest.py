@@ -1,4 +1,4 @@
-"""What a small benchmark on the CPU measures, with costs that are made up."""
+"""A small benchmark on the CPU with invented costs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SIZE = Size(T=4, B=2, I=3, H=8)
 
 
 def quiet(text: str) -> None:
-    """Nobody watches."""
+    """Shows no progress."""
 
 
 def costs(monkeypatch: pytest.MonkeyPatch, cost: Callable[[Name, Size], Cost | Refusal]) -> list[tuple[Name, Size]]:
-    """Let contestants cost what `cost(name, size)` says instead of asking a process; returns who was asked."""
+    """Replace measurements in processes by `cost(name, size)`; returns the list of contestants that were asked."""
     asked: list[tuple[Name, Size]] = []
 
     def answer(name: Name, size: Size, options: BenchOptions) -> Cost | Refusal:
@@ -36,6 +36,6 @@ def costs(monkeypatch: pytest.MonkeyPatch, cost: Callable[[Name, Size], Cost | R
 
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
-    """The small options measured, the peaks made up: 1000 bytes a step, twice that for all but nn.LSTM."""
+    """The small options, with measured times and invented peaks: 1000 bytes a step for nn.LSTM, 2000 for others."""
     costs(monkeypatch, lambda name, size: Cost(size.T * (1000 if name == "lstm" else 2000), 0.001))
     return list(measure(SMALL, quiet))

@@ -1,4 +1,4 @@
-"""What a small benchmark for a GPU measures, on the CPU, with ceilings and rows that are made up."""
+"""A small GPU benchmark run on the CPU, with invented ceilings and rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ABOUT = {"name": "a GPU"}
 
 
 def quiet(text: str) -> None:
-    """Nobody watches."""
+    """Shows no progress."""
 
 
 def rows(skipped: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What a device reaches at best, measured."""
+"""Measurements of the highest speeds that a device reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contestants of the benchmark: each trains, and the loss is where it is said to be."""
+"""The contestants of the benchmark: each trains, with the loss at the steps that it names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OP = {name for name in NAMES if name.startswith("sab-")} - {"sab-additive-refere
 
 
 def test_every_contestant_trains_at_a_small_size() -> None:
-    """Those that the C++ op runs too, where it is built."""
+    """The contestants, including those on the C++ op if it is built."""
     problem = Problem.random(SIZE, BenchOptions())
     for name in NAMES:
         if cpu_op.missing() and name in OP:

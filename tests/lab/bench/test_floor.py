@@ -1,4 +1,4 @@
-"""The least time that a GPU could take, worked out by hand."""
+"""The lower bound on a GPU's time, worked out by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_memories_are_those_stored_before_a_step(capacity: int | None) -> None:
 
 @pytest.mark.parametrize(("H", "kilobytes"), [(128, 344 + 344), (256, 1376 + 1376), (512, 5505 + 5505)])
 def test_weights_are_read_as_often_as_the_documentation_says(H: int, kilobytes: int) -> None:
-    """docs/cuda.md: W_hh, W2 and W1 at every fourth step, forward and back; and the keys of 128 memories forward."""
+    """As in docs/cuda.md: W_hh, W2, and W1 at every fourth step, both passes; the keys of 128 memories, forward."""
     size, options = Size(1024, 64, 128, H), GpuOptions()
     keys = 4 * H * memories_scored(1024, 4, None)
     assert keys == pytest.approx(4 * H * 128, rel=0.01)

@@ -21,7 +21,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark 
 
 @LINUX
 def test_the_meter_sees_an_allocation_to_the_megabyte() -> None:
-    """Also one that is freed before the end, and though more was held and freed before."""
+    """The peak includes memory freed before the end, and excludes more memory held and freed earlier."""
     torch.ones(100_000_000)
     megabytes = 200
 
@@ -35,7 +35,7 @@ def test_the_meter_sees_an_allocation_to_the_megabyte() -> None:
 
 @LINUX
 def test_a_training_step_in_its_own_process_holds_what_it_must() -> None:
-    """At least its output and gradients, and no more than it may: beyond the limit it is refused, not killed."""
+    """A step needs at least its output and gradients. Beyond the limit, memory is refused and nothing is killed."""
     options = BenchOptions(max_gigabytes=1.0)
     size = Size(T=100, B=64, I=32, H=64)
     cost = cost_in_own_process("lstm", size, options)
@@ -48,7 +48,7 @@ def test_a_training_step_in_its_own_process_holds_what_it_must() -> None:
 
 
 def die(*_: Any) -> None:
-    """What a process does that the system kills."""
+    """Ends the process as if the system had killed it."""
     os._exit(7)
 
 

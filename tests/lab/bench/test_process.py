@@ -1,4 +1,4 @@
-"""An action in a process of its own: its result, or why there is none."""
+"""An action in a process of its own: its result, or the reason why it has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's record, tables and page, from costs that are made up."""
+"""The benchmark's record, tables and page, from invented costs."""
 
 from __future__ import annotations
 

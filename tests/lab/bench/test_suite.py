@@ -1,4 +1,4 @@
-"""Sizes measured one after the other, and contestants left out where they cost too much."""
+"""Sizes are measured one after the other, and contestants that cost too much are left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.bench.conftest import SMALL, costs, quiet
 
 
 def test_who_costs_too_much_is_left_out_from_there_on_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention is over the limit at T=8 when measured; plain SAB by its growth, and is not asked again."""
+    """At T=8, attention exceeds the limit when measured. Plain SAB would by extrapolation, and is not measured."""
     seconds = {"lstm": 0.001, "tbptt": 0.001, "attention": 0.01}
 
     def cost(name: Name, size: Size) -> Cost:
@@ -44,7 +44,7 @@ def test_who_costs_too_much_is_left_out_from_there_on_and_it_is_said(monkeypatch
 
 
 def unbuilt(*_: object, **__: object) -> dict[str, str | None]:
-    """What `obstacles` says where no op is there."""
+    """The result of `obstacles` if no op is available."""
     return {"cuda": "there is no GPU", "cpu": "nobody built it"}
 
 

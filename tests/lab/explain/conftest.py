@@ -1,4 +1,4 @@
-"""Runs to explain: their weights are those they began with."""
+"""Runs to explain, with their initial weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reminding.tasks import Copying
 
 
 def untrained(folder: Path, task: Any, **options: Any) -> Path:
-    """A run whose weights are still those it began with."""
+    """A run that still has its initial weights."""
     torch.manual_seed(0)
     options = {"hidden_size": 8, "k_trunc": 3, "capacity": 16 if task.streamed else None, **options}
     config = RunConfig(task, ModelOptions(**options))

@@ -1,4 +1,4 @@
-"""Explanations: what they record is what the layer did, of a run's own sequences and of the user's."""
+"""Explanations record what the layer did, for sequences of the run's task and for those of the user."""
 
 from __future__ import annotations
 

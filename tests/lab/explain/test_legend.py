@@ -1,4 +1,4 @@
-"""What the values of a sequence mean."""
+"""The legend for the values of a sequence."""
 
 from __future__ import annotations
 

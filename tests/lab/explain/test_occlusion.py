@@ -1,4 +1,4 @@
-"""Blanking what got the credit: held to loops over single sequences, and to runs where the answer is known."""
+"""Occlusion of the credited input equals loops over single sequences, and known answers of constructed runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIECE = 4
 
 
 def credited(model: Any, layer: SAB, task: Any, batch: Batch) -> Tensor:
-    """What each piece of one sequence got, (P,), by the ledger's own sums."""
+    """The credit of each piece of one sequence, (P,), from the ledger's own sums."""
     with layer.credit() as credit:
         task.loss(model(batch.input)[0], batch).backward()
     amounts = torch.zeros(-(-len(batch.input) // PIECE), dtype=torch.float64)

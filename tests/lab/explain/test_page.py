@@ -1,4 +1,4 @@
-"""The page of an explanation, in a browser: it draws, answers to hand and key, and needs nothing beside it."""
+"""The page of an explanation in a browser: it draws, reacts to mouse and keys, and needs no other file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from reminding.lab.explain.page import page, write_explanations
 from tests.lab.browser import Tab
 
 SLOWEST = 10_000
-"""Milliseconds until a long page answers, on a machine that does other things; two thousand is what is wanted."""
+"""The limit until a long page responds, in milliseconds. The goal is 2,000; the rest is for a busy machine."""
 
 
 class Shown(Tab):
-    """An explanation that is open, and its keys."""
+    """An open explanation, operated by its keys."""
 
     def __init__(self, browser: Any, file: Path, **look: Any) -> None:
         super().__init__(browser, file, "window.explain?.readyMs", **look)
@@ -34,7 +34,7 @@ class Shown(Tab):
 
 
 def made_up(steps: int, hubs: int = 3, layers: int = 1, legend: Legend | None = None) -> Explanation:
-    """An explanation of `steps` tokens, five memories each, some memories more liked than others."""
+    """An explanation of `steps` tokens with five recalls each; some memories are recalled more often."""
     rng = np.random.default_rng(0)
     step = (np.arange(steps)[:, None] * rng.random((steps, 5))).astype(int) // 10 * 10
     step[:, 0] = np.minimum(rng.integers(1, hubs + 1, steps) * 10, np.arange(steps) // 10 * 10)

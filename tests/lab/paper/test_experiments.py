@@ -1,4 +1,4 @@
-"""The presets: complete, comparable, and the same whether typed or run by `reproduce`."""
+"""The presets are complete, comparable, and the same from the command line as in `reproduce`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `reproduce` plans: which runs, in which order, and how far they have come."""
+"""The plan of `reproduce`: which runs, in which order, and their progress."""
 
 from __future__ import annotations
 

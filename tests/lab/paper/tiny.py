@@ -13,7 +13,7 @@ from tests.lab.conftest import small
 
 
 def tiny(data_dir: Path | None, verify: bool) -> Experiment:
-    """Two methods of a few updates, one tested at another length."""
+    """An experiment with two methods of a few updates; one is also tested at another length."""
     runs = {"sab": small(steps=4), "lstm": small(steps=4, model="lstm")}
     setting = Setting("T4", runs)
     test = FurtherTest(6, ("sab",), EvalOptions(sequences=3, steps_at_once=5, capacity=2, evict="least_recalled"))

@@ -1,4 +1,4 @@
-"""Finished runs as their files tell them, with numbers to work out by hand."""
+"""Finished runs as read from files, with numbers that are easy to work out by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.conftest import small
 def write(
     folder: Path, config: RunConfig, curve: list[tuple[int, float, float]], stopped: str = "steps", **summary: float
 ) -> None:
-    """A finished run as its files tell it; curve: update, seconds, value."""
+    """A finished run as read from its files; curve: update, seconds, value."""
     folder.mkdir(parents=True)
     config.save(folder / checkpoint.CONFIG_NAME)
     metric = config.task.metric

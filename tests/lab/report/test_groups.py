@@ -27,7 +27,7 @@ def test_other_options_are_another_group(tmp_path: Path) -> None:
     write(tmp_path / "sab-seed0", small(seed=0), [(2, 1.0, 0.5)])
     write(tmp_path / "sab-seed1", small(seed=1, lr=0.1), [(2, 1.0, 0.5)])
     assert len(group(find_runs([tmp_path]))) == 2
-    write(tmp_path / "sab-seed2", small(seed=2, steps=99), [(2, 1.0, 0.5)])  # more updates are the same experiment
+    write(tmp_path / "sab-seed2", small(seed=2, steps=99), [(2, 1.0, 0.5)])  # the same experiment, longer
     assert sorted(len(each.runs) for each in group(find_runs([tmp_path]))) == [1, 2]
 
 

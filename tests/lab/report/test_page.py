@@ -1,4 +1,4 @@
-"""The page of a report, in a browser: it draws, answers to the pointer, and needs nothing beside it."""
+"""The page of a report in a browser: it draws, reacts to the pointer, and needs no other file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BENCH = RESULTS / "bench" / "growth-T"
 
 @pytest.fixture(scope="module")
 def written(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on two seeds and a benchmark; the second run's name would end a script."""
+    """A report on two seeds and a benchmark. The name of the second run, unescaped, would end a script."""
     folder = tmp_path_factory.mktemp("report")
     for name in ("</script> & co-seed0", "</script> & co-seed1"):
         shutil.copytree(finished, folder / name.replace("/", "_"))

@@ -29,12 +29,12 @@ def test_at_equal_cost_nothing_is_compared_with_what_was_not_done(runs: Path) ->
     assert table.columns[1:] == ["after 4 updates", "after 0.1 minutes"]
     found = {row[0]: row[1:] for row in table.rows}
     assert found["lstm"] == ["0.6000", "0.7000"]
-    assert found["sab"][0] == spread([0.5, 0.8])  # the best weights are kept: 0.5, not the 0.4 that came later
-    assert found["sab"][1] == "-"  # within the four seconds of lstm it had not been evaluated yet
+    assert found["sab"][0] == spread([0.5, 0.8])  # the weights with the best value are kept: 0.5, not the later 0.4
+    assert found["sab"][1] == "-"  # it was not evaluated within the four seconds of lstm
 
 
 def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> None:
-    """Stopped by the clock, a run is evaluated once more, where the others were not."""
+    """A run stopped by a time limit is evaluated once more, at an update where the others were not."""
     write(tmp_path / "sab-seed0", small(), [(5, 600.0, 0.5), (7, 900.0, 0.6)], stopped="time")
     write(tmp_path / "lstm-seed0", small(model="lstm"), [(5, 300.0, 0.55), (10, 600.0, 0.7), (15, 905.0, 0.8)])
     (table,) = equal_cost(group(find_runs([tmp_path])))

@@ -1,4 +1,4 @@
-"""Reports: the table, the figures, and runs that are not finished."""
+"""Reports: the table, the figures, and unfinished runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a run, and read back."""
+"""Checkpoints of a run are written and read back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's options in config.json: read back as they were, for a task of any fields."""
+"""The options of a run are read back from config.json unchanged, for tasks with fields of any type."""
 
 from __future__ import annotations
 
@@ -95,6 +95,15 @@ def test_an_evaluation_recognizes_its_record() -> None:
     assert not options.matches(record, Copying(T=10))
     assert not EvalOptions(sequences=5).matches(record, task)
     assert not EvalOptions(sequences=6, capacity=3).matches(record, task)
+
+
+def test_a_run_older_than_an_option_of_the_model_has_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    small().save(path)
+    content = json.loads(path.read_text())
+    content["model"] = {name: content["model"][name] for name in ("model", "hidden_size", "k_trunc")}
+    path.write_text(json.dumps(content))
+    assert RunConfig.load(path) == small()
 
 
 @pytest.mark.parametrize("option", ["sequences", "batch_size", "steps_at_once", "capacity"])

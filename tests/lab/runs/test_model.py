@@ -74,6 +74,19 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_forget_bias_is_for_every_recurrent_model(model: str) -> None:
+    if model == "transformer":
+        with pytest.raises(ValueError, match="forget_bias must be None for a transformer"):
+            build(Copying(T=4), model=model, forget_bias=1.0)
+        return
+    layer = build(Copying(T=4), model=model, forget_bias=2.0).layer
+    assert isinstance(layer, SAB)
+    own = dict(layer.named_parameters())
+    size = layer.hidden_size
+    assert (own["bias_ih_l0"] + own["bias_hh_l0"])[size : 2 * size].tolist() == [2.0] * size
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_recurrent_dropout_is_for_every_recurrent_model(model: str) -> None:
     if model == "transformer":
         with pytest.raises(ValueError, match="recurrent_dropout must be 0 for a transformer"):

@@ -1,4 +1,4 @@
-"""Runs found in folders and read back."""
+"""Runs are found in folders and read back."""
 
 from __future__ import annotations
 

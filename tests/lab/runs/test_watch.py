@@ -1,4 +1,4 @@
-"""Warnings while training: each kind from numbers like those of runs that failed, and none from runs that did not."""
+"""Warnings while training: each kind for numbers like those of failed runs, and none for successful runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TOLD = {
     "copying/T100/sab-forgets-seed2": "lost_solution",
     "copying/T100/sab-paper-seed0": "exploding_norm",
 }
-"""Two runs whose loss rose to 1.13 and 1.18 over 250 updates, with a gradient of 5,000 or 3,000 among them, and was
-back after as many more; an LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 back;
-and three whose h did grow: two with attention to all states, and with the paper's setting, which failed."""
+"""Two runs whose loss rose to 1.13 and 1.18 over 250 updates, with one gradient of norm 5,000 or 3,000, and recovered
+in another 250. An LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 updates to
+recover. Three runs whose h grew: two with attention to all states, and one with the paper's setting, which failed."""
 FAILED = 0.8
-"""Accuracy, below which a run of the ablation has not learned its task."""
+"""The accuracy below which a run of the ablation has not learned its task."""
 
 
 def seen(records: Sequence[dict[str, Any]], model: ModelOptions | None = None, train: TrainOptions | None = None):
@@ -55,17 +55,17 @@ def test_a_loss_that_rises_back_is_told_once_with_what_to_try() -> None:
     assert "rose from 0.1700 to 0.4500" in trouble.what
     assert "--clip-kind adaptive" in trouble.advice
     assert "--lr below 0.003" in trouble.advice
-    assert "--clip-kind" not in seen(losses(0.4, 0.17, 0.45))[0].advice  # it clips so already
+    assert "--clip-kind" not in seen(losses(0.4, 0.17, 0.45))[0].advice  # it already clips this way
 
 
 @pytest.mark.parametrize(
     "course",
     [
         (0.4, 0.17, 0.25, 0.17),  # a third of the way back
-        (2.08, 2.07, 2.09, 2.08),  # has not begun to learn
+        (2.08, 2.07, 2.09, 2.08),  # it has not begun to learn
         (1e-3, 1e-6, 9e-6),
         (0.4,),
-        (float("nan"), 0.4, 0.3),  # a stream that asked for nothing yet
+        (float("nan"), 0.4, 0.3),  # a stream without any target so far
     ],
 )
 def test_a_loss_that_wavers_is_not(course: tuple[float, ...]) -> None:
@@ -139,7 +139,7 @@ def test_runs_that_learned_are_left_alone(log: Path) -> None:
 def test_a_run_that_goes_wrong_says_so_in_its_log_once_and_not_again_when_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A learning rate of 30 without clipping: the loss cannot but rise."""
+    """With a learning rate of 30 and no clipping, the loss must rise."""
     wrong: dict[str, Any] = {"lr": 30.0, "clip": 0.0, "eval_every": 1}
     trainer.train(small(6, **wrong), tmp_path / "run")
     printed = " ".join(capsys.readouterr().out.split())

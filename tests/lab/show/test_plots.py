@@ -1,4 +1,4 @@
-"""Static maps of recalls and credit, from what the layer gives."""
+"""Static maps of a layer's recalls and credit."""
 
 from __future__ import annotations
 

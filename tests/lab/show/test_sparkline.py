@@ -1,4 +1,4 @@
-"""A course of numbers in a few characters."""
+"""A series of numbers drawn in a few characters."""
 
 from __future__ import annotations
 

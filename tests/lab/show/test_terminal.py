@@ -1,4 +1,4 @@
-"""What is seen while training: with a terminal, without one, and in ASCII."""
+"""The display while training: on a terminal, without one, and in ASCII."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with LiveDisplay("a run", 40) as display:
 
 
 def on_a_terminal(script: str, **environment: str) -> str:
-    """What a script writes to a terminal of 80 columns, control sequences and all."""
+    """What a script writes to a terminal of 80 columns, with all control sequences."""
     ours, theirs = pty.openpty()
     surroundings = {**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment}
     with subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=surroundings) as process:
@@ -36,7 +36,7 @@ def on_a_terminal(script: str, **environment: str) -> str:
             try:
                 while part := file.read(65536):
                     written += part
-            except OSError:  # how Linux tells the end
+            except OSError:  # Linux signals the end this way
                 pass
     assert process.returncode == 0, written.decode()
     return written.decode()
@@ -45,7 +45,7 @@ def on_a_terminal(script: str, **environment: str) -> str:
 def test_a_terminal_shows_the_course_of_each_number() -> None:
     text = on_a_terminal(RUN, PYTHONIOENCODING="utf-8")
     lines = [line for line in text.splitlines() if "valid accuracy" in line]
-    assert re.search(r"▁▃▆█ +1 *$", lines[-1])  # the columns are as wide as the course of the loss
+    assert re.search(r"▁▃▆█ +1 *$", lines[-1])  # the columns are as wide as the sparkline of the loss
     assert any("norm of h" in line and "2.5" in line for line in text.splitlines())
     assert "warning: something is wrong" in text
 

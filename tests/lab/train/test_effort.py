@@ -1,4 +1,4 @@
-"""The count of backward steps, against where the gradient really goes."""
+"""The count of backward steps equals the number of steps that gradient reaches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = 37
 
 
 def reached(model: SequenceModel, task: Adding) -> float:
-    """Steps whose input gets a gradient from the last step's prediction, mean over sequences."""
+    """The number of steps whose input receives gradient from the last prediction, averaged over sequences."""
     batch = next(iter(task.eval_batches("test", SEQUENCES, SEQUENCES)))
     input = batch.input.double().requires_grad_()
     model(input)[0][-1].square().sum().backward()
@@ -43,7 +43,7 @@ def test_the_count_is_of_the_steps_that_get_a_gradient(options: dict[str, Any], 
     torch.manual_seed(seed)
     task = Adding(T)
     model = SequenceModel(task, ModelOptions(hidden_size=6, **options)).double()
-    # Wide weights, so that what is recalled differs from step to step.
+    # Large weights, so that recalls differ from step to step.
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)

@@ -1,4 +1,4 @@
-"""Evaluation: the same metrics whole and in pieces, and how much falls to one memory."""
+"""Evaluation: the metrics do not depend on the pieces, and the share of recall that goes to one memory."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_a_piece_of_no_steps_is_refused() -> None:
 def test_the_share_of_the_most_recalled_memory_by_hand() -> None:
     step = torch.tensor([[0, 0], [5, 0], [10, 5], [5, 10], [10, 15]])
     weight = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [1.0, 0.0]])
-    # the last three steps had a choice; memory 10 gets 0.75 + 0.5 + 1 of 3
+    # the last three steps had a choice; memory 10 receives 0.75 + 0.5 + 1 of 3
     assert recall_share(step, weight) == pytest.approx(0.75)
     assert recall_share(step[:2], weight[:2]) is None
     assert recall_share(step, torch.zeros_like(weight)) is None
-    # late in a stream, where step 0 is a memory like any other: the second step had a choice, too, and took memory 5
+    # late in a stream, where step 0 is an ordinary memory: the second step also had a choice, and recalled memory 5
     assert recall_share(step + 10**12, weight) == pytest.approx((0.75 + 0.5 + 1) / 4)
 
 

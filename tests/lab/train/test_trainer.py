@@ -1,4 +1,4 @@
-"""The training loop: what it writes, when it stops, and that nothing is lost on the way."""
+"""The training loop: what it writes, when it stops, and that no progress is lost."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Broken(Adding):
-    """Adding whose training batch number `bad` holds a NaN at step 3 of sequence 1."""
+    """The adding task, with a NaN at step 3 of sequence 1 in training batch number `bad`."""
 
     bad: int = 5
 
@@ -208,7 +208,7 @@ def test_nan_before_the_first_evaluation_still_leaves_weights(tmp_path: Path) ->
 
 @dataclass(frozen=True)
 class Exploding(Copying):
-    """Copying with a loss that is infinite."""
+    """The copying task with an infinite loss."""
 
     def loss(self, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
         return super().loss(prediction, batch) * float("inf")

@@ -1,4 +1,4 @@
-"""Training on streams: the state goes from chunk to chunk, and nothing is lost when a run is stopped or killed.
+"""Training on streams: the state is carried from chunk to chunk, and a stopped or killed run loses nothing.
 
 Shapes: B batch, T time.
 """
@@ -51,7 +51,7 @@ def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, mod
 
 
 def test_the_numbers_are_those_of_a_loop_by_hand(text: Path, tmp_path: Path) -> None:
-    """Six updates over one pass and into the next, against `tbptt` with an optimizer of its own."""
+    """Six updates, past the end of the first pass, equal `tbptt` with an optimizer of its own."""
     task = FileStream(text, chunk=100)
     config = small(task, 6, "lstm", clip=0.0, lr=0.01)
     trainer.train(config, tmp_path / "run")
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_a_loop_by_hand(text: Path, tmp_path: Path) -> 
     def step(x: Tensor, state: Any, reset: Tensor) -> tuple[Tensor, Any]:
         return model(x, state, reset=reset)[:2]
 
-    for passed in (batches[:5], batches[5:]):  # a chunk of the last is shorter, so the passes are cut by hand
+    for passed in (batches[:5], batches[5:]):  # the last chunk of a pass is shorter, so the passes are cut by hand
         items = [(batch.input, batch.target, batch.reset) for batch in passed]
         for output, target in tbptt(step, items, k=100, reset=True):  # pyright: ignore[reportArgumentType]
             optimizer.zero_grad()

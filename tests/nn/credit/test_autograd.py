@@ -1,4 +1,4 @@
-"""Credit into the past of a stream: what later calls owe to the steps of earlier ones, and what is kept for it.
+"""Credit into past calls of a stream: the gradient that later calls send, and the records kept for it.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -53,10 +53,10 @@ def test_chunks_give_the_gradient_of_the_whole(options: dict[str, Any], engine: 
 
 
 def by_hand(config: Config, old: dict[str, Tensor], new: dict[str, Tensor], x: Tensor, steps: int) -> Tensor:
-    """The outputs (T - steps, H) of one row after `steps` steps under other weights, differentiable as documented.
+    """The outputs (T - steps, H) of one row whose first `steps` steps had old weights, differentiable as documented.
 
-    What was stored before keeps its value. Its gradient is that of running its segment again with the new weights,
-    from the state that entered the segment, reading what was read.
+    Memories stored before keep their values. Their gradient is that of replaying their segment with the new weights,
+    from the state that entered it, with the recorded reads.
     """
     start = oracle.begin(config, *x.new_zeros(2, 4))
     oracle.run_row(list(x[:steps]), start, old, config)
@@ -75,7 +75,7 @@ def by_hand(config: Config, old: dict[str, Tensor], new: dict[str, Tensor], x: T
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_weights_changed_between_calls_replay_as_they_are_now(backend: str) -> None:
-    """One memory a segment and all of them read, so that what is read does not hang on the weights."""
+    """Each segment stores one memory and all are read, so that what is read does not depend on the weights."""
     config = Config(k_top=8, k_att=4, k_trunc=4)
     layer = make(k_top=8, k_trunc=4, backend=backend)
     x, weight = draw(20, 1, 3), draw(8, 4, seed=2)
@@ -99,7 +99,7 @@ def test_weights_changed_between_calls_replay_as_they_are_now(backend: str) -> N
 
 @pytest.mark.skipif(cpu_op.missing() is not None, reason=f"{cpu_op.missing()}")
 def test_what_set_the_threshold_gets_no_weight_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stands in the record in the place of all that got none, and its scores may differ in their last digits."""
+    """The record has it in place of all memories with weight 0, and its score may differ in the last digits."""
     seen: list[PastSteps] = []
     differentiate = cpu_op.differentiate_past
 
@@ -117,7 +117,7 @@ def test_what_set_the_threshold_gets_no_weight_by_rounding(monkeypatch: pytest.M
 
 
 def test_the_horizon_ends_credit_at_a_step() -> None:
-    """With the identity as readable as can be: each step's input has weights of its own, through an encoder."""
+    """The simplest form of the identity: an encoder gives each step's input weights of its own."""
 
     class StepWise(nn.Module):
         def __init__(self) -> None:
@@ -259,7 +259,7 @@ def test_a_reset_row_owes_nothing_to_its_old_stream() -> None:
 
 
 def test_streams_of_unequal_length_owe_to_their_own_past() -> None:
-    """Packed chunks, whose rows are sorted inside, end at other steps, and go on in the caller's order."""
+    """Packed chunks: rows are sorted inside the layer, end at different steps, and continue in the caller's order."""
     layer = make(k_top=2, k_att=2, k_trunc=3, num_layers=2)
     lengths = [[6, 15, 3], [9, 2, 12]]
     rows = [[draw(n, 3, seed=10 * number + i) for i, n in enumerate(sizes)] for number, sizes in enumerate(lengths)]
@@ -284,7 +284,7 @@ def test_an_embedding_is_replayed_and_its_tokens_stay_integers() -> None:
 
 
 def test_an_encoder_that_drops_inputs_drops_the_same_when_replayed() -> None:
-    """In training; and the generator goes on as if nothing had been replayed."""
+    """This holds in training; the generator continues as if nothing had been replayed."""
     wide = make(k_top=2, k_trunc=5, encoder=nn.Dropout(0.5))
     plain = make(k_top=2, k_trunc=5)
     x, weight = draw(20, 2, 3), draw(20, 2, 4, seed=2)
@@ -298,7 +298,7 @@ def test_an_encoder_that_drops_inputs_drops_the_same_when_replayed() -> None:
 
 
 class Front(nn.Module):
-    """A convolution over time that halves it, for batch_first input (B, T, 1)."""
+    """A convolution over time that halves the number of steps, for batch_first input (B, T, 1)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -338,7 +338,7 @@ def test_a_call_with_a_past_leaves_the_state_as_it_was() -> None:
 
 
 def test_a_memory_device_holds_the_memory_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one device here: the moves are watched, and change no number."""
+    """There is only one device here, so the test records the moves; they change no number."""
     moves: list[str] = []
     move = SABState.with_memory_on
 

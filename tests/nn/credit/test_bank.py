@@ -1,4 +1,4 @@
-"""Where the gradient goes, and where it must not.
+"""Where the gradient goes, and where it must not go.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -17,14 +17,14 @@ from tests.tolerance import assert_equal
 
 
 def reach(layer: SAB, x: Tensor, step: int) -> list[int]:
-    """The 1-based steps whose input the output of `step` (1-based) gets its gradient from."""
+    """The steps whose input receives gradient from the output of `step`; all steps count from 1."""
     x = x.clone().requires_grad_()
     (found,) = torch.autograd.grad(layer(x)[0][step - 1].sum(), x)
     return [t + 1 for t in range(len(x)) if found[t].any()]
 
 
 def test_one_memory_gives_credit_to_its_own_segment_only() -> None:
-    """k_trunc=4, a memory at the end of each segment; step 10 recalls step 8's, or 4's, or both."""
+    """k_trunc=4, and each segment ends with a memory. Step 10 recalls the one of step 8, of step 4, or both."""
     x = draw(12, 1, 3)
     layer = make(k_top=1, k_trunc=4)
     recalled = int(layer(x, return_recall=True)[2].step[9, 0, 0])
@@ -45,12 +45,12 @@ def test_without_backtracking_nothing_older_than_the_segment_gets_credit(normali
     for step in (3, 5, 6, 10, 11, 14):
         segment = [s for s in range(1, step + 1) if (s - 1) // 5 == (step - 1) // 5]
         assert reach(blind, x, step) == segment
-    everything = [*range(1, 5), *range(6, 15)]  # step 5 ends a segment and is not stored: nothing remembers it
+    everything = [*range(1, 5), *range(6, 15)]  # step 5 ends a segment but is not stored, so nothing can recall it
     assert reach(free, x, 14) == everything
 
 
 def test_without_backtracking_the_memories_inside_a_segment_give_no_gradient_either() -> None:
-    """One segment, its state carried nowhere: only what is read of a memory could carry credit past the cut."""
+    """One segment whose state is carried nowhere: only a read memory could carry credit past the cut."""
     layer = make(k_top=1, k_att=1, k_trunc=1, backtrack=False)
     x = draw(6, 1, 3)
     assert [reach(layer, x, step) for step in range(1, 7)] == [[1], [2], [3], [4], [5], [6]]
@@ -64,7 +64,7 @@ def test_the_scorer_still_learns_without_backtracking() -> None:
 
 
 def test_the_best_alone_teaches_the_papers_scorer_nothing() -> None:
-    """k_top=1 under the paper's rule: the one weight is identically 1 wherever two memories compete."""
+    """k_top=1 with the paper's rule: the one weight is always 1 once there are two memories."""
     layer = make(k_top=1, k_att=1, normalizer="threshold")
     output, _, recall = layer(draw(12, 2, 3), return_recall=True)
     assert_equal(recall.weight[2:], torch.ones_like(recall.weight[2:]), "weights")
@@ -80,7 +80,7 @@ def test_in_the_release_the_best_alone_recalls_nothing() -> None:
 
 
 def test_in_the_release_the_query_does_not_choose() -> None:
-    """Its score is separable: once memories outnumber k_top, weights depend on the memories alone."""
+    """The separable score: with more than k_top memories, the weights depend on the memories only."""
     layer = make(k_top=3, k_att=6, k_trunc=50, semantics="release")
     recall = layer(draw(35, 2, 3), return_recall=True)[2]
     for t in (19, 20, 21, 22, 25, 26, 27, 28):  # memories were stored after steps 6, 12, 18, 24, 30
@@ -105,7 +105,7 @@ def test_backward_may_run_twice(k_top: int) -> None:
 
 
 def test_the_summary_is_differentiable_and_is_what_was_added() -> None:
-    """h = h_hat + s: with the cell's output known, the summary is the difference."""
+    """h = h_hat + s, so the summary is the output minus that of the cell alone."""
     layer = make(cell="rnn", k_top=2, k_att=1)
     x = draw(8, 2, 3).requires_grad_()
     output, _, recall = layer(x, return_recall=True)
@@ -119,7 +119,7 @@ def test_the_summary_is_differentiable_and_is_what_was_added() -> None:
 
 
 def test_the_recall_names_the_steps_and_weighs_their_states() -> None:
-    """s = sum of weight times the output of the step that it names."""
+    """s is the sum of the weights times the outputs of the steps that the recall names."""
     layer = make(k_top=3, k_att=2, k_trunc=4)
     output, _, recall = layer(draw(15, 2, 3), return_recall=True)
     for t in range(15):

@@ -1,4 +1,4 @@
-"""The credit that `SAB.credit` records, against the gradient of every state as lent to every step.
+"""The credit that `SAB.credit` records equals the gradient of each memory through each step that read it.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -26,7 +26,7 @@ def listed(tensor: Tensor) -> list[Any]:
 
 
 def edges(credit: Credit) -> Edges:
-    """Amounts by layer, row, recalling step, step of the memory."""
+    """Amounts of credit by layer, row, recalling step and step of the memory."""
     found: Edges = {}
     columns = torch.stack([credit.layer, credit.row, credit.step, credit.memory_step], 1)
     for column, amount in zip(listed(columns), listed(credit.amount), strict=True):
@@ -36,7 +36,7 @@ def edges(credit: Credit) -> Edges:
 
 
 def by_the_loop(layer: SAB, config: Config, x: Tensor, weight: Tensor) -> Edges:
-    """The same from the loop: the gradient of each state as it was lent to each step."""
+    """The same amounts from the oracle: the gradient of the copy of a state that each step read."""
     zero = torch.zeros(config.num_layers, x.shape[1], weight.shape[2], dtype=torch.float64)
     streams = [[oracle.begin(config, h, h) for h in rows] for rows in zero]
     output, _, _ = oracle.run(x, dict(layer.named_parameters()), streams, config)

@@ -1,4 +1,4 @@
-"""Credit into past calls on the op against the same in plain PyTorch, under weights that have changed in between.
+"""Credit into past calls by the op equals plain PyTorch's, after the weights have changed in between.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -25,12 +25,16 @@ pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.
 def options(draw: st.DrawFn) -> dict[str, Any]:
     semantics = draw(st.sampled_from(["paper", "paper", "release"]))
     cell = draw(st.sampled_from(["lstm", "gru", "rnn"]))
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "softmax1", "threshold"]))
     return {
         "cell": cell,
         "forget_scale": draw(st.sampled_from([1.0, 0.7])) if cell == "lstm" else 1.0,
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
-        "recall_scale": 0.3 if cell == "gru" else draw(st.sampled_from([1.0, 0.6])),  # a GRU adds what it reads up
+        "normalizer": normalizer,
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
+        "recall_scale": 0.3 if cell == "gru" else draw(st.sampled_from([1.0, 0.6])),  # a GRU adds up its reads
         "semantics": semantics,
         "k_top": draw(st.sampled_from([1, 2, 3])),
         "k_att": draw(st.sampled_from([None, 1, 2, 3])),
@@ -43,7 +47,7 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def after_a_change(layer: SAB, x: list[Tensor], reset: Tensor, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of a loss on the last chunk, the weights having changed before it and row 1 begun anew."""
+    """The gradient of a loss on the last chunk. The weights changed before it, and row 1 was reset."""
     torch.manual_seed(0)  # for the masks of dropout
     spread(layer, 1, 0.4)
     state: Any = None
@@ -59,11 +63,11 @@ def after_a_change(layer: SAB, x: list[Tensor], reset: Tensor, loss: Tensor) -> 
 
 
 def _cannot(*_: Any) -> None:
-    """The answer of an op that would not be exact."""
+    """Replaces `in_range` of an op that would not be exact."""
 
 
 def in_plain_torch(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
-    """With the past replayed segment by segment; the calls themselves on the op, so that both recall the same."""
+    """The past is replayed segment by segment. The calls run on the op, so that both recall the same memories."""
     with monkeypatch.context() as patch:
         patch.setattr(credit, "credit_past", _cannot)
         return after_a_change(layer, *arguments)
@@ -71,7 +75,7 @@ def in_plain_torch(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any)
 
 def on_the_op(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
     with monkeypatch.context() as patch:
-        patch.setattr(credit, "Sweep", None)  # none may be needed
+        patch.setattr(credit, "Sweep", None)  # no segment may be needed
         return after_a_change(layer, *arguments)
 
 
@@ -99,7 +103,7 @@ def test_the_op_sends_the_same_credit(
 
 
 def test_credit_that_would_leave_the_ops_range_goes_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores so large that the op's exponentials are clamped, only since the weights have changed."""
+    """Only after the weights change are the scores so large that the op clamps its exponentials."""
     layer = make(3, 4, k_trunc=2, backend="auto")
     _, state = layer(draw(9, 2, 3))
     with torch.no_grad():

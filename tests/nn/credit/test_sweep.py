@@ -1,4 +1,4 @@
-"""Segments run again in the backward pass: the same gradient as a kept graph, for any cell and scorer.
+"""Segments replayed in the backward pass give the gradient of a kept graph, for any cell and scorer.
 
 Shapes: T time, B batch, I input, H hidden, M memory slots, D score width.
 """
@@ -17,7 +17,7 @@ from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, mak
 
 
 def both_engines(layer: SAB, x: Tensor, **further: Any) -> list[dict[str, Tensor]]:
-    """Gradients of all a call returns, once with a kept graph and once replayed, from the same random numbers."""
+    """Gradients of all that a call returns, with a kept graph and replayed, from the same random numbers."""
     found: list[dict[str, Tensor]] = []
     for engine in ("autograd", "replay"):
         layer.engine = engine
@@ -47,7 +47,7 @@ def test_replay_where_streams_begin_within_a_call() -> None:
 
 
 class Minimal(nn.Module):
-    """A cell of one's own, with a state of another shape beside h, that drops some of its inputs."""
+    """A user's cell with a second state of another shape than h, and dropout of its inputs."""
 
     state_shapes = ((2, 2),)
 
@@ -64,7 +64,7 @@ class Minimal(nn.Module):
 
 
 class Distance(nn.Module):
-    """A scorer of one's own: how near a projection of the memory is to one of the query."""
+    """A user's scorer: the distance between a projection of the memory and one of the query."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Distance(nn.Module):
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("k_top", [2, None])
 def test_replay_of_ones_own_cell_and_scorer(rate: float, k_top: int | None) -> None:
-    """Also one that draws random numbers: it draws the same again, and the generator goes on undisturbed."""
+    """A module that draws random numbers draws the same ones again, and the generator continues undisturbed."""
     layer = SAB(3, 4, cell=Minimal(rate), score=Distance(), k_top=k_top, k_att=2, k_trunc=5, dtype=torch.float64)
     spread(layer)
     kept, replayed = both_engines(layer, draw(23, 2, 3).requires_grad_())
@@ -108,22 +108,22 @@ def test_dropout_lets_its_share_through() -> None:
 
     spied = SAB(3, 40, 2, cell=[nn.GRUCell(3, 40), Spy()], dropout=0.25, k_top=0, k_trunc=None)
     spied(torch.randn(50, 4, 3))
-    dropped = torch.stack(seen[1:]) == 0  # the first call is the layer's own, to see what the cell takes
+    dropped = torch.stack(seen[1:]) == 0  # the layer makes the first call itself, to learn the cell's signature
     assert dropped.double().mean().item() == pytest.approx(0.25, abs=0.03)
 
 
 def test_replay_keeps_no_graph() -> None:
-    """What autograd would keep grows with steps times memories; a replay keeps entering states and what was read."""
+    """Autograd would save steps times memories; a replay saves the entering states and the recorded reads."""
     layer = make(backend="reference", engine="replay", k_top=2, k_att=1, k_trunc=5)
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
         layer(draw(100, 2, 3).requires_grad_())
-    entering = 2 * 2 * layer.hidden_size  # h and c of both rows
+    entering = 2 * 2 * layer.hidden_size  # h and c for both rows
     assert sum(kept) <= 100 * 2 * 3 + entering + sum(p.numel() for p in layer.parameters())
 
 
 def test_only_segments_that_received_credit_are_run_again() -> None:
-    """With a loss at one step: its own segment, and those whose memories were read on the way."""
+    """With a loss at one step, these are its own segment and those whose memories were read."""
     calls: list[int] = []
 
     class Counting(nn.RNNCell):
@@ -195,7 +195,7 @@ def test_replay_under_autocast() -> None:
 
 
 def with_large_scores(**options: Any) -> SAB:
-    """A layer whose W1 m and W2 h_hat are large and of opposite signs."""
+    """A layer in which W1 m and W2 h_hat are large and of opposite signs."""
     layer = make(k_top=2, k_att=2, k_trunc=5, **options)
     with torch.no_grad():
         layer.get_parameter("score_memory_l0").mul_(4000)
@@ -205,7 +205,7 @@ def with_large_scores(**options: Any) -> SAB:
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_scores_beyond_the_range_of_the_op_are_replayed_in_plain_pytorch() -> None:
-    """engine="replay" falls back as engine="autograd" does: the same numbers, and still no graph is kept."""
+    """engine="replay" falls back as engine="autograd" does: same numbers, and still no graph is kept."""
     x = draw(40, 2, 3)
     found: list[dict[str, Tensor]] = []
     for options in ({"backend": "reference", "engine": "autograd"}, {"engine": "replay"}, {"engine": "autograd"}):

@@ -42,7 +42,7 @@ all_settings = pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTING
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 @all_settings
 def test_the_op_recalls_what_the_reference_recalls(options: dict[str, Any], engine: str) -> None:
-    """Rows out of phase: the second begins anew at step 4."""
+    """The rows are at different steps: the second row begins anew at step 4."""
     x, mask = draw(17, 3, 3), torch.zeros(17, 3, dtype=torch.bool)
     mask[4, 1] = True
     ran, wanted = (
@@ -58,7 +58,7 @@ def test_the_op_recalls_what_the_reference_recalls(options: dict[str, Any], engi
 @pytest.mark.parametrize("size", [1, 4, 5])
 @all_settings
 def test_credit_from_chunk_to_chunk(options: dict[str, Any], size: int) -> None:
-    """A chunk leaves what a replay needs: which memories there were when each segment began."""
+    """A chunk records what a replay needs: which memories existed when each segment began."""
     x, weight = draw(20, 2, 3), draw(20, 2, 4, seed=7)
     (found, state), (wanted, after) = (
         streamed(make(3, 4, k_top=None, backend=backend, seed=2, **options), x, weight, size)
@@ -69,7 +69,7 @@ def test_credit_from_chunk_to_chunk(options: dict[str, Any], size: int) -> None:
 
 
 def test_a_stream_may_change_between_the_op_and_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that the op no longer takes are run by the reference; the gradient is that of either alone."""
+    """The reference runs the chunks that the op can no longer run. The gradient equals that of either alone."""
     x, weight = draw(24, 2, 3), draw(24, 2, 4, seed=7)
     options: dict[str, Any] = {"k_top": None, "k_att": 1, "k_trunc": 7, "seed": 2}
     wanted, _ = streamed(make(3, 4, backend="reference", **options), x, weight, 4)
@@ -90,7 +90,7 @@ def test_more_than_it_recalls_is_refused_by_name() -> None:
 
 
 def test_hundreds_are_ranked_as_a_few_are() -> None:
-    """More memories than the op ranks one by one."""
+    """There are more memories than the op ranks by insertion."""
     (_, _, recall), (_, _, wanted) = (
         make(3, 4, k_top=None, k_att=1, k_trunc=5, backend=backend)(draw(150, 2, 3), return_recall=True)
         for backend in ("cpu", "reference")

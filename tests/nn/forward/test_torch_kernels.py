@@ -1,4 +1,4 @@
-"""What the layer shares with `nn.LSTM`, `nn.GRU` and `nn.RNN`, where it recalls nothing: everything.
+"""A layer that recalls nothing equals `nn.LSTM`, `nn.GRU` or `nn.RNN` in every respect.
 
 Shapes: T time, B batch, I input, H hidden, L layers.
 """
@@ -24,7 +24,7 @@ def torch_layer(cell: str, *sizes: int, **options: Any) -> nn.RNNBase:
 
 
 def pair(cell: str, num_layers: int = 1, bias: bool = True, **options: Any) -> tuple[SAB, nn.RNNBase]:
-    """A layer that recalls nothing, and PyTorch's with the same weights."""
+    """A layer that recalls nothing, and PyTorch's layer with the same weights."""
     want = torch_layer(cell, 3, 4, num_layers, bias=bias)
     spread(want)
     options.setdefault("k_trunc", None)
@@ -34,7 +34,7 @@ def pair(cell: str, num_layers: int = 1, bias: bool = True, **options: Any) -> t
 
 
 def tensors(state: Any) -> list[Tensor]:
-    """h, or h and c, of either library's state."""
+    """h, or h and c, of a state of either library."""
     found = [state] if isinstance(state, Tensor) else list(state)
     return [tensor for tensor in found if tensor is not None]
 
@@ -91,7 +91,7 @@ def test_without_memory_it_is_truncated_bptt(cell: str, backend: str, k_trunc: i
 @pytest.mark.parametrize("semantics", ["paper", "release"])
 @pytest.mark.parametrize("k_trunc", [None, 1, 3, 7])
 def test_fused_kernels_equal_the_loop_across_calls(cell: str, semantics: str, k_trunc: int | None) -> None:
-    """The fused path has to find the cuts inside a call that begins in the middle of a segment."""
+    """The fused path must find the cuts within a call that begins in the middle of a segment."""
     layers = [
         make(cell=cell, k_top=0, k_trunc=k_trunc, semantics=semantics, backend=backend, num_layers=2)
         for backend in BACKENDS
@@ -111,7 +111,7 @@ def test_fused_kernels_equal_the_loop_across_calls(cell: str, semantics: str, k_
 
 
 def test_fused_kernels_step_aside_where_rows_are_out_of_phase() -> None:
-    """A row that was reset is cut at other steps than its neighbours."""
+    """After a reset, a row is cut at other steps than its neighbours."""
     x = draw(12, 3, 3).requires_grad_()
     reset = torch.zeros(12, 3, dtype=torch.bool)
     reset[2, 1] = True
@@ -137,7 +137,7 @@ def test_one_seed_gives_pytorchs_weights(cell: str, num_layers: int, bias: bool)
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_pytorchs_weights_load(cell: str) -> None:
-    """Into a layer with memory too: its recurrent weights are replaced and only the scorer's are missing."""
+    """This includes a layer with memory: its recurrent weights are loaded, and only the scorer's are missing."""
     want = torch_layer(cell, 3, 4, 2)
     layer = SAB(3, 4, 2, cell=cell, k_top=2, dtype=torch.float64)
     result: Any = layer.load_state_dict(want.state_dict(), strict=False)
@@ -167,7 +167,7 @@ def test_it_unpacks_like_an_lstm() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_before_the_first_memory_it_is_pytorchs_layer(cell: str) -> None:
-    """Nothing can be recalled before something was stored, whatever k_top."""
+    """Whatever k_top is, nothing can be recalled before something was stored."""
     layer = make(cell=cell, k_top=3, k_att=8, k_trunc=None)
     want = torch_layer(cell, 3, 4)
     want.load_state_dict({name: w for name, w in layer.state_dict().items() if not name.startswith("score")})

@@ -1,4 +1,4 @@
-"""What a mistake is told: the argument's name, what came, and what was expected.
+"""Error messages for wrong arguments: the argument's name, its value, and what was expected.
 
 Shapes: L layers, T time, B batch, I input, H hidden.
 """
@@ -23,19 +23,20 @@ X = draw(4, 2, 3)
 
 
 class Pair(nn.Module):
-    """An encoder that returns what no layer can read."""
+    """An encoder whose output no layer can read."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return x, None
 
 
 def newest(memory: Memory) -> Tensor:
-    """A way to make room that only Python knows."""
+    """An eviction rule in Python, which no op can run."""
     return memory.count - 1
 
 
 GRU = nn.GRUCell(3, 4)
 INTEGER = "must be an integer of at least"
+BIAS = "forget_bias must be a number, or 'chrono:T' with T, in steps, above 2, or None, got"
 KINDS = "must be a name, a module, or a sequence of modules, got"
 
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
@@ -85,6 +86,33 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "evict number": ({"evict": 5}, "evict must be one of ['fifo', 'least_recalled'], got 5"),
     "forget_scale": ({"forget_scale": 1.2}, "forget_scale must be a number above 0 and at most 1, got 1.2"),
     "forget_scale gru": ({"forget_scale": 0.9, "cell": "gru"}, "forget_scale is for cell='lstm', whose forget gate"),
+    "forget_bias": ({"forget_bias": "large"}, f"{BIAS} 'large'"),
+    "forget_bias nan": ({"forget_bias": float("nan")}, f"{BIAS} nan"),
+    "forget_bias True": ({"forget_bias": True}, f"{BIAS} True"),
+    "forget_bias of 2 steps": ({"forget_bias": "chrono:2"}, f"{BIAS} 'chrono:2'"),
+    "forget_bias rnn": (
+        {"forget_bias": 1.0, "cell": "rnn"},
+        "forget_bias is for cell='lstm' or 'gru', whose gate keeps the state, got cell='rnn'",
+    ),
+    "forget_bias module": (
+        {"forget_bias": 1.0, "cell": GRU},
+        "forget_bias is for cell='lstm' or 'gru', whose gate keeps the state, got cell=a cell of your own",
+    ),
+    "forget_bias alone": ({"forget_bias": 1.0, "bias": False}, "forget_bias must be None where bias=False, got 1.0"),
+    "null_score": (
+        {"null_score": float("inf"), "normalizer": "softmax1"},
+        "null_score must be a finite number, or None, got inf",
+    ),
+    "null_score of softmax": (
+        {"null_score": 1.0},
+        "null_score is for normalizer='softmax1', which can recall nothing, got normalizer='softmax'",
+    ),
+    "summary_gate": ({"summary_gate": 1}, "summary_gate must be a number between -1 and 1, or None, got 1"),
+    "summary_gate True": (
+        {"summary_gate": False},
+        "summary_gate must be a number between -1 and 1, or None, got False",
+    ),
+    "stored": ({"stored": "h_hat"}, "stored must be one of ['h', 'proposal'], got 'h_hat'"),
     "horizon": ({"horizon": -1}, "horizon must be an integer of at least 0, or None, got -1"),
     "engine": ({"engine": "magic"}, "engine must be one of ['auto', 'autograd', 'replay'], got 'magic'"),
     "backend": ({"backend": "gpu"}, "backend must be one of ['auto', 'cuda', 'cpu', 'reference'], got 'gpu'"),

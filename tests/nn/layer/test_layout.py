@@ -1,4 +1,4 @@
-"""The forms an input may have: packed, unbatched, batch first, empty; each gives what its rows alone give.
+"""Input may be packed, unbatched, batch first or empty. Each form gives the results of its rows run alone.
 
 Shapes: L layers, T time, B batch, I input, H hidden, K k_top.
 """
@@ -117,7 +117,7 @@ def packed_rows(lengths: list[int], enforce_sorted: bool = False) -> tuple[list[
 
 
 def check_packed(layer: SAB, lengths: list[int], enforce_sorted: bool = False) -> None:
-    """Output, recall, state and gradients are those of each sequence alone."""
+    """Output, recall, state and gradients equal those of each sequence run alone."""
     rows, packed = packed_rows(lengths, enforce_sorted)
     output, state, recall = layer(packed, return_recall=True)
     assert isinstance(output, PackedSequence)
@@ -141,7 +141,7 @@ def check_packed(layer: SAB, lengths: list[int], enforce_sorted: bool = False) -
 
 
 def part_of(recall: Recall, index: int, steps: int) -> Recall:
-    """One sequence's part of a padded recall; a summary has no layer axis in front."""
+    """One sequence's part of a padded recall. The summary has no leading layer axis."""
     return recall.map(lambda tensor: tensor.narrow(-2, index, 1).narrow(-3, 0, steps))
 
 
@@ -168,7 +168,7 @@ def test_packed_sequences_of_any_lengths(lengths: list[int], name: str) -> None:
 
 @every_option
 def test_packed_sequences_go_on_from_their_own_states(options: dict[str, Any]) -> None:
-    """The state comes and goes in the caller's order of rows, not in that of the lengths."""
+    """The state is given and returned in the caller's order of rows, not sorted by length."""
     layer = make(**options)
     rows, packed = packed_rows([3, 8, 1, 5])
     _, state = layer(packed)
@@ -181,7 +181,7 @@ def test_packed_sequences_go_on_from_their_own_states(options: dict[str, Any]) -
 
 
 def test_packed_from_given_tensors() -> None:
-    """h and c come in the caller's order, as PyTorch's layers take them, and get their gradient in it."""
+    """h and c, and their gradients, are in the caller's order, as with PyTorch's layers."""
     layer = make(**OPTIONS["two layers"])
     rows, packed = packed_rows([3, 8, 1])
     h, c = (draw(2, 3, 4, seed=s).requires_grad_() for s in (3, 4))

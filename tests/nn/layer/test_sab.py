@@ -63,7 +63,7 @@ def test_a_state_dict_brings_everything(options: dict[str, Any]) -> None:
 )
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_torch_compile_goes_around_a_layer(options: dict[str, Any]) -> None:
-    """Traced, it would be taken apart into graphs that are compiled anew with each call of a stream."""
+    """If it were traced, it would break into graphs that are compiled again for each call of a stream."""
     layer, graphs = make(k_top=2, k_trunc=3, **options), 0
 
     def counting(graph: Any, _: Any) -> Any:
@@ -193,7 +193,7 @@ def test_a_bfloat16_layer_runs_in_bfloat16(cell: str, options: dict[str, Any]) -
 @pytest.mark.parametrize("k_top", [0, None])
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
 def test_autocast_lowers_the_cells_only(cell: str, k_top: int | None, given: torch.dtype) -> None:
-    """Dense or no recall: a choice of the best few may differ by rounding."""
+    """Recall is dense or off here, since rounding may change which memories are the best few."""
     layer = make(cell=cell, k_top=k_top, k_att=2, k_trunc=4, dtype=torch.float32)
     x = draw(9, 2, 3, dtype=torch.float32)
     wanted = layer(x)[0]
@@ -248,7 +248,7 @@ def test_auto_tells_the_log_which_backend_it_took(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_plan_says_what_would_run_and_why() -> None:
-    """As the layer then does: `engine="auto"` replays long inputs, a cell of one's own runs on the reference."""
+    """The plan is what the layer does: engine="auto" replays long inputs, and a user's cell runs on the reference."""
     assert (SAB(3, 4, k_top=0).plan(10).backend, SAB(3, 4, k_top=0).plan(10_000).engine) == ("torch", "autograd")
     own = SAB(3, 4, cell=nn.GRUCell(3, 4))
     assert (own.plan(511).engine, own.plan(512).engine) == ("autograd", "replay")

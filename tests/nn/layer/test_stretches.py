@@ -1,4 +1,4 @@
-"""Streams that go on over many calls, and streams that begin within one.
+"""Streams that continue over many calls, and streams that begin within a call.
 
 Shapes: L layers, T time, B batch, I input, H hidden, M memory slots.
 """
@@ -52,7 +52,7 @@ def run_chunks(layer: SAB, pieces: list[Tensor], state: Any = None) -> tuple[lis
 
 
 def widened(recall: Recall, width: int) -> Recall:
-    """With k_top=None a recall is as wide as its fullest step, so a chunk's may be narrower."""
+    """With k_top=None a recall is as wide as its fullest step, so that of a chunk may be narrower."""
     missing = width - recall.step.shape[-1]
     step, weight = (torch.nn.functional.pad(tensor, (0, missing)) for tensor in (recall.step, recall.weight))
     return Recall(recall.summary, step, weight)
@@ -81,7 +81,7 @@ def test_chunks_of_any_sizes_give_what_the_whole_gives(sizes: list[int], name: s
 
 @every_option
 def test_each_chunk_can_be_backpropagated_alone(options: dict[str, Any]) -> None:
-    """As truncated BPTT is trained: forward, backward, update, next chunk; no graph is kept in between."""
+    """This is the training loop of truncated BPTT: forward, backward, update, next chunk, with no graph kept."""
     layer = make(**options)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
     state: Any = None
@@ -120,7 +120,7 @@ def test_a_reset_row_starts_like_a_new_stream(options: dict[str, Any]) -> None:
 
 
 def resets(*places: tuple[int, int], steps: int = 15, rows: int = 3) -> Tensor:
-    """A mask (T, B) with new streams at the given (step, row)."""
+    """A mask (T, B) in which new streams begin at the given (step, row) pairs."""
     mask = torch.zeros(steps, rows, dtype=torch.bool)
     for place in places:
         mask[place] = True
@@ -128,7 +128,7 @@ def resets(*places: tuple[int, int], steps: int = 15, rows: int = 3) -> Tensor:
 
 
 def streams_alone(layer: SAB, x: Tensor, mask: Tensor, index: int) -> tuple[Tensor, SABState, Tensor]:
-    """One row's streams, each run by itself: output (T, 1, H), the last one's state, and recalled steps."""
+    """The streams of one row, each run alone: output (T, 1, H), the last state, and the recalled steps."""
     borders: list[int] = [0, *(t for t in range(1, len(x)) if mask[t, index]), len(x)]
     ran = [layer(x[start:stop, index : index + 1], return_recall=True) for start, stop in pairwise(borders)]
     width = max(recall.step.shape[2] for _, _, recall in ran)
@@ -138,7 +138,7 @@ def streams_alone(layer: SAB, x: Tensor, mask: Tensor, index: int) -> tuple[Tens
 
 @every_option
 def test_resets_in_time_split_a_row_into_streams(options: dict[str, Any]) -> None:
-    """Documents in a batch: each gives the values, state and gradients it gives alone."""
+    """Each document in a batch has the values, state and gradients that it has when run alone."""
     layer = make(**options)
     x = draw(15, 3, 3).requires_grad_()
     mask = resets((0, 0), (4, 0), (5, 0), (4, 2), (14, 2))
@@ -183,7 +183,7 @@ def test_reset_with_batch_first_unbatched_and_layers() -> None:
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_reset_within_packed_sequences(batch_first: bool) -> None:
-    """The mask is padded like the sequences, in the caller's order; behind a sequence's end it says nothing."""
+    """The mask is padded like the sequences, in the caller's order. After a sequence's end it is ignored."""
     layer = make(k_top=2, k_att=2, k_trunc=3, capacity=2, batch_first=batch_first)
     lengths, mask = [6, 15, 3], resets((4, 0), (9, 0), (2, 1), (11, 1), (1, 2))
     rows = [draw(n, 3, seed=n) for n in lengths]
@@ -245,7 +245,7 @@ def test_a_call_leaves_the_state_it_was_given_as_it_was() -> None:
 
 
 def test_rows_in_different_phases_keep_their_own() -> None:
-    """Rows that joined at other times store and cut at other steps than their neighbours."""
+    """Rows that joined at different times store and are cut at different steps."""
     layer = make(k_top=2, k_att=3, k_trunc=4)
     x = draw(14, 2, 3).requires_grad_()
     output, state = layer(x, reset=resets((5, 1), steps=14, rows=2))

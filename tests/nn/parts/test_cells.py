@@ -1,4 +1,4 @@
-"""Cells that users bring: PyTorch's, and their own in every form the layer takes.
+"""Users' cells: PyTorch's, and their own in every form that the layer accepts.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -21,7 +21,7 @@ Form = Callable[[Any, Any], Any]
 
 
 class Wrapped(nn.Module):
-    """An LSTM cell whose answer has the form that the test wants."""
+    """An LSTM cell that returns its result in a given form."""
 
     def __init__(self, form: Form, cell: nn.Module | None = None, **further: Any) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def single_tuple_form(x: Tensor, given: Any) -> Any:
 
 
 def bare_form(x: Tensor, given: Any) -> Any:
-    """A cell without other state that returns h alone."""
+    """A cell without further state, which returns h only."""
     return given[0](x, given[1])
 
 
@@ -59,7 +59,7 @@ def h_twice_form(x: Tensor, given: Any) -> Any:
 
 
 class TwoCounters(nn.Module):
-    """A GRU with two further tensors of its own: one per feature, and one per row with another shape."""
+    """A GRU with two further state tensors: one per feature, and one per row with another shape."""
 
     def __init__(self, whole: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def built_in(cell: str, **options: Any) -> SAB:
 
 
 def with_weights_of(layer: SAB, module: nn.Module, inner: nn.Module, **options: Any) -> SAB:
-    """The same layer around a module of the user's, whose inner cell has the built-in one's weights."""
+    """The same layer around a user's module, whose inner cell has the weights of the built-in one."""
     weights = dict(layer.state_dict())
     inner.double().load_state_dict({name: weights[f"{name}_l0"] for name, _ in inner.named_parameters()})
     other = SAB(3, 4, cell=module, dtype=torch.float64, **OPTIONS, **options)
@@ -112,7 +112,7 @@ def test_pytorchs_cells_equal_the_built_in_ones(cell: str, module: type[nn.Modul
 
 
 class Forgets(nn.LSTMCell):
-    """An LSTM cell with less in its c, step by step."""
+    """An LSTM cell that scales its c down at every step."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         h, c = hx
@@ -132,7 +132,7 @@ def test_forget_scale_multiplies_the_forget_gate(backend: str, engine: str) -> N
 
 @pytest.mark.parametrize("k_top", [0, 2])
 def test_a_c_that_forgets_stays_bounded(k_top: int) -> None:
-    """With gates wide open c grows by 1 a step, or to 1 / (1 - forget_scale)."""
+    """With all gates open, c grows by 1 per step, or converges to 1 / (1 - forget_scale)."""
     found: dict[float, float] = {}
     for scale in (1.0, 0.9):
         layer = SAB(1, 2, k_top=k_top, forget_scale=scale)
@@ -265,7 +265,7 @@ def test_a_cell_that_cannot_be_called_is_told_when_the_layer_is_made(form: Form,
 
 @pytest.mark.parametrize(("form", "shown"), list(WRONG.values())[:4], ids=list(WRONG)[:4])
 def test_a_wrong_answer_is_told_when_it_comes(form: Form, shown: str) -> None:
-    """With `state_shapes` the module is not tried beforehand."""
+    """With `state_shapes`, the module is not called on a trial step."""
     layer = SAB(3, 4, cell=Wrapped(form, state_shapes=((4,),)))
     with pytest.raises(ValueError, match=shown) as error:
         layer(draw(2, 1, 3, dtype=torch.float32))
@@ -273,7 +273,7 @@ def test_a_wrong_answer_is_told_when_it_comes(form: Form, shown: str) -> None:
 
 
 def test_own_parameters_of_a_cell_are_the_users() -> None:
-    """The layer draws its own scorer; a module that was handed in keeps its weights."""
+    """The layer initialises its own scorer; a module given by the user keeps its weights."""
     inner = nn.GRUCell(3, 4)
     spread(inner)
     before = {name: p.clone() for name, p in inner.named_parameters()}
@@ -286,7 +286,7 @@ def test_own_parameters_of_a_cell_are_the_users() -> None:
 
 def test_a_cell_or_score_put_in_the_place_of_another_is_the_one_that_runs() -> None:
     class Scaled(nn.Module):
-        """A score of one's own."""
+        """A user's score."""
 
         def __init__(self, scale: float) -> None:
             super().__init__()

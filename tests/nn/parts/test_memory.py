@@ -1,4 +1,4 @@
-"""What is kept, what goes, and who scores it: capacity, eviction rules and scorers of one's own.
+"""Memories: capacity, eviction rules, and users' scorers.
 
 Shapes: T time, B batch, M memory slots, H hidden, D score width.
 """
@@ -74,7 +74,7 @@ def test_a_scorer_may_have_no_parameters() -> None:
 
 
 def test_under_autocast_scores_stay_in_full_precision() -> None:
-    """The choice of the best few among thousands needs it; only cells see the lower one."""
+    """Choosing the best few of thousands needs the higher precision; only cells use the lower one."""
 
     class Watched(Cosine):
         def scores(self, keys: Tensor, query: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def test_under_autocast_scores_stay_in_full_precision() -> None:
 
 
 def test_the_dot_products_size_does_not_grow_with_its_width() -> None:
-    """Scores are divided by the root of the width."""
+    """Scores are divided by the square root of the width."""
     layer = make(score="dot", k_top=2, k_att=1, hidden_size=4, score_size=9)
     wide = make(score="dot", k_top=2, k_att=1, hidden_size=4, score_size=36)
     weights = layer.state_dict()
@@ -126,7 +126,7 @@ def test_a_roomy_memory_is_an_unlimited_one() -> None:
 
 
 def test_the_least_recalled_goes() -> None:
-    """Replayed by hand from what the layer says it recalled."""
+    """The evictions are worked out by hand from the recalls that the layer returned."""
     layer = make(k_top=2, k_att=1, k_trunc=4, capacity=4, evict="least_recalled")
     _, state, recall = layer(draw(25, 1, 3), return_recall=True)
     held: dict[int, float] = {}
@@ -152,7 +152,7 @@ def test_the_state_stays_of_one_size() -> None:
 
 
 def newest(memory: Memory) -> Tensor:
-    """An eviction rule of one's own: the newest goes."""
+    """A user's eviction rule: evict the newest memory."""
     return memory.count.to(memory.value.device) - 1
 
 
@@ -195,7 +195,7 @@ def test_an_eviction_rule_that_answers_wrongly_is_told(answer: Any, message: str
 
 
 def test_gradient_still_reaches_a_memory_that_has_gone() -> None:
-    """What was read before the eviction keeps its part of the gradient."""
+    """A memory keeps the gradient from steps that read it before its eviction."""
     layer = make(k_top=1, k_att=1, k_trunc=1, capacity=1)
     x = draw(4, 1, 3).requires_grad_()
     output, state = layer(x)

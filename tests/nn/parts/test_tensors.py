@@ -1,4 +1,4 @@
-"""Dataclasses of tensors: mapped, cut by rows, named for a file and restored, whatever they are made of."""
+"""Dataclasses of tensors, with every kind of field: mapped, cut by rows, named for a file and restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reminding.nn.parts.tensors import HostRows, HostWhole, Rows, TensorGroup, T
 
 @dataclass(frozen=True)
 class Inner(TensorGroup):
-    """A group in a group."""
+    """A group inside a group."""
 
     value: Rows
     count: HostRows | None
@@ -22,7 +22,7 @@ class Inner(TensorGroup):
 
 @dataclass(frozen=True)
 class Outer(TensorGroup):
-    """Every kind of part."""
+    """A group with every kind of field."""
 
     x: TimeRows
     inner: Inner
@@ -49,7 +49,7 @@ def example() -> Outer:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two groups hold the same."""
+    """Whether two groups are equal."""
     first, second = one.named(), other.named()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 

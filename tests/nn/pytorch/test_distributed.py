@@ -1,10 +1,10 @@
-"""DistributedDataParallel and FSDP1 on gloo: every rank gets the gradient of all rows.
+"""DistributedDataParallel and FSDP1 on gloo: every rank receives the gradient of all rows.
 
 Shapes: T time, B batch, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRAPS: dict[str, tuple[dict[str, Any], int]] = {
     "static_graph": ({"static_graph": True}, 3),
     "find_unused": ({"find_unused_parameters": True}, 1),
 }
-"""Arguments of DistributedDataParallel, and the steps of a chunk."""
+"""Arguments of DistributedDataParallel, and the number of steps per chunk."""
 
 
 def layer_of(name: str) -> SAB:
@@ -49,7 +49,7 @@ def rows_of(rank: int) -> Tensor:
 
 
 def losses(module: nn.Module, x: Tensor, of_state: bool, size: int = 3) -> dict[str, Tensor]:
-    """The gradients of a stream in chunks, a backward pass each, of its outputs or of its last states alone."""
+    """The gradients of a stream in chunks, each with a backward pass of its outputs or of its last states only."""
     module.zero_grad()
     state: Any = None
     for start in range(0, len(x), size):
@@ -78,7 +78,7 @@ def work(rank: int, folder: str) -> None:
                     found[key] = f"{type(error).__name__}: {error}"
     torch.save(found, f"{folder}/{rank}")
     distributed.barrier()
-    os._exit(0)  # threads of gloo, taken down while the other process leaves, may abort this one
+    os._exit(0)  # shutting down gloo's threads while the other process exits may abort this one
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("of", ["output", "state"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_rank_gets_the_mean_over_ranks(found: list[dict[str, Any]], name: str, of: str, wrap: str) -> None:
-    """With chunks of one step the first has no memory to score."""
+    """With chunks of one step, the first chunk has no memory to score."""
     _, size = WRAPS[wrap]
     plain = name if name == "two layers" else "reference"
     parts = [losses(layer_of(plain), rows_of(rank), of == "state", size) for rank in range(RANKS)]

@@ -1,10 +1,10 @@
-"""torch.func and forward-mode differentiation: on what "auto" takes and on the reference; errors elsewhere.
+"""torch.func and forward-mode differentiation work with backend="auto" and the reference; others raise errors.
 
 Shapes: T time, B batch, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.nn.pytorch.ways import Case, both_depths, cases, inputs, loss_of
 from tests.nn.samples import assert_same_gradients, chunks, draw, make, needs_op
 from tests.tolerance import assert_equal
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, of its jvp
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # a warning from torch's own jvp
 SETTINGS: dict[str, Any] = {"k_att": 2, "k_trunc": 3}
 push: Any = jvp  # annotated as if it could return three
 differentiate: Any = torch.autograd.grad  # annotated as if no gradient could be None
@@ -40,7 +40,7 @@ def numbers(case_options: dict[str, Any], **options: Any) -> SAB:
 
 
 def tangent_by_rows(layer: SAB, x: Tensor, v: Tensor) -> Tensor:
-    """J v from reverse-mode derivatives, taken one number of the output after another in plain PyTorch."""
+    """J v from reverse-mode derivatives of one output number after another, in plain PyTorch."""
     plain = numbers({"backend": "reference", "engine": "autograd"}, num_layers=layer.num_layers, k_top=layer.k_top)
     plain.load_state_dict(layer.state_dict())
     x = x.clone().requires_grad_()
@@ -110,7 +110,7 @@ def test_functional_call_and_grad_take_the_given_weights(case: Case) -> None:
 @given(case=cases)
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_functional_call_in_chunks(case: Case) -> None:
-    """Given weights that are themselves computed, as meta-learning has them, reach replay, past calls and modules."""
+    """Computed weights, as in meta-learning, are used in the replay, in past calls and in modules."""
     layer, plain = case.layer(), case.plain()
     base = {name: (tensor.detach() * 0.7).requires_grad_() for name, tensor in layer.named_parameters()}
 
@@ -175,7 +175,7 @@ def test_past_calls_under_a_transform_say_what_to_do() -> None:
 
 
 def test_a_stateless_module_under_grad_sees_no_layer_state() -> None:
-    """Two nested transforms over a model around the layer."""
+    """Two nested transforms of a model that contains the layer."""
 
     class Model(nn.Module):
         def __init__(self) -> None:

@@ -1,10 +1,10 @@
-"""Hooks of parameters run once a backward pass, on the whole gradient of it; hooks of modules once a call.
+"""Parameter hooks run once per backward pass, on the whole gradient; module hooks run once per call.
 
 Shapes: T time, B batch, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_clipping_by_a_hook_clips_the_whole_gradient_of_a_backward_pass(case: Ca
 @given(case=cases)
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_hooks_after_accumulation_see_the_whole_gradient(case: Case) -> None:
-    """An optimizer step in the backward pass, as `register_post_accumulate_grad_hook` is for."""
+    """An optimizer step inside the backward pass, the purpose of `register_post_accumulate_grad_hook`."""
     pieces = chunks(inputs(), case.size)
     want = gradients_by_pass(case.plain(), pieces)
     layer = case.layer()
@@ -111,7 +111,7 @@ def test_hooks_of_the_input_and_the_layer(case: Case) -> None:
 
 
 def mapped(module: nn.Module, answers: bool) -> list[int]:
-    """Register hooks before and after a module's forward, which change what goes in and comes out if they answer."""
+    """Register hooks before and after a module's forward. With `answers`, they change its input and output."""
     seen = [0, 0]
 
     def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> Any:
@@ -133,7 +133,7 @@ def mapped(module: nn.Module, answers: bool) -> list[int]:
 @given(case=cases.filter(lambda case: case.encoder or case.cell == "own"))
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_hooks_of_modules_run_in_a_call_and_not_in_its_replay(answers: bool, case: Case) -> None:
-    """Those that answer take part in the gradient; they are run again for it, those that only watch are not."""
+    """Hooks that return a value take part in the gradient and are replayed. Hooks that only observe are not."""
     layer, plain = case.layer(), case.plain()
     parts = [part for part in (layer.encoder, *getattr(layer, "cells", [])) if part is not None]
     seen = [mapped(part, answers) for part in parts]

@@ -1,10 +1,10 @@
-"""Training loops: freezing, several optimizers, a graph kept, checkpoints, and inputs and devices that do not fit.
+"""Training loops: freezing, several optimizers, kept graphs, checkpoints, and inputs on the wrong device.
 
 Shapes: T time, B batch, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_parameters_frozen_in_between_get_nothing_and_change_nothing_else(case: 
 @given(case=cases)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_gradients_of_some_parameters_alone(case: Case) -> None:
-    """`torch.autograd.grad` with regard to a subset is that part of the whole gradient."""
+    """`torch.autograd.grad` for some of the parameters equals that part of the whole gradient."""
     layer = case.layer()
     pieces = chunks(inputs(), case.size)
     whole = trained(layer, pieces)
@@ -85,7 +85,7 @@ def test_backward_twice_with_the_graph_kept_doubles(case: Case) -> None:
         losses.append(loss_of(output, start))
         losses[-1].backward(retain_graph=True)
         start += len(piece)
-    cast("Tensor", sum(losses)).backward()  # all graphs at once, after the stream has ended
+    cast("Tensor", sum(losses)).backward()  # one backward pass for all graphs, after the stream has ended
     assert_same_gradients(gathered(layer), {name: 2 * gradient for name, gradient in once.items()})
 
 
@@ -122,7 +122,7 @@ def test_a_batch_of_no_rows(way: dict[str, Any]) -> None:
 @every_way
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_start_states_get_their_gradient(way: dict[str, Any], num_layers: int) -> None:
-    """(h, c) made by another network, as an encoder and a decoder have it."""
+    """(h, c) come from another network, as in an encoder-decoder model."""
     plain = make(3, 4, num_layers, **OPTIONS, backend="reference", engine="autograd")
     found: list[dict[str, Tensor]] = []
     for layer in (make(3, 4, num_layers, **OPTIONS, **way), plain):
@@ -139,7 +139,7 @@ def test_start_states_get_their_gradient(way: dict[str, Any], num_layers: int) -
 
 @every_way
 def test_two_optimizers_step_their_own_parameters(way: dict[str, Any]) -> None:
-    """Steps between chunks: every way sees the weights change at the same moments."""
+    """With optimizer steps between chunks, the weights change at the same points for every backend and engine."""
 
     def train(options: dict[str, Any]) -> dict[str, Tensor]:
         layer = make(3, 4, **OPTIONS, **options)

@@ -1,10 +1,10 @@
-"""Weights that are no parameters but made of some: every way to chunk gives the gradient of one call.
+"""Weights that are computed from parameters: every way to chunk gives the gradient of one call.
 
 Shapes: H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[nn.Module, str], object]
 
 
 class Doubled(nn.Module):
-    """A parametrization of one's own, with a parameter of its own."""
+    """A user's parametrization with a parameter of its own."""
 
     def __init__(self, like: Tensor) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def prune_half(module: nn.Module, name: str) -> None:
 
 
 def compute_outside(module: nn.Module, name: str) -> None:
-    """As WeightDrop and hypernetworks do: the parameter has another name, and what is used is set before a call."""
+    """WeightDrop and hypernetworks do this: parameters have other names, and weights are set before each call."""
     raw = cast("nn.Parameter", getattr(module, name))
     delattr(module, name)
     module.register_parameter(f"{name}_raw", nn.Parameter(raw.detach().clone()))
@@ -69,7 +69,7 @@ every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.k
 
 
 def weights_of(layer: SAB) -> list[tuple[nn.Module, str]]:
-    """Some matrices of each of a layer's parts, with the modules that hold them."""
+    """Some matrices of each part of a layer, with the modules that hold them."""
     found: list[tuple[nn.Module, str]] = []
     own = ["weight_hh_l0", f"weight_ih_l{layer.num_layers - 1}", "score_memory_l0"]
     found += [(layer, name) for name in own if hasattr(layer, name)]
@@ -138,7 +138,7 @@ def test_spectral_norm_iterates_once_a_call(case: Case, old: bool) -> None:
 
 
 class Flat(nn.Module):
-    """A layer whose weights are views of one flat parameter of this module, set before each call: FSDP1's way.
+    """A layer whose weights are views of one flat parameter of this module, set before each call, as FSDP1 does.
 
     The layer and its modules have no parameters left.
     """

@@ -1,10 +1,10 @@
-"""Modules of one's own in a layer: buffers, modes, random numbers, and modules that serve twice.
+"""Users' modules in a layer: buffers, modes, random numbers, and shared modules.
 
 Shapes: T time, B batch, I input, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def own_cells(case: Case, normed: bool, dropout: float = 0.0) -> dict[str, Any]:
 @given(case=with_modules)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_batch_normalisation_is_updated_once_a_call(case: Case) -> None:
-    """Running statistics after the chunks are those of a layer that was never differentiated."""
+    """After the chunks, running statistics equal those of a layer that was never differentiated."""
     pieces = chunks(inputs(), case.size)
     made = [case.layer(**own_cells(case, normed=True), **{"encoder": Normed() if case.encoder else None})]
     made.append(case.plain(**own_cells(case, normed=True), **{"encoder": Normed() if case.encoder else None}))
@@ -81,7 +81,7 @@ def test_batch_normalisation_is_updated_once_a_call(case: Case) -> None:
 @given(case=with_modules.filter(lambda case: case.size >= 5))
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_batch_normalisation_takes_the_gradient_of_the_graph_kept(case: Case) -> None:
-    """In chunks the encoder normalises each by itself: the right gradient is that of all of them in one graph."""
+    """The encoder normalises each chunk by itself, so the right gradient is that of all chunks in one graph."""
     made: list[SAB] = []
     for make in (case.layer, case.plain):
         made.append(make(**own_cells(case, normed=True), **{"encoder": Normed() if case.encoder else None}))
@@ -101,7 +101,7 @@ def test_batch_normalisation_takes_the_gradient_of_the_graph_kept(case: Case) ->
 @given(case=with_modules, when=st.sampled_from(["before", "between"]))
 @settings(max_examples=12, deadline=None, derandomize=True)
 def test_eval_between_forward_and_backward_leaves_the_forward_s_mode(case: Case, when: str) -> None:
-    """Dropout in an encoder and in cells, replayed in this call and for past ones."""
+    """Dropout in an encoder and in cells, replayed for this call and for past calls."""
 
     def gradient(disturb: bool) -> dict[str, Tensor]:
         encoder = nn.Sequential(nn.Linear(INPUT, INPUT, **FLOAT64), nn.Dropout(0.5)) if case.encoder else None
@@ -140,7 +140,7 @@ def test_dropout_in_modules_is_replayed_as_it_was_drawn(case: Case) -> None:
 
 
 class Shared(nn.Module):
-    """A cell whose input is put through a module that serves elsewhere too."""
+    """A cell whose input passes through a module that is also used elsewhere."""
 
     def __init__(self, size: int, shared: nn.Module) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ def test_a_module_that_serves_twice_takes_the_sum(share: Callable[[Case], dict[s
 @given(case=cases)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_weights_shared_with_modules_outside_take_the_sum(case: Case) -> None:
-    """A readout tied to the encoder, and one tied to a recurrent weight."""
+    """One readout shares its weight with the encoder, one with a recurrent weight."""
 
     class Model(nn.Module):
         def __init__(self, layer: SAB) -> None:
@@ -214,14 +214,14 @@ def test_weights_shared_with_modules_outside_take_the_sum(case: Case) -> None:
 
     models = [Model(case.layer()), Model(case.plain())]
     if case.encoder:
-        # A sum over the whole piece is not a sum over its steps: one piece for both.
+        # The sum is over a whole piece, so both layers must be given the same pieces: one.
         assert_same_gradients(*(trained(model, [inputs()]) for model in models))
         return
     assert_same_gradients(trained(models[0], chunks(inputs(), case.size)), trained(models[1], [inputs()]))
 
 
 class WeightDrop(nn.Module):
-    """A cell whose recurrent weight is made in its forward and set as an attribute, as AWD-LSTM's is."""
+    """A cell that computes its recurrent weight in its forward and sets it as an attribute, as AWD-LSTM does."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -246,5 +246,5 @@ def test_weights_set_as_attributes_in_a_forward(case: Case) -> None:
     layer, plain = (make(cell=[WeightDrop(size) for size in sizes]) for make in (case.layer, case.plain))
     pieces = chunks(inputs(), case.size)
     want = trained(plain, [inputs()])
-    for _ in range(2):  # the second time the attributes are there from the first
+    for _ in range(2):  # the second time, the attributes of the first still exist
         assert_same_gradients(trained(layer, pieces), want)

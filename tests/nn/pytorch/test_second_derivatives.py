@@ -1,4 +1,4 @@
-"""Second derivatives: gradient penalties and products with the Hessian equal those of plain PyTorch.
+"""Second derivatives: gradient penalties and Hessian-vector products equal those of plain PyTorch.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -24,7 +24,7 @@ differentiate: Any = torch.autograd.grad  # annotated as if no gradient could be
 
 @dataclass(frozen=True)
 class Twice:
-    """A layer to differentiate twice, the way to compute it, and what the loss is of."""
+    """A layer to differentiate twice, its backend and engine, and what the loss depends on."""
 
     backend: str
     engine: str
@@ -58,14 +58,19 @@ settings_of_a_layer = st.fixed_dictionaries(
         "evict": st.sampled_from(["fifo", "least_recalled"]),
         "recall_scale": st.sampled_from([1.0, 0.8]),
         "backtrack": st.sampled_from([True, False]),
+        "null_score": st.sampled_from([None, 0.5]),
+        "summary_gate": st.sampled_from([None, 0.1]),
+        "stored": st.sampled_from(["h", "proposal"]),
     }
 )
 
 
 def runs(case: Twice) -> bool:
-    """Whether there is such a layer."""
+    """Whether such a layer exists."""
     options = dict(case.options)
     if options["semantics"] == "release" and options["normalizer"] != "threshold":
+        return False
+    if options["null_score"] is not None and options["normalizer"] != "softmax1":
         return False
     if options["k_top"] is None and options["capacity"] is not None and options["evict"] != "fifo":
         return case.backend == "reference"
@@ -85,7 +90,7 @@ twice = st.builds(
 
 
 def loss_in(layer: SAB, case: Twice, x: Tensor, h: Tensor) -> Tensor:
-    """A loss of what the case asks for."""
+    """A loss of the results that the case names."""
     reset = torch.zeros(len(x), x.shape[1], dtype=torch.bool)
     if case.resets:
         reset[4, 1] = reset[5, 0] = True
@@ -102,7 +107,7 @@ def loss_in(layer: SAB, case: Twice, x: Tensor, h: Tensor) -> Tensor:
 
 
 def penalty(layer: SAB, case: Twice) -> dict[str, Tensor]:
-    """The gradient of a squared gradient with regard to input, start and a weight."""
+    """The gradient of a squared gradient, the latter with respect to the input, the initial state and a weight."""
     x, h = inputs(9).requires_grad_(), draw(layer.num_layers, 3, 4, seed=8).requires_grad_()
     weight = next(parameter for name, parameter in layer.named_parameters() if "weight" in name)
     loss = loss_in(layer, case, x, h)
@@ -146,7 +151,7 @@ def test_gradient_penalty_everywhere(case: Twice) -> None:
 @every_way
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_product_with_the_hessian(way: dict[str, Any], num_layers: int) -> None:
-    """Of all parameters, against a difference of two gradients."""
+    """For all parameters, compared with the difference of two gradients."""
     layer = make(3, 4, num_layers, k_top=None, k_trunc=None, k_att=2, **way)
     parameters = list(layer.parameters())
     v = [draw(*parameter.shape, seed=7) for parameter in parameters]
@@ -182,7 +187,7 @@ def test_second_derivatives_into_past_calls_say_what_to_do(way: dict[str, Any]) 
     _, state = layer(inputs(24)[:12])
     x = inputs(24)[12:].requires_grad_()
     loss = loss_of(layer(x, state)[0])
-    (d_x,) = torch.autograd.grad(loss, x, create_graph=True)  # which asks for nothing of the past calls
+    (d_x,) = torch.autograd.grad(loss, x, create_graph=True)  # which needs no gradient of past calls
     assert_equal(d_x, want, "d_x")
     loss = loss_of(layer(x, state)[0])
     with pytest.raises(RuntimeError, match=r"create_graph.*state\.detach\(\)"):

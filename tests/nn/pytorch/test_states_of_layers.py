@@ -1,4 +1,4 @@
-"""States given to another layer than the one that made them: the reference's result, or an error that names both.
+"""A state given to another layer than the one that made it: the reference's result, or an error naming both.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -42,8 +42,11 @@ FITTING: dict[str, dict[str, Any]] = {
     "backtrack": {"backtrack": False},
     "recall_scale": {"recall_scale": 0.5},
     "forget_scale": {"forget_scale": 0.5},
+    "null_score": {"normalizer": "softmax1", "null_score": 0.5},
+    "summary_gate": {"summary_gate": 0.1},
+    "stored": {"stored": "proposal"},
 }
-"""Layers of which each can take a state of any other at least as a start."""
+"""Layers that can all start from each other's states."""
 NOT_FITTING: dict[str, tuple[dict[str, Any], str]] = {
     "hidden_size": ({"hidden_size": 6}, "state must have h and c of shapes"),
     "num_layers": ({"num_layers": 2}, "state must have 2 layers, got 1"),
@@ -118,7 +121,7 @@ def test_every_layer_takes_or_refuses_a_state_as_the_reference_does(
 
 @pytest.mark.parametrize("name", sorted(set(FITTING) - {"k_top 0", "capacity"}))
 def test_a_state_without_a_past_is_a_start_for_any_layer(name: str) -> None:
-    """Detached, computed without gradient, or of a layer with horizon=0."""
+    """The state is detached, computed without gradient, or from a layer with horizon=0."""
     taker = layer_of(FITTING[name], {})
     maker = layer_of({}, {})
     _, state = maker(given_to(maker))

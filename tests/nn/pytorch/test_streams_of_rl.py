@@ -1,4 +1,4 @@
-"""Streams as reinforcement learning and validation use them: a step at a time, with resets, with other calls between.
+"""Streams in reinforcement learning and validation: one step per call, resets, and other calls in between.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -55,7 +55,7 @@ def test_random_resets_in_chunks_are_those_of_one_call(
 @every_way
 @every_k_top
 def test_one_environment_step_by_step(way: dict[str, Any], k_top: int | None) -> None:
-    """Hundreds of steps of one row, a call and a backward pass each, with episodes of random length."""
+    """Hundreds of steps of one row, each with a call and a backward pass, in episodes of random length."""
     options: dict[str, Any] = {"k_top": k_top, "k_att": 3, "k_trunc": 5}
     steps = 120
     mask = torch.rand(steps, 1, generator=torch.Generator().manual_seed(2)) < 0.08
@@ -89,7 +89,7 @@ MODES = {"inference_mode": torch.inference_mode, "no_grad": torch.no_grad}
 def test_validation_from_the_training_state_leaves_training_alone(
     mode: Any, case: Case, when: str, train: bool
 ) -> None:
-    """Its states are thrown away; also where a stream of its own goes on while training does."""
+    """Its states are discarded, or are a stream of their own beside the training stream."""
 
     def training(disturb: bool) -> dict[str, Tensor]:
         layer, own = case.layer(), None
@@ -125,7 +125,7 @@ def test_validation_from_the_training_state_leaves_training_alone(
 @given(case=cases)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_training_goes_on_from_a_state_computed_without_gradient(mode: Any, case: Case) -> None:
-    """Such a state is a constant: a burn-in."""
+    """Such a state is a constant, as after a burn-in."""
 
     def burnt_in(layer: SAB, way: Any) -> dict[str, Tensor]:
         with way():

@@ -1,10 +1,10 @@
-"""States as values: pytrees, copies, files, what they hold on to, and comparisons.
+"""States as values: pytrees, copies, files, the memory that they keep alive, and comparisons.
 
 Shapes: T time, B batch, H hidden.
 """
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-# torch and lightning annotate the functions they take in part.
+# torch and lightning annotate their callback parameters only partly.
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_mapped_to_another_type_the_past_follows(way: dict[str, Any]) -> None:
 
 @every_way
 def test_gathered_gradients_reach_what_made_a_state(way: dict[str, Any]) -> None:
-    """The leaves of a state are in the graph: a loss of them alone has a gradient."""
+    """The leaves of a state are in the graph: a loss that depends on them only has a gradient."""
     layer = make(3, 4, k_top=2, k_trunc=5, **way)
     _, state = layer(inputs())
     squares = [leaf.pow(2).sum() for leaf in pytree.tree_leaves(state) if leaf.requires_grad]
@@ -124,7 +124,7 @@ def test_states_compare_by_identity() -> None:
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("horizon", [None, 0])
 def test_a_kept_state_holds_on_to_little(way: dict[str, Any], num_layers: int, horizon: int | None) -> None:
-    """No tensor of the call's graph, and in all no more than twice its own size."""
+    """A state keeps no tensor of the call's graph alive, and at most twice its own size in total."""
     layer = make(3, 8, num_layers, k_top=2, k_att=5, k_trunc=20, capacity=4, horizon=horizon, **way)
     output, state = layer(inputs(400))
     kept = state.without_graph()
@@ -154,7 +154,7 @@ def test_a_kept_state_holds_on_to_little(way: dict[str, Any], num_layers: int, h
 @given(parts=st.permutations([0, 1, 2]))
 @settings(max_examples=4, deadline=None, derandomize=True)
 def test_rows_of_states_go_on_in_any_order(way: dict[str, Any], parts: list[int]) -> None:
-    """Streams sorted anew between calls: the same losses give the same gradient."""
+    """When streams are reordered between calls, the same losses give the same gradient."""
     x = inputs(15)
 
     def stream(layer: SAB, orders: list[list[int]]) -> dict[str, Tensor]:
@@ -174,7 +174,7 @@ def test_rows_of_states_go_on_in_any_order(way: dict[str, Any], parts: list[int]
 
 
 def test_two_states_of_one_layer_in_one_graph() -> None:
-    """Two streams through one layer, one loss of both, against two backward passes."""
+    """Two streams through one layer: one loss of both equals two backward passes."""
     ways: list[dict[str, Any]] = [*({"backend": backend} for backend in BUILT), {"engine": "replay"}]
     for way in ways:
         layer = make(3, 4, k_top=2, k_trunc=5, **way)

@@ -1,6 +1,6 @@
-"""The ways in which a layer can compute one thing, and what a training loop gets from each.
+"""The ways to compute the same layer (backend, engine, cell, chunks), and the gradients from each.
 
-The right gradient is that of one call, in plain PyTorch, with its graph kept. Every other way must equal it.
+The right gradient is that of one call in plain PyTorch with its graph kept. Every other way must equal it.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -22,7 +22,7 @@ from tests.nn.samples import BUILT, assert_same_gradients, chunks, draw, make
 INPUT, HIDDEN, STEPS, ROWS = 3, 4, 12, 3
 
 WEIGHT = draw(512, ROWS, HIDDEN, seed=5)
-"""What a loss multiplies the output of each step by, (T, B, H)."""
+"""The factors by which a loss multiplies the output of each step, (T, B, H)."""
 
 WAYS: dict[str, dict[str, Any]] = {
     f"{backend} {engine}": {"backend": backend, "engine": engine}
@@ -38,8 +38,8 @@ class Case:
     """One way to compute something.
 
     Attributes:
-        cell: "lstm", "gru", or "own" for a module; encoder: whether the layer has one.
-        size: steps of a chunk, each with a backward pass of its own.
+        cell: "lstm", "gru", or "own" for a user's module; encoder: whether the layer has one.
+        size: the number of steps per chunk; each chunk has its own backward pass.
     """
 
     backend: str
@@ -84,7 +84,7 @@ cases = st.builds(
     encoder=st.booleans(),
     size=st.sampled_from([5, 1, 7, STEPS]),
 ).filter(_possible)
-"""Every combination there is."""
+"""Every combination that exists."""
 
 
 def inputs(steps: int = STEPS, rows: int = ROWS, seed: int = 1) -> Tensor:
@@ -93,13 +93,13 @@ def inputs(steps: int = STEPS, rows: int = ROWS, seed: int = 1) -> Tensor:
 
 
 def loss_of(output: Tensor, start: int = 0) -> Tensor:
-    """A loss of every number that came out, its own at each step of the stream."""
+    """A loss that depends on every output, differently at each step of the stream."""
     weight = WEIGHT[start : start + len(output), : output.shape[1]]
     return (output * weight.to(output.dtype)).sum() + output.pow(2).sum()
 
 
 def gathered(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of every parameter's gradient; zeros where there is none."""
+    """A copy of every parameter's gradient, zeros if it has none."""
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in module.named_parameters()
@@ -107,7 +107,7 @@ def gathered(module: nn.Module) -> dict[str, Tensor]:
 
 
 def trained(layer: Callable[..., Any], pieces: Sequence[Tensor], of: nn.Module | None = None) -> dict[str, Tensor]:
-    """The gradients that a backward pass after each piece of a stream adds up to; `of`: else the layer's own."""
+    """The sum of the gradients of a backward pass after each piece of a stream, by default of the layer itself."""
     module = cast("nn.Module", layer) if of is None else of
     module.zero_grad()
     state: SABState | None = None
@@ -120,7 +120,7 @@ def trained(layer: Callable[..., Any], pieces: Sequence[Tensor], of: nn.Module |
 
 
 def check_chunks(case: Case, change: Callable[[SAB], object] = lambda layer: None, **options: Any) -> None:
-    """A layer's chunks give the gradients of one call in plain PyTorch, after the same change to both layers."""
+    """The chunks of a layer give the gradients of one call in plain PyTorch, after the same change to both layers."""
     layer, plain = case.layer(**options), case.plain(**options)
     for each in (layer, plain):
         change(each)

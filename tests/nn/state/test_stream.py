@@ -36,7 +36,7 @@ def made(options: dict[str, Any]) -> tuple[SAB, SABState]:
 
 
 def assert_identical(got: SABState, want: SABState) -> None:
-    """Bit for bit, with types and flags."""
+    """Equality of every bit, with types and flags."""
     assert torch.equal(got.step, want.step)
     assert (got.batched, got.zero_slot, len(got.layers)) == (want.batched, want.zero_slot, len(want.layers))
     for layer, wanted in zip(got.layers, want.layers, strict=True):
@@ -60,7 +60,7 @@ def test_a_file_gives_the_state_back_bit_for_bit(options: dict[str, Any], tmp_pa
 
 
 def test_a_stream_goes_on_from_a_file_as_if_uninterrupted(tmp_path: Path) -> None:
-    """To the last bit, also where the row with most memories was reset: sums round by how tensors lie in memory."""
+    """Bit for bit, even after the row with most memories was reset, though rounding depends on memory layout."""
     layer = make(8, 24, k_top=None, k_att=1, cell="gru", dtype=torch.float32)
     _, state = layer(draw(23, 5, 8, dtype=torch.float32) * 0.2, reset=torch.arange(115).reshape(23, 5) == 29)
     state = state.reset([True, False, True, True, True])
@@ -141,7 +141,7 @@ def test_copies_share_nothing(options: dict[str, Any], way: str) -> None:
 
 
 def test_a_state_with_a_graph_can_be_copied_deeply() -> None:
-    """PyTorch refuses to copy tensors inside a graph; the copy is the numbers."""
+    """PyTorch refuses to copy tensors inside a graph; the copy of a state has their values only."""
     _, state = made(OPTIONS["lstm"])
     assert state.h.requires_grad
     other = copy.deepcopy(state)
@@ -240,7 +240,7 @@ def test_a_state_of_another_layer_is_refused() -> None:
 
 
 def test_a_state_may_change_layers_of_one_shape() -> None:
-    """Another k_top, k_att or scorer does not change what a state is, but its past calls cannot run again."""
+    """With another k_top, k_att or scorer, a state is still valid, but its past calls cannot be replayed."""
     _, state = make(k_top=2, k_att=2)(draw(9, 2, 3))
     x = draw(3, 2, 3, seed=2)
     with pytest.raises(ValueError, match=r"with score='additive', k_top=2, k_att=2, this layer has score='dot'"):

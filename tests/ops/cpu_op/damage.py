@@ -1,4 +1,4 @@
-"""What may be wrong with the arguments of an operator: every way of a tensor, a list, a number, one at a time."""
+"""Ways to damage the arguments of an operator: tensors, lists and numbers, one change at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.ops.cpu_op.recorded_calls import Call, copied
 
-# Names of what lists of tensors hold, by operator or for all.
+# Names of the members of lists of tensors, by operator or for all operators.
 MEMBERS: dict[str, tuple[str, ...]] = {
     "given": ("x", "h0", "c0", "step0", "count0", "score"),
     "packed": ("input", "hidden", "memory", "query"),
@@ -24,32 +24,33 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "leaving": ("d_x", "d_h0", "d_c0", "d_bias", "d_score"),
     "past": ("cut", "stored", "entry", "h", "c"),
     "entries": ("start", "column", "count"),
-    "segments": ("row", "taken", "steps", "base", "stride"),
+    "segments": ("row", "steps_done", "steps", "base", "stride"),
     "memory": ("step", "passes", "credited"),
 }
 
 LARGEST = 2**63 - 1
-# Values that an index may never have, where credit comes to it.
+# Values that an index may not have where it is read.
 OUT_OF_RANGE: dict[str, tuple[int, ...]] = {
     "count0": (-1, -(2**40), 10**6, LARGEST),
     "step0": (-1, -LARGEST, LARGEST),
     **dict.fromkeys(("slots", "edge"), (10**6, 2**31 - 1)),
     **dict.fromkeys(("pair", "touched", "stored", "entry"), (-2, -(2**31), 10**6, 2**31 - 1)),
     **dict.fromkeys(("row", "steps", "base"), (-1, -LARGEST, 10**6, LARGEST)),
-    **dict.fromkeys(("taken", "stride"), (-1, LARGEST)),
+    **dict.fromkeys(("steps_done", "stride"), (-1, LARGEST)),
 }
 TYPES = {
     True: (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32),
     False: (torch.int16, torch.int32, torch.int64, torch.bool, torch.float32),
 }
-"""What a tensor of floating-point numbers, or of others, may come as."""
+"""Wrong types for a tensor of floating-point numbers (True) or of other elements (False)."""
 BAD_NUMBERS = {
     "cell": (3, -1), "score": (3, 7), "normalizer": (3, -1), "semantics": (2, -1), "k_top": (-1, 2**31),
     "k_att": (0, -1), "k_trunc": (-1,), "backtrack": (2, -1), "capacity": (-1,), "evict": (2, -1),
-    "recall_scale": (0, -1), "forget_scale": (0, -1),
+    "recall_scale": (0, -1), "forget_scale": (0, -1), "search": (3, -1), "null_score": (-1, 2),
+    "summary_gate": (-1, 2), "stored": (-1, 2),
 }  # fmt: skip
 BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, LARGEST), "keep": (7, -1)}
-# What may be left out: the call is another then, and right.
+# Arguments that may be left out; the call is then valid, but a different one.
 OPTIONAL = {
     "forward": {"gates", "cells", "queries", "entering_c", "milestones"},
     "backward": {"d_output", "d_summary", "d_c_T", "d_c", "d_x"},
@@ -58,7 +59,7 @@ OPTIONAL = {
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
 }
 SHAPELESS = {"pack", "exponentiate", "ask_for_huge_pages"}
-"""Operators of one tensor, of whatever shape."""
+"""Operators of one tensor, which may have any shape."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Damage:
     """A change of one argument, or of one member of a list of them.
 
     Attributes:
-        place: which argument, and which member of it, -1 for all of it.
-        says: its name and how it is changed.
-        other: whether the call is right all the same, with another meaning.
+        place: which argument, and which member of a list, -1 for the argument as a whole.
+        says: the name of the argument and the change.
+        other: whether the changed call is valid, with another meaning.
     """
 
     place: tuple[int, int]
@@ -87,7 +88,7 @@ class Damage:
 
 
 def damages(call: Call) -> Iterator[Damage]:
-    """Every damage known to every argument of a call."""
+    """Every known damage to every argument of a call."""
     for at, (name, value) in enumerate(zip(call.names, call.arguments, strict=True)):
         if isinstance(value, Tensor) or value is None:
             yield from _of_tensor(call, (at, -1), name, value)
@@ -105,7 +106,7 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         for place, (number_of, bad) in enumerate(BAD_NUMBERS.items()):
             for number in bad:
                 yield damage(f"{number_of} = {number}", [*value[:place], number, *value[place + 1 :]])
-        # Reading more than was recorded; what searches records alone asks only whether anything is stored.
+        # Asks for more ranks than were recorded. For reach_past only k_top > 0 matters.
         yield damage("k_top + 3", [*value[:4], value[4] + 3, *value[5:]], call.name in ("reach_past", "sab_forward"))
     if name == "milestones":
         for changed in ([3], [0, 0], [3, -1], [3, 3], [-1, 0], [2, 1, 0]):
@@ -123,7 +124,7 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
 def _of_number(call: Call, at: int, name: str) -> Iterator[Damage]:
     for number in BAD_SCALARS.get(name, ()):
         yield Damage((at, -1), f"{name} = {number}", lambda _, number=number: number)
-    if name not in BAD_SCALARS:  # a truth value; `compact` says what the kept tensors are
+    if name not in BAD_SCALARS:  # a bool; `compact` must match the saved tensors
         yield Damage((at, -1), f"{name} turned round", lambda value: not value, name != "compact")
 
 
@@ -142,7 +143,7 @@ def _of_tensor(call: Call, place: tuple[int, int], name: str, value: Tensor | No
     for says, change, other in _of_shape(call, name, value):
         yield damage(says, change, other)
     yield damage("transposed in memory", _strided)
-    yield damage("on no device", lambda x: x.to("meta"), name == "received0")  # which nobody may read
+    yield damage("on no device", lambda x: x.to("meta"), name == "received0")  # read with a capacity only
     yield damage("without memory", _without_memory)
     yield damage("sparse", lambda x: x.to_sparse())
     if value.is_floating_point():
@@ -156,7 +157,7 @@ def _of_tensor(call: Call, place: tuple[int, int], name: str, value: Tensor | No
 
 
 def _of_shape(call: Call, name: str, value: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor], bool]]:
-    """What it says, the change, and whether the call is right all the same."""
+    """A description, the change, and whether the call stays valid."""
     for dim in range(value.dim()):
         other = _measures(call, name, dim)
         yield f"shorter in {dim}", lambda x, dim=dim: x[_slice(dim, x.shape[dim] - 1)].contiguous(), other
@@ -168,11 +169,11 @@ def _of_shape(call: Call, name: str, value: Tensor) -> Iterator[tuple[str, Calla
 
 
 def _measures(call: Call, name: str, dim: int) -> bool:
-    """Whether this size of a tensor is the call's own to choose."""
+    """Whether a call may choose this size of a tensor freely."""
     if call.name in SHAPELESS:
         return True
     if call.name == "forward" and name == "keys":
-        # Rows of a group; and of the dot score's width the packed weights tell the panels alone.
+        # A call may cover fewer rows; and packed weights only tell D rounded up to whole panels.
         return (dim == 0 and call.arguments[3][0] is None) or dim == 2
     return (call.name, name, dim) in {
         ("sab_forward", "x", 0),

@@ -1,8 +1,8 @@
-"""Calls of the C++ op's operators, each with one argument damaged: refused, or of the same numbers.
+"""Calls the C++ op's operators with one damaged argument each. A call must be refused, or return the same numbers.
 
-A missing check may end the process, so they run in one of their own: `python -m tests.ops.cpu_op.direct_calls`. It
-prints a line before each call, so that the last one names the call that ended it, and WRONG after a call that gave
-other numbers in silence.
+A missing check may crash the process, so the calls run in another one, `python -m tests.ops.cpu_op.direct_calls`. It
+prints a line before each call, so that after a crash the last line names the call, and WRONG after a call that
+returned other numbers without an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.ops.cpu_op.recorded_calls import CASES, Call, copied, equal, recorded
 
 
 def outcome(call: Call, arguments: list[Any]) -> list[Tensor] | None:
-    """What a call writes and returns; None where it is refused."""
+    """What a call writes and returns, or None if it is refused."""
     try:
         return call.run(arguments)
     except (RuntimeError, ValueError, TypeError, IndexError):
@@ -27,7 +27,7 @@ def outcome(call: Call, arguments: list[Any]) -> list[Tensor] | None:
 
 
 def run_each(calls: list[Call], first: int, stride: int) -> int:
-    """Every so many-th damage of all that the calls can have; how many calls were made."""
+    """Make every n-th of all possible damaged calls; returns how many calls were made."""
     right: dict[int, list[Tensor]] = {}
     every = [(at, damage) for at, call in enumerate(calls) for damage in damages(call)]
     for at, damage in every[first::stride]:
@@ -41,9 +41,9 @@ def run_each(calls: list[Call], first: int, stride: int) -> int:
 
 
 def run_pairs(calls: list[Call], seed: int, size: int) -> int:
-    """Calls with two damages, and with random numbers among the integers; only a crash is wrong."""
+    """Make calls with two damages, or with random integers. Only a crash is a failure."""
     choose = random.Random(seed)
-    # Messages of torch itself print tensors, which it cannot where one has no memory.
+    # PyTorch's own messages print tensors, which fails for one without memory.
     every = [[damage for damage in damages(call) if "without memory" not in damage.says] for call in calls]
     for number in range(size):
         at = choose.randrange(len(calls))
@@ -52,7 +52,7 @@ def run_pairs(calls: list[Call], seed: int, size: int) -> int:
         for damage in (first, second) if first.place != second.place else (first,):
             try:
                 arguments = damage.of(arguments)
-            except (IndexError, TypeError):  # the first has left nothing to damage
+            except (IndexError, TypeError):  # the first damage has left nothing to damage
                 continue
             says.append(damage.says)
         for tensor in tensors(arguments) if number % 2 else ():
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=0, help="so many calls with two damages instead")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
     options = parser.parse_args()
-    torch.use_deterministic_algorithms(True)  # fills memory that nothing is written to, so that it compares
+    torch.use_deterministic_algorithms(True)  # fills uninitialised memory, so that it can be compared
     for case in options.cases:
         calls = recorded(case)
         if options.pairs:

@@ -1,4 +1,4 @@
-"""Calls of the C++ op's operators as a layer makes them: what `direct_calls` damages."""
+"""Records the calls that a layer makes of the C++ op's operators; `direct_calls` then damages them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator; its arguments as they were before it."""
+    """One call of an operator, with its arguments as they were before the call."""
 
     operator: Any
     arguments: list[Any]
@@ -46,7 +46,7 @@ class Call:
         return [argument.name for argument in self.operator._schema.arguments]
 
     def run(self, arguments: list[Any]) -> list[Tensor]:
-        """What a call with these arguments writes and returns."""
+        """All that a call with these arguments writes and returns."""
         arguments = copied(arguments)
         returned = self.operator(*arguments)
         schema = self.operator._schema.arguments
@@ -55,7 +55,7 @@ class Call:
 
 
 def copied(value: Any) -> Any:
-    """A copy that shares no memory, with the strides and the flags of the original."""
+    """A copy that shares no memory with the original, but has its strides and flags."""
     if isinstance(value, Tensor):
         if value.device.type != "cpu" or value.layout != torch.strided or not value.untyped_storage().nbytes():
             return value
@@ -76,7 +76,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def equal(found: list[Tensor], right: list[Tensor]) -> bool:
-    """Whether two calls wrote the same, but for the rounding of products over rows that lie otherwise in memory."""
+    """Whether two calls wrote the same numbers, up to rounding: products depend on how rows lie in memory."""
     return len(found) == len(right) and all(
         one.shape == other.shape
         and one.dtype == other.dtype
@@ -86,7 +86,7 @@ def equal(found: list[Tensor], right: list[Tensor]) -> bool:
 
 
 class _Record(TorchDispatchMode):
-    """Notes the calls of the two operators that autograd knows."""
+    """Records the calls of the two operators that are registered with autograd."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Record(TorchDispatchMode):
 
 
 class _Loops:
-    """Stands in for `torch.ops.reminding_cpu` and notes the calls of its loops."""
+    """Replaces `torch.ops.reminding_cpu` and records the calls of its loops."""
 
     def __init__(self, calls: list[Call]) -> None:
         self._loops, self._calls = torch.ops.reminding_cpu, calls
@@ -115,9 +115,9 @@ class _Loops:
 
 
 def recorded(case: str) -> list[Call]:
-    """The calls of operators in a training step of a small layer, one for each operator and each shape of arguments.
+    """The operator calls in a training step of a small layer, one for each operator and each shape of arguments.
 
-    They are noted in two runs, since torch itself looks an operator up while a mode is on.
+    They are recorded in two runs, since torch itself looks an operator up while a dispatch mode is on.
     """
     assert missing() is None
     record = _Record()
@@ -135,7 +135,7 @@ def recorded(case: str) -> list[Call]:
 
 
 def _train(case: str) -> None:
-    """Forward and backward; of a stream two chunks, the second with credit for the first."""
+    """Run forward and backward. A stream has two chunks, and the second sends credit into the first."""
     options: dict[str, Any] = {"k_top": 2, "dtype": torch.float32, **CASES[case]}
     if options["score"] != "separable":
         options["score_size"] = 6

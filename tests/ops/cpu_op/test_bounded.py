@@ -1,4 +1,4 @@
-"""The compiled op with a memory that is full: what goes, what stays, and who still gets credit.
+"""The compiled op with a full memory: which memories are evicted, which stay, and which are credited.
 
 Shapes: T time, B batch, I input, H hidden, M memory slots.
 """
@@ -29,7 +29,7 @@ both_engines = pytest.mark.parametrize("engine", ["autograd", "replay"])
 
 
 def begin_apart(rows: int, steps: int) -> Tensor:
-    """A mask (T, B) by which the rows' streams begin at different steps, the last row's too late to fill a memory."""
+    """A mask (T, B): the rows' streams begin at different steps, the last row's too late to fill its memory."""
     mask = torch.zeros(steps, rows, dtype=torch.bool)
     for row in range(1, rows):
         mask[3 * row, row] = True
@@ -45,9 +45,9 @@ def begin_apart(rows: int, steps: int) -> Tensor:
 def test_rows_in_different_phases_equal_the_reference(
     dtype: torch.dtype, semantics: str, score: str, engine: str, evict: str
 ) -> None:
-    """A ranking of four (the threshold's own slot included) in a memory of five: what is ranked is evicted often."""
+    """Four of five memories are ranked (including the threshold's slot), so ranked memories are often evicted."""
     options: dict[str, Any] = {"k_top": 3, "k_att": 2, "k_trunc": 5, "capacity": 5}
-    # In float32 the threshold's weights are off by 1e-3 where its sum is small.
+    # In float32, the threshold's weights have errors of 1e-3 where their sum is small.
     options["normalizer"] = "threshold" if dtype == torch.float64 else "softmax"
     options |= {"semantics": semantics, "score": score, "evict": evict, "dtype": dtype}
     layer = make(3, 19, **options, backend="cpu", engine=engine, seed=3)
@@ -74,7 +74,7 @@ def test_rows_in_different_phases_equal_the_reference(
 def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
     score: str, evict: str, normalizer: str, kept: list[int]
 ) -> None:
-    """Every score is 0. By softmax step 1 is recalled at every step; by the threshold nothing is."""
+    """Every score is 0. With softmax, step 1 is recalled at every step; with the threshold, nothing is recalled."""
     layer = make(
         k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, normalizer=normalizer, score=score, backend="cpu"
     )
@@ -104,7 +104,7 @@ def test_one_memory_is_the_last_one(evict: str, engine: str) -> None:
 
 @both_ways
 def test_chunks_leave_the_state_that_the_whole_leaves(evict: str) -> None:
-    """One call's slots are many times the capacity, another's a few, most of them given."""
+    """One call has many times more slots than the capacity; another has few, most of them given to it."""
     layer = make(3, 8, k_top=3, k_att=1, k_trunc=4, capacity=6, evict=evict, score="dot", backend="cpu")
     x = draw(60, 3, 3) * 0.3
     _, whole = layer(x)
@@ -119,7 +119,7 @@ def test_chunks_leave_the_state_that_the_whole_leaves(evict: str) -> None:
 
 
 def test_a_state_that_is_not_full_yet_goes_on() -> None:
-    """Memories of an unbounded layer: as many as the bounded one may hold, and one more."""
+    """The memories of an unbounded layer: as many as the bounded layer may hold, and one more."""
     options: dict[str, Any] = {"k_top": 2, "k_att": 1, "k_trunc": 4, "backend": "cpu"}
     _, state = make(**options)(draw(5, 2, 3))
     _, after = make(**options, capacity=5)(draw(2, 2, 3), state)

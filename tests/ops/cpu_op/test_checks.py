@@ -1,6 +1,6 @@
-"""The C++ op called past the layer, with arguments that do not fit: each call is refused, none reads out of bounds.
+"""Direct calls of the C++ op with bad arguments: each is refused, and none reads out of bounds.
 
-Most are made by `direct_calls` in processes of their own, since a missing check may end a process.
+`direct_calls` makes most of them in processes of their own, since a missing check may crash the process.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
+from reminding.ops.contract import OpRule
 from reminding.ops.cpu_op import checks
 from tests.ops.cpu_op.direct_calls import outcome
 from tests.ops.cpu_op.recorded_calls import CASES, Call, recorded
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
+RULE = len(OpRule._fields)
 ROOT = Path(__file__).parents[3]
 Change = Callable[[Any], Any]
 
 
 def run(*words: str) -> int:
-    """Run damaged calls; how many there were."""
+    """Run damaged calls; returns how many there were."""
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.ops.cpu_op.direct_calls", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = ran.stdout.splitlines()
@@ -39,7 +41,7 @@ def run(*words: str) -> int:
 
 
 def test_a_damaged_call_is_refused_or_gives_the_same() -> None:
-    """Every twentieth of them; the slow test makes all."""
+    """Every twentieth damaged call; the slow test makes all of them."""
     assert run(*CASES, "--first", "7", "--stride", "20") > 900
 
 
@@ -56,7 +58,7 @@ def test_two_damages_and_random_indices_end_no_process(case: str) -> None:
 
 
 def changed(call: Call, path: tuple[int, ...], change: Change) -> list[Any]:
-    """The call's arguments with one of them changed, or one member of a list of them."""
+    """The arguments of a call with one of them changed, or one member of a list."""
     arguments = list(call.arguments)
     at, *member = path
     if not member:
@@ -94,7 +96,7 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (11,), rule_with(5, 0), r"rule: k_att must be between 1 and \d+, got 0"),
     ("forward", (11,), rule_with(8, -1), r"rule: capacity must be between 0 and \d+, got -1"),
     ("forward", (11,), rule_with(10, 0), r"rule: recall_scale must be above 0 and at most 1, got 0"),
-    ("forward", (11,), lambda rule: rule[:-1], r"rule must hold 12 values, got 11"),
+    ("forward", (11,), lambda rule: rule[:-1], f"rule must hold {RULE} values, got {RULE - 1}"),
     ("forward", (12,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
     ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
     ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
@@ -135,7 +137,7 @@ MISFITS: list[tuple[str, Change, str]] = [
     ("count0", lambda count: count.int(), r"count0 must be torch.int64 of shape \(2,\) .*, got torch.int32"),
     ("rule", rule_with(5, 0), r"rule: k_att must be at least 1, got 0"),
     ("rule", rule_with(3, 2), r"rule: semantics must be one of \[0, 1\], got 2"),
-    ("rule", lambda rule: [*rule, 0], r"rule must hold 12 numbers, got 13"),
+    ("rule", lambda rule: [*rule, 0], f"rule must hold {RULE} numbers, got {RULE + 1}"),
     ("keep", lambda keep: 7, r"keep must be one of \[0, 1, 2\], got 7"),
     ("milestones", lambda _: [0, 0], r"milestones must be \[\] or \[stride, offset\] .*, got \[0, 0\]"),
 ]
@@ -167,7 +169,7 @@ def test_a_weight_without_elements_is_packed(weight: tuple[int, int], transpose:
 
 
 def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
-    """A loop over 2^40 steps of no rows, and a list of 2^31 ranks, would end the one or the other."""
+    """Unchecked, one loop would run for 2^40 steps without rows, and another over a list of 2^31 ranks."""
     loops = torch.ops.reminding_cpu
     with pytest.raises(RuntimeError, match="weight must have 2 dimensions of at most"):
         loops.pack(torch.empty(2**40, 0), True)
@@ -178,7 +180,7 @@ def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
 
 
 def test_a_state_with_a_damaged_counter_is_refused() -> None:
-    """As a file that another program wrote may hold it."""
+    """A file written by another program may hold such a state."""
     torch.manual_seed(0)
     layer = SAB(3, 4, k_top=2, k_att=2, k_trunc=3, backend="cpu")
     x = torch.randn(6, 2, 3)

@@ -1,7 +1,7 @@
-"""float32 in the op: no further from float64 than perturbing input and weights by 1e-7 already goes, row by row.
+"""The op's float32 error is no larger, row by row, than the effect of perturbing input and weights by 1e-7.
 
-The paper's normaliser divides by a sum that vanishes where scores tie, so how far rounding carries differs by
-orders of magnitude from row to row: a fixed tolerance would be too loose for most and too tight for some.
+The paper's normaliser divides by a sum that vanishes where scores tie, so the effect of rounding varies by orders of
+magnitude between rows. A fixed tolerance would be too loose for most rows and too tight for some.
 
 Shapes: T time, B batch, I input, H hidden, K k_top.
 """
@@ -26,15 +26,15 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 PERTURBATION = 1e-7
 PERTURBED = 4
-# Rounding perturbs every number of every step by up to 6e-8, the test only input and weights, a few times.
+# Rounding perturbs every number of every step by up to 6e-8; the test perturbs only input and weights, a few times.
 SLACK = 10
-# Below this share of the largest number a difference is one of a few last bits, whatever a perturbation does.
+# Below this share of the largest number, a difference concerns only the last few bits and is allowed.
 LAST_BITS = 3e-6
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, the sizes T, B, H of its input, and a seed."""
+    """A layer, the sizes T, B and H, and a seed."""
 
     options: dict[str, Any]
     sizes: tuple[int, int, int]
@@ -43,11 +43,15 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
+    normalizer = draw(st.sampled_from(["softmax", "softmax1", "threshold"]))
     options: dict[str, Any] = {
+        "null_score": draw(st.sampled_from([None, 0.5])) if normalizer == "softmax1" else None,
+        "summary_gate": draw(st.sampled_from([None, 0.1])),
+        "stored": draw(st.sampled_from(["h", "proposal"])),
         "cell": draw(st.sampled_from(["lstm", "gru", "rnn"])),
         "score": draw(st.sampled_from(["additive", "dot", "separable"])),
         "recall_scale": draw(st.sampled_from([1.0, 0.9])),
-        "normalizer": draw(st.sampled_from(["softmax", "softmax1", "threshold"])),
+        "normalizer": normalizer,
         "semantics": draw(st.sampled_from(["paper", "paper", "release"])),
         "k_top": draw(st.sampled_from([1, 2, 5, 60])),
         "k_att": draw(st.sampled_from([1, 2, 5])),
@@ -60,7 +64,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a layer gives for each row: outputs (T, B, H), d_x (T, B, I), what it recalled (T, B, K)."""
+    """A layer's results for each row: outputs (T, B, H), d_x (T, B, I), recalled steps (T, B, K)."""
 
     output: Tensor
     d_x: Tensor
@@ -83,7 +87,7 @@ def perturbed(layer: SAB, seed: int) -> SAB:
 
 
 def by_row(tensor: Tensor) -> Tensor:
-    """The largest number of each row, (B,)."""
+    """The largest absolute value of each row, (B,)."""
     return tensor.abs().amax((0, 2))
 
 
@@ -98,10 +102,10 @@ def test_float32_stays_within_the_perturbation_floor(case: Case) -> None:
     try:
         got = run(single, x, weight)
     except ValueError as error:
-        assume("beyond the op's range" not in str(error))  # a GRU's states may double with every memory they read
+        assume("beyond the op's range" not in str(error))  # a GRU's states may double with every recalled memory
         raise
     want = run(double, x.double(), weight.double())
-    same = (got.step == want.step).all(2).all(0)  # (B,): a choice that hangs on a rounding error may differ
+    same = (got.step == want.step).all(2).all(0)  # (B,): a choice that depends on a rounding error may differ
     floor = [torch.zeros(rows, dtype=torch.float64) for _ in range(2)]
     for number in range(PERTURBED):
         moved = x.double() * (1 + PERTURBATION * draw(steps, rows, 4, seed=number).sign())

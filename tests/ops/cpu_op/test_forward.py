@@ -1,4 +1,4 @@
-"""The compiled op as an operator of PyTorch; that its numbers are right, the layer's tests say.
+"""The compiled op as a PyTorch operator. Its numbers are tested by the layer's tests.
 
 Shapes: B batch, T time, I input, H hidden, D score width.
 """
@@ -14,7 +14,18 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, Recalled, bits_of
+from reminding.ops.contract import (
+    CELLS,
+    EVICT,
+    NORMALIZERS,
+    SEARCH,
+    SEMANTICS,
+    STORED,
+    LayerInput,
+    OpRule,
+    Recalled,
+    bits_of,
+)
 from reminding.ops.cpu_op.forward import sab_forward
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_REPLAY, raw
 from reminding.ops.scores import SCORES
@@ -36,7 +47,7 @@ def layer(dtype: torch.dtype = torch.float64, engine: str = "autograd", **option
 
 
 def results(run: Callable[[Tensor], Any], module: SAB, x: Tensor) -> list[Tensor]:
-    """Output, and the gradients of every parameter and of x."""
+    """The output, and the gradients of every parameter and of x."""
     x = x.clone().requires_grad_()
     output = run(x)[0]
     return [output.detach(), *torch.autograd.grad((output * output.detach().cos()).sum(), [*module.parameters(), x])]
@@ -48,7 +59,7 @@ def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> Non
 
 
 def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tuple[Any, ...]:
-    """With a full memory of one slot where there is an `evict`."""
+    """Sample arguments; with `evict`, a full memory of one slot."""
     T, B, features, H, D = 5, 2, 3, 4, 6
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
 
@@ -62,7 +73,9 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     recurrent = (weight(gates, features), weight(gates, H), weight(gates), weight(gates))
     room = [1, EVICT[evict]] if evict else [0, 0]
     scales = [bits_of(0.9), bits_of(0.8)]
-    rule = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"], 2, 2, 3, 1, *room, *scales]
+    kind = [CELLS[cell], SCORES[score].code, NORMALIZERS["softmax"], SEMANTICS["paper"]]
+    further = [SEARCH["auto"], 0, 0, STORED["h"]]
+    rule = list(OpRule._make([*kind, 2, 2, 3, 1, *room, *scales, *further]))
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
     return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
 
@@ -90,7 +103,7 @@ def test_a_graph_can_be_used_twice(engine: str) -> None:
 
 
 def run_op(module: SAB, x: Tensor, **options: Any) -> Recalled:
-    """One call of the op with a layer's weights, in rows that have taken 0, 1, 2, ... steps."""
+    """One call of the op with a layer's weights, for rows that have done 0, 1, 2, ... steps."""
     rows = x.shape[1]
     zero = x.new_zeros(rows, 50)
     weights = tuple(getattr(module, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
@@ -139,7 +152,7 @@ def test_milestones_unasked_for_or_without_a_c_are_empty() -> None:
 
 @pytest.fixture
 def narrowest() -> Iterator[None]:
-    """Kernels that any processor can run."""
+    """The kernels for the baseline instruction set, which any processor can run."""
     raw().limit_isa(0)
     yield
     raw().limit_isa(2)
@@ -183,9 +196,34 @@ def test_fresh_memory_is_never_read(engine: str, bound: dict[str, Any]) -> None:
     assert_close(got, want, 1e-12)
 
 
+@pytest.mark.parametrize("score_size", [1, 8, 9, 16, 20, 24, 31, 32, 40, 48, 60, 64, 70, 96])
+@pytest.mark.parametrize("scale", [1, 60, 2000])
+def test_additive_scores_of_any_width_and_size_equal_the_reference(score_size: int, scale: float) -> None:
+    """Terms of the score share denominators, as many as fit a vector, a pair or a block and do not overflow.
+
+    All memories are recalled: large scores tie, and which of them are the best would hang on a last bit.
+    """
+    found: list[Tensor] = []
+    for backend in ("cpu", "reference"):
+        torch.manual_seed(1)
+        options: dict[str, Any] = {
+            "k_top": None,
+            "k_att": 1,
+            "k_trunc": 4,
+            "dtype": torch.float64,
+            "backend": backend,
+        }
+        module = SAB(3, 20, score_size=score_size, normalizer="softmax1", **options)
+        with torch.no_grad():
+            module.get_parameter("score_memory_l0").mul_(scale)
+        _, _, recall = module(torch.randn(17, 2, 3, dtype=torch.float64), return_recall=True)
+        found.append(recall.weight.detach())
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_scores_beyond_its_range_go_to_the_reference_or_are_refused(dtype: torch.dtype) -> None:
-    """A large W1 m against a large W2 h of the other sign: the op's two exponentials would both be clamped."""
+    """W1 m and W2 h are large and of opposite signs, so both of the op's exponentials would be clamped."""
     module = layer(dtype)
     x = torch.randn(12, 3, 3, dtype=dtype)
     with torch.no_grad():

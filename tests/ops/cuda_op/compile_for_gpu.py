@@ -1,11 +1,11 @@
-"""What the Triton kernels take of a GPU, from compiling them for one; there need be none.
+"""Compiles the Triton kernels for a GPU and prints the resources that they need. No GPU is required.
 
     python -m tests.ops.cuda_op.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
 
-Pair of kernels (rows or tiles; past: those that send credit into past calls, in rows), sizes (even: tensors, H and D
-are multiples of 16, as a launch finds out; any), cell, score, normalizer, H, capacity (0: none) and type of the
-weights. Compute capability 9.0. Not with TRITON_INTERPRET=1: what is interpreted is not compiled. Prints, for each
-kernel, what cuobjdump tells (registers and bytes of stack a thread) and the bytes of shared memory.
+The arguments are: pair of kernels (rows; tiles; past: the row kernels that send credit into past calls), sizes (even:
+tensors, H and D are multiples of 16, which a launch detects; any), cell, score, normalizer, H, capacity (0: none) and
+type of the weights. Kernels are compiled for compute capability 9.0; TRITON_INTERPRET=1 must be off. Prints for each
+kernel what cuobjdump reports (registers and bytes of stack per thread) and the bytes of shared memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROCESSORS = 132
 
 
 def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, capacity: str, kind: str) -> None:
-    """Compile the kernels of a pair, and print what they take."""
+    """Compile a pair of kernels, and print the resources that they need."""
     kept = {"capacity": int(capacity) or None, "evict": "least_recalled"}
     rule = OpRule.of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
     slots = 16384 if int(capacity) >= 256 else 256
@@ -61,7 +61,7 @@ def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, 
 
 
 def compiled(kernel: Any, fixed: dict[str, Any], kind: str, even: bool, options: dict[str, Any]) -> Any:
-    """A kernel compiled with some arguments fixed and weights of a type."""
+    """A compiled kernel, for weights of a type and with some arguments fixed."""
     fixed = {a: value for a, value in fixed.items() if a in kernel.arg_names and a not in (*BY_VALUE, "k_trunc")}
     kinds = dict.fromkeys(BY_VALUE, "i32") | dict.fromkeys(INTEGERS, "*i32")
     kinds |= dict.fromkeys(("step0", "count0"), "*i64") | {"k_trunc": "i64", "cut": "*i8"}
@@ -76,7 +76,7 @@ def compiled(kernel: Any, fixed: dict[str, Any], kind: str, even: bool, options:
 
 
 def resources(made: Any) -> str:
-    """What cuobjdump says of a compiled kernel."""
+    """The report of cuobjdump on a compiled kernel."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])

@@ -1,4 +1,4 @@
-"""The Triton kernels: equal to the reference in Triton's interpreter, or on a GPU; and compiled for one without one.
+"""The Triton kernels equal the reference, in Triton's interpreter or on a GPU; without a GPU they still compile.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -69,18 +69,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def goes_first(memory: Memory) -> Tensor:
-    """A user's own way to make room."""
+    """A user's own eviction rule."""
     return torch.zeros_like(memory.count).to(memory.value.device)
 
 
 def pair(dtype: torch.dtype = torch.float64, **options: Any) -> Iterator[SAB]:
-    """The same layer on the kernels and on the reference."""
+    """The same layer twice: on the kernels and on the reference."""
     for backend in ("cuda", "reference"):
         yield make(3, 5, backend=backend, device=DEVICE, **options).to(dtype)
 
 
 def results(layer: SAB, x: Tensor, state: SABState | None = None, **further: Any) -> tuple[Any, dict[str, Tensor]]:
-    """What a call returns, and every gradient of a loss on all of it."""
+    """The results of a call, and every gradient of a loss on all of them."""
     output, after, recall = layer(x, state, return_recall=True, **further)
     loss = (output * draw(*output.shape, seed=8).to(output)).sum() + recall.summary.pow(2).sum()
     loss = loss + after.h.pow(2).sum() + (after.memory * draw(*after.memory.shape, seed=9).to(output)).sum()
@@ -108,7 +108,7 @@ def test_float32_is_close() -> None:
 
 
 def assert_near(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
-    """Tensors within the kernels' tolerance for their type; gradients are 0 below a hundredth of the largest."""
+    """Tensors agree within the kernels' tolerance for their type. A gradient below 1% of the largest counts as 0."""
     floor = 1e-2 * max(float(tensor.abs().max()) for name, tensor in want.items() if name not in SEEN)
     for name, tensor in want.items():
         assert_equal(got[name], tensor, name, backend="cuda", floor=1e-3 if name in SEEN else floor)
@@ -118,7 +118,7 @@ SEEN = ("output", "summary", "h", "memory", "weight")
 
 
 def everything(layer: SAB, x: Tensor) -> dict[str, Tensor]:
-    """What a call gives, and every gradient of a loss whose own gradient every type can hold."""
+    """The results of a call, and every gradient of a loss whose own gradient is exact in every type."""
     output, state, recall = layer(x, return_recall=True)
     signs = draw(*output.shape, seed=8).sign().to(output)
     loss = (output.float() * signs).sum() + (
@@ -142,7 +142,7 @@ HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=[
     ids=["lstm", "gru", "rnn"],
 )
 def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.dtype) -> None:
-    """Weights and inputs are rounded, and what comes out; nothing between."""
+    """Weights, inputs and results are rounded; nothing in between is."""
     given = {"k_top": 2, "k_att": 1, "k_trunc": 3} | options
     layer = make(3, 5, backend="cuda", device=DEVICE, **given).to(dtype)
     wide = make(3, 5, backend="reference", device=DEVICE, **given).to(torch.float32)
@@ -154,7 +154,7 @@ def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.
 
 
 def test_half_precision_goes_on() -> None:
-    """A state rounded between two calls, and credit into the first of them."""
+    """The state is rounded between two calls, and the second sends credit into the first."""
     layers = pair(k_top=2, k_att=1, k_trunc=3)
     x, found = draw(8, 2, 3, dtype=torch.bfloat16).to(DEVICE), list[dict[str, Tensor]]()
     for layer, dtype in zip(layers, (torch.bfloat16, torch.float32), strict=True):
@@ -164,7 +164,7 @@ def test_half_precision_goes_on() -> None:
         loss = first.float().sum() + second.float().sum()
         found.append(gradients(layer, loss) | {"first": first, "second": second})
     for name, tensor in found[1].items():
-        assert_equal(found[0][name], tensor, name)  # what plain PyTorch is allowed in bfloat16
+        assert_equal(found[0][name], tensor, name)  # plain PyTorch's tolerance in bfloat16
 
 
 @HALVES
@@ -181,7 +181,7 @@ def test_autocast_rounds_the_cell_only(dtype: torch.dtype) -> None:
     assert {found[name].dtype for name in SEEN} == {torch.float32}
     wanted = everything(wide, x.float().requires_grad_())
     for name, tensor in found.items():
-        lowered = name not in SEEN and not name.startswith("score")  # its gradient was rounded
+        lowered = name not in SEEN and not name.startswith("score")  # because its gradient was rounded
         assert_equal(tensor.to(dtype) if lowered else tensor, wanted[name], name, backend="cuda", floor=0.1)
 
 
@@ -195,7 +195,7 @@ def test_autocast_leaves_float64_alone() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they kept is not read: it may be anything."""
+    """The saved tensors of such steps are never read, so they may hold anything."""
     options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 2, "k_trunc": 3, "backtrack": False, "horizon": 0}
     layer, other = (
         make(3, 5, backend=backend, device=DEVICE, **options).double() for backend in ("cuda", "reference")
@@ -204,7 +204,7 @@ def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: p
 
     def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, *further: Any) -> Any:
         for kept in (gates, queries, record.weights):
-            kept[:9] = float("nan")  # the last segment of 12 steps is the 10th to the 12th
+            kept[:9] = float("nan")  # of 12 steps, the last segment is steps 10 to 12
         return sweep(d, parts, record, gates, queries, *further)
 
     monkeypatch.setattr(backward, "sweep", poisoned)
@@ -214,7 +214,7 @@ def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: p
 
 
 def test_streams_go_on_out_of_phase() -> None:
-    """Rows that begin within a call, chunks whose borders lie in segments, and credit into the call before."""
+    """Rows begin within a call, chunk borders lie within segments, and credit goes into the call before."""
     x, reset = draw(11, 3, 3).to(DEVICE), torch.zeros(11, 3, dtype=torch.bool)
     reset[2, 1] = reset[5, 0] = True
     found: list[dict[str, Tensor]] = []
@@ -234,7 +234,7 @@ def test_streams_go_on_out_of_phase() -> None:
 def test_rows_of_full_memories_in_different_phases(
     evict: str, score: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams that begin at different steps, the last too late to fill its memory, in two calls."""
+    """Two calls of streams that begin at different steps, the last stream too late to fill its memory."""
     monkeypatch.setattr(packing, "CHUNK", chunk)
     x, reset = draw(24, 3, 3).to(DEVICE), torch.zeros(24, 3, dtype=torch.bool)
     reset[3, 1] = reset[16, 2] = True
@@ -258,7 +258,7 @@ def test_rows_of_full_memories_in_different_phases(
 def test_of_equals_the_oldest_is_recalled_and_the_oldest_goes(
     evict: str, kept: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every score is 0, so step 1 is recalled until it goes."""
+    """Every score is 0, so step 1 is recalled until it is evicted."""
     monkeypatch.setattr(packing, "CHUNK", chunk)
     layer, _ = pair(k_top=1, k_att=1, k_trunc=4, capacity=3, evict=evict, score="dot")
     with torch.no_grad():
@@ -287,7 +287,7 @@ def test_auto_does_not_take_what_no_gpu_has_run() -> None:
 
 
 def compiled_for_gpu(*words: str) -> str:
-    """What compiling kernels for a GPU tells of them, in a process that interprets nothing."""
+    """The output of compiling kernels for a GPU, in a process without Triton's interpreter."""
     command = [sys.executable, "-m", "tests.ops.cuda_op.compile_for_gpu", *words]
     settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, cwd=ROOT)

@@ -1,7 +1,8 @@
-"""The Triton kernels on a GPU, at sizes that an interpreter would take days for: `make test-gpu`.
+"""The Triton kernels on a GPU, at sizes that would take an interpreter days: `make test-gpu`.
 
-Choices of memories turn on small differences of scores, so two ways of summing may part at a near tie and go on
-apart. Rows that recalled the same memories at all steps are compared, and many must be such.
+Small differences between scores decide which memories are recalled. At a near tie, two orders of summation may choose
+differently, and the row then diverges. Only rows that recalled the same memories at all steps are compared, and many
+rows must be such.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -22,7 +23,7 @@ from tests.tolerance import assert_equal
 
 
 def obstacle() -> str | None:
-    """Why there is nothing to test on, or None."""
+    """Why these tests cannot run here, or None if they can."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"
     return "TRITON_INTERPRET=1 keeps the kernels off it" if cuda_op.interpreted() else cuda_op.missing()
@@ -31,11 +32,11 @@ def obstacle() -> str | None:
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))]
 DEVICE = "cuda"
 LEAST = 0.5
-"""Of the rows must recall the same memories at all steps."""
+"""The share of rows that must recall the same memories at all steps."""
 
 
 def pair(I: int, H: int, dtype: torch.dtype = torch.float32, **options: Any) -> tuple[SAB, SAB]:  # noqa: E741
-    """A layer on the kernels, and its equal on the reference, which is float32 where the other is half precision."""
+    """A layer on the kernels, and the same layer on the reference, in float32 if the kernels use half precision."""
     options = {"k_top": 5, "k_att": 4, "k_trunc": 16, "horizon": 0} | options
     torch.manual_seed(0)
     layer = SAB(I, H, backend="cuda", device=DEVICE, dtype=dtype, **options)
@@ -50,13 +51,13 @@ def inputs(T: int, B: int, I: int, dtype: torch.dtype = torch.float32, seed: int
 
 
 def rows_that_agree(recall: Recall, other: Recall) -> Tensor:
-    """The rows that recalled the same memories at all steps, in whatever order, (B,) bool."""
-    same = recall.step.sort(-1).values == other.step.sort(-1).values  # of one layer (T, B, K), else (L, T, B, K)
+    """The rows that recalled the same memories at all steps, in any order, (B,) bool."""
+    same = recall.step.sort(-1).values == other.step.sort(-1).values  # (T, B, K) for one layer, else (L, T, B, K)
     return same.all(-1).flatten(0, -2).all(0)
 
 
 def assert_rows_that_agree_are_equal(layer: SAB, other: SAB, x: Tensor, backend: str = "cuda") -> None:
-    """Recalls first; then, of rows that recalled the same, outputs and every gradient."""
+    """Compares recalls, then the outputs and every gradient of rows with equal recalls."""
     wide = x.to(other.like().dtype)
     with torch.no_grad():
         recalls = [one(given, return_recall=True)[2] for one, given in ((layer, x), (other, wide))]
@@ -115,7 +116,7 @@ def test_half_precision_is_float32_inside(H: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("chunk", [64, 2048], ids=["in pieces", "at once"])
 def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than a power of two, and than a piece."""
+    """There are more memories than a power of two, and more than one piece of CHUNK."""
     monkeypatch.setattr("reminding.ops.cuda_op.packing.CHUNK", chunk)
     assert_rows_that_agree_are_equal(
         *pair(16, 32, torch.float64, k_att=1), inputs(300, 4, 16, torch.float64), "reference"
@@ -123,7 +124,7 @@ def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 def step(layer: SAB, x: Tensor) -> list[Tensor]:
-    """Output, and every gradient of a training step."""
+    """The output and every gradient of a training step."""
     x = x.detach().clone().requires_grad_()
     output, _ = layer(x)
     return [output.detach(), *gradients(layer, output.square().mean(), x=x).values()]

@@ -1,4 +1,4 @@
-"""The Triton kernels as operators of PyTorch; that their numbers are right, test_cuda_op.py says.
+"""The Triton kernels as PyTorch operators. test_forward.py tests their numbers.
 
 Shapes: T time, B batch, I input, H hidden, D score width.
 """
@@ -29,7 +29,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def arguments(cell: str, score: str, evict: str | None, weights: torch.dtype, replay: bool) -> tuple[Any, ...]:
-    """Of the forward operator: rows in different phases, with a full memory of one slot where there is an `evict`."""
+    """Arguments of the forward operator: rows at different steps; with `evict`, a full memory of one slot."""
     T, B, features, H, D = 5, 2, 3, 4, 6
     width = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
     state = torch.float64 if weights == torch.float64 else torch.float32
@@ -75,7 +75,7 @@ def test_opcheck_finds_nothing(cell: str, score: str, evict: str | None, weights
 
 
 def call(x: Tensor, h0: Tensor, weights: list[Tensor], **options: Any) -> Recalled:
-    """One call of the op, additive, with rows that have taken 0, 1, 2, ... steps."""
+    """One call of the op with the additive score, for rows that have done 0, 1, 2, ... steps."""
     B, H = h0.shape
     count, step = torch.zeros(B, dtype=torch.int64, device=x.device), torch.arange(B, device=x.device)
     rule = OpRule.of(cell="lstm", score="additive", normalizer="softmax", k_top=2, k_att=2, k_trunc=3)
@@ -85,7 +85,7 @@ def call(x: Tensor, h0: Tensor, weights: list[Tensor], **options: Any) -> Recall
 
 
 def given_to(steps: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """An input, a state and weights of a layer of 3 units."""
+    """An input, a state and the weights of a layer of 3 units."""
     shapes = ((12, 2), (12, 3), (12,), (12,), (4, 3), (4, 3), (4,))
     weights = [draw(*shape, seed=seed).to(DEVICE).requires_grad_() for seed, shape in enumerate(shapes)]
     return draw(steps, 2, 2).to(DEVICE), draw(2, 3).to(DEVICE), weights
@@ -108,7 +108,7 @@ def test_torch_compile_keeps_one_graph() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_torch_compile_takes_a_layer() -> None:
-    """In several graphs: what a layer keeps beside the op is Python."""
+    """In several graphs, since a layer's work outside the op is Python."""
     layer = make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=1, k_trunc=3)
     x = draw(4, 2, 3).to(DEVICE)
 
@@ -145,7 +145,7 @@ def test_counts_that_agree_are_made_on_the_device_and_others_copied() -> None:
 
 
 class Crossings(TorchDispatchMode):
-    """Notes each operation between the host and a device; one that needs a number of the device's fails on "meta"."""
+    """Records each operation between the host and a device. Reading a number from the device "meta" fails anyway."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Crossings(TorchDispatchMode):
 def test_a_call_neither_waits_for_the_device_nor_copies_to_it(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a CUDA graph can capture it. There is no autocast on "meta" to ask about."""
+    """A CUDA graph can then capture it. Autocast does not exist on "meta", so it is not asked for."""
 
     def nothing(*_: Any, **__: Any) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Credit into past calls on the Triton kernels: equal to plain PyTorch's, in Triton's interpreter or on a GPU.
+"""Credit into past calls by the Triton kernels equals plain PyTorch's, in Triton's interpreter or on a GPU.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -38,7 +38,7 @@ CREDITED = {name: options for name, options in {**SETTINGS, **FURTHER}.items() i
 
 @pytest.fixture
 def on_kernels(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether an op sent the credit, of each backward pass that had some to send."""
+    """For each backward pass that had credit to send into past calls: whether an op sent it."""
     answers: list[bool] = []
     given = credit.credit_past
 
@@ -68,7 +68,7 @@ def test_chunks_give_the_gradient_of_the_whole(on_kernels: list[bool]) -> None:
 
 
 def test_rows_out_of_phase_credit_their_own_past(on_kernels: list[bool]) -> None:
-    """Of three rows two begin anew within a call, and only one is asked about."""
+    """Two of three rows begin anew within a call, and only one row has a loss."""
     x, reset = draw(13, 3, 3).to(DEVICE), torch.zeros(13, 3, dtype=torch.bool)
     reset[2, 1] = reset[7, 0] = True
     found: list[dict[str, Tensor]] = []
@@ -112,7 +112,7 @@ def test_an_encoder_of_past_inputs_is_credited(on_kernels: list[bool]) -> None:
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("lowered", ["the layer", "autocast"])
 def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, on_kernels: list[bool]) -> None:
-    """As near to float32 of the same weights as rounding to half precision leaves it."""
+    """The result differs from float32 with the same weights only by rounding to half precision."""
     whole, half = (make(3, 5, backend="cuda", device=DEVICE, k_top=2, k_att=2, k_trunc=3).to(kind) for _ in range(2))
     x, weight = draw(12, 2, 3).to(DEVICE, kind), draw(12, 2, 5, seed=2).to(DEVICE, kind)
     wanted, _ = streamed(whole.float(), x.float(), weight.float(), 4)
@@ -135,7 +135,7 @@ def test_every_memory_is_not_for_the_op(on_kernels: list[bool]) -> None:
 
 @pytest.mark.parametrize(("cell", "normalizer"), [("lstm", "softmax"), ("gru", "threshold"), ("rnn", "softmax1")])
 def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(cell: str, normalizer: str) -> None:
-    """Compute capability 9.0; an LSTM has one more, that computes c."""
+    """For compute capability 9.0. An LSTM has one kernel more, which computes c."""
     told = compiled_for_gpu("past", "any", cell, "additive", normalizer, "128", "0", "fp32")
     used = re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
     assert len(used) == 1 + (cell == "lstm"), told

@@ -1,4 +1,4 @@
-"""The tiled Triton kernels: equal to the reference where their programs are interpreted together, in several orders.
+"""The tiled Triton kernels equal the reference when their programs are interpreted together, in several orders.
 
 Shapes: T time, B batch, I input, H hidden, D score width.
 """
@@ -31,13 +31,13 @@ interpreted = pytest.mark.skipif(
 )
 H = 7
 LAYOUTS = [(4, 4, "first ahead"), (16, 2, "last ahead"), (2, 8, "any"), (4, 2, "last ahead"), (16, 4, "first ahead")]
-"""Rows of a tile and units of a slice, for B = 5 and H = 7: slices 2, 4, 1, 4, 2; and who goes first."""
+"""Rows per tile and units per slice, for B = 5 and H = 7 (2, 4, 1, 4 and 2 slices), and the order of programs."""
 Tile = Callable[..., None]
 
 
 @pytest.fixture
 def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
-    """Have all calls run on tiles of so many rows and slices of so many units, in an order of `together.ORDERS`."""
+    """Make all calls use tiles of these rows and slices of these units, in one of the orders in `together.ORDERS`."""
     together = importlib.import_module("tests.ops.cuda_op.together")  # needs Triton
 
     def patch(rows: int, units: int, order: str = "any", at_once: int = 8, holds: bool = True) -> None:
@@ -53,12 +53,12 @@ def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
 
 
 def pair(dtype: torch.dtype = torch.float64, **options: Any) -> list[SAB]:
-    """The same layer on the kernels and on the reference."""
+    """The same layer twice: on the kernels and on the reference."""
     return [make(3, H, backend=backend, **options).to(dtype) for backend in ("cuda", "reference")]
 
 
 def assert_same(options: dict[str, Any], x: Tensor) -> None:
-    """Outputs, state, recalls and every gradient to 1e-9."""
+    """Outputs, state, recalls and every gradient agree to 1e-9."""
     (ran, found), (wanted, gradient) = (results(layer, x) for layer in pair(**options))
     assert_equal(ran[0], wanted[0], "output")
     assert_same_state(ran[1], wanted[1])
@@ -96,7 +96,7 @@ def test_tiles_that_do_not_fit_at_once_follow_each_other(tile: Tile) -> None:
 
 @interpreted
 def test_streams_go_on_out_of_phase(tile: Tile) -> None:
-    """Rows that begin within a call and so store at different steps, and credit into the call before."""
+    """Rows begin within a call, so they store at different steps; credit goes into the call before."""
     tile(4, 4)
     x, reset = draw(11, 5, 3), torch.zeros(11, 5, dtype=torch.bool)
     reset[2, 1] = reset[5, 0] = reset[7, 4] = True
@@ -114,7 +114,7 @@ def test_streams_go_on_out_of_phase(tile: Tile) -> None:
 @interpreted
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_bfloat16_is_float32_inside(cell: str, tile: Tile) -> None:
-    """Weights are held as they are, and multiply a float32 cut in three."""
+    """Weights keep their type, and multiply a float32 that is split into three parts."""
     tile(4, 4)
     options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 1, "k_trunc": 3}
     layer = make(3, H, backend="cuda", **options).bfloat16()
@@ -125,14 +125,14 @@ def test_bfloat16_is_float32_inside(cell: str, tile: Tile) -> None:
 
 
 @interpreted
-@pytest.mark.filterwarnings("ignore:invalid value")  # read before it is written, memory may hold anything
+@pytest.mark.filterwarnings("ignore:invalid value")  # memory that is read before it is written may hold anything
 @pytest.mark.parametrize("order", ["first ahead", "last ahead"])
 @pytest.mark.parametrize("left_out", [0, 1])
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
 def test_every_meeting_is_needed(
     kernel: str, left_out: int, order: str, tile: Tile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the two a step, one left out shows: this file would find a kernel that forgets it."""
+    """Leaving out one of the two meetings per step fails: these tests would catch a kernel that forgets it."""
     tiled: Any = tiling.tiled()
     errors: Any = importlib.import_module("triton.runtime.errors")
     tile(4, 4, order)
@@ -140,7 +140,7 @@ def test_every_meeting_is_needed(
     meet = tiled.meet.fn
 
     def sometimes(arrivals: Any, goal: Any) -> None:
-        if int(goal) // 2 % 2 == left_out:  # two slices; the first meeting's goal is 2
+        if int(goal) // 2 % 2 == left_out:  # with two slices, the goal of the first meeting is 2
             meet(arrivals, goal // 2)
 
     output = None

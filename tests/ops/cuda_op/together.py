@@ -1,11 +1,11 @@
-"""Triton's interpreter for kernels whose programs wait for each other: it knows only one after the other.
+"""Lets Triton's interpreter, which runs programs in sequence, run kernels whose programs wait for each other.
 
-Programs take turns. One runs until it waits for a meeting, so what comes before a meeting runs in every order that is
-asked for, and a program that does not wait where it should is far ahead of the others. Programs that all wait are
-found out at once. What each reads and writes between two meetings is noted: if one touches what another of its tile
-writes in between, or another tile's at any time, a result would hang on who came first.
+Programs take turns. A program runs until it waits at a meeting, so the work before a meeting is done in any order
+that a test asks for, and a program that fails to wait gets far ahead of the others. A deadlock is detected at once.
+All reads and writes between two meetings are recorded. There is a race if a program touches an element that another
+program of its tile writes between the same two meetings, or that a program of another tile writes at any time.
 
-It stands for the order of programs alone: not for caches, nor for the threads within a program.
+This models the order of programs only, not caches or the threads within a program.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ORDERS: dict[str, Callable[[list[int]], int]] = {
     "any": random.Random(0).choice,
 }
 PATIENCE = 120
-"""Seconds for a turn, the interpreter being slow; only a bug of this file takes longer."""
+"""The limit for one turn in seconds. The interpreter is slow, but only a bug in this file takes longer."""
 
 
 class StuckError(AssertionError):
-    """Programs wait for each other, and none can come."""
+    """All programs wait for each other."""
 
 
 class Crowd:
@@ -42,13 +42,13 @@ class Crowd:
         self.turns: list[threading.Semaphore] = []
         self.waiting: set[int] = set()
         self.running: set[int] = set()
-        self.met: list[int] = []  # arrivals of each program
+        self.met: list[int] = []  # how often each program has arrived
         self.seen: list[tuple[int, int] | None] = []
         self.touched: list[tuple[int, int, bool, Any]] = []
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Run all programs to their ends, or raise what one raised."""
+        """Run all programs until they end, or raise the error that one raised."""
         count = len(self.programs)
         self.turns = [threading.Semaphore(0) for _ in range(count)]
         self.running, self.met, self.seen = set(range(count)), [0] * count, [None] * count
@@ -88,12 +88,12 @@ class Crowd:
             raise self.failure
 
     def arrive(self, index: int) -> None:
-        """A counter has changed: those who wait may look again."""
+        """Note that a counter has changed, so that waiting programs read it again."""
         self.met[index] += 1
         self.waiting.clear()
 
     def look(self, index: int, address: int, value: int) -> bool:
-        """Let others go on, where this program saw the same before; whether it should look again."""
+        """Let other programs run if this one has seen the same value before; returns whether to read again."""
         again = self.seen[index] == (address, value)
         self.seen[index] = (address, value)
         if again:
@@ -103,7 +103,7 @@ class Crowd:
         return again
 
     def touch(self, addresses: Any, writes: bool) -> None:
-        """Note what the program whose turn it is reads or writes."""
+        """Record what the current program reads or writes."""
         self.touched.append((HERE.index, self.met[HERE.index], writes, np.unique(addresses)))
 
     def _assert_nobody_touched_what_another_wrote(self) -> None:
@@ -138,7 +138,7 @@ HERE = Here()
 
 
 class Gathered:
-    """A kernel that waits until every program of its grid was called, and then runs all."""
+    """A kernel that runs when every program of its grid has been called."""
 
     def __init__(self, fn: Any, crowd: Crowd) -> None:
         self.fn, self.crowd = fn, crowd
@@ -154,7 +154,7 @@ class Gathered:
 
 
 def run_together(patch: pytest.MonkeyPatch, order: str) -> None:
-    """Have the interpreter run the programs of two-dimensional grids side by side, in one of `ORDERS`."""
+    """Make the interpreter run the programs of two-dimensional grids together, in one of `ORDERS`."""
     builder = type(interpreter.interpreter_builder)
     executor, load, store = interpreter.GridExecutor, builder.create_masked_load, builder.create_masked_store
     rmw, poll, dot = builder.create_atomic_rmw, builder.create_atomic_load, builder.create_dot
@@ -188,7 +188,7 @@ def run_together(patch: pytest.MonkeyPatch, order: str) -> None:
         return store(self, ptrs, value, mask, *further)
 
     def multiplying(self: Any, a: Any, b: Any, *further: Any) -> Any:
-        """The interpreter has bfloat16 as integers, and would multiply those."""
+        """The interpreter holds bfloat16 as integers, and would multiply the integers."""
         if a.dtype.scalar == tl.bfloat16:
             a, b = (self.cast_impl(each, tl.float32) for each in (a, b))
         return dot(self, a, b, *further)

@@ -1,4 +1,4 @@
-"""Fetching data sets, without a network: what is asked for, what is kept, what is said."""
+"""Downloads of data sets, without a network: requests, kept files and messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Repack = Callable[[int, bytes], Path]
 
 
 class Server:
-    """Stands in for pooch.retrieve and copies from a folder, or fails."""
+    """Replaces pooch.retrieve: copies from a folder, or fails."""
 
     def __init__(self, source: Path) -> None:
         self.source = source

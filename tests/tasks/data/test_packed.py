@@ -1,4 +1,4 @@
-"""Files read plain or packed: the same bytes however they lie, and what is said of damage."""
+"""Plain and compressed files: the same bytes in either form, and messages about damaged files."""
 
 from __future__ import annotations
 

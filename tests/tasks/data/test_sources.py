@@ -1,4 +1,4 @@
-"""Audio as a stream: what is read is what was written, wherever the reading begins.
+"""Audio as a stream: reading returns what was written, from any starting point.
 
 Shapes: n steps.
 """
@@ -19,7 +19,7 @@ from reminding.tasks.data.sources import WavSource, mu_law, pcm
 
 
 def encode(samples: NDArray[np.float64], width: int) -> bytes:
-    """Samples from -1 to 1, (n,), as PCM of that width, written the slow way."""
+    """Samples from -1 to 1, (n,), as PCM of the given width, encoded one by one."""
     if width == 1:
         return bytes(round(x * 127) + 128 for x in samples)
     peak = 2 ** (8 * width - 1) - 1

@@ -1,4 +1,4 @@
-"""Tables as streams: rows are found wherever the reading begins, and every line that cannot be read is named.
+"""Tables as streams: reading may begin at any row, and the message names every line that cannot be read.
 
 Shapes: n steps, C columns.
 """
@@ -25,7 +25,7 @@ def table(rows: int, columns: int, seed: int = 0) -> NDArray[np.float64]:
 
 
 def write_csv(path: Path, values: NDArray[np.float64], head: str | None = "date,a,b", end: str = "\n") -> Path:
-    """A table (n, C) with a column of dates before it, if it has a header."""
+    """A table (n, C); with a header, a column of dates comes first."""
     lines = [
         ",".join([*([f"2020-01-{i % 28 + 1:02}"] if head else []), *map(str, row)]) for i, row in enumerate(values)
     ]

@@ -1,4 +1,4 @@
-"""What every task promises: streams that never meet, batches that come again, metrics that add up."""
+"""Properties of every task: disjoint streams, reproducible batches, and metrics that add up."""
 
 from __future__ import annotations
 

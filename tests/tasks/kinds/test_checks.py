@@ -1,4 +1,4 @@
-"""Checks of options: what passes, and the sentence that a bad value gets."""
+"""Checks of options: the values that pass, and the message for a bad value."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_lists_are_checked_item_by_item() -> None:
 
 
 def test_layers_word_it_in_the_same_way() -> None:
-    """Tasks know no layer, and layers no task, so that each has checks of its own."""
+    """Tasks and layers do not know each other, so each has its own checks; both must agree."""
     for name in ("at_least", "at_least_or_none"):
         messages: set[str] = set()
         for module in (checks, settings):

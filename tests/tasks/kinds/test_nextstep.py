@@ -1,4 +1,4 @@
-"""Iterators of pieces, cut into chunks for the prediction of the next step."""
+"""Iterators of pieces are cut into chunks for next-step prediction."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ class ModelOptions:
         cell: recurrent cell of every model but the transformer.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
+        forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
+            up to T steps (Tallec and Ollivier 2018); None: PyTorch's.
         hidden_size: features of the hidden state.
         num_layers: number of stacked layers.
         embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
@@ -44,6 +46,11 @@ class ModelOptions:
         normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
             the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
+        null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
+        summary_gate: initial value, between -1 and 1, of a learned gate on each feature of what is recalled; near 0,
+            recalls change nothing at first. None: no gate.
+        stored: what goes to memory: h, or proposal, the state that the cell proposes before the recall is added, with
+            which the state stays bounded on an endless stream.
         semantics: paper: the paper's algorithm; release: that of the authors' published code.
         capacity: at most this many memories; None: no limit, which is refused on a stream.
         evict: which memory is evicted when the capacity is reached.
@@ -62,6 +69,7 @@ class ModelOptions:
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     forget_scale: float = 1.0
+    forget_bias: float | str | None = None
     hidden_size: int = 128
     num_layers: int = 1
     embedding_size: int | None = None
@@ -72,6 +80,9 @@ class ModelOptions:
     score_size: int | None = None
     normalizer: Literal["softmax", "softmax1", "threshold"] | None = None
     recall_scale: float = 1.0
+    null_score: float | None = None
+    summary_gate: float | None = None
+    stored: Literal["h", "proposal"] = "h"
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] = "fifo"

@@ -5,6 +5,7 @@ Shapes: B batch, T time, I input features, E embedding, H hidden, C outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from reminding.lab.runs.config import ModelOptions
 from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
 from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
+
+RECURRENT = ("cell", "forget_scale", "forget_bias", "dropout", "recurrent_dropout", "backend", "engine")
+"""The options of every recurrent model."""
+SCORING = ("score", "score_size")
+"""Those of models that score memories."""
+RECALLING = (
+    "k_top", "k_att", "k_trunc", "normalizer", "recall_scale", "null_score", "summary_gate", "stored", "semantics",
+    "capacity", "evict", "backtrack", "credit_every",
+)  # fmt: skip
+"""Those of SAB alone."""
 
 
 class OneHot(nn.Module):
@@ -120,37 +131,22 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     if options.model == "transformer":
         if options.forget_scale != 1:
             raise ValueError("forget_scale must be 1 for a transformer, which has no forget gate")
+        if options.forget_bias is not None:
+            raise ValueError("forget_bias must be None for a transformer, which has no forget gate")
         if options.recurrent_dropout != 0:
             raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
         return Transformer(*size, dropout=options.dropout, encoder=encoder)
-    common: dict[str, Any] = {
-        "cell": options.cell,
-        "forget_scale": options.forget_scale,
-        "dropout": options.dropout,
-        "recurrent_dropout": options.recurrent_dropout,
-        "backend": options.backend,
-        "engine": options.engine,
-        "horizon": 0 if options.model == "lstm" else options.horizon,  # without cuts, all of a stream would be kept
-        "encoder": encoder,
-    }
+    common = _taken(options, RECURRENT)
+    common |= {"horizon": 0 if options.model == "lstm" else options.horizon, "encoder": encoder}  # uncut, all is kept
     if options.model == "lstm":
         return full_bptt(*size, **common)
     if options.model == "tbptt":
         return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
-    scoring: dict[str, Any] = {"score": options.score, "score_size": options.score_size, **common}
     if options.model == "attention":
-        return full_attention(*size, **scoring)
-    return SAB(
-        *size,
-        k_top=options.k_top,
-        k_att=options.k_att,
-        k_trunc=options.k_trunc,
-        normalizer=options.normalizer,
-        recall_scale=options.recall_scale,
-        semantics=options.semantics,
-        capacity=options.capacity,
-        evict=options.evict,
-        backtrack=options.backtrack,
-        credit_every=options.credit_every,
-        **scoring,
-    )
+        return full_attention(*size, **_taken(options, SCORING), **common)
+    return SAB(*size, **_taken(options, SCORING + RECALLING), **common)
+
+
+def _taken(options: ModelOptions, names: Sequence[str]) -> dict[str, Any]:
+    """Some of the options, which have the names of the layer's arguments."""
+    return {name: getattr(options, name) for name in names}

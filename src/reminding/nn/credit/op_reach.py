@@ -117,7 +117,7 @@ class ReachedSteps:
             return 1.0
         like = network.tensors[0]
         factors = [
-            segment.dropout_masks[layer - 1] * torch.tensor(network.dropout_scale).to(like)
+            segment.dropout_masks[layer - 1].to(like) * network.dropout_scale
             if segment.dropout_masks
             else like.new_ones(segment.steps, len(segment.row), segment.layers[layer - 1].entering.h.shape[1])
             for segment in held

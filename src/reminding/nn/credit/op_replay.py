@@ -117,7 +117,7 @@ def _on_op(
 def weights_of(network: Network, number: int, wide: torch.dtype) -> list[Tensor | None]:
     """A layer's weights as the op takes them; None for those it does not have."""
     layer = network.layers[number]
-    weights = (*layer.weights, *scorer_parts(layer.score_weights, network.op_rule))
+    weights = (*layer.weights, *scorer_parts(layer.recall_tensors, network.op_rule))
     return [None if weight is None else weight.detach().to(wide) for weight in weights]
 
 
@@ -159,10 +159,11 @@ def _in_plain_torch(
     cuts = None if credit.cut_at is None else cast("list[int]", credit.cut_at[row].tolist())
     streams = cast("list[int]", reached.steps_done.tolist())
     cell = network.cell(reached.layer, x.device.type)
-    outputs, _ = loop(x, *states, streams, cell, reader, rule, entering.note, cuts)
+    outputs, proposals, _ = loop(x, *states, streams, cell, reader, rule, entering.note, cuts)
     output, summary = torch.stack(outputs), torch.stack(reader.summaries)
+    stored = torch.stack(proposals) if rule.stores_proposal else output
     clamped = network.op_rule.k_top and network.op_rule.scoring.clamped
-    if clamped and not _in_range(network, reached.layer, output - summary, bank, output):
+    if clamped and not _in_range(network, reached.layer, output - summary, bank, stored):
         return None
     scores = torch.stack(reader.scores) if reader.scores else output.new_zeros(*output.shape[:2], places.own.shape[2])
     slot = _slots(places, row, bank.step.shape[1]).to(x.device)
@@ -174,7 +175,7 @@ def _in_plain_torch(
     entry = layout.of(entering.number.int(), NOTHING)
     memory = bank.states[layout.row]
     if own:
-        memory = torch.cat([memory, layout.of(output).transpose(0, 1)], 1)
+        memory = torch.cat([memory, layout.of(stored).transpose(0, 1)], 1)
     return PastSteps(
         x=layout.of(x.to(wide)),
         output=layout.of(output.to(wide)),
@@ -220,11 +221,11 @@ class _EnteringStates:
         return h, tuple(cell_state)
 
 
-def _in_range(network: Network, layer: int, query: Tensor, bank: Bank, output: Tensor) -> bool:
+def _in_range(network: Network, layer: int, query: Tensor, bank: Bank, stored: Tensor) -> bool:
     """Whether the op's score is exact for what was read and may have been stored."""
     w1, w2 = (weight.detach() for weight in network.layers[layer].score_weights[:2])
     held = bank.states.flatten(0, 1)
-    key = torch.stack([_largest(held @ w1.t()), _largest(output @ w1.t())]).max()
+    key = torch.stack([_largest(held @ w1.t()), _largest(stored @ w1.t())]).max()
     return network.op.in_range(key, _largest(query @ w2.t()))
 
 

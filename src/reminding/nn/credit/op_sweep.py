@@ -24,7 +24,7 @@ from reminding.nn.credit.network import Network, totals
 from reminding.nn.credit.op_reach import PastInputs, ReachedSteps, SegmentRows, TimeLayout
 from reminding.nn.credit.op_replay import ArrivedCredit, Replayed, replay, weights_of
 from reminding.nn.state.segments import Segment
-from reminding.ops.contract import PastGradients, scorer_parts
+from reminding.ops.contract import PastGradients, scorer_of
 
 
 def credit_past(
@@ -130,8 +130,9 @@ def backward(
     arriving = PastGradients(*(None if d is None else d.to(wide) for d in (d_output, d_c, replayed.credit)))
     with torch.autocast(steps.x.device.type, enabled=False):
         d_x, *grads = network.op.differentiate_past(arriving, given, steps, network.op_rule, need_x)
-    weights = (*layer.weights, *scorer_parts(layer.score_weights, network.op_rule))
-    found = [d.to(w.dtype) for w, d in zip(weights, grads, strict=True) if w is not None and d is not None]
+    grads = (*grads[:4], *scorer_of(grads[4:], steps.output.shape[2], network.op_rule))
+    tensors = (*layer.weights, *layer.recall_tensors)
+    found = [d.to(w.dtype) for w, d in zip(tensors, grads, strict=True) if w is not None and d is not None]
     return None if d_x is None else layout.back(d_x), list(found)
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from reminding.nn.credit.bank import ReadPlaces
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.scorers import Scorer
-from reminding.ops import reference
+from reminding.nn.parts.scorers import BoundScorer
 
 
 class RecordedReader:
@@ -27,7 +26,7 @@ class RecordedReader:
         own_values: what was read at steps that read states of this segment, (R, K, H), by step.
     """
 
-    def __init__(self, value: Tensor, places: ReadPlaces, scorer: Scorer | None, rule: Rule) -> None:
+    def __init__(self, value: Tensor, places: ReadPlaces, scorer: BoundScorer | None, rule: Rule) -> None:
         own, self._filled = places.own.to(value.device), places.filled.to(value.device)
         self._value, self._own, self._scorer, self._rule = value, own, scorer, rule
         self._keys = None if scorer is None or not bool(self._filled.any()) else scorer.keys(value)
@@ -55,7 +54,7 @@ class RecordedReader:
         self.scores.append(self._scorer.scores(keys, query))
         weights = self._rule.weigh(self.scores[-1], self._filled[t])
         self.weights.append(weights)
-        self.summaries.append(reference.summarize(weights, value))
+        self.summaries.append(self._scorer.summary(weights, value))
         return self.summaries[-1]
 
     def store(self, h: Tensor, rows: Tensor | bool, ahead: int) -> None:

@@ -31,7 +31,8 @@ class _LayerReplay:
     """One layer's pass through a segment, run again: what came out, and what may receive credit.
 
     Attributes:
-        output, summary: (S, R, H); cell_state: the further state after it.
+        output, summary: (S, R, H); stored: what goes to memory at the steps that store, (S, R, H).
+        cell_state: the further state after it.
         entering: h and the further state it was entered with.
         memory, place: what was read of older memories, and where that lies in the bank: (S, R, K, H) and (S, R, K),
             or (R, M, H) and (R, M) where all memories are read.
@@ -40,11 +41,43 @@ class _LayerReplay:
 
     output: Tensor
     summary: Tensor
+    stored: Tensor
     cell_state: CellState
     entering: tuple[Tensor, ...]
     memory: Tensor
     place: Tensor
     reader: RecordedReader | Reader
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """The credit that has come to one layer's part of a segment.
+
+    Attributes:
+        output: of its outputs, (S, R, H).
+        stored: of the proposals that it stored, (S, R, H); None where it stores outputs, or none has come.
+        end: of its cell's further state after it; () where that is not reached.
+    """
+
+    output: Tensor
+    stored: Tensor | None
+    end: CellState
+
+    @property
+    def live(self) -> Tensor:
+        """Which steps of which rows it has come to, (S, R); not a number counts as credit."""
+        live = (self.output != 0).any(2)
+        if self.stored is not None:
+            live |= (self.stored != 0).any(2)
+        for tensor in self.end:
+            live[-1] |= (tensor != 0).flatten(1).any(1)
+        return live
+
+    def part(self, stop: int, rows: Tensor) -> _Arrived:
+        """That of the first `stop` steps of some rows."""
+        stored = None if self.stored is None else self.stored[:stop, rows]
+        whole = stop == len(self.output)
+        return _Arrived(self.output[:stop, rows], stored, tuple(d[rows] for d in self.end) if whole else ())
 
 
 class Sweep:
@@ -96,8 +129,10 @@ class Sweep:
         if d_output is None and d_summary is None and not self._reached(segment):
             self._step[segment.row] = segment.steps_done
             return None
-        d_steps, d_ends = self._arrived(segment, d_output)
-        live = _live(d_steps, d_ends, d_summary)  # (S, R)
+        arrived = self._arrived(segment, d_output)
+        live = torch.stack([each.live for each in arrived]).any(0)  # (S, R)
+        if d_summary is not None:
+            live |= (d_summary != 0).any(2)
         rows = live.any(0).nonzero().squeeze(1)
         if len(rows) == 0:
             return None
@@ -105,10 +140,9 @@ class Sweep:
         if segment.draws:
             stop, rows = segment.steps, torch.arange(len(segment.row), device=live.device)
         part = segment.rows(rows.cpu()) if len(rows) < len(segment.row) else segment
-        d_outputs = [d[:stop, rows] for d in d_steps]
-        ends = [tuple(d[rows] for d in cell_state) if stop == segment.steps else () for cell_state in d_ends]
         summaries = None if d_summary is None else d_summary[:stop, rows]
-        d_part = self._through(part, x[:stop, rows], d_outputs, ends, summaries, need_x)
+        arrived = [each.part(stop, rows) for each in arrived]
+        d_part = self._through(part, x[:stop, rows], arrived, summaries, need_x)
         if d_part is None:
             return None
         d_x = torch.zeros_like(x)
@@ -135,27 +169,25 @@ class Sweep:
             return True
         return any(bank.reached(place) for bank, place in zip(self.banks, self._stored(segment), strict=True))
 
-    def _arrived(self, segment: Segment, d_output: Tensor | None) -> tuple[list[Tensor], list[CellState]]:
-        """The credit of the segment's outputs, (S, R, H) per layer, and of its further state at the end."""
+    def _arrived(self, segment: Segment, d_output: Tensor | None) -> list[_Arrived]:
+        """The credit that has come to each layer's part of a segment; d_output: from the loss, (S, R, H)."""
         row = segment.row
         follows = segment.steps_done + segment.steps == self._step[row]
         self._carried[row] = False
         self._step[row] = segment.steps_done
-        d_steps: list[Tensor] = []
-        d_ends: list[CellState] = []
+        arrived: list[_Arrived] = []
         for layer, (bank, stored) in enumerate(zip(self.banks, self._stored(segment), strict=True)):
             here = row.to(bank.device)
             follow = follows.to(here.device)
             last = d_output is not None and layer == len(self.banks) - 1
             d = cast("Tensor", d_output).clone() if last else bank.zeros(segment.steps, len(row))
-            credit = bank.of(stored)
-            if credit is not None:
+            credit, apart = bank.of(stored), self.network.rule.stores_proposal
+            if credit is not None and not apart:
                 d += credit
             d_h, *d_further = (_taken_from(tensor, here, follow) for tensor in self.d_state[layer])
             d[-1] += d_h
-            d_steps.append(d)
-            d_ends.append(tuple(d_further))
-        return d_steps, d_ends
+            arrived.append(_Arrived(d, credit if apart else None, tuple(d_further)))
+        return arrived
 
     def _stored(self, segment: Segment) -> list[Tensor]:
         """Where the states lie in each layer's bank that a segment stored, (S, R); NOTHING where it stored none."""
@@ -178,8 +210,7 @@ class Sweep:
         self,
         segment: Segment,
         x: Tensor,
-        d_outputs: list[Tensor],
-        d_ends: list[CellState],
+        arrived: list[_Arrived],
         d_summary: Tensor | None,
         need_x: bool,
     ) -> Tensor | None:
@@ -187,11 +218,14 @@ class Sweep:
         x = x.detach().requires_grad_(need_x)
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             passes = self.network.run(lambda network: self._run(network, segment, x), self.leaves, segment.modes)
-        outputs = [replayed.output for replayed in passes]
-        d_all = list(d_outputs)
-        for replayed, d_end in zip(passes, d_ends, strict=True):
-            outputs += replayed.cell_state[: len(d_end)]
-            d_all += d_end
+        outputs: list[Tensor] = []
+        d_all: list[Tensor] = []
+        for replayed, credit in zip(passes, arrived, strict=True):
+            outputs += [replayed.output, *replayed.cell_state[: len(credit.end)]]
+            d_all += [credit.output, *credit.end]
+            if credit.stored is not None:
+                outputs.append(replayed.stored)
+                d_all.append(credit.stored)
         if d_summary is not None:
             outputs.append(passes[-1].summary)
             d_all.append(d_summary)
@@ -228,11 +262,13 @@ class Sweep:
         h, cell_state = _leaf(entering.h), tuple(_leaf(tensor) for tensor in entering.cell_state)
         streams = cast("list[int]", segment.steps_done.tolist())
         with drawing_as(entering.generators, x.device):
-            outputs, after = loop(
+            outputs, stored, after = loop(
                 x, h, cell_state, streams, cell, reader, network.rule, _enter_nothing, cut_at, constant
             )
         summary = reader.recalled(h).summary if isinstance(reader, Reader) else torch.stack(reader.summaries)
-        return _LayerReplay(torch.stack(outputs), summary, after, (h, *cell_state), memory, place, reader)
+        output = torch.stack(outputs)
+        kept = torch.stack(stored) if network.rule.stores_proposal else output
+        return _LayerReplay(output, summary, kept, after, (h, *cell_state), memory, place, reader)
 
     def _memory(
         self, network: Network, layer: int, segment: Segment, steps: int
@@ -292,17 +328,6 @@ class Sweep:
                 mine = read[t] > segment.steps_done.unsqueeze(1).to(read.device)
                 amount[t] = torch.where(mine, length(gradient, dim=2), amount[t])
         self.network.note(layer, segment.row, step, read, weight, amount)
-
-
-def _live(d_steps: list[Tensor], d_ends: list[CellState], d_summary: Tensor | None) -> Tensor:
-    """Which steps of which rows credit has come to, (S, R); not a number counts as credit."""
-    live = torch.stack([(d != 0).any(2) for d in d_steps]).any(0)
-    if d_summary is not None:
-        live |= (d_summary != 0).any(2)
-    for cell_state in d_ends:
-        for tensor in cell_state:
-            live[-1] |= (tensor != 0).flatten(1).any(1)
-    return live
 
 
 def _taken_from(whole: Tensor, row: Tensor, where: Tensor) -> Tensor:

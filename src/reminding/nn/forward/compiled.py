@@ -62,7 +62,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
         count0=before.count,
         step0=call.steps_done,
         recurrent=layer.weights,
-        scorer=layer.score_weights,
+        scorer=layer.recall_tensors,
         received0=before.weight,
     )
     milestones = None if call.starts is None else _milestones(call.starts)
@@ -74,7 +74,8 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     recall = _noted(ran, grown, raw=rule.semantics == "release") if call.record else None
     if recall is not None and rule.k_top is None:
         recall = replace(recall, step=recall.step[..., :every], weight=recall.weight[..., :every])
-    return LayerPass(ran.output, after, recall, _replay_record(call, ran, grown))
+    stored = ran.output - ran.summary if rule.stores_proposal else ran.output
+    return LayerPass(ran.output, after, recall, _replay_record(call, ran, grown), stored)
 
 
 def op_rule(layer: BoundLayer, rule: Rule, k_top: int) -> OpRule:

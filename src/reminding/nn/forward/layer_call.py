@@ -52,3 +52,4 @@ class LayerPass(NamedTuple):
     after: LayerState
     recall: Recall | None  # time-major, if asked for
     replay: ReplayRecord | None  # what a replay needs, if there may be one
+    stored: Tensor  # (T, B, H), what goes to memory at the steps that store

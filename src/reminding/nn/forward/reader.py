@@ -13,9 +13,8 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import NOTHING, Evict, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.scorers import Scorer
+from reminding.nn.parts.scorers import BoundScorer
 from reminding.nn.state.stream import Recall
-from reminding.ops import reference
 from reminding.ops.sparsify import mask_padding
 
 
@@ -31,7 +30,7 @@ class Reader:
     """
 
     def __init__(
-        self, memory: Memory, scorer: Scorer | None, rule: Rule, steps_done: Tensor, record: bool, ranked: bool
+        self, memory: Memory, scorer: BoundScorer | None, rule: Rule, steps_done: Tensor, record: bool, ranked: bool
     ) -> None:
         self.memory = memory if scorer is None else replace(memory, keys=scorer.keys(memory.value))
         self._scorer, self._rule, self._taken = scorer, rule, steps_done
@@ -48,7 +47,7 @@ class Reader:
         assert memory.keys is not None, "the keys are made when a pass begins"
         scores = self._scorer.scores(memory.keys, query)  # (B, M)
         weights = rule.weigh(scores, memory.padding)  # (B, M)
-        summary = reference.summarize(weights, memory.value)  # (B, H)
+        summary = self._scorer.summary(weights, memory.value)  # (B, H)
         if rule.capacity is not None:
             self.memory = replace(memory, weight=memory.weight + weights.detach())
         if self._recalls is not None:

@@ -63,13 +63,14 @@ def unroll(call: LayerCall) -> LayerPass:
                 entering.append(EnteringState(h.detach(), further, memory, generators, call.factor))
 
         streams = cast("list[int]", call.steps_done.tolist())
-        outputs, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)
+        outputs, stored, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)
         states = _that_drew(entering, generator_states(x.device)) if call.draws else entering
     h = outputs[-1] if outputs else state.h
     output = torch.stack(outputs) if outputs else h.new_zeros(0, *h.shape)
     after = LayerState(h, cell_state, replace(reader.memory, keys=None))
     replay = None if starts is None else ReplayRecord(lambda: states, partial(reader.read_steps, h.detach()))
-    return LayerPass(output, after, reader.recalled(h) if call.record else None, replay)
+    kept = torch.stack(stored) if outputs and rule.stores_proposal else output
+    return LayerPass(output, after, reader.recalled(h) if call.record else None, replay, kept)
 
 
 def _that_drew(entering: list[EnteringState], after: GeneratorStates) -> list[EnteringState]:
@@ -110,7 +111,7 @@ def loop(
     enter: Enter,
     cut_at: list[int] | None = None,
     constant: Tensor | None = None,
-) -> tuple[list[Tensor], CellState]:
+) -> tuple[list[Tensor], list[Tensor], CellState]:
     """The recurrence itself.
 
     Args:
@@ -121,9 +122,11 @@ def loop(
         constant: which states go to memory without their past, (T, B) bool.
 
     Returns:
-        h of every step, (B, H) each, and the cell's further state after the last.
+        h of every step, (B, H) each; of every step what would go to memory, h or h_hat; the cell's further state
+        after the last.
     """
     outputs: list[Tensor] = []
+    proposals: list[Tensor] = []
     for t, x_t in enumerate(x.unbind(0)):
         enter(t, h, cell_state)
         cuts = _rows_due(rule.cuts, streams, t + 1, cut_at)
@@ -131,12 +134,15 @@ def loop(
         h_hat, cell_state = cell(x_t, h, cell_state)
         summary = memory.read(h_hat)
         h = h_hat if summary is None else h_hat + summary
-        stored = h if rule.backtrack else h.detach()
+        stored = h_hat if rule.stores_proposal else h
+        stored = stored if rule.backtrack else stored.detach()
         if constant is not None:
             stored = _detached(stored, constant[t])
         memory.store(stored, _rows_due(rule.stores, streams, t + 1), t + 1)
         outputs.append(h)
-    return outputs, cell_state
+        if rule.stores_proposal:
+            proposals.append(h_hat)
+    return outputs, proposals if rule.stores_proposal else outputs, cell_state
 
 
 def _rows_due(

@@ -54,7 +54,7 @@ def unroll(call: LayerCall) -> LayerPass:
     nothing = output.new_zeros(*output.shape[:2], 0)
     recall = Recall(torch.zeros_like(output), nothing.long(), nothing) if call.record else None
     replay = None if starts is None else ReplayRecord(lambda: entering, lambda: nothing.long())
-    return LayerPass(output, after, recall, replay)
+    return LayerPass(output, after, recall, replay, output)
 
 
 def _run(x: Tensor, h: Tensor, cell_state: tuple[Tensor, ...], layer: BoundLayer) -> tuple[Tensor, ...]:

@@ -9,8 +9,9 @@ from reminding.nn.forward.reference import unroll
 from reminding.nn.parts.bound import bind
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.scorers import RecallWeights
 from reminding.nn.state.stream import LayerState
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, LayerInput, OpRule, number_of
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, STORED, LayerInput, OpRule, number_of
 from reminding.ops.scores import SCORES
 from reminding.ops.twice import PlainResults
 
@@ -19,7 +20,11 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
     """What an op's `layer` computes, by the reference."""
     settings = _rule_of(rule)
     cell, score = _name(CELLS, rule.cell), next(name for name, known in SCORES.items() if known.code == rule.score)
-    layer = bind(cell, score, given.recurrent, given.scorer if settings.remembers else (), settings.forget_scale)
+    parts = list(given.scorer if settings.remembers else ())
+    gate = parts.pop() if settings.summary_gate else None
+    null_score = parts.pop() if settings.null_score else None
+    learned = RecallWeights(null_score, gate)
+    layer = bind(cell, score, given.recurrent, tuple(parts), learned, settings.forget_scale)
     state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given, settings))
     ran = unroll(LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None))
     assert ran.recall is not None
@@ -50,6 +55,9 @@ def _rule_of(rule: OpRule) -> Rule:
         evict=_name(EVICT, rule.evict),
         backtrack=bool(rule.backtrack),
         horizon=None,
+        null_score=bool(rule.null_score) and rule.k_top > 0,
+        summary_gate=bool(rule.summary_gate) and rule.k_top > 0,
+        stored=_name(STORED, rule.stored),
     )
 
 

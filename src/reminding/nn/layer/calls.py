@@ -144,6 +144,7 @@ class LayerCalls(LayerParameters):
             memories=0,
             transform=transform,
             recurrent_dropout=self.training and self.recurrent_dropout > 0,
+            extras=self.rule.extras,
         )
         return Choice(self.backend, self.engine, self.rule, demand, watched=self._credit is not None)
 
@@ -200,6 +201,7 @@ class LayerCalls(LayerParameters):
             normalizer=self.rule.normalizer,
             semantics=self.semantics,
             encoder=None if self.encoder is None else type(self.encoder).__name__,
+            stored=self.rule.stored,
         )
 
     def _with_past(self, state: SABState, network: Network) -> SABState:

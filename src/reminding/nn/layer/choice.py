@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reminding.nn.parts.rule import Rule
-from reminding.ops.backends import choose_backend, obstacles
+from reminding.ops.backends import BACKENDS, choose_backend, obstacles
 from reminding.ops.contract import Demand
 
 REPLAY_FROM = 512
@@ -14,11 +14,20 @@ REPLAY_FROM = 512
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run an input: "cuda", "cpu", "reference", or "torch", PyTorch's own kernels; the engine; and why."""
+    """What would run an input.
+
+    Attributes:
+        backend: "cuda", "cpu", "reference", or "torch", PyTorch's own kernels.
+        engine: "autograd" or "replay".
+        why: the reasons for the choice of both.
+        search: "scan", every memory is scored at every step; "tree", groups of memories are passed over by a bound on
+            their scores; "auto", the one of both that computes fewer scores, found out as the call proceeds.
+    """
 
     backend: str
     engine: str
     why: str
+    search: str = "scan"
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,15 @@ class Choice:
         why = f"engine={self.engine!r}" + (f", which replays {REPLAY_FROM} steps or more" * (self.engine == "auto"))
         passed = [f"{name}: {reason}" for name, reason in self._obstacles(memories).items() if reason is not None]
         why += f"; backend={self.backend!r}" + f" ({'; '.join(passed)})" * (self.backend == "auto" and bool(passed))
-        return Plan(backend, "replay" if self.replays(steps) else "autograd", why)
+        return Plan(backend, "replay" if self.replays(steps) else "autograd", why, self._search(backend, memories))
+
+    def _search(self, backend: str, memories: int) -> str:
+        """How the memories that a step recalls are found."""
+        cell, score, k_top = self.demand.cell, self.demand.score, self.rule.k_top
+        if backend not in BACKENDS or cell is None or score is None or k_top is None:
+            return "scan"
+        searches = BACKENDS[backend].op.searches(self.rule.for_op(cell, score, k_top), memories)
+        return self.rule.search if searches else "scan"
 
     def _obstacles(self, memories: int) -> dict[str, str | None]:
         return obstacles(replace(self.demand, memories=memories), automatic=self.backend == "auto")

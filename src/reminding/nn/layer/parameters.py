@@ -5,6 +5,7 @@ Shapes: I input, H hidden, D score width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from reminding.nn.layer import untraced
 from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
+from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.scorers import RecallWeights
 from reminding.nn.parts.user_modules import UserModules
 from reminding.ops.scores import SCORES
 
@@ -30,6 +33,9 @@ class LayerParameters(nn.Module):
     num_layers: int
     score_size: int
     bias: bool
+    forget_bias: ForgetBias | None
+    null_score: float | None
+    summary_gate: float | None
     bidirectional = False
     proj_size = 0
     encoder: nn.Module | None
@@ -81,6 +87,11 @@ class LayerParameters(nn.Module):
         """Make the parameters of cells and, where anything is remembered, of scorers."""
         self._build_cells(cell, kind)
         self._build_scorers(score, remembers, kind)
+        for layer in range(self.num_layers):
+            if self.rule.null_score:
+                self._add(f"null_score_l{layer}", (1,), kind)
+            if self.rule.summary_gate:
+                self._add(f"summary_gate_l{layer}", (self.hidden_size,), kind)
         self.reset_parameters()
 
     def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
@@ -129,13 +140,26 @@ class LayerParameters(nn.Module):
         """Draw the layer's own parameters anew: uniform within 1/sqrt(fan), as `nn.LSTM` does.
 
         The fan is H for the recurrent weights, the width of the vector it multiplies for the scorer's. The
-        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`.
+        recurrent weights are drawn first, so that from one seed they equal those of an `nn.LSTM`. `forget_bias` is
+        written last. Null scores and gates begin as the layer was told.
         """
         own = dict(self.named_parameters(recurse=False))
         for name, parameter in own.items():
+            if name.startswith("null_score"):
+                nn.init.constant_(parameter, self.null_score or 0.0)
+                continue
+            if name.startswith("summary_gate"):
+                nn.init.constant_(parameter, math.atanh(self.summary_gate or 0.0))
+                continue
             fan = parameter.shape[-1] if name.startswith("score") else self.hidden_size
             bound = uniform_bound(fan)
             nn.init.uniform_(parameter, -bound, bound)
+        if self.forget_bias is None:
+            return
+        for layer in range(self.num_layers):
+            bias_ih, bias_hh = (own.get(f"{name}_l{layer}") for name in BIASES)
+            if bias_ih is not None and bias_hh is not None:  # a parametrization may make them
+                self.forget_bias.begin(bias_ih, bias_hh, self.cell)
 
     def bound(self, layer: int) -> BoundLayer:
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
@@ -153,7 +177,7 @@ class LayerParameters(nn.Module):
             cell = self._user_cells[layer].step_of(own_cell)
         score = self.score if not self._own_scorers else None if own_scorer is None else settings.scorer(own_scorer)
         weights = self._weights(layer) if self._user_cells is None else ()
-        return bind(cell, score, weights, self._score_weights(layer), self.rule.forget_scale)
+        return bind(cell, score, weights, self._score_weights(layer), self._learned(layer), self.rule.forget_scale)
 
     def user_modules(self, with_encoder: bool) -> UserModules:
         """The modules of the layer's user: its cells, its scorers where anything is recalled, and the encoder."""
@@ -177,6 +201,11 @@ class LayerParameters(nn.Module):
         """A built-in cell's weight_ih, weight_hh, bias_ih, bias_hh."""
         names = CELLS[self.cell].weight_shapes(1, 1)
         return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
+
+    def _learned(self, layer: int) -> RecallWeights:
+        """What a recall learns besides its score."""
+        null_score, gate = (getattr(self, f"{name}_l{layer}", None) for name in ("null_score", "summary_gate"))
+        return RecallWeights(null_score, None if gate is None else torch.tanh(gate))
 
     def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
         """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""

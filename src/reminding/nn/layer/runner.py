@@ -95,7 +95,7 @@ class Runner:
         steps_done, rule = state.step, network.rule
         starts = segment_starts(steps_done, len(x), rule) if trace else None
         passes: list[LayerPass] = []
-        outputs: list[Tensor] = []
+        states: list[Tensor] = []
         masks: list[Tensor] = []
         for number, layer in enumerate(network.layers):
             if number > 0 and self.dropout > 0:
@@ -105,7 +105,7 @@ class Runner:
             call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor)
             passes.append(self._layer(call))
             x = passes[-1].output
-            outputs.append(x.detach())
+            states.append(passes[-1].stored.detach())
         layers = tuple(each.after for each in passes)
         after = replace(state, layers=layers, step=steps_done + len(x), history=History())
         recalls = [each.recall for each in passes if each.recall is not None]
@@ -122,7 +122,7 @@ class Runner:
             after,
             recall,
             partial(cut, record, starts),
-            partial(_stored, outputs, steps_done, rule) if stored else None,
+            partial(_stored, states, steps_done, rule) if stored else None,
         )
 
     def _layer(self, call: LayerCall) -> LayerPass:
@@ -165,9 +165,9 @@ class Runner:
         return past.followed_by(Lazy(tuple), Lazy(partial(_all_of, memories)), rule)
 
 
-def _stored(outputs: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evicted, ...]:
-    """What each layer stored in memory in a pass, from its outputs (T, B, H)."""
-    return tuple(stored_in(output, steps_done, rule) for output in outputs)
+def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evicted, ...]:
+    """What each layer stored in memory in a pass, from its states that go there, (T, B, H)."""
+    return tuple(stored_in(state, steps_done, rule) for state in states)
 
 
 def _all_of(memories: list[Memory]) -> tuple[Evicted, ...]:

@@ -5,7 +5,6 @@ Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, overload
@@ -18,10 +17,12 @@ from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
 from reminding.nn.parts import settings
+from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
+from reminding.ops.contract import SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -41,6 +42,10 @@ class SAB(LayerCalls):
         forget_scale: factor on an LSTM's forget gate, above 0 and at most 1; 1 is `nn.LSTM`. With 1 the cell state c
             can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, `|c|` stays
             within 1 / (1 - forget_scale), and lasting information has to go through the memory.
+        forget_bias: the initial bias of an LSTM's forget gates, or of a GRU's z: a number, or "chrono:T" for biases
+            log U(1, T - 1) that remember over up to T steps, an LSTM's input gates getting the opposite
+            [Tallec & Ollivier 2018]. A gate has two biases, whose sum counts: bias_ih is set and bias_hh is 0. None:
+            as `nn.LSTM` draws them.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
             takes up to 1,024 at once.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
@@ -49,13 +54,22 @@ class SAB(LayerCalls):
         score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
-        score_size: width D of the score's projections. None: hidden_size.
+        score_size: width D of the score's projections; 32 or another multiple of 16 is fastest in the C++ op. None:
+            hidden_size.
         normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing,
             for endless streams; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
             to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
             `|h| <= sqrt(H) / (1 - recall_scale)` with cell="lstm" or "rnn" and no negative weights.
+        null_score: initial score of recalling nothing, a learned number per layer, for normalizer="softmax1": what
+            scores below it is recalled little. None: 0, not learned.
+        summary_gate: initial value, between -1 and 1, of a learned gate per feature that multiplies the summary,
+            tanh(g) with g learned [the tanh gating of Alayrac et al. 2022]. Near 0 nothing that is recalled changes
+            h at first. None: no gate.
+        stored: what goes to memory: "h", or "proposal", the state that the cell proposes before the summary is added.
+            Memories are then no sums of memories: with cell="lstm" or "rnn", `|h| <= 2 sqrt(H)` over any stream
+            where weights are not negative.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.
@@ -91,6 +105,10 @@ class SAB(LayerCalls):
             again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
             interact, if a memory's score depends on its own key alone, and if all that they learn is a parameter.
+        search: how the C++ op finds the k_top best of many memories; the result is the same. "scan" scores them all.
+            "tree" first scores groups of memories by a bound on their members' scores, and passes over groups that
+            cannot hold one of the best; it needs an additive or dot score. "auto" takes the tree where it computes
+            fewer than a quarter of the scores, which it finds out step by step, and the scan elsewhere.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.
@@ -101,7 +119,8 @@ class SAB(LayerCalls):
     Parameters have the names and layouts of `nn.LSTM` (`nn.GRU`, `nn.RNN`): weight_ih_l0, weight_hh_l0,
     bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
     score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
-    state. So a trained `nn.LSTM` is loaded with `load_state_dict(..., strict=False)`.
+    state; null_score_l0 (1,) and summary_gate_l0 (H,) = g where asked for. So a trained `nn.LSTM` is loaded with
+    `load_state_dict(..., strict=False)`.
 
     torch.compile leaves a layer as it is and compiles what is around it; `fullgraph=True` refuses.
     """
@@ -114,6 +133,7 @@ class SAB(LayerCalls):
         *,
         cell: str | nn.Module | Sequence[nn.Module] = "lstm",
         forget_scale: float = 1.0,
+        forget_bias: float | str | None = None,
         k_top: int | None = 5,
         k_att: int | None = None,
         k_trunc: int | None = 10,
@@ -121,6 +141,9 @@ class SAB(LayerCalls):
         score_size: int | None = None,
         normalizer: str | None = None,
         recall_scale: float = 1.0,
+        null_score: float | None = None,
+        summary_gate: float | None = None,
+        stored: str = "h",
         semantics: str = "paper",
         bias: bool = True,
         batch_first: bool = False,
@@ -136,6 +159,7 @@ class SAB(LayerCalls):
         credit_every: int = 1,
         backend: str = "auto",
         engine: str = "auto",
+        search: str = "auto",
         encoder: nn.Module | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -149,18 +173,16 @@ class SAB(LayerCalls):
         self.bias, self.batch_first = bias, batch_first
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
-        self.dropout = settings.probability("dropout", dropout)
+        self.dropout = settings.dropout(dropout, num_layers)
         self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
         self.encoder = encoder
-        if dropout > 0 and num_layers == 1:
-            warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=2)
-        release = semantics == "release"
-        self.normalizer = settings.one_of(
-            "normalizer", normalizer or ("threshold" if release else "softmax"), NORMALIZERS
-        )
+        usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
+        self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
+        self.null_score = settings.null_score(null_score, self.normalizer)
+        self.summary_gate = settings.summary_gate(summary_gate)
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
@@ -175,9 +197,13 @@ class SAB(LayerCalls):
             evict=settings.evict(evict),
             backtrack=backtrack,
             horizon=settings.at_least_or_none("horizon", horizon, 0),
+            search=settings.one_of("search", search, list(SEARCH)),
+            null_score=null_score is not None and k_top != 0,
+            summary_gate=summary_gate is not None and k_top != 0,
+            stored=settings.one_of("stored", stored, tuple(STORED)),
         )
-        score = score or ("separable" if release else "additive")
-        self.build(cell, score, remembers=k_top != 0, kind={"device": device, "dtype": dtype})
+        self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
+        self.build(cell, score or usual[1], remembers=k_top != 0, kind={"device": device, "dtype": dtype})
         self.choice().backend_for(memories=0)
 
     @overload
@@ -280,6 +306,9 @@ class SAB(LayerCalls):
             f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
-            + f", recurrent_dropout={self.recurrent_dropout}"
-            * (self.recurrent_dropout > 0)
+            + f", recurrent_dropout={self.recurrent_dropout}" * (self.recurrent_dropout > 0)
+            + f", forget_bias={self.forget_bias}" * (self.forget_bias is not None)
+            + f", null_score={self.null_score}" * (self.null_score is not None)
+            + f", summary_gate={self.summary_gate}" * (self.summary_gate is not None)
+            + f", stored={self.rule.stored!r}" * self.rule.stores_proposal
         )

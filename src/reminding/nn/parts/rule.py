@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import EVICT, Evict
 from reminding.ops import reference
-from reminding.ops.contract import OpRule
+from reminding.ops.contract import SEARCH, STORED, OpRule
 from reminding.ops.sparsify import Normalizer, RankedWeights, choose_normalizer
 
 
@@ -28,6 +28,10 @@ class Rule:
     evict: str | Evict
     backtrack: bool
     horizon: int | None
+    search: str = "auto"
+    null_score: bool = False
+    summary_gate: bool = False
+    stored: str = "h"
 
     @property
     def remembers(self) -> bool:
@@ -101,7 +105,7 @@ class Rule:
 
     def for_op(self, cell: str, score: str, k_top: int) -> OpRule:
         """The rule in numbers, for an op that recalls at most k_top memories a step."""
-        return OpRule.of(
+        rule = OpRule.of(
             cell=cell,
             score=score,
             normalizer=self.normalizer,
@@ -115,3 +119,21 @@ class Rule:
             recall_scale=self.recall_scale,
             forget_scale=self.forget_scale,
         )
+        return rule._replace(
+            search=SEARCH[self.search],
+            null_score=int(self.null_score),
+            summary_gate=int(self.summary_gate),
+            stored=STORED[self.stored],
+        )
+
+    @property
+    def stores_proposal(self) -> bool:
+        """Whether memories are what the cell proposed, not h."""
+        return self.stored == "proposal"
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The options in use that not every op has, as they are passed."""
+        used = {"null_score": self.null_score, "summary_gate": self.summary_gate}
+        named = [name for name, use in used.items() if use]
+        return (*named, *(["stored='proposal'"] if self.stores_proposal else [])) if self.remembers else ()

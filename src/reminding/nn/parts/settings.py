@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -41,6 +43,13 @@ def probability(name: str, value: Any) -> float:
     """A number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
+    return value
+
+
+def dropout(value: Any, num_layers: int) -> float:
+    """A number from 0 to 1, with a warning where there are no layers to drop between."""
+    if probability("dropout", value) > 0 and num_layers == 1:
+        warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=3)
     return value
 
 
@@ -94,6 +103,26 @@ def share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
     return float(value)
+
+
+def null_score(value: Any, normalizer: str) -> float | None:
+    """A finite number, or None; a number only where recalling nothing competes."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"null_score must be a finite number, or None, got {value!r}")
+    if normalizer != "softmax1":
+        raise ValueError(
+            f"null_score is for normalizer='softmax1', which can recall nothing, got normalizer={normalizer!r}"
+        )
+    return float(value)
+
+
+def summary_gate(value: Any) -> float | None:
+    """A number between -1 and 1, neither included, or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not -1 < value < 1):
+        raise ValueError(f"summary_gate must be a number between -1 and 1, or None, got {value!r}")
+    return None if value is None else float(value)
 
 
 def forget_scale(value: Any, cell: object) -> float:

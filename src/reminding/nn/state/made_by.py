@@ -11,6 +11,7 @@ class MadeBy(NamedTuple):
 
     Attributes:
         cell, score, encoder: names of built-in ones, or classes of a user's own.
+        stored: a state saved before there was a choice has "h".
     """
 
     input_size: int
@@ -24,6 +25,7 @@ class MadeBy(NamedTuple):
     normalizer: str
     semantics: str
     encoder: str | None
+    stored: str = "h"
 
     def unlike(self, other: MadeBy) -> list[str]:
         """The names of the settings that differ."""

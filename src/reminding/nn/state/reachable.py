@@ -136,13 +136,17 @@ def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
     return torch.cat(codes)
 
 
-def stored_in(output: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
-    """What a pass stored in memory and when, from its outputs (T, B, H) and the steps taken before it, (B,)."""
-    steps = len(output)
+def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
+    """What a pass stored in memory and when.
+
+    Args:
+        states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
+    """
+    steps = len(states)
     first = steps_done // rule.k_att + 1
     count = rule.stored_between(steps_done, steps)
     number = torch.arange(int(count.max()) if len(count) else 0)
     step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
-    place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(output.device)
-    row = torch.arange(len(steps_done), device=output.device).unsqueeze(1)
-    return Evicted(output[place, row], step.to(output.device))
+    place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(states.device)
+    row = torch.arange(len(steps_done), device=states.device).unsqueeze(1)
+    return Evicted(states[place, row], step.to(states.device))

@@ -4,7 +4,7 @@ The C++ loops (csrc/) fill tensors made here; each product over many steps is on
 May import: `reminding.ops`.
 """
 
-from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over
+from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches
 from reminding.ops.cpu_op.forward import layer
 from reminding.ops.cpu_op.past import differentiate_past, reach_past, replay_past
 
@@ -18,4 +18,5 @@ __all__ = [
     "passed_over",
     "reach_past",
     "replay_past",
+    "searches",
 ]

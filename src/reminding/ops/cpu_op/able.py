@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import Demand, common_obstacle
+from reminding.ops.contract import SEARCH, Demand, OpRule, common_obstacle
 
 CLAMP = {torch.float32: 43.0, torch.float64: 350.0}
 """Where the op clamps W1 m and W2 h_hat of the additive score (see scores.h)."""
@@ -16,6 +16,10 @@ SATURATED = 20.0
 """From here on tanh is 1 in float64."""
 MOST_RECALLED = 1024
 """Memories that a step may recall with k_top=None: the op makes room for as many at every step."""
+
+LEAST_SEARCHED, LEAST_IN_TREE, MOST_RANKED = 64, 17, 63
+"""Memories from which search="auto" tries its tree, and of which a tree can be made at all; the largest k_top with
+which it is used (see search.h)."""
 
 
 @functools.cache
@@ -52,6 +56,12 @@ def passed_over() -> str | None:
 def credits_past(k_top: int | None) -> bool:
     """Whether the op also sends credit into the past calls of a layer that it computes."""
     return k_top is not None and missing() is None
+
+
+def searches(rule: OpRule, memories: int) -> bool:
+    """Whether the op keeps a tree of bounds over so many memories of a row (see search.h)."""
+    least = LEAST_SEARCHED if rule.search == SEARCH["auto"] else LEAST_IN_TREE
+    return rule.search != SEARCH["scan"] and rule.has_keys and rule.k_top <= MOST_RANKED and memories >= least
 
 
 def in_range(key: Tensor, query: Tensor) -> bool:

@@ -16,7 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, OpRule, gate_width, number_of, slots_for
+from reminding.ops.contract import (
+    CELLS,
+    EVICT,
+    NORMALIZERS,
+    SEARCH,
+    SEMANTICS,
+    STORED,
+    OpRule,
+    gate_width,
+    number_of,
+    slots_for,
+)
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_NOTHING, KEEP_REPLAY, cuts_in
 from reminding.ops.scores import SCORES
 
@@ -81,7 +92,11 @@ def check_rule(numbers: tuple[int, ...]) -> OpRule:
     for name, table in tables.items():
         _one_of(f"rule: {name}", getattr(rule, name), table.values())
     _one_of("rule: evict", rule.evict, EVICT.values())
-    _one_of("rule: backtrack", rule.backtrack, (0, 1))
+    _one_of("rule: search", rule.search, SEARCH.values())
+    for name in ("backtrack", "summary_gate"):
+        _one_of(f"rule: {name}", getattr(rule, name), (0, 1))
+    _one_of("rule: null_score", rule.null_score, (0, 1) if rule.normalizer == NORMALIZERS["softmax1"] else (0,))
+    _one_of("rule: stored", rule.stored, STORED.values())
     for name, least in (("k_top", 0), ("k_att", 1), ("k_trunc", 0), ("capacity", 0)):
         if getattr(rule, name) < least:
             raise ValueError(f"rule: {name} must be at least {least}, got {getattr(rule, name)}")
@@ -107,14 +122,14 @@ def _given(arguments: Mapping[str, Any], rule: OpRule) -> Shapes:
     H = arguments["h0"].shape[1]
     R = {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H
     keys = (arguments["w1"].shape[0], H) if rule.has_keys else None
-    weight = None
+    width = rule.extra_weights(H)
     if rule.k_top > 0 and "w3" in rule.scoring.roles:
-        weight = (2 * H,) if keys is None else keys[:1]
+        width += 2 * H if keys is None else keys[0]
     return {
         "x": (T, B, features), "h0": (B, H), "c0": (B, H if rule.has_c else 0),
         "memory0": (B, arguments["memory0"].shape[1], H), "count0": (B,), "step0": (B,),
         "weight_ih": (R, features), "weight_hh": (R, H), "bias_ih": (R,), "bias_hh": (R,),
-        "w1": keys, "w2": keys, "w3": weight,
+        "w1": keys, "w2": keys, "w3": (width,) if width else None,
     }  # fmt: skip
 
 

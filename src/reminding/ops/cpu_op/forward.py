@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from reminding.ops import twice
-from reminding.ops.contract import LayerInput, OpRule, Recalled, gate_width, joint_bias, scorer_parts, slots_for
+from reminding.ops.contract import (
+    LayerInput,
+    OpRule,
+    Recalled,
+    gate_width,
+    joint_bias,
+    scorer_of,
+    scorer_parts,
+    slots_for,
+)
 from reminding.ops.cpu_op.backward import sab_backward
 from reminding.ops.cpu_op.checks import check_devices, check_forward
 from reminding.ops.cpu_op.packing import (
@@ -177,11 +186,11 @@ def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Ten
     """The gradients with a graph of their own, as `create_graph=True` asks for."""
     saved, rule = ctx.saved_tensors, OpRule(*ctx.rule)
     (x, h0, c0, memory0, count0, step0, *weights), received0, alive = saved[:13], saved[-2], saved[-1]
-    recurrent, scorer = tuple(weights[:4]), [w for w in weights[4:7] if w is not None]
+    recurrent, scorer = tuple(weights[:4]), scorer_of(weights[4:7], h0.shape[1], rule)
     given = LayerInput(x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0)
     d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
-    d_scorer = iter(d_weights[4:])
-    scored = (None if w is None else next(d_scorer) for w in weights[4:7])
+    d_scorer = [torch.zeros_like(w) if d is None else d for w, d in zip(scorer, d_weights[4:], strict=True)]
+    scored = scorer_parts(d_scorer, rule)
     return (d_x, d_h0, d_c0, d_memory0, None, None, *d_weights[:4], *scored, None, None, None, None)
 
 

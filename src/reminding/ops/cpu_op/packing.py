@@ -32,7 +32,10 @@ class Given(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The parameters of cell and score; None for biases left out and for what the score does not have."""
+    """The parameters of cell and score; None for biases left out and for what the score does not have.
+
+    w3 holds all of a recall but W1 and W2, see `scorer_parts`.
+    """
 
     weight_ih: Tensor | None
     weight_hh: Tensor | None

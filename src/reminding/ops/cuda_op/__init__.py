@@ -12,6 +12,7 @@ from reminding.ops.cuda_op.able import (
     most_recalled,
     obstacle,
     passed_over,
+    searches,
 )
 from reminding.ops.cuda_op.forward import layer
 from reminding.ops.cuda_op.past import differentiate_past, reach_past, replay_past
@@ -28,4 +29,5 @@ __all__ = [
     "passed_over",
     "reach_past",
     "replay_past",
+    "searches",
 ]

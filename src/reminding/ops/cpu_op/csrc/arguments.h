@@ -1,5 +1,5 @@
-// How the operators read their arguments. A pointer to a tensor's data is handed out here alone, and only after the
-// tensor's type, shape and memory have been compared with what the loops will read or write.
+// Reads the operators' arguments. Pointers to the data of tensors come only from here, and only after a tensor's
+// type, shape and memory were checked against what the loops will read or write.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -26,7 +26,8 @@ using Optional = std::optional<Tensor>;
 using Tensors = std::vector<Optional>;
 using Shape = std::initializer_list<int64_t>;
 
-constexpr int64_t largest_size = std::numeric_limits<int32_t>::max();  // of any dimension: slots and pairs are int32
+// Of any dimension, since slots and pairs are int32.
+constexpr int64_t largest_size = std::numeric_limits<int32_t>::max();
 
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
@@ -71,14 +72,15 @@ inline std::string description(const Tensor& x) {
   return type_name(x.scalar_type()) + " of shape " + shape_name(x.sizes()) + (x.is_cpu() ? "" : " on another device");
 }
 
-// A tensor may say that it has elements when its storage was emptied, as sharded training does with parameters.
+// Whether the storage is as large as the shape says. Sharded training empties the storage of parameters but leaves
+// their shape.
 inline bool has_memory(const Tensor& x) {
   int64_t bytes = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(x.get(), &bytes));
   return (x.storage_offset() + x.numel()) * static_cast<int64_t>(x.element_size()) <= bytes;
 }
 
-// The elements of x; null where it has none.
+// The elements of x, or null if it has none.
 template <class T>
 T* data(const char* name, const Tensor& x, Shape shape) {
   const auto sizes = x.sizes();
@@ -102,13 +104,13 @@ T* data(const char* name, const Optional& x, Shape shape) {
   return data<T>(name, present(name, x), shape);
 }
 
-// The same of an argument that may be left out; null where it is.
+// The elements of an optional argument, or null if it is left out.
 template <class T>
 T* data_if_given(const char* name, const Optional& x, Shape shape) {
   return x.has_value() ? data<T>(name, *x, shape) : nullptr;
 }
 
-// An argument that nothing would read.
+// Refuses an argument that would be ignored.
 inline void expect_none(const char* name, const Optional& x) {
   if (x.has_value()) refuse(name, " must be None with this rule, got ", description(*x));
 }
@@ -118,7 +120,7 @@ void expect_length(const char* name, const List& list, size_t length) {
   if (list.size() != length) refuse(name, " must hold ", length, " values, got ", list.size());
 }
 
-// A tensor whose sizes say how large the problem is.
+// A tensor from whose sizes the problem's are read.
 inline const Tensor& measured(const char* name, const Tensor& x, int64_t dimensions) {
   const auto sizes = x.sizes();
   const bool fits = std::all_of(sizes.begin(), sizes.end(), [](int64_t size) { return size <= largest_size; });
@@ -133,8 +135,8 @@ inline int64_t between(const char* name, int64_t value, int64_t least, int64_t m
   return value;
 }
 
-// The number whose bits an integer of the rule has.
-inline double share(const char* name, int64_t bits) {
+// A fraction, passed as the integer that has the same bits.
+inline double fraction(const char* name, int64_t bits) {
   double value;
   std::memcpy(&value, &bits, sizeof(double));
   if (!(value > 0 && value <= 1)) refuse("rule: ", name, " must be above 0 and at most 1, got ", value);
@@ -142,10 +144,10 @@ inline double share(const char* name, int64_t bits) {
 }
 
 // rule: cell, score, normalizer, semantics, k_top, k_att, k_trunc, backtrack, capacity, evict, recall_scale,
-// forget_scale
+// forget_scale, search, null_score, summary_gate, stored
 inline Problem read_rule(const std::vector<int64_t>& rule) {
   constexpr int64_t most = std::numeric_limits<int64_t>::max();
-  expect_length("rule", rule, 12);
+  expect_length("rule", rule, 16);
   Problem p = {};
   p.cell = static_cast<Cell>(between("rule: cell", rule[0], 0, 2));
   p.score = static_cast<Score>(between("rule: score", rule[1], 0, static_cast<int64_t>(last_score)));
@@ -157,12 +159,16 @@ inline Problem read_rule(const std::vector<int64_t>& rule) {
   p.backtrack = between("rule: backtrack", rule[7], 0, 1) != 0;
   p.capacity = between("rule: capacity", rule[8], 0, most);
   p.evict = static_cast<Evict>(between("rule: evict", rule[9], 0, 1));
-  p.recall_scale = share("recall_scale", rule[10]);
-  p.forget_scale = share("forget_scale", rule[11]);
+  p.recall_scale = fraction("recall_scale", rule[10]);
+  p.forget_scale = fraction("forget_scale", rule[11]);
+  p.search = static_cast<Search>(between("rule: search", rule[12], 0, 2));
+  p.null_score = between("rule: null_score", rule[13], 0, p.normalizer == Normalizer::softmax1 ? 1 : 0) != 0;
+  p.summary_gate = between("rule: summary_gate", rule[14], 0, 1) != 0;
+  p.stored = static_cast<Stored>(between("rule: stored", rule[15], 0, 1));
   return p;
 }
 
-// The problem of a pass over time but for D. output (T, B, H), memory (B, M, H): it says how large M is.
+// The problem of a pass over time, without D. output (T, B, H), memory (B, M, H).
 inline Problem read_problem(const Tensor& output, const Tensor& memory, const std::vector<int64_t>& rule) {
   Problem p = read_rule(rule);
   const auto sizes = measured("output", output, 3).sizes();
@@ -174,7 +180,7 @@ inline Problem read_problem(const Tensor& output, const Tensor& memory, const st
   return p;
 }
 
-// Rows [first_row, first_row + rows) of the batch.
+// Refuses rows [first_row, first_row + rows) that are not in the batch.
 inline void expect_rows(const Problem& p, int64_t first_row, int64_t rows) {
   if (rows > p.B) refuse("keys and pair must have at most the batch's ", p.B, " rows, got ", rows);
   between("first_row", first_row, 0, p.B - rows);

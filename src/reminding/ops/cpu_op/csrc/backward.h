@@ -1,5 +1,5 @@
-// The backward time loop over a few rows of the batch, live (step, row) pairs only. Weight gradients and d_x are
-// products over many pairs: a block of pairs is gathered, and multiplied while it is still in cache.
+// The backward time loop over a few rows of the batch. It visits live (step, row) pairs only. Weight gradients and
+// d_x are products over many pairs: a block of pairs is gathered, and multiplied while it is still in cache.
 #pragma once
 
 #include "cells.h"
@@ -37,16 +37,17 @@ class Backward {
   int64_t gate_stride() const { return outer_stride<T>(p.gates()); }
   int64_t query_stride() const { return outer_stride<T>(p.D); }
   int64_t outer_columns() const { return packed_size<T>(1, a.inputs) + packed_size<T>(1, p.H); }
-  // Where the pair of row r at the step at work lies in the block.
-  T* d_gates(int64_t r) const { return d_gates_.get() + place_[r] * gate_stride(); }
-  T* d_query(int64_t r) const { return d_queries_.get() + place_[r] * query_stride(); }
+  // The rows of d_gates and d_query in the block for row r at the current step.
+  T* d_gates(int64_t r) const { return d_gates_.get() + in_block_[r] * gate_stride(); }
+  T* d_query(int64_t r) const { return d_queries_.get() + in_block_[r] * query_stride(); }
+  T* d_score(int64_t r) const { return a.d_score + batch(r) * p.score_width(); }
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
-  int64_t taken(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
+  int64_t steps_done(int64_t t, int64_t r) const { return a.step0[batch(r)] + t; }
   int64_t place(int64_t t, int64_t r) const { return t * p.B + batch(r); }
   int64_t pair(int64_t t, int64_t r) const { return a.pair[t * a.rows + local(r)]; }
   int64_t touched(int64_t m, int64_t r) const { return a.touched[local(r) * p.M + m]; }
-  // Kept tensors are (rows, T, .), replayed ones (N, .).
+  // Saved tensors are (rows, T, .), replayed ones (N, .).
   int64_t kept(int64_t t, int64_t r) const { return a.compact ? pair(t, r) : local(r) * p.T + t; }
   const T* key(int64_t m, int64_t r) const {
     return a.keys + (a.compact ? touched(m, r) : local(r) * p.M + m) * p.D;
@@ -56,9 +57,9 @@ class Backward {
     if (a.past.enters(place(t, r))) return a.past.entering_h(p, place(t, r));
     return t > 0 ? a.output + place(t - 1, r) * p.H : a.h0 + batch(r) * p.H;
   }
-  bool cut(int64_t t, int64_t r) const { return a.past.cuts(p, place(t, r), taken(t, r)); }
-  int64_t stored_slot(int64_t t, int64_t r, int64_t way) const {
-    return a.past.slot(p, place(t, r), way, taken(t, r), a.step0[batch(r)], count_[r]);
+  bool cut(int64_t t, int64_t r) const { return a.past.cuts(p, place(t, r), steps_done(t, r)); }
+  int64_t stored_slot(int64_t t, int64_t r, int64_t copy) const {
+    return a.past.slot(p, place(t, r), copy, steps_done(t, r), a.step0[batch(r)], count_[r]);
   }
   static void zero(T* to, int64_t size) { __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(size)); }
   void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
@@ -88,24 +89,25 @@ class Backward {
     for (int64_t r = 0; r < rows_; ++r)
       if (pair(t, r) >= 0) row_[live_++] = r;
     if (live_ > 0) {
-      for (int64_t i = 0; i < live_; ++i) enter(t, row_[i]);
+      for (int64_t i = 0; i < live_; ++i) add_pair(t, row_[i]);
       collect(t);
       for (int64_t i = 0; i < live_; ++i) recall(t, row_[i]);
+      if (p.stores_proposal()) collect_memories(t);
       through_queries(t);
       through_cell(t);
     }
     for (int64_t r = 0; r < rows_; ++r) cuts_[r] -= cut(t, r);
   }
 
-  // The pair joins the block.
-  void enter(int64_t t, int64_t r) {
+  // Adds a pair to the block.
+  void add_pair(int64_t t, int64_t r) {
     x_[pairs_] = a.x + place(t, r) * a.inputs;
     d_x_[pairs_] = a.d_x != nullptr ? a.d_x + place(t, r) * a.inputs : nullptr;
     h_before_[pairs_] = h_before(t, r);
-    place_[r] = pairs_++;
+    in_block_[r] = pairs_++;
   }
 
-  // The block's part of the weight gradients, and its d_x.
+  // Adds the block's part of the weight gradients, and writes its d_x.
   void multiply_block() {
     const OuterFactor<T> x{x_, a.inputs, a.sums.input}, h{h_before_, p.H, a.sums.hidden};
     if (p.cell == Cell::gru) {  // W_hn h + b_hn has a gradient of its own, the fourth
@@ -136,7 +138,8 @@ class Backward {
     }
   }
 
-  // d_h: what arrives at this step's output, from later steps, from the loss, and through the memory it became.
+  // d_h: the gradient of this step's output, from later steps, from the loss, and from the memory that it became. A
+  // memory of h_hat adds to d_hat instead.
   void collect(int64_t t) {
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
@@ -144,26 +147,30 @@ class Backward {
       copy(d_h, carry_.get() + r * p.H);
       if (a.d_output != nullptr) add(d_h, a.d_output + place(t, r) * p.H);
     }
-    const int64_t ways = a.past.stored != nullptr ? Past<T>::ways : 1;
-    for (int64_t way = 0; way < ways; ++way) collect_memories(t, way);
+    if (!p.stores_proposal()) collect_memories(t);
   }
 
-  // What arrives through the memories that the step's h became.
-  void collect_memories(int64_t t, int64_t way) {
+  // Adds the gradient of the memory that each step's h, or h_hat, became; that of a past step may be two, see Past.
+  void collect_memories(int64_t t) {
+    const int64_t copies = a.past.stored != nullptr ? Past<T>::slots_per_step : 1;
+    for (int64_t copy = 0; copy < copies; ++copy) collect_memories(t, copy);
+  }
+
+  void collect_memories(int64_t t, int64_t copy) {
     const T* from[max_rows];
     T* to[max_rows];
     int64_t stored = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
-      T* d_h = d_h_.get() + r * p.H;
-      const int64_t m = stored_slot(t, r, way), s = m >= 0 ? touched(m, r) : -1;
+      T* d_h = (p.stores_proposal() ? d_hat_ : d_h_).get() + r * p.H;
+      const int64_t m = stored_slot(t, r, copy), s = m >= 0 ? touched(m, r) : -1;
       if (s < 0) continue;
       add(d_h, a.d_recalled + s * p.H);
       if (!p.backtrack) continue;
       if (!p.has_keys()) {
-        T* d_w = a.d_score + batch(r) * 2 * p.H + p.H;
-        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_w, d_h, p.H);  // in a past, not quite h
-        a.d_keys[s] = 0;  // done with; `finish` takes what no live step stored
+        // The memory, not h: those of past steps are not exactly their replayed h.
+        tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_h, p.H);
+        a.d_keys[s] = 0;  // so that `finish` adds only the memories that no live step stored
       } else {
         from[stored] = a.d_keys + s * p.D;
         to[stored++] = d_h;
@@ -172,7 +179,7 @@ class Backward {
     if (stored > 0) gemm<T>(stored, from, a.packed.memory, to, p.D, p.H, true);
   }
 
-  // d_hat <- gradient of h_hat, but for what passes through the query's product.
+  // d_hat <- the gradient of h_hat, without the part that comes through the query.
   void recall(int64_t t, int64_t r) {
     const int64_t at = place(t, r);
     T* d_hat = d_hat_.get() + r * p.H;
@@ -184,15 +191,19 @@ class Backward {
     if (a.d_summary != nullptr) add(d_summary, a.d_summary + at * p.H);
     const int32_t* slots = a.slots + at * p.k_top;
     const T* weights = a.weights + at * p.k_top;
+    if (p.gated())
+      gate_backward(slots, weights, memory(0, r), a.score + p.gate_place(), d_summary, d_score(r) + p.gate_place(),
+                    p.k_top, p.H);
     int64_t size = 0;
     for (; size < p.k_top && slots[size] >= 0; ++size) {
       d_score_[size] = dot(d_summary, memory(slots[size], r), p.H);
       if (p.backtrack) credit_memory(a.d_recalled + touched(slots[size], r) * p.H, weights[size], d_summary);
     }
     const T edge = weigh_backward(p, weights, a.inverse[at], d_score_.get(), size);
-    const bool behind = a.edge[at] >= 0;
-    if (behind) d_score_[size] = edge;
-    score(t, r, slots, size, behind ? a.edge[at] : -1);
+    for (int64_t i = 0; p.has_null() && i < size; ++i) d_score(r)[p.null_place()] -= d_score_[i];
+    const bool has_edge = a.edge[at] >= 0;
+    if (has_edge) d_score_[size] = edge;
+    score(t, r, slots, size, has_edge ? a.edge[at] : -1);
   }
 
   void credit_memory(T* d_memory, T weight, const T* d_summary) const {
@@ -208,12 +219,11 @@ class Backward {
       credit_[i] = {key(m, r), d_score_[i], a.d_keys + touched(m, r) * p.D};
     }
     const T* query = a.queries + kept(t, r) * p.D;
-    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r),
-                            a.d_score + batch(r) * p.score_width());
+    KeyedScore<T>::backward(p, credit_.get(), scored, query, a.score, d_query(r), d_score(r));
   }
 
-  // The memory half waits in one number per slot; the query half gets what does not cancel: only raw weights and
-  // softmax1 leave any.
+  // The gradient of a memory's half of its score is added up in one number per slot. The query's half receives the
+  // sum over memories, which is 0 except with raw weights and softmax1.
   void keyless(int64_t t, int64_t r, const int32_t* slots, int64_t size, int32_t edge) {
     T total = 0;
     for (int64_t i = 0; i < size; ++i) {
@@ -222,12 +232,12 @@ class Backward {
     }
     if (edge >= 0) a.d_keys[touched(edge, r)] += d_score_[size];
     if (a.inverse[place(t, r)] != T(raw_weights) && p.normalizer != Normalizer::softmax1) return;
-    hat(t, r, spare_.get());
-    tanh_dot_backward(total, a.score, spare_.get(), a.d_score + batch(r) * 2 * p.H, d_hat_.get() + r * p.H, p.H);
+    write_hat(t, r, spare_.get());
+    tanh_dot_backward(total, a.score, spare_.get(), d_score(r), d_hat_.get() + r * p.H, p.H);
   }
 
-  // h_hat again: what the summary was added to.
-  void hat(int64_t t, int64_t r, T* to) const {
+  // Recovers h_hat from the output, which is h_hat + summary.
+  void write_hat(int64_t t, int64_t r, T* to) const {
     const T *h = a.output + place(t, r) * p.H, *s = a.summary + place(t, r) * p.H;
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(to + j, load<T>(h + j, p.H - j) - load<T>(s + j, p.H - j), p.H - j);
@@ -241,7 +251,7 @@ class Backward {
       const int64_t r = row_[i];
       from[i] = d_query(r);
       to[i] = d_hat_.get() + r * p.H;
-      hat(t, r, hat_.get() + place_[r] * p.H);
+      write_hat(t, r, hat_.get() + in_block_[r] * p.H);
     }
     gemm<T>(live_, from, a.packed.query, to, p.D, p.H, true);
   }
@@ -249,7 +259,7 @@ class Backward {
   void through_cell(int64_t t) {
     const T* from[max_rows];
     T* to[max_rows];
-    int64_t kept_rows = 0;
+    int64_t uncut = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
       T *d_gates = this->d_gates(r), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
@@ -262,19 +272,19 @@ class Backward {
         zero(carry, p.H);
         zero(d_c, p.H);
       } else {
-        from[kept_rows] = d_gates;
-        to[kept_rows++] = carry;
+        from[uncut] = d_gates;
+        to[uncut++] = carry;
       }
     }
-    if (kept_rows == 0) return;
-    if (p.cell != Cell::gru) return gemm<T>(kept_rows, from, a.packed.hidden, to, p.gates(), p.H, false);
-    gemm<T>(kept_rows, from, a.packed.hidden, to, 2 * p.H, p.H, true);
-    for (int64_t i = 0; i < kept_rows; ++i) from[i] += 3 * p.H;
-    gemm<T>(kept_rows, from, a.packed.hidden + packed_size<T>(2 * p.H, p.H), to, p.H, p.H, true);
+    if (uncut == 0) return;
+    if (p.cell != Cell::gru) return gemm<T>(uncut, from, a.packed.hidden, to, p.gates(), p.H, false);
+    gemm<T>(uncut, from, a.packed.hidden, to, 2 * p.H, p.H, true);
+    for (int64_t i = 0; i < uncut; ++i) from[i] += 3 * p.H;
+    gemm<T>(uncut, from, a.packed.hidden + packed_size<T>(2 * p.H, p.H), to, p.H, p.H, true);
   }
 
-  // What is left in the carries belongs to the starting state. Of the separable score, this is the part of memories that
-  // came with the call, or that take no gradient themselves.
+  // The carried gradients are now those of the initial state. A keyless score still lacks the gradients from memories
+  // that no live step stored or, if backtrack is off, from all memories.
   void finish(int64_t r) {
     const int64_t b = batch(r);
     copy(a.d_h0 + b * p.H, carry_.get() + r * p.H);
@@ -285,17 +295,17 @@ class Backward {
       const int64_t s = touched(m, r);
       if (s < 0 || a.d_keys[s] == 0) continue;
       T* d_memory = p.backtrack ? a.d_recalled + s * p.H : nullptr;
-      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), a.d_score + b * 2 * p.H + p.H, d_memory, p.H);
+      tanh_dot_backward(a.d_keys[s], a.score + p.H, memory(m, r), d_score(r) + p.H, d_memory, p.H);
     }
   }
 
-  // W1's gradient, from all that arrived at the keys of row r.
+  // Adds row r's part of the gradient of W1, from the gradients of its keys.
   void multiply_keys(int64_t r) {
     const T* value[outer_block];
     const OuterFactor<T> factor{value, p.H, a.sums.memory};
     int64_t size = 0, first = -1;
     for (int64_t m = 0; m < p.M; ++m) {
-      const int64_t s = touched(m, r);  // a row's touched slots are numbered one after the other
+      const int64_t s = touched(m, r);  // the touched slots of a row are numbered consecutively
       if (s < 0) continue;
       if (size == 0) first = s;
       value[size++] = memory(m, r);
@@ -312,11 +322,11 @@ class Backward {
   Buffer<T> d_h_, d_c_, d_hat_, d_summary_, spare_, carry_;
   Buffer<Credit<T>> credit_;
   Buffer<T> d_score_;
-  Buffer<T> d_gates_, d_queries_, hat_;  // of the block's pairs
+  Buffer<T> d_gates_, d_queries_, hat_;  // one row for each pair of the block
   Outer<T> outer_;
   const T *x_[outer_block], *h_before_[outer_block];
   T* d_x_[outer_block];
-  int64_t pairs_ = 0, place_[max_rows];  // pairs in the block; each row's pair of this step
+  int64_t pairs_ = 0, in_block_[max_rows];  // pairs in the block; where each row's current pair is
   int64_t live_ = 0, row_[max_rows];
   int64_t count_[max_rows], cuts_[max_rows];
 };
@@ -326,7 +336,8 @@ void backward(const BackwardArgs<T>& args, int64_t begin, int64_t end) {
   Backward<T>(args, begin, end).run();
 }
 
-// Activates recomputed gates of the live pairs, oldest first; within a segment the live steps are its first ones.
+// Activates the recomputed gates of the live pairs, oldest first. The live steps of a segment are always its first
+// ones, so c is known at each.
 template <class T>
 void replay(const ReplayArgs<T>& a, int64_t begin, int64_t end) {
   const Problem& p = a.problem;

@@ -1,6 +1,7 @@
-// The cells, one row and one step at a time: activation forward, and its gradient.
+// The cells, one row and one step at a time: their activations and the gradients of these.
 //
-// Gate rows, in place of the pre-activations: LSTM (i, f, g, o); GRU (r, z, n, W_hn h + b_hn); RNN (h_hat).
+// The activated gates overwrite the pre-activations, in this order: LSTM (i, f, g, o); GRU (r, z, n, W_hn h + b_hn);
+// RNN (h_hat).
 #pragma once
 
 #include "simd.h"
@@ -17,7 +18,7 @@ struct CellForward {
   T* h_hat;          // (H,)
 };
 
-// `forget_scale`: what the forget gate is multiplied by, before it is kept.
+// `forget_scale` multiplies the forget gate; the scaled gate is the one saved.
 template <class T>
 void lstm_forward(const CellForward<T>& at, int64_t H, T forget_scale) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
@@ -75,8 +76,8 @@ struct CellBackward {
   const T* h_prev;    // (H,)
   const T *c_prev, *c;  // (H,) LSTM
   const T* d_h_hat;   // (H,)
-  T* d_c;             // (H,) LSTM, of c in, of c_prev out
-  T* d_h_prev;        // (H,) GRU: the part that does not pass through the gates, out
+  T* d_c;             // (H,) LSTM; in: gradient of c, out: of c_prev
+  T* d_h_prev;        // (H,) GRU; out: the part of the gradient that bypasses the gates
 };
 
 template <class T>
@@ -98,7 +99,7 @@ void lstm_backward(const CellBackward<T>& at, int64_t H, T forget_scale) {
   }
 }
 
-// d_gates: of the pre-activations of r, z, n, then of W_hn h + b_hn.
+// d_gates: the gradients of the pre-activations of r, z and n, then of W_hn h + b_hn.
 template <class T>
 void gru_backward(const CellBackward<T>& at, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {

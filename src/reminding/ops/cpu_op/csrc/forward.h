@@ -1,11 +1,12 @@
-// The forward time loop over a few rows of the batch. Rows are independent, so a call keeps its rows' keys in cache
-// through all steps, and threads take rows, with no barrier inside.
+// The forward time loop over a few rows of the batch. Rows are independent: the keys of these few stay in cache
+// through all steps, and threads share out the rows without a barrier per step.
 #pragma once
 
 #include "cells.h"
 #include "gemm.h"
 #include "recall.h"
 #include "scores.h"
+#include "search.h"
 #include "window.h"
 
 namespace reminding {
@@ -19,9 +20,9 @@ class Forward {
         spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
-        keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(moves() ? rows_ * p.M : 0),
-        place_keys_(moves() ? rows_ * p.M * p.D : 0),
-        keyed_(p, args.score) {}
+        keyless_(p.has_keys() ? 0 : rows_ * p.M), place_slots_(places_move() ? rows_ * p.M : 0),
+        place_keys_(places_move() ? rows_ * p.M * p.D : 0),
+        keyed_(p, args.score), trees_(p, keyed_, rows_, p.M) {}
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
@@ -33,6 +34,8 @@ class Forward {
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
+  T* next_slot(int64_t r) const { return memory(r) + count_[r] * p.H; }
+  void copy(T* to, const T* from) const { __builtin_memcpy(to, from, sizeof(T) * static_cast<size_t>(p.H)); }
   T* keys(int64_t r) const { return a.keys + local(r) * p.M * p.D; }
   T* peak(int64_t r) const { return a.peak + batch(r) * 2; }
   static void raise(T& peak, T value) { peak = value > peak ? value : peak; }
@@ -47,8 +50,8 @@ class Forward {
   T* cell(int64_t t, int64_t r) const {
     return a.cells != nullptr ? a.cells + (local(r) * p.T + t) * p.H : spare_c_.get() + r * p.H;
   }
-  // Whether evictions leave gaps, so that places are not slots.
-  bool moves() const { return p.bounded() && p.evict == Evict::least_recalled; }
+  // Whether evictions can leave gaps, so that places differ from slots.
+  bool places_move() const { return p.bounded() && p.evict == Evict::least_recalled; }
   T* received(int64_t r) const { return a.received + batch(r) * p.M; }
   Ranking<T> ranking(int64_t r) const {
     return {best_score_.get() + r * p.filled_ranks(), best_slot_.get() + r * p.filled_ranks(), best_size_[r]};
@@ -56,7 +59,7 @@ class Forward {
 
   void start(int64_t r) {
     const int64_t b = batch(r);
-    taken_[r] = a.step0[b];
+    steps_done_[r] = a.step0[b];
     count_[r] = a.count0[b];
     h_[r] = a.h0 + b * p.H;
     c_[r] = p.has_c() ? a.c0 + b * p.H : nullptr;
@@ -65,21 +68,22 @@ class Forward {
     peak(r)[0] = peak(r)[1] = 0;
     best_size_[r] = 0;
     if (p.k_top == 0) return;
-    window_[r].keys = moves() ? place_keys_.get() + r * p.M * p.D : keys(r);
-    window_[r].slots = moves() ? place_slots_.get() + r * p.M : nullptr;
+    window_[r].keys = places_move() ? place_keys_.get() + r * p.M * p.D : keys(r);
+    window_[r].slots = places_move() ? place_slots_.get() + r * p.M : nullptr;
     for (int64_t m = 0; m < count_[r]; ++m) admit(r, m);
   }
 
-  // A stored memory, and its key W1 m, from now on take part.
+  // Makes a stored memory, whose key W1 m is in its slot, available for recall.
   void admit(int64_t r, int64_t m) {
     if (p.has_keys()) prepare_key(r, m);
     else rank_keyless(r, m);
     window_[r].append(m, keys(r) + m * p.D, p.D);
+    trees_.append(r, m, keys(r) + m * p.D);
   }
 
   void finish(int64_t r) {
     const int64_t b = batch(r);
-    if (p.has_c()) __builtin_memcpy(a.c_T + b * p.H, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    if (p.has_c()) copy(a.c_T + b * p.H, c_[r]);
     for (int64_t i = count_[r] * p.H; i < p.M * p.H; ++i) memory(r)[i] = 0;
     for (int64_t i = count_[r] * p.D; i < p.M * p.D; ++i) keys(r)[i] = 0;
     if (!p.bounded()) return;
@@ -93,7 +97,7 @@ class Forward {
     if (p.k_top > 0 && p.has_keys()) make_queries(t);
     for (int64_t r = 0; r < rows_; ++r) recall(t, r);
     remember(t);
-    for (int64_t r = 0; r < rows_; ++r) ++taken_[r];
+    for (int64_t r = 0; r < rows_; ++r) ++steps_done_[r];
   }
 
   // output <- h_hat
@@ -120,8 +124,8 @@ class Forward {
     }
   }
 
-  // The input's part of the gates, a few steps ahead: enough rows for full tiles, and still in cache when the rest is
-  // added.
+  // The input's part of the gates, for a few steps at once: enough rows for full tiles, few enough to be in cache
+  // when the hidden state's part is added.
   void project(int64_t first) const {
     const T* from[max_rows];
     T* to[max_rows];
@@ -136,17 +140,15 @@ class Forward {
     gemm<T>(size, from, a.packed.input, to, a.inputs, p.recurrent(), true);
   }
 
-  // Replay starts from c at the cuts; h is an output, so it is known at every step.
+  // Saves c at a cut, where replay starts. h need not be saved: it is the output of the step before.
   void keep_entering_c(int64_t r) {
-    if (a.entering_c == nullptr || !p.cuts(taken_[r])) return;
-    T* to = a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    if (a.entering_c == nullptr || !p.cuts(steps_done_[r])) return;
+    copy(a.entering_c + (batch(r) * a.max_cuts + cuts_[r]++) * p.H, c_[r]);
   }
 
   void keep_milestone(int64_t t, int64_t r) const {
     if (a.milestones == nullptr || t % a.stride != a.offset) return;
-    T* to = a.milestones + (t / a.stride * p.B + batch(r)) * p.H;
-    __builtin_memcpy(to, c_[r], sizeof(T) * static_cast<size_t>(p.H));
+    copy(a.milestones + (t / a.stride * p.B + batch(r)) * p.H, c_[r]);
   }
 
   void make_queries(int64_t t) {
@@ -167,26 +169,30 @@ class Forward {
                        window.size() <= p.k_top;
       if (best.size > 0 && (raw || p.normalizer == Normalizer::softmax1)) offset = tanh_dot(a.score, output(t, r), p.H);
     } else if (p.k_top > 0) {
-      score(t, r);
-      rank_scores(best, scores_.get(), window.size(), p.ranks());
-      if (p.bounded())
-        for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
+      rank(t, r, best);
     }
+    if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, window.size(), offset, recall);
     if (p.bounded())
       for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];
-    summarize(recall, memory(r), summary, p.k_top, p.H);
+    summarize(recall, memory(r), p.gated() ? a.score + p.gate_place() : nullptr, summary, p.k_top, p.H);
     T* h = output(t, r);
+    if (p.stores_proposal() && p.stores(steps_done_[r])) copy(next_slot(r), h);
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
 
-  void score(int64_t t, int64_t r) {
+  // The slots with the best scores.
+  void rank(int64_t t, int64_t r, Ranking<T>& best) {
     T* q = query(t, r);
     const Window<T>& window = window_[r];
     raise(peak(r)[1], keyed_.prepare(q));
-    const T* alive = window.keys + window.first * p.D;
-    keyed_.scores(alive, q, key_top_.get() + r * p.D, scores_.get(), window.size());
+    keyed_.begin(q, key_top_.get() + r * p.D);
+    if (trees_.search(r, keys(r), window.size(), best)) return;
+    keyed_.scores(window.keys + window.first * p.D, scores_.get(), window.size());
+    rank_scores(best, scores_.get(), window.size(), p.ranks());
+    if (!p.bounded()) return;
+    for (int64_t i = 0; i < best.size; ++i) best.slot[i] = window.slot(window.first + best.slot[i]);
   }
 
   void remember(int64_t t) {
@@ -194,11 +200,10 @@ class Forward {
     T* to[max_rows];
     int64_t row[max_rows], stored = 0;
     for (int64_t r = 0; r < rows_; ++r) {
-      if (!p.stores(taken_[r])) continue;
+      if (!p.stores(steps_done_[r])) continue;
       if (p.bounded()) make_room(r);
-      T* slot = memory(r) + count_[r] * p.H;
-      __builtin_memcpy(slot, output(t, r), sizeof(T) * static_cast<size_t>(p.H));
-      from[stored] = slot;
+      if (!p.stores_proposal()) copy(next_slot(r), output(t, r));
+      from[stored] = next_slot(r);
       to[stored] = keys(r) + count_[r] * p.D;
       row[stored++] = r;
     }
@@ -206,7 +211,7 @@ class Forward {
     for (int64_t i = 0; i < stored; ++i) admit(row[i], count_[row[i]]++);
   }
 
-  // A slot for one more memory, after evicting one where the row is full.
+  // Makes room for one more memory: evicts one if the row is full.
   void make_room(int64_t r) {
     Window<T>& window = window_[r];
     received(r)[count_[r]] = 0;
@@ -214,16 +219,17 @@ class Forward {
     const int64_t place = p.evict == Evict::fifo ? window.first : window.least_recalled(received(r));
     const int32_t slot = window.slot(place);
     window.remove(place, p.D);
+    trees_.remove(r, slot);
     if (!p.has_keys() && ranking(r).has(slot)) rank_again(r);
   }
 
   void prepare_key(int64_t r, int64_t m) {
-    T *key = keys(r) + m * p.D, *top = key_top_.get() + r * p.D;
+    T* key = keys(r) + m * p.D;
     raise(peak(r)[0], keyed_.prepare(key));
-    for (int64_t d = 0; d < p.D; ++d) top[d] = key[d] > top[d] ? key[d] : top[d];
+    keyed_.raise_top(key_top_.get() + r * p.D, key);
   }
 
-  // A keyless score never changes but for an offset that all memories share: one insertion per memory ranks it.
+  // Keyless scores change only by an offset that all memories share, so a memory is ranked once, when it is stored.
   void rank_keyless(int64_t r, int64_t m) {
     Ranking<T> best = ranking(r);
     keyless_[r * p.M + m] = tanh_dot(a.score + p.H, memory(r) + m * p.H, p.H);
@@ -231,7 +237,7 @@ class Forward {
     best_size_[r] = best.size;
   }
 
-  // All alive anew: which one moves up when a ranked memory goes, the ranking does not know.
+  // Ranks all remaining memories again: after an eviction, the ranking does not know which memory moves up.
   void rank_again(int64_t r) {
     Ranking<T> best = ranking(r);
     const Window<T>& window = window_[r];
@@ -243,17 +249,18 @@ class Forward {
 
   const ForwardArgs<T>& a;
   const Problem& p;
-  const int64_t begin_, rows_, ahead_;  // ahead_: steps whose inputs are projected at once
+  const int64_t begin_, rows_, ahead_;  // ahead_: how many steps' inputs are projected at once
   Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
-  Buffer<T> keyless_;  // (rows, M): the memories' part of their scores
+  Buffer<T> keyless_;  // (rows, M): the memories' halves of their scores
   Buffer<int32_t> place_slots_;
   Buffer<T> place_keys_;
   KeyedScore<T> keyed_;
+  BoundTrees<T> trees_;
   const T* h_[max_rows];
   const T* c_[max_rows];
   Window<T> window_[max_rows];
-  int64_t taken_[max_rows], count_[max_rows], cuts_[max_rows], best_size_[max_rows];
+  int64_t steps_done_[max_rows], count_[max_rows], cuts_[max_rows], best_size_[max_rows];
 };
 
 template <class T>

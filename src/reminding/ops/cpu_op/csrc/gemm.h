@@ -1,6 +1,6 @@
-// C rows (+)= A rows . B for the few rows that one time step brings, B packed once per call.
+// C = A . B or C += A . B for the few rows of one time step. B is packed once per call.
 //
-// A and C are lists of row pointers, so that rows may lie anywhere: no gathering before a step's product.
+// A and C are lists of row pointers, so that rows may lie anywhere and need not be gathered first.
 // Packed B: panels of `panel_width` columns, each (K, panel_width), the last one padded with zeros.
 #pragma once
 
@@ -34,7 +34,7 @@ void pack(T* packed, const T* source, int64_t k, int64_t n, int64_t stride_k, in
   }
 }
 
-// One tile: Rows rows by Panels panels. Twelve accumulators hide the latency of the multiply-add.
+// One tile: Rows rows by Panels panels. Twelve accumulators hide the latency of a multiply-add.
 template <class T, int Rows, int Panels>
 static void tile(const T* const* a, const T* panel, T* const* c, int64_t k, int64_t columns, int64_t panel_size,
                  bool accumulate) {
@@ -64,7 +64,7 @@ static void tile(const T* const* a, const T* panel, T* const* c, int64_t k, int6
     }
 }
 
-// Rows of one panel group, split so that the last tile is not a thin one: 8 rows are 4 + 4, not 6 + 2.
+// The product for one group of panels. Rows are split into tiles of about equal height: 8 rows are 4 + 4, not 6 + 2.
 template <class T, int Panels>
 SAB_INLINE void panel_rows(int64_t rows, const T* const* a, const T* panel, T* const* c, int64_t k, int64_t columns,
                            int64_t panel_size, bool accumulate) {
@@ -86,13 +86,13 @@ SAB_INLINE void panel_rows(int64_t rows, const T* const* a, const T* panel, T* c
   }
 }
 
-constexpr int64_t max_rows = 64;  // rows of one gemm call; callers' lists are this long
+constexpr int64_t max_rows = 64;  // of one gemm call; callers size their lists by it
 
 template <class T>
 void gemm(int64_t rows, const T* const* a, const T* packed, T* const* c, int64_t k, int64_t n, bool accumulate) {
   if (rows == 0) return;
   const int64_t panel_size = panel_width<T> * k;
-  // One or two rows leave accumulators idle unless they take several panels at once.
+  // With one or two rows, only several panels at once keep the accumulators busy.
   const int64_t panels = rows <= 2 ? 3 : 1;
   T* to[max_rows];
   for (int64_t first = 0; first < n;) {

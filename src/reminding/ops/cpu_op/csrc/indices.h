@@ -1,7 +1,7 @@
-// Every number of a call that is used as an index, compared with what it points into before the loops run: counters,
-// slots, pairs, and the places of past calls.
+// Checks every number that a call uses as an index, before the loops run: counters, slots, pairs, and the indices of
+// past calls.
 //
-// Shapes: as problem.h has them.
+// Shapes: see problem.h.
 #pragma once
 
 #include "arguments.h"
@@ -9,7 +9,7 @@
 
 namespace reminding {
 
-constexpr int64_t most_steps = int64_t(1) << 62;  // of a stream; a call's own steps can be added without overflow
+constexpr int64_t most_steps = int64_t(1) << 62;  // of a stream: adding the steps of a call does not overflow
 
 inline void expect_element(const char* name, int64_t at, int64_t value, int64_t least, int64_t most) {
   if (value < least || value > most)
@@ -21,8 +21,8 @@ inline void expect_steps(const Problem& p, const int64_t* step0) {
   for (int64_t b = 0; b < p.B; ++b) expect_element("step0", b, step0[b], 0, most_steps);
 }
 
-// count0 (B,): filled slots of the memories given, whose room is what the call cannot need itself. Of a past nothing is
-// given, and its steps say which slots they took.
+// count0 (B,): filled slots among the memories given, which have all of M but the room for those that the call
+// stores. Steps of past calls say which slots they store in, so all of M may be filled.
 inline void expect_counts(const Problem& p, const int64_t* count0, bool past) {
   const int64_t given = past ? p.M : p.M - p.room();
   if (given < 0) refuse("memory must have at least ", p.room(), " slots for what the call stores, got ", p.M);
@@ -37,13 +37,13 @@ void expect_past(const Problem& p, const Past<T>& past, int64_t first_row, int64
     for (int64_t b = first_row; b < first_row + rows; ++b) {
       const int64_t at = t * p.B + b;
       expect_element("past: entry", at, past.entry[at], -1, past.entering - 1);
-      for (int64_t way = at * past.ways; way < (at + 1) * past.ways; ++way)
-        expect_element("past: stored", way, past.stored[way], -1, p.M - 1);
+      for (int64_t i = at * past.slots_per_step; i < (at + 1) * past.slots_per_step; ++i)
+        expect_element("past: stored", i, past.stored[i], -1, p.M - 1);
     }
   }
 }
 
-// index (n,): -1, or the numbers 0, 1, ... size - 1 one after the other.
+// index (n,): each element is -1 or the next of the numbers 0, 1, ... size - 1.
 inline void expect_numbering(const char* name, const int32_t* index, int64_t n, int64_t size) {
   int64_t next = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -54,7 +54,7 @@ inline void expect_numbering(const char* name, const int32_t* index, int64_t n, 
   if (next != size) refuse(name, " must number ", size, " elements, got ", next);
 }
 
-// pair (T, rows): a live step's gradient goes on to the step before it, which is therefore live too, unless a cut or a
+// pair (T, rows): a live step passes its gradient to the step before, which must then be live too, unless a cut or a
 // new segment lies between them.
 template <class T>
 void expect_whole_segments(const Problem& p, const Past<T>& past, const int64_t* step0, const int32_t* pair,
@@ -64,12 +64,12 @@ void expect_whole_segments(const Problem& p, const Past<T>& past, const int64_t*
       if (pair[t * rows + r] < 0 || pair[(t - 1) * rows + r] >= 0) continue;
       const int64_t b = first_row + r, at = t * p.B + b;
       if (!past.enters(at) && !past.cuts(p, at, step0[b] + t))
-        refuse("pair must hold the step before step ", t, " of row ", r, ", which is not cut from it");
+        refuse("pair must hold the step before step ", t, " of row ", r, " too: no cut lies between them");
     }
   }
 }
 
-// What live steps have recalled: slots of the memory, that have room for their gradient.
+// The slots that live steps recalled: they must exist, and have room for their gradient.
 template <class T>
 void expect_recalls(const BackwardArgs<T>& a) {
   const Problem& p = a.problem;
@@ -109,12 +109,12 @@ void expect_entries(const PastForwardArgs<T>& a) {
   }
 }
 
-// Segments of past calls: their rows are the batch's, and their steps lie within `reads` recorded ones.
+// Segments of past calls: their rows must be in the batch, and their steps among the `reads` recorded ones.
 template <class Args>
 void expect_segments(const Args& a, int64_t rows, int64_t reads) {
   for (int64_t i = 0; i < a.segments; ++i) {
     expect_element("segments: row", i, a.row[i], 0, rows - 1);
-    expect_element("segments: taken", i, a.taken[i], 0, most_steps);
+    expect_element("segments: steps_done", i, a.steps_done[i], 0, most_steps);
     expect_element("segments: steps", i, a.steps[i], 0, std::min(reads, largest_size));
     if (a.steps[i] == 0) continue;
     expect_element("segments: base", i, a.base[i], 0, reads - 1);
@@ -123,7 +123,7 @@ void expect_segments(const Args& a, int64_t rows, int64_t reads) {
   }
 }
 
-// step (rows, M): each row's in ascending order, as a search by bisection needs them.
+// step (rows, M): must ascend in each row, for the binary search.
 inline void expect_ascending(const int64_t* step, int64_t rows, int64_t M) {
   for (int64_t i = 0; i < rows * M; ++i)
     if (i % M != 0 && step[i] < step[i - 1]) refuse("memory: step must ascend, got ", step[i], " after ", step[i - 1]);

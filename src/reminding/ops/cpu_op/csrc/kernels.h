@@ -1,5 +1,5 @@
-// Defines Kernels<T> for the instruction set named SAB_ISA. Include last, after the standard headers: what follows a
-// target pragma is compiled for it.
+// Defines Kernels<T> for the instruction set named SAB_ISA. Include this last, after the standard headers: the target
+// pragma applies to everything below it.
 #pragma once
 
 #include "backward.h"
@@ -15,8 +15,8 @@ void exponentiate_all(T* x, int64_t size) {
 }
 
 template <class T>
-constexpr Kernels<T> table = {packed_size<T>, pack<T>,         forward<T>,         backward<T>,
-                              replay<T>,      past_forward<T>, exponentiate_all<T>};
+constexpr Kernels<T> table = {packed_size<T>, pack<T>,         forward<T>,          backward<T>,
+                              replay<T>,      past_forward<T>, exponentiate_all<T>, bounds<T>};
 
 extern const Kernels<float> float_kernels;
 extern const Kernels<double> double_kernels;

@@ -1,10 +1,10 @@
-// The raw operators behind reminding/ops/cpu_op: they fill tensors the caller made, and are not for users.
+// The raw operators behind reminding/ops/cpu_op. They fill tensors that the caller made, and are not for users.
 //
-// Everything with a shape known to torch (large products, masks to indices) stays in Python; here are only the loops
-// over time. Rows of the batch are independent, and are the unit of parallel work.
+// Only the loops over time are here. All that PyTorch does well (large products, turning masks into indices) stays in
+// Python. Rows of the batch are independent, and are the unit of parallel work.
 //
-// Each operator reads its arguments (arguments.h) and compares its indices with what they point into (indices.h) before
-// a loop runs; the loops themselves check nothing.
+// Each operator reads its arguments (arguments.h) and checks its indices (indices.h) before a loop runs. The loops
+// check nothing.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -38,7 +38,7 @@ static auto by_type(const char* name, const Tensor& x, const Call& call) {
   return call(float());
 }
 
-// weight (N, K) as the B of `rows . weight^T`, or as it stands, (K, N), for `rows . weight`.
+// Packs a weight as the B of gemm.h: (N, K) transposed for `rows . weight^T`, or (K, N) as it is for `rows . weight`.
 static Tensor pack(Tensor weight, bool transpose) {
   const auto sizes = measured("weight", weight, 2).sizes();
   const int64_t k = sizes[transpose ? 1 : 0], n = sizes[transpose ? 0 : 1];
@@ -54,7 +54,7 @@ static Tensor pack(Tensor weight, bool transpose) {
 }
 
 // kept: gates, cells, queries, keys; all but keys may be None. bounded: received, alive. Other lists: see passes.h.
-// milestones: where c goes at every step t with t % stride == offset, or None.
+// milestones: receives c before every step t with t % stride == offset; or None.
 static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Tensors record, Tensor c_T, Tensor peak,
                     Tensors bounded, Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule,
                     int64_t first_row) {
@@ -90,7 +90,8 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
   });
 }
 
-// sums: where the gradients of weight_ih, weight_hh, W1, W2 are added, the last two None where the score has none.
+// Calls work(sums, begin, end) for chunks of rows. sums: where the gradients of weight_ih, weight_hh, W1 and W2 are
+// added, the last two None if the score has no keys.
 template <class T, class Work>
 static void sum_over_rows(const Tensors& sums, const BackwardArgs<T>& a, const Work& work) {
   const Problem& p = a.problem;
@@ -242,8 +243,8 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
   });
 }
 
-// segments: row, taken, steps, base, stride. read: (., 1, ranks). memory: steps, which pass credit on, which have any.
-// until: how many steps of each credit reaches from outside in, how many it reaches in all out.
+// segments: row, steps_done, steps, base, stride. read: (., 1, ranks). memory: step, passes, credited, see reach.h.
+// until: in: the steps of each that credit reaches from outside; out: all that it can reach.
 static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
                        std::vector<int64_t> rule) {
   expect_length("segments", segments, 5);
@@ -256,7 +257,7 @@ static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, 
   a.problem.M = M;
   const Shape all = {a.segments};
   a.row = data<int64_t>("segments: row", segments[0], all);
-  a.taken = data<int64_t>("segments: taken", segments[1], all);
+  a.steps_done = data<int64_t>("segments: steps_done", segments[1], all);
   a.steps = data<int64_t>("segments: steps", segments[2], all);
   a.base = data<int64_t>("segments: base", segments[3], all);
   a.stride = data<int64_t>("segments: stride", segments[4], all);
@@ -271,8 +272,8 @@ static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, 
   PastReach(a).run();
 }
 
-// New memory comes in pages of 4 KB, each a trap into the kernel when first written: as dear as a tenth of the
-// arithmetic. Asks for large pages where a tensor spans many.
+// Asks for huge pages for tensors that span many pages. Each new page of 4 KB costs a page fault when it is first
+// written; together these take a tenth of the time of the arithmetic.
 static void ask_for_huge_pages(std::vector<Tensor> tensors) {
 #if defined(__linux__)
   constexpr size_t worthwhile = size_t(4) << 20;
@@ -283,7 +284,7 @@ static void ask_for_huge_pages(std::vector<Tensor> tensors) {
       refuse("tensors must be contiguous, and have memory, got strides ", shape_name(x.strides()));
     if (bytes < worthwhile) continue;
     const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
-    // Only a wish: where the kernel declines, small pages serve.
+    // Only advice: if the kernel declines, small pages are used.
     static_cast<void>(madvise(reinterpret_cast<void*>(first), (data + bytes - first) / page * page, MADV_HUGEPAGE));
   }
 #endif
@@ -297,13 +298,33 @@ static void exponentiate(Tensor x) {
   });
 }
 
-// Stands in for an operator that takes lists with a tensor of which torch keeps the negative: it resolves such tensors
-// before a call, but not those in lists of optional ones.
+// A row's scores and the bounds on them, (levels, M), from keys (M, D), a query (D,) and the score's weight: for tests.
+static Tensor bounds(Tensor keys, Tensor query, Optional weight, std::vector<int64_t> rule) {
+  return by_type("keys", keys, [&](auto zero) {
+    using T = decltype(zero);
+    const auto sizes = measured("keys", keys, 2).sizes();
+    Problem p = read_rule(rule);
+    p.T = p.B = 1;
+    p.M = sizes[0];
+    p.D = sizes[1];
+    if (!p.has_keys()) refuse("rule: score must have keys");
+    p.k_top = 1;
+    p.search = Search::tree;
+    Tensor out = torch::stable::new_empty(keys, {Levels(p.M).size, p.M});
+    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}),
+                        data_if_given<T>("weight", weight, {p.score == Score::additive ? p.D : 0}),
+                        static_cast<T*>(out.data_ptr()));
+    return out;
+  });
+}
+
+// Runs in place of an operator when one of its tensors is a negated view. PyTorch resolves these before a call,
+// except in lists of optional tensors.
 template <auto>
 struct Unresolved;
 template <class Result, class... Arguments, Result (*op)(Arguments...)>
 struct Unresolved<op> {
-  static Result call(Arguments...) { refuse("a tensor is a negated view, which resolve_neg() makes a tensor of"); }
+  static Result call(Arguments...) { refuse("an argument is a negated view; call its resolve_neg() first"); }
 };
 
 }  // namespace reminding
@@ -313,6 +334,7 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("exponentiate(Tensor(a!) x) -> ()");
+  m.def("bounds(Tensor(a!) keys, Tensor(b!) query, Tensor? weight, int[] rule) -> Tensor");
   m.def(
       "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
       "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
@@ -344,6 +366,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
+  m.impl("bounds", TORCH_BOX(&reminding::bounds));
   m.impl("forward", TORCH_BOX(&reminding::forward));
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));

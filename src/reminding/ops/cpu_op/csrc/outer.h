@@ -1,5 +1,5 @@
 // out += a^T b over the rows of a block: the weight gradients. The backward loop calls this while the block is still
-// in cache; BLAS over all rows at once is slower, and would need them all at once.
+// in cache. One BLAS call over all rows would be slower, and would need all of them in memory.
 //
 // Shapes: a (rows, P), b (rows, Q), out (P, Q).
 #pragma once
@@ -9,25 +9,26 @@
 namespace reminding {
 namespace SAB_ISA {
 
-constexpr int64_t outer_block = 256;  // rows whose panel of b stays in L1 beside a tile of a
-constexpr int64_t outer_rows = 6;     // columns of a, rows of out, per tile
+constexpr int64_t outer_block = 256;  // rows of a block: its panel of b stays in L1 beside a tile of a
+constexpr int64_t outer_rows = 6;     // columns of a per tile, which are rows of out
 
-// The distance between rows of a: no power of two, or a column's elements would all compete for the same few places in
-// the cache.
+// The distance between rows of a. Not a power of two, or the elements of a column would all map to the same few cache
+// sets.
 template <class T>
 constexpr int64_t outer_stride(int64_t P) {
   return P + 64 / static_cast<int64_t>(sizeof(T));
 }
 
-// One factor of a product, its rows wherever they lie, and where the product is added.
+// The second factor of a product, and where the product is added.
 template <class T>
 struct OuterFactor {
-  const T* const* b;  // (rows,) pointers to Q elements
+  const T* const* b;  // (rows,): pointers to rows of Q elements, which may lie anywhere
   int64_t Q;
   T* out;  // (P, Q)
 };
 
-// a: (rows, outer_rows), packed; panel: (rows, panel_width); out: Rows rows of `columns` or panel_width elements.
+// a: (rows, outer_rows), packed. panel: (rows, panel_width). out: Rows rows, `columns` elements each but at most
+// panel_width.
 template <class T, int Rows>
 static void outer_tile(const T* a, const T* panel, T* out, int64_t rows, int64_t columns, int64_t stride) {
   constexpr int W = Simd<T>::width;
@@ -65,10 +66,10 @@ SAB_INLINE void outer_strip(int64_t width, const T* a, const T* panel, T* out, i
 template <class T>
 class Outer {
  public:
-  // columns: the most that the factors of one call have together, each rounded up to whole panels.
+  // columns: the largest total of Q in one call of `add`, each Q rounded up to whole panels.
   explicit Outer(int64_t columns) : packed_a_(outer_block * outer_rows), packed_b_(outer_block * columns) {}
 
-  // For each factor out += a^T b. a (rows, P), rows `stride` apart; rows <= outer_block.
+  // out += a^T b for each factor. a (rows, P), its rows `stride` elements apart; rows <= outer_block.
   void add(const T* a, int64_t stride, int64_t P, const OuterFactor<T>* factor, int64_t factors, int64_t rows) {
     T* to = packed_b_.get();
     for (int64_t f = 0; f < factors; ++f) to = pack_rows(to, factor[f].b, rows, factor[f].Q);
@@ -85,7 +86,7 @@ class Outer {
   }
 
  private:
-  // Into panels as gemm.h has them; returns where they end.
+  // Packs b into panels, laid out as in gemm.h; returns the end of the last panel.
   static T* pack_rows(T* to, const T* const* b, int64_t rows, int64_t Q) {
     constexpr int64_t width = panel_width<T>;
     for (int64_t n = 0; n < rows; ++n) {

@@ -1,4 +1,4 @@
-// Rows of the batch shared out to threads, and sums over them whose order does not depend on who took which.
+// Shares the rows of the batch out to threads, and sums over rows in an order that does not depend on the threads.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -12,26 +12,26 @@
 
 namespace reminding {
 
-constexpr int64_t max_chunk = 24;  // rows; more gain nothing in the small products, and gemm.h takes up to 64
+constexpr int64_t max_chunk = 24;  // rows; more do not make the small products faster, and gemm.h takes at most 64
 
 struct Chunks {
   int64_t rows, size, threads;
 
-  // Rows per piece of work: enough for full tiles in the small products, few enough that their keys stay in cache.
+  // Rows per chunk: enough for full tiles in the small products, few enough that their keys stay in cache.
   Chunks(int64_t rows_, int64_t row_bytes) : rows(rows_) {
     constexpr int64_t cache_bytes = int64_t(4) << 20;
     threads = std::max<int64_t>(1, std::min<int64_t>(torch::stable::get_num_threads(), rows));
     const int64_t fit = std::max<int64_t>(6, cache_bytes / threads / std::max<int64_t>(row_bytes, 1));
     const int64_t share = (rows + threads - 1) / threads;
     const int64_t most = std::max<int64_t>(1, std::min({fit, share, max_chunk}));
-    const int64_t pieces = std::max<int64_t>(1, (rows + most - 1) / most);
-    size = (rows + pieces - 1) / pieces;  // even pieces: 64 rows are 22 + 22 + 20, not 24 + 24 + 16
+    const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
+    size = (rows + chunks - 1) / chunks;  // about equal: 64 rows are 22 + 22 + 20, not 24 + 24 + 16
   }
   int64_t count() const { return size > 0 ? (rows + size - 1) / size : 0; }
 };
 
-// work(chunk, begin, end) for every chunk. Workers draw chunks from a counter, so that a thread whose core is busy
-// elsewhere takes fewer.
+// Calls work(chunk, begin, end) for every chunk. Threads draw chunks from a counter, so that one whose core is busy
+// with other work draws fewer.
 template <class Work>
 void for_chunks(const Chunks& chunks, int64_t first, const Work& work) {
   if (chunks.rows == 0) return;
@@ -44,8 +44,8 @@ void for_chunks(const Chunks& chunks, int64_t first, const Work& work) {
   else torch::stable::parallel_for(0, chunks.threads, 1, drain);
 }
 
-// Adds each chunk's part to totals in the order of the chunks: the result is the same whichever thread was faster.
-// Nobody waits: a part that is early is kept until its turn.
+// Adds each chunk's part to the totals in the order of the chunks, so that the result does not depend on which thread
+// finished first. No thread waits: a part that comes early is kept until its turn.
 template <class T, size_t N>
 class OrderedSum {
  public:
@@ -58,7 +58,7 @@ class OrderedSum {
   OrderedSum(const Totals& totals, const Chunks& chunks)
       : totals_(totals), direct_(chunks.threads == 1), parts_(static_cast<size_t>(chunks.count())) {}
 
-  // Where the chunk may add. One thread takes the chunks in order, and needs no parts.
+  // Where the chunk adds its part. A single thread takes the chunks in order and adds to the totals directly.
   std::array<T*, N> begin(int64_t chunk) {
     std::array<T*, N> where;
     int64_t size = 0;

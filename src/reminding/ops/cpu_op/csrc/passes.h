@@ -1,6 +1,6 @@
-// How the arguments that the passes over time share are read: every tensor by its name, type and shape.
+// Reads the arguments that several operators share, and checks the type and shape of each tensor.
 //
-// Shapes: as problem.h has them.
+// Shapes: see problem.h.
 #pragma once
 
 #include <vector>
@@ -12,14 +12,15 @@
 
 namespace reminding {
 
-// One of the packed weights: that of a product of rows (., k) with (k, n).
+// The packed weight of a product of rows (., k) with a matrix (k, n).
 template <class T>
 const T* read_packed(const char* name, const Optional& packed, int64_t k, int64_t n) {
   return data<T>(name, packed, {kernels<T>().packed_size(k, n)});
 }
 
-// packed: weights as `pack` has them: input, hidden, memory, query. `transposed`: as the forward pass takes them, else
-// as the backward pass does, which needs the input's only where d_x is wanted.
+// packed: the results of `pack` for the input, hidden, memory and query weights. `transposed`: in the form that the
+// forward pass reads, else in that of the backward pass. `with_input`: false if d_x is not wanted, since the backward
+// pass then does not read the input weight.
 template <class T>
 Packed<T> read_packed(const Tensors& packed, const Problem& p, int64_t inputs, bool transposed, bool with_input) {
   expect_length("packed", packed, 4);
@@ -29,7 +30,7 @@ Packed<T> read_packed(const Tensors& packed, const Problem& p, int64_t inputs, b
   Packed<T> all;
   if (with_input) all.input = one("packed: input", packed[0], inputs, p.recurrent());
   else expect_none("packed: input", packed[0]);
-  if (p.cell == Cell::gru) {  // one behind the other: r and z, n
+  if (p.cell == Cell::gru) {  // two packed matrices in one tensor: r and z, then n
     const Kernels<T>& kernel = kernels<T>();
     const int64_t both = transposed ? kernel.packed_size(p.H, 2 * p.H) : kernel.packed_size(2 * p.H, p.H);
     all.hidden = data<T>("packed: hidden", packed[1], {both + kernel.packed_size(p.H, p.H)});
@@ -46,7 +47,7 @@ Packed<T> read_packed(const Tensors& packed, const Problem& p, int64_t inputs, b
   return all;
 }
 
-// c at the cuts, which replay starts from.
+// c at the cuts, where replay starts.
 template <class T>
 T* read_cuts(const Problem& p, const Optional& entering_c) {
   return data<T>("entering_c", entering_c, {p.B, p.has_c() ? p.most_cuts() : 0, p.H});
@@ -88,7 +89,7 @@ inline Problem read_pass(const Tensors& given, const Tensors& kept, const Tensor
   return p;
 }
 
-// past: cut, stored, entry, h, c; or nothing at all.
+// past: cut, stored, entry, h, c; or an empty list.
 template <class T>
 Past<T> read_past(const Tensors& past, const Problem& p) {
   Past<T> steps;
@@ -96,15 +97,15 @@ Past<T> read_past(const Tensors& past, const Problem& p) {
   expect_length("past", past, 5);
   steps.entering = measured("past: h", present("past: h", past[3]), 2).size(0);
   steps.cut = data<Flag>("past: cut", past[0], {p.T, p.B});
-  steps.stored = data<int32_t>("past: stored", past[1], {p.T, p.B, Past<T>::ways});
+  steps.stored = data<int32_t>("past: stored", past[1], {p.T, p.B, Past<T>::slots_per_step});
   steps.entry = data<int32_t>("past: entry", past[2], {p.T, p.B});
   steps.h = data<T>("past: h", past[3], {steps.entering, p.H});
   steps.c = data<T>("past: c", past[4], {steps.entering, p.c_width()});
   return steps;
 }
 
-// kept: as the forward pass left it, or, `compact`, made again: gates, cells and queries of the live pairs, keys of the
-// touched slots.
+// kept: gates, cells, queries and keys, of all steps as the forward pass saved them. If `compact`, they were
+// recomputed: gates, cells and queries of the live pairs only, and keys of the touched slots only.
 template <class T>
 void read_kept(BackwardArgs<T>& a, const Tensors& kept, const Optional& entering_c, bool past) {
   const Problem& p = a.problem;
@@ -158,7 +159,8 @@ void read_replayed(PastForwardArgs<T>& a, const Tensor& read, const Optional& sc
   a.keys = data<T>("keys", kept[3], {slots, p.D});
 }
 
-// arriving: gradients of output, summary, c_T, and, in a past, of c after each step; each may be None. credit: d_recalled, d_keys.
+// arriving: the gradients of output, summary and c_T, and, of a past, of c after each step; each a tensor or None.
+// credit: d_recalled, d_keys.
 // leaving: d_x or None, d_h0, d_c0, d_bias, d_score.
 template <class T>
 void read_gradients(BackwardArgs<T>& a, const Tensors& arriving, const Tensors& credit, const Tensors& leaving,

@@ -91,16 +91,18 @@ class PastForward {
     while (size < a.ranks && size < most && read[size] >= 0) ++size;
     const Recall<T> recall{a.slots + at * p.k_top, a.edge + at, a.weights + at * p.k_top, a.inverse + at};
     T* h = a.output + at * p.H;
-    const T offset = p.keyed() ? score(at, r, read, size) : score_keyless(at, r, read, size);
+    T offset = p.keyed() ? score(at, r, read, size) : score_keyless(at, r, read, size);
     // What set the threshold may stand in a row several times: then its scores are all the same to the last bit.
     for (int64_t i = 0; i + 1 < size; ++i)
       if (read[i] == read[size - 1]) scores_[i] = scores_[size - 1];
     Ranking<T> best = {best_score_.get(), best_slot_.get(), 0};
     for (int64_t i = 0; i < size; ++i) best.insert(scores_[i], static_cast<int32_t>(i), size);
     for (int64_t i = 0; i < best.size; ++i) best.slot[i] = read[best.slot[i]];
+    if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, size, offset, recall);
     T* summary = a.summary + at * p.H;
-    summarize(recall, memory(0, r), summary, p.k_top, p.H);
+    summarize(recall, memory(0, r), p.gated() ? a.score + p.gate_place() : nullptr, summary, p.k_top, p.H);
+    if (a.own >= 0 && p.stores_proposal()) keep(s, r);
     for (int64_t j = 0; j < p.H; j += Simd<T>::width)
       store<T>(h + j, load<T>(h + j, p.H - j) + load<T>(summary + j, p.H - j), p.H - j);
   }
@@ -111,14 +113,12 @@ class PastForward {
     T* top = key_top_.get();
     for (int64_t d = 0; d < p.D; ++d) top[d] = 0;
     for (int64_t i = 0; i < size; ++i) {
-      const T* key = a.keys + touched(read[i], r) * p.D;
-      for (int64_t d = 0; d < p.D; d += Simd<T>::width) {
-        const Vec<T> x = load<T>(key + d, p.D - d);
-        store<T>(keys_.get() + i * p.D + d, x, p.D - d);
-        store<T>(top + d, vmax(load<T>(top + d, p.D - d), x), p.D - d);
-      }
+      T* key = keys_.get() + i * p.D;
+      __builtin_memcpy(key, a.keys + touched(read[i], r) * p.D, sizeof(T) * static_cast<size_t>(p.D));
+      keyed_.raise_top(top, key);
     }
-    keyed_.scores(keys_.get(), query, top, scores_.get(), size);
+    keyed_.begin(query, top);
+    keyed_.scores(keys_.get(), scores_.get(), size);
     return 0;
   }
 
@@ -128,16 +128,22 @@ class PastForward {
     return raw || p.normalizer == Normalizer::softmax1 ? tanh_dot(a.score, a.output + at * p.H, p.H) : T(0);
   }
 
-  // The state of the step as later ones of its segment may have read it.
+  // What the step would store, which later ones of its segment may have read.
+  void keep(int64_t s, int64_t r) const {
+    __builtin_memcpy(memory(own_slot(s, r), r), h_[r], sizeof(T) * static_cast<size_t>(p.H));
+  }
+
+  int64_t own_slot(int64_t s, int64_t r) const { return a.own + a.start[begin_ + r] + s; }
+
   void remember(int64_t s) {
     const T* from[max_rows];
     T *to[max_rows], *peaks[max_rows];
     int64_t stored = 0;
     for (int64_t i = 0; i < live_; ++i) {
-      const int64_t r = row_[i], slot = a.own + a.start[begin_ + r] + s;
-      __builtin_memcpy(memory(slot, r), h_[r], sizeof(T) * static_cast<size_t>(p.H));
+      const int64_t r = row_[i], slot = own_slot(s, r);
+      if (!p.stores_proposal()) keep(s, r);
       if (!p.keyed() || touched(slot, r) < 0) continue;
-      from[stored] = h_[r];
+      from[stored] = memory(slot, r);
       peaks[stored] = peak(r);
       to[stored++] = a.keys + touched(slot, r) * p.D;
     }

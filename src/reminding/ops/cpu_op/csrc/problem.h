@@ -1,7 +1,7 @@
-// What a call of the operator is: sizes, rules and where its tensors lie. No code, no instruction set.
+// The arguments of a kernel: sizes, rules and pointers to its tensors. Nothing here depends on the instruction set.
 //
-// Shapes: B batch, T time, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step, row) pairs,
-// S slots that any live step recalls.
+// Shapes: B batch, T time, I input, H hidden, G gate width, D score width, M memory slots, K k_top, N live (step,
+// row) pairs, S slots that any live step recalls.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,20 @@ constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
+// How the best scores are found: by scoring all memories, by a tree of bounds, or by whichever has cost less.
+enum class Search : int64_t { automatic = 0, scan = 1, tree = 2 };
+enum class Stored : int64_t { h = 0, proposal = 1 };
 
-// A truth value of a tensor, 0 for false. Not bool: a caller's byte may be neither 0 nor 1, and C++ may not read such a
-// bool.
+// An element of a tensor of bools; 0 is false. Not bool: a caller's byte may be neither 0 nor 1, and reading such a
+// byte as a bool is undefined.
 using Flag = uint8_t;
 
-// What the backward pass divides by, per step and row; two values are marks.
-constexpr int no_recall = 0;     // nothing weighed: no gradient
-constexpr int raw_weights = -1;  // the release's unnormalised scores
+// `inverse` holds what the backward pass multiplies by, per step and row. Two values are special.
+constexpr int no_recall = 0;     // nothing was recalled: no gradient
+constexpr int raw_weights = -1;  // the weights are the release's unnormalised scores
 
 struct Problem {
-  int64_t T, B, H, D, M;  // M: room for memories, those given and those a call can add
+  int64_t T, B, H, D, M;  // M: slots for the memories given and for those that a call can add
   Cell cell;
   Score score;
   Normalizer normalizer;
@@ -32,49 +35,86 @@ struct Problem {
   int64_t k_top, k_att, k_trunc;  // k_trunc 0: never cut
   bool backtrack;
   int64_t capacity;  // memories a row may hold; 0: no limit
-  Evict evict;       // which goes when it is full
-  double recall_scale;  // what the normalised weights are multiplied by
-  double forget_scale;  // what an LSTM's forget gate is multiplied by
+  Evict evict;       // which memory is evicted from a full row
+  double recall_scale;  // multiplies the normalised weights
+  double forget_scale;  // multiplies an LSTM's forget gate
+  Search search;
+  bool null_score;      // whether recalling nothing has a learned score
+  bool summary_gate;    // whether a learned gate multiplies the summary
+  Stored stored;        // what goes to memory: h, or h_hat
 
-  int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU keeps W_hn h + b_hn as its fourth
+  int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU saves W_hn h + b_hn as a fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
   bool has_c() const { return cell == Cell::lstm; }
   bool bounded() const { return capacity > 0 && k_top > 0; }
-  // Memories that a row can hold at once.
+  // The most memories that a row can hold at once.
   int64_t most_alive() const { return bounded() && capacity < M ? capacity : M; }
   bool has_keys() const { return score != Score::separable; }
   bool keyed() const { return k_top > 0 && has_keys(); }
   int64_t c_width() const { return has_c() ? H : 0; }
-  // W3's, or w's.
-  int64_t score_width() const {
+  // The size of W3 or w.
+  int64_t weight_width() const {
     return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
   }
-  // Of the gradient of a key, or of the separable score's memory half.
+  // The size of all that a recall learns besides W1 and W2: W3 or w, then the null score, then the gate (H,).
+  int64_t score_width() const { return gate_place() + (gated() ? H : 0); }
+  int64_t null_place() const { return weight_width(); }
+  int64_t gate_place() const { return null_place() + (has_null() ? 1 : 0); }
+  bool has_null() const { return k_top > 0 && null_score; }
+  bool gated() const { return k_top > 0 && summary_gate; }
+  bool stores_proposal() const { return stored == Stored::proposal; }
+  // The width of a memory's gradient through its score: that of its key, or one number if the score has no keys.
   int64_t key_width() const { return keyed() ? D : 1; }
-  // Slots for what a call may store: T steps store this often at most, whichever step they begin with.
+  // The slots that a call may need: T steps store at most this often, whichever step they begin with.
   int64_t room() const { return k_top > 0 && T > 0 ? (T - 1) / k_att + 1 : 0; }
   // The most cuts that T steps can hold.
   int64_t most_cuts() const { return k_trunc > 0 && T > 0 ? (T - 1) / k_trunc + 1 : 0; }
-  // Ranked scores a step needs: the paper's threshold is the one after the k_top-th.
+  // How many ranked scores a step needs: the paper's threshold is the one after the k_top-th.
   int64_t ranks() const {
     return k_top == 0 ? 0 : k_top + (normalizer == Normalizer::threshold && semantics == Semantics::paper ? 1 : 0);
   }
-  // Those that can be filled.
+  // How many of them M memories can fill.
   int64_t filled_ranks() const { return ranks() < M ? ranks() : M; }
-  // `taken` steps lie behind the row; is (h, c) cut before the next one?
-  bool cuts(int64_t taken) const {
+  // Whether (h, c) is cut before the next step of a row that has done `steps_done` steps.
+  bool cuts(int64_t steps_done) const {
     if (k_trunc == 0) return false;
-    return semantics == Semantics::release ? (taken + 1) % k_trunc == 0 : taken > 0 && taken % k_trunc == 0;
+    if (semantics == Semantics::release) return (steps_done + 1) % k_trunc == 0;
+    return steps_done > 0 && steps_done % k_trunc == 0;
   }
-  bool stores(int64_t taken) const { return k_top > 0 && (taken + 1) % k_att == 0; }
-  // The slot that the step after `taken` writes, if it stores, in a row that came with `count` memories and `start`
-  // steps behind it.
-  int64_t slot(int64_t taken, int64_t start, int64_t count) const {
-    return count + (taken + 1) / k_att - start / k_att - 1;
+  bool stores(int64_t steps_done) const { return k_top > 0 && (steps_done + 1) % k_att == 0; }
+  // The slot that the next step writes, if it stores, in a row that began the call with `start` steps done and
+  // `count` memories.
+  int64_t slot(int64_t steps_done, int64_t start, int64_t count) const {
+    return count + (steps_done + 1) / k_att - start / k_att - 1;
   }
 };
 
-// Weights in the packed form of gemm.h, each with the shape (K, N) of the B it stands for.
+// The levels of a tree over `slots` memories of a row: the memories, their groups, the groups of these, ...
+struct Levels {
+  static constexpr int64_t fan = 16, most = 16;
+  struct Level {
+    int64_t nodes, first;  // first: the number of nodes in the levels below
+  };
+
+  explicit Levels(int64_t slots) {
+    for (int64_t n = slots; size < most; n = (n + fan - 1) / fan) {
+      level[size++] = {n, nodes};
+      nodes += n;
+      if (n <= fan) break;
+    }
+  }
+
+  // Nodes that are groups, not memories.
+  int64_t groups() const { return nodes - level[0].nodes; }
+  int64_t place(int64_t l, int64_t node) const { return level[l].first + node; }
+  int64_t group(int64_t l, int64_t node) const { return place(l, node) - level[0].nodes; }
+  int64_t top() const { return size - 1; }
+
+  Level level[most] = {};
+  int64_t size = 0, nodes = 0;
+};
+
+// Weights in the packed form of gemm.h, each with the shape (K, N) of its B.
 template <class T>
 struct Packed {
   const T* input = nullptr;   // forward: W_ih^T (I, recurrent); backward: W_ih (recurrent, I), null if d_x is not wanted
@@ -83,23 +123,25 @@ struct Packed {
   const T* query = nullptr;   // forward: W2^T (H, D); backward: W2 (D, H)
 };
 
-// Steps of past calls, laid out as if they were one pass: what the rule says of a whole pass is told step by step.
-// All null for a whole pass.
+// Steps of past calls, laid out as if they were one pass. They need not follow each other, so cuts, stored slots and
+// initial states are given step by step. For an ordinary pass, which the rule describes, all pointers are null.
 template <class T>
 struct Past {
-  static constexpr int64_t ways = 2;  // a state may be two memories: as it was stored, and as its segment has it again
+  static constexpr int64_t slots_per_step = 2;  // one h may be two memories: as it was stored, and as replayed
   const Flag* cut = nullptr;        // (T, B): (h, c) is cut before the step
-  const int32_t* stored = nullptr;  // (T, B, ways): slots that took its h, -1 where none
-  const int32_t* entry = nullptr;   // (T, B): the entering state it begins with, -1: that after the step before it
+  const int32_t* stored = nullptr;  // (T, B, slots_per_step): slots that hold its h, -1 where none
+  const int32_t* entry = nullptr;   // (T, B): the entering state it begins with; -1: the state after the step before
   const T *h = nullptr, *c = nullptr;  // (E, H): entering states
   int64_t entering = 0;             // E
 
-  // Whether (h, c) is cut before the step of a row that has `taken` steps behind it.
-  bool cuts(const Problem& p, int64_t at, int64_t taken) const { return cut != nullptr ? cut[at] != 0 : p.cuts(taken); }
-  // The slot that took the step's h, -1 if none did; `start` and `count` as Problem::slot has them.
-  int64_t slot(const Problem& p, int64_t at, int64_t way, int64_t taken, int64_t start, int64_t count) const {
-    if (stored != nullptr) return stored[at * ways + way];
-    return way == 0 && p.stores(taken) ? p.slot(taken, start, count) : -1;
+  // Whether (h, c) is cut before the step; `steps_done` as in Problem::cuts.
+  bool cuts(const Problem& p, int64_t at, int64_t steps_done) const {
+    return cut != nullptr ? cut[at] != 0 : p.cuts(steps_done);
+  }
+  // The slot that holds the step's h, -1 if none does; `start` and `count` as in Problem::slot.
+  int64_t slot(const Problem& p, int64_t at, int64_t copy, int64_t steps_done, int64_t start, int64_t count) const {
+    if (stored != nullptr) return stored[at * slots_per_step + copy];
+    return copy == 0 && p.stores(steps_done) ? p.slot(steps_done, start, count) : -1;
   }
   bool enters(int64_t at) const { return entry != nullptr && entry[at] >= 0; }
   const T* entering_h(const Problem& p, int64_t at) const { return h + entry[at] * p.H; }
@@ -114,28 +156,28 @@ struct ForwardArgs {
   int64_t first_row;
   const T *x, *bias;   // (T, B, I), (G,)
   int64_t inputs;      // I
-  T* gates;            // (rows, T, G) local or null: activated gates out
-  T* cells;            // (rows, T, H) local or null: c of every step
-  T* entering_c;       // (B, cuts, H) or null: c at every cut, for replay
+  T* gates;            // (rows, T, G) local, or null; out: activated gates
+  T* cells;            // (rows, T, H) local, or null; out: c of every step
+  T* entering_c;       // (B, cuts, H) or null; out: c at every cut, for replay
   int64_t max_cuts;
-  T* queries;          // (rows, T, D) local or null: W2 h_hat, or e^(2 W2 h_hat) for the additive score
+  T* queries;          // (rows, T, D) local, or null; out: W2 h_hat, or e^(2 W2 h_hat) for the additive score
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
-  const T* score;      // (D,) W3, (2H,) w, or null
+  const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)
-  T* memory;           // (B, M, H): the given memories in, all out
-  T* keys;             // (rows, M, D) local: W1 m of the given memories in; e^(2 W1 m) for the additive score out
-  T* peak;             // (B, 2): the largest |W1 m| and |W2 h_hat| of a row; the additive score is exact within limits
+  T* memory;           // (B, M, H); in: the given memories, out: all
+  T* keys;             // (rows, M, D) local; in: W1 m of the given memories, out: of all, e^(2 W1 m) if additive
+  T* peak;             // (B, 2) out: a row's largest |W1 m| and |W2 h_hat|; the additive score has limits to both
   int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
   T *weights, *inverse;   // (T, B, K), (T, B)
-  T* received;            // (B, M), read if bounded: recall weight each slot has received, of given memories in, of all out
-  int64_t* alive;         // (B, most_alive), written if bounded: slots not evicted, oldest first, then an unused one
-  T* milestones;          // (n, B, H) or null: c entering the steps t with t % stride == offset
+  T* received;            // (B, M) if bounded: the recall weight of each slot; in: of given memories, out: of all
+  int64_t* alive;         // (B, most_alive) out, if bounded: slots not evicted, oldest first, then an unused one
+  T* milestones;          // (n, B, H) or null; out: c before the steps t with t % stride == offset
   int64_t stride, offset;
 };
 
-// Where the weights' gradients are added up; memory and query (W1, W2) are read where the score has keys.
+// Where the gradients of the weights are added; memory and query (W1, W2) are null if the score has no keys.
 template <class T>
 struct WeightSums {
   T *input, *hidden, *memory, *query;  // (recurrent, I), (recurrent, H), (D, H), (D, H)
@@ -165,10 +207,11 @@ struct BackwardArgs {
   T* d_x;                  // (T, B, I), zeroed, or null
   WeightSums<T> sums;      // zeroed
   int64_t slots_touched;   // S
-  T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1): zeroed or as d_memory in
+  T *d_recalled, *d_keys;  // (S, H), (S, D) or (S, 1); in: d_memory or zeros, and zeros
   T *d_h0, *d_c0;          // (B, H), zeroed
-  T* d_bias;               // (B, G), zeroed: as d_score
-  T* d_score;              // (B, D) or (B, 2H), zeroed: per row, so that the sum does not depend on the threads
+  // Zeroed, and kept by row, so that their sums over rows do not depend on the threads.
+  T* d_bias;               // (B, G)
+  T* d_score;              // (B, Problem::score_width)
 };
 
 template <class T>
@@ -176,7 +219,7 @@ struct ReplayArgs {
   Problem problem;
   Past<T> past;
   int64_t first_row, rows;
-  T* gates;  // (N, G): before activation in, activated out
+  T* gates;  // (N, G); in: pre-activations, out: activated
   T* cells;  // (N, H)
   T* h_hat;  // (N, H)
   const T *h0, *c0, *entering_c;
@@ -216,7 +259,8 @@ struct Kernels {
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*past_forward)(const PastForwardArgs<T>&, int64_t begin, int64_t end);  // segments
-  void (*exponentiate)(T* x, int64_t size);                              // e^(2x), as forward keeps keys
+  void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
+  void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // what search.h relies on
 };
 
 template <class T>

@@ -1,7 +1,8 @@
-// Which (step, row) pairs and which memories get any gradient: integers only, from last step to first.
+// Finds the (step, row) pairs and the memories that receive any gradient: from the last step to the first, with
+// integers only.
 //
-// A step is live if the loss reaches it directly, or through the next step of its segment, or through the memory it
-// became, once a later live step has recalled that. With the loss at the last step only, few are.
+// A step is live if the loss reaches it directly, or through the next step of its segment, or through the memory that
+// it stored and a later live step recalled. If only the last step has a loss, few steps are live.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,7 @@ struct ReachArgs {
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
   const T* inverse;                                          // (T, B)
   Flag* live;                                                // (T, B)
-  Flag* touched;                                             // (B, M): a live step scored it, or d_memory names it
+  Flag* touched;                                             // (B, M): a live step recalled it, or d_memory is not 0
 };
 
 template <class T>
@@ -54,17 +55,17 @@ class Reach {
 
  private:
   void visit(int64_t t, int64_t b) {
-    const int64_t at = t * p.B + b, taken = a.step0[b] + t;
+    const int64_t at = t * p.B + b, steps_done = a.step0[b] + t;
     bool live = carried_[b];
     if (!live && a.d_output != nullptr) live = any_nonzero(a.d_output + at * p.H, p.H);
     if (!live && a.d_summary != nullptr) live = any_nonzero(a.d_summary + at * p.H, p.H);
     if (!live && a.d_c != nullptr) live = any_nonzero(a.d_c + at * p.H, p.H);
-    for (int64_t way = 0; !live && way < Past<T>::ways; ++way) {
-      const int64_t slot = a.past.slot(p, at, way, taken, a.step0[b], a.count0[b]);
+    for (int64_t copy = 0; !live && copy < Past<T>::slots_per_step; ++copy) {
+      const int64_t slot = a.past.slot(p, at, copy, steps_done, a.step0[b], a.count0[b]);
       live = slot >= 0 && credited_[b * p.M + slot];
     }
     a.live[at] = live ? 1 : 0;
-    carried_[b] = live && !a.past.cuts(p, at, taken);
+    carried_[b] = live && !a.past.cuts(p, at, steps_done);
     if (!live || p.k_top == 0 || a.inverse[at] == T(no_recall)) return;
     for (int64_t i = 0; i < p.k_top && a.slots[at * p.k_top + i] >= 0; ++i) mark(b, a.slots[at * p.k_top + i]);
     if (a.edge[at] >= 0) mark(b, a.edge[at]);
@@ -81,19 +82,20 @@ class Reach {
   std::vector<char> carried_, credited_;
 };
 
-// Which segments of past calls any credit reaches, and how many of their steps: before anything of them is made
-// again. Of one row after the other, from the newest segment to the oldest; every step before one that credit has come
-// to counts as reached, though a cut may lie between them.
+// Finds the segments of past calls that credit can reach, and how many steps of each, before any step is replayed.
+// Rows are visited one after the other, the segments of each from newest to oldest. All steps of a segment up to the
+// last one that credit reaches count as reached, even if a cut lies between them.
 struct PastReachArgs {
   Problem problem;
   int64_t segments, ranks;
-  const int64_t *row, *taken, *steps;  // (segments,), by row, oldest first
-  const int64_t *base, *stride;        // (segments,): where a segment's reads begin, and how far its steps lie apart
-  const int64_t* read;                 // (., ranks): stream steps of the memories a step read, -1 where none
+  const int64_t *row, *steps_done, *steps;  // (segments,), by row, oldest first
+  const int64_t *base, *stride;        // (segments,): a segment's first read, and the distance between its reads
+  const int64_t* read;                 // (., ranks): stream steps of the memories that a step read, -1 where none
   const int64_t* memory_step;          // (B, M), ascending
   const Flag* passes;                  // (B, M): whether the memory passes credit on
-  Flag* credited;                      // (B, M): whether it has any; in and out
-  int32_t* until;                      // (segments,): its first steps that credit reaches; from outside in, all out
+  Flag* credited;                      // (B, M): whether the memory has received credit; in and out
+  // (segments,): how many steps credit can reach, counted from the first; in: from outside, out: in all.
+  int32_t* until;
 };
 
 class PastReach {
@@ -108,12 +110,12 @@ class PastReach {
         row = a.row[i];
         carried = false;
       }
-      const bool whole = carried && a.taken[i] + a.steps[i] == position;
+      const bool whole = carried && a.steps_done[i] + a.steps[i] == position;
       const int64_t until = whole ? a.steps[i] : std::max<int64_t>(a.until[i], last_credited(i, a.until[i]));
       a.until[i] = static_cast<int32_t>(until);
       for (int64_t s = 0; p.backtrack && s < until; ++s) mark_read(i, s);
-      carried = until > 0 && !p.cuts(a.taken[i]);
-      position = a.taken[i];
+      carried = until > 0 && !p.cuts(a.steps_done[i]);
+      position = a.steps_done[i];
     }
   }
 
@@ -126,8 +128,8 @@ class PastReach {
   // The last step beyond the first `known` whose memory is credited.
   int64_t last_credited(int64_t i, int64_t known) const {
     for (int64_t s = a.steps[i]; s > known; --s) {
-      if (!p.stores(a.taken[i] + s - 1)) continue;
-      const int64_t m = find(a.row[i], a.taken[i] + s);
+      if (!p.stores(a.steps_done[i] + s - 1)) continue;
+      const int64_t m = find(a.row[i], a.steps_done[i] + s);
       if (m >= 0 && a.passes[m] && a.credited[m]) return s;
     }
     return 0;

@@ -1,4 +1,4 @@
-// From scores to what one row recalls at one step: ranking, weights, summary, and the gradient of the weights.
+// What one row recalls at one step, given its scores: ranking, weights, summary, and the gradient of the weights.
 //
 // Shapes: M memories, H hidden, K k_top.
 #pragma once
@@ -8,7 +8,7 @@
 namespace reminding {
 namespace SAB_ISA {
 
-// The best scores, largest first; of equal scores the older slot stands first.
+// The best scores, largest first; the older slot comes first in a tie.
 template <class T>
 struct Ranking {
   T* score;        // (ranks,)
@@ -23,14 +23,19 @@ struct Ranking {
     return false;
   }
 
+  // Whether a score stands before the one at rank i.
+  bool before(T value, int32_t at, int64_t i) const {
+    return value > score[i] || (value == score[i] && at < slot[i]);
+  }
+
   bool insert(T value, int32_t at, int64_t ranks) {
     if (size == ranks) {
-      if (!(value > score[size - 1])) return false;
+      if (!before(value, at, size - 1)) return false;
     } else {
       ++size;
     }
     int64_t i = size - 1;
-    for (; i > 0 && value > score[i - 1]; --i) {
+    for (; i > 0 && before(value, at, i - 1); --i) {
       score[i] = score[i - 1];
       slot[i] = slot[i - 1];
     }
@@ -51,7 +56,7 @@ SAB_INLINE bool any(const Mask& mask) {
   return any != 0;
 }
 
-// Whether any of 8 vectors' elements is above the limit: their maxima first, so that one branch serves 8 vectors.
+// Whether any element of 8 vectors is above the limit. Their maximum is taken first, so that one branch serves all 8.
 template <class T>
 SAB_INLINE bool any_above(const T* scores, T limit) {
   constexpr int W = Simd<T>::width;
@@ -61,7 +66,7 @@ SAB_INLINE bool any_above(const T* scores, T limit) {
   return any(most > fill<T>(limit));
 }
 
-// Scores as integers of the same order: all can be compared, also what is not a number.
+// A score as an integer. Integers compare as the scores do, and NaN has a place among them too.
 template <class T>
 SAB_INLINE typename Simd<T>::Bits ordered(T score) {
   score += 0;  // -0 is 0
@@ -70,14 +75,14 @@ SAB_INLINE typename Simd<T>::Bits ordered(T score) {
   return bits >= 0 ? bits : bits ^ static_cast<typename Simd<T>::Bits>(~(uint64_t(1) << (8 * sizeof(bits) - 1)));
 }
 
-// Whether slot a stands before slot b in a ranking.
+// Whether slot a comes before slot b in a ranking.
 template <class T>
 SAB_INLINE bool ranks_before(const T* scores, int32_t a, int32_t b) {
   const auto first = ordered(scores[a]), second = ordered(scores[b]);
   return first > second || (first == second && a < b);
 }
 
-// Restores a heap below `at`: a slot stands behind both of its children in the ranking.
+// Restores the heap below `at`. In the heap, a slot ranks after both of its children.
 template <class T>
 void sift(int32_t* heap, int64_t size, int64_t at, const T* scores) {
   const int32_t moved = heap[at];
@@ -89,7 +94,7 @@ void sift(int32_t* heap, int64_t size, int64_t at, const T* scores) {
   heap[at] = moved;
 }
 
-// Ranks the first `size` scores, all of them, by a heap sort: inserting one by one takes the square of many.
+// Ranks all of the first `size` scores by a heap sort; inserting them one by one would take quadratic time.
 template <class T>
 void sort_scores(Ranking<T>& best, const T* scores, int64_t size) {
   best.size = size;
@@ -126,7 +131,7 @@ void rank_scores(Ranking<T>& best, const T* scores, int64_t M, int64_t ranks) {
   }
 }
 
-// Where one step's recall of one row is written; `weights` and `slots` (K,).
+// Where the recall of one row at one step is written; `slots` and `weights` (K,).
 template <class T>
 struct Recall {
   int32_t *slots, *edge;
@@ -142,7 +147,7 @@ struct Recall {
   }
 };
 
-// w = relu(a - limit) / (sum + epsilon) over the first `size` ranks; `at.edge` is the slot behind the limit.
+// w = relu(a - limit) / (sum + epsilon) over the first `size` ranks. `edge`: the slot whose score is the limit.
 template <class T>
 void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon, int32_t edge, const Recall<T>& at) {
   T total = 0;
@@ -157,7 +162,7 @@ void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon,
   }
 }
 
-// `nothing`: whether recalling nothing competes, with a score of 0 (softmax1). `offset`: what every score lacks.
+// `nothing`: whether recalling nothing is a choice too (softmax1). `offset`: see `normalize`.
 template <class T>
 void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recall<T>& at) {
   const T first = best.score[0] + offset, most = nothing && first < 0 ? T(0) : first;
@@ -171,7 +176,8 @@ void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recal
   *at.inverse = 1;
 }
 
-// `offset` is what every score lacks (the separable score's query part): only raw weights and softmax1 feel it.
+// `offset` is to be added to every score (the query's half of the separable score, less the null score). Only raw weights
+// and softmax1 depend on it.
 template <class T>
 void normalize(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   if (best.size == 0) return;
@@ -198,13 +204,33 @@ void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const 
   for (int64_t i = 0; i < p.k_top; ++i) at.weights[i] *= T(p.recall_scale);
 }
 
-// summary = sum of weight * memory
+// Elements of the sum of weight * memory (M, H) from the j-th on; slots and weights (K,).
 template <class T>
-void summarize(const Recall<T>& at, const T* memory, T* summary, int64_t K, int64_t H) {
+SAB_INLINE Vec<T> weighted_sum(const int32_t* slots, const T* weights, const T* memory, int64_t K, int64_t H,
+                               int64_t j) {
+  Vec<T> s = {};
+  for (int64_t i = 0; i < K && slots[i] >= 0; ++i) s += weights[i] * load<T>(memory + slots[i] * H + j, H - j);
+  return s;
+}
+
+// summary = gate * sum of weight * memory; gate (H,) or null.
+template <class T>
+void summarize(const Recall<T>& at, const T* memory, const T* gate, T* summary, int64_t K, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
-    Vec<T> s = {};
-    for (int64_t i = 0; i < K && at.slots[i] >= 0; ++i) s += at.weights[i] * load<T>(memory + at.slots[i] * H + j, H - j);
-    store<T>(summary + j, s, H - j);
+    const Vec<T> s = weighted_sum(at.slots, at.weights, memory, K, H, j);
+    store<T>(summary + j, gate != nullptr ? s * load<T>(gate + j, H - j) : s, H - j);
+  }
+}
+
+// d_summary becomes the gradient of the sum that the gate multiplies; d_gate (H,) is added to.
+template <class T>
+void gate_backward(const int32_t* slots, const T* weights, const T* memory, const T* gate, T* d_summary, T* d_gate,
+                   int64_t K, int64_t H) {
+  for (int64_t j = 0; j < H; j += Simd<T>::width) {
+    const int64_t lanes = H - j;
+    const Vec<T> d = load<T>(d_summary + j, lanes), s = weighted_sum(slots, weights, memory, K, H, j);
+    store<T>(d_gate + j, load<T>(d_gate + j, lanes) + d * s, lanes);
+    store<T>(d_summary + j, d * load<T>(gate + j, lanes), lanes);
   }
 }
 
@@ -215,7 +241,7 @@ T dot(const T* a, const T* b, int64_t H) {
   return sum<T>(s);
 }
 
-// d_weights (size,) becomes d_scores; returns what the threshold's slot gets.
+// d_weights (size,) <- d_scores; returns the gradient of the score that is the threshold.
 template <class T>
 T weigh_backward(const Problem& p, const T* weights, T inverse, T* d_weights, int64_t size) {
   const T recall_scale = T(p.recall_scale);

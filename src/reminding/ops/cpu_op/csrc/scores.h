@@ -1,7 +1,7 @@
-// Scores of all memories of one row, and the gradient of a few of them.
+// The scores of all memories of one row, and the gradients of the few that were recalled.
 //
-// The additive score rests on tanh(k + q) = 1 - 2 / (1 + e^2k e^2q): with e^2k kept per memory and e^2q computed once
-// per step, a term costs a multiply-add and half a division, no tanh.
+// The additive score uses tanh(k + q) = 1 - 2 / (1 + e^2k e^2q). With e^2k stored per memory and e^2q computed once
+// per step, a term costs a multiply-add and a share of a division, but no tanh.
 //
 // Shapes: M memories, D score width, H hidden.
 #pragma once
@@ -12,7 +12,7 @@
 namespace reminding {
 namespace SAB_ISA {
 
-// x <- e^(2x), and returns the largest |x|. Beyond key_limit e^2x would leave the normal range.
+// x <- e^(2x); returns the largest |x|. x is clamped to +-key_limit, beyond which e^2x is no longer a normal number.
 template <class T>
 T exponentiate(T* x, int64_t size) {
   const Vec<T> limit = fill<T>(Simd<T>::key_limit);
@@ -27,32 +27,36 @@ T exponentiate(T* x, int64_t size) {
   return largest<T>(peak);
 }
 
-// The first `lanes` offsets, then infinity.
-template <class T>
-SAB_INLINE Vec<T> tail_offset(const T* offset, int64_t lanes) {
-  Vec<T> c = fill<T>(T(__builtin_inf()));
-  for (int64_t i = 0; i < lanes && i < Simd<T>::width; ++i) c[i] = offset[i];
-  return c;
-}
-
-// How the additive score's terms w / (1 + e^2k e^2q) are summed. Division is slow, so terms are put over a common
-// denominator, as many as cannot overflow. Weights are folded in: w / (1 + kq) = 1 / (1/w + k (q/w)).
+// How many of the additive score's terms w / (1 + e^2k e^2q) share one division. Division is slow, so terms are put
+// over a common denominator, as many at a time as cannot overflow. The weights are folded into the terms:
+// w / (1 + kq) = 1 / (1/w + k (q/w)).
 enum class Terms : char { four, two, plain };
 
-// One block of 4 vectors of 1 / (key query + offset), for one memory.
+// The sum of 4 vectors of 1 / (key query + offset), for one memory.
 template <class T, Terms terms>
 SAB_INLINE Vec<T> block_terms(const T* key, const Vec<T>* q, const Vec<T>* c) {
   constexpr int W = Simd<T>::width;
-  const Vec<T> x = load(key) * q[0] + c[0], y = load(key + W) * q[1] + c[1];
-  const Vec<T> u = load(key + 2 * W) * q[2] + c[2], v = load(key + 3 * W) * q[3] + c[3];
+  const Vec<T> x = multiply_add(load(key), q[0], c[0]), y = multiply_add(load(key + W), q[1], c[1]);
+  const Vec<T> u = multiply_add(load(key + 2 * W), q[2], c[2]), v = multiply_add(load(key + 3 * W), q[3], c[3]);
   if (terms == Terms::plain) return T(1) / x + T(1) / y + T(1) / u + T(1) / v;
   const Vec<T> xy = x * y, uv = u * v;
   if (terms == Terms::two) return (x + y) / xy + (u + v) / uv;
-  return ((x + y) * uv + (u + v) * xy) / (xy * uv);
+  return multiply_add(x + y, uv, (u + v) * xy) / (xy * uv);
 }
 
+// The keys of a few memories of one row, one behind the other. Fewer than `Rows` are filled up with the last: every
+// score is computed by the same instructions then, so that it does not depend on a memory's neighbours.
+template <class T, int Rows>
+struct Keys {
+  Keys(const T* keys, int64_t size, int64_t D) {
+    for (int r = 0; r < Rows; ++r) key[r] = keys + (r < size ? r : size - 1) * D;
+  }
+  const T* key[Rows];
+};
+
 template <class T, int Rows, Terms terms>
-SAB_INLINE void block_rows(const T* keys, int64_t ahead, const T* query, const T* offset, Vec<T>* sums, int64_t D) {
+SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, const T* query, const T* offset,
+                           Vec<T>* sums) {
   constexpr int W = Simd<T>::width;
   Vec<T> q[4], c[4];
 #pragma GCC unroll 4
@@ -62,23 +66,38 @@ SAB_INLINE void block_rows(const T* keys, int64_t ahead, const T* query, const T
   }
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
-    const T* key = keys + r * D;
-    // Keys mostly come from L3, and rows are too short for the hardware to run far enough ahead.
+    const T* key = keys.key[r] + d;
+    // Keys mostly come from L3, and their rows are too short for the hardware prefetcher to get ahead.
     for (int i = 0; i < 4 * W; i += 64 / sizeof(T)) __builtin_prefetch(key + ahead + i);
     sums[r] += block_terms<T, terms>(key, q, c);
   }
 }
 
-// W3 prepared for `scores`. A weight 2^-26 (float) of the largest or less is raised to that: it cannot be seen in the
-// sum, but its reciprocal could overflow.
+// The same of a pair of vectors behind the last block; `together`: over one denominator.
+template <class T, int Rows>
+SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, const T* query, const T* offset, bool together,
+                          Vec<T>* sums) {
+  constexpr int W = Simd<T>::width;
+  const Vec<T> q = load(query), p = load(query + W), c = load(offset), b = load(offset + W);
+#pragma GCC unroll 4
+  for (int r = 0; r < Rows; ++r) {
+    const Vec<T> x = multiply_add(load(keys.key[r] + d), q, c), y = multiply_add(load(keys.key[r] + d + W), p, b);
+    sums[r] += together ? (x + y) / (x * y) : T(1) / x + T(1) / y;
+  }
+}
+
+// W3, prepared for `scores`. A weight whose reciprocal could overflow is raised to least_weight times the largest
+// weight (2^-26 in float32), too small to change the sum.
 template <class T>
 class AdditiveWeights {
  public:
-  AdditiveWeights(const T* w, int64_t D) : D_(D), offset_(D), query_(D), terms_(D / block + 1) {
+  AdditiveWeights(const T* w, int64_t D)
+      : D_(D), offset_(D + Simd<T>::width), query_(D + Simd<T>::width), terms_(D / block + 1) {
     for (int64_t d = 0; d < D; ++d) {
       const T size = w[d] < 0 ? -w[d] : w[d];
       largest_ = size > largest_ ? size : largest_;
       total_ += w[d];
+      sizes_ += size;
     }
     for (int64_t d = 0; d < D; ++d) {
       const T ratio = largest_ > 0 ? w[d] / largest_ : T(1);
@@ -86,26 +105,15 @@ class AdditiveWeights {
       const T inverse = Simd<T>::unit / (size > Simd<T>::least_weight ? size : Simd<T>::least_weight);
       offset_[d] = ratio < 0 ? -inverse : inverse;
     }
-  }
-
-  // scores (M,) of keys e^2k (M, D) against one query e^2q (D,); key_top (D,): no key has a larger element.
-  void scores(const T* keys, const T* query, const T* key_top, T* out, int64_t M) {
-    prepare(query, key_top);
-    int64_t m = 0;
-    // Never ahead of the last key: behind it may lie pages nobody touched yet, and looking for those is slow.
-    for (; m + 4 <= M; m += 4) {
-      const int64_t ahead = m + 12 <= M ? 8 * D_ : 0;
-      if (all_four_) rows<4, true>(keys + m * D_, ahead, out + m);
-      else rows<4, false>(keys + m * D_, ahead, out + m);
+    for (int64_t d = D; d < D + Simd<T>::width; ++d) {  // lanes beyond D add 1 / infinity
+      offset_[d] = T(__builtin_inf());
+      query_[d] = 0;
     }
-    for (; m < M; ++m) rows<1, false>(keys + m * D_, 0, out + m);
   }
 
- private:
-  static constexpr int64_t block = 4 * Simd<T>::width;
-
-  // Folds the weights into the query, and finds how many terms of each block can share a denominator.
-  void prepare(const T* query, const T* key_top) {
+  // A query e^2q (D,) that the next scores are of; key_top (D,): no key has a larger element. Folds the weights into it,
+  // and finds how many terms of each block can share a denominator.
+  void begin(const T* query, const T* key_top) {
     T *folded = query_.get(), *offset = offset_.get();
     for (int64_t d = 0; d < D_; ++d) folded[d] = query[d] * offset[d];
     all_four_ = true;
@@ -117,65 +125,117 @@ class AdditiveWeights {
         top[i] = vmax(x, -x);
       }
       const Vec<T> xy = top[0] * top[1], uv = top[2] * top[3];
-      // The limits leave room for the numerators: a product of three may exceed that of four by 1 / unit.
+      // The limits leave room for the numerators: a product of three factors may exceed that of four by 1 / unit.
       terms_[b] = largest<T>(xy * uv) < Simd<T>::largest_of_four           ? Terms::four
                   : largest<T>(vmax(xy, uv)) < Simd<T>::largest_of_two ? Terms::two
                                                                        : Terms::plain;
       all_four_ = all_four_ && terms_[b] == Terms::four;
     }
+    if (D_ % block >= pair) pair_together_ = pair_fits(key_top, D_ / block * block);
   }
 
-  // `Four`: every block takes four terms at once, and the sums stay in registers.
-  template <int Rows, bool Four>
-  void rows(const T* keys, int64_t ahead, T* out) const {
+  // scores (M,) of keys e^2k (M, D) against the query of `begin`.
+  void scores(const T* keys, T* out, int64_t M) const {
+    for (int64_t m = 0; m < M; m += Rows) {
+      // Prefetch no further than the last key: prefetching pages that were never touched is slow.
+      const int64_t ahead = m + 3 * Rows <= M ? 2 * Rows * D_ : 0, size = M - m < Rows ? M - m : Rows;
+      if (all_four_) rows<true>(keys + m * D_, size, ahead, out + m);
+      else rows<false>(keys + m * D_, size, ahead, out + m);
+    }
+  }
+
+  // Whether the score falls where this element of a key rises.
+  bool falls(int64_t d) const { return offset_[d] < 0; }
+
+  // Two computed scores differ by less than this where the exact ones are equal. Each of the D / width terms of a lane
+  // is rounded a few times, relative to its own size, which is that of its weight at most.
+  T slack() const {
+    return 4 * Simd<T>::epsilon * T(D_ / Simd<T>::width + 16) * (sizes_ + T(D_) * Simd<T>::least_weight * largest_);
+  }
+
+ private:
+  static constexpr int64_t block = 4 * Simd<T>::width, pair = 2 * Simd<T>::width;
+  static constexpr int Rows = 4;
+
+  // Whether the terms of two vectors from d on can share a denominator.
+  bool pair_fits(const T* key_top, int64_t d) const {
+    const int64_t e = d + Simd<T>::width;
+    const Vec<T> x = load(key_top + d) * load(query_.get() + d) + load(offset_.get() + d);
+    const Vec<T> y = load(key_top + e) * load(query_.get() + e) + load(offset_.get() + e);
+    const Vec<T> xy = x * y;
+    return largest<T>(vmax(xy, -xy)) < Simd<T>::largest_of_two;
+  }
+
+  // `Four`: all blocks put four terms over one denominator, so the sums stay in registers.
+  template <bool Four>
+  SAB_OUTLINE void rows(const T* first, int64_t size, int64_t ahead, T* out) const {
     constexpr int W = Simd<T>::width;
+    const Keys<T, Rows> keys(first, size, D_);
     Vec<T> sums[Rows] = {};
     int64_t d = 0;
     for (; d + block <= D_; d += block) {
       const T *query = query_.get() + d, *offset = offset_.get() + d;
       if (Four) {
-        block_rows<T, Rows, Terms::four>(keys + d, ahead, query, offset, sums, D_);
+        block_rows<T, Rows, Terms::four>(keys, d, ahead, query, offset, sums);
         continue;
       }
       switch (terms_[d / block]) {
-        case Terms::four: block_rows<T, Rows, Terms::four>(keys + d, ahead, query, offset, sums, D_); break;
-        case Terms::two: block_rows<T, Rows, Terms::two>(keys + d, ahead, query, offset, sums, D_); break;
-        default: block_rows<T, Rows, Terms::plain>(keys + d, ahead, query, offset, sums, D_);
+        case Terms::four: block_rows<T, Rows, Terms::four>(keys, d, ahead, query, offset, sums); break;
+        case Terms::two: block_rows<T, Rows, Terms::two>(keys, d, ahead, query, offset, sums); break;
+        default: block_rows<T, Rows, Terms::plain>(keys, d, ahead, query, offset, sums);
       }
     }
-    for (; d < D_; d += W) {  // lanes behind D are 1 / infinity
-      const Vec<T> q = load<T>(query_.get() + d, D_ - d), c = tail_offset<T>(offset_.get() + d, D_ - d);
-      for (int r = 0; r < Rows; ++r) sums[r] += T(1) / (load<T>(keys + r * D_ + d, D_ - d) * q + c);
+    if (d + pair <= D_) {
+      pair_rows<T, Rows>(keys, d, query_.get() + d, offset_.get() + d, pair_together_, sums);
+      d += pair;
     }
-    for (int r = 0; r < Rows; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * sum<T>(sums[r]));
+    for (; d < D_; d += W) {
+      const Vec<T> q = load(query_.get() + d), c = load(offset_.get() + d);
+      for (int r = 0; r < Rows; ++r) sums[r] += T(1) / multiply_add(load<T>(keys.key[r] + d, D_ - d), q, c);
+    }
+    for (int r = 0; r < size; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * sum<T>(sums[r]));
   }
 
   int64_t D_;
   Buffer<T> offset_, query_;
   Buffer<Terms> terms_;
-  T largest_ = 0, total_ = 0;
-  bool all_four_ = true;
+  T largest_ = 0, total_ = 0, sizes_ = 0;  // of the weights: the largest size, the sum, the sum of sizes
+  bool all_four_ = true, pair_together_ = true;
 };
 
 template <class T, int Rows>
-SAB_INLINE void dot_rows(const T* keys, const T* query, T scale, T* scores, int64_t D) {
+SAB_OUTLINE void dot_rows(const T* first, int64_t size, const T* query, T scale, T* scores, int64_t D) {
+  const Keys<T, Rows> keys(first, size, D);
   Vec<T> sum_[Rows] = {};
   for (int64_t d = 0; d < D; d += Simd<T>::width) {
     const Vec<T> q = load<T>(query + d, D - d);
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) sum_[r] += load<T>(keys + r * D + d, D - d) * q;
+    for (int r = 0; r < Rows; ++r) sum_[r] = multiply_add(load<T>(keys.key[r] + d, D - d), q, sum_[r]);
   }
-  for (int r = 0; r < Rows; ++r) scores[r] = scale * sum<T>(sum_[r]);
+  for (int r = 0; r < size; ++r) scores[r] = scale * sum<T>(sum_[r]);
 }
 
 template <class T>
 void dot_scores(const T* keys, const T* query, T scale, T* scores, int64_t M, int64_t D) {
-  int64_t m = 0;
-  for (; m + 8 <= M; m += 8) dot_rows<T, 8>(keys + m * D, query, scale, scores + m, D);
-  for (; m < M; ++m) dot_rows<T, 1>(keys + m * D, query, scale, scores + m, D);
+  constexpr int rows = 8;
+  for (int64_t m = 0; m < M; m += rows)
+    dot_rows<T, rows>(keys + m * D, M - m < rows ? M - m : rows, query, scale, scores + m, D);
 }
 
-// w . tanh(x), half of the separable score.
+// Bounds (n,) of the scores of groups: `nodes` (n, 2, D) are the largest and the least elements of their keys.
+template <class T>
+void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, int64_t D) {
+  for (int64_t i = 0; i < n; ++i, nodes += 2 * D) {
+    Vec<T> sum_ = {};
+    for (int64_t d = 0; d < D; d += Simd<T>::width) {
+      const Vec<T> q = load<T>(query + d, D - d);
+      sum_ += vmax(load<T>(nodes + d, D - d) * q, load<T>(nodes + D + d, D - d) * q);
+    }
+    bounds[i] = scale * sum<T>(sum_);
+  }
+}
+
+// w . tanh(x): one of the two halves of the separable score.
 template <class T>
 T tanh_dot(const T* w, const T* x, int64_t H) {
   Vec<T> sum_ = {};
@@ -183,7 +243,7 @@ T tanh_dot(const T* w, const T* x, int64_t H) {
   return sum<T>(sum_);
 }
 
-// Gradient d of tanh_dot: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2); d_x may be null.
+// The gradient of tanh_dot; d is that of its result: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2). d_x may be null.
 template <class T>
 void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
@@ -195,15 +255,15 @@ void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
   }
 }
 
-// Scores with a gradient: key (D,), the gradient d of the score, where the key's gradient goes (D,).
+// One score that receives gradient.
 template <class T>
 struct Credit {
-  const T* key;
-  T d;
-  T* d_key;
+  const T* key;  // (D,)
+  T d;           // the gradient of the score
+  T* d_key;      // (D,): where the key's gradient is added
 };
 
-// d_query is written, d_w and the d_keys are added to.
+// Writes d_query; adds to d_w and to the d_keys.
 template <class T>
 void additive_backward(const Credit<T>* credit, int64_t size, const T* query, const T* w, T* d_query, T* d_w,
                        int64_t D) {
@@ -237,8 +297,8 @@ void dot_backward(const Credit<T>* credit, int64_t size, const T* query, T scale
   }
 }
 
-// A score that compares a key per memory with a query per step: the one place that tells such scores apart. A new one
-// is a case in each of these functions, and its code in problem.h.
+// A score that compares one key per memory with one query per step. Only this class distinguishes such scores: a new
+// one needs a case in each of its functions, and a code in problem.h.
 template <class T>
 class KeyedScore {
  public:
@@ -246,14 +306,65 @@ class KeyedScore {
       : score_(p.score), D_(p.D), scale_(scale(p)),
         additive_(weight, p.score == Score::additive ? p.D : 0) {}
 
-  // A key or query (D,) as it is compared from now on; returns the largest |x| where the score is exact within limits.
+  // Converts a key or query (D,) into the form in which it is compared. Returns the largest |x| if the score is exact
+  // only within limits, else 0.
   T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
 
-  // scores (M,) of prepared keys (M, D) and query (D,); key_top (D,): no key has a larger element.
-  void scores(const T* keys, const T* query, const T* key_top, T* out, int64_t M) {
-    if (score_ == Score::dot) return dot_scores(keys, query, scale_, out, M, D_);
-    additive_.scores(keys, query, key_top, out, M);
+  // A prepared query (D,), which stays where it is while it is compared; key_top (D,): no key has a larger element, nor
+  // a larger size where the score is a product.
+  void begin(const T* query, const T* key_top) {
+    query_ = query;
+    if (score_ == Score::additive) return additive_.begin(query, key_top);
+    T size = 0;
+    for (int64_t d = 0; d < D_; ++d) size += (query[d] < 0 ? -query[d] : query[d]) * key_top[d];
+    size_ = scale_ * size;
   }
+
+  // What `begin` has to know of the keys.
+  void raise_top(T* top, const T* key) const {
+    for (int64_t d = 0; d < D_; ++d) {
+      const T size = score_ == Score::dot && key[d] < 0 ? -key[d] : key[d];
+      top[d] = size > top[d] ? size : top[d];
+    }
+  }
+
+  // scores (M,) of prepared keys (M, D).
+  void scores(const T* keys, T* out, int64_t M) const {
+    if (score_ == Score::dot) return dot_scores(keys, query_, scale_, out, M, D_);
+    additive_.scores(keys, out, M);
+  }
+
+  // A bound is what a group of keys needs so that its score is never below that of a member, but for rounding.
+  int64_t bound_width() const { return score_ == Score::dot ? 2 * D_ : D_; }
+
+  // Makes the bound (bound_width,) that of one more key (D,), or of this one alone.
+  void widen(T* bound, const T* key, bool alone) const {
+    if (alone) {
+      for (int64_t i = 0; i < bound_width(); ++i) bound[i] = key[i % D_];
+    } else if (score_ == Score::dot) {
+      for (int64_t d = 0; d < D_; ++d) {
+        bound[d] = key[d] > bound[d] ? key[d] : bound[d];
+        bound[D_ + d] = key[d] < bound[D_ + d] ? key[d] : bound[D_ + d];
+      }
+    } else {
+      for (int64_t d = 0; d < D_; ++d)
+        bound[d] = (key[d] < bound[d]) == additive_.falls(d) ? key[d] : bound[d];
+    }
+  }
+
+  // scores (n,) of bounds (n, bound_width).
+  void bounds(const T* bounds, T* out, int64_t n) const {
+    if (score_ == Score::dot) return dot_bounds(bounds, query_, scale_, out, n, D_);
+    additive_.scores(bounds, out, n);
+  }
+
+  // No member's score is above that of its bound by this much: both are rounded.
+  T slack() const {
+    if (score_ == Score::dot) return 4 * Simd<T>::epsilon * T(D_ / Simd<T>::width + 16) * size_;
+    return additive_.slack();
+  }
+
+  int64_t width() const { return D_; }
 
   // d_query is written; the gradient of W3, if the score has it, and the d_keys are added to.
   static void backward(const Problem& p, const Credit<T>* credit, int64_t size, const T* query, const T* weight,
@@ -267,7 +378,8 @@ class KeyedScore {
 
   Score score_;
   int64_t D_;
-  T scale_;
+  T scale_, size_ = 0;  // size_: no |score| of the query is larger
+  const T* query_ = nullptr;
   AdditiveWeights<T> additive_;
 };
 

@@ -1,8 +1,8 @@
-// Vectors of SAB_VECTOR_BYTES bytes through the compiler's vector extension, so that one source serves
-// SSE2, AVX2, AVX-512 and NEON. Included only by the kernel files, inside one namespace per instruction set:
-// nothing here may have linkage outside of it, or the linker could hand AVX code to a machine without AVX.
+// Vectors of SAB_VECTOR_BYTES bytes, by the compiler's vector extension, so that one source serves SSE2, AVX2,
+// AVX-512 and NEON. Only the kernel files include this, each in the namespace of its instruction set. Nothing here
+// may have linkage outside of that namespace, or the linker could pick AVX code for a machine without AVX.
 //
-// Nothing here may be built with -ffast-math: exp_ rounds by adding and subtracting a large constant.
+// Do not build this with -ffast-math: exp_ rounds by adding and subtracting a large constant.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ namespace reminding {
 namespace SAB_ISA {
 
 #define SAB_INLINE static inline __attribute__((always_inline))
+#define SAB_OUTLINE __attribute__((noinline))
 
 template <class T>
 struct Simd;
@@ -28,11 +29,12 @@ struct Simd<float> {
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float epsilon = 1.1920929e-7f;
   static constexpr float exp_limit = 87.0f;
-  // e^(2k) is kept for keys and queries; beyond this |k| it would leave the normal range.
+  // Keys and queries are stored as e^(2k); for |k| above this limit, e^(2k) is no longer a normal number.
   static constexpr float key_limit = 43.0f;
   static constexpr float least_weight = 1.5e-8f;
-  // Denominators are kept in units of 1 / `unit`, so that a product of four may use the range below 1 too.
+  // Denominators are stored multiplied by `unit`, so that a product of four can also use the range below 1.
   static constexpr float unit = 9.313225746154785e-10f;  // 2^-30
   static constexpr float largest_of_four = 1e28f, largest_of_two = 1e36f;
 };
@@ -46,6 +48,7 @@ struct Simd<double> {
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
+  static constexpr double epsilon = 2.220446049250313e-16;
   static constexpr double exp_limit = 708.0;
   static constexpr double key_limit = 350.0;
   static constexpr double least_weight = 1e-17;
@@ -68,7 +71,7 @@ SAB_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
-// The first `lanes` elements; the others are 0.
+// Loads the first `lanes` elements; the others are 0.
 template <class T>
 SAB_INLINE Vec<T> load(const T* p, int64_t lanes) {
   if (__builtin_expect(lanes >= Simd<T>::width, 1)) return load(p);
@@ -85,7 +88,33 @@ SAB_INLINE void store(T* p, Vec<T> v, int64_t lanes) {
 
 template <class T>
 SAB_INLINE Vec<T> fill(T x) {
-  return x - Vec<T>{};  // x + 0 would turn -0 into 0, so the compiler would keep the addition
+  return x - Vec<T>{};  // not x + 0: that turns -0 into 0, so the compiler could not drop the addition
+}
+
+// a b + c, rounded once where the instruction set can. Elsewhere the compiler chooses which sums it fuses: it may choose
+// differently for two rows of one loop, whose scores would then differ in the last bit for equal keys.
+SAB_INLINE Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if SAB_VECTOR_BYTES == 64
+  return _mm512_fmadd_ps(a, b, c);
+#elif SAB_VECTOR_BYTES == 32
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
+SAB_INLINE Vec<double> multiply_add(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if SAB_VECTOR_BYTES == 64
+  return _mm512_fmadd_pd(a, b, c);
+#elif SAB_VECTOR_BYTES == 32
+  return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f64(c, a, b);
+#else
+  return a * b + c;
+#endif
 }
 
 template <class V>
@@ -93,7 +122,7 @@ SAB_INLINE V vmax(V a, V b) {
   return a > b ? a : b;
 }
 
-// Sum over the lanes, by halves down to 16 bytes, all in registers.
+// The sum over the lanes. The vector is halved down to 16 bytes, all in registers.
 template <class T>
 SAB_INLINE T sum(Vec<T> v) {
   typedef T Quarter __attribute__((vector_size(16)));
@@ -126,7 +155,7 @@ SAB_INLINE Vec<float> exp_polynomial(Vec<float> r) {
   return p * (r * r) + r + 1.0f;
 }
 
-// Taylor to r^13 on |r| <= ln(2)/2: the first term left out is 4e-18.
+// The Taylor series up to r^13, for |r| <= ln(2)/2; the first omitted term is 4e-18.
 SAB_INLINE Vec<double> exp_polynomial(Vec<double> r) {
   Vec<double> p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0;
   p = p * r + 1.0 / 39916800.0;
@@ -145,7 +174,7 @@ SAB_INLINE Vec<double> exp_polynomial(Vec<double> r) {
 template <class T>
 SAB_INLINE Vec<T> exp_(Vec<T> x) {
   using S = Simd<T>;
-  // NaN stays: comparisons with it are false, and both choices below then take x.
+  // NaN stays NaN: comparisons with it are false, so that both selections below keep x.
   const Vec<T> high = fill<T>(S::exp_limit), low = fill<T>(-S::exp_limit);
   x = x > high ? high : x;
   x = x < low ? low : x;
@@ -167,7 +196,7 @@ SAB_INLINE Vec<T> sigmoid(Vec<T> x) {
   return T(1) / (T(1) + exp_<T>(-x));
 }
 
-// 1 - 2/(1+e^2x) loses relative accuracy near 0, where float takes the odd polynomial instead.
+// 1 - 2/(1+e^2x) loses relative accuracy near 0; float32 uses an odd polynomial there.
 SAB_INLINE Vec<float> tanh_(Vec<float> x) {
   const Vec<float> far = 1.0f - 2.0f / (1.0f + exp_<float>(x + x));
   const Vec<float> z = x * x;
@@ -181,13 +210,13 @@ SAB_INLINE Vec<float> tanh_(Vec<float> x) {
 
 SAB_INLINE Vec<double> tanh_(Vec<double> x) { return 1.0 - 2.0 / (1.0 + exp_<double>(x + x)); }
 
-// Owns aligned memory; std::vector would leave instantiations that the linker may share between instruction sets.
+// Owns aligned memory. Not a std::vector: the linker may share its instantiations between instruction sets.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t size)
       : data_(static_cast<T*>(std::malloc(sizeof(T) * static_cast<size_t>(size + 1) + 64))) {
-    if (data_ == nullptr) std::abort();  // as operator new would in a function that must not throw
+    if (data_ == nullptr) std::abort();  // as operator new does in a function that may not throw
   }
   ~Buffer() { std::free(data_); }
   Buffer(const Buffer&) = delete;

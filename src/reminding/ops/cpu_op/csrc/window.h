@@ -1,8 +1,9 @@
 // The memories of one row that a step may recall.
 //
-// What a call stores stays in its slot to the end, since the backward pass may credit it; an evicted memory is only no
-// longer scored. Those alive also have places: oldest first and without gaps, so that scoring stays one plain loop.
-// Evicting the oldest moves nothing, and places remain slots; any other leaves a gap, which its shorter side closes.
+// A memory keeps its slot until the call ends, since the backward pass may credit it. Eviction only stops it from
+// being scored. The remaining memories also have places, oldest first and without gaps, so that scoring is one plain
+// loop. Evicting the oldest memory moves nothing, and places stay equal to slots. Evicting any other leaves a gap,
+// which is closed by moving the shorter side.
 //
 // Shapes: M memory slots, D score width.
 #pragma once
@@ -15,17 +16,17 @@ namespace SAB_ISA {
 template <class T>
 struct Window {
   T* keys = nullptr;         // (M, D) by place
-  int32_t* slots = nullptr;  // (M,) by place; null where each memory's place is its slot
+  int32_t* slots = nullptr;  // (M,) by place; null if each memory's place is its slot
   int64_t first = 0, end = 0;
 
   int64_t size() const { return end - first; }
   int32_t slot(int64_t place) const { return slots != nullptr ? slots[place] : static_cast<int32_t>(place); }
 
-  // A memory behind the others; its key is already in place where places are slots.
+  // Adds the newest memory. Its key is copied, unless places are slots and the key is already there.
   void append(int64_t slot, const T* key, int64_t D) {
     if (slots != nullptr) {
       slots[end] = static_cast<int32_t>(slot);
-      if (D > 0) __builtin_memcpy(keys + end * D, key, sizeof(T) * static_cast<size_t>(D));  // else there is no key
+      if (D > 0) __builtin_memcpy(keys + end * D, key, sizeof(T) * static_cast<size_t>(D));  // D = 0: no keys
     }
     ++end;
   }
@@ -41,7 +42,7 @@ struct Window {
     }
   }
 
-  // The place that has received the least recall weight, the oldest of equals; received (M,) by slot.
+  // The place of the memory that has received the least recall weight; of a tie, the oldest. received (M,) by slot.
   int64_t least_recalled(const T* received) const {
     int64_t least = first;
     for (int64_t place = first + 1; place < end; ++place)

@@ -1,0 +1,186 @@
+// The best scores among many memories, without scoring them all.
+//
+// Memories are grouped by `fan` in the order of their slots, these groups by `fan` again, and so on: a tree. A group
+// has a key of its own, its bound: the score of that key is at least that of every member. tanh is monotone, so for the
+// additive score the elementwise largest of the members' keys where W3 is positive, and the least where it is negative,
+// is such a key. A dot product takes both, and the query's sign chooses. Groups are opened in the order of their
+// scores; once the best group left is worse than the worst memory ranked, the ranking is complete. What is found is
+// exactly what a scan finds: a member's score is computed by the same code, and of equal scores the older slot wins.
+//
+// Shapes: M memories, D score width, H hidden.
+#pragma once
+
+#include "recall.h"
+#include "scores.h"
+
+namespace reminding {
+namespace SAB_ISA {
+
+// A tree for each of some rows.
+template <class T>
+class BoundTrees {
+ public:
+  // Room for `slots` memories of a row; no trees are kept where they cannot be of use.
+  BoundTrees(const Problem& p, const KeyedScore<T>& score, int64_t rows, int64_t slots)
+      : score_(score), search_(p.search), ranks_(p.ranks()), D_(score.width()), width_(score.bound_width()),
+        levels_(useful(p, slots) ? slots : 0), bounds_(rows * levels_.groups() * width_),
+        alive_(rows * levels_.nodes), waiting_(levels_.groups()), spare_(Levels::fan) {
+    if (any()) __builtin_memset(alive_.get(), 0, sizeof(int32_t) * static_cast<size_t>(rows * levels_.nodes));
+  }
+
+  // The memory in the slot behind the last one, with its prepared key (D,), takes part from now on.
+  void append(int64_t r, int64_t slot, const T* key) {
+    if (!any()) return;
+    for (int64_t d = 0; d < D_; ++d) policy_[r].ordered = policy_[r].ordered && key[d] == key[d];
+    int64_t node = slot, members = 1;
+    alive(r, 0, slot) = 1;
+    for (int64_t l = 1; l < levels_.size; ++l) {
+      node /= Levels::fan;
+      members *= Levels::fan;
+      score_.widen(bound(r, l, node), key, slot % members == 0);
+      ++alive(r, l, node);
+    }
+  }
+
+  void remove(int64_t r, int64_t slot) {
+    if (!any()) return;
+    for (int64_t l = 0; l < levels_.size; ++l, slot /= Levels::fan) --alive(r, l, slot);
+  }
+
+  // Ranks the best of `size` memories, whose keys are (M, D) by slot, for the query of the score. False where a scan
+  // is better or may be: where little can be passed over, a search costs more, and is tried ever less often.
+  bool search(int64_t r, const T* keys, int64_t size, Ranking<T>& best) {
+    Policy& policy = policy_[r];
+    if (!any() || !policy.ordered) return false;
+    if (search_ == Search::tree) return find(r, keys, best, INT64_MAX);
+    if (size < least_searched || policy.wait > 0) {
+      policy.wait -= policy.wait > 0;
+      return false;
+    }
+    const bool found = find(r, keys, best, size / 4);
+    policy.pause = found ? 0 : policy.pause < 128 ? 2 * policy.pause + 1 : policy.pause;
+    policy.wait = policy.pause;
+    return found;
+  }
+
+  const Levels& levels() const { return levels_; }
+  // The bounds (nodes,) of the scores of a level's groups, but for `slack`.
+  void scores(int64_t r, int64_t l, T* out) const { score_.bounds(bound(r, l, 0), out, levels_.level[l].nodes); }
+
+ private:
+  static constexpr int64_t least_searched = 64, most_ranked = 64;
+
+  struct Group {
+    T bound;
+    int32_t level, node;
+  };
+  struct Policy {
+    bool ordered = true;  // a key that is not a number has no place in an order
+    int32_t wait = 0, pause = 0;
+  };
+
+  static bool useful(const Problem& p, int64_t slots) {
+    if (!p.keyed() || p.search == Search::scan || p.ranks() > most_ranked) return false;
+    return slots > Levels::fan && (p.search == Search::tree || p.most_alive() >= least_searched);
+  }
+  bool any() const { return levels_.size > 1; }
+  T* bound(int64_t r, int64_t l, int64_t node) const {
+    return bounds_.get() + (r * levels_.groups() + levels_.group(l, node)) * width_;
+  }
+  int32_t& alive(int64_t r, int64_t l, int64_t node) const { return alive_[r * levels_.nodes + levels_.place(l, node)]; }
+
+  // False where more than `limit` scores would be computed, or where a bound cannot be compared.
+  bool find(int64_t r, const T* keys, Ranking<T>& best, int64_t limit) {
+    const T slack = score_.slack();
+    best.size = size_ = 0;
+    if (!open(r, levels_.top(), 0, levels_.level[levels_.top()].nodes, best, slack)) return false;
+    for (int64_t spent = 0; size_ > 0;) {
+      const Group top = pop();
+      if (best.full(ranks_) && top.bound + slack < best.score[ranks_ - 1]) return true;
+      const int64_t below = top.level - 1, first = top.node * Levels::fan, most = levels_.level[below].nodes;
+      const int64_t end = first + Levels::fan < most ? first + Levels::fan : most;
+      spent += below > 0 && width_ > D_ ? 2 * (end - first) : end - first;
+      if (spent > limit) return false;
+      if (below == 0) rank(r, keys, first, end, best);
+      else if (!open(r, below, first, end, best, slack)) return false;
+    }
+    return true;
+  }
+
+  // Queues those of at most `fan` groups that may hold a memory that ranks.
+  bool open(int64_t r, int64_t l, int64_t first, int64_t end, const Ranking<T>& best, T slack) {
+    T* bounds = spare_.get();
+    score_.bounds(bound(r, l, first), bounds, end - first);
+    for (int64_t node = first; node < end; ++node) {
+      const T value = bounds[node - first];
+      if (alive(r, l, node) == 0) continue;
+      if (!(value == value)) return false;
+      if (best.full(ranks_) && value + slack < best.score[ranks_ - 1]) continue;
+      push({value, static_cast<int32_t>(l), static_cast<int32_t>(node)});
+    }
+    return true;
+  }
+
+  void rank(int64_t r, const T* keys, int64_t first, int64_t end, Ranking<T>& best) {
+    score_.scores(keys + first * D_, spare_.get(), end - first);
+    for (int64_t m = first; m < end; ++m)
+      if (alive(r, 0, m) != 0) best.insert(spare_[m - first], static_cast<int32_t>(m), ranks_);
+  }
+
+  // A heap of groups: the largest bound first.
+  void push(const Group& group) {
+    int64_t at = size_++;
+    for (; at > 0 && waiting_[(at - 1) / 2].bound < group.bound; at = (at - 1) / 2) waiting_[at] = waiting_[(at - 1) / 2];
+    waiting_[at] = group;
+  }
+
+  Group pop() {
+    const Group top = waiting_[0], moved = waiting_[--size_];
+    int64_t at = 0;
+    for (int64_t child; (child = 2 * at + 1) < size_; at = child) {
+      if (child + 1 < size_ && waiting_[child].bound < waiting_[child + 1].bound) ++child;
+      if (!(moved.bound < waiting_[child].bound)) break;
+      waiting_[at] = waiting_[child];
+    }
+    waiting_[at] = moved;
+    return top;
+  }
+
+  const KeyedScore<T>& score_;
+  const Search search_;
+  const int64_t ranks_, D_, width_;
+  const Levels levels_;
+  Buffer<T> bounds_;        // (rows, groups, width)
+  Buffer<int32_t> alive_;   // (rows, nodes): members that may be recalled
+  Buffer<Group> waiting_;   // groups to be opened
+  Buffer<T> spare_;
+  int64_t size_ = 0;
+  Policy policy_[max_rows];
+};
+
+// What a search relies on, for one row. keys (M, D) and query (D,) as they are before they are prepared, which they are
+// afterwards; out (levels, M): each memory's score, and the bound of the group it is in at each level.
+template <class T>
+void bounds(const Problem& p, T* keys, T* query, const T* weight, T* out) {
+  KeyedScore<T> score(p, weight);
+  BoundTrees<T> trees(p, score, 1, p.M);
+  Buffer<T> top(p.D), spare(p.M);
+  for (int64_t d = 0; d < p.D; ++d) top[d] = 0;
+  for (int64_t m = 0; m < p.M; ++m) {
+    score.prepare(keys + m * p.D);
+    score.raise_top(top.get(), keys + m * p.D);
+    trees.append(0, m, keys + m * p.D);
+  }
+  score.prepare(query);
+  score.begin(query, top.get());
+  score.scores(keys, out, p.M);
+  int64_t members = 1;
+  for (int64_t l = 1; l < trees.levels().size; ++l) {
+    members *= Levels::fan;
+    trees.scores(0, l, spare.get());
+    for (int64_t m = 0; m < p.M; ++m) out[l * p.M + m] = spare[m / members] + score.slack();
+  }
+}
+
+}  // namespace SAB_ISA
+}  // namespace reminding
