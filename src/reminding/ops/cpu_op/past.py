@@ -66,8 +66,8 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
     keys, peak = _keys(memory, touched, weights.w1, rule)
     queries = like(size, keys.shape[1])
     output, summary = memory.new_zeros(T, R, H), memory.new_zeros(T, R, H)
-    slots, weighed = torch.full((T, R, rule.k_top), -1, dtype=torch.int32), memory.new_zeros(T, R, rule.k_top)
-    edges, inverses = torch.full((T, R), -1, dtype=torch.int32), memory.new_zeros(T, R)
+    slots, weighed = torch.empty(T, R, rule.k_top, dtype=torch.int32), like(T, R, rule.k_top)
+    edges, inverses = torch.empty(T, R, dtype=torch.int32), like(T, R)
     _, *packed = pack(None, weight_hh, weights.w1, weights.w2, rule, True)
     peaks, w3 = like(reads.entries.shape[1], 2), None if weights.w3 is None else weights.w3.contiguous()
     kept, record = [gates, cells, queries, keys], [output, summary, memory, slots, edges, weighed, inverses]

@@ -206,6 +206,14 @@ static void past_forward(Tensors entries, Tensor read, Optional score, Tensors p
     a.peak = data<T>("peak", peak, {a.entries, 2});
     a.own = between("own", own, -1, std::max<int64_t>(-1, p.M - p.T));
     expect_entries(a);
+    for (int64_t i = 0; i < p.T * p.B; ++i) {  // what is not a step of the entries has read nothing
+      a.edge[i] = -1;
+      a.inverse[i] = T(no_recall);
+      for (int64_t k = i * p.k_top; k < (i + 1) * p.k_top; ++k) {
+        a.slots[k] = -1;
+        a.weights[k] = 0;
+      }
+    }
     const int64_t row_bytes = (p.gates() + 3 * p.H + p.D) * static_cast<int64_t>(sizeof(T));
     for_rows(0, a.entries, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().past_forward(a, begin, end); });
   });

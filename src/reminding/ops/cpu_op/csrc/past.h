@@ -96,7 +96,8 @@ class PastForward {
     for (int64_t i = 0; i + 1 < size; ++i)
       if (read[i] == read[size - 1]) scores_[i] = scores_[size - 1];
     Ranking<T> best = {best_score_.get(), best_slot_.get(), 0};
-    for (int64_t i = 0; i < size; ++i) best.insert(scores_[i], static_cast<int32_t>(i), size);
+    const int64_t ranks = size < p.ranks() ? size : p.ranks();
+    for (int64_t i = 0; i < size; ++i) best.insert(scores_[i], static_cast<int32_t>(i), ranks);
     for (int64_t i = 0; i < best.size; ++i) best.slot[i] = read[best.slot[i]];
     if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, size, offset, recall);
