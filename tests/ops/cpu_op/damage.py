@@ -180,6 +180,7 @@ def _measures(call: Call, name: str, dim: int) -> bool:
         ("sab_forward", "memory0", 1),
         ("reach_past", "read", 0),
         ("reach_past", "read", 2),
+        ("past_forward", "read", 2),
         ("replay", "memory", 1),
     }
 

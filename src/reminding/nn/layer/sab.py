@@ -170,7 +170,7 @@ class SAB(LayerCalls):
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
         self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
-        self.bias, self.batch_first = bias, batch_first
+        self.bias, self.batch_first, self.encoder = bias, batch_first, encoder
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
@@ -178,7 +178,6 @@ class SAB(LayerCalls):
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
-        self.encoder = encoder
         usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
         self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
