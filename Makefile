@@ -83,7 +83,7 @@ dist-check: setup
 test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_operator.py
 
-# AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, a quarter of an hour or so. Any report fails it.
+# AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, some minutes. Any report fails it.
 sanitize: setup
 	$(BIN)/python tests/ops/sanitize.py --out build/sanitize
 

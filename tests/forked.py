@@ -1,4 +1,4 @@
-"""Runs the command line in forks of a process that has already imported PyTorch, which saves two seconds each.
+"""Runs the command line in forks of a process that has already imported what a run needs, which saves seconds each.
 
 A test of the process itself (how it starts, how it handles a signal) uses `subprocess` instead.
 """
@@ -16,7 +16,18 @@ from typing import Any
 
 from reminding.cli import main
 
-PRELOADED = ["reminding.cli", "tyro", "rich.progress", "torch.utils.tensorboard"]
+PRELOADED = [
+    "reminding.cli",
+    "reminding.lab.commands",
+    "reminding.lab.train.trainer",
+    "reminding.ops.cpu_op",
+    "reminding.ops.cuda_op",
+    "rich.progress",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "tyro",
+]
+"""What a training run imports: the first fork waits for it, and the others begin with it."""
 PATIENCE_SECONDS = 300.0
 
 

@@ -19,8 +19,8 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # The rooms that each room may import, besides itself. A file belongs to the innermost room listed: "nn/parts" is the
 # folder parts of nn, and "nn" has the files directly in nn. "" is the __init__ of the package.
-NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn"}
-TASKS = {"tasks", "tasks/kinds", "tasks/data"}
+NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
+TASKS = {"tasks", "tasks/delayed", "tasks/kinds", "tasks/data", "tasks/data/tables", "tasks/data/labelled"}
 ROOMS: dict[str, set[str]] = {
     "ops": set(),
     "ops/cpu_op": {"ops"},
@@ -30,19 +30,37 @@ ROOMS: dict[str, set[str]] = {
     "nn/forward": {"nn/parts", "nn/state", "ops", "ops/cpu_op", "ops/cuda_op"},
     "nn/credit": {"nn/parts", "nn/state", "nn/forward", "ops", "ops/cpu_op"},
     "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
-    "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "ops"},
+    "nn/baselines": {"nn/parts", "nn/state", "nn/layer"},
+    "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": set(),
+    "tasks/data/tables": {"tasks/data"},
+    "tasks/data/labelled": {"tasks/data", "tasks/data/tables"},
     "tasks/kinds": set(),
-    "tasks": {"tasks/data", "tasks/kinds"},
+    "tasks/delayed": {"tasks", "tasks/data", "tasks/data/labelled", "tasks/kinds"},
+    "tasks": {"tasks/data", "tasks/data/tables", "tasks/data/labelled", "tasks/kinds", "tasks/delayed"},
     "lab/show": set(),
     "lab/runs": {*NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/explain": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
+    "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},
     "lab/report": {"lab/runs", "lab/show", "lab/bench", *NN, *TASKS},
     "lab/paper": {"lab/runs", "lab/show", *NN, *TASKS},
-    "lab": {"lab/runs", "lab/show", "lab/train", "lab/explain", "lab/bench", "lab/report", "lab/paper", *NN, *TASKS},
-    "cli": {"lab", "lab/runs", "lab/explain", "lab/bench", "lab/paper"},
+    "lab": {
+        *(
+            "lab/runs",
+            "lab/show",
+            "lab/train",
+            "lab/explain",
+            "lab/bench",
+            "lab/bench/kinds",
+            "lab/report",
+            "lab/paper",
+        ),
+        *NN,
+        *TASKS,
+    },
+    "cli": {"lab", "lab/runs", "lab/explain", "lab/bench", "lab/bench/kinds", "lab/paper"},
     "__main__": {"cli"},
     "moved": set(),
     "": {"nn", "moved"},
@@ -61,7 +79,9 @@ OPTIONAL = {
     "plotly",
     "optuna",
     "PIL",
-    "pyarrow",
+    "duckdb",
+    "pandas",
+    "soundfile",
     "triton",
     "onnx",
     "onnxscript",

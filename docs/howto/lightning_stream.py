@@ -60,7 +60,7 @@ class Reader(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=1e-2)
+        return torch.optim.Adam(self.parameters(), lr=3e-2)
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     lightning.seed_everything(0)
     model = Reader()
     trainer = lightning.Trainer(
-        max_epochs=7,
+        max_epochs=3,
         accelerator="cpu",
         gradient_clip_val=1.0,
         logger=False,

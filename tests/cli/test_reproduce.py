@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,31 @@ def test_an_experiment_from_nothing_to_its_tables(tmp_path: Path, capfd: pytest.
     shown = capfd.readouterr().out
     assert "4 of them done" in shown
     assert "[1/" not in shown
+
+
+@pytest.mark.usefixtures("forked")
+def test_methods_are_tuned_before_the_runs_that_count(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["reproduce", "tiny-tuned", "--out", str(tmp_path)]
+    main([*command, "--dry"])
+    shown = capfd.readouterr().out
+    assert shown.count("new: reminding train copying") == 4 + 1
+    assert "are those that it will choose" in shown
+    assert "by 3 updates of each kind of run" in shown
+    main(command)
+    shown = capfd.readouterr().out
+    assert "4 tuning runs, 0 of them done" in shown
+    assert "1 runs, 0 of them done" in shown
+    folder = tmp_path / "tiny-tuned" / "T4"
+    choice = json.loads((folder / "tuning" / "tuning.json").read_text())
+    assert all(each["updates"] == 2 and each["valid"] is not None for each in choice["grid"])
+    config = RunConfig.load(folder / "lstm-seed0" / checkpoint.CONFIG_NAME)
+    assert choice["chosen"]["lstm"] == {"lr": config.train.lr, "forget_bias": config.model.forget_bias}
+    best = max(each["valid"] for each in choice["grid"])
+    assert {"method": "lstm", **choice["chosen"]["lstm"], "updates": 2, "valid": best} in choice["grid"]
+    report = (tmp_path / "tiny-tuned-report" / "report.md").read_text()
+    assert "Tuning of T4" in report
+    main([*command, "--dry"])
+    assert capfd.readouterr().out.count("done: reminding train copying") == 4 + 1
 
 
 @pytest.mark.usefixtures("forked")

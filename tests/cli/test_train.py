@@ -9,6 +9,7 @@ import pytest
 from reminding import cli
 from reminding.lab import commands
 from reminding.lab.paper.experiments import EXPERIMENTS
+from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
 from reminding.tasks import Copying, Cue
 
@@ -46,3 +47,24 @@ def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.Mo
     for run in runs:
         cli.main(command(run))
     assert typed == runs
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("sab", ["--score-size", "16"]), ("transformer", ["--positions", "t5", "--num-layers", "2"]), ("rtu", [])],
+)
+def test_a_hidden_size_is_chosen_for_a_number_of_parameters(
+    model: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["train", "copying", "--T", "5", "--model", model, *options, "--parameters", "12000", "--steps", "1"]
+    cli.main([*words, "--eval-sequences", "2", "--test-sequences", "2", "--out", str(out)])
+    summary = checkpoint.read_summary(out)
+    assert summary["parameters"] == pytest.approx(12_000, rel=0.03)
+    chosen = RunConfig.load(out / checkpoint.CONFIG_NAME).model.hidden_size
+    assert f"hidden_size {chosen}: {summary['parameters']:,} parameters" in capsys.readouterr().out
+
+
+def test_no_parameters_are_refused() -> None:
+    with pytest.raises(SystemExit, match="parameters must be an integer of at least 1, got 0"):
+        cli.main(["train", "copying", "--parameters", "0"])

@@ -23,6 +23,8 @@ REMINDING = [(b, words) for b, words in COMMANDS if words[0].endswith("reminding
 SMALL = {"steps": 2, "eval-every": 1, "hidden-size": 4, "batch-size": 4, "eval-sequences": 2, "test-sequences": 2}
 TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval": ["--sequences", "2"]}
 FEWER = {"--occlude": "2"}
+BEYOND_OLDEST = ("save_onnx", "fully_shard") if torch.__version__.startswith("2.6.") else ()
+"""Names that PyTorch 2.6 has no working code for: no ONNX of a layer, and FSDP2 on a GPU only."""
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile reads it
@@ -35,7 +37,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     for block in PYTHON[page]:
-        if not block.announced:
+        if not block.announced and not any(name in block.text for name in BEYOND_OLDEST):
             exec(compile("\n" * block.line + block.text, ROOT / block.page, "exec"), names)
 
 
@@ -78,7 +80,9 @@ def test_a_command_of_the_command_line_can_be_typed(
         assert {word for word in rest if word.startswith("--")} <= EXPLAIN_OPTIONS
         return
     if "--data" in rest:
-        (tmp_path / rest[rest.index("--data") + 1]).write_bytes(b"0,0\n1,1\n" * 20)
+        place = tmp_path / rest[rest.index("--data") + 1].replace("*", "a")
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"0,0\n1,1\n" * 20)
     cli.main([verb, *rest])
     assert parsed == [verb]
 

@@ -36,10 +36,11 @@ class Score(nn.Module):
 
 
 class Network(nn.Module):
-    def __init__(self, engine: str, own: bool) -> None:
+    def __init__(self, engine: str, own: bool, horizon: int | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
-        options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 5, "engine": engine, "dtype": torch.float64}
+        options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 5, "engine": engine, "horizon": horizon}
+        options["dtype"] = torch.float64
         if own:
             cells = [nn.LSTMCell(3, 8), nn.LSTMCell(8, 8)]
             encoder = nn.Linear(4, 3, dtype=torch.float64)
@@ -94,16 +95,16 @@ def first(network: Network, use_orig_params: bool) -> tuple[Any, Callable[[], Gr
     return sharded, gathered
 
 
-def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
-    """Run one process on its rows of the batch, and compare with one process that has all rows."""
+def begin(rank: int, meeting: Path) -> None:
+    """Join the other process."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=meeting.as_uri(),
-        rank=rank,
-        world_size=PROCESSES,
-    )
+    distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=PROCESSES)
+
+
+def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
+    """Run one process on its rows of the batch, and compare with one process that has all rows."""
+    begin(rank, meeting)
     torch.manual_seed(1)
     x = torch.randn(20, 4, 4, dtype=torch.float64)
     plain = Network(engine, own)
@@ -123,13 +124,16 @@ def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
     os._exit(0)  # shutting down gloo's threads while the other process exits may abort this one
 
 
+needs_streams = pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="PyTorch 2.6's FSDP2 needs a GPU")
+
+
 @pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
 @pytest.mark.parametrize("own", [False, True], ids=["built in", "modules of one's own"])
 @pytest.mark.parametrize(
     ("kind", "engine"),
     [
-        ("FSDP2", "replay"),
-        pytest.param("FSDP2", "autograd", marks=pytest.mark.slow),
+        pytest.param("FSDP2", "replay", marks=needs_streams),
+        pytest.param("FSDP2", "autograd", marks=[needs_streams, pytest.mark.slow]),
         ("FSDP1, flat", "replay"),
         pytest.param("FSDP1, flat", "autograd", marks=pytest.mark.slow),
         pytest.param("FSDP1, original", "autograd", marks=pytest.mark.slow),
@@ -139,3 +143,79 @@ def work(rank: int, kind: str, engine: str, own: bool, meeting: Path) -> None:
 def test_two_processes_find_the_mean_of_their_gradients(kind: str, engine: str, own: bool, tmp_path: Path) -> None:
     processes: Any = multiprocessing
     processes.spawn(work, (kind, engine, own, tmp_path / "meeting"), nprocs=PROCESSES)
+
+
+def parts_of(network: Network, inner: str) -> list[nn.Module]:
+    """Which modules of a network are wrapped by themselves."""
+    layer: Any = network.layer
+    found: dict[str, list[nn.Module]] = {"layer and readout": [layer, network.out], "encoder": [layer.encoder]}
+    return found[inner] if inner in found else list(getattr(layer, inner))
+
+
+def wrapped(network: Network, inner: str, kind: str) -> tuple[Any, Callable[[], Gradients]]:
+    """A network of which some modules are wrapped by themselves, and what gathers its weights."""
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    parts = parts_of(network, inner)
+    if kind == "FSDP2":
+        for part in parts:
+            fully_shard(part)
+        found: Any = network.named_parameters
+        return fully_shard(network), lambda: {name: p.detach().full_tensor().clone() for name, p in found()}
+
+    def policy(module: nn.Module, recurse: bool, **_: Any) -> bool:
+        return recurse or any(module is part for part in parts)
+
+    options: dict[str, Any] = {"use_orig_params": kind == "FSDP1, original", "auto_wrap_policy": policy}
+    sharded = FullyShardedDataParallel(network, device_id=torch.device("cpu"), **options)
+
+    def gathered() -> Gradients:
+        with FullyShardedDataParallel.summon_full_params(sharded):
+            weights: Any = sharded.named_parameters()
+            return {name.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for name, p in weights}
+
+    return sharded, gathered
+
+
+def train_wrapped(rank: int, kind: str, engine: str, own: bool, inner: str, horizon: int | None) -> None:
+    """Compare one step of descent with that of one process; without a horizon in one call, else in chunks."""
+    torch.manual_seed(1)
+    x = torch.randn(20, 4, 4, dtype=torch.float64)
+    plain, network = Network(engine, own, horizon), Network(engine, own, horizon)
+    mine = x[:, 2 * rank : 2 * rank + 2]
+    sharded, weights = wrapped(network, inner, kind)
+    before = weights()
+    if horizon == 0:
+        sharded(mine)[0].pow(2).sum().backward()
+    else:
+        by_chunks(sharded, mine)
+    torch.optim.SGD(sharded.parameters(), lr=1.0).step()
+    after = weights()
+    (plain(x)[0].pow(2).sum() / PROCESSES).backward()
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(before[name] - after[name], parameter.grad, rtol=1e-9, atol=1e-9)
+
+
+def work_on_inner(rank: int, kind: str, meeting: Path) -> None:
+    """Run one process: wrap each part that can be wrapped, and require that the others are refused."""
+    begin(rank, meeting)
+    for engine in ("replay", "autograd"):
+        for own in (False, True):
+            train_wrapped(rank, kind, engine, own, "layer and readout", None)
+    train_wrapped(rank, kind, "autograd", True, "encoder", 0)
+    for inner, engine, says in (
+        ("cells", "autograd", "in the layer's cell: wrap the whole layer"),
+        ("scorers", "autograd", "in the layer's score: wrap the whole layer"),
+        ("encoder", "autograd", "in the layer's encoder, which a replay or credit to earlier calls would run again"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            train_wrapped(rank, kind, engine, True, inner, None)
+    distributed.barrier()
+    os._exit(0)
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.parametrize("kind", ["FSDP2", pytest.param("FSDP1, flat", marks=pytest.mark.slow), "FSDP1, original"])
+def test_modules_wrapped_by_themselves_find_the_mean_or_are_refused(kind: str, tmp_path: Path) -> None:
+    processes: Any = multiprocessing
+    processes.spawn(work_on_inner, (kind, tmp_path / "meeting"), nprocs=PROCESSES)

@@ -85,7 +85,7 @@ def test_the_parts_follow_one_another_and_do_not_overlap(tmp_path: Path) -> None
     for split, begin in splits:
         found = torch.cat([batch.input for batch in task.eval_batches(split, 2)])  # (24, 2)
         assert torch.equal(found.T, torch.as_tensor(whole[begin : begin + 50].reshape(2, 25)[:, :-1]))
-    assert FileStream(path, held_out=100)._part("train") == range(800)  # pyright: ignore[reportPrivateUsage]
+    assert FileStream(path, held_out=100)._pieces("train") == [range(800)]  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
-from reminding.tasks import Series
+from reminding.tasks import FileStream, Series
 from reminding.tasks.own import read_own
 
 
@@ -18,3 +20,24 @@ def test_own_series_is_standardised_as_in_training(tmp_path: Path) -> None:
     own = read_own(task, tmp_path / "mine.txt")
     assert own.target is None
     torch.testing.assert_close(own.input, task.examples("train").batch(torch.tensor([1])).input)
+
+
+def test_a_file_of_labelled_series_is_not_one_series(tmp_path: Path) -> None:
+    path = tmp_path / "all.tsv"
+    path.write_text("".join(f"{label}\t{i}\t2\t3\n" for i in range(5) for label in "12"))
+    with pytest.raises(ValueError, match=r"has 10 lines of up to 4 values, as a file of labelled series has"):
+        read_own(Series(path), path)
+    (tmp_path / "one.txt").write_text("1\n2\n3\n")
+    assert read_own(Series(path), tmp_path / "one.txt").input.shape == (3, 1, 1)
+
+
+def test_own_table_has_the_columns_of_training_by_name_on_its_scale(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(400, 2)).round(3)
+    (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in values.tolist()))
+    (tmp_path / "b.csv").write_text("b;x;a\n" + "\n".join(f"{b};t;{a}" for a, b in values.tolist()))
+    task = FileStream(tmp_path / "a.csv", target=("b",))
+    first, second = (read_own(task, tmp_path / name, 3, 10) for name in ("a.csv", "b.csv"))
+    assert torch.equal(first.input, second.input)
+    assert first.target is not None
+    assert first.target.shape == (10, 1, 1)
+    assert torch.equal(first.target[:-1, 0, 0], first.input[1:, 0, 1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.tasks import Series, SpokenDigits
+from reminding.tasks import Series, Split, SpokenDigits
 
 
 def write_wav(path: Path, samples: list[int], channels: int = 1) -> None:
@@ -96,8 +96,8 @@ def test_wav_files_are_labelled_by_folder_or_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1 2 3\n0 4 x\n", "bad.txt, line 2: could not convert string to float: 'x'"),
-        ("1 2 3\n0 4 nan 5\n", "bad.txt, line 2: value 2 is not finite"),
+        ("1 2 3\n0 4 x\n", "bad.txt, line 2: value 2 is 'x', expected a number"),
+        ("1 2 3\n0 4 inf 5\n", "bad.txt, line 2: value 2 is not finite"),
         ("1 2 3\n0\n", "bad.txt, line 2: no values"),
         ("1 2 3\n1 2 3\n1 2 3\n", "at least 2 different labels, got 1"),
         ("1 2 3\n1 2 3\n1 2 3\n1 2 3\n2 2 3\n", "too few series with the label '2'"),
@@ -115,10 +115,10 @@ def test_a_missing_or_damaged_place_is_named(tmp_path: Path) -> None:
         Series().train_batches(1, 0)
     with pytest.raises(FileNotFoundError, match="nowhere is neither a file nor a folder"):
         Series(tmp_path / "nowhere").train_batches(1, 0)
-    with pytest.raises(FileNotFoundError, match=r"no \.wav file"):
+    with pytest.raises(FileNotFoundError, match="no audio file"):
         Series(tmp_path).train_batches(1, 0)
     (tmp_path / "a_1.wav").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"a_1.wav cannot be read as WAV"):
+    with pytest.raises(ValueError, match=r"a_1.wav cannot be read as audio"):
         Series(tmp_path).train_batches(1, 0)
     (tmp_path / "a.ts").write_text("@data\n1,2,3\n")
     with pytest.raises(ValueError, match="line 2: 0 colons"):
@@ -166,3 +166,107 @@ def test_real_series(real_data: Path, name: str, shape: tuple[int, int], classes
     known = sum(len(task.examples(split).label) for split in ("train", "valid"))
     assert ((known, task.examples("train").values.shape[1]), task.output_size) == (shape, classes)
     assert next(task.eval_batches("test", 10)).input.shape == (shape[1], 10, 1)
+
+
+def speak(path: Path, level: int, rate: int = 8000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.array([level, -level], "<i2").tobytes())
+
+
+def voices_of(task: Series | SpokenDigits) -> dict[str, set[float]]:
+    """The first value of each recording, which tells its speaker, by split."""
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    return {split: {float(value) for value in task.examples(split).values[:, 0, 0]} for split in splits}
+
+
+def test_folders_of_splits_are_splits_of_their_own(tmp_path: Path) -> None:
+    for number in range(5):
+        for level, label in ((1000, "dog"), (2000, "cat")):
+            speak(tmp_path / "train" / label / f"{number}.wav", level)
+            speak(tmp_path / "test" / label / f"{number}.wav", level)
+    task = Series(tmp_path)
+    assert task.classes == ("cat", "dog")
+    assert [len(task.examples(split).label) for split in ("train", "valid", "test")] == [8, 2, 10]
+
+
+def test_groups_are_held_out_whole(tmp_path: Path) -> None:
+    levels = {name: 1000 * (number + 1) for number, name in enumerate("abcdefghij")}
+    for name, level in levels.items():
+        for label in ("no", "yes"):
+            speak(tmp_path / f"{label}_{name}_1.wav", level)
+            speak(tmp_path / f"{label}_{name}_2.wav", level)
+    task = Series(tmp_path, pattern="{label}_{group}_*")
+    heard = voices_of(task)
+    assert [len(voices) for voices in heard.values()] == [7, 1, 2]
+    assert not (heard["train"] & heard["test"] or heard["train"] & heard["valid"] or heard["valid"] & heard["test"])
+
+
+def test_without_groups_the_held_out_files_are_spread(tmp_path: Path) -> None:
+    for number in range(20):
+        for label in ("no", "yes"):
+            speak(tmp_path / label / f"{number:02}.wav", 100 * (number + 1))
+    task = Series(tmp_path)
+    cut = task.loaded().cut
+    tested = task.examples("test").values[:, 0, 0] * cut.scale.deviation[0] + cut.scale.mean[0]
+    numbers = sorted({round(float(value) * 32768 / 100) - 1 for value in tested})
+    assert numbers == [4, 9, 14, 19]
+    assert "--pattern" in task.reading().notes[0]
+
+
+def test_mixed_sample_rates_are_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        speak(tmp_path / "no" / f"{number}.wav", 100)
+        speak(tmp_path / "yes" / f"{number}.wav", 100, 16000 if number == 1 else 8000)
+    with pytest.raises(ValueError, match=r"yes/1\.wav has 16000 samples a second, .*no/0\.wav has 8000; convert"):
+        Series(tmp_path).loaded()
+
+
+def test_speakers_of_digits_can_be_held_out(tmp_path: Path) -> None:
+    for digit in range(2):
+        for number, speaker in enumerate(("ann", "bob", "cid", "dan")):
+            for take in range(3):
+                speak(tmp_path / f"{digit}_{speaker}_{take}.wav", 1000 * (number + 1))
+    task = SpokenDigits(tmp_path, frame=2, hold_out="speakers")
+    heard = voices_of(task)
+    assert [len(voices) for voices in heard.values()] == [2, 1, 1]
+    assert len(heard["train"] | heard["valid"] | heard["test"]) == 4
+
+
+def test_dimensions_are_scaled_apart_and_missing_values_have_masks(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    lines = ["@data", *(f"{i},{i},?:1000,{1000 + i},1000:{'ab'[i % 2]}" for i in range(8))]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"a\.ts, line 2: value 3 is missing; --missing carry"):
+        Series(path, test=path).loaded()
+    task = Series(path, test=path, missing="carry")
+    assert task.input_size == 4
+    values = task.examples("test").values[7].numpy()  # (T, I): two dimensions, two masks
+    scale = task.loaded().cut.scale
+    own = values[:, :2] * scale.deviation + scale.mean
+    np.testing.assert_allclose(own, [[7, 1000], [7, 1007], [7, 1000]], rtol=1e-5)
+    np.testing.assert_array_equal(values[:, 2:], [[0, 0], [0, 0], [1, 0]])
+    train = task.examples("train").values[..., 1]
+    assert (float(train.mean()), float(train.std(correction=0))) == pytest.approx((0, 1), abs=1e-5)
+    zero = Series(path, test=path, missing="zero").examples("test").values[7].numpy()
+    assert zero[2, 0] == 0
+
+
+def test_labels_are_texts_and_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{label},{i},1\n" for i in range(5) for label in ("1234567", "1234568", "nan", "b")))
+    task = Series(path)
+    assert task.classes == ("1234567", "1234568", "b", "nan")
+    assert task.examples("train").label.bincount().tolist() == [3, 3, 3, 3]
+
+
+def test_a_label_that_no_training_series_has_is_named(tmp_path: Path) -> None:
+    rows(tmp_path / "mine.tsv", 5)
+    (tmp_path / "test.tsv").write_text("7\t1\t2\n")
+    with pytest.raises(ValueError, match=r"test: .*test\.tsv, line 1: no training series has the label '7'"):
+        Series(tmp_path / "mine.tsv", test=tmp_path / "test.tsv").loaded()
+    own = Series(tmp_path / "mine.tsv", valid=tmp_path / "mine.tsv", test=tmp_path / "mine.tsv")
+    assert [len(own.examples(split).label) for split in ("train", "valid", "test")] == [10, 10, 10]

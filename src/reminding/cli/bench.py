@@ -9,8 +9,8 @@ from reminding.cli.parsing import known_name, parse, values_of, without
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure time and memory of a training step: reminding bench [--kind stream | --device cuda]."""
-    kinds = {"step": _bench_step, "stream": _bench_stream}
+    """Measure time and memory of a training step: reminding bench [--kind serve | --kind stream | --device cuda]."""
+    kinds = {"step": _bench_step, "serve": _bench_serve, "stream": _bench_stream}
     given = values_of("--kind", arguments)
     kind = known_name("kind", given[-1], kinds) if given else "step"
     kinds[kind](without("--kind", arguments))
@@ -45,6 +45,25 @@ def _bench_cpu(arguments: list[str]) -> None:
     parse(run, arguments, "bench", bench=BenchOptions())
 
 
+def _bench_serve(arguments: list[str]) -> None:
+    from reminding.lab import commands
+    from reminding.lab.bench.kinds.serve import ServeOptions
+
+    def run(*, bench: Any, out: Path = Path("runs/bench-serve")) -> None:
+        """Measure the time of one step a call, without gradient, beside nn.LSTM called the same way.
+
+        Every stream holds as many memories as it may. The contestants take turns, a lap of calls each; the report
+        gives the median, over repetitions, of the ratio within a repetition.
+
+        Args:
+            bench: the sizes and the settings.
+            out: folder for measured.json and report.md; old ones are replaced.
+        """
+        commands.bench_serve(bench, out)
+
+    parse(run, arguments, "bench", bench=ServeOptions())
+
+
 def _bench_gpu(arguments: list[str]) -> None:
     from reminding.lab import commands
     from reminding.lab.bench.options import GpuOptions
@@ -67,7 +86,7 @@ def _bench_gpu(arguments: list[str]) -> None:
 
 def _bench_stream(arguments: list[str]) -> None:
     from reminding.lab import commands
-    from reminding.lab.bench.stream import StreamOptions
+    from reminding.lab.bench.kinds.stream import StreamOptions
 
     def run(*, bench: Any, out: Path = Path("runs/bench-stream")) -> None:
         """Measure the time of training on a stream, chunk by chunk, beside nn.LSTM doing the same.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, make_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 LISTS = "lists every option with its default."
 
@@ -19,17 +20,40 @@ def parse(run: Callable[..., None], arguments: list[str], command: str, **option
         run: its positional-only parameters are read without a name, all others as options.
         arguments: the words after the command.
         command: such as "train copying", for the help text.
-        options: parameter of `run` -> a dataclass whose fields are options; an instance gives their defaults.
+        options: parameter of `run` -> a dataclass whose fields are options; an instance gives their defaults. A field
+            that an earlier one has, too, is called --PARAMETER-FIELD, such as --train-target.
     """
     try:
         import tyro
     except ImportError as error:
         raise ImportError('the command line needs tyro: pip install "reminding[experiments]"') from error
+    values: dict[str, Any] = {}
+    taken: set[str] = set()
     for name, value in options.items():
-        run.__annotations__[name] = value if isinstance(value, type) else type(value)
-    values = {name: value for name, value in options.items() if not isinstance(value, type)}
+        kind: Any = value if isinstance(value, type) else type(value)
+        own = {field.name for field in fields(kind)}
+        read = _renamed(kind, {each: f"{name}-{each}".replace("_", "-") for each in own & taken}, tyro)
+        taken |= own
+        run.__annotations__[name] = read
+        if not isinstance(value, type):
+            values[name] = value if read is kind else read(**{each: getattr(value, each) for each in own})
     run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), **values}
     tyro.cli(run, args=arguments, prog=f"reminding {command}", config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _renamed(kind: Any, names: Mapping[str, str], tyro: Any) -> Any:
+    """A dataclass whose fields have other names on the command line, where another dataclass has the same names."""
+    if not names:
+        return kind
+    types = get_type_hints(kind)
+    changed: list[Any] = [
+        (field.name, Annotated[types[field.name], tyro.conf.arg(name=names[field.name])], field)
+        for field in fields(kind)
+        if field.name in names
+    ]
+    renamed = make_dataclass(kind.__name__, changed, bases=(kind,), frozen=True)
+    renamed.__doc__ = kind.__doc__
+    return renamed
 
 
 def known_name(kind: str, name: str, known: Iterable[str]) -> str:

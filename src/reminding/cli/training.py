@@ -7,7 +7,7 @@ from typing import Any
 
 from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse, run_folder
 
-USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer] [--option value ...]"
+USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
 
 def train(arguments: list[str]) -> None:
@@ -22,7 +22,14 @@ def train(arguments: list[str]) -> None:
     task_class = TASKS[known_name("task", arguments[0], TASKS)]
 
     def run(
-        *, task: Any, model: Any, train: Any, out: Path | None = None, resume: bool = False, overwrite: bool = False
+        *,
+        task: Any,
+        model: Any,
+        train: Any,
+        parameters: int | None = None,
+        out: Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         """Train a model, test it, and write everything to a folder.
 
@@ -30,10 +37,12 @@ def train(arguments: list[str]) -> None:
             task: the task.
             model: the network.
             train: the training.
+            parameters: the number of parameters that the model shall have, within 3%; chooses its hidden_size.
             out: folder of the run; None: runs/TASK-MODEL-seedSEED.
             resume: continue the run in that folder.
             overwrite: replace the run in that folder.
         """
+        model = model if parameters is None else commands.sized(task, model, parameters)
         commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
 
     options = {"task": task_class, "model": model_defaults(task_class), "train": TrainOptions()}

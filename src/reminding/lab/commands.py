@@ -9,27 +9,34 @@ from typing import Any
 
 import torch
 
-from reminding.lab.bench import gpu, stream
+from reminding.lab.bench import gpu
 from reminding.lab.bench.gpu_report import GpuMeasurement
+from reminding.lab.bench.kinds import serve, stream
+from reminding.lab.bench.kinds.serve import ServeMeasurement, ServeOptions, ServePoint
+from reminding.lab.bench.kinds.stream import StreamMeasurement, StreamOptions, StreamRow
 from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
-from reminding.lab.bench.stream import StreamMeasurement, StreamOptions, StreamRow
 from reminding.lab.bench.suite import Point, measure
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.paper.reproduce import (
+    Experiment,
+    Job,
     ReproduceOptions,
     experiment,
     run_jobs,
     shortened,
     testing_jobs,
+    time_left,
     training_jobs,
+    tuned,
+    tuning_jobs,
 )
 from reminding.lab.report.writing import Report, write_report
-from reminding.lab.runs import checkpoint, machine
+from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.records import ENDINGS
@@ -37,6 +44,8 @@ from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.tasks import DATASETS, fetch, status
+from reminding.tasks.delayed.repeats import RareRepeats
+from reminding.tasks.kinds.checks import at_least
 
 
 def train(
@@ -54,6 +63,18 @@ def train(
         say("the same command with --resume continues the run")
 
 
+def sized(task: Any, model: ModelOptions, parameters: int) -> ModelOptions:
+    """The model with the hidden size that gives it a number of parameters, within 3%; shows both.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    at_least("parameters", parameters, 1)
+    found = parity.matched(task, model, parameters)
+    say(f"hidden_size {found.hidden_size}: {parity.parameters(task, found):,} parameters")
+    return found
+
+
 def metric_names(summary: dict[str, Any]) -> list[str]:
     """The names of the test metrics in a summary, which stand before the name of the task."""
     names = list(summary)
@@ -68,11 +89,12 @@ def task_of(folder: Path) -> Any:
 def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
     device = machine.choose_device(options.device)
+    judged = options.judged(task)
     _, model = checkpoint.load_run(folder, **options.changes)
     began = time.perf_counter()
     metrics = evaluate_model(
         model.to(device),
-        task,
+        judged,
         "test",
         batch_size=options.batch_size,
         limit=options.sequences,
@@ -89,7 +111,15 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
     checkpoint.add_evaluation(folder, record)
     setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
-    show_table(f"{folder} on {task.name} {setting}", ["metric", "test"], rows)
+    title = f"{folder} on {task.name} {setting}"
+    if isinstance(judged, RareRepeats):
+        values = dict(rows)
+        rows = [[task.metric, values[task.metric], "", ""]]
+        for name, words, characters in judged.sizes("test", options.sequences):
+            rows.append([f"bits_{name}", values.get(f"bits_{name}", "-"), f"{words:,}", f"{characters:,}"])
+        show_table(title, ["metric", "test", "words", "characters"], rows)
+        return
+    show_table(title, ["metric", "test"], rows)
 
 
 def report(runs: list[Path], out: Path, sequence: int) -> None:
@@ -129,22 +159,47 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         ValueError: some runs failed; the message names them, after all others have run.
     """
     wanted = experiment(name, options)
-    jobs = training_jobs(wanted, options)
-    say(f"{wanted.title}: {len(jobs)} runs, {sum(job.state == 'done' for job in jobs)} of them done")
+    tuning = tuning_jobs(wanted, options)
     if options.dry:
-        for job in jobs + testing_jobs(wanted, options):
-            say(f"{job.state}: reminding {' '.join(job.words)}")
+        _show_plan(wanted, tuning, options)
         return
     try:
-        failed = run_jobs(jobs, options.jobs) + run_jobs(testing_jobs(wanted, options), options.jobs)
+        failed = _run("tuning runs", tuning, options)
+        if failed:
+            raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+        wanted, tables = tuned(wanted, options)
+        for table in tables:
+            show_table(table.title, table.columns, table.rows)
+        jobs = training_jobs(wanted, options)
+        failed = _run("runs", jobs, options) + run_jobs(testing_jobs(wanted, options), options.jobs)
     except KeyboardInterrupt:
         raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:
-        _show(write_report(begun, options.out / f"{name}-report", title=wanted.title, remarks=remarks))
+        out = options.out / f"{name}-report"
+        _show(write_report(begun, out, title=wanted.title, remarks=remarks, tuning=tables))
     if failed:
         raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+
+
+def _run(kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> list[str]:
+    """Run the jobs that are not done, and return the failed ones."""
+    if jobs:
+        say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
+    return run_jobs(jobs, options.jobs)
+
+
+def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
+    """List the commands of an experiment. What a grid will choose is not known before it has been run."""
+    ready = all(job.state == "done" for job in tuning)
+    settled = tuned(wanted, options)[0] if ready else wanted
+    jobs = training_jobs(settled, options)
+    for job in [*tuning, *jobs, *testing_jobs(settled, options)]:
+        say(f"{job.state}: reminding {' '.join(job.words)}")
+    if not ready:
+        say("the rate and the forget bias of the runs after the tuning are those that it will choose")
+    say(time_left([*tuning, *jobs], options.jobs))
 
 
 def data(name: str | None, data_dir: Path | None) -> None:
@@ -203,6 +258,19 @@ def bench_stream(options: StreamOptions, out: Path) -> None:
             rows.append(row)
             files = measurement.write(out)  # after every row, so that stopping early loses nothing
             status.done(f"{row.layers} layers: {row.trial} {'measured' if row.skipped is None else row.skipped}")
+    _show_measurement(measurement, files)
+
+
+def bench_serve(options: ServeOptions, out: Path) -> None:
+    """Measure what one step a call costs, show it, and write it to a folder."""
+    points: list[ServePoint] = []
+    files: list[Path] = []
+    measurement = ServeMeasurement(options, points)
+    with Status() as status:
+        for point in serve.measure(options, status.update):
+            points.append(point)
+            files = measurement.write(out)  # after every size, so that stopping early loses nothing
+            status.done(f"B={point.rows} measured")
     _show_measurement(measurement, files)
 
 

@@ -1,6 +1,14 @@
 """Modules: the SAB layer, its state, and the baselines it is compared with."""
 
-from reminding.nn.baselines import Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.nn.baselines import (
+    RTU,
+    CarriedState,
+    MinGRU,
+    Transformer,
+    full_attention,
+    full_bptt,
+    truncated_bptt,
+)
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.sab import SAB
 from reminding.nn.parts.memory import Memory
@@ -9,9 +17,12 @@ from reminding.nn.state.stream import Recall, SABState
 from reminding.nn.tbptt import TruncatedBPTT, tbptt
 
 __all__ = [
+    "RTU",
     "SAB",
+    "CarriedState",
     "Credit",
     "Memory",
+    "MinGRU",
     "Recall",
     "SABState",
     "Scorer",

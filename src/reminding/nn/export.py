@@ -147,7 +147,7 @@ class Exported(nn.Module):
         """Write the module as an ONNX file, whose inputs are x and the `names`, its outputs y and "new_" + each.
 
         Raises:
-            ImportError: onnx or onnxscript is missing.
+            ImportError: onnx or onnxscript is missing, or PyTorch is 2.6, whose exporter cannot convert a layer.
         """
         _require_onnx()
         with warnings.catch_warnings():
@@ -274,7 +274,7 @@ class SequenceModule(Exported):
 
 
 def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTensors) -> LayerTensors:
-    """One step of one layer, as `forward.reference.loop` takes it; step (B,): the number of the step taken."""
+    """One step of one layer, as in `forward.reference.loop`; step (B,): the number of this step."""
     h, cell_state = bound.cell(x, state.h, state.cell_state)
     if state.memory is None or bound.scorer is None:
         return LayerTensors(h, cell_state, None)
@@ -283,7 +283,7 @@ def _step(bound: BoundLayer, rule: Rule, x: Tensor, step: Tensor, state: LayerTe
     h_hat = h
     h = h_hat + bound.scorer.summary(weights, memory.value)
     if rule.capacity is not None:
-        memory = memory._replace(weight=memory.weight + weights)
+        memory = Slots(memory.value, memory.step, memory.weight + weights, memory.keys, memory.filled)
     stores = step % rule.k_att == 0
     full = stores & (memory.filled >= memory.value.shape[1])
     if rule.capacity is None:
@@ -313,8 +313,13 @@ def _without_victim(memory: Slots, rule: Rule, full: Tensor) -> Slots:
     victim = memory.weight.argmin(dim=1) if rule.evict == "least_recalled" else torch.zeros_like(memory.filled)
     behind = (slot >= victim.unsqueeze(1)) & full.unsqueeze(1)
     source = (slot + behind).clamp(max=memory.value.shape[1] - 1)  # (B, M)
-    value, step, weight, keys = (_taken(tensor, source) for tensor in memory[:4])
-    return Slots(value, step, weight, keys, memory.filled - full.to(memory.filled.dtype))
+    return Slots(
+        value=_taken(memory.value, source),
+        step=_taken(memory.step, source),
+        weight=_taken(memory.weight, source),
+        keys=_taken(memory.keys, source),
+        filled=memory.filled - full.to(memory.filled.dtype),
+    )
 
 
 def _taken(tensor: Tensor, source: Tensor) -> Tensor:
@@ -349,6 +354,8 @@ def _scan() -> Any:
 
 def _require_onnx() -> tuple[Any, Any]:
     """What torch.onnx needs."""
+    if torch.__version__.startswith("2.6."):
+        raise ImportError(f"save_onnx needs a newer PyTorch than 2.6, got {torch.__version__}")
     try:
         import onnx
         import onnxscript

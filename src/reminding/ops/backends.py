@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastReads, PastSteps, Recalled
+from reminding.ops.serving import Server
 
 logger = logging.getLogger("reminding")
 
@@ -83,25 +84,37 @@ class Op(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """An entry of the table: a backend's name, and its folder in `ops`, imported when it is asked for."""
+    """An entry of the table: a backend's name, and its folder in `ops`, imported when it is asked for.
+
+    Attributes:
+        serves: whether the folder has a serving.py, which keeps the memories of streams from call to call.
+    """
 
     name: str
     folder: str
+    serves: bool = False
 
     @property
     def op(self) -> Op:
         """The backend's folder."""
         return cast("Op", importlib.import_module(f"reminding.ops.{self.folder}"))
 
+    @property
+    def server(self) -> Server | None:
+        """What it offers for streams that are served; None where it offers nothing."""
+        if not self.serves:
+            return None
+        return cast("Server", importlib.import_module(f"reminding.ops.{self.folder}.serving"))
+
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op"))
+    backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op", serves=True))
 }
 """The compiled backends, the fastest first."""
 
 
 def names() -> tuple[str, ...]:
-    """What `backend` may be besides "auto", the fastest first."""
+    """The values of `backend` other than "auto", the fastest first."""
     return (*BACKENDS, REFERENCE)
 
 

@@ -1,4 +1,4 @@
-"""The contract of an op: what it takes and what it returns, whatever code computes it.
+"""The contract of an op: its arguments and results, for every backend.
 
 An op runs all time steps of one SAB layer in one call, and differentiates them exactly. Rules are numbers here, since
 C++ and Triton read them.
@@ -129,7 +129,7 @@ def number_of(bits: int) -> float:
 
 @dataclass(frozen=True)
 class LayerInput:
-    """What a call of an op is given, besides its rule.
+    """The arguments of a call of an op, except its rule.
 
     Attributes:
         x: input, (T, B, I).
@@ -173,7 +173,7 @@ class Recalled:
 
 
 class Past(NamedTuple):
-    """Steps of past calls, laid out as if they were one pass: what the rule says of a whole pass, step by step.
+    """Steps of past calls, laid out as if they were one pass. Cuts and stored slots are given step by step.
 
     A step that enters a segment need not follow the one before it.
     """
@@ -186,7 +186,7 @@ class Past(NamedTuple):
 
 
 class PastSteps(NamedTuple):
-    """Steps of past calls, run again. M memories of a row, whichever of them the steps stored."""
+    """Replayed steps of past calls. M counts the memories of a row, stored by these steps or not."""
 
     x: Tensor  # (T, B, I)
     output: Tensor  # (T, B, H)

@@ -25,7 +25,7 @@ NOTHING = -1
 
 
 class RankedWeights(NamedTuple):
-    """The weights of ranked scores, and what a backward pass by hand needs besides.
+    """The weights of ranked scores, and what else a backward pass by hand needs.
 
     Attributes:
         weights: of each score, (..., K).
@@ -171,7 +171,7 @@ release_weights = Normalizer(rank_release, behind=1)
 
 With more than k_top memories: thr is the k_top-th best score plus 1e-7, so k_top - 1 survive, and the sum gets
 another 1e-7. With k_top memories or fewer: the raw scores themselves, signed and unnormalised. The (k_top+1)-th best
-score takes part only in that it tells the two cases apart.
+score only distinguishes the two cases.
 
 Gradient: as autograd gives it for these equations; through thr into the k_top-th score.
 """

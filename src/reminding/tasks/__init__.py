@@ -11,6 +11,10 @@ from reminding.tasks.copying import Copying
 from reminding.tasks.cue import Cue
 from reminding.tasks.data.datasets import DATASETS
 from reminding.tasks.data.download import fetch, status
+from reminding.tasks.delayed.match import MatchSpeaker
+from reminding.tasks.delayed.nback import NBack
+from reminding.tasks.delayed.noisy_cifar10 import NoisyCIFAR10
+from reminding.tasks.delayed.selective import SelectiveCopying
 from reminding.tasks.digits import Digits
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.base import DERIVED, TRAINING, Batch, EvalSplit, MetricSums, Split, Task, mean_metrics
@@ -18,10 +22,12 @@ from reminding.tasks.kinds.nextstep import next_step_batches
 from reminding.tasks.mnist import MNIST, PermutedMNIST
 from reminding.tasks.series import Series, SpokenDigits
 
-_images: tuple[type[Task], ...] = (Digits, MNIST, PermutedMNIST, CIFAR10)
+_images: tuple[type[Task], ...] = (Digits, MNIST, PermutedMNIST, CIFAR10, NoisyCIFAR10)
 _texts: tuple[type[Task], ...] = (PTB, Text8, Enwik8)
 _series: tuple[type[Task], ...] = (Series, SpokenDigits)
-_classes: tuple[type[Task], ...] = (Copying, Adding, *_images, *_series, *_texts, Cue, FileStream)
+_drawn: tuple[type[Task], ...] = (Copying, SelectiveCopying, Adding)
+_streams: tuple[type[Task], ...] = (Cue, NBack, MatchSpeaker, FileStream)
+_classes: tuple[type[Task], ...] = (*_drawn, *_images, *_series, *_texts, *_streams)
 
 TASKS: dict[str, type[Any]] = {task.name: task for task in _classes}
 """The tasks by name; construct one with its options, `TASKS["copying"](T=300)`."""
@@ -42,8 +48,12 @@ __all__ = [
     "Enwik8",
     "EvalSplit",
     "FileStream",
+    "MatchSpeaker",
     "MetricSums",
+    "NBack",
+    "NoisyCIFAR10",
     "PermutedMNIST",
+    "SelectiveCopying",
     "Series",
     "Split",
     "SpokenDigits",

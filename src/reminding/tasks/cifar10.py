@@ -74,11 +74,12 @@ class CIFAR10(PixelClassification):
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 1024, 3) or (N, 3072), label (N,)."""
         paths = tuple(locate_or_fetch("cifar10", self.data_dir).values())
-        return _splits(paths, self.channels, self.verify)[split]
+        return splits(paths, self.channels, self.verify)[split]
 
 
 @lru_cache(maxsize=1)
-def _splits(paths: tuple[Path, ...], channels: Channels, verify: bool) -> dict[Split, Examples]:
+def splits(paths: tuple[Path, ...], channels: Channels, verify: bool) -> dict[Split, Examples]:
+    """All splits, read once per process: pixels (N, 1024, 3), or with the channels apart (N, 3072)."""
     total = IMAGES_PER_FILE * len(paths)
     shape = (total, PIXELS, COLOURS) if channels == "together" else (total, COLOURS * PIXELS)
     pixels, label = np.empty(shape, np.uint8), np.empty(total, np.int64)

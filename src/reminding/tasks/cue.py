@@ -13,26 +13,20 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
+from reminding.tasks.kinds.asked import UNASKED, Asked
 from reminding.tasks.kinds.base import (
     Batch,
     EvalSplit,
-    MetricSums,
     Split,
     check_evaluation,
-    check_prediction,
     check_training,
-    full_precision,
     stream,
 )
 from reminding.tasks.kinds.checks import at_least, share
 
 BLANK = 0
-UNASKED = -100
-"""The target of a step without a query, which `cross_entropy` ignores by default."""
 EVAL_ROWS = 32
 EVAL_EPISODES = 10
 """Episodes of each evaluated row, if no limit is set."""
@@ -41,7 +35,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Cue:
+class Cue(Asked):
     """Cues and their queries, `lag` steps apart, repeated in an endless stream.
 
     Every lag + gap steps each row shows one cue, a symbol of ids 1..A, at a random place in the first `gap` of
@@ -67,9 +61,7 @@ class Cue:
     """
 
     name: ClassVar[str] = "cue"
-    metric = "accuracy"
     streamed: ClassVar[bool] = True
-    maximize: ClassVar[bool] = True
 
     lag: int = 500
     gap: int = 50
@@ -125,25 +117,6 @@ class Cue:
             )
         groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
         return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
-
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the queries, nats; 0, without a gradient, if there is no query.
-
-        `prediction` is logits, (T, B, C).
-        """
-        check_prediction(prediction, batch, self.output_size)
-        if not bool((batch.target != UNASKED).any()):
-            return prediction.new_zeros(())
-        return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten(), ignore_index=UNASKED)
-
-    def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
-        """Return "accuracy" and "cross_entropy" (nats) over the queries, from logits (T, B, C)."""
-        check_prediction(prediction, batch, self.output_size)
-        asked = batch.target != UNASKED
-        logits, wanted = full_precision(prediction[asked]), batch.target[asked]  # (n, C), (n,)
-        right = (logits.argmax(-1) == wanted).sum()
-        surprise = F.cross_entropy(logits, wanted, reduction="sum")
-        return {"accuracy": (float(right), len(wanted)), "cross_entropy": (float(surprise), len(wanted))}
 
     def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
         # All rows are drawn, whichever are returned: the result must not depend on the batch size.

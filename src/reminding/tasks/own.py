@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.data.sources import Source
-from reminding.tasks.data.tables import CsvSource, ParquetSource
+from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
+from reminding.tasks.data.labelled.files import numbers, read_series
+from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.kinds.nextstep import next_step
-from reminding.tasks.series import LabelledTask, read_wav
+from reminding.tasks.kinds.nextstep import NextStep
+from reminding.tasks.series import LabelledTask
 
 
 class Own(NamedTuple):
@@ -58,12 +59,11 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
         raise FileNotFoundError(f"input: {path} is not a file")
     try:
         if isinstance(task, FileStream | CharacterStream):
-            return _stream(_steps_of(task, path), start, steps, path)
+            return _stream(task, _steps_of(task, path), start, steps, path)
         if start or steps is not None:
             raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
-            samples = read_wav(path) if path.suffix.lower() == ".wav" else _numbers(path).reshape(-1)
-            return Own(torch.as_tensor(task.loaded().prepared(samples)).unsqueeze(1), None)  # (T, 1, I)
+            return Own(torch.as_tensor(_one_series(task, path)).unsqueeze(1), None)  # (T, 1, I)
         return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
     except ValueError as error:
         raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
@@ -77,7 +77,44 @@ class _Steps:
     read: Callable[[int, int], NDArray[Any]]
 
 
-def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
+def _one_series(task: LabelledTask, path: Path) -> NDArray[Any]:
+    """One series without a label: an audio file, a .ts file of one series, or numbers."""
+    loaded = task.loaded()
+    if path.suffix.lower() in SUFFIXES:
+        samples, rate = read_audio(path)
+        if loaded.rate is not None:
+            same_rate(Path(loaded.reading.files[0].path), loaded.rate, path, rate)
+        return loaded.prepared(samples, str(path))
+    if suffix_of(path) == ".ts":
+        series = read_series(path)
+        if len(series) > 1:
+            raise ValueError(
+                f"{path} holds {len(series)} series, expected one; write the wanted one to a file of its own"
+            )
+        return loaded.prepared(series[0].values, str(path))
+    if suffix_of(path) == ".npy":
+        return loaded.prepared(_numbers(path), str(path))
+    return loaded.prepared(_series_of_text(path, len(loaded.cut.scale.mean)), str(path))
+
+
+def _series_of_text(path: Path, dimensions: int) -> NDArray[np.float64]:
+    """Numbers as one series, (n, D): one line of them, or one step a line."""
+    with open_text(path, find_encoding(path)) as text:
+        lines = [line.replace(",", " ").replace(";", " ").split() for line in text]
+    rows = [numbers(cells, f"{path}, line {i}") for i, cells in enumerate(lines, 1) if cells]
+    if not rows:
+        raise ValueError(f"{path} holds no numbers")
+    if len(rows) == 1:
+        return rows[0].reshape(-1, dimensions)
+    if {len(row) for row in rows} != {dimensions}:
+        raise ValueError(
+            f"{path} has {len(rows)} lines of up to {max(map(len, rows))} values, as a file of labelled series has; "
+            "expected one series without a label: one line, or one step a line"
+        )
+    return np.stack(rows)
+
+
+def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
     """Some steps of a stream, each with the next step as its target."""
     at_least("start", start, 0)
     at_least_or_none("steps", steps, 1)
@@ -85,7 +122,7 @@ def _stream(steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
-    batch = next_step(np.stack([steps_of.read(start, end)], axis=1), begins=True)
+    batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1), begins=True)
     return Own(batch.input, batch.target)
 
 
@@ -100,23 +137,12 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
             return tokens[begin:end]
 
         return _Steps(len(tokens), symbols)
-    source = _like(task.source, path)
-    if task.vocabulary is not None:
-        return _Steps(source.steps(), source.read)
-    mean, deviation = task.scale
+    source = task.source.like(path)
 
-    def scaled(begin: int, end: int) -> NDArray[Any]:
-        return (source.read(begin, end) - mean) / deviation
+    def prepared(begin: int, end: int) -> NDArray[Any]:
+        return task.prepared(source.read(begin, end))
 
-    return _Steps(source.steps(), scaled)
-
-
-def _like(source: Source, path: Path) -> Source:
-    """Another file, read as the training data was; a table may be of another kind, but must have the same columns."""
-    if not isinstance(source, CsvSource | ParquetSource):
-        return type(source)(path)
-    kind = ParquetSource if path.suffix.lower() in (".parquet", ".pq") else CsvSource
-    return kind(path, source.columns)
+    return _Steps(source.steps(), prepared)
 
 
 def _tokens(task: Any, path: Path) -> Tensor:

@@ -1,40 +1,44 @@
-"""Labelled series, classified at the last step: UCR files, folders of WAV files, and spoken digits.
+"""Labelled series, classified at the last step: UCR and .ts files, folders of audio files, and spoken digits.
 
-Shapes: N series, n values of a series, B batch, T steps, I values per step, C classes.
+Shapes: N series, D dimensions, B batch, T steps, I values per step, C classes.
 """
 
 from __future__ import annotations
 
 import re
-import wave
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.data.sources import pcm
+from reminding.tasks.data.audio import audio_form, read_audio, same_rate
+from reminding.tasks.data.labelled import splits
+from reminding.tasks.data.labelled.files import One, read_series
+from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
+from reminding.tasks.data.labelled.packed import MISSING, Cut, Missing, Packed, pack
+from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.kinds.base import Batch, Split
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.classification import Classification
 
-HELD_OUT = 0.2
-"""Share of each class that is held out for validation, and for the test if it has no file of its own."""
 DIGIT_SAMPLES = 8000
 """Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
-_TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)")
-_DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$")
+_TRAIN = re.compile(r"_TRAIN(?=\.[^.]+$)", re.IGNORECASE)
+_DIGIT = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav$", re.IGNORECASE)
 
 
-class One(NamedTuple):
-    """A series and its label."""
+class Recording(NamedTuple):
+    """A spoken digit: its label, the speaker's name, the number of the take, and the samples from -1 to 1."""
 
-    label: str
+    digit: str
+    speaker: str
+    take: int
     values: NDArray[np.float32]
 
 
@@ -60,25 +64,20 @@ class Loaded:
     """All splits of a set of series, the name of each class, and the transformation of the series.
 
     Args:
-        mean, deviation: of the training data.
-        frame: values per step.
-        samples: number of values of a series that are read; None: all.
-        steps: T, the length of the longest series.
+        cut: how another series becomes what the model reads, with the scale.
+        rate: samples per second of audio; None: the series are not audio.
+        reading: what was read.
     """
 
     splits: dict[Split, LabelledSeries]
     classes: tuple[str, ...]
-    mean: float
-    deviation: float
-    frame: int
-    samples: int | None
-    steps: int
+    cut: Cut
+    rate: int | None
+    reading: Reading
 
-    def prepared(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Transform another series, (n,), to the form that the model reads, (T, I). T is larger for longer series."""
-        beginning = values[: self.samples]
-        steps = max(self.steps, -(-len(beginning) // self.frame))
-        return _in_frames((beginning - self.mean) / self.deviation, self.frame, steps)
+    def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
+        """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
+        return self.cut.prepared(values, where)
 
 
 class LabelledTask(Classification):
@@ -89,6 +88,10 @@ class LabelledTask(Classification):
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
         raise NotImplementedError
+
+    def reading(self) -> Reading:
+        """What was read."""
+        return self.loaded().reading
 
     def examples(self, split: Split) -> LabelledSeries:
         """Return one split: values (N, T, I), label (N,)."""
@@ -101,8 +104,9 @@ class LabelledTask(Classification):
 
     @property
     def input_size(self) -> int:
-        """I, the values of a frame."""
-        return self.frame
+        """I, the values of a frame: of all dimensions, and of their masks."""
+        cut = self.loaded().cut
+        return self.frame * len(cut.scale.mean) * (2 if cut.masked else 1)
 
     @property
     def output_size(self) -> int:
@@ -112,42 +116,54 @@ class LabelledTask(Classification):
 
 @dataclass(frozen=True)
 class Series(LabelledTask):
-    """Your own labelled series: a file in a format of the UCR archive, or a folder of WAV files.
+    """Your own labelled series: a file in a format of the UCR archive, or a folder of audio files.
 
-    A file is `.ts` (sktime's format: values, a colon, the label), or another text with one series per line, the label
-    first, separated by white space, commas or tabs. A folder holds WAV files, in one folder per label or named
-    LABEL_anything.wav. Input (T, B, frame), standardised with the mean and deviation of the training data. T is the
-    length of the longest series; shorter ones are padded with zeros before their first step, so that all are
-    classified at their end.
+    A file is `.ts` (sktime's format: one or several dimensions of values, and the label, divided by colons), or
+    another text with one series per line, the label first, separated by white space, commas or tabs. A folder holds
+    audio files (WAV, FLAC, ...) of one sample rate, in one folder per label or named LABEL_anything, below folders
+    train, valid and test if it has them; `pattern` describes other folders. Labels are texts. Input (T, B, I), each
+    dimension standardised with the mean and deviation of the training data. T is the length of the longest series;
+    shorter ones are padded with zeros before their first step, so that all are classified at their end.
 
     Args:
-        data: the training series. The last fifth of each class in the file is held out for validation.
+        data: the training series. What is not given by valid and test is held out of them: of a file the last fifth
+            of each class, of a folder every fifth file of each class or, with {group} in the pattern, whole groups.
+        valid: the validation series, a file or folder like data.
         test: the test series, a file or folder like data; None: NAME_TEST.ts beside NAME_TRAIN.ts, if data has such a
-            name, otherwise another fifth of the data.
-        frame: values per step, at least 1; the last frame of a series is padded with zeros.
+            name.
+        frame: values per step and dimension, at least 1; the last frame of a series is padded with zeros.
         samples: number of values of a series to read, from its beginning; None: all.
+        missing: what a missing value becomes: error: it is refused; carry: the last value; zero: 0 on the scale. With
+            carry and zero each dimension has a mask as a further input, if any value is missing.
+        pattern: the places of audio files below the folder, such as "{label}/{group}/*" or "{label}_{group}_*", with
+            {split} for train, valid or test. A group, such as a speaker, is held out as a whole.
     Raises (when examples are asked for):
-        FileNotFoundError: data or test does not exist.
-        ValueError: a line cannot be read (the message names it), a class has a single series, or there is one class.
+        FileNotFoundError: a file or folder does not exist.
+        ValueError: a line or file cannot be read (the message names it), a class has a single series, or there is one
+            class.
     """
 
     name: ClassVar[str] = "series"
 
     data: Path | None = None
+    valid: Path | None = None
     test: Path | None = None
     frame: int = 1
     samples: int | None = None
+    missing: Missing = "error"
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the options."""
         at_least("frame", self.frame, 1)
         at_least_or_none("samples", self.samples, 1)
+        one_of("missing", self.missing, MISSING)
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
         if self.data is None:
-            raise ValueError("data: a file of labelled series, or a folder of WAV files, is needed: --data PATH")
-        return _load(self.data, self.test, self.frame, self.samples)
+            raise ValueError("data: a file of labelled series, or a folder of audio files, is needed: --data PATH")
+        return _load(self)
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,8 @@ class SpokenDigits(LabelledTask):
         data_dir: folder with the recordings (`0_george_0.wav`, ...), or with a folder `fsdd` or `recordings` that
             holds them.
         frame: samples per step, at least 1; 16 are two milliseconds.
+        hold_out: takes: as above, all speakers are in all parts; speakers: the test set is the last speaker by name,
+            the validation set the one before.
     Raises (when examples are asked for):
         FileNotFoundError: there are no recordings; the message says where to get them.
         ValueError: a file is damaged; the message names it.
@@ -170,25 +188,32 @@ class SpokenDigits(LabelledTask):
 
     data_dir: Path | None = None
     frame: int = 16
+    hold_out: Literal["takes", "speakers"] = "takes"
 
     def __post_init__(self) -> None:
-        """Check the frame."""
+        """Check the options."""
         at_least("frame", self.frame, 1)
+        one_of("hold_out", self.hold_out, ("takes", "speakers"))
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(_recordings(self.data_dir), self.frame)
+        return _load_digits(find_recordings(self.data_dir), self.frame, self.hold_out)
 
 
-def _recordings(data_dir: Path | None) -> Path:
-    """The folder of the recordings."""
+def find_recordings(data_dir: Path | None) -> Path:
+    """The folder of the Free Spoken Digit Dataset's recordings.
+
+    Raises:
+        FileNotFoundError: there are none; the message says where to get them.
+        ValueError: data_dir is None.
+    """
     if data_dir is None:
         raise ValueError(
             "data_dir: the folder with the recordings is needed; they are not downloaded: --data-dir DIR"
         )
     places = [data_dir, data_dir / "recordings", data_dir / "fsdd", data_dir / "fsdd" / "recordings"]
     for place in places:
-        if any(_DIGIT.match(path.name) for path in place.glob("*.wav")):
+        if any(_DIGIT.match(path.name) for path in place.glob("*.[wW][aA][vV]")):
             return place
     raise FileNotFoundError(
         f"data_dir: no recordings such as 0_george_0.wav in {data_dir}, nor in its folders fsdd and recordings; "
@@ -196,164 +221,139 @@ def _recordings(data_dir: Path | None) -> Path:
     )
 
 
-@lru_cache(maxsize=2)
-def _load_digits(folder: Path, frame: int) -> Loaded:
-    parts: dict[Split, list[One]] = {"train": [], "valid": [], "test": []}
-    for path in sorted(folder.glob("*.wav")):
-        if (name := _DIGIT.match(path.name)) is not None:
-            take = int(name[3])
-            split: Split = "test" if take < 5 else "valid" if take < 10 else "train"
-            parts[split].append(One(name[1], read_wav(path)))
-    return _pack(parts, frame, DIGIT_SAMPLES)
+@dataclass(frozen=True)
+class _Found:
+    """Series of one file or folder, by the split that their place names ("" for none), and the sample rate."""
+
+    parts: dict[str, list[One]]
+    rate: int | None
+    path: Path
 
 
 @lru_cache(maxsize=2)
-def _load(data: Path, test: Path | None, frame: int, samples: int | None) -> Loaded:
-    if test is None and _TRAIN.search(data.name):
-        beside = data.with_name(_TRAIN.sub("_TEST", data.name))
-        test = beside if beside.exists() else None
-    train = read_series(data)
-    tested: list[One] = []
-    if test is None:
-        train, tested = _hold_out(train, data)
+def _load_digits(folder: Path, frame: int, hold_out: str) -> Loaded:
+    files = [
+        AudioFile(path, name[1], name[2], _take_split(int(name[3])) if hold_out == "takes" else "")
+        for path, name in _digits(folder)
+    ]
+    found = _heard(files, folder)
+    if hold_out == "takes":
+        parts: dict[str, list[One]] = found.parts
     else:
-        tested = read_series(test)
-    train, valid = _hold_out(train, data)
-    return _pack({"train": train, "valid": valid, "test": tested}, frame, samples)
+        rest, tested = splits.groups(found.parts[""], folder)
+        train, valid = splits.groups(rest, folder)
+        parts = {"train": train, "valid": valid, "test": tested}
+    held = f"{hold_out} held out"
+    return _loaded(parts, [found], pack(_ordered(parts), frame, DIGIT_SAMPLES, "error"), held)
 
 
-def _hold_out(series: Sequence[One], path: Path) -> tuple[list[One], list[One]]:
-    """The series without the last fifth of each class, at least one; and that fifth."""
-    held: set[int] = set()
-    for label in {one.label for one in series}:
-        members = [number for number, one in enumerate(series) if one.label == label]
-        if len(members) < 2:
-            raise ValueError(f"data: {path} has too few series with the label {label!r} to hold some out")
-        held.update(members[-max(1, int(HELD_OUT * len(members))) :])
-    return (
-        [one for number, one in enumerate(series) if number not in held],
-        [series[number] for number in sorted(held)],
-    )
+def _digits(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """The recordings in a folder, sorted by name, with digit, speaker and take of each."""
+    named = [(path, _DIGIT.match(path.name)) for path in sorted(folder.iterdir())]
+    return [(path, name) for path, name in named if name is not None]
 
 
-def _pack(parts: dict[Split, list[One]], frame: int, samples: int | None) -> Loaded:
-    """Cut and standardise all series, and pack them into arrays of the length of the longest."""
-    classes = tuple(sorted({one.label for part in parts.values() for one in part}, key=_by_number))
-    if len(classes) < 2:
-        raise ValueError(f"data must have at least 2 different labels, got {len(classes)}")
-    cut: dict[Split, list[NDArray[np.float32]]] = {
-        split: [one.values[:samples] for one in part] for split, part in parts.items()
-    }
-    shown = np.concatenate(cut["train"])
-    mean, deviation = float(shown.mean()), float(shown.std()) or 1.0
-    steps = max(-(-len(values) // frame) for part in cut.values() for values in part)
-    number = {label: index for index, label in enumerate(classes)}
-    splits: dict[Split, LabelledSeries] = {}
-    for split, part in cut.items():
-        packed = np.zeros((len(part), steps, frame), np.float32)
-        for row, values in zip(packed, part, strict=True):
-            row[:] = _in_frames((values - mean) / deviation, frame, steps)
-        labels = [number[one.label] for one in parts[split]]
-        splits[split] = LabelledSeries(torch.as_tensor(packed), torch.as_tensor(labels))
-    return Loaded(splits, classes, mean, deviation, frame, samples, steps)
+def read_recordings(folder: Path) -> list[Recording]:
+    """The recordings in a folder, `DIGIT_SPEAKER_TAKE.wav`, in the order of their names."""
+    found: list[Recording] = []
+    for path, name in _digits(folder):
+        samples, _ = read_audio(path)
+        found.append(Recording(name[1], name[2], int(name[3]), samples.astype(np.float32)))
+    return found
 
 
-def _in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
-    """A series as steps of `frame` values, (steps, frame), padded with zeros before its first step."""
-    cut = np.zeros((steps, frame), np.float32)
-    cut[steps - -(-len(values) // frame) :].reshape(-1)[: len(values)] = values
-    return cut
+def _take_split(take: int) -> str:
+    return "test" if take < 5 else "valid" if take < 10 else "train"
 
 
-def _by_number(label: str) -> tuple[float, str]:
-    """A sort key: numbers first, in their order, then other labels in alphabetical order."""
-    try:
-        return float(label), label
-    except ValueError:
-        return float("inf"), label
+@lru_cache(maxsize=2)
+def _load(task: Series) -> Loaded:
+    assert task.data is not None
+    test = task.test
+    if test is None and _TRAIN.search(task.data.name):
+        beside = task.data.with_name(_TRAIN.sub(lambda match: match[0].replace("TRAIN", "TEST"), task.data.name))
+        test = beside if beside.exists() else None
+    found = {"train": _read(task.data, task.pattern)}
+    found |= {split: _read(path, task.pattern) for split, path in (("valid", task.valid), ("test", test)) if path}
+    first, rate = found["train"], found["train"].rate
+    for other in found.values():
+        if (other.rate is None) != (rate is None):
+            raise ValueError(f"data: {other.path} and {first.path} must both be audio, or both be text")
+        if rate is not None and other.rate is not None:
+            same_rate(first.path, rate, other.path, other.rate)
+    parts = {split: [one for part in each.parts.values() for one in part] for split, each in found.items()}
+    named = {split: part for split, part in first.parts.items() if split}
+    parts["train"] = [*first.parts.get("train", []), *first.parts.get("", [])]
+    parts = {**{split: part for split, part in named.items() if split != "train"}, **parts}
+    hold = _hold_out(first)
+    said = [f"{split} of its own" for split in ("valid", "test") if split in parts]
+    for split in ("test", "valid"):
+        if split not in parts:
+            parts["train"], parts[split] = hold(parts["train"], task.data)
+    held = ", ".join(said) or _SAID[hold]
+    return _loaded(parts, list(found.values()), pack(_ordered(parts), task.frame, task.samples, task.missing), held)
 
 
-def read_series(path: Path) -> list[One]:
-    """Read labelled series from a text file, or from a folder of WAV files.
+_SAID: dict[Any, str] = {
+    splits.last_of_each: "the last fifths of each class held out",
+    splits.spread_of_each: "every fifth file of each class held out (whole speakers by {group} in a --pattern)",
+    splits.groups: "whole groups held out",
+}
 
-    Raises:
-        FileNotFoundError: `path` does not exist, or the folder has no WAV file.
-        ValueError: a line is not a series; the message names the file and the line.
-    """
+
+def _hold_out(found: _Found) -> Callable[[Sequence[One], Path], tuple[list[One], list[One]]]:
+    if found.rate is None:
+        return splits.last_of_each
+    grouped = any(one.group for part in found.parts.values() for one in part)
+    return splits.groups if grouped else splits.spread_of_each
+
+
+def _ordered(parts: dict[str, list[One]]) -> dict[str, list[One]]:
+    return {split: parts.get(split, []) for split in ("train", "valid", "test")}
+
+
+def _read(path: Path, pattern: str | None) -> _Found:
+    """The series of a text file, or of a folder of audio files."""
     if path.is_dir():
-        files = sorted(path.rglob("*.wav"))
-        if not files:
-            raise FileNotFoundError(f"data: there is no .wav file in {path}")
-        return [One(wav_label(each, path), read_wav(each)) for each in files]
+        return _heard(list_recordings(path, pattern), path)
     if not path.is_file():
         raise FileNotFoundError(f"data: {path} is neither a file nor a folder")
-    with path.open(encoding="utf-8-sig") as lines:
-        return _read_ts(lines, path) if path.suffix == ".ts" else _read_rows(lines, path)
+    if pattern is not None:
+        raise ValueError(f"pattern is for folders of audio files, {path} is a file")
+    series = read_series(path)
+    for one in series:
+        if not one.label:
+            raise ValueError(f"data: {one.where}: the series has no label (@classLabel false), expected one")
+    return _Found({"": series}, None, path)
 
 
-def wav_label(path: Path, folder: Path) -> str:
-    """The label of a WAV file: its own folder or, directly in `folder`, its name up to the first underscore."""
-    return path.stem.split("_")[0] if path.parent == folder else path.parent.name
+def _heard(recordings: Sequence[AudioFile], folder: Path) -> _Found:
+    """The samples of recordings, which must have one sample rate."""
+    parts: dict[str, list[One]] = {}
+    first, rate = recordings[0].path, audio_form(recordings[0].path).rate
+    for recording in recordings:
+        samples, other = read_audio(recording.path)
+        same_rate(first, rate, recording.path, other)
+        one = One(recording.label, samples[:, None], str(recording.path), recording.group)
+        parts.setdefault(recording.split, []).append(one)
+    return _Found(parts, rate, folder)
 
 
-def read_wav(path: Path) -> NDArray[np.float32]:
-    """The samples of a WAV file of integer PCM, from -1 to 1, channels averaged, (n,).
-
-    Raises:
-        ValueError: the file is not such a WAV file.
-    """
-    try:
-        with wave.open(str(path), "rb") as file:
-            raw = file.readframes(file.getnframes())
-            samples = pcm(raw, file.getsampwidth()).reshape(-1, file.getnchannels())
-    except (wave.Error, EOFError, ValueError) as error:
-        raise ValueError(f"data: {path} cannot be read as WAV with integer PCM samples: {error}") from error
-    return _checked(samples.mean(1).astype(np.float32), str(path))
-
-
-def _read_ts(lines: Iterable[str], path: Path) -> list[One]:
-    """The format of sktime: a header of lines that begin with # or @, then `values:label`, one series per line."""
-    series: list[One] = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text[0] in "#@":
-            continue
-        values, *rest = text.split(":")
-        if len(rest) != 1:
-            raise ValueError(f"data: {path}, line {number}: {len(rest)} colons, expected one series and its label")
-        series.append(One(rest[0].strip(), _numbers(values.split(","), f"{path}, line {number}")))
-    return series
-
-
-def _read_rows(lines: Iterable[str], path: Path) -> list[One]:
-    """The label first, then the values. A shorter series may end in NaN."""
-    series: list[One] = []
-    for number, line in enumerate(lines, 1):
-        label, *cells = re.split(r"[,;\s]+", line.strip().rstrip(",;"))
-        if not label:
-            continue
-        label = f"{float(label):g}" if _is_number(label) else label
-        series.append(One(label, _numbers(cells, f"{path}, line {number}")))
-    return series
-
-
-def _is_number(text: str) -> bool:
-    return _by_number(text)[0] < float("inf")
-
-
-def _numbers(cells: Sequence[str], where: str) -> NDArray[np.float32]:
-    try:
-        values = np.array([float(cell) for cell in cells], np.float32)
-    except ValueError as error:
-        raise ValueError(f"data: {where}: {error}") from error
-    while len(values) and np.isnan(values[-1]):  # the archive pads shorter series with NaN
-        values = values[:-1]
-    return _checked(values, where)
-
-
-def _checked(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    if not len(values):
-        raise ValueError(f"data: {where}: no values, expected a label and at least one value")
-    if not np.isfinite(values).all():
-        raise ValueError(f"data: {where}: value {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} is not finite")
-    return values
+def _loaded(parts: dict[str, list[One]], found: Sequence[_Found], packed: Packed, held: str) -> Loaded:
+    tensors: dict[Split, LabelledSeries] = {}
+    for split in ("train", "valid", "test"):
+        tensors[split] = LabelledSeries(torch.as_tensor(packed.values[split]), torch.as_tensor(packed.labels[split]))
+    lengths = [len(one.values) for part in parts.values() for one in part]
+    shortest, longest = min(lengths), max(lengths)
+    rate = found[0].rate
+    settings = [
+        ("classes", ", ".join(packed.classes[:12]) + (", ..." if len(packed.classes) > 12 else "")),
+        ("length", str(longest) if shortest == longest else f"{shortest} to {longest}"),
+        ("dimensions", str(len(packed.cut.scale.mean))),
+        *([("sample rate", f"{rate} Hz")] if rate is not None else []),
+        *((split, f"{len(parts[split]):,}") for split in ("train", "valid", "test")),
+    ]
+    files = tuple(FileSteps(str(each.path), sum(map(len, each.parts.values()))) for each in found)
+    kind = "audio" if rate is not None else "labelled series"
+    reading = Reading(files, kind, "example", tuple(settings), notes=(held,))
+    return Loaded(tensors, packed.classes, packed.cut, rate, reading)

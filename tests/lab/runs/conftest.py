@@ -9,7 +9,8 @@ import torch
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 
-MODELS = ("sab", "lstm", "tbptt", "attention", "transformer")
+MODELS = ("sab", "lstm", "tbptt", "attention", "transformer", "mingru", "rtu")
+UNLIKE_SAB = ("transformer", "mingru", "rtu")
 
 
 def build(task: Any, **options: Any) -> SequenceModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.tasks import Adding, Copying
-from tests.lab.runs.conftest import MODELS, build
+from reminding.nn import RTU, MinGRU, Transformer
+from reminding.tasks import Adding, Copying, Cue
+from tests.lab.runs.conftest import MODELS, UNLIKE_SAB, build
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -69,14 +71,15 @@ def test_what_has_no_forget_gate_cannot_scale_it() -> None:
     layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
     assert isinstance(layer, SAB)
     assert layer.rule.forget_scale == 0.9
-    with pytest.raises(ValueError, match="forget_scale must be 1 for a transformer"):
-        build(Copying(T=4), model="transformer", forget_scale=0.9)
+    for model in UNLIKE_SAB:
+        with pytest.raises(ValueError, match=f"forget_scale must be 1 for {model}, which has no .*; got 0.9"):
+            build(Copying(T=4), model=model, forget_scale=0.9)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_forget_bias_is_for_every_recurrent_model(model: str) -> None:
-    if model == "transformer":
-        with pytest.raises(ValueError, match="forget_bias must be None for a transformer"):
+def test_forget_bias_is_for_models_with_a_forget_gate(model: str) -> None:
+    if model in UNLIKE_SAB:
+        with pytest.raises(ValueError, match=f"forget_bias must be None for {model}"):
             build(Copying(T=4), model=model, forget_bias=1.0)
         return
     layer = build(Copying(T=4), model=model, forget_bias=2.0).layer
@@ -87,11 +90,43 @@ def test_forget_bias_is_for_every_recurrent_model(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_recurrent_dropout_is_for_every_recurrent_model(model: str) -> None:
-    if model == "transformer":
-        with pytest.raises(ValueError, match="recurrent_dropout must be 0 for a transformer"):
+def test_recurrent_dropout_is_for_models_with_recurrent_weights(model: str) -> None:
+    if model in UNLIKE_SAB:
+        with pytest.raises(ValueError, match=f"recurrent_dropout must be 0 for {model}"):
             build(Copying(T=4), model=model, recurrent_dropout=0.2)
         return
     layer = build(Copying(T=4), model=model, recurrent_dropout=0.2).layer
     assert isinstance(layer, SAB)
     assert layer.recurrent_dropout == 0.2
+
+
+@pytest.mark.parametrize(("option", "value"), [("embedding_size", 5), ("num_layers", 2)])
+def test_trace_units_are_one_layer_that_reads_its_input_itself(option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be .* for rtu, whose .*; got {value}"):
+        build(Copying(T=4), model="rtu", **{option: value})
+
+
+def test_options_of_one_model_reach_its_layer() -> None:
+    layer = build(Copying(T=4), model="transformer", positions="t5", num_layers=3).layer
+    assert isinstance(layer, Transformer)
+    assert (layer.positions, len(layer.blocks.layers)) == ("t5", 3)
+    layer = build(Copying(T=4), model="rtu", min_radius=0.9).layer
+    assert isinstance(layer, RTU)
+    assert torch.exp(-layer.nu.exp()).min() >= 0.9
+    layer = build(Copying(T=4), model="mingru", num_layers=3, dropout=0.1).layer
+    assert isinstance(layer, MinGRU)
+    assert (layer.num_layers, layer.dropout.p) == (3, 0.1)
+
+
+@pytest.mark.parametrize("model", ["mingru", "rtu"])
+def test_chunks_of_a_stream_are_read_with_the_carried_state(model: str) -> None:
+    task = Cue(lag=7, gap=3, chunk=4)
+    network = build(task, model=model)
+    batches = list(islice(task.train_batches(3, 0), 5))
+    state: Any = None
+    pieces: list[torch.Tensor] = []
+    for batch in batches:
+        prediction, state = network.read(batch, state)
+        pieces.append(prediction)
+    whole = network(torch.cat([batch.input for batch in batches]))[0]
+    torch.testing.assert_close(torch.cat(pieces), whole)

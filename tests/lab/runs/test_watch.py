@@ -84,7 +84,8 @@ def test_a_norm_beyond_what_units_and_recalls_add_up_to_is_told() -> None:
         assert trouble.name == "exploding_norm"
         for part in ("--k-att", "--normalizer softmax", "--recall-scale"):
             assert part in trouble.advice
-    assert not seen([{"kind": "valid", "state_norm": 1e3}], ModelOptions(model="transformer"))
+    for model in ("transformer", "mingru", "rtu"):
+        assert not seen([{"kind": "valid", "state_norm": 1e3}], ModelOptions(model=model))
 
 
 def test_a_gradient_beyond_the_usual_is_told_where_clipping_lets_it_through() -> None:

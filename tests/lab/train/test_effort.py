@@ -12,7 +12,7 @@ import torch
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.train.effort import SEQUENCES, backward_steps, visited
-from reminding.tasks import Adding, Copying, FileStream
+from reminding.tasks import Adding, Copying, Cue, FileStream
 
 T = 37
 
@@ -37,6 +37,8 @@ def reached(model: SequenceModel, task: Adding) -> float:
         {"k_top": 1, "k_trunc": None, "k_att": 4},
         {"model": "tbptt", "k_trunc": 7},
         {"model": "lstm"},
+        {"model": "mingru"},
+        {"model": "rtu"},
     ],
 )
 def test_the_count_is_of_the_steps_that_get_a_gradient(options: dict[str, Any], seed: int) -> None:
@@ -83,3 +85,12 @@ def test_on_a_stream_credit_goes_back_as_far_as_the_horizon(tmp_path: Path, hori
     assert counts["forward_steps"] == 10
     assert 10 <= counts["backward_steps"] <= most
     assert (counts["backward_steps"] > 10) == (horizon != 0)
+
+
+def test_a_stream_whose_first_answer_is_far_can_be_counted() -> None:
+    """Its evaluation refuses a limit of so few chunks, none of which need hold an answer."""
+    task = Cue(lag=300, gap=20, chunk=10)
+    model = SequenceModel(task, ModelOptions(hidden_size=6, k_trunc=5, capacity=4))
+    counts = backward_steps(model, task)
+    assert counts["forward_steps"] == 10
+    assert 1 <= counts["backward_steps_last"] <= 200

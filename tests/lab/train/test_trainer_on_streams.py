@@ -41,7 +41,7 @@ TASKS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt"])
+@pytest.mark.parametrize("model", ["sab", "lstm", "tbptt", "mingru", "rtu"])
 def test_resumed_equals_uninterrupted(text: Path, tmp_path: Path, name: str, model: str) -> None:
     task = TASKS[name](text)
     trainer.train(small(task, 12, model), tmp_path / "whole")
@@ -154,3 +154,11 @@ def test_credit_that_waits_is_learned_from_when_the_run_ends(text: Path, tmp_pat
         assert max(steps_taken) == (steps + 1 if every > 1 else steps)
         learned.append(content(folder)["model"])
     assert any(not torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+
+
+@pytest.mark.parametrize("name", ["eval_sequences", "test_sequences"])
+def test_too_short_an_evaluation_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    config = small(Cue(lag=100, gap=10, chunk=20), 3, **{"eval_sequences": 11, "test_sequences": 11, name: 10})
+    with pytest.raises(ValueError, match="limit must be at least 11 chunks of 20 steps, got 10"):
+        trainer.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -5,12 +5,7 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +16,20 @@ from reminding import SAB, Recall, SABState
 from reminding.nn.parts.memory import Memory
 from reminding.ops import cuda_op
 from reminding.ops.cuda_op import backward, packing
-from reminding.ops.scores import SCORES
-from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
+from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients
+from tests.ops.cuda_op.comparisons import (
+    DEVICE,
+    SEEN,
+    SETTINGS,
+    assert_near,
+    assert_same,
+    assert_same_streams,
+    compiled_for_gpu,
+    everything,
+    pair,
+    results,
+    rounded_pair,
+)
 from tests.tolerance import assert_equal
 
 pytestmark = [
@@ -31,41 +38,6 @@ pytestmark = [
         cuda_op.missing() is not None, reason=f"{cuda_op.missing()}; `make test-all` has Triton interpret its kernels"
     ),
 ]
-ROOT = Path(__file__).parents[3]
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "defaults": {"k_trunc": 4},
-    "paper": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "threshold"},
-    "softmax1, scaled": {"k_top": 2, "k_att": 2, "k_trunc": 3, "normalizer": "softmax1", "recall_scale": 0.7},
-    "dot": {"k_top": 1, "k_att": 1, "k_trunc": 5, "score": "dot", "cell": "gru"},
-    "dot, threshold": {"k_top": 1, "k_att": 1, "score": "dot", "cell": "rnn", "normalizer": "threshold"},
-    **{f"every {name}": {"k_top": 2, "k_att": 2, "k_trunc": 3, "score": name} for name in SCORES},
-    "separable": {"k_top": 2, "k_att": 2, "k_trunc": 3, "score": "separable", "normalizer": "softmax1"},
-    "two layers": {"num_layers": 2, "k_top": 3, "k_att": 2, "k_trunc": 4, "cell": "gru", "score_size": 7},
-    "no biases, never cut": {"bias": False, "k_top": 2, "k_att": 3, "k_trunc": None},
-    "no credit": {"backtrack": False, "k_top": 2, "k_att": 2, "k_trunc": 3},
-    "forgets": {"forget_scale": 0.7, "k_top": 2, "k_att": 2, "k_trunc": 3},
-    "nothing remembered": {"k_top": 0, "k_trunc": 3},
-    "release": {"semantics": "release", "k_top": 3, "k_att": 2, "k_trunc": 3},
-    "release, bounded": {
-        "semantics": "release",
-        "score": "dot",
-        "k_top": 2,
-        "k_att": 1,
-        "capacity": 3,
-        "evict": "least_recalled",
-    },
-    "release of one": {"semantics": "release", "score": "additive", "k_top": 1, "k_att": 1, "recall_scale": 0.7},
-    "release, softmax": {"semantics": "release", "normalizer": "softmax", "k_top": 2, "k_att": 2, "cell": "gru"},
-    "the newest": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3},
-    "the most recalled": {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3, "evict": "least_recalled"},
-    "one memory": {"k_top": 3, "k_att": 2, "k_trunc": 3, "capacity": 1, "evict": "least_recalled", "score": "dot"},
-    "every memory": {"k_top": None, "k_att": 1, "k_trunc": 4},
-    "every memory, threshold": {"k_top": None, "k_att": 2, "k_trunc": 3, "normalizer": "threshold", "score": "dot"},
-    "all of the newest": {"k_top": None, "k_att": 1, "k_trunc": 3, "capacity": 3, "score": "separable"},
-    "the newest, paper": {"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 4, "normalizer": "threshold"},
-}
 
 
 def goes_first(memory: Memory) -> Tensor:
@@ -73,30 +45,10 @@ def goes_first(memory: Memory) -> Tensor:
     return torch.zeros_like(memory.count).to(memory.value.device)
 
 
-def pair(dtype: torch.dtype = torch.float64, **options: Any) -> Iterator[SAB]:
-    """The same layer twice: on the kernels and on the reference."""
-    for backend in ("cuda", "reference"):
-        yield make(3, 5, backend=backend, device=DEVICE, **options).to(dtype)
-
-
-def results(layer: SAB, x: Tensor, state: SABState | None = None, **further: Any) -> tuple[Any, dict[str, Tensor]]:
-    """The results of a call, and every gradient of a loss on all of them."""
-    output, after, recall = layer(x, state, return_recall=True, **further)
-    loss = (output * draw(*output.shape, seed=8).to(output)).sum() + recall.summary.pow(2).sum()
-    loss = loss + after.h.pow(2).sum() + (after.memory * draw(*after.memory.shape, seed=9).to(output)).sum()
-    loss = loss + after.c.sum() if isinstance(after.c, Tensor) else loss
-    return (output, after, recall), gradients(layer, loss, x=x)
-
-
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
 def test_the_kernels_give_the_reference(options: dict[str, Any], engine: str) -> None:
-    x = draw(9, 2, 3).to(DEVICE).requires_grad_()
-    (ran, found), (wanted, gradient) = (results(layer, x) for layer in pair(engine=engine, **options))
-    assert_equal(ran[0], wanted[0], "output")
-    assert_same_state(ran[1], wanted[1])
-    assert_same_recall(ran[2], wanted[2])
-    assert_same_gradients(found, gradient)
+    assert_same(draw(9, 2, 3).to(DEVICE).requires_grad_(), engine=engine, **options)
 
 
 def test_float32_is_close() -> None:
@@ -105,27 +57,6 @@ def test_float32_is_close() -> None:
     (ran, found), (wanted, gradient) = (results(layer, x) for layer in layers)
     assert_equal(ran[0], wanted[0], "output")
     assert_same_gradients(found, gradient)
-
-
-def assert_near(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
-    """Tensors agree within the kernels' tolerance for their type. A gradient below 1% of the largest counts as 0."""
-    floor = 1e-2 * max(float(tensor.abs().max()) for name, tensor in want.items() if name not in SEEN)
-    for name, tensor in want.items():
-        assert_equal(got[name], tensor, name, backend="cuda", floor=1e-3 if name in SEEN else floor)
-
-
-SEEN = ("output", "summary", "h", "memory", "weight")
-
-
-def everything(layer: SAB, x: Tensor) -> dict[str, Tensor]:
-    """The results of a call, and every gradient of a loss whose own gradient is exact in every type."""
-    output, state, recall = layer(x, return_recall=True)
-    signs = draw(*output.shape, seed=8).sign().to(output)
-    loss = (output.float() * signs).sum() + (
-        state.memory.float() * draw(*state.memory.shape, seed=9).sign().to(output)
-    ).sum()
-    seen = output, recall.summary, state.h, state.memory, recall.weight
-    return dict(zip(SEEN, seen, strict=True)) | gradients(layer, loss, x=x)
 
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
@@ -143,10 +74,7 @@ HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=[
 )
 def test_half_precision_is_float32_inside(options: dict[str, Any], dtype: torch.dtype) -> None:
     """Weights, inputs and results are rounded; nothing in between is."""
-    given = {"k_top": 2, "k_att": 1, "k_trunc": 3} | options
-    layer = make(3, 5, backend="cuda", device=DEVICE, **given).to(dtype)
-    wide = make(3, 5, backend="reference", device=DEVICE, **given).to(torch.float32)
-    wide.load_state_dict(layer.state_dict())
+    layer, wide = rounded_pair(dtype, k_top=2, k_att=1, k_trunc=3, **options)
     x = draw(7, 2, 3, dtype=dtype).to(DEVICE)
     found = everything(layer, x.clone().requires_grad_())
     assert {tensor.dtype for tensor in found.values()} == {dtype}
@@ -197,9 +125,7 @@ def test_autocast_leaves_float64_alone() -> None:
 def test_steps_that_no_credit_comes_to_are_passed_over(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The saved tensors of such steps are never read, so they may hold anything."""
     options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 2, "k_trunc": 3, "backtrack": False, "horizon": 0}
-    layer, other = (
-        make(3, 5, backend=backend, device=DEVICE, **options).double() for backend in ("cuda", "reference")
-    )
+    layer, other = pair(**options)
     sweep = backward.sweep
 
     def poisoned(d: Any, parts: Any, record: Any, gates: Tensor, queries: Tensor, *further: Any) -> Any:
@@ -217,15 +143,7 @@ def test_streams_go_on_out_of_phase() -> None:
     """Rows begin within a call, chunk borders lie within segments, and credit goes into the call before."""
     x, reset = draw(11, 3, 3).to(DEVICE), torch.zeros(11, 3, dtype=torch.bool)
     reset[2, 1] = reset[5, 0] = True
-    found: list[dict[str, Tensor]] = []
-    states: list[SABState] = []
-    for layer in pair(k_top=2, k_att=2, k_trunc=3):
-        first, state = layer(x[:5], reset=reset[:5])
-        second, state = layer(x[5:], state, reset=reset[5:])
-        found.append(gradients(layer, first.pow(2).sum() + second.pow(3).sum()))
-        states.append(state)
-    assert_same_state(*states)
-    assert_same_gradients(*found)
+    assert_same_streams(x, reset, k_top=2, k_att=2, k_trunc=3)
 
 
 @pytest.mark.parametrize("chunk", [2, 2048], ids=["in pieces", "at once"])
@@ -284,15 +202,6 @@ def test_what_it_cannot_do_it_says(options: dict[str, Any], reason: str) -> None
 
 def test_auto_does_not_take_what_no_gpu_has_run() -> None:
     assert SAB(3, 4, device=DEVICE).plan(8).backend != "cuda"
-
-
-def compiled_for_gpu(*words: str) -> str:
-    """The output of compiling kernels for a GPU, in a process without Triton's interpreter."""
-    command = [sys.executable, "-m", "tests.ops.cuda_op.compile_for_gpu", *words]
-    settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=settings, cwd=ROOT)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    return ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reminding.nn.credit import past as credit
 from reminding.ops import cpu_op, cuda_op
 from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, streamed
-from tests.ops.cuda_op.test_forward import DEVICE, SETTINGS, compiled_for_gpu, pair
+from tests.ops.cuda_op.comparisons import DEVICE, SETTINGS, compiled_for_gpu, pair
 
 pytestmark = [
     pytest.mark.slow,

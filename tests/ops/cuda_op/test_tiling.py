@@ -13,23 +13,29 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from reminding import SAB, SABState
 from reminding.ops import cuda_op
 from reminding.ops.contract import OpRule
 from reminding.ops.cuda_op.packing import Call
 from reminding.ops.cuda_op.triton import tiling
-from tests.nn.samples import assert_same_gradients, assert_same_recall, assert_same_state, draw, gradients, make
-from tests.ops.cuda_op.test_forward import SETTINGS, assert_near, compiled_for_gpu, everything, results
-from tests.tolerance import assert_equal
+from tests.nn.samples import draw
+from tests.ops.cuda_op.comparisons import (
+    SETTINGS,
+    assert_near,
+    assert_same,
+    assert_same_streams,
+    compiled_for_gpu,
+    everything,
+    pair,
+    rounded_pair,
+)
 
 pytestmark = pytest.mark.slow
 interpreted = pytest.mark.skipif(
     not cuda_op.interpreted() or cuda_op.missing() is not None,
     reason="only Triton's interpreter has its programs run in an order that is asked for: `make test-all`",
 )
-H = 7
+SIZE: dict[str, Any] = {"hidden_size": 7, "device": "cpu"}
 LAYOUTS = [(4, 4, "first ahead"), (16, 2, "last ahead"), (2, 8, "any"), (4, 2, "last ahead"), (16, 4, "first ahead")]
 """Rows per tile and units per slice, for B = 5 and H = 7 (2, 4, 1, 4 and 2 slices), and the order of programs."""
 Tile = Callable[..., None]
@@ -52,20 +58,6 @@ def tile(monkeypatch: pytest.MonkeyPatch) -> Tile:
     return patch
 
 
-def pair(dtype: torch.dtype = torch.float64, **options: Any) -> list[SAB]:
-    """The same layer twice: on the kernels and on the reference."""
-    return [make(3, H, backend=backend, **options).to(dtype) for backend in ("cuda", "reference")]
-
-
-def assert_same(options: dict[str, Any], x: Tensor) -> None:
-    """Outputs, state, recalls and every gradient agree to 1e-9."""
-    (ran, found), (wanted, gradient) = (results(layer, x) for layer in pair(**options))
-    assert_equal(ran[0], wanted[0], "output")
-    assert_same_state(ran[1], wanted[1])
-    assert_same_recall(ran[2], wanted[2])
-    assert_same_gradients(found, gradient)
-
-
 @interpreted
 @pytest.mark.parametrize(
     ("options", "layout", "engine"),
@@ -76,7 +68,7 @@ def test_every_setting_gives_the_reference(
     options: dict[str, Any], layout: tuple[int, int, str], engine: str, tile: Tile
 ) -> None:
     tile(*layout)
-    assert_same(options | {"engine": engine}, draw(9, 5, 3).requires_grad_())
+    assert_same(draw(9, 5, 3).requires_grad_(), engine=engine, **SIZE, **options)
 
 
 @interpreted
@@ -85,13 +77,13 @@ def test_every_setting_gives_the_reference(
 @pytest.mark.parametrize(("units", "holds"), [(8, True), (4, False), (2, True)])
 def test_every_order_gives_the_reference(order: str, score_size: int, units: int, holds: bool, tile: Tile) -> None:
     tile(4, units, order, holds=holds)
-    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3, "score_size": score_size}, draw(13, 5, 3).requires_grad_())
+    assert_same(draw(13, 5, 3).requires_grad_(), k_top=2, k_att=2, k_trunc=3, score_size=score_size, **SIZE)
 
 
 @interpreted
 def test_tiles_that_do_not_fit_at_once_follow_each_other(tile: Tile) -> None:
     tile(2, 4, at_once=2)
-    assert_same({"k_top": 2, "k_att": 2, "k_trunc": 3, "forget_scale": 0.7}, draw(9, 9, 3).requires_grad_())
+    assert_same(draw(9, 9, 3).requires_grad_(), k_top=2, k_att=2, k_trunc=3, forget_scale=0.7, **SIZE)
 
 
 @interpreted
@@ -100,15 +92,7 @@ def test_streams_go_on_out_of_phase(tile: Tile) -> None:
     tile(4, 4)
     x, reset = draw(11, 5, 3), torch.zeros(11, 5, dtype=torch.bool)
     reset[2, 1] = reset[5, 0] = reset[7, 4] = True
-    found: list[dict[str, Tensor]] = []
-    states: list[SABState] = []
-    for layer in pair(k_top=2, k_att=2, k_trunc=3):
-        first, state = layer(x[:5], reset=reset[:5])
-        second, state = layer(x[5:], state, reset=reset[5:])
-        found.append(gradients(layer, first.pow(2).sum() + second.pow(3).sum()))
-        states.append(state)
-    assert_same_state(*states)
-    assert_same_gradients(*found)
+    assert_same_streams(x, reset, k_top=2, k_att=2, k_trunc=3, **SIZE)
 
 
 @interpreted
@@ -116,10 +100,7 @@ def test_streams_go_on_out_of_phase(tile: Tile) -> None:
 def test_bfloat16_is_float32_inside(cell: str, tile: Tile) -> None:
     """Weights keep their type, and multiply a float32 that is split into three parts."""
     tile(4, 4)
-    options: dict[str, Any] = {"cell": cell, "k_top": 2, "k_att": 1, "k_trunc": 3}
-    layer = make(3, H, backend="cuda", **options).bfloat16()
-    wide = make(3, H, backend="reference", **options).float()
-    wide.load_state_dict(layer.state_dict())
+    layer, wide = rounded_pair(torch.bfloat16, cell=cell, k_top=2, k_att=1, k_trunc=3, **SIZE)
     x = draw(7, 5, 3, dtype=torch.bfloat16)
     assert_near(everything(layer, x.clone().requires_grad_()), everything(wide, x.float().requires_grad_()))
 
@@ -136,7 +117,7 @@ def test_every_meeting_is_needed(
     tiled: Any = tiling.tiled()
     errors: Any = importlib.import_module("triton.runtime.errors")
     tile(4, 4, order)
-    layer, _ = pair(k_top=2, k_att=2, k_trunc=3)
+    layer, _ = pair(k_top=2, k_att=2, k_trunc=3, **SIZE)
     meet = tiled.meet.fn
 
     def sometimes(arrivals: Any, goal: Any) -> None:
@@ -163,7 +144,7 @@ def test_who_waits_for_nobody_is_found_out(tile: Tile, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tiled, "meet", late)
     with pytest.raises(errors.InterpreterError, match="wait, after"):
-        pair(k_top=2)[0](draw(3, 5, 3))
+        next(pair(k_top=2, **SIZE))(draw(3, 5, 3))
 
 
 def test_tiles_run_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

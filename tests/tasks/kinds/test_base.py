@@ -39,17 +39,21 @@ def cut(batch: Batch, prediction: torch.Tensor, rows: slice) -> tuple[torch.Tens
 def test_table_holds_every_task_under_its_own_name() -> None:
     assert set(TASKS) == {
         "copying",
+        "selective",
         "adding",
         "digits",
         "mnist",
         "pmnist",
         "cifar10",
+        "noisy-cifar10",
         "series",
         "spoken",
         "ptb",
         "text8",
         "enwik8",
         "cue",
+        "nback",
+        "match",
         "stream",
     }
     for name, cls in TASKS.items():

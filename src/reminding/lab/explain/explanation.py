@@ -25,6 +25,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
 from reminding.tasks import TRAINING, Batch, EvalSplit
+from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
 from reminding.tasks.own import read_own
 
@@ -184,7 +185,7 @@ def most_credited(explanation: Explanation, layer: int | None = None) -> str:
 def _excerpts(task: Any, options: ExplainOptions) -> list[_Excerpt]:
     """The sequences to explain."""
     if options.input is not None:
-        steps = (options.steps or STREAM_STEPS) if task.streamed and task.name != "cue" else options.steps
+        steps = (options.steps or STREAM_STEPS) if task.streamed and not isinstance(task, Asked) else options.steps
         own = read_own(task, options.input, options.start, steps)
         return [_Excerpt(options.input.name, own.input, own.target)]
     if task.streamed:

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.cue import Cue
 from reminding.tasks.data.sources import MU
+from reminding.tasks.delayed.match import MatchSpeaker
+from reminding.tasks.delayed.nback import NBack
+from reminding.tasks.delayed.noisy_cifar10 import NoisyCIFAR10
 from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.mnist import pixel_permutation
 from reminding.tasks.series import LabelledTask
@@ -73,17 +76,25 @@ def legend_of(task: Any) -> Legend:
         return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
     if isinstance(task, LabelledTask):
         return Legend("wave", classes=task.classes, channels=("value",))
+    if isinstance(task, MatchSpeaker):
+        return Legend("wave", classes=("another", "same"), channels=("value",))
+    if isinstance(task, NBack | NoisyCIFAR10):
+        return Legend("wave", classes=numbered(task.output_size), channels=("pixel",))
     if task.vocabulary is None:
         return Legend("lines", channels=("value", "marker") if task.name == "adding" else numbered(task.input_size))
-    # Copying and cue: the blank, then symbols by number, and last the marker that asks for them.
+    # Copying, selective copying and cue: the blank, then symbols by number, and last the marker that asks for them.
     names = ("·", *numbered(task.vocabulary - 2, 1), "?")
-    classes = numbered(task.output_size, 1) if isinstance(task, Cue) else names
+    classes = numbered(task.output_size, 1) if isinstance(task, Asked) else names
     return Legend("tokens", names=names, quiet=(0,), classes=classes)
 
 
 def _of_file(task: FileStream) -> Legend:
+    if isinstance(task, MatchSpeaker):
+        return Legend("wave", classes=("another", "same"), channels=("value",))
+    if isinstance(task, NBack | NoisyCIFAR10):
+        return Legend("wave", classes=numbered(task.output_size), channels=("pixel",))
     if task.vocabulary is None:
-        return Legend("lines", task.unit, channels=tuple(getattr(task.source, "columns", ())))
+        return Legend("lines", task.unit, channels=task.input_names)
     if task.unit == "sample":
         levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
         return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))

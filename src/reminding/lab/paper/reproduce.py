@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest
+from reminding.lab.paper import estimate, tuning
+from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
+from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
 from reminding.tasks.kinds.checks import above_zero, at_least
 
@@ -33,7 +35,7 @@ class ReproduceOptions:
         data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
         verify: whether the data must be the published files.
         out: folder of the runs; the report goes to NAME-report in it.
-        dry: only list the commands that would be run.
+        dry: only list the commands that would be run, with an estimate of their time.
     """
 
     seeds: int = 1
@@ -78,6 +80,7 @@ class Job:
     folder: Path
     words: Sequence[str]
     state: Literal["done", "begun", "new"]
+    config: RunConfig | None = None
 
 
 def experiment(name: str, options: ReproduceOptions) -> Experiment:
@@ -108,12 +111,62 @@ def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]
             f"{setting.name} {method} seed {seed}",
             method,
             replace(run, train=replace(run.train, seed=seed)),
-            options.out / (setting.folder or f"{wanted.folder}/{setting.name}") / f"{method}-seed{seed}",
+            options.out / folder_of(wanted, setting) / f"{method}-seed{seed}",
         )
         for seed in range(options.seeds)
         for setting in wanted.settings
         for method, run in setting.runs.items()
     ]
+
+
+def folder_of(wanted: Experiment, setting: Setting) -> str:
+    """Of the runs of a setting, within the folder of all runs."""
+    return setting.folder or f"{wanted.folder}/{setting.name}"
+
+
+def tuning_runs(
+    wanted: Experiment, setting: Setting, options: ReproduceOptions
+) -> list[tuple[Planned, tuning.Variant]]:
+    """The runs in which the methods of a setting are tuned; none where it has no grid."""
+    if setting.grid is None:
+        return []
+    folder = options.out / folder_of(wanted, setting) / "tuning"
+    return [
+        (Planned(f"{setting.name} {each.name}", each.method, each.config, folder / each.name), each)
+        for method, run in setting.runs.items()
+        for each in setting.grid.variants(method, run)
+    ]
+
+
+def tuning_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
+    """The commands that tune the methods of an experiment, before the runs that count.
+
+    Raises:
+        ValueError: a folder holds a run with other options; the message names them.
+    """
+    planned = [run for setting in wanted.settings for run, _ in tuning_runs(wanted, setting, options)]
+    return [_job(wanted, run, options.budget) for run in planned]
+
+
+def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, list[Table]]:
+    """The experiment with what its tuning chose, and the tables of the grids. Writes a tuning.json for each setting.
+
+    Raises:
+        ValueError: a tuning run has not finished, or no run of a method has a finite result; the message names it.
+    """
+    settings: list[Setting] = []
+    tables: list[Table] = []
+    for setting in wanted.settings:
+        runs = tuning_runs(wanted, setting, options)
+        if not runs:
+            settings.append(setting)
+            continue
+        results = [tuning.Tuned.read(variant, planned.folder) for planned, variant in runs]
+        choice = tuning.chosen(results, next(iter(setting.runs.values())).task.maximize)
+        tuning.write_choice(options.out / folder_of(wanted, setting) / "tuning", results, choice)
+        tables.append(tuning.table(setting.name, results, choice))
+        settings.append(replace(setting, runs=tuning.tuned_runs(setting.runs, choice), grid=None))
+    return replace(wanted, settings=settings), tables
 
 
 def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
@@ -122,14 +175,21 @@ def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     Raises:
         ValueError: a folder holds a run with other options; the message names them.
     """
-    jobs: list[Job] = []
-    for planned in planned_runs(wanted, options):
-        config = scaled(planned.config, options.budget)
-        state = progress(planned.folder, config)
-        resume = ["--resume"] if state == "begun" else []
-        words = [*command(config), "--out", str(planned.folder), *resume]
-        jobs.append(Job(f"{wanted.folder} {planned.title}", planned.folder, words, state))
-    return jobs
+    return [_job(wanted, planned, options.budget) for planned in planned_runs(wanted, options)]
+
+
+def time_left(jobs: Sequence[Job], at_once: int) -> str:
+    """What the jobs that are not done will take, for a reader."""
+    runs = [job.config for job in jobs if job.state != "done" and job.config is not None]
+    return estimate.told(estimate.seconds(runs), at_once)
+
+
+def _job(wanted: Experiment, planned: Planned, budget: float) -> Job:
+    config = scaled(planned.config, budget)
+    state = progress(planned.folder, config)
+    resume = ["--resume"] if state == "begun" else []
+    words = [*command(config), "--out", str(planned.folder), *resume]
+    return Job(f"{wanted.folder} {planned.title}", planned.folder, words, state, config)
 
 
 def scaled(config: RunConfig, budget: float) -> RunConfig:

@@ -38,7 +38,13 @@ class Report:
 
 
 def write_report(
-    runs: Sequence[Path], out: Path, sequence: int = 0, *, title: str = "Report", remarks: Sequence[str] = ()
+    runs: Sequence[Path],
+    out: Path,
+    sequence: int = 0,
+    *,
+    title: str = "Report",
+    remarks: Sequence[str] = (),
+    tuning: Sequence[Table] = (),
 ) -> Report:
     """Write report.md, index.html and the figures of some runs, finished or not, and of benchmarks.
 
@@ -51,6 +57,7 @@ def write_report(
         sequence: number of the test sequence to draw, from 0.
         title: of the report.
         remarks: for the reader.
+        tuning: tables of how the methods were tuned.
 
     Raises:
         FileNotFoundError: a folder neither is nor holds a run or a benchmark.
@@ -67,6 +74,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     sections = [
         *_about_runs(groups, out, sequence, remarks),
+        Section("Tuning", list(tuning)),
         *_about_benchmarks(benchmarks, out),
         _how_it_was_made(groups, benchmarks),
     ]

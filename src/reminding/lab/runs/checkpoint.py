@@ -11,9 +11,9 @@ from typing import Any, TypedDict
 import torch
 
 from reminding.lab.runs.config import EXTENDABLE, RunConfig
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME
-from reminding.nn import SABState
+from reminding.nn import SAB, CarriedState, SABState
 from reminding.nn.state.storage import load_tensors, save_tensors
 from reminding.tasks import MetricSums
 
@@ -40,7 +40,7 @@ class Update(TypedDict):
 
 @dataclass
 class Standing:
-    """How far a run has come: everything that it needs to continue, besides weights and optimizer.
+    """The progress of a run: everything that it needs to continue, except weights and optimizer.
 
     Attributes:
         step: updates done.
@@ -121,7 +121,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     clip_mean: float | None,
     standing: Standing,
-    state: SABState | None,
+    state: StreamState | None,
 ) -> None:
     """Write everything that a resumed run needs. The last checkpoint is replaced when the new one is complete.
 
@@ -147,7 +147,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[float | None, Standing, SABState | None]:
+) -> tuple[float | None, Standing, StreamState | None]:
     """Restore model, optimizer and random number generator from the checkpoint.
 
     Returns:
@@ -163,10 +163,15 @@ def load_checkpoint(
         optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["rng"])
         name = content.get("state")
-        state = None if name is None else SABState.load(folder / name, str(device))
+        state = None if name is None else _state_of(model).load(folder / name, str(device))
         return content["clip_mean"], Standing(**content["standing"]), state
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise ValueError(f"{path} is damaged or belongs to another model: {error}") from error
+
+
+def _state_of(model: SequenceModel) -> type[SABState] | type[CarriedState]:
+    """The kind of state that a model carries along a stream."""
+    return SABState if isinstance(model.layer, SAB) else CarriedState
 
 
 def save_weights(folder: Path, model: SequenceModel) -> None:

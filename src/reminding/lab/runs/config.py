@@ -27,8 +27,9 @@ class ModelOptions:
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
-            steps; attention: softmax attention over all past states with full BPTT; transformer: causal.
-        cell: recurrent cell of every model but the transformer.
+            steps; attention: softmax attention over all past states with full BPTT; transformer: causal; mingru:
+            minimal GRU by a parallel scan; rtu: diagonal linear recurrence by exact online gradients.
+        cell: recurrent cell of sab, lstm, tbptt and attention.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
         forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
@@ -58,6 +59,11 @@ class ModelOptions:
             0: it stays within the chunk. Whole sequences have no earlier chunks.
         credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
             and that credit delayed.
+        positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
+            order.
+        feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
+        min_radius: smallest modulus of an rtu's eigenvalues at initialisation, from 0 to below 1; near 1 its memory
+            is long.
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
         recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
@@ -66,7 +72,7 @@ class ModelOptions:
         engine: how the backward pass is done; auto: the best that can run here.
     """
 
-    model: Literal["sab", "lstm", "tbptt", "attention", "transformer"] = "sab"
+    model: Literal["sab", "lstm", "tbptt", "attention", "transformer", "mingru", "rtu"] = "sab"
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     forget_scale: float = 1.0
     forget_bias: float | str | None = None
@@ -89,6 +95,9 @@ class ModelOptions:
     horizon: int | None = 0
     credit_every: int = 1
     backtrack: bool = True
+    positions: Literal["sinusoidal", "alibi", "t5", "none"] = "sinusoidal"
+    feedforward_size: int | None = None
+    min_radius: float = 0.0
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
@@ -285,10 +294,12 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 def command(config: RunConfig) -> list[str]:
     """The arguments after `reminding` that train a run; options at their defaults are left out."""
     kind = TASKS[config.task.name]
+    own = {field.name for field in fields(kind)}
+    training = changed_options(plain(config.train), plain(TrainOptions()))
     changed = [
         *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
         *changed_options(plain(config.model), plain(model_defaults(kind))),
-        *changed_options(plain(config.train), plain(TrainOptions())),
+        *((f"train-{name}" if name in own else name, value) for name, value in training),
     ]
     return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]
 

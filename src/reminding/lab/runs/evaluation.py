@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reminding.lab.runs.config import changed_options, option, plain
+from reminding.tasks.characters import CharacterStream
+from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 
@@ -22,6 +24,10 @@ class EvalOptions:
             depend on it. None: in one piece. Streams have their own chunks.
         capacity: at most this many memories; None: as in training.
         evict: which memory is evicted when the capacity is reached; None: as in training.
+        by_distance: of a text: bits per character of rare words that came before, by the distance to their last
+            occurrence, beside the usual metric.
+        rare: with by_distance, a word is rare if the training part has it at most this many times.
+        distances: with by_distance, the characters at which one group ends and the next begins.
         device: auto: a GPU if there is one.
     """
 
@@ -30,6 +36,9 @@ class EvalOptions:
     steps_at_once: int | None = None
     capacity: int | None = None
     evict: Literal["fifo", "least_recalled"] | None = None
+    by_distance: bool = False
+    rare: int = 10
+    distances: tuple[int, ...] = (100, 1000, 10_000)
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -44,6 +53,18 @@ class EvalOptions:
         changes = {"capacity": self.capacity, "evict": self.evict}
         return {name: value for name, value in changes.items() if value is not None}
 
+    def judged(self, task: Any) -> Any:
+        """The task as it is evaluated: the run's own or, with by_distance, its rare words.
+
+        Raises:
+            ValueError: by_distance is asked of a task that is no published text.
+        """
+        if not self.by_distance:
+            return task
+        if not isinstance(task, CharacterStream):
+            raise ValueError(f"by_distance is for runs on ptb, text8 or enwik8, got a run on {task.name}")
+        return RareRepeats(task, self.rare, self.distances)
+
     def record(self, task: Any) -> dict[str, Any]:
         """The entries of eval.jsonl that say what was evaluated."""
         return {
@@ -51,12 +72,19 @@ class EvalOptions:
             "changes": self.changes,
             "sequences": self.sequences,
             "steps_at_once": self.steps_at_once,
+            **({"by_distance": self._groups} if self.by_distance else {}),
         }
+
+    @property
+    def _groups(self) -> dict[str, Any]:
+        return {"rare": self.rare, "distances": list(self.distances)}
 
     def matches(self, record: Mapping[str, Any], task: Any) -> bool:
         """Whether a record of eval.jsonl holds the result of this evaluation."""
         own = self.record(task)
-        return all(record.get(name, {}) == own[name] for name in ("task", "changes", "sequences"))
+        return all(
+            record.get(name, {}) == own.get(name, {}) for name in ("task", "changes", "sequences", "by_distance")
+        )
 
     def command(self, folder: Path, **task_options: Any) -> list[str]:
         """The arguments after `reminding` that evaluate a run; options at their defaults are left out.

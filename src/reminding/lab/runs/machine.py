@@ -32,7 +32,7 @@ def command_line() -> str:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What results depend on besides the seed: machine, versions, threads."""
+    """What results depend on apart from the seed: machine, versions, threads."""
     from reminding import __version__
 
     return {

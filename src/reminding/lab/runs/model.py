@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reminding.lab.runs.config import ModelOptions
-from reminding.nn import SAB, Recall, SABState, Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.nn import (
+    RTU,
+    SAB,
+    CarriedState,
+    MinGRU,
+    Recall,
+    SABState,
+    Transformer,
+    full_attention,
+    full_bptt,
+    truncated_bptt,
+)
 from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
 
@@ -26,6 +37,9 @@ RECALLING = (
     "capacity", "evict", "backtrack", "credit_every",
 )  # fmt: skip
 """Those of SAB alone."""
+
+StreamState = SABState | CarriedState
+"""The state that a model carries from chunk to chunk of a stream."""
 
 
 class OneHot(nn.Module):
@@ -75,7 +89,7 @@ class SequenceModel(nn.Module):
         y = self.hidden_readout(h)
         return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
 
-    def read(self, batch: Batch, state: SABState | None = None) -> tuple[Tensor, SABState | None]:
+    def read(self, batch: Batch, state: StreamState | None = None) -> tuple[Tensor, StreamState | None]:
         """Predict a batch: whole sequences, or the chunk of streams that follows `state`.
 
         Returns:
@@ -125,17 +139,11 @@ def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:
     return None if embedding_size is None else nn.Linear(task.input_size, embedding_size)
 
 
-def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> SAB | Transformer:
+def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> nn.Module:
     """The layer that `--model` names."""
+    if options.model in ("transformer", "mingru", "rtu"):
+        return _build_unlike_sab(options, input_size, encoder)
     size = (input_size, options.hidden_size, options.num_layers)
-    if options.model == "transformer":
-        if options.forget_scale != 1:
-            raise ValueError("forget_scale must be 1 for a transformer, which has no forget gate")
-        if options.forget_bias is not None:
-            raise ValueError("forget_bias must be None for a transformer, which has no forget gate")
-        if options.recurrent_dropout != 0:
-            raise ValueError("recurrent_dropout must be 0 for a transformer, which is not recurrent")
-        return Transformer(*size, dropout=options.dropout, encoder=encoder)
     common = _taken(options, RECURRENT)
     common |= {"horizon": 0 if options.model == "lstm" else options.horizon, "encoder": encoder}  # uncut, all is kept
     if options.model == "lstm":
@@ -150,3 +158,32 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
 def _taken(options: ModelOptions, names: Sequence[str]) -> dict[str, Any]:
     """Some of the options, which have the names of the layer's arguments."""
     return {name: getattr(options, name) for name in names}
+
+
+def _build_unlike_sab(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> nn.Module:
+    """A layer that is not the SAB layer with other settings; it has neither a forget gate nor recurrent dropout."""
+    _only("forget_scale", options, 1, "which has no forget gate")
+    _only("forget_bias", options, None, "which has no forget gate")
+    _only("recurrent_dropout", options, 0, "which applies no weights to its own state")
+    size = (input_size, options.hidden_size)
+    if options.model == "rtu":
+        _only("embedding_size", options, None, "whose input weights are an embedding, with an exact gradient")
+        _only("num_layers", options, 1, "whose gradient is exact for one layer")
+        return RTU(*size, min_radius=options.min_radius, encoder=encoder)
+    if options.model == "mingru":
+        return MinGRU(*size, options.num_layers, dropout=options.dropout, encoder=encoder)
+    return Transformer(
+        *size,
+        options.num_layers,
+        dropout=options.dropout,
+        positions=options.positions,
+        feedforward_size=options.feedforward_size,
+        encoder=encoder,
+    )
+
+
+def _only(name: str, options: ModelOptions, value: object, why: str) -> None:
+    """Refuse an option that a model does not have."""
+    got = getattr(options, name)
+    if got != value:
+        raise ValueError(f"{name} must be {value} for {options.model}, {why}; got {got}")

@@ -14,6 +14,8 @@ NORM_LIMIT = 2.7
 """Times the square root of hidden_size. A cell's own state lies between -1 and 1 in every unit, so its norm is at
 most that root. Recalls add a mean of stored states, which contain earlier recalls, so the norm can grow. Runs that
 store every step reach 2.6 and learn; no run in results/ablation that went higher had learned."""
+UNJUDGED = ("transformer", "mingru", "rtu")
+"""Models whose output is no state of a cell between -1 and 1."""
 GIVEN_BACK = 0.5
 """Share of the loss's decrease since the first evaluation that is lost again. Runs that learned lost 0.08, or 0.41
 where the loss falls in jumps; a model that is thrown off its solution loses most of it or all."""
@@ -135,7 +137,7 @@ class Watch:
     def _evaluation(self, record: Mapping[str, Any]) -> list[Trouble]:
         troubles: list[Trouble] = []
         norm, share = record.get("state_norm"), record.get("recall_share")
-        if norm is not None and self._model.model != "transformer":
+        if norm is not None and self._model.model not in UNJUDGED:
             limit = NORM_LIMIT * math.sqrt(self._model.hidden_size)
             if not norm <= limit:  # nan, too
                 troubles.append(

@@ -5,13 +5,14 @@ Shapes: B batch, T time, K recalled memories.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.nn import SAB, SABState
 from reminding.tasks import Batch
 
@@ -26,8 +27,9 @@ def backward_steps(model: SequenceModel, task: Any, device: torch.device | str =
 
     The backward pass visits a step that has a loss, a step that precedes a visited one without a cut between them,
     and a step whose state a visited step recalled with a weight above 0. A Transformer has no recurrence; each of its
-    steps attends to all earlier ones, and all count. The memory that sets the threshold of the paper's rule receives
-    gradient too, through the scores; it is not counted.
+    steps attends to all earlier ones, and all count. A minimal GRU and trace units are never cut; on a stream their
+    backward pass stays in the chunk, although the gradient of trace units is that of the whole past. The memory that
+    sets the threshold of the paper's rule receives gradient too, through the scores; it is not counted.
 
     Returns:
         "backward_steps": from the task's loss; "backward_steps_last": from a loss at the last step alone, which shows
@@ -100,9 +102,11 @@ def recalls(
     """
     parts: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
     held: NDArray[np.int64] | None = None
-    state: SABState | None = None
+    state: StreamState | None = None
     batch = Batch(torch.zeros(0, 0), torch.zeros(0))
-    for part in task.eval_batches("test", SEQUENCES, CHUNKS if task.streamed else SEQUENCES):
+    # A stream's own limit: it may refuse one that is too small for an answer, which is not asked for here.
+    batches = task.eval_batches("test", SEQUENCES, None if task.streamed else SEQUENCES)
+    for part in islice(batches, CHUNKS if task.streamed else None):
         if parts and (part.reset is None or bool(part.reset.any())):
             break
         batch = part.to(device)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.lab.runs.model import SequenceModel
-from reminding.nn import Recall, SABState
+from reminding.lab.runs.model import SequenceModel, StreamState
+from reminding.nn import Recall
 from reminding.tasks import EvalSplit, MetricSums, mean_metrics
 
 JUDGED_ROWS = 8
@@ -44,7 +44,7 @@ def evaluate(
     try:
         with torch.no_grad():
             parts: list[MetricSums] = []
-            state: SABState | None = None
+            state: StreamState | None = None
             for batch in (part.to(device) for part in task.eval_batches(split, batch_size, limit)):
                 if steps_at_once is None:
                     prediction, state = model.read(batch, state)

@@ -20,11 +20,12 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import Standing, Update
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import choose_device, command_line, environment, peak_resident_bytes
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import RunLog
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import LiveDisplay
 from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.nn import SAB, SABState
@@ -52,20 +53,20 @@ class Run:
     clipper: GradientClipper
     standing: Standing
     watch: Watch
-    state: SABState | None = None
+    state: StreamState | None = None
     """Of the streams, if the task has streams."""
 
 
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
-    The folder gets config.json, log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors
-    (the weights that were best on the validation split) and summary.json. Ctrl-C ends the run after the current
-    update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one.
-    On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned from, so that
-    in the first pass the training metrics, too, are those of unseen steps. With `credit_every` above 1, the credit
-    that waits in the state when the run ends is learned from by one more step of the optimizer; so a run that is
-    resumed beyond its end differs from one that never ended there.
+    The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/,
+    checkpoint.pt (to resume from), model.safetensors (the weights that were best on the validation split) and
+    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a
+    resumed run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each
+    chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those of
+    unseen steps. With `credit_every` above 1, the credit that waits in the state when the run ends is learned from by
+    one more step of the optimizer; so a run that is resumed beyond its end differs from one that never ended there.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
@@ -83,9 +84,12 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     run = _prepare(config, folder)
+    reading = reading_of(config.task)
     if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
         saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
         run.clipper.mean, run.standing, run.state = saved
+    if reading is not None:
+        record_reading(reading, folder)
     log = RunLog(folder, after=run.standing.step)
     label = f"{config.model.model} on {config.task.name}"
     try:
@@ -113,6 +117,8 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
     clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
     watch = Watch(config.model, config.train)
     config.task.train_batches(config.train.batch_size, config.train.seed)
+    config.task.eval_batches("valid", EVAL_BATCH, config.train.eval_sequences)
+    config.task.eval_batches("test", EVAL_BATCH, config.train.test_sequences)
     return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
 
 
@@ -226,7 +232,7 @@ def _update(run: Run, batch: Batch) -> Update:
 def _settle(run: Run) -> None:
     """One more step of the optimizer, for the credit that waits in a stream's state when the run ends."""
     layer = run.model.layer
-    if not isinstance(layer, SAB) or run.state is None:
+    if not isinstance(layer, SAB) or not isinstance(run.state, SABState):
         return
     run.optimizer.zero_grad(set_to_none=True)
     layer.settle(run.state)

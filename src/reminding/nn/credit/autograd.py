@@ -16,8 +16,9 @@ from reminding.nn.credit.bank import Bank, Borders
 from reminding.nn.credit.network import Network, gradients
 from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
-from reminding.nn.parts.host import counting_on_host
 from reminding.nn.parts.memory import FAR, NOTHING
+from reminding.nn.parts.outside import Watch
+from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.owed import LayerCredit, StateCredit
 from reminding.nn.state.reachable import Evicted
 from reminding.nn.state.segments import Segment
@@ -68,21 +69,28 @@ RunPass = Callable[[Tensor, SABState, Network], Pass]
 
 @dataclass
 class _ReplayCall:
-    """A pass that is to be run without a graph: how, on what, and, once it has run, what came out."""
+    """A pass that was run without a graph: on what, what came out, and how it is run again."""
 
-    run: RunPass
-    network: Network
     before: SABState
-    ran: Pass | None = None
+    ran: Pass
+    again: _RunAgain
 
 
-def replayed(run: RunPass, network: Network, x: Tensor, before: SABState) -> Pass:
-    """Run a pass without keeping its graph; when credit reaches its segments they are run again."""
-    call = _ReplayCall(run, network, before)
+def replayed(run: RunPass, network: Network, x: Tensor, before: SABState, watch: Watch | None) -> Pass:
+    """Run a pass without keeping its graph; when credit reaches its segments they are run again.
+
+    Args:
+        watch: the current one, which finds the tensors from outside that the user's modules compute with; None where
+            there are no such modules.
+    """
+    modes, generators = network.modules.modes, generator_states(x.device)
+    with torch.no_grad():
+        ran = run(x, before, network)
+    if watch is not None and watch.found:
+        network = network.with_outside(watch.found)
+    call = _ReplayCall(before, ran, _RunAgain(run, network, modes, generators))
     results = cast("tuple[Tensor, ...]", _Replayed.apply(call, x, *flat(before), *network.tensors))
     output, summary, *after = results
-    ran = call.ran
-    assert ran is not None
     recall = None if ran.recall is None else replace(ran.recall, summary=summary)
     return replace(ran, output=output, after=filled(ran.after, after), recall=recall)
 
@@ -90,9 +98,8 @@ def replayed(run: RunPass, network: Network, x: Tensor, before: SABState) -> Pas
 class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _ReplayCall, x: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-        size, network = len(flat(call.before)), call.network
-        ctx.again = _RunAgain(call.run, network, network.modules.modes, generator_states(x.device))
-        ran = call.ran = call.run(x, filled(call.before, tensors[:size]), network)
+        ran, size = call.ran, len(flat(call.before))
+        ctx.again = call.again
         # What the backward pass needs holds on to no graph.
         ctx.ran = replace(ran, output=ran.output.detach(), after=ran.after.without_graph(), recall=None)
         ctx.before, ctx.noted = (
@@ -243,7 +250,8 @@ def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Ten
     same, and gets one from the op and from a replay.
     """
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
-    tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
+    if network.modules.sharded is None:  # what FSDP divides is not whole outside its module's forward
+        tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
     tensors = [tensor for tensor in tensors if tensor.requires_grad]
     results = [output, *flat(after)]
     in_graph = [result for result in results if result.requires_grad]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reminding.nn.credit.network import Network, gradients
 from reminding.nn.parts.generators import drawing_as
+from reminding.nn.parts.outside import check_followed
 from reminding.nn.state.segments import EncoderInput
 
 Encode = Callable[[EncoderInput], Tensor]
@@ -27,7 +28,7 @@ class Encoded:
 
     def __init__(self, given: EncoderInput, encode: Encode, network: Network, leaves: list[Tensor]) -> None:
         with torch.enable_grad(), drawing_as(given.generators, given.input.device):
-            self._encoded = network.run(lambda _: encode(given), leaves, given.modes)
+            self._encoded = network.run(lambda _: _followed(encode(given), leaves), leaves, given.modes)
         self._leaves = leaves
         self._credit: Tensor | None = None
 
@@ -55,3 +56,9 @@ class Encoded:
         if self._credit is None:
             return [None for _ in self._leaves]
         return gradients([self._encoded], self._leaves, [self._credit])
+
+
+def _followed(encoded: Tensor, leaves: list[Tensor]) -> Tensor:
+    """The same, after a check that its graph ends in the leaves."""
+    check_followed([encoded], leaves)
+    return encoded

@@ -5,7 +5,8 @@ Shapes: H hidden; else as each layer has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -16,8 +17,11 @@ from reminding.nn.forward.compiled import op_rule
 from reminding.nn.forward.reference import in_precision
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.cells import Step
+from reminding.nn.parts.generators import drawing_as, generator_states
+from reminding.nn.parts.outside import Watch, check_carried
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import UserModules
+from reminding.nn.state.stream import SABState
 from reminding.ops.backends import BACKENDS, Op
 from reminding.ops.contract import OpRule
 
@@ -60,7 +64,7 @@ class Network:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What may receive a gradient besides inputs and states: each layer's tensors, then the modules'."""
+        """The tensors other than inputs and states that may receive gradient: those of layers, then of modules."""
         return (*(tensor for layer in self.layers for tensor in layer.tensors), *self.modules.tensors)
 
     def cell(self, layer: int, device: str, factor: Tensor | None = None) -> Step:
@@ -92,6 +96,45 @@ class Network:
         network = self.with_leaves(leaves)
         own = leaves[len(leaves) - len(self.modules.tensors) :]
         return self.modules.run(lambda: function(network), own, modes)
+
+    @property
+    def has_own_steps(self) -> bool:
+        """Whether a cell or a scorer is a module of the user's."""
+        return any(layer.cell_name is None or layer.score_name is None for layer in self.layers)
+
+    def with_outside(self, tensors: Iterable[Tensor]) -> Network:
+        """The same network, whose modules compute with these tensors from outside besides."""
+        return replace(self, modules=self.modules.with_outside(tensors))
+
+    def try_steps(self, x: Tensor, state: SABState, watch: Watch) -> None:
+        """Take two steps for what a watch sees of the user's cells and scorers, and leave no trace.
+
+        Args:
+            x: (T, B, I).
+
+        Raises:
+            ValueError: a module keeps more than its state from step to step.
+        """
+        x = x.detach()[:1].repeat(2, 1, 1)
+        states = generator_states(x.device)
+        with (
+            torch.enable_grad(),
+            torch.autocast(x.device.type, enabled=False),
+            drawing_as(states, x.device),
+            suppress(Exception),  # of a module that fails: the call says it
+        ):
+            self.modules.try_out(lambda: self._steps(x, state.without_graph()), watch)
+        check_carried(watch)
+
+    def _steps(self, x: Tensor, state: SABState) -> None:
+        states = [(layer.h, layer.cell_state) for layer in state.layers]
+        for x_t in x:
+            y = x_t
+            for number, layer in enumerate(self.layers):
+                y, further = self.cell(number, x.device.type)(y, *states[number])
+                states[number] = y, further
+                if layer.score_name is None and layer.scorer is not None:
+                    layer.scorer.scores(layer.scorer.keys(y.unsqueeze(1)), y)
 
 
 def leaves_of(tensors: Sequence[Tensor]) -> list[Tensor]:

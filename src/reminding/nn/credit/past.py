@@ -5,7 +5,8 @@ Shapes: B batch, N streams, T time, I input, M memory slots, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -20,7 +21,8 @@ from reminding.nn.credit.network import Network, Note, totals
 from reminding.nn.credit.op_replay import ArrivedCredit
 from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
-from reminding.nn.parts.host import counting_on_host
+from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.history import History, side_by_side
 from reminding.nn.state.owed import Owed, StateCredit
 from reminding.nn.state.reachable import Evicted
@@ -171,6 +173,29 @@ def _note_rows(
     known = same.any(1)
     there = known.to(read.device)
     note(layer, same.int().argmax(1)[known], step[:, known], read[:, there], weight[:, there], amount[:, there])
+
+
+def counted(state: SABState, every: int) -> SABState:
+    """A state before the first call, which counts as one of those whose credit is sent on together.
+
+    Args:
+        every: `credit_every`.
+    """
+    return state if every == 1 else replace(state, history=state.history.changed(owed=(Owed(),)))
+
+
+def ordered(state: SABState, rule: Rule, every: int, settle: weakref.WeakMethod[Callable[[Any], None]]) -> History:
+    """A state's history, put in order unless credit waits in it.
+
+    Args:
+        every: `credit_every`; settle: the layer's method.
+    """
+    history = state.history.changed(rule=rule, settle=settle)
+    if history.owing and (history.waits or len(history.owing) < every):
+        return history
+    for owed in history.owing:
+        owed.settled = True
+    return history.in_order([layer.memory for layer in state.layers], state.step)
 
 
 def taken(history: History) -> list[StateCredit]:

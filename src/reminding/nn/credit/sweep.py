@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from reminding.nn.forward.reference import loop
 from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.generators import drawing_as
 from reminding.nn.parts.memory import NOTHING, Memory
+from reminding.nn.parts.outside import check_followed
 from reminding.nn.state.segments import Segment
 
 
@@ -88,7 +90,7 @@ class Sweep:
         banks: one per layer, of every state that the segments may have read or stored.
         borders: the gradient of h and of the cell's further state where calls met.
         streams: how many rows there are in all, B.
-        cut_at: a stream step of each row before which the state is detached besides, (B,) on the host, or None.
+        cut_at: a stream step of each row before which the state is also detached, (B,) on the host, or None.
 
     Attributes:
         leaves: what the segments compute with: the network's tensors, cut from the graph that made them.
@@ -111,6 +113,7 @@ class Sweep:
         self._carried = torch.zeros(streams, dtype=torch.bool)
         self.leaves = leaves_of(network.tensors)
         self.d_tensors: list[Tensor | None] = [None for _ in self.leaves]
+        self._followed = False
         ways = self._find_stored(segments) if segments else []
         self._places = {id(segment): places for segment, places in zip(segments, ways, strict=True)}
 
@@ -217,7 +220,8 @@ class Sweep:
         """Run the first steps of a segment again, as many as `x` has, and take the gradient; returns d_x."""
         x = x.detach().requires_grad_(need_x)
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            passes = self.network.run(lambda network: self._run(network, segment, x), self.leaves, segment.modes)
+            run = partial(self._checked_run, segment=segment, x=x)
+            passes = self.network.run(run, self.leaves, segment.modes)
         outputs: list[Tensor] = []
         d_all: list[Tensor] = []
         for replayed, credit in zip(passes, arrived, strict=True):
@@ -242,6 +246,16 @@ class Sweep:
         """The values by step whose gradient only a note needs."""
         noted = self.network.note is not None and isinstance(replayed.reader, RecordedReader)
         return cast("RecordedReader", replayed.reader).own_values if noted else {}
+
+    def _checked_run(self, network: Network, segment: Segment, x: Tensor) -> list[_LayerReplay]:
+        """`_run`, the first time with a check that the graph of the user's modules ends in the leaves."""
+        passes = self._run(network, segment, x)
+        if network.modules and not self._followed:
+            ends = [end for replayed in passes for end in (replayed.output, *replayed.cell_state)]
+            begins = [begin for replayed in passes for begin in (*replayed.entering, replayed.memory)]
+            check_followed(ends, [x, *self.leaves, *begins])
+            self._followed = True
+        return passes
 
     def _run(self, network: Network, segment: Segment, x: Tensor) -> list[_LayerReplay]:
         """All layers through a segment, one after the other."""

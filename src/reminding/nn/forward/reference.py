@@ -1,6 +1,6 @@
 """The recurrence over time, as the paper's Algorithm 1 says it, for autograd to differentiate.
 
-This is the definition that everything faster is held to: a plain loop whose gradient is whatever autograd
+This is the definition that every faster path must equal: a plain loop whose gradient is the one that autograd
 gives for it, with the detaches written here and no others.
 
 Shapes: B batch, T time, I input, M memory slots, K recalled slots, H hidden.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from reminding.nn.forward.reader import Reader
 from reminding.nn.parts.cells import CellState, Step
 from reminding.nn.parts.generators import GeneratorStates, generator_states
 from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import counts_of
 from reminding.nn.state.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState
 
@@ -62,7 +63,7 @@ def unroll(call: LayerCall) -> LayerPass:
                 further = tuple(tensor.detach() for tensor in cell_state)
                 entering.append(EnteringState(h.detach(), further, memory, generators, call.factor))
 
-        streams = cast("list[int]", call.steps_done.tolist())
+        streams = counts_of(call.steps_done)
         outputs, stored, cell_state = loop(x, state.h, state.cell_state, streams, cell, reader, rule, enter)
         states = _that_drew(entering, generator_states(x.device)) if call.draws else entering
     h = outputs[-1] if outputs else state.h

@@ -33,7 +33,7 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
 
 
 def _memory(given: LayerInput, settings: Rule) -> Memory:
-    """The memories given, at steps that nobody asks for."""
+    """The memories given, at steps that are never asked for."""
     slots = given.memory0.shape[:2]
     weight = given.received0 if settings.capacity is not None else given.memory0.new_zeros(slots)
     assert weight is not None and weight.shape == slots, "with a capacity, what the memories have received is given"

@@ -6,6 +6,7 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -17,8 +18,9 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.autograd import reaching_all
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
-from reminding.nn.credit.past import Past, taken, with_past
-from reminding.nn.forward import compiled
+from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
+from reminding.nn.forward import compiled, served
+from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
@@ -27,7 +29,9 @@ from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.runner import Runner
 from reminding.nn.layer.stretches import join_time, run_stretches, shapes_of
 from reminding.nn.parts.generators import generator_states
-from reminding.nn.parts.host import counting_on_host
+from reminding.nn.parts.outside import Watch, check_found, watched, watching
+from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.user_modules import UserModules
 from reminding.nn.state.history import History
 from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.owed import Owed
@@ -56,6 +60,13 @@ class LayerCalls(LayerParameters):
         """`SAB.forward`."""
         surroundings.check_tracing()
         surroundings.check_dense(input)
+        surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
+        surroundings.check_whole("score", self.scorers if self._own_scorers else ())
+        if isinstance(state, SABState) and not torch.is_grad_enabled() and isinstance(input, Tensor):
+            with counting_on_host():
+                result = self._served(input, state, reset, return_recall)
+            if result is not None:
+                return result
         if self.training and self.rule.horizon != 0:
             surroundings.check_checkpoint()
         with counting_on_host():
@@ -93,6 +104,42 @@ class LayerCalls(LayerParameters):
         """What torch.jit.script asks for."""
         surroundings.refuse_script()
 
+    def weights_to_serve(self, input: Tensor) -> Weights | None:
+        """The layer's weights where a call without gradient can go on from a state on slots; else None."""
+        if self._credit is not None or self.memory_device is not None or not surroundings.none_for(input):
+            return None
+        return weights_of(self)
+
+    def entered(self, input: Tensor) -> tuple[Tensor, Layout]:
+        """An input through the encoder in the inner layout, (T, B, I), checked."""
+        if self.encoder is None:
+            x, layout = enter(input, None, self.batch_first)
+        else:
+            with self.user_modules(with_encoder=True).in_call():
+                x, layout = enter(input, self.encoder, self.batch_first)
+        entering.check_input(x, self.input_size, self.like(), self.encoder is not None)
+        return x, layout
+
+    def _served(
+        self, input: Tensor, state: SABState, reset: Tensor | None, return_recall: bool
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall] | None:
+        """A call that goes on from a state on slots; None where the ordinary way has to be gone."""
+        if self.encoder is not None or not state.history.empty:
+            return None
+        weights = self.weights_to_serve(input)
+        if weights is None:
+            return None
+        x, layout = self.entered(input)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        if not 0 < len(x) <= served.LONGEST or (mask is not None and bool(mask.any())):
+            return None
+        if state.batched != layout.batched or len(state.step) != x.shape[1] or not served.goes_on(state, weights):
+            fresh = self.fresh(x.shape[1], layout.batched)
+            entering.check_state(state, fresh)
+            entering.check_capacity(state, self.rule.capacity)
+        output, after, recall = served.run(x, state, weights, return_recall)
+        return self._given_back(output, after, recall, layout)
+
     def _run_with(
         self,
         network: Network,
@@ -104,20 +151,34 @@ class LayerCalls(LayerParameters):
         """`run`, with the tensors that the layer computes with in this call."""
         like = self.like()
         encoder_input = self._encoder_input(input, network, like)
-        x, layout = enter(input, self.encoder, self.batch_first)
+        watch = self._watch_of_past(state, network)
+        with watching(watch):
+            x, layout = enter(input, self._encoder, self.batch_first)
         entering.check_input(x, self.input_size, like, self.encoder is not None)
         network = replace(network, note=None if self._credit is None else partial(self._credit.take, layout.order))
-        before = self._enter_state(state, x.shape[1], layout, network)
+        before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        runner = self._runner(len(x), before, return_recall, encoder_input, network)
+        runner = self._runner(len(x), before, return_recall, encoder_input, network, watch)
         if like.device.type == "meta" and runner.network.backend == REFERENCE:
             output, after, recall = shapes_of(x, before, self.rule, return_recall)
         else:
-            output, after, recall = self._run_stretches(x, before, layout.stretches(len(x), x.shape[1], mask), runner)
+            if watch is None and runner.watch is not None and runner.network.has_own_steps:
+                runner.network.try_steps(x, before, Watch(runner.network.modules.tensors))
+            with watching(runner.watch):
+                stretches = layout.stretches(len(x), x.shape[1], mask)
+                output, after, recall = self._run_stretches(x, before, stretches, runner)
+            if watch is not None and runner.watch is not None:
+                check_found(runner.watch, [*network.modules.tensors, *watch.found])
             if runner.keeps_graph:
                 output, after = reaching_all(output, after, network)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
-        result = layout.output(output), layout.unsorted_rows(after)
+        return self._given_back(output, layout.unsorted_rows(after), recall, layout)
+
+    def _given_back(
+        self, output: Tensor, after: SABState, recall: Recall | None, layout: Layout
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """What a call returns, in the caller's layout."""
+        result = layout.output(output), after
         if recall is None:
             return result
         axis = 0 if self.num_layers == 1 else 1
@@ -166,11 +227,32 @@ class LayerCalls(LayerParameters):
         """Whether a call is kept for credit from later ones."""
         return torch.is_grad_enabled() and self.rule.horizon != 0 and network.transform is None
 
-    def _enter_state(self, state: Any, rows: int, layout: Layout, network: Network) -> SABState:
+    def _has_past(self, state: Any, network: Network) -> bool:
+        """Whether this call's credit goes into the calls that led to a state."""
+        if not isinstance(state, SABState) or not self._remembers_calls(network):
+            return False
+        return not state.history.empty
+
+    def _watch_of_past(self, state: Any, network: Network) -> Watch | None:
+        """What finds the tensors from outside of a call whose credit goes into earlier ones; None for other calls."""
+        return self._watch(network.modules) if network.modules and self._has_past(state, network) else None
+
+    @staticmethod
+    def _watch(modules: UserModules) -> Watch:
+        """What watches modules that are to be run again."""
+        surroundings.check_replayable(modules)
+        return Watch(modules.tensors)
+
+    @property
+    def _encoder(self) -> Callable[[Tensor], Tensor] | None:
+        """The encoder, as a watch sees it."""
+        return None if self.encoder is None else watched("encoder", self.encoder, self.encoder)
+
+    def _enter_state(self, state: Any, x: Tensor, layout: Layout, network: Network, watch: Watch | None) -> SABState:
         like = self.like()
-        fresh = replace(self._fresh(rows, like), batched=layout.batched)
+        fresh = self.fresh(x.shape[1], layout.batched)
         if state is None:
-            return self._begun(fresh) if self._remembers_calls(network) else fresh
+            return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_state(state, fresh)
             entering.check_capacity(state, self.rule.capacity)
@@ -178,13 +260,24 @@ class LayerCalls(LayerParameters):
                 state.history = self._ordered(state)  # the same past, which need not be put in order again
             state = replace(state, made_by=fresh.made_by)
             state = state if self.memory_device is None else state.with_memory_on(like.device)
-            return self._with_past(layout.sorted_rows(state.without_graph()), network)
+            state = layout.sorted_rows(state.without_graph())
+            if watch is not None:
+                if network.has_own_steps:
+                    network.try_steps(x, state, watch)
+                network = network.with_outside(watch.found)
+            return self._with_past(state, network)
         begun = entering.begin_from(state, fresh)
-        return layout.sorted_rows(self._begun(begun) if self._remembers_calls(network) else begun)
+        return layout.sorted_rows(counted(begun, self.credit_every) if self._remembers_calls(network) else begun)
 
-    def _fresh(self, rows: int, like: Tensor) -> SABState:
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
-        return replace(fresh, made_by=self.made_by)
+    def fresh(self, rows: int, batched: bool = True) -> SABState:
+        """The state of streams that have not begun."""
+        release = self.semantics == "release"
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), release)
+        return replace(fresh, batched=batched, made_by=self.made_by)
+
+    def backend_now(self) -> str:
+        """The backend of a call whose steps find no memories."""
+        return self.choice().backend_for(memories=0)
 
     @property
     def made_by(self) -> MadeBy:
@@ -217,7 +310,7 @@ class LayerCalls(LayerParameters):
             return state
         history = self._ordered(state)
         if history.empty:
-            return self._begun(replace(state, history=history))
+            return counted(replace(state, history=history), self.credit_every)
         owed = Owed()
         due = len(history.owing) + 1 >= self.credit_every or self._credit is not None
         past = self._past(history, network)
@@ -225,20 +318,9 @@ class LayerCalls(LayerParameters):
             history = history.changed(owed=(*history.owing, owed))
         return with_past(replace(state, history=history), past, owed, due)
 
-    def _begun(self, state: SABState) -> SABState:
-        """A state before the first call, which counts as one of those whose credit is sent on together."""
-        if self.credit_every == 1:
-            return state
-        return replace(state, history=state.history.changed(owed=(Owed(),)))
-
     def _ordered(self, state: SABState) -> History:
         """A state's history, put in order unless credit waits in it."""
-        history = state.history.changed(rule=self.rule, settle=weakref.WeakMethod(self.settle))
-        if history.owing and (history.waits or len(history.owing) < self.credit_every):
-            return history
-        for owed in history.owing:
-            owed.settled = True
-        return history.in_order([layer.memory for layer in state.layers], state.step)
+        return ordered(state, self.rule, self.credit_every, weakref.WeakMethod(self.settle))
 
     def _past(self, history: History, network: Network) -> Past:
         """A past as credit is sent into it with the tensors of a network."""
@@ -247,7 +329,7 @@ class LayerCalls(LayerParameters):
         return Past(network, history, None if self.encoder is None else self._encode, on_op)
 
     def _encode(self, given: EncoderInput) -> Tensor:
-        return enter(given.given, self.encoder, self.batch_first)[0]
+        return enter(given.given, self._encoder, self.batch_first)[0]
 
     def _run_stretches(
         self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
@@ -262,14 +344,21 @@ class LayerCalls(LayerParameters):
         return torch.cat(outputs), after, join_time(recalls, rows) if record else None
 
     def _runner(
-        self, steps: int, before: SABState, record: bool, encoder_input: EncoderInput | None, network: Network
+        self,
+        steps: int,
+        before: SABState,
+        record: bool,
+        encoder_input: EncoderInput | None,
+        network: Network,
+        watch: Watch | None,
     ) -> Runner:
-        """How this call is run; `network` is the one that credit into past calls goes to."""
+        """How this call is run; network, watch: what credit into past calls goes to, see `_watch_of_past`."""
         choice = self.choice(network.transform)
         backend = choice.backend_for(self._most_alive(before, steps))
+        modules, replay = self.user_modules(with_encoder=False), torch.is_grad_enabled() and choice.replays(steps)
         return Runner(
-            network=replace(network, modules=self.user_modules(with_encoder=False), backend=backend),
-            replay=torch.is_grad_enabled() and choice.replays(steps),
+            network=replace(network, modules=modules, backend=backend),
+            replay=replay,
             may_fall_back=choice.may_fall_back,
             may_fuse=choice.may_fuse,
             record=record,
@@ -278,6 +367,7 @@ class LayerCalls(LayerParameters):
             dropout=self.dropout if self.training else 0.0,
             defers=self.credit_every > 1 or bool(before.history.owing),
             factors=self.draw_factors(before),
+            watch=self._watch(modules) if modules and (replay or watch is not None) else None,
         )
 
     def draw_factors(self, state: SABState) -> tuple[Tensor, ...]:
@@ -295,7 +385,7 @@ class LayerCalls(LayerParameters):
             input, state: the call's; what surrounds the call shows in them too.
         """
         network = Network(
-            layers=tuple(self.bound(layer) for layer in range(self.num_layers)),
+            layers=tuple(self.watched(layer) for layer in range(self.num_layers)),
             rule=self.rule,
             backend=REFERENCE,
             modules=self.user_modules(with_encoder=True),

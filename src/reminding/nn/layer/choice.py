@@ -75,7 +75,7 @@ class Choice:
         return choose_backend(self.backend, self._obstacles(memories))
 
     def replays(self, steps: int) -> bool:
-        """Whether a call of so many steps is run again in the backward pass."""
+        """Whether a call of `steps` steps is replayed in the backward pass."""
         if self.demand.transform is not None:
             return False
         return self.engine == "replay" or self.watched or (self.engine == "auto" and steps >= REPLAY_FROM)

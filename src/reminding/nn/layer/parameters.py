@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
 from reminding.nn.parts.forget_bias import ForgetBias
+from reminding.nn.parts.outside import WatchedScorer, watched_cell
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import RecallWeights
 from reminding.nn.parts.user_modules import UserModules
@@ -165,6 +167,22 @@ class LayerParameters(nn.Module):
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
         return self.bound_to(layer, *self.own_modules(layer))
 
+    def watched(self, layer: int) -> BoundLayer:
+        """`bound`, with cells and scorers of one's own as a watch sees them."""
+        bound = self.bound(layer)
+        cell, scorer = self.own_modules(layer)
+        if cell is not None:
+            bound = replace(bound, cell=watched_cell(cell, bound.cell))
+        if scorer is not None and bound.scorer is not None:
+            watched = WatchedScorer(scorer, bound.scorer.scorer)
+            bound = replace(bound, scorer=replace(bound.scorer, scorer=watched))
+        return bound
+
+    @property
+    def has_own_modules(self) -> bool:
+        """Whether cells or scorers are the user's own."""
+        return self._user_cells is not None or self._own_scorers
+
     def own_modules(self, layer: int) -> tuple[nn.Module | None, nn.Module | None]:
         """The user's own cell and scorer of one layer, as they are now; None for built-in ones, or where unused."""
         cell = None if self._user_cells is None else self.cells[layer]
@@ -187,6 +205,10 @@ class LayerParameters(nn.Module):
 
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""
+        own: dict[str, Tensor | None] = vars(self)["_parameters"]
+        first = next((parameter for parameter in own.values() if parameter is not None), None)
+        if first is not None:
+            return first
         for name, parameter in self.named_parameters():
             if not name.startswith("encoder."):
                 return parameter

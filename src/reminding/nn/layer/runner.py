@@ -18,6 +18,7 @@ from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reference import unroll
 from reminding.nn.layer.stretches import stack_layers
 from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.history import History, Lazy
 from reminding.nn.state.reachable import Evicted, stored_in
@@ -46,6 +47,8 @@ class Runner:
         defers: whether credit into past calls may wait for later calls to be sent on.
         factors: what recurrent dropout multiplies each layer's h by on its way into the cell, (B, H), for all rows of
             the call; () where it is off.
+        watch: finds the tensors from outside that the user's cells and scorers compute with; None where no replay
+            needs them.
     """
 
     network: Network
@@ -58,6 +61,7 @@ class Runner:
     dropout: float
     defers: bool = False
     factors: tuple[Tensor, ...] = ()
+    watch: Watch | None = None
 
     @property
     def keeps_graph(self) -> bool:
@@ -82,7 +86,7 @@ class Runner:
         network, run = self.network, partial(self._pass, begun=start)
         by_segments = network.backend == REFERENCE or network.note is not None
         if self.replay and by_segments and not self._fuses(x, state) and len(x):
-            ran = replayed(partial(run, trace=True), network, x, state)
+            ran = replayed(partial(run, trace=True), network, x, state, self.watch)
         else:
             ran = run(x, state, network, trace=self.remember)
         after = replace(ran.after, history=self._history(state, ran))

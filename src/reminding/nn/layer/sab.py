@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
+from reminding.nn.layer.stepper import Stepper
 from reminding.nn.parts import settings
 from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
@@ -104,7 +105,8 @@ class SAB(LayerCalls):
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
-            interact, if a memory's score depends on its own key alone, and if all that they learn is a parameter.
+            interact, if a memory's score depends on its own key alone, and if they keep nothing from one step to the
+            next but their state.
         search: how the C++ op finds the k_top best of many memories; the result is the same. "scan" scores them all.
             "tree" first scores groups of memories by a bound on their members' scores, and passes over groups that
             cannot hold one of the best; it needs an additive or dot score. "auto" takes the tree where it computes
@@ -263,6 +265,17 @@ class SAB(LayerCalls):
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
+    def stepper(self, state: SABState | None = None) -> Stepper:
+        """An object that takes streams on a step a call, without gradient and at the cost of a step.
+
+        Args:
+            state: what the streams go on from; it is copied. None: new streams, as many as the first step has rows.
+
+        Raises:
+            ValueError: the state is of another layer; the message says what differs.
+        """
+        return Stepper(self, state)
+
     @contextmanager
     def credit(self) -> Generator[Credit]:
         """Record which memories receive credit, how much, and through which later step::
@@ -295,7 +308,7 @@ class SAB(LayerCalls):
         Args:
             steps: the input's length, T.
         """
-        return self.choice().plan(steps, self._most_alive(self._fresh(1, self.like()), steps))
+        return self.choice().plan(steps, self._most_alive(self.fresh(1), steps))
 
     def extra_repr(self) -> str:
         """The settings that matter, as they were resolved."""

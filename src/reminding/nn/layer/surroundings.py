@@ -10,9 +10,13 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn.parts.user_modules import UserModules, sharded_in
+
+_WRAP_WHOLE = "wrap the whole layer (fully_shard(layer), or an auto_wrap_policy that does not go into SAB)"
 
 
 def transform_of(tensors: Iterable[Tensor]) -> str | None:
@@ -38,6 +42,15 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
         return "a transform of torch.func"
     dual = (forward_ad.unpack_dual(tensor).tangent for tensor in held)
     return "forward-mode differentiation" if any(tangent is not None for tangent in dual) else None
+
+
+def none_for(input: Tensor) -> bool:
+    """Whether a call on this input is under no transform, and the input an ordinary tensor on the CPU."""
+    level = cast("int", forward_ad._current_level)  # pyright: ignore
+    if level >= 0 or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():  # pyright: ignore
+        return False
+    plain = type(input) in (Tensor, torch.nn.Parameter) and input.layout == torch.strided
+    return plain and input.is_cpu and not input.is_neg()
 
 
 def check_tracing() -> None:
@@ -84,3 +97,21 @@ def check_dense(input: Tensor | PackedSequence) -> None:
         )
     if tensor.layout != torch.strided:
         raise ValueError(f"input must be a dense Tensor or a PackedSequence, got {tensor.layout}; input.to_dense()")
+
+
+def check_replayable(modules: UserModules) -> None:
+    """Refuse to run modules again that FSDP divides: it gathers their parameters for a call of theirs alone."""
+    module = modules.sharded
+    if module is not None:
+        raise ValueError(
+            f"FSDP divides {type(module).__name__} in the layer's encoder, which a replay or credit to earlier calls "
+            f"would run again: {_WRAP_WHOLE}, apply the encoder to the input before the layer, or build the layer "
+            "with engine='autograd' and horizon=0"
+        )
+
+
+def check_whole(role: str, modules: Iterable[nn.Module]) -> None:
+    """Refuse cells and scorers that FSDP divides: it would gather their parameters at every step, or not at all."""
+    module = sharded_in(inner for outer in modules for inner in outer.modules())
+    if module is not None:
+        raise ValueError(f"FSDP divides {type(module).__name__} in the layer's {role}: {_WRAP_WHOLE}")

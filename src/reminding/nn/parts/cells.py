@@ -77,7 +77,7 @@ class UserCell:
     `(h, c)` of `nn.LSTMCell`. The call returns h_hat alone, or a pair of h_hat and the new state, where
     the state may be given whole or without its h: the layer replaces h by h_hat + summary in any case.
 
-    What `cell_state` looks like is told by the module's attribute `state_shapes`, the shape of each extra
+    The module's attribute `state_shapes` describes `cell_state`: the shape of each extra
     tensor without its batch axis: `()` for none, `((hidden_size,),)` for one like an LSTM's c. A module
     without that attribute is tried on one row of zeros, first with `(h, c)`, then with h alone. Extra
     state starts at zero.
@@ -123,7 +123,7 @@ class UserCell:
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     self._step(module, x, h, tuple(like.new_zeros(1, *shape) for shape in shapes))
-            except Exception as error:  # whatever a stranger's module raises: it goes into our message
+            except Exception as error:  # a user's module may raise anything; the message includes it
                 failures.append(f"state={'(h, c)' if shapes else 'h'}: {type(error).__name__}: {error}")
             else:
                 return shapes

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
@@ -148,3 +149,20 @@ def _restored(hint: Any, named: dict[str, Tensor], name: str) -> Any:
 
 def _on_its_side(tensor: Tensor, lies: Lies) -> Tensor:
     return tensor.cpu() if lies.host else tensor
+
+
+@contextmanager
+def counting_on_host() -> Generator[None]:
+    """While steps, rows and slots are counted: tensors made without a device are on the host, whatever
+    torch.set_default_device or `with torch.device(...)` says.
+    """
+    if torch.empty(0).device.type == "cpu":  # PyTorch 2.6's get_default_device misses contexts
+        yield
+        return
+    with torch.device("cpu"):
+        yield
+
+
+def counts_of(tensor: Tensor) -> list[int]:
+    """Counts (B,) as a list. PyTorch 2.6's `tolist` cannot read them under torch.func."""
+    return [int(number) for number in tensor]

@@ -6,6 +6,7 @@ the tensors of the call, in the call's mode, on copies of their buffers, and wit
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from reminding.nn.parts.outside import Watch, watching
+
 Result = TypeVar("Result")
 
 _MAKES_WEIGHTS = (WeightNorm, SpectralNorm, BasePruningMethod)
@@ -25,7 +28,7 @@ _MAKES_WEIGHTS = (WeightNorm, SpectralNorm, BasePruningMethod)
 _DECIDING: set[int] = set()
 """The numbers of the hooks that were seen to decide what comes out of a module; PyTorch gives no number twice."""
 _MADE_WITHIN: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
-"""The tensors among a module's attributes that it was seen to make anew as it ran: they are stale before it does."""
+"""The attributes and buffers of a module that it was seen to make anew as it ran: they are stale before it does."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _RUNNING = threading.RLock()
 """Held while modules have other tensors than their own in place, and while a call of a layer runs them."""
@@ -49,10 +52,14 @@ class UserModules:
 
     Attributes:
         tensors: their parameters as they were when this was made, each once; then the tensors among their attributes
-            that require a gradient, such as the views that FSDP1 sets in the place of parameters.
+            and buffers that require a gradient, such as the views that FSDP1 sets in the place of parameters; then
+            those from outside.
+
+    Args:
+        outside: tensors that they compute with and do not hold, see `Watch`.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], outside: Iterable[Tensor] = ()) -> None:
         self._modules = tuple(dict.fromkeys(inner for module in modules for inner in module.modules()))
         places: dict[Tensor, list[_Place]] = {}
         for module in self._modules:
@@ -60,14 +67,25 @@ class UserModules:
                 places.setdefault(parameter, []).append(_Place(module, name, "_parameters"))
         for module in self._modules:
             made_within = _MADE_WITHIN.get(module, ())
-            for name, tensor in _attributes_of(module):
+            for name, tensor, table in _held_by(module):
                 if tensor.requires_grad and name not in made_within:
-                    places.setdefault(tensor, []).append(_Place(module, name, None))
+                    places.setdefault(tensor, []).append(_Place(module, name, table))
+        for tensor in outside:
+            places.setdefault(tensor, [])
         self._places = tuple(places.values())
         self.tensors: tuple[Tensor, ...] = tuple(places)
 
     def __bool__(self) -> bool:
         return len(self._modules) > 0
+
+    @property
+    def sharded(self) -> nn.Module | None:
+        """One of them, or of the modules in them, that FSDP divides among processes; None if there is none."""
+        return sharded_in(self._modules)
+
+    def with_outside(self, tensors: Iterable[Tensor]) -> UserModules:
+        """The same modules, which compute with these tensors from outside besides."""
+        return UserModules(self._modules, [*self.tensors, *tensors])
 
     @property
     def modes(self) -> Tensor:
@@ -95,24 +113,32 @@ class UserModules:
     def _noting_attributes(self) -> Generator[None]:
         """Note which tensors among the modules' attributes are made anew meanwhile."""
         modules = self._modules
-        before = [dict(_attributes_of(module)) for module in modules]
+        before = [_held_by_name(module) for module in modules]
         try:
             yield
         finally:
             for module, known in zip(modules, before, strict=True):
-                made = {name for name, tensor in _attributes_of(module) if known.get(name) is not tensor}
+                made = {name for name, tensor in _held_by_name(module).items() if known.get(name) is not tensor}
                 if made:
                     _MADE_WITHIN.setdefault(module, set()).update(made)
+
+    def try_out(self, function: Callable[[], object], watch: Watch) -> None:
+        """Call a function for what a watch sees, and leave no trace in the modules."""
+        with _RUNNING, self._as_they_were(None), watching(watch):
+            function()
 
     def run(self, function: Callable[[], Result], tensors: Sequence[Tensor], modes: Tensor | None) -> Result:
         """Call a function while the modules compute with these tensors, in these modes.
 
         Args:
             tensors: in the places of `tensors`; modes: see `modes`; None: the present ones.
+
+        Raises:
+            ValueError: a module computes with a tensor from outside that is not among `tensors`.
         """
         if not self:
             return function()
-        with _RUNNING, self._as_they_were(modes):
+        with _RUNNING, self._as_they_were(modes), watching(Watch(self.tensors, tensors)):
             for places, tensor in zip(self._places, tensors, strict=True):
                 for place in places:
                     place.put(tensor)
@@ -166,16 +192,31 @@ def evaluating(module: nn.Module) -> Generator[None]:
             each.training = training
 
 
+def sharded_in(modules: Iterable[nn.Module]) -> nn.Module | None:
+    """The first of some modules that FSDP divides among processes."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # importing it takes a while, and who shards has done so
+    kinds = [getattr(fsdp, name, None) for name in ("FullyShardedDataParallel", "FSDPModule")]
+    known = tuple(kind for kind in kinds if isinstance(kind, type))
+    return next((module for module in modules if isinstance(module, known)), None)
+
+
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     """A module's forward hooks and those before them."""
     return tuple(vars(module)[name] for name in _HOOKS)
 
 
-def _attributes_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The tensors among a module's attributes that are no parameters or buffers."""
+def _held_by(module: nn.Module) -> Iterator[tuple[str, Tensor, str | None]]:
+    """The tensors that a module holds besides parameters: attributes, and buffers with their table."""
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
-            yield name, value
+            yield name, value, None
+    for name, buffer in cast("dict[str, Tensor | None]", vars(module)["_buffers"]).items():
+        if buffer is not None:
+            yield name, buffer, "_buffers"
+
+
+def _held_by_name(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor, _ in _held_by(module)}
 
 
 def _decides(number: int, hook: Any) -> bool:
@@ -188,9 +229,9 @@ def _noting(number: int, hook: Callable[..., Any]) -> Callable[..., Any]:
         return hook
 
     def noted(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-        before = dict(_attributes_of(module))
+        before = _held_by_name(module)
         answer = hook(module, *arguments, **options)
-        if answer is not None or any(before.get(name) is not tensor for name, tensor in _attributes_of(module)):
+        if answer is not None or any(before.get(name) is not now for name, now in _held_by_name(module).items()):
             _DECIDING.add(number)
         return answer
 

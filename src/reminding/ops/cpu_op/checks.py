@@ -50,7 +50,7 @@ def check_forward(arguments: Mapping[str, Any]) -> None:
     if milestones and not (len(milestones) == 2 and 0 <= milestones[1] < milestones[0]):
         raise ValueError(f"milestones must be [] or [stride, offset] with 0 <= offset < stride, got {milestones}")
     shapes = _given(arguments, rule)
-    if rule.bounded:  # else nobody reads what memories have received
+    if rule.bounded:  # otherwise the received weights are never read
         shapes["received0"] = tuple(arguments["memory0"].shape[:2])
     _check_tensors(arguments, shapes)
 

@@ -21,7 +21,7 @@ _SMALLEST_GROUP = 4096  # (step, row) pairs; smaller groups would make the large
 
 
 class Given(NamedTuple):
-    """What a pass was given besides its weights."""
+    """The inputs of a pass, except its weights."""
 
     x: Tensor  # (T, B, I)
     h0: Tensor  # (B, H)
@@ -47,7 +47,7 @@ class Weights(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a forward pass leaves for the backward pass."""
+    """What a forward pass saves for the backward pass."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)

@@ -40,23 +40,11 @@ def run_forward(
     """
     _, h0, c0, memory0, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
     assert h0 is not None and memory0 is not None
-    T, B, H, D, M, K = call.T, call.B, call.H, call.D, call.M, call.rule.k_top
-    memory = h0.new_zeros(B, M, H)
-    memory[:, : memory0.shape[1]] = memory0
-    keys = h0.new_zeros(B, M, D)
+    T, B, H, D, M = call.T, call.B, call.H, call.D, call.M
+    record = Record.blank(h0, call)
+    record.memory[:, : memory0.shape[1]] = memory0
     if w1 is not None:
-        keys[:, : memory0.shape[1]] = memory0 @ w1.t().to(memory0.dtype)
-    record = Record(
-        output=h0.new_empty(T, B, H),
-        summary=h0.new_zeros(T, B, H),
-        cells=h0.new_empty(T, B, H if call.rule.has_c else 0),
-        memory=memory,
-        keys=keys,
-        slots=torch.full((T, B, K), -1, dtype=torch.int32, device=h0.device),
-        weights=h0.new_zeros(T, B, K),
-        edges=torch.full((T, B), -1, dtype=torch.int32, device=h0.device),
-        inverses=h0.new_zeros(T, B),
-    )
+        record.keys[:, : memory0.shape[1]] = memory0 @ w1.t().to(memory0.dtype)
     queries, c_last = h0.new_empty(T, B, D), h0.new_empty(B, H)
     received = h0.new_zeros(B, M if call.rule.bounded else 0)
     if call.rule.bounded:
@@ -68,8 +56,8 @@ def run_forward(
         scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
         launch_forward(call, (
             weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
-            record.cells, gates, queries, memory, keys, scratch[1], record.slots, record.weights, record.edges,
-            record.inverses, listed, received,
+            record.cells, gates, queries, record.memory, record.keys, scratch[1], record.slots, record.weights,
+            record.edges, record.inverses, listed, received,
         ))  # fmt: skip
     return record, queries, c_last, received, listed
 
@@ -123,24 +111,15 @@ def _(*arguments: Any) -> Outputs:
     x, h0, _, memory0, _, _, bias, w1 = arguments[:8]
     rule, replay = arguments[13:]
     call = Call.of(x, h0, memory0, w1, rule)
-    T, B, H, D, M, K = call.T, call.B, call.H, call.D, call.M, call.rule.k_top
-    whole: dict[str, Any] = {"dtype": torch.int32}
-    return (
-        h0.new_empty(T, B, H),  # output
-        h0.new_empty(T, B, H),  # summary
-        h0.new_empty(T, B, H if call.rule.has_c else 0),  # cells
-        h0.new_empty(B, M, H),  # memory
-        h0.new_empty(B, M, D),  # keys
-        h0.new_empty(T, B, K, **whole),  # slots
-        h0.new_empty(T, B, K),  # weights
-        h0.new_empty(T, B, **whole),  # edges
-        h0.new_empty(T, B),  # inverses
-        h0.new_empty(B, H),  # c after the last step
-        h0.new_empty(B, M if call.rule.bounded else 0),  # received
-        h0.new_empty(B, call.most if call.lists else 0, **whole),  # listed
+    T, B, D = call.T, call.B, call.D
+    beside = (
+        h0.new_empty(B, call.H),  # c after the last step
+        h0.new_empty(B, call.M if call.rule.bounded else 0),  # received
+        h0.new_empty(B, call.most if call.lists else 0, dtype=torch.int32),  # listed
         h0.new_empty(0) if replay else h0.new_empty(T, B, len(bias)),  # gates
         h0.new_empty(0) if replay else h0.new_empty(T, B, D),  # queries
     )
+    return cast("Any", (*Record.blank(h0, call), *beside))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -196,7 +175,7 @@ def layer(
 
 
 def _layer(given: LayerInput, rule: OpRule, replay: bool, milestones: tuple[int, int] | None) -> Recalled:
-    """`layer`, whatever autocast says."""
+    """`layer`, with autocast off."""
     x, c0, kind = given.x, given.c0, given.h0.dtype
     state = (given.h0, c0, given.memory0, given.received0)
     h0, c_0, memory0, received0 = (None if part is None else part.to(_wide(kind)) for part in state)
@@ -236,7 +215,7 @@ def _wide(kind: torch.dtype) -> torch.dtype:
 def _lowered(
     x: Tensor, recurrent: tuple[Tensor | None, ...], kind: torch.dtype
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """The input and the cell's weights in the type that they are taken in: autocast's, or the state's, `kind`."""
+    """The input and the cell's weights in the type that the op reads: autocast's, or that of the state, `kind`."""
     device = x.device.type
     lowers = torch.is_autocast_enabled(device) and kind != torch.float64  # autocast leaves float64 alone
     kind = torch.get_autocast_dtype(device) if lowers else kind
@@ -246,7 +225,7 @@ def _lowered(
 def _alive(listed: Tensor, counters: tuple[Tensor, Tensor], call: Call) -> Tensor:
     """The slots of the memories not evicted, oldest first, then an unused one, (B, most) int64; (B, 0) unbounded.
 
-    How many there are follows from the counters, filled slots and steps taken before the call, (B,) each.
+    How many there are follows from the counters: filled slots, and steps done before the call, (B,) each.
     """
     if not call.rule.bounded:
         return listed.new_empty(call.B, 0, dtype=torch.int64)

@@ -54,13 +54,13 @@ class Call(NamedTuple):
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """What both kernels are told by value."""
+        """Arguments of both kernels that are passed by value."""
         sizes = {"T": self.T, "B": self.B, "H": self.H, "D": self.D, "M": self.M}
         return {**sizes, "k_top": self.rule.k_top, "k_att": self.rule.k_att}
 
     @property
     def choosing(self) -> dict[str, Any]:
-        """What the forward kernel is told besides: of which memories it chooses how many, and in what pieces."""
+        """Further arguments of the forward kernel: which memories it ranks, how many, and in what pieces."""
         alive = 0 if not self.rule.bounded else 2 if self.lists else 1
         return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
 
@@ -71,7 +71,7 @@ class Call(NamedTuple):
 
     @property
     def sweeping(self) -> dict[str, Any]:
-        """What the backward kernel is told besides."""
+        """Further arguments of the backward kernel."""
         return {"k_trunc": self.rule.k_trunc or NEVER, "WP": self.width, "BACKTRACK": bool(self.rule.backtrack)}
 
     @property
@@ -118,17 +118,33 @@ def padded(size: int) -> int:
 
 
 class Record(NamedTuple):
-    """What a forward pass leaves for the backward pass, besides its inputs."""
+    """What a forward pass saves for the backward pass, except its inputs."""
 
     output: Tensor  # (T, B, H)
     summary: Tensor  # (T, B, H)
-    cells: Tensor  # (T, B, H)
+    cells: Tensor  # (T, B, H), (T, B, 0) unless LSTM
     memory: Tensor  # (B, M, H)
     keys: Tensor  # (B, M, D)
     slots: Tensor  # (T, B, K) int32
     weights: Tensor  # (T, B, K)
     edges: Tensor  # (T, B) int32
     inverses: Tensor  # (T, B)
+
+    @staticmethod
+    def blank(like: Tensor, call: Call) -> Record:
+        """A record in which nothing is recalled or stored; outputs and cells, which every step writes, are empty."""
+        T, B, H, K = call.T, call.B, call.H, call.rule.k_top
+        return Record(
+            output=like.new_empty(T, B, H),
+            summary=like.new_zeros(T, B, H),
+            cells=like.new_empty(T, B, H if call.rule.has_c else 0),
+            memory=like.new_zeros(B, call.M, H),
+            keys=like.new_zeros(B, call.M, call.D),
+            slots=like.new_full((T, B, K), -1, dtype=torch.int32),
+            weights=like.new_zeros(T, B, K),
+            edges=like.new_full((T, B), -1, dtype=torch.int32),
+            inverses=like.new_zeros(T, B),
+        )
 
 
 def widened(parts: list[Tensor | None]) -> list[Tensor | None]:

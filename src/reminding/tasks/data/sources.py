@@ -1,20 +1,90 @@
-"""Files as streams of steps: bytes and audio samples. Files are read in pieces, and may be larger than memory.
+"""Files as streams of steps, and whether a file changed while it was read. Files may be larger than memory.
 
-Shapes: n steps, C channels or columns.
+Shapes: n steps, I values of a step.
 """
 
 from __future__ import annotations
 
-import wave
+import os
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.tasks.data.reading import FileSteps, Reading
+
 MU = 255
 """Parameter of the mu-law: 256 levels, as in telephony (ITU-T G.711) and WaveNet."""
+_WITNESS = 64
+"""Bytes at the beginning and at the last known end of a growing file that must stay as they were."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What shows that a file is the one that was opened: its size, its time of change, and its place on the disk."""
+
+    size: int
+    modified: int
+    inode: int
+
+    @staticmethod
+    def of(path: Path) -> Identity:
+        """The identity that a file has now.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"data: {path} is not a file")
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"data: {path} cannot be read: permission denied")
+        found = path.stat()
+        return Identity(found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def check(self, path: Path) -> None:
+        """Raise a ValueError if the file was replaced, cut or written to."""
+        if Identity.of(path) != self:
+            raise ValueError(
+                f"data: {path} changed while it was read; give a copy that stays as it is, or read it with --follow "
+                "if it is written at its end"
+            )
+
+
+class Growth:
+    """A growing file: it may only be written to at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._inode, self._size = path, Identity.of(path).inode, 0
+        self._begin = self._end = b""
+
+    def size(self) -> int:
+        """The size, bytes.
+
+        Raises:
+            ValueError: the file was replaced or cut, or what was written before is not there any more.
+        """
+        found = Identity.of(self._path)
+        with self._path.open("rb") as file:
+            begin = file.read(len(self._begin))
+            file.seek(max(self._size - len(self._end), 0))
+            end = file.read(len(self._end))
+            if found.inode != self._inode or found.size < self._size or (begin, end) != (self._begin, self._end):
+                raise ValueError(
+                    f"data: {self._path} was replaced, cut or written anew after {self._size} bytes of it were read; "
+                    "a file that is followed may only grow at its end"
+                )
+            if found.size > self._size:
+                self._size = found.size
+                file.seek(0)
+                self._begin = file.read(_WITNESS)
+                file.seek(max(self._size - _WITNESS, 0))
+                self._end = file.read(_WITNESS)
+                self._size = max(self._size - _WITNESS, 0) + len(self._end)
+        return self._size
 
 
 class Source(ABC):
@@ -22,7 +92,6 @@ class Source(ABC):
 
     Args:
         path: of the file.
-        growing: whether the file is still being written; `steps` then checks it at every call.
     """
 
     vocabulary: ClassVar[int | None]
@@ -30,16 +99,14 @@ class Source(ABC):
     unit: ClassVar[str]
     """The name of a step."""
 
-    def __init__(self, path: Path, growing: bool = False) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(f"data: {path} is not a file")
+    def __init__(self, path: Path) -> None:
+        Identity.of(path)
         self.path = path
-        self.growing = growing
 
     @property
     @abstractmethod
     def features(self) -> int:
-        """Values per step; for tokens, the size of the vocabulary."""
+        """I, values per step; for tokens, the size of the vocabulary."""
 
     @abstractmethod
     def steps(self) -> int:
@@ -47,14 +114,31 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Steps start to stop - 1: tokens (n,) uint8, or values (n, C) float64."""
+        """Steps start to stop - 1: tokens (n,) uint8, or values (n, I) float64."""
+
+    @abstractmethod
+    def like(self, path: Path) -> Source:
+        """Another file, read in the same way."""
+
+    @abstractmethod
+    def reading(self) -> Reading:
+        """What was read."""
 
 
 class BytesSource(Source):
-    """Any file, one byte per step."""
+    """Any file, one byte per step.
+
+    Args:
+        growing: whether the file is still being written; `steps` then checks it at every call.
+    """
 
     vocabulary = 256
     unit = "byte"
+
+    def __init__(self, path: Path, growing: bool = False) -> None:
+        super().__init__(path)
+        self._growth = Growth(path) if growing else None
+        self._identity = Identity.of(path)
 
     @property
     def features(self) -> int:
@@ -63,52 +147,21 @@ class BytesSource(Source):
 
     def steps(self) -> int:
         """The file's size, bytes."""
-        return self.path.stat().st_size
+        return self._identity.size if self._growth is None else self._growth.size()
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes, (n,) uint8."""
+        if self._growth is None:
+            self._identity.check(self.path)
         return np.frombuffer(read_range(self.path, start, stop), np.uint8)
 
+    def like(self, path: Path) -> BytesSource:
+        """Another file, byte by byte."""
+        return BytesSource(path)
 
-class WavSource(Source):
-    """A WAV file of integer PCM samples as mu-law levels, one sample per step, channels averaged.
-
-    Neighbouring mu-law levels have a constant ratio, so that 256 of them sound like 14 bits. A model predicts a
-    distribution over levels, which says more than the mean of the next sample.
-
-    Raises:
-        ValueError: the file is not a WAV file of integer PCM.
-    """
-
-    vocabulary = MU + 1
-    unit = "sample"
-
-    def __init__(self, path: Path, growing: bool = False) -> None:
-        super().__init__(path, growing)
-        with path.open("rb") as file:
-            try:
-                header = wave.Wave_read(file)
-            except (wave.Error, EOFError) as error:
-                raise ValueError(f"data: {path} cannot be read as WAV with integer PCM samples: {error}") from error
-            self._begin = file.tell()  # the samples begin where the header ends
-        self._channels, self._width = header.getnchannels(), header.getsampwidth()
-        self._declared = header.getnframes()
-
-    @property
-    def features(self) -> int:
-        """256."""
-        return MU + 1
-
-    def steps(self) -> int:
-        """Samples per channel. The header of a growing file is not final, so that its size counts instead."""
-        available = (self.path.stat().st_size - self._begin) // (self._channels * self._width)
-        return available if self.growing else min(available, self._declared)
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Levels, (n,) uint8."""
-        frame = self._channels * self._width
-        raw = read_range(self.path, self._begin + start * frame, self._begin + stop * frame)
-        return mu_law(pcm(raw, self._width).reshape(-1, self._channels).mean(1))
+    def reading(self) -> Reading:
+        """What was read."""
+        return Reading((FileSteps(str(self.path), self.steps()),), "bytes", self.unit)
 
 
 def read_range(path: Path, start: int, stop: int) -> bytes:
@@ -125,21 +178,8 @@ def read_range(path: Path, start: int, stop: int) -> bytes:
     return raw
 
 
-def pcm(raw: bytes, width: int) -> NDArray[np.float64]:
-    """Little-endian PCM samples as numbers from -1 to 1, (n,).
-
-    Args:
-        width: bytes per sample: 1 (unsigned, as in WAV), 2, 3 or 4 (signed).
-    """
-    if width == 1:
-        return np.frombuffer(raw, np.uint8) / 128.0 - 1.0
-    # The bytes of a sample become the upper bytes of a 32-bit integer, which handles every width and the sign.
-    wide = np.zeros((len(raw) // width, 4), np.uint8)
-    wide[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
-    return wide.reshape(-1).view("<i4") / 2.0**31
-
-
 def mu_law(samples: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Samples from -1 to 1 as one of 256 levels; silence is 128.   [ITU-T G.711, continuous form]"""
-    squeezed = np.sign(samples) * np.log1p(MU * np.abs(samples)) / np.log1p(MU)
+    clipped = np.clip(samples, -1, 1)
+    squeezed = np.sign(clipped) * np.log1p(MU * np.abs(clipped)) / np.log1p(MU)
     return np.floor((squeezed + 1) / 2 * MU + 0.5).astype(np.uint8)

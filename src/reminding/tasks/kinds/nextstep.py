@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +31,9 @@ from reminding.tasks.kinds.base import (
     full_precision,
 )
 from reminding.tasks.kinds.checks import at_least
+
+UNKNOWN = -100
+"""The target token of a step whose next step is not known; of real values it is NaN."""
 
 
 class NextStep(ABC):
@@ -90,60 +96,200 @@ class NextStep(ABC):
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """A held-out part as `eval_rows` streams, `limit` chunks of each; see `Task.eval_batches`."""
         check_evaluation(split, batch_size, limit)
-        sections = self._sections(split, self.eval_rows)
-        chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
-        groups = [sections[i : i + batch_size] for i in range(0, len(sections), batch_size)]
+        rows = self._rows(split, self.eval_rows)
+        groups = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
         return (
-            self._chunk(group, number)
+            self._chunk(group, number, again=False)
             for group in groups
-            for number in range(chunks if limit is None else min(limit, chunks))
+            for number in range(min(max(row.chunks for row in group), limit or 2**62))
         )
 
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Mean over all steps: cross-entropy, nats, of logits (T, B, C); or squared error of values (T, B, C)."""
+        """Mean over all steps: cross-entropy, nats, of logits (T, B, C); or squared error of values (T, B, C).
+
+        A target that is not known, UNKNOWN or NaN, does not count.
+        """
         check_prediction(prediction, batch, self.output_size)
-        if self.vocabulary is None:
-            return F.mse_loss(prediction, batch.target.to(prediction.dtype))
-        return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten())
+        known = _known(batch.target)
+        if not bool(known.any()):
+            return prediction.new_zeros(())
+        if self.vocabulary is not None:
+            return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten(), ignore_index=UNKNOWN)
+        target = batch.target.to(prediction.dtype)
+        return (
+            F.mse_loss(prediction[known], target[known]) if not bool(known.all()) else F.mse_loss(prediction, target)
+        )
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
         """For tokens "bits_per_UNIT" and "accuracy"; for values "mse" and "mse_unchanged".
 
-        "mse_unchanged" is the error of predicting no change, which a model has to beat.
+        "mse_unchanged" is the error of predicting no change, which a model has to beat. A target that is not known
+        does not count.
         """
         check_prediction(prediction, batch, self.output_size)
-        precise, steps = full_precision(prediction), batch.target.numel()
+        precise, known = full_precision(prediction), _known(batch.target)
+        steps = int(known.sum())
         if self.vocabulary is None:
-            error = F.mse_loss(precise, batch.target.to(precise.dtype), reduction="sum")
-            unchanged = F.mse_loss(batch.input, batch.target, reduction="sum")
+            target = batch.target[known]
+            error = F.mse_loss(precise[known], target.to(precise.dtype), reduction="sum")
+            unchanged = F.mse_loss(self.unchanged(batch.input)[known], target, reduction="sum")
             return {"mse": (float(error), steps), "mse_unchanged": (float(unchanged), steps)}
-        surprise = F.cross_entropy(precise.flatten(0, 1), batch.target.flatten(), reduction="sum")
+        flat, target = precise.flatten(0, 1), batch.target.flatten()
+        surprise = F.cross_entropy(flat, target, reduction="sum", ignore_index=UNKNOWN)
         right = (precise.argmax(-1) == batch.target).sum()
         return {self.metric: (float(surprise) / math.log(2), steps), "accuracy": (float(right), steps)}
 
+    def unchanged(self, input: Tensor) -> Tensor:
+        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
+        return input
+
+    def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What is predicted of steps, from what is read of them: the same, unless a task says otherwise."""
+        return values
+
+    def batch_of(self, values: NDArray[Any], begins: bool) -> Batch:
+        """Steps of unbroken streams as a batch, with each next step as the target.
+
+        Args:
+            values: tokens (T + 1, B), or real values (T + 1, B, I), as the model reads them.
+            begins: whether all rows begin a new stream.
+        """
+        return _batch(values, self.target_of(values), _all_rows(values, begins))
+
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         """Chunks of the training part from number `start` on, counted over all passes."""
-        sections = self._sections("train", batch_size)
-        chunks = math.ceil((len(sections[0]) - 1) / self.chunk)
-        return (self._chunk(sections, i % chunks) for i in count(start))
+        rows = self._rows("train", batch_size)
+        return (self._chunk(rows, i) for i in count(start))
 
-    def _sections(self, split: Split, rows: int) -> list[range]:
-        """A split, cut into one section per row."""
-        part = self._part(split)
-        each = len(part) // rows
-        if each < 2:
+    def _pieces(self, split: Split) -> list[range]:
+        """The unbroken streams of a split, at least one."""
+        return [self._part(split)]
+
+    def sections(self, split: Split, rows: int) -> list[range]:
+        """The steps that each row reads of a split that is one unbroken stream.
+
+        Raises:
+            ValueError: the split is too short for so many rows.
+        """
+        return [piece for row in self._rows(split, rows) for piece in row.pieces]
+
+    def _rows(self, split: Split, rows: int) -> list[Row]:
+        """A split, cut into pieces of about the size of a row, which are dealt to the rows."""
+        pieces = self._pieces(split)
+        total = sum(map(len, pieces))
+        if total // rows < 2:
+            change = "a smaller --batch-size" if split == "train" else "a smaller --eval-rows, or a larger --held-out"
             raise ValueError(
-                f"data: the {split} part of {self._where} has {len(part)} {self.unit}s, too few for {rows} rows; a "
-                "row needs at least 2"
+                f"data: the {split} part of {self._where} has {total} {self.unit}s, too few for {rows} rows; a row "
+                f"needs at least 2: give more data, or {change}"
             )
-        return [part[row * each : (row + 1) * each] for row in range(rows)]
+        cut: list[range] = []
+        for piece in pieces:
+            parts = rows if len(pieces) == 1 else max(1, round(rows * len(piece) / total))
+            each = len(piece) // parts
+            cut += [piece[i * each : (i + 1) * each] for i in range(parts) if each >= 2]
+        dealt = deal(cut, rows)
+        if not all(dealt):
+            raise ValueError(
+                f"data: the {split} part of {self._where} has {len(cut)} pieces of 2 {self.unit}s or more, expected "
+                f"at least {rows}, one for each row"
+            )
+        return [Row(tuple(pieces), self.chunk) for pieces in dealt]
 
-    def _chunk(self, sections: list[range], number: int) -> Batch:
-        """Chunk `number` of each section, and the step after it."""
-        first = number * self.chunk
-        spans = [section[first : first + self.chunk + 1] for section in sections]
-        values = np.stack([self._read(span[0], span[-1] + 1) for span in spans], axis=1)
-        return next_step(values, begins=number == 0)
+    def _chunk(self, rows: Sequence[Row], number: int, again: bool = True) -> Batch:
+        """Chunk `number` of each row, and the step after it.
+
+        Args:
+            again: whether a row that has ended begins anew; otherwise its steps have no known target.
+        """
+        places = [row.chunk(number) for row in rows]
+        length = max(len(place.steps) for place in places)
+        read: list[NDArray[Any]] = []
+        known = np.zeros((length, len(rows)), bool)
+        for i, place in enumerate(places):
+            values = self._read(place.steps.start, place.steps.stop)
+            known[: len(values), i] = again or not place.again
+            filler = np.repeat(values[-1:], length - len(values), axis=0)
+            read.append(np.concatenate([values, filler]) if len(filler) else values)
+        values = np.stack(read, axis=1)
+        targets = self.target_of(values)
+        if not known.all():
+            targets = np.where(known if targets.ndim == 2 else known[..., None], targets, _unknown(targets))
+        return _batch(values, targets, np.array([place.begins for place in places]))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A chunk of a row.
+
+    Args:
+        steps: of the chunk, and the step after it.
+        begins: whether a stream begins with it.
+        again: whether the row has been read to its end before.
+    """
+
+    steps: range
+    begins: bool
+    again: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """The pieces of streams that a row of the batch reads, one after the other, each in chunks."""
+
+    pieces: tuple[range, ...]
+    chunk_size: int
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The number of chunks to the end of each piece."""
+        return list(accumulate(math.ceil((len(piece) - 1) / self.chunk_size) for piece in self.pieces))
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a pass."""
+        return self._ends[-1]
+
+    def chunk(self, number: int) -> Place:
+        """Chunk `number`, counted over all passes."""
+        passes, number = divmod(number, self.chunks)
+        piece = bisect_right(self._ends, number)
+        first = number - (self._ends[piece - 1] if piece else 0)
+        begin = first * self.chunk_size
+        return Place(self.pieces[piece][begin : begin + self.chunk_size + 1], first == 0, passes > 0)
+
+
+def deal(pieces: Sequence[range], rows: int) -> list[list[range]]:
+    """Pieces dealt to rows, the longest first, each to the row with the fewest steps; a row keeps their order."""
+    dealt: list[list[range]] = [[] for _ in range(rows)]
+    sizes = [0] * rows
+    for piece in sorted(pieces, key=lambda piece: (-len(piece), piece.start)):
+        least = sizes.index(min(sizes))
+        dealt[least].append(piece)
+        sizes[least] += len(piece)
+    return [sorted(row, key=lambda piece: piece.start) for row in dealt]
+
+
+def _known(target: Tensor) -> Tensor:
+    return ~target.isnan() if target.is_floating_point() else target != UNKNOWN
+
+
+def _unknown(targets: NDArray[Any]) -> float | int:
+    return np.nan if np.issubdtype(targets.dtype, np.floating) else UNKNOWN
+
+
+def _batch(values: NDArray[Any], targets: NDArray[Any], begins: NDArray[np.bool_]) -> Batch:
+    read, asked = (_tensor(each) for each in (values, targets))
+    return Batch(read[:-1], asked[1:], torch.as_tensor(begins))
+
+
+def _all_rows(values: NDArray[Any], begins: bool) -> NDArray[np.bool_]:
+    return np.full(values.shape[1:2], begins, np.bool_)
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    tensor = torch.as_tensor(values)
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
 def next_step(values: NDArray[Any], begins: bool) -> Batch:
@@ -153,9 +299,7 @@ def next_step(values: NDArray[Any], begins: bool) -> Batch:
         values: tokens (T + 1, B), integers, or real values (T + 1, B, C).
         begins: whether all rows begin a new stream.
     """
-    tensor = torch.as_tensor(values)
-    tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
-    return Batch(tensor[:-1], tensor[1:], torch.full((tensor.shape[1],), begins))
+    return _batch(values, values, _all_rows(values, begins))
 
 
 def next_step_batches(rows: Sequence[Iterable[Any]], chunk: int) -> Iterator[Batch]:

@@ -30,6 +30,21 @@ inline void expect_counts(const Problem& p, const int64_t* count0, bool past) {
     expect_element("count0", b, count0[b], 0, p.bounded() ? std::min(given, p.capacity) : given);
 }
 
+// Of memories that are kept from call to call: where they lie, and that there is room for what the call stores.
+template <class T>
+void expect_windows(const Problem& p, const Kept<T>& kept, const int64_t* step0) {
+  if (p.k_top == 0) return;
+  if (p.bounded() && p.M <= p.capacity) refuse("slots must be more than the capacity ", p.capacity, ", got ", p.M);
+  for (int64_t b = 0; b < p.B; ++b) {
+    const int64_t first = kept.window[2 * b], end = kept.window[2 * b + 1];
+    expect_element("held: window", 2 * b, first, 0, p.M);
+    expect_element("held: window", 2 * b + 1, end, first, p.bounded() ? std::min(p.M, first + p.capacity) : p.M);
+    const int64_t stored = (step0[b] + p.T) / p.k_att - step0[b] / p.k_att;
+    if (!p.bounded() && stored > p.M - end)
+      refuse("slots must have room for what the call stores, ", stored, ", got ", p.M - end, " in row ", b);
+  }
+}
+
 template <class T>
 void expect_past(const Problem& p, const Past<T>& past, int64_t first_row, int64_t rows) {
   if (past.cut == nullptr) return;

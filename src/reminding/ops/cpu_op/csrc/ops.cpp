@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "fingerprint.h"
 #include "indices.h"
 #include "isa.h"
 #include "parallel.h"
@@ -87,6 +88,40 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
     a.milestones = data_if_given<T>("milestones", milestones, {passed, p.B, p.c_width()});
     const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
     for_rows(first_row, rows, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+  });
+}
+
+// Streams served call by call, whose memories are kept from one call to the next.
+// state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
+// keys. held: window, tops. out: output, summary or None, c_T, and what was recalled or None: weights, steps.
+static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tensors held, Tensors out,
+                  std::vector<int64_t> rule) {
+  expect_length("weights", weights, 6);
+  expect_length("slots", slots, 4);
+  by_type("x", x, [&](auto zero) {
+    using T = decltype(zero);
+    ForwardArgs<T> a = {};
+    a.problem = read_served(out, slots, rule);
+    const Problem& p = a.problem;
+    Kept<T> kept = {};
+    read_served<T>(a, kept, x, state, slots, held, out);
+    a.bias = data<T>("bias", weights[0], {p.gates()});
+    a.packed = read_packed<T>({weights[1], weights[2], weights[3], weights[4]}, p, a.inputs, true, true);
+    if (p.score_width() > 0) a.score = data<T>("score", weights[5], {p.score_width()});
+    else expect_none("score", weights[5]);
+    const size_t steps = static_cast<size_t>(p.T * p.B), recalls = steps * static_cast<size_t>(p.k_top);
+    std::vector<int32_t> places(recalls), edge(steps);
+    const size_t summaries = out[1].has_value() ? 0 : steps * static_cast<size_t>(p.H);
+    std::vector<T> spare(out[3].has_value() ? 0 : recalls), summary(summaries);
+    std::vector<T> inverse(steps), peak(static_cast<size_t>(2 * p.B));
+    a.slots = places.data();
+    a.edge = edge.data();
+    a.inverse = inverse.data();
+    a.peak = peak.data();
+    if (!out[3].has_value()) a.weights = spare.data();
+    if (!out[1].has_value()) a.summary = summary.data();
+    const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    for_rows(0, p.B, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
   });
 }
 
@@ -341,12 +376,16 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
+  m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def("bounds(Tensor(a!) keys, Tensor(b!) query, Tensor? weight, int[] rule) -> Tensor");
   m.def(
       "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
       "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
       "int[] rule, int first_row) -> ()");
+  m.def(
+      "serve(Tensor x, Tensor?[] state, Tensor?[] weights, Tensor(a!)?[] slots, Tensor(b!)?[] held, "
+      "Tensor(c!)?[] out, int[] rule) -> ()");
   m.def(
       "backward(bool compact, Tensor?[] given, Tensor?[] packed, Tensor?[] kept, Tensor?[] record, "
       "Tensor?[] arriving, Tensor pair, Tensor touched, Tensor(a!)?[] credit, Tensor(b!)?[] sums, "
@@ -373,9 +412,11 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
+  m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("bounds", TORCH_BOX(&reminding::bounds));
   m.impl("forward", TORCH_BOX(&reminding::forward));
+  m.impl("serve", TORCH_BOX(&reminding::serve));
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("past_forward", TORCH_BOX(&reminding::past_forward));
@@ -385,6 +426,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {
   m.impl("forward", TORCH_BOX(&reminding::Unresolved<&reminding::forward>::call));
+  m.impl("serve", TORCH_BOX(&reminding::Unresolved<&reminding::serve>::call));
   m.impl("backward", TORCH_BOX(&reminding::Unresolved<&reminding::backward>::call));
   m.impl("replay", TORCH_BOX(&reminding::Unresolved<&reminding::replay>::call));
   m.impl("past_forward", TORCH_BOX(&reminding::Unresolved<&reminding::past_forward>::call));

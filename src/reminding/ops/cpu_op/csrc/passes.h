@@ -89,6 +89,45 @@ inline Problem read_pass(const Tensors& given, const Tensors& kept, const Tensor
   return p;
 }
 
+// The problem of a call that serves streams, from what it is to fill, and the slots of their memories.
+inline Problem read_served(const Tensors& out, const Tensors& slots, const std::vector<int64_t>& rule) {
+  expect_length("out", out, 5);
+  Problem p = read_problem(present("out: output", out[0]), present("slots: memory", slots[0]), rule);
+  p.D = p.keyed() ? measured("slots: keys", present("slots: keys", slots[3]), 3).size(2) : 0;
+  if (p.keyed() && p.D < 1) refuse("slots: keys must have a width of at least 1, got ", p.D);
+  return p;
+}
+
+// The arguments of `serve`, but for the weights; ops.cpp describes the lists.
+template <class T>
+void read_served(ForwardArgs<T>& a, Kept<T>& kept, const Tensor& x, const Tensors& state, const Tensors& slots,
+                 const Tensors& held, const Tensors& out) {
+  const Problem& p = a.problem;
+  expect_length("state", state, 3);
+  expect_length("held", held, 2);
+  a.inputs = measured("x", x, 3).size(2);
+  a.x = data<T>("x", x, {p.T, p.B, a.inputs});
+  a.h0 = data<T>("state: h", state[0], {p.B, p.H});
+  a.c0 = data<T>("state: c", state[1], {p.B, p.c_width()});
+  a.step0 = data<int64_t>("state: step", state[2], {p.B});
+  a.memory = data<T>("slots: memory", slots[0], {p.B, p.M, p.H});
+  kept.steps = data<int64_t>("slots: step", slots[1], {p.B, p.M});
+  a.received = data<T>("slots: received", slots[2], {p.B, p.bounded() ? p.M : 0});
+  a.keys = data<T>("slots: keys", slots[3], {p.B, p.M, p.k_top > 0 ? p.key_width() : 0});
+  kept.window = data<int64_t>("held: window", held[0], {p.B, 2});
+  kept.tops = data<T>("held: tops", held[1], {p.B, p.D + 1});
+  a.output = data<T>("out: output", out[0], {p.T, p.B, p.H});
+  a.summary = data_if_given<T>("out: summary", out[1], {p.T, p.B, p.H});
+  a.c_T = data<T>("out: c_T", out[2], {p.B, p.c_width()});
+  a.weights = data_if_given<T>("out: weights", out[3], {p.T, p.B, p.k_top});
+  kept.recalled = data_if_given<int64_t>("out: steps", out[4], {p.T, p.B, p.k_top});
+  a.count0 = a.step0;  // the windows say how many there are
+  a.stride = 1;
+  a.kept = &kept;
+  expect_steps(p, a.step0);
+  expect_windows(p, kept, a.step0);
+}
+
 // past: cut, stored, entry, h, c; or an empty list.
 template <class T>
 Past<T> read_past(const Tensors& past, const Problem& p) {

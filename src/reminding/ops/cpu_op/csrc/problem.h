@@ -14,7 +14,7 @@ constexpr Score last_score = Score::separable;
 enum class Normalizer : int64_t { threshold = 0, softmax = 1, softmax1 = 2 };
 enum class Semantics : int64_t { paper = 0, release = 1 };
 enum class Evict : int64_t { fifo = 0, least_recalled = 1 };
-// How the best scores are found: by scoring all memories, by a tree of bounds, or by whichever has cost less.
+// How the best scores are found: by scoring all memories, by a tree of bounds, or by the cheaper of the two so far.
 enum class Search : int64_t { automatic = 0, scan = 1, tree = 2 };
 enum class Stored : int64_t { h = 0, proposal = 1 };
 
@@ -41,7 +41,7 @@ struct Problem {
   Search search;
   bool null_score;      // whether recalling nothing has a learned score
   bool summary_gate;    // whether a learned gate multiplies the summary
-  Stored stored;        // what goes to memory: h, or h_hat
+  Stored stored;        // the state stored as a memory: h or h_hat
 
   int64_t gates() const { return cell == Cell::rnn ? H : 4 * H; }  // the GRU saves W_hn h + b_hn as a fourth
   int64_t recurrent() const { return cell == Cell::lstm ? 4 * H : cell == Cell::gru ? 3 * H : H; }
@@ -56,7 +56,7 @@ struct Problem {
   int64_t weight_width() const {
     return k_top == 0 || score == Score::dot ? 0 : score == Score::additive ? D : 2 * H;
   }
-  // The size of all that a recall learns besides W1 and W2: W3 or w, then the null score, then the gate (H,).
+  // The size of a recall's parameters other than W1 and W2: W3 or w, then the null score, then the gate (H,).
   int64_t score_width() const { return gate_place() + (gated() ? H : 0); }
   int64_t null_place() const { return weight_width(); }
   int64_t gate_place() const { return null_place() + (has_null() ? 1 : 0); }
@@ -148,6 +148,16 @@ struct Past {
   const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
 };
 
+// Memories that are kept from call to call: a row's are those in [first, end) of its M slots, oldest first. A call
+// changes them in place; where the last slot is taken, or a gap is closed, memories move.
+template <class T>
+struct Kept {
+  int64_t* window;    // (B, 2): first and end
+  int64_t* steps;     // (B, M): the stream step each memory was stored at
+  T* tops;            // (B, D + 1): no key of the row has a larger element; then the largest |W1 m| so far
+  int64_t* recalled;  // (T, B, K) or null: the stream step of each recalled memory, 0 where none, out
+};
+
 // Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
 template <class T>
 struct ForwardArgs {
@@ -175,6 +185,8 @@ struct ForwardArgs {
   int64_t* alive;         // (B, most_alive) out, if bounded: slots not evicted, oldest first, then an unused one
   T* milestones;          // (n, B, H) or null; out: c before the steps t with t % stride == offset
   int64_t stride, offset;
+  // Null: the memories are those of one pass. Else: keys are prepared in and out, of a keyless score (B, M, 1) its terms.
+  const Kept<T>* kept;
 };
 
 // Where the gradients of the weights are added; memory and query (W1, W2) are null if the score has no keys.
@@ -260,7 +272,7 @@ struct Kernels {
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
   void (*past_forward)(const PastForwardArgs<T>&, int64_t begin, int64_t end);  // segments
   void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
-  void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // what search.h relies on
+  void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // of search.h, for tests
 };
 
 template <class T>

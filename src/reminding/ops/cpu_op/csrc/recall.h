@@ -23,7 +23,7 @@ struct Ranking {
     return false;
   }
 
-  // Whether a score stands before the one at rank i.
+  // Whether a score ranks before the one at rank i.
   bool before(T value, int32_t at, int64_t i) const {
     return value > score[i] || (value == score[i] && at < slot[i]);
   }
@@ -176,8 +176,8 @@ void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recal
   *at.inverse = 1;
 }
 
-// `offset` is to be added to every score (the query's half of the separable score, less the null score). Only raw weights
-// and softmax1 depend on it.
+// `offset` is to be added to every score (the query's half of the separable score, less the null score). Only raw
+// weights and softmax1 depend on it.
 template <class T>
 void normalize(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   if (best.size == 0) return;
@@ -204,7 +204,7 @@ void weigh(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const 
   for (int64_t i = 0; i < p.k_top; ++i) at.weights[i] *= T(p.recall_scale);
 }
 
-// Elements of the sum of weight * memory (M, H) from the j-th on; slots and weights (K,).
+// One vector of the sum of weight * memory (M, H), from element j on; slots and weights (K,).
 template <class T>
 SAB_INLINE Vec<T> weighted_sum(const int32_t* slots, const T* weights, const T* memory, int64_t K, int64_t H,
                                int64_t j) {
@@ -213,7 +213,7 @@ SAB_INLINE Vec<T> weighted_sum(const int32_t* slots, const T* weights, const T* 
   return s;
 }
 
-// summary = gate * sum of weight * memory; gate (H,) or null.
+// summary <- gate * the sum of weight * memory; gate (H,) or null.
 template <class T>
 void summarize(const Recall<T>& at, const T* memory, const T* gate, T* summary, int64_t K, int64_t H) {
   for (int64_t j = 0; j < H; j += Simd<T>::width) {
@@ -222,7 +222,7 @@ void summarize(const Recall<T>& at, const T* memory, const T* gate, T* summary, 
   }
 }
 
-// d_summary becomes the gradient of the sum that the gate multiplies; d_gate (H,) is added to.
+// d_summary <- the gradient of the sum that the gate multiplies; adds to d_gate (H,).
 template <class T>
 void gate_backward(const int32_t* slots, const T* weights, const T* memory, const T* gate, T* d_summary, T* d_gate,
                    int64_t K, int64_t H) {

@@ -8,6 +8,7 @@
 
 #include "problem.h"
 #include "simd.h"
+#include "tanh_sums.h"
 
 namespace reminding {
 namespace SAB_ISA {
@@ -44,8 +45,8 @@ SAB_INLINE Vec<T> block_terms(const T* key, const Vec<T>* q, const Vec<T>* c) {
   return multiply_add(x + y, uv, (u + v) * xy) / (xy * uv);
 }
 
-// The keys of a few memories of one row, one behind the other. Fewer than `Rows` are filled up with the last: every
-// score is computed by the same instructions then, so that it does not depend on a memory's neighbours.
+// The keys of a few consecutive memories of one row. Fewer than `Rows` are filled up with the last key, so that every
+// score is computed by the same instructions and does not depend on a memory's neighbours.
 template <class T, int Rows>
 struct Keys {
   Keys(const T* keys, int64_t size, int64_t D) {
@@ -73,7 +74,7 @@ SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, 
   }
 }
 
-// The same of a pair of vectors behind the last block; `together`: over one denominator.
+// The same sum for a pair of vectors after the last block; `together`: over one denominator.
 template <class T, int Rows>
 SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, const T* query, const T* offset, bool together,
                           Vec<T>* sums) {
@@ -111,8 +112,8 @@ class AdditiveWeights {
     }
   }
 
-  // A query e^2q (D,) that the next scores are of; key_top (D,): no key has a larger element. Folds the weights into it,
-  // and finds how many terms of each block can share a denominator.
+  // Begins the scores of a query e^2q (D,): folds the weights into it, and determines how many terms of each block
+  // can share a denominator. key_top (D,): an elementwise upper bound of the keys.
   void begin(const T* query, const T* key_top) {
     T *folded = query_.get(), *offset = offset_.get();
     for (int64_t d = 0; d < D_; ++d) folded[d] = query[d] * offset[d];
@@ -134,7 +135,7 @@ class AdditiveWeights {
     if (D_ % block >= pair) pair_together_ = pair_fits(key_top, D_ / block * block);
   }
 
-  // scores (M,) of keys e^2k (M, D) against the query of `begin`.
+  // The scores (M,) of keys e^2k (M, D) for the query given to `begin`.
   void scores(const T* keys, T* out, int64_t M) const {
     for (int64_t m = 0; m < M; m += Rows) {
       // Prefetch no further than the last key: prefetching pages that were never touched is slow.
@@ -144,11 +145,11 @@ class AdditiveWeights {
     }
   }
 
-  // Whether the score falls where this element of a key rises.
+  // Whether the score decreases as this element of a key increases.
   bool falls(int64_t d) const { return offset_[d] < 0; }
 
-  // Two computed scores differ by less than this where the exact ones are equal. Each of the D / width terms of a lane
-  // is rounded a few times, relative to its own size, which is that of its weight at most.
+  // Two computed scores whose exact values are equal differ by less than this. Each of the D / width terms of a lane
+  // is rounded a few times, relative to its own size, which is at most that of its weight.
   T slack() const {
     return 4 * Simd<T>::epsilon * T(D_ / Simd<T>::width + 16) * (sizes_ + T(D_) * Simd<T>::least_weight * largest_);
   }
@@ -222,7 +223,7 @@ void dot_scores(const T* keys, const T* query, T scale, T* scores, int64_t M, in
     dot_rows<T, rows>(keys + m * D, M - m < rows ? M - m : rows, query, scale, scores + m, D);
 }
 
-// Bounds (n,) of the scores of groups: `nodes` (n, 2, D) are the largest and the least elements of their keys.
+// The bounds (n,) on the scores of groups; nodes (n, 2, D): the maximum and the minimum of their keys, elementwise.
 template <class T>
 void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, int64_t D) {
   for (int64_t i = 0; i < n; ++i, nodes += 2 * D) {
@@ -232,26 +233,6 @@ void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, i
       sum_ += vmax(load<T>(nodes + d, D - d) * q, load<T>(nodes + D + d, D - d) * q);
     }
     bounds[i] = scale * sum<T>(sum_);
-  }
-}
-
-// w . tanh(x): one of the two halves of the separable score.
-template <class T>
-T tanh_dot(const T* w, const T* x, int64_t H) {
-  Vec<T> sum_ = {};
-  for (int64_t j = 0; j < H; j += Simd<T>::width) sum_ += load<T>(w + j, H - j) * tanh_(load<T>(x + j, H - j));
-  return sum<T>(sum_);
-}
-
-// The gradient of tanh_dot; d is that of its result: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2). d_x may be null.
-template <class T>
-void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
-  for (int64_t j = 0; j < H; j += Simd<T>::width) {
-    const int64_t lanes = H - j;
-    const Vec<T> y = tanh_(load<T>(x + j, lanes));
-    store<T>(d_w + j, load<T>(d_w + j, lanes) + d * y, lanes);
-    if (d_x != nullptr)
-      store<T>(d_x + j, load<T>(d_x + j, lanes) + d * load<T>(w + j, lanes) * (T(1) - y * y), lanes);
   }
 }
 
@@ -303,15 +284,29 @@ template <class T>
 class KeyedScore {
  public:
   KeyedScore(const Problem& p, const T* weight)
-      : score_(p.score), D_(p.D), scale_(scale(p)),
+      : score_(p.score), D_(p.D), scale_(scale(p)), weight_(weight),
         additive_(weight, p.score == Score::additive ? p.D : 0) {}
 
   // Converts a key or query (D,) into the form in which it is compared. Returns the largest |x| if the score is exact
   // only within limits, else 0.
   T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
 
-  // A prepared query (D,), which stays where it is while it is compared; key_top (D,): no key has a larger element, nor
-  // a larger size where the score is a product.
+  // Whether `scores` is not exact for a query (D,) that is not prepared, and keys of which `key_peak` is the largest |x|:
+  // one clamped exponent still leaves tanh at +-1, two may not.
+  bool out_of_range(const T* query, T key_peak) const {
+    if (score_ != Score::additive) return false;
+    constexpr T clamp = Simd<T>::key_limit, saturated = 20;
+    const T query_peak = largest_size(query, D_);
+    const T smaller = query_peak < key_peak ? query_peak : key_peak;
+    const T larger = query_peak < key_peak ? key_peak : query_peak;
+    return smaller > clamp - saturated && larger > clamp;
+  }
+
+  // The score of one key and one query, neither prepared.
+  T score(const T* key, const T* query) const { return additive_score(weight_, key, query, D_); }
+
+  // Begins the scores of a prepared query (D,), which must not move until they are done. key_top (D,): an elementwise
+  // upper bound of the keys, or of their absolute values for a dot product.
   void begin(const T* query, const T* key_top) {
     query_ = query;
     if (score_ == Score::additive) return additive_.begin(query, key_top);
@@ -320,7 +315,7 @@ class KeyedScore {
     size_ = scale_ * size;
   }
 
-  // What `begin` has to know of the keys.
+  // Updates the bound that `begin` needs, key_top, with one more key.
   void raise_top(T* top, const T* key) const {
     for (int64_t d = 0; d < D_; ++d) {
       const T size = score_ == Score::dot && key[d] < 0 ? -key[d] : key[d];
@@ -328,16 +323,16 @@ class KeyedScore {
     }
   }
 
-  // scores (M,) of prepared keys (M, D).
+  // The scores (M,) of prepared keys (M, D).
   void scores(const T* keys, T* out, int64_t M) const {
     if (score_ == Score::dot) return dot_scores(keys, query_, scale_, out, M, D_);
     additive_.scores(keys, out, M);
   }
 
-  // A bound is what a group of keys needs so that its score is never below that of a member, but for rounding.
+  // A bound is the key of a group: its score is at least that of every member, up to rounding.
   int64_t bound_width() const { return score_ == Score::dot ? 2 * D_ : D_; }
 
-  // Makes the bound (bound_width,) that of one more key (D,), or of this one alone.
+  // Extends the bound (bound_width,) by one more key (D,), or begins it with this key.
   void widen(T* bound, const T* key, bool alone) const {
     if (alone) {
       for (int64_t i = 0; i < bound_width(); ++i) bound[i] = key[i % D_];
@@ -352,13 +347,13 @@ class KeyedScore {
     }
   }
 
-  // scores (n,) of bounds (n, bound_width).
+  // The scores (n,) of bounds (n, bound_width).
   void bounds(const T* bounds, T* out, int64_t n) const {
     if (score_ == Score::dot) return dot_bounds(bounds, query_, scale_, out, n, D_);
     additive_.scores(bounds, out, n);
   }
 
-  // No member's score is above that of its bound by this much: both are rounded.
+  // By rounding, a member's score may exceed that of its bound, but by less than this.
   T slack() const {
     if (score_ == Score::dot) return 4 * Simd<T>::epsilon * T(D_ / Simd<T>::width + 16) * size_;
     return additive_.slack();
@@ -366,7 +361,7 @@ class KeyedScore {
 
   int64_t width() const { return D_; }
 
-  // d_query is written; the gradient of W3, if the score has it, and the d_keys are added to.
+  // Writes d_query; adds to the d_keys and, if the score has a W3, to its gradient.
   static void backward(const Problem& p, const Credit<T>* credit, int64_t size, const T* query, const T* weight,
                        T* d_query, T* d_weight) {
     if (p.score == Score::dot) return dot_backward(credit, size, query, scale(p), d_query, p.D);
@@ -378,8 +373,9 @@ class KeyedScore {
 
   Score score_;
   int64_t D_;
-  T scale_, size_ = 0;  // size_: no |score| of the query is larger
+  T scale_, size_ = 0;  // size_: an upper bound of the query's |scores|
   const T* query_ = nullptr;
+  const T* weight_;
   AdditiveWeights<T> additive_;
 };
 

@@ -1,11 +1,12 @@
 // The best scores among many memories, without scoring them all.
 //
-// Memories are grouped by `fan` in the order of their slots, these groups by `fan` again, and so on: a tree. A group
-// has a key of its own, its bound: the score of that key is at least that of every member. tanh is monotone, so for the
-// additive score the elementwise largest of the members' keys where W3 is positive, and the least where it is negative,
-// is such a key. A dot product takes both, and the query's sign chooses. Groups are opened in the order of their
-// scores; once the best group left is worse than the worst memory ranked, the ranking is complete. What is found is
-// exactly what a scan finds: a member's score is computed by the same code, and of equal scores the older slot wins.
+// Memories form a tree: `fan` neighbouring slots are a group, `fan` neighbouring groups are a group of the next
+// level, and so on. A group has a key of its own, the bound, whose score is at least that of every member. tanh is
+// monotone, so for the additive score the bound is the elementwise maximum of the members' keys where W3 is positive,
+// and their minimum where it is negative. A dot product needs both, and the query's sign selects one. Groups are
+// opened in the order of their scores; once the best unopened group scores below the worst ranked memory, the ranking
+// is complete. The result is exactly that of a scan: the same code computes a member's score, and the older slot wins
+// a tie.
 //
 // Shapes: M memories, D score width, H hidden.
 #pragma once
@@ -16,11 +17,11 @@
 namespace reminding {
 namespace SAB_ISA {
 
-// A tree for each of some rows.
+// One tree for each row of a chunk.
 template <class T>
 class BoundTrees {
  public:
-  // Room for `slots` memories of a row; no trees are kept where they cannot be of use.
+  // Room for `slots` memories per row. No trees are built if they cannot help.
   BoundTrees(const Problem& p, const KeyedScore<T>& score, int64_t rows, int64_t slots)
       : score_(score), search_(p.search), ranks_(p.ranks()), D_(score.width()), width_(score.bound_width()),
         levels_(useful(p, slots) ? slots : 0), bounds_(rows * levels_.groups() * width_),
@@ -28,7 +29,7 @@ class BoundTrees {
     if (any()) __builtin_memset(alive_.get(), 0, sizeof(int32_t) * static_cast<size_t>(rows * levels_.nodes));
   }
 
-  // The memory in the slot behind the last one, with its prepared key (D,), takes part from now on.
+  // Adds the memory in the next slot, with its prepared key (D,).
   void append(int64_t r, int64_t slot, const T* key) {
     if (!any()) return;
     for (int64_t d = 0; d < D_; ++d) policy_[r].ordered = policy_[r].ordered && key[d] == key[d];
@@ -47,8 +48,8 @@ class BoundTrees {
     for (int64_t l = 0; l < levels_.size; ++l, slot /= Levels::fan) --alive(r, l, slot);
   }
 
-  // Ranks the best of `size` memories, whose keys are (M, D) by slot, for the query of the score. False where a scan
-  // is better or may be: where little can be passed over, a search costs more, and is tried ever less often.
+  // Ranks the best of `size` memories, whose keys are (M, D) by slot, for the query of the score. Returns false if a
+  // scan is, or may be, cheaper: a search that can skip little costs more, and is then tried less and less often.
   bool search(int64_t r, const T* keys, int64_t size, Ranking<T>& best) {
     Policy& policy = policy_[r];
     if (!any() || !policy.ordered) return false;
@@ -64,7 +65,7 @@ class BoundTrees {
   }
 
   const Levels& levels() const { return levels_; }
-  // The bounds (nodes,) of the scores of a level's groups, but for `slack`.
+  // The bounds (nodes,) on the scores of a level's groups, without `slack`.
   void scores(int64_t r, int64_t l, T* out) const { score_.bounds(bound(r, l, 0), out, levels_.level[l].nodes); }
 
  private:
@@ -75,7 +76,7 @@ class BoundTrees {
     int32_t level, node;
   };
   struct Policy {
-    bool ordered = true;  // a key that is not a number has no place in an order
+    bool ordered = true;  // a NaN has no place in an order
     int32_t wait = 0, pause = 0;
   };
 
@@ -89,7 +90,7 @@ class BoundTrees {
   }
   int32_t& alive(int64_t r, int64_t l, int64_t node) const { return alive_[r * levels_.nodes + levels_.place(l, node)]; }
 
-  // False where more than `limit` scores would be computed, or where a bound cannot be compared.
+  // Returns false if more than `limit` scores would be computed, or if a bound is NaN.
   bool find(int64_t r, const T* keys, Ranking<T>& best, int64_t limit) {
     const T slack = score_.slack();
     best.size = size_ = 0;
@@ -107,7 +108,7 @@ class BoundTrees {
     return true;
   }
 
-  // Queues those of at most `fan` groups that may hold a memory that ranks.
+  // Queues those of at most `fan` groups that may contain a memory that ranks.
   bool open(int64_t r, int64_t l, int64_t first, int64_t end, const Ranking<T>& best, T slack) {
     T* bounds = spare_.get();
     score_.bounds(bound(r, l, first), bounds, end - first);
@@ -158,8 +159,8 @@ class BoundTrees {
   Policy policy_[max_rows];
 };
 
-// What a search relies on, for one row. keys (M, D) and query (D,) as they are before they are prepared, which they are
-// afterwards; out (levels, M): each memory's score, and the bound of the group it is in at each level.
+// For tests: the bounds of one row. keys (M, D) and query (D,) are not yet prepared, and are prepared here. out
+// (levels, M): each memory's score, then the bound of its group at each level.
 template <class T>
 void bounds(const Problem& p, T* keys, T* query, const T* weight, T* out) {
   KeyedScore<T> score(p, weight);

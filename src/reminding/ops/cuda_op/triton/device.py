@@ -183,7 +183,7 @@ def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
     """Put slot `filled` at the end of the list; where that is full, the least recalled goes, of equals the oldest.
 
     `listed` (capacity,) and `received` (M,) are of one row. A chunk is read whole before it moves up one place, and
-    the one behind it starts where it ends.
+    the next one starts where it ends.
     """
     alive = tl.minimum(filled, capacity)
     if alive == capacity:

@@ -2,7 +2,7 @@
 
 Program (tile, slice) computes its slice of the hidden units for all rows of its tile, with the slice's weights held
 on chip from the first step to the last, and recalls for some of the rows. What one program of a tile needs of another
-goes through global memory, and twice a step the programs of a tile meet. Between two meetings nobody reads what
+goes through global memory, and twice a step the programs of a tile meet. Between two meetings no program reads what
 another writes. All of a tile must run at once, so the launch has to be cooperative.
 
 A sum over all units that a row's program needs, of its query or of the credit of its state, is written as a part by

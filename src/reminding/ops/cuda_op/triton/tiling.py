@@ -62,7 +62,7 @@ class Tiling(NamedTuple):
         return max(padded(-(-call.D // self.slices)), self.units)
 
     def shapes(self, call: Call) -> dict[str, Any]:
-        """What these kernels are compiled for besides."""
+        """Further constants for which these kernels are compiled."""
         HP, DP = padded(call.H), padded(call.D)
         return {
             "RECURRENT": call.recurrent,

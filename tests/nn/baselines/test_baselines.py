@@ -5,9 +5,7 @@ Shapes: T time, B batch, I input, H hidden, P past steps.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,24 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from reminding import SAB
-from reminding.nn import Transformer, full_attention, full_bptt, truncated_bptt
+from reminding.nn import CarriedState, full_attention, full_bptt, truncated_bptt
+from reminding.nn.baselines.carried import CarriedLayer
+from tests.nn.baselines.makers import MAKERS, Maker, baseline
 from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, spread
 from tests.tolerance import assert_equal
 
-Maker = Callable[..., Any]
-MAKERS: dict[str, Maker] = {
-    "full_bptt": full_bptt,
-    "truncated_bptt": truncated_bptt,
-    "full_attention": full_attention,
-    "Transformer": Transformer,
-}
 every_baseline = pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
-
-
-def baseline(maker: Maker, **options: Any) -> nn.Module:
-    layer: nn.Module = maker(3, 4, **options).double().eval()
-    spread(layer, 1, 0.4)
-    return layer
 
 
 @every_baseline
@@ -81,7 +68,9 @@ def test_the_future_does_not_change_the_past(maker: Maker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("maker", "back"), [(full_bptt, 9), (truncated_bptt, 1), (full_attention, 9), (Transformer, 9)]
+    ("maker", "back"),
+    [(maker, 1 if maker is truncated_bptt else 9) for maker in MAKERS.values()],
+    ids=MAKERS.keys(),
 )
 def test_how_far_credit_goes_back(maker: Maker, back: int) -> None:
     layer = baseline(maker, **({"k_trunc": 4} if maker is truncated_bptt else {}))
@@ -144,7 +133,7 @@ def test_packed_sequences_are_each_alone(maker: Maker, enforce_sorted: bool) -> 
     assert_same_gradients(got, gradients(layer, loss, **further))
 
 
-@every_baseline
+@pytest.mark.parametrize("maker", [each for name, each in MAKERS.items() if name != "RTU"])
 def test_an_encoder_comes_first(maker: Maker) -> None:
     embedding = nn.Embedding(7, 3)
     layer = baseline(maker, encoder=embedding)
@@ -185,74 +174,53 @@ def test_full_attention_is_softmax_over_all_past_states() -> None:
         assert_equal(recall.summary[t, 0], told, "summary")
 
 
-def test_a_transformer_knows_where_it_is() -> None:
-    """The same input at each step gives different outputs, since the sinusoidal positions differ."""
-    layer = baseline(Transformer)
-    assert isinstance(layer, Transformer)
-    x = torch.ones(6, 1, 3, dtype=torch.float64)
-    output = layer(x)[0]
-    assert not torch.allclose(output[1:], output[:-1])
-    seen = layer._positions(torch.zeros(6, 1, dtype=torch.int64))  # pyright: ignore[reportPrivateUsage]
-    for t in range(6):
-        expected = [math.sin(t), math.sin(t / 100), math.cos(t), math.cos(t / 100)]
-        assert_equal(seen[t, 0], torch.tensor(expected, dtype=torch.float64), "position", floor=1e3)
+CARRIED = {name: MAKERS[name] for name in ("MinGRU", "RTU")}
+every_carried = pytest.mark.parametrize("maker", CARRIED.values(), ids=CARRIED.keys())
 
 
-def test_a_transformers_recall_is_empty() -> None:
-    recall = baseline(Transformer)(draw(9, 2, 3), return_recall=True)[2]
-    assert recall.step.shape == recall.weight.shape == (9, 2, 0)
-    assert not recall.summary.any()
+@every_carried
+def test_a_carried_state_is_saved_moved_and_reset(maker: Maker, tmp_path: Path) -> None:
+    layer = baseline(maker)
+    _, state = layer(draw(6, 3, 3))
+    state.save(tmp_path / "state")
+    loaded = CarriedState.load(tmp_path / "state")
+    assert loaded.nbytes == state.nbytes == sum(tensor.numel() * 8 for tensor in state.tensors.values())
+    x = draw(4, 3, 3, seed=2)
+    assert torch.equal(layer(x, loaded)[0], layer(x, state)[0])
+    mask = torch.tensor([False, True, False])
+    assert_equal(layer(x, state.reset(mask))[0], layer(x, state, reset=mask)[0], "rows that were reset")
+    assert state.to(torch.float32).tensors["h" if maker is MAKERS["RTU"] else "h0"].dtype == torch.float32
+    (tmp_path / "other").write_bytes((tmp_path / "state").read_bytes().replace(b"CarriedState", b"anotherState"))
+    with pytest.raises(ValueError, match=r"other holds no reminding\.CarriedState"):
+        CarriedState.load(tmp_path / "other")
 
 
-def test_a_transformers_credit_stops_at_the_border_of_two_calls() -> None:
-    layer = baseline(Transformer)
-    first, second = draw(6, 2, 3).requires_grad_(), draw(6, 2, 3, seed=2).requires_grad_()
-    _, state = layer(first)
-    found = gradients(layer, layer(second, state)[0].sum(), first=first, second=second)
-    assert not found["first"].any()
-    assert found["second"].any()
-
-
-def test_a_transformers_dropout_is_for_training() -> None:
-    layer = baseline(Transformer, dropout=0.5)
-    x = draw(9, 2, 3)
-    assert torch.equal(layer(x)[0], layer(x)[0])
-    layer.train()
-    assert not torch.allclose(layer(x)[0], layer(x)[0])
-
-
-ERRORS: dict[str, tuple[dict[str, Any], str]] = {
-    "heads": ({"heads": 3}, "heads must divide hidden_size=4, got 3"),
-    "no heads": ({"heads": 0}, "heads must be an integer of at least 1, got 0"),
-    "dropout": ({"dropout": 2}, "dropout must be a probability from 0 to 1, got 2"),
-    "layers": ({"num_layers": 0}, "num_layers must be an integer of at least 1, got 0"),
-    "input": ({"input_size": -1}, "input_size must be an integer of at least 1, got -1"),
-    "hidden": ({"hidden_size": 2.5}, "hidden_size must be an integer of at least 1, got 2.5"),
-}
-
-
-@pytest.mark.parametrize(("options", "message"), ERRORS.values(), ids=ERRORS.keys())
-def test_wrong_settings_of_a_transformer(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        MAKERS["Transformer"](**{"input_size": 3, "hidden_size": 4, **options})
-
-
-def test_wrong_input_of_a_transformer() -> None:
-    layer = baseline(Transformer)
+@every_carried
+def test_a_state_that_does_not_fit_is_refused(maker: Maker) -> None:
+    layer = baseline(maker)
+    assert isinstance(layer, CarriedLayer)
     _, state = layer(draw(4, 2, 3))
     packed = pack_sequence([draw(4, 3), draw(2, 3)])
-    carried = "state cannot be carried into or out of a PackedSequence by the Transformer baseline"
-    with pytest.raises(ValueError, match=carried):
+    name = type(layer).__name__
+    with pytest.raises(ValueError, match=f"state cannot be carried into or out of a PackedSequence by the {name}"):
         layer(packed, state)
-    with pytest.raises(ValueError, match=carried):
-        layer(draw(4, 2, 3), layer(packed)[1].detach())
-    with pytest.raises(ValueError, match=r"state must be of 5 rows and 3 features, got \(2, 3\)"):
+    with pytest.raises(ValueError, match="state cannot be carried"):
+        layer(draw(4, 2, 3), layer(packed)[1])
+    with pytest.raises(ValueError, match=r"state must have 'h.*, torch.float64 of shape \(5, .*, got .*\(2, "):
         layer(draw(4, 5, 3), state)
-    with pytest.raises(ValueError, match="state must be a TransformerState, got int"):
+    with pytest.raises(ValueError, match=r"state must have 'h.*, got nothing"):
+        layer(draw(4, 2, 3), CarriedState({}))
+    with pytest.raises(ValueError, match="state must be a CarriedState, got int"):
         layer(draw(4, 2, 3), 5)
     with pytest.raises(ValueError, match="input must have input_size=3 features in its last axis, got 2"):
         layer(draw(4, 2, 2))
-    with pytest.raises(
-        ValueError, match=r"reset must be bool of shape \(2,\) or \(4, 2\), got .*bool of shape \(4,\)"
-    ):
-        layer(draw(4, 2, 3), reset=torch.zeros(4, dtype=torch.bool))
+
+
+@every_carried
+def test_the_size_of_a_carried_state_is_constant(maker: Maker) -> None:
+    layer, state = baseline(maker), None
+    sizes: set[int] = set()
+    for number in range(5):
+        _, state = layer(draw(7, 2, 3, seed=number), state)
+        sizes.add(state.nbytes)
+    assert len(sizes) == 1

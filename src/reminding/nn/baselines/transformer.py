@@ -1,53 +1,28 @@
-"""What SAB is compared with, behind the same interface: `output, state[, recall] = layer(input, state)`.
+"""A causal Transformer, with absolute, relative or no positions.
 
-Three of the four are the same layer with other settings, so that nothing but the method differs.
-
-Shapes: B batch, T time, P past steps, I input, H hidden.
+Shapes: B batch, T time, P past steps, I input, H hidden, N heads.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding.nn.baselines.carried import empty_recall
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import enter
-from reminding.nn.layer.sab import SAB
 from reminding.nn.parts import settings
-from reminding.nn.state.stream import Recall
 
-
-def full_bptt(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> SAB:
-    """A plain recurrent network trained by full backpropagation through time: exactly `nn.LSTM` by default.
-
-    Args:
-        options: `SAB`'s own, such as cell, bias, batch_first, dropout; horizon is 0 unless given, since nobody
-            can keep all of a stream.
-    """
-    options.setdefault("horizon", 0)
-    return SAB(input_size, hidden_size, num_layers, k_top=0, k_trunc=None, **options)
-
-
-def truncated_bptt(
-    input_size: int, hidden_size: int, num_layers: int = 1, *, k_trunc: int | None = 10, **options: Any
-) -> SAB:
-    """The same network with its gradient cut every k_trunc steps.   [Williams and Peng 1990]"""
-    return SAB(input_size, hidden_size, num_layers, k_top=0, k_trunc=k_trunc, **options)
-
-
-def full_attention(input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> SAB:
-    """An LSTM with softmax attention over all its past states and full BPTT, the paper's "LSTM + full attention".
-
-    Time and memory grow with T². The attention is the layer's own (additive by default), dense instead of
-    sparse: every state is stored, every stored state is read, nothing is cut.
-    """
-    options.setdefault("horizon", 0)
-    return SAB(input_size, hidden_size, num_layers, k_top=None, k_att=1, k_trunc=None, **options)
+Positions = Literal["sinusoidal", "alibi", "t5", "none"]
+BUCKETS = 32
+"""Of distances, in "t5": half of them a distance each, the others ranges that grow like its logarithm."""
+FURTHEST = 128
+"""The distance from which on "t5" tells none apart."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +42,7 @@ class TransformerState:
 
 
 class Transformer(nn.Module):
-    """A causal Transformer encoder with sinusoidal positions.   [Vaswani et al. 2017]
+    """A causal Transformer encoder.   [Vaswani et al. 2017]
 
     Its state is all it has seen: a later call attends to every step of the earlier ones, so that chunks give
     what the whole sequence gives, at a cost that grows with the square of all steps.
@@ -75,6 +50,11 @@ class Transformer(nn.Module):
     Args:
         input_size, hidden_size, num_layers, dropout, batch_first: as in `SAB`; hidden_size is the width.
         heads: attention heads; must divide hidden_size.
+        positions: sinusoidal: absolute, added to the input [Vaswani et al. 2017]; alibi: relative, scores fall
+            linearly with the distance, each head at its own rate [Press et al. 2022]; t5: relative, scores have a
+            learned term per head and range of distances, the same in all layers [Raffel et al. 2020]; none: only the
+            causal mask tells the order [Kazemnejad et al. 2023].
+        feedforward_size: width of the feed-forward layers; None: 4 * hidden_size.
         encoder: a module applied to the input first.
     """
 
@@ -85,6 +65,8 @@ class Transformer(nn.Module):
         num_layers: int = 1,
         *,
         heads: int = 4,
+        positions: Positions = "sinusoidal",
+        feedforward_size: int | None = None,
         dropout: float = 0.0,
         batch_first: bool = False,
         encoder: nn.Module | None = None,
@@ -96,9 +78,12 @@ class Transformer(nn.Module):
             raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
         self.batch_first = batch_first
         self.encoder = encoder
+        self.positions: Positions = settings.one_of("positions", positions, get_args(Positions))
+        self.bias = nn.Embedding(BUCKETS, heads) if positions == "t5" else None
         self.embed = nn.Linear(input_size, hidden_size)
+        width = settings.at_least_or_none("feedforward_size", feedforward_size, 1) or 4 * hidden_size
         block = nn.TransformerEncoderLayer(
-            hidden_size, heads, 4 * hidden_size, settings.probability("dropout", dropout), norm_first=True
+            hidden_size, heads, width, settings.probability("dropout", dropout), norm_first=True
         )
         self.heads = heads
         self.blocks = nn.TransformerEncoder(
@@ -137,9 +122,7 @@ class Transformer(nn.Module):
         output = layout.output(y)
         if not return_recall:
             return output, seen
-        nothing = y.new_zeros(*y.shape[:2], 0)
-        empty = Recall(torch.zeros_like(y), nothing.long(), nothing)
-        return output, seen, empty.map(layout.aside)
+        return output, seen, empty_recall(y, layout)
 
     def _seen(self, x: Tensor, reset: Tensor | None, state: TransformerState | None) -> TransformerState:
         """All steps so far, each marked with the number of its stream."""
@@ -157,12 +140,27 @@ class Transformer(nn.Module):
     def _attend(self, seen: TransformerState) -> Tensor:
         """Outputs of all steps so far, (P + T, B, H); each attends to its own stream's past and itself."""
         steps = len(seen.stream)
-        position = self._positions(seen.stream)  # (P + T, B, H)
-        y = self.embed(seen.past) + position
+        y = self.embed(seen.past)  # (P + T, B, H)
+        if self.positions == "sinusoidal":
+            y = y + self._positions(seen.stream)
         same = seen.stream.T.unsqueeze(2) == seen.stream.T.unsqueeze(1)  # (B, query, key)
         future = torch.ones(steps, steps, dtype=torch.bool, device=y.device).triu(1)
-        blocked = (future | ~same).repeat_interleave(self.heads, dim=0)  # (B * heads, query, key)
-        return self.blocks(y, mask=blocked)
+        mask = (future | ~same).repeat_interleave(self.heads, dim=0)  # (B * N, query, key)
+        if (bias := self._relative(steps, y.device)) is not None:
+            mask = bias.repeat(seen.stream.shape[1], 1, 1).masked_fill(mask, -math.inf)
+        return self.blocks(y, mask=mask)
+
+    def _relative(self, steps: int, device: torch.device) -> Tensor | None:
+        """The term of each head's scores that depends on the distance, (N, query, key); None: there is none."""
+        if self.positions not in ("alibi", "t5"):
+            return None
+        places = torch.arange(steps, device=device)
+        distance = (places.unsqueeze(1) - places).clamp(min=0)  # within a stream, which has no gaps
+        if self.bias is not None:
+            return self.bias(buckets(distance)).permute(2, 0, 1)
+        number = torch.arange(1, self.heads + 1, device=device)
+        rate = torch.exp2(-8.0 * number / self.heads).to(self.embed.weight.dtype)
+        return -rate.view(-1, 1, 1) * distance
 
     def _positions(self, stream: Tensor) -> Tensor:
         """Sinusoids of each step's position in its own stream, (P + T, B, H)."""
@@ -174,3 +172,11 @@ class Transformer(nn.Module):
         angle = (steps - first).unsqueeze(2) * rate
         position = torch.cat([angle.sin(), angle.cos()], dim=2)[..., : self.hidden_size]
         return position.to(self.embed.weight.dtype)
+
+
+def buckets(distance: Tensor) -> Tensor:
+    """The range that each distance, at least 0, is in: BUCKETS of them.   [Raffel et al. 2020]"""
+    single = BUCKETS // 2
+    growth = torch.log(distance.clamp(min=1) / single) / math.log(FURTHEST / single)
+    shared = (single + growth * (BUCKETS - single)).long().clamp(max=BUCKETS - 1)
+    return torch.where(distance < single, distance, shared)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reminding.lab.bench.stream import Stream, StreamMeasurement, StreamOptions, StreamRow, Trial, measure
+from reminding.lab.bench.kinds.stream import Stream, StreamMeasurement, StreamOptions, StreamRow, Trial, measure
 from reminding.nn import SAB, SABState
 from tests.nn.samples import needs_op
 

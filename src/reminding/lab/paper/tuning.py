@@ -1,0 +1,152 @@
+"""Tuning before a comparison: every method over the same grid, on validation data, before any fresh seed is run.
+
+A comparison whose methods had unequal tuning says nothing about the methods. So each method of a setting with a grid
+is trained with every learning rate and initialisation of the grid, on one seed that no later run has, and the runs
+that count take the choice with the best validation result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.records import Run
+from reminding.lab.show.tables import Table
+
+TUNING_SEED = 1000
+"""Seed of all tuning runs; the runs that count have seeds 0, 1, ..."""
+CHOICE_NAME = "tuning.json"
+GATED = ("sab", "lstm", "tbptt", "attention")
+"""The models that may have a forget gate."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What every method of a setting is tried with.
+
+    Args:
+        rates: Adam's learning rates.
+        biases: initial biases of the forget gate (see `SAB`); None: PyTorch's. A model without such a gate has only
+            the rates.
+        share: of the updates or of the time of a run, which a tuning run has.
+    """
+
+    rates: Sequence[float]
+    biases: Sequence[float | str | None] = (None,)
+    share: float = 1.0
+
+    def variants(self, method: str, run: RunConfig) -> Iterator[Variant]:
+        """A run for each point of the grid."""
+        gated = run.model.model in GATED and run.model.cell == "lstm"
+        for lr in self.rates:
+            for bias in self.biases if gated else (None,):
+                train = replace(run.train, lr=lr, seed=TUNING_SEED, target=None)
+                train = replace(train, steps=max(1, round(self.share * train.steps)))
+                if train.max_seconds is not None:
+                    train = replace(train, max_seconds=self.share * train.max_seconds)
+                yield Variant(method, lr, bias, replace(run, model=replace(run.model, forget_bias=bias), train=train))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A point of the grid: a method with a learning rate and an initial bias of the forget gate, and its run."""
+
+    method: str
+    lr: float
+    bias: float | str | None
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """For a folder."""
+        bias = "default" if self.bias is None else str(self.bias).replace(":", "")
+        return f"{self.method}-lr{self.lr:g}-bias-{bias}"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A variant and its best validation result, NaN where it never had a finite one; None: not run to its end yet."""
+
+    variant: Variant
+    valid: float | None
+
+    @staticmethod
+    def read(variant: Variant, folder: Path) -> Tuned:
+        """From the folder of the variant's run, which need not exist."""
+        if not (folder / "summary.json").is_file():
+            return Tuned(variant, None)
+        results = Run.read(folder).valid
+        return Tuned(variant, results[-1].best if results else math.nan)
+
+
+def chosen(tuned: Sequence[Tuned], maximize: bool) -> dict[str, Variant]:
+    """The best variant of each method; of equals the one with the smaller rate, which is the safer.
+
+    Raises:
+        ValueError: a variant has no result yet, or no variant of a method has a finite one; the message names it.
+    """
+    if missing := [each.variant.name for each in tuned if each.valid is None]:
+        raise ValueError(f"tuning: no result yet of {', '.join(missing)}")
+    best: dict[str, Variant] = {}
+    for method in dict.fromkeys(each.variant.method for each in tuned):
+        finite = [(each.valid, each.variant) for each in tuned if each.variant.method == method]
+        finite = [(value, variant) for value, variant in finite if value is not None and math.isfinite(value)]
+        if not finite:
+            raise ValueError(f"tuning: no run of {method} has a finite validation result")
+        sign = -1 if maximize else 1
+        best[method] = min(finite, key=lambda each: (sign * each[0], each[1].lr))[1]
+    return best
+
+
+def tuned_runs(runs: Mapping[str, RunConfig], choice: Mapping[str, Variant]) -> dict[str, RunConfig]:
+    """The runs that count, each with the rate and the bias that its tuning chose."""
+    return {
+        method: replace(
+            run,
+            model=replace(run.model, forget_bias=choice[method].bias),
+            train=replace(run.train, lr=choice[method].lr),
+        )
+        for method, run in runs.items()
+    }
+
+
+def write_choice(folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -> None:
+    """Record the grid, its results and the choice in tuning.json."""
+    content = {
+        "seed": TUNING_SEED,
+        "grid": [
+            {
+                "method": each.variant.method,
+                "lr": each.variant.lr,
+                "forget_bias": each.variant.bias,
+                "updates": each.variant.config.train.steps,
+                "valid": each.valid if each.valid is not None and math.isfinite(each.valid) else None,
+            }
+            for each in tuned
+        ],
+        "chosen": {method: {"lr": each.lr, "forget_bias": each.bias} for method, each in choice.items()},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHOICE_NAME).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -> Table:
+    """The grid of a setting: a row for each method and bias, a column for each rate; the choice is marked."""
+    rates = list(dict.fromkeys(each.variant.lr for each in tuned))
+    found = {(each.variant.method, each.variant.bias, each.variant.lr): each for each in tuned}
+    rows: list[list[str]] = []
+    for method, bias in dict.fromkeys((each.variant.method, each.variant.bias) for each in tuned):
+        cells = [_cell(found.get((method, bias, lr)), choice.get(method)) for lr in rates]
+        rows.append([method, "PyTorch's" if bias is None else str(bias), *cells])
+    columns = ["method", "forget bias", *(f"rate {lr:g}" for lr in rates)]
+    return Table(f"Tuning of {setting}: best validation result of one run each (* chosen)", columns, rows)
+
+
+def _cell(each: Tuned | None, choice: Variant | None) -> str:
+    if each is None or each.valid is None:
+        return "-"
+    return f"{each.valid:.4f}{' *' if each.variant == choice else ''}"

@@ -1,0 +1,30 @@
+"""What was read of a user's own files: said on the terminal, and recorded beside config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from reminding.lab.show.terminal import say
+from reminding.tasks.data.reading import Reading
+
+DATA_NAME = "data.json"
+
+
+def reading_of(task: Any) -> Reading | None:
+    """What a task read of files of one's own, after a look at its held-out parts; None: it reads no such files.
+
+    Raises:
+        ValueError: a file cannot be read, or a part of it is too short; the message names it.
+    """
+    read = getattr(task, "reading", None)
+    return None if read is None else read()
+
+
+def record_reading(reading: Reading, folder: Path) -> None:
+    """Print what was read, and write it to data.json in the folder of a run."""
+    for line in reading.lines():
+        say(line)
+    text = json.dumps(reading.record(), indent=2, ensure_ascii=False)
+    (folder / DATA_NAME).write_text(text + "\n", encoding="utf-8")

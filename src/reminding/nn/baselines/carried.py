@@ -1,0 +1,164 @@
+"""What recurrent baselines share: the state that they carry from call to call, and the door of a call.
+
+Shapes: B batch, T time, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from reminding.nn.layer import entering
+from reminding.nn.layer.layout import Layout, enter
+from reminding.nn.parts import settings
+from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.nn.state.stream import Recall
+
+FILE_FORMAT = "reminding.CarriedState"
+
+
+@dataclass(frozen=True)
+class CarriedState:
+    """What a recurrent baseline carries from one call to the next; of constant size.
+
+    Args:
+        tensors: by name; the first axis of each counts the batch rows.
+        packed: whether the call's input was a PackedSequence, whose rows end at different steps; it cannot go on.
+    """
+
+    tensors: Mapping[str, Tensor]
+    packed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Size, bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def detach(self) -> CarriedState:
+        """The same numbers, cut from the graph that made them."""
+        return self._map(lambda tensor: tensor.detach())
+
+    def to(self, *args: Any, **kwargs: Any) -> CarriedState:
+        """Move or convert every tensor, as `Tensor.to` does."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def reset(self, mask: Tensor) -> CarriedState:
+        """Begin a new stream in some rows, (B,) bool: they become 0."""
+        return self._map(
+            lambda tensor: tensor.masked_fill(mask.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
+        save_tensors(path, dict(self.tensors), {"format": FILE_FORMAT, "packed": str(int(self.packed))})
+
+    @staticmethod
+    def load(path: str | Path, device: str = "cpu") -> CarriedState:
+        """Read a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or holds something else.
+        """
+        tensors, metadata = load_tensors(path, device)
+        if metadata.get("format") != FILE_FORMAT:
+            raise ValueError(f"{path} holds no {FILE_FORMAT}; its metadata says {metadata}")
+        return CarriedState(tensors, metadata["packed"] == "1")
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> CarriedState:
+        return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
+
+
+class CarriedLayer(nn.Module):
+    """The base of recurrent baselines: it brings a call's arguments into one layout, and its results out of it.
+
+    Args:
+        input_size, hidden_size, batch_first: as in `SAB`.
+        encoder: a module applied to the input first.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, batch_first: bool, encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.input_size = settings.at_least("input_size", input_size, 1)
+        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
+        self.batch_first = batch_first
+        self.encoder = encoder
+
+    @abstractmethod
+    def fresh(self, rows: int) -> dict[str, Tensor]:
+        """The tensors of streams that have not begun."""
+
+    @abstractmethod
+    def run(
+        self, x: Tensor, begins: Tensor | None, carried: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run over at least one step.
+
+        Args:
+            x: input, (T, B, I).
+            begins: the steps before which a row begins a new stream, (T, B) bool; None: nowhere.
+            carried: the tensors of the state to go on from.
+
+        Returns:
+            output (T, B, H), and the tensors of the state after the last step.
+        """
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: CarriedState | None = None,
+        *,
+        reset: Tensor | None = None,
+        return_recall: bool = False,
+    ) -> Any:
+        """Run over a sequence or its next chunk; arguments and results as `SAB.forward`'s.
+
+        The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
+        with it, and the one it returns cannot go on.
+        """
+        x, layout = enter(input, self.encoder, self.batch_first)
+        like = next(self.parameters())
+        entering.check_input(x, self.input_size, like, self.encoder is not None)
+        carried = self._carried(state, x.shape[1], layout)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        begins = None if mask is None else mask.to(x.device)
+        if len(x):
+            y, after = self.run(x, begins, carried)
+        else:
+            y, after = x.new_zeros(0, x.shape[1], self.hidden_size), dict(carried)
+        new = CarriedState(after, packed=layout.packed is not None)
+        output = layout.output(y)
+        return (output, new, empty_recall(y, layout)) if return_recall else (output, new)
+
+    def _carried(self, state: CarriedState | None, rows: int, layout: Layout) -> Mapping[str, Tensor]:
+        """The tensors to go on from, compared with those that this layer would begin with."""
+        fresh = self.fresh(rows)
+        if state is None:
+            return fresh
+        kind = type(self).__name__
+        if not isinstance(cast("object", state), CarriedState):
+            raise ValueError(f"state must be a CarriedState, got {type(state).__name__}")
+        if state.packed or layout.packed is not None:
+            raise ValueError(f"state cannot be carried into or out of a PackedSequence by the {kind} baseline")
+        for name, wanted in fresh.items():
+            got = state.tensors.get(name)
+            if got is None or (got.shape, got.dtype, got.device) != (wanted.shape, wanted.dtype, wanted.device):
+                told = "nothing" if got is None else f"{got.dtype} of shape {tuple(got.shape)} on {got.device}"
+                raise ValueError(
+                    f"state must have {name!r}, {wanted.dtype} of shape {tuple(wanted.shape)} on {wanted.device}, "
+                    f"got {told}"
+                )
+        return state.tensors
+
+
+def empty_recall(y: Tensor, layout: Layout) -> Recall:
+    """The recall of a layer without a memory, for its output (T, B, H)."""
+    nothing = y.new_zeros(*y.shape[:2], 0)
+    return Recall(torch.zeros_like(y), nothing.long(), nothing).map(layout.aside)

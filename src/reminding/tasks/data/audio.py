@@ -1,0 +1,220 @@
+"""Audio files: WAV of every kind, FLAC, and what else libsndfile reads. The one file that imports soundfile.
+
+Shapes: n samples, channels averaged.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.reading import FileSteps, Reading
+from reminding.tasks.data.sources import MU, Growth, Identity, Source, mu_law, read_range
+
+SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".au", ".ogg", ".w64", ".rf64", ".caf")
+"""Suffixes of audio files, in lower case."""
+_RIFF = 12
+"""Bytes before the first chunk of a WAV file."""
+
+
+@dataclass(frozen=True)
+class AudioForm:
+    """How an audio file is written.
+
+    Args:
+        frames: samples per channel.
+        rate: samples per second.
+        subtype: libsndfile's name of the sample type, such as "PCM_24".
+    """
+
+    frames: int
+    rate: int
+    channels: int
+    format: str
+    subtype: str
+
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """For a reader."""
+        kind = f"{self.format} {self.subtype}"
+        return (("sample rate", f"{self.rate} Hz"), ("channels", str(self.channels)), ("samples", kind))
+
+
+def audio_form(path: Path) -> AudioForm:
+    """The form of an audio file.
+
+    Raises:
+        ImportError: soundfile is missing; the message says what to install.
+        ValueError: the file is no audio, is cut off, or holds no samples; the message names it.
+    """
+    with _opened(path) as file:
+        form = AudioForm(file.frames, file.samplerate, file.channels, file.format, file.subtype)
+        if cut := re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
+            declared, present = int(cut[1]), int(cut[2])
+            if declared > present:
+                raise ValueError(
+                    f"data: {path} is cut off: its header says {declared} bytes of samples, it holds {present}; copy "
+                    "the file again, or write its header anew with an audio editor"
+                )
+        if not form.frames:
+            raise ValueError(
+                f"data: {path} holds no samples by its header; a recording that was not finished can be read with "
+                "--follow"
+            )
+    return form
+
+
+def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
+    """All samples of an audio file, from -1 to 1, (n,), and the sample rate, Hz.
+
+    Raises:
+        ImportError: soundfile is missing.
+        ValueError: the file is no audio, is cut off or damaged, holds no samples, or one that is not finite.
+    """
+    form = audio_form(path)
+    with _opened(path) as file:
+        samples = _mean(_read(path, file, form.frames), path, 0)
+    return samples, form.rate
+
+
+class AudioSource(Source):
+    """An audio file as mu-law levels, one sample per step.
+
+    Neighbouring mu-law levels have a constant ratio, so that 256 of them sound like 14 bits. A model predicts a
+    distribution over levels, which says more than the mean of the next sample.
+
+    Raises:
+        ImportError: soundfile is missing.
+        ValueError: the file is no audio, or is cut off.
+    """
+
+    vocabulary = MU + 1
+    unit = "sample"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._identity = Identity.of(path)
+        self.form = audio_form(path)
+
+    @property
+    def features(self) -> int:
+        """256."""
+        return MU + 1
+
+    def steps(self) -> int:
+        """Samples per channel."""
+        return self.form.frames
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Levels, (n,) uint8."""
+        self._identity.check(self.path)
+        with _opened(self.path) as file:
+            file.seek(start)
+            return mu_law(_mean(_read(self.path, file, stop - start), self.path, start))
+
+    def like(self, path: Path) -> AudioSource:
+        """Another audio file.
+
+        Raises:
+            ValueError: its sample rate differs.
+        """
+        other = AudioSource(path)
+        same_rate(self.path, self.form.rate, path, other.form.rate)
+        return other
+
+    def reading(self) -> Reading:
+        """What was read."""
+        return Reading((FileSteps(str(self.path), self.steps()),), "audio", self.unit, self.form.settings)
+
+
+class FollowedAudio(AudioSource):
+    """A WAV file that is still being written: its samples are found by the size of the file, not by its header."""
+
+    def __init__(self, path: Path) -> None:
+        Source.__init__(self, path)
+        self._growth = Growth(path)
+        self._begin = _begin_of_samples(path)
+        with _opened(path) as file:
+            self.form = AudioForm(0, file.samplerate, file.channels, file.format, file.subtype)
+            self._kind = {
+                "samplerate": file.samplerate,
+                "channels": file.channels,
+                "subtype": file.subtype,
+                "endian": "LITTLE",
+            }
+        widths = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+        if self.form.subtype not in widths:
+            raise ValueError(f"follow: {path} holds {self.form.subtype} samples, expected one of {', '.join(widths)}")
+        self._frame = widths[self.form.subtype] * self.form.channels
+
+    def steps(self) -> int:
+        """Complete samples per channel so far."""
+        return max(self._growth.size() - self._begin, 0) // self._frame
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Levels, (n,) uint8."""
+        raw = read_range(self.path, self._begin + start * self._frame, self._begin + stop * self._frame)
+        with _opened(io.BytesIO(raw), self.path, format="RAW", **self._kind) as file:
+            return mu_law(_mean(_read(self.path, file, stop - start), self.path, start))
+
+
+def same_rate(first: Path, rate: int, second: Path, other: int) -> None:
+    """Raise a ValueError unless two files have the same sample rate."""
+    if rate != other:
+        raise ValueError(
+            f"data: {second} has {other} samples a second, {first} has {rate}; convert them to one sample rate"
+        )
+
+
+def _opened(file: Any, path: Path | None = None, **kind: Any) -> Any:
+    try:
+        soundfile: Any = importlib.import_module("soundfile")
+    except ImportError as error:
+        raise ImportError('audio files need soundfile: pip install "reminding[data]"') from error
+    except OSError as error:
+        raise ImportError(f"soundfile does not find libsndfile: {error}") from error
+    try:
+        return soundfile.SoundFile(file if path is not None else str(file), **kind)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"data: {path or file} cannot be read as audio: {error.error_string}") from error
+
+
+def _read(path: Path, file: Any, count: int) -> NDArray[np.float64]:
+    """Samples of an opened file, (n, channels)."""
+    try:
+        samples = file.read(count, dtype="float64", always_2d=True)
+    except RuntimeError as error:  # which soundfile's own error is
+        raise ValueError(f"data: {path} is damaged: {error}") from error
+    if len(samples) < count:
+        raise ValueError(f"data: {path} ends {count - len(samples)} samples early; copy the file again")
+    return samples
+
+
+def _mean(samples: NDArray[np.float64], path: Path, start: int) -> NDArray[np.float64]:
+    if len(bad := np.flatnonzero(~np.isfinite(samples).all(1))):
+        raise ValueError(f"data: {path}: sample {start + int(bad[0]) + 1} is not finite")
+    return samples.mean(1)
+
+
+def _begin_of_samples(path: Path) -> int:
+    """The byte at which the samples of a WAV file begin: after the head of the chunk "data"."""
+    with path.open("rb") as file:
+        head = file.read(_RIFF)
+        place = _RIFF
+        while head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+            file.seek(place)
+            chunk = file.read(8)
+            if len(chunk) < 8:
+                break
+            if chunk[:4] == b"data":
+                return place + 8
+            size = int.from_bytes(chunk[4:], "little")
+            place += 8 + size + size % 2
+    raise ValueError(f"follow: {path} is no WAV file with samples, expected one that is being written")

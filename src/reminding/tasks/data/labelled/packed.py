@@ -1,0 +1,132 @@
+"""Labelled series as arrays of equal length, scaled, with masks where values are missing.
+
+Shapes: N series, n values of a series, D dimensions, T steps, I values per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.labelled.files import One, label_order
+from reminding.tasks.data.scale import Scale, scale_of
+from reminding.tasks.data.tables.missing import carried
+
+Missing = Literal["error", "carry", "zero"]
+MISSING: tuple[Missing, ...] = ("error", "carry", "zero")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a series becomes the steps that a model reads.
+
+    Args:
+        frame: values per step and dimension.
+        samples: number of values of a series that are read; None: all.
+        steps: T, the least number of steps.
+        missing: what a missing value becomes.
+        masked: whether each dimension has a mask as a further dimension, 1 where a value is missing.
+        scale: of the dimensions, (D,).
+    """
+
+    frame: int
+    samples: int | None
+    steps: int
+    missing: Missing
+    masked: bool
+    scale: Scale
+
+    def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
+        """A series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series.
+
+        Raises:
+            ValueError: the number of dimensions differs, or a value is missing and nothing says what it becomes.
+        """
+        beginning = (values[:, None] if values.ndim == 1 else values)[: self.samples]
+        if beginning.shape[1] != len(self.scale.mean):
+            raise ValueError(f"{where}: {beginning.shape[1]} dimensions, expected {len(self.scale.mean)}")
+        absent = np.isnan(beginning)
+        if absent.any() and self.missing == "error":
+            raise ValueError(missing_value(where, int(np.flatnonzero(absent.any(1))[0])))
+        filled = carried(beginning, None) if self.missing == "carry" else beginning
+        scaled = np.nan_to_num(self.scale.apply(filled))
+        if self.masked:
+            scaled = np.concatenate([scaled, absent], axis=1)
+        return in_frames(scaled, self.frame, max(self.steps, -(-len(beginning) // self.frame)))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """All series in arrays.
+
+    Args:
+        values: of each split, (N, T, I) float32; shorter series are padded with zeros before their first step.
+        labels: of each split, (N,) int64.
+        classes: the labels as text, in the order of their numbers.
+    """
+
+    values: dict[str, NDArray[np.float32]]
+    labels: dict[str, NDArray[np.int64]]
+    classes: tuple[str, ...]
+    cut: Cut
+
+
+def pack(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, missing: Missing) -> Packed:
+    """Cut and scale all series, by the mean and deviation of the training series, into arrays of one length.
+
+    Raises:
+        ValueError: there is one class, the dimensions differ, a value is missing and nothing says what it becomes, or
+            a label of a held-out part is not in the training part.
+    """
+    everything = [one for part in parts.values() for one in part]
+    _check(parts, everything, samples, missing)
+    classes = tuple(sorted({one.label for one in everything}, key=label_order))
+    train = parts["train"]
+    scale = scale_of((one.values[:samples] for one in train), train[0].values.shape[1])
+    masked = any(bool(np.isnan(one.values[:samples]).any()) for one in everything)
+    steps = max(-(-len(one.values[:samples]) // frame) for one in everything)
+    cut = Cut(frame, samples, steps, missing, masked, scale)
+    number = {label: index for index, label in enumerate(classes)}
+    values = {split: np.stack([cut.prepared(one.values, one.where) for one in part]) for split, part in parts.items()}
+    labels = {split: np.array([number[one.label] for one in part], np.int64) for split, part in parts.items()}
+    return Packed(values, labels, classes, cut)
+
+
+def _check(
+    parts: Mapping[str, Sequence[One]], everything: Sequence[One], samples: int | None, missing: Missing
+) -> None:
+    for split, part in parts.items():
+        if not part:
+            raise ValueError(f"data: the {split} part has no series")
+    first = everything[0]
+    for one in everything:
+        if one.values.shape[1] != first.values.shape[1]:
+            dimensions = f"{one.values.shape[1]} dimensions, {first.where} has {first.values.shape[1]}"
+            raise ValueError(f"data: {one.where}: {dimensions}")
+        absent = np.isnan(one.values[:samples]).any(1)
+        if absent.any() and missing == "error":
+            raise ValueError(missing_value(one.where, int(np.flatnonzero(absent)[0])))
+    known = {one.label for one in parts["train"]}
+    if len({one.label for one in everything}) < 2:
+        raise ValueError(f"data must have at least 2 different labels, got {len(known)}")
+    for split, part in parts.items():
+        for one in part:
+            if one.label not in known:
+                raise ValueError(f"{split}: {one.where}: no training series has the label {one.label!r}")
+
+
+def missing_value(where: str, place: int) -> str:
+    """What is said of a missing value."""
+    return f"missing: {where}: value {place + 1} is missing; --missing carry (the last value) or zero says what to do"
+
+
+def in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float32]:
+    """A series (n, D) as steps of `frame` values a dimension, (steps, frame D), padded before its first step."""
+    width = values.shape[1]
+    cut = np.zeros((steps, frame * width), np.float32)
+    cut[steps - -(-len(values) // frame) :].reshape(-1)[: values.size] = values.reshape(-1)
+    return cut

@@ -1,0 +1,74 @@
+"""The scale of real values: mean 0 and deviation 1 over the training data.
+
+Shapes: n rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and deviation of each column, (C,) float64. Values are float64 until they have been scaled.
+
+    The deviation of a constant column is 1, so that a later change is shown in the column's own units.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    constant: tuple[int, ...] = ()
+    """Columns with one value only."""
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Values (n, C) on this scale, float64."""
+        return (np.asarray(values, np.float64) - self.mean) / self.deviation
+
+    def undo(self, scaled: NDArray[Any]) -> NDArray[np.float64]:
+        """Scaled values (n, C) in their own units, float64."""
+        return np.asarray(scaled, np.float64) * self.deviation + self.mean
+
+    def of(self, columns: list[int]) -> Scale:
+        """The scale of some columns."""
+        constant = tuple(i for i, column in enumerate(columns) if column in self.constant)
+        return Scale(self.mean[columns], self.deviation[columns], constant)
+
+    def record(self) -> dict[str, list[float]]:
+        """As JSON values."""
+        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+    @staticmethod
+    def load(record: dict[str, list[float]]) -> Scale:
+        """The scale that `record` wrote."""
+        return Scale(np.array(record["mean"], np.float64), np.array(record["deviation"], np.float64))
+
+
+def scale_of(pieces: Iterable[NDArray[Any]], columns: int) -> Scale:
+    """The scale of rows that come in pieces, (n, C) each, with NaN where a value is missing.
+
+    Sums are taken of the distance to a column's first value. Thus 1e9 - 1 and 1e9 + 1 keep their deviation of 1, and
+    a constant column has a deviation of exactly 0 before it is set to 1. A column without a value has mean 0.
+    """
+    origin = np.full(columns, np.nan)
+    count, total, squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
+    for piece in pieces:
+        values = np.asarray(piece, np.float64)
+        for column in np.flatnonzero(np.isnan(origin)):
+            known = values[:, column][~np.isnan(values[:, column])]
+            origin[column] = known[0] if len(known) else np.nan
+        distance = values - origin
+        known = ~np.isnan(distance)
+        distance[~known] = 0
+        count += known.sum(0)
+        total += distance.sum(0)
+        squares += (distance**2).sum(0)
+    count, origin = np.maximum(count, 1), np.nan_to_num(origin)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    constant = tuple(int(i) for i in np.flatnonzero(deviation == 0))
+    return Scale(origin + mean, np.where(deviation > 0, deviation, 1.0), constant)

@@ -1,0 +1,147 @@
+"""What a cell of a table may hold, once in Python for the first lines, and once in SQL for whole files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+Kind = Literal[
+    "missing", "number", "infinite", "boolean", "thousands", "either", "comma", "european", "timestamp", "text"
+]
+"""thousands: 2,146.5; either: 2,146; comma: 1,5; european: 1.234,5. `either` depends on the decimal mark."""
+
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
+"""Words for a missing value, in lower case."""
+NUMBERS: frozenset[str] = frozenset({"number", "boolean", "thousands", "either", "comma", "european"})
+"""Kinds that are values of a column of numbers."""
+
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+_INFINITE = r"[+-]?inf(inity)?"
+_EITHER = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
+_THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?"
+_COMMA = r"[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?"
+_EUROPEAN = r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?"
+_ORDER: tuple[tuple[Kind, str], ...] = (
+    ("infinite", _INFINITE),
+    ("either", _EITHER),
+    ("thousands", _THOUSANDS),
+    ("comma", _COMMA),
+    ("european", _EUROPEAN),
+)
+"""Tried in this order, after missing values, numbers and booleans."""
+
+
+def kind_of(cell: str, na: Sequence[str] = ()) -> Kind:
+    """The kind of a cell."""
+    text = cell.strip()
+    if text.lower() in MISSING or text in na or _is_sentinel(text, na):
+        return "missing"
+    if re.fullmatch(_NUMBER, text):
+        return "number" if abs(float(text)) < float("inf") else "infinite"
+    if text.lower() in ("true", "false"):
+        return "boolean"
+    for kind, pattern in _ORDER:
+        if re.fullmatch(pattern, text, re.IGNORECASE):
+            return kind
+    return "timestamp" if is_timestamp(text) else "text"
+
+
+def value_of(cell: str, decimal: str, na: Sequence[str] = ()) -> float | None:
+    """The number in a cell, NaN if it is missing; None: the cell holds no number.
+
+    Args:
+        decimal: the decimal mark of the file, "." or ",".
+    """
+    text, kind = cell.strip(), kind_of(cell, na)
+    if kind == "missing":
+        return float("nan")
+    if kind == "boolean":
+        return float(text.lower() == "true")
+    if decimal == ",":
+        if re.fullmatch(_EUROPEAN, text):
+            return float(text.replace(".", "").replace(",", "."))
+        return float(text.replace(",", ".")) if kind in ("comma", "either") or _is_whole(kind, text) else None
+    if kind in ("thousands", "either"):
+        return float(text.replace(",", ""))
+    return float(text) if kind == "number" else None
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether a text is a date, or a date and time, as ISO 8601 writes them or nearly so."""
+    try:
+        datetime.fromisoformat(text.replace("/", "-"))
+    except ValueError:
+        return False
+    return len(text) > 7
+
+
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def simple_sql(cell: str) -> str:
+    """SQL of the number in a cell that is written with a decimal point or as an integer; NULL for all others."""
+    return f"CASE WHEN contains({cell}, '_') THEN NULL ELSE try_cast({cell} AS DOUBLE) END"
+
+
+def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:
+    """SQL of `value_of`, NULL where it gives NaN or None."""
+    text = f"trim({cell})"
+    if decimal == ",":
+        european = f"try_cast(replace(replace({text}, '.', ''), ',', '.') AS DOUBLE)"
+        plain = f"try_cast(replace({text}, ',', '.') AS DOUBLE)"
+        number = (
+            f"CASE WHEN contains({text}, '_') THEN NULL WHEN {_matches(text, _EUROPEAN)} THEN {european} "
+            f"WHEN NOT contains({text}, '.') THEN {plain} END"
+        )
+    else:
+        grouped = f"try_cast(replace({text}, ',', '') AS DOUBLE)"
+        number = f"coalesce({simple_sql(text)}, CASE WHEN {_matches(text, _THOUSANDS)} THEN {grouped} END)"
+    boolean = f"CASE lower({text}) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+    return f"CASE WHEN {missing_sql(cell, na)} THEN NULL ELSE coalesce({number}, {boolean}) END"
+
+
+def kind_sql(cell: str, na: Sequence[str]) -> str:
+    """SQL of `kind_of`; timestamps are what DuckDB can read as such."""
+    text = f"trim({cell})"
+    cases = [
+        (missing_sql(cell, na), "missing"),
+        (f"isinf(coalesce({simple_sql(text)}, 0))", "infinite"),
+        (f"{simple_sql(text)} IS NOT NULL", "number"),
+        (f"lower({text}) IN ('true', 'false')", "boolean"),
+        *((_matches(text, pattern), kind) for kind, pattern in _ORDER),
+        (f"try_cast({text} AS TIMESTAMP) IS NOT NULL AND length({text}) > 7", "timestamp"),
+    ]
+    return "CASE " + " ".join(f"WHEN {test} THEN '{kind}'" for test, kind in cases) + " ELSE 'text' END"
+
+
+def missing_sql(cell: str, na: Sequence[str]) -> str:
+    """SQL of whether a cell is missing."""
+    text = f"trim({cell})"
+    words = ", ".join(map(quoted, MISSING))
+    tests = [f"{cell} IS NULL", f"lower({text}) IN ({words})"]
+    if na:
+        tests.append(f"{text} IN ({', '.join(map(quoted, na))})")
+    if numbers := sentinels(na):
+        tests.append(f"{simple_sql(text)} IN ({', '.join(map(repr, numbers))})")
+    return "(" + " OR ".join(tests) + ")"
+
+
+def sentinels(na: Sequence[str]) -> list[float]:
+    """The numbers among the words for a missing value; -999 also stands for a cell with -999.0."""
+    return [float(word) for word in na if re.fullmatch(_NUMBER, word.strip())]
+
+
+def _is_sentinel(text: str, na: Sequence[str]) -> bool:
+    return bool(na) and re.fullmatch(_NUMBER, text) is not None and float(text) in sentinels(na)
+
+
+def _is_whole(kind: Kind, text: str) -> bool:
+    return kind == "number" and "." not in text
+
+
+def _matches(text: str, pattern: str) -> str:
+    return f"regexp_full_match({text}, '(?i){pattern}')"

@@ -1,0 +1,262 @@
+"""The columns of a table: which are read, which are predicted, and why the others are not; and the decimal mark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from reminding.tasks.data.reading import Column, Role
+from reminding.tasks.data.tables.cells import NUMBERS
+from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
+from reminding.tasks.data.tables.dialect import Asked
+
+Missing = Literal["error", "carry", "zero", "drop"]
+MISSING: tuple[Missing, ...] = ("error", "carry", "zero", "drop")
+SHOWN = 20
+"""Names in a message."""
+UNNAMED = ("column 1", "Unnamed: 0")
+"""What a column is called that has no name in the header, by this package and by pandas."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says about a table.
+
+    Args:
+        columns: to read; (): every column of numbers.
+        target: those to predict; (): all that are read.
+        time: the column of times, which is checked and is no input.
+        missing: what a missing value becomes.
+        masks: columns with a mask as a further input; None: those with a missing value in this file.
+        asked: the form of a text table.
+    """
+
+    columns: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    time: str | None = None
+    missing: Missing = "error"
+    masks: tuple[str, ...] | None = None
+    asked: Asked = field(default_factory=Asked)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the columns of a table hold, from a first reading.
+
+    Args:
+        path: of the table.
+        place: names a row, for messages.
+        rows: their number.
+        kinds: of the cells of a column, if some are not plain numbers; by column.
+        counting: columns that count the rows from 0 or 1.
+        index: columns that hold names or numbers of rows by the form of the file.
+    """
+
+    path: Path
+    place: Callable[[int], str]
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    units: tuple[str, ...]
+    rows: int
+    kinds: Mapping[int, Mapping[str, Found]]
+    counting: frozenset[int]
+    index: frozenset[str]
+
+    def count(self, column: int, *kinds: str) -> int:
+        """Number of cells of some kinds."""
+        if column not in self.kinds:
+            return self.rows if "number" in kinds else 0
+        return sum(self.kinds[column][kind].count for kind in kinds if kind in self.kinds[column])
+
+    def kind(self, column: int) -> str:
+        """What a column holds: "number", "text", "timestamp", "empty", or a type that is none of these."""
+        kind = self.types[column]
+        if TIMES.match(kind):
+            return "timestamp"
+        if kind != "VARCHAR" and not NUMERIC.match(kind):
+            return kind
+        numbers, texts = self.count(column, *NUMBERS, "infinite"), self.count(column, "text")
+        times = self.count(column, "timestamp")
+        if numbers + texts + times == 0:
+            return "empty"
+        if numbers >= texts + times:
+            return "number"
+        return "timestamp" if times >= texts else "text"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns that are read.
+
+    Args:
+        columns: their numbers in the file.
+        masked: those of them, by number in the file, that have a mask.
+        described: all columns of the file.
+    """
+
+    columns: tuple[int, ...]
+    masked: tuple[int, ...]
+    described: tuple[Column, ...]
+
+
+def find(names: Sequence[str], wanted: Sequence[str], path: Path, option: str = "columns") -> list[int]:
+    """The numbers of columns by their names; blanks around a name do not matter.
+
+    Raises:
+        ValueError: there is no such column; the message has the nearest names.
+    """
+    stripped = [name.strip() for name in names]
+    places = {name: i for i, name in reversed([*enumerate(stripped)])} | {name: i for i, name in enumerate(names)}
+    found: list[int] = []
+    for name in wanted:
+        if (place := places.get(name, places.get(name.strip()))) is not None:
+            found.append(place)
+        else:
+            lower = {each.lower(): each for each in stripped}
+            near = [lower[each] for each in get_close_matches(name.strip().lower(), lower, 1)]
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            listed = ", ".join(stripped[:SHOWN]) + more
+            raise ValueError(f"{option}: {path} has no {name!r}; it has {listed}{meant}")
+    return found
+
+
+def choose(contents: Contents, wanted: Wanted) -> Choice:
+    """Choose the columns to read, and say of each other one why it is not read.
+
+    Raises:
+        ValueError: there is no column of numbers, a wanted column holds something else, or a cell is no number or is
+            missing; the message names file, line and column, and what to do.
+    """
+    names = contents.names
+    asked = dict.fromkeys(find(names, [*wanted.columns], contents.path))
+    asked |= dict.fromkeys(find(names, [*wanted.target], contents.path, "target"))
+    time = find(names, [wanted.time], contents.path, "time")[0] if wanted.time is not None else None
+    if time is not None and time in asked:
+        raise ValueError(f"time: the column {names[time]!r} is the time, and cannot be among columns or target")
+    reasons = [_reason(contents, i) for i in range(len(names))]
+    if wanted.columns:
+        for i in asked:
+            _check_numbers(contents, i)
+        used = list(asked)
+    else:
+        for i in asked:
+            _check_numbers(contents, i)
+        used = [i for i in range(len(names)) if i != time and (i in asked or not reasons[i])]
+    if not used:
+        held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
+        raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
+    _check_cells(contents, used)
+    missing = [i for i in used if contents.count(i, "missing")]
+    if missing and wanted.missing == "error":
+        raise ValueError(_missing(contents, missing))
+    masked = missing if wanted.missing in ("carry", "zero") else []
+    if wanted.masks is not None:
+        masked = [i for i in used if names[i] in wanted.masks]
+    reads = frozenset(used)
+    described = [_described(contents, i, reads, time, reasons, wanted) for i in range(len(names))]
+    return Choice(tuple(used), tuple(masked), tuple(described))
+
+
+def find_decimal(contents: Contents, separator: str, asked: Asked) -> str:
+    """The decimal mark of a text table, "." or ",".
+
+    Raises:
+        ValueError: 2,146 may be 2146 or 2.146, and nothing in the file decides it.
+    """
+    if asked.decimal is not None:
+        return asked.decimal
+    columns = [i for i in range(len(contents.names)) if contents.kind(i) == "number"]
+    commas = [i for i in columns if contents.count(i, "comma", "european")]
+    points = [i for i in columns if contents.count(i, "thousands")]
+    either = [i for i in columns if contents.count(i, "either")]
+    if commas:
+        return ","
+    if either and not points and separator != ",":
+        found = contents.kinds[either[0]]["either"]
+        value = found.text.strip()
+        raise ValueError(
+            f"decimal: {contents.path}, {contents.place(found.row)}, column {contents.names[either[0]]!r}: {value!r} "
+            f"may be {value.replace(',', '')} or {value.replace(',', '.')}; say which by --decimal . or --decimal ,"
+        )
+    return "."
+
+
+def _reason(contents: Contents, column: int) -> str:
+    """Why a column is not read where no columns are named; "" if it is."""
+    kind, name = contents.kind(column), contents.names[column]
+    if name in contents.index:
+        return "row names"
+    if name in UNNAMED and column in contents.counting:
+        return "row numbers"
+    if kind == "number":
+        return ""
+    if kind == "empty":
+        return "no values"
+    if kind == "timestamp":
+        return f"times; --time {name} checks their order"
+    if kind == "text":
+        found = contents.kinds[column]["text"]
+        return f"text, such as {found.text.strip()[:40]!r} in {contents.place(found.row)}"
+    return f"of type {kind}"
+
+
+def _check_numbers(contents: Contents, column: int) -> None:
+    kind, name = contents.kind(column), contents.names[column]
+    if kind in ("number", "text"):  # of a text, the first cell is named below
+        return
+    doing = {"empty": "leave it out of --columns", "timestamp": f"name it as --time {name}"}
+    what = {"empty": "has no values", "timestamp": "holds times"}
+    rest = f"is of type {kind}", "write its parts as columns of numbers"
+    raise ValueError(
+        f"columns: {contents.path}, column {name!r} {what.get(kind, rest[0])}, expected numbers; "
+        f"{doing.get(kind, rest[1])}"
+    )
+
+
+def _check_cells(contents: Contents, used: Sequence[int]) -> None:
+    """Refuse the first cell of the columns that is neither a number nor missing."""
+    faults = [
+        (contents.kinds[i][kind].row, i, kind)
+        for i in used
+        for kind in ("text", "timestamp", "infinite")
+        if contents.count(i, kind)
+    ]
+    if not faults:
+        return
+    row, column, kind = min(faults)
+    text = contents.kinds[column][kind].text.strip()
+    others = contents.count(column, "text", "timestamp", "infinite") - 1
+    more = f", as {others} more cells of it" if others else ""
+    what = "is not finite" if kind == "infinite" else "is not a number"
+    raise ValueError(
+        f"data: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: {text!r} {what}{more}; "
+        f"--na {text!r} reads it as missing, --columns names the columns to read"
+    )
+
+
+def _missing(contents: Contents, missing: Sequence[int]) -> str:
+    row, column = min((contents.kinds[i]["missing"].row, i) for i in missing)
+    cells = sum(contents.count(i, "missing") for i in missing)
+    names = ", ".join(repr(contents.names[i]) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    return (
+        f"missing: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: the value is missing, "
+        f"one of {cells:,} in {names}; --missing carry (the last value), zero or drop (the row) says what to do"
+    )
+
+
+def _described(
+    contents: Contents, column: int, used: frozenset[int], time: int | None, reasons: Sequence[str], wanted: Wanted
+) -> Column:
+    name, kind = contents.names[column], contents.kind(column)
+    target = {each.strip() for each in wanted.target}
+    role: Role = "input and target" if not target or name.strip() in target else "known input"
+    reason = ""
+    if column == time:
+        role = "time"
+    elif column not in used:
+        role, reason = "ignored", reasons[column] or "not among the columns named"
+    return Column(name, kind, role, reason, contents.count(column, "missing"), contents.units[column])

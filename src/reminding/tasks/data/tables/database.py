@@ -1,0 +1,287 @@
+"""Tables as DuckDB reads them: rows of cells in order, a few at a time. The one file that imports duckdb.
+
+Shapes: n rows, C columns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.tables.cells import kind_sql, quoted
+from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
+from reminding.tasks.data.text import DAMAGE, is_left_out, logical_lines, open_text
+
+VECTOR = 2048
+"""Rows that DuckDB has in hand at a time."""
+PIECE = 1 << 20
+"""Values that are fetched at a time, about."""
+WIDE = 2000
+"""Columns from which lines are handed to DuckDB one at a time: its plans grow faster than the number of columns, and
+2,048 rows of 40,000 cells would fill a gigabyte."""
+NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*|BOOLEAN)$")
+TIMES = re.compile(r"(TIMESTAMP.*|DATE)$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Cells of one kind in one column: how many, the row of the first, from 0, and its text."""
+
+    count: int
+    row: int
+    text: str
+
+
+class NotPlainError(ValueError):
+    """A text that DuckDB cannot read as it stands, but can once it is decoded and its lines are in order.
+
+    Attributes:
+        comment: the mark of a comment line that was met, or "".
+        decoding: whether the encoding is another one.
+    """
+
+    def __init__(self, message: str, comment: str = "", decoding: bool = False) -> None:
+        super().__init__(message)
+        self.comment = comment
+        self.decoding = decoding
+
+
+def connect() -> Any:
+    """A database in memory that reads with one thread, and loads nothing from the network.
+
+    Raises:
+        ImportError: DuckDB or pandas is missing; the message says what to install.
+    """
+    try:
+        importlib.import_module("pandas")  # in whose frames DuckDB hands over rows
+        duckdb: Any = importlib.import_module("duckdb")
+    except ImportError as error:
+        raise ImportError(f'tables need duckdb and pandas: pip install "reminding[data]" ({error})') from error
+    connection = duckdb.connect()
+    for setting in ("threads=1", "memory_limit='1GB'", "enable_progress_bar=false"):
+        connection.execute(f"SET {setting}")
+    for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+        connection.execute(f"SET {setting}=false")
+    return connection
+
+
+class Rows(ABC):
+    """The rows of a table.
+
+    Attributes:
+        path: of the file, for messages.
+        types: of the columns: "VARCHAR" for text, or the type in a Parquet file.
+    """
+
+    path: Path
+    types: tuple[str, ...]
+
+    @abstractmethod
+    def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
+        """Numbers of all rows in pieces, (n, C).
+
+        Args:
+            expressions: a column, and what makes the SQL of its number from the SQL of its cell, for each of the C.
+        """
+
+    @abstractmethod
+    def kinds(self, columns: Sequence[int], na: Sequence[str]) -> dict[int, dict[str, Found]]:
+        """What the cells of some columns hold, by column and kind."""
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Where a row is, counted from 0: "line 7", or "row 7"."""
+
+
+class QueriedRows(Rows):
+    """Rows of a relation with the columns c0, c1, ... in a query of DuckDB."""
+
+    def __init__(self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str]) -> None:
+        self.path, self.types = path, tuple(types)
+        self._source, self._place = relation, place
+        self._connection = connect()
+
+    @cached_property
+    def _relation(self) -> str:
+        """The relation; of a single column without the blank lines at its end, which are no missing values."""
+        if len(self.types) > 1:
+            return self._source
+        numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
+        with said(self.path):
+            (last,) = self._connection.execute(f"SELECT max(r) FROM ({numbered}) WHERE c0 IS NOT NULL").fetchone()
+        return f"(SELECT * FROM {self._source} LIMIT {last or 0})"
+
+    def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
+        """See `Rows.values`."""
+        selected = ", ".join(f"{make(self._cell(column))} AS v{i}" for i, (column, make) in enumerate(expressions))
+        vectors = max(1, PIECE // (VECTOR * max(len(expressions), 1)))
+        with said(self.path):
+            result = self._connection.execute(f"SELECT {selected} FROM {self._relation}")
+            while len(frame := result.fetch_df_chunk(vectors)):
+                yield frame.to_numpy()
+
+    def kinds(self, columns: Sequence[int], na: Sequence[str]) -> dict[int, dict[str, Found]]:
+        """See `Rows.kinds`."""
+        cells = ", ".join(self._text(column) for column in columns)
+        names = ", ".join(map(str, columns))
+        query = (
+            f"SELECT i, kind, count(*), min(r), arg_min(x, r) FROM (SELECT r, i, x, {kind_sql('x', na)} AS kind FROM "
+            f"(SELECT r, unnest([{cells}]) AS x, unnest([{names}]) AS i FROM "
+            f"(SELECT row_number() OVER () - 1 AS r, * FROM {self._relation}))) GROUP BY i, kind"
+        )
+        found: dict[int, dict[str, Found]] = {column: {} for column in columns}
+        with said(self.path):
+            for column, kind, count, row, text in self._connection.execute(query).fetchall():
+                found[column][kind] = Found(count, row, "" if text is None else text)
+        return found
+
+    def place(self, row: int) -> str:
+        """See `Rows.place`."""
+        return self._place(row)
+
+    def _cell(self, column: int) -> str:
+        return f"c{column}"
+
+    def _text(self, column: int) -> str:
+        cell = self._cell(column)
+        return cell if self.types[column] == "VARCHAR" else f"CAST({cell} AS VARCHAR)"
+
+
+def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
+    """The rows of a text table.
+
+    Args:
+        plain: a copy of it by `copy_plain`; None: DuckDB reads the file itself.
+    """
+    if len(dialect.names) > WIDE:
+        return LineRows(path, dialect)
+    separator = "\t" if dialect.separator == " " else dialect.separator or "\x01"
+    count = len(dialect.names)
+    types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(count))
+    skip = dialect.skip if plain is None else 0
+    quote = "'\"'" if dialect.separator != " " else "''"
+    relation = (
+        f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
+        f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"
+    )
+    return QueriedRows(path, relation, ["VARCHAR"] * count, lambda row: f"line {line_of(path, dialect, row)}")
+
+
+class LineRows(Rows):
+    """Rows of a text table with thousands of columns: lines are read here, and their cells by DuckDB."""
+
+    def __init__(self, path: Path, dialect: Dialect) -> None:
+        self.path, self.types = path, ("VARCHAR",) * len(dialect.names)
+        self._dialect = dialect
+        self._connection = connect()
+
+    def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
+        """See `Rows.values`. All columns must be read in the same way."""
+        make, chosen = expressions[0][1], [column for column, _ in expressions]
+        query = f"SELECT list_transform(string_split(?, '\x1f'), lambda x: {make('x')})"
+        piece: list[NDArray[Any]] = []
+        for cells in self._cells():
+            values = self._connection.execute(query, ["\x1f".join(cells)]).fetchnumpy()
+            row = np.ma.filled(np.ma.asarray(next(iter(values.values()))[0], np.float64), np.nan)
+            piece.append(np.asarray(row, np.float64)[chosen])
+            if len(piece) * len(chosen) >= PIECE:
+                yield np.stack(piece)
+                piece = []
+        if piece:
+            yield np.stack(piece)
+
+    def kinds(self, columns: Sequence[int], na: Sequence[str]) -> dict[int, dict[str, Found]]:
+        """See `Rows.kinds`."""
+        query = f"SELECT list_transform(string_split(?, '\x1f'), lambda x: {kind_sql('x', na)})"
+        found: dict[int, dict[str, Found]] = {column: {} for column in columns}
+        for number, cells in enumerate(self._cells()):
+            kinds = self._connection.execute(query, ["\x1f".join(cells)]).fetchone()[0]
+            for column in columns:
+                before = found[column].get(kinds[column], Found(0, number, cells[column]))
+                found[column][kinds[column]] = Found(before.count + 1, before.row, before.text)
+        return found
+
+    def place(self, row: int) -> str:
+        """See `Rows.place`."""
+        return f"line {line_of(self.path, self._dialect, row)}"
+
+    def _cells(self) -> Iterator[list[str]]:
+        width = len(self.types)
+        for number, line in row_lines(self.path, self._dialect):
+            cells = self._dialect.cells(line)
+            if len(cells) != width:
+                raise ValueError(wrong_width(self.path, f"line {number}", width, len(cells)))
+            yield cells
+
+
+def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
+    """The lines of the rows of a table, with their numbers, from 1."""
+    with open_text(path, dialect.encoding) as text:
+        for number, line in logical_lines(text):
+            if number > dialect.rows_from and not is_left_out(line, dialect.comment, dialect.separator):
+                yield number, line
+
+
+def line_of(path: Path, dialect: Dialect, row: int) -> int:
+    """The line that a row begins in, from 1."""
+    return next((number for i, (number, _) in enumerate(row_lines(path, dialect)) if i == row), 0)
+
+
+def wrong_width(path: Path, place: str, expected: int, found: int) -> str:
+    """What is said of a row with another number of cells than the header."""
+    cells = "1 cell" if found == 1 else f"{found} cells"
+    return (
+        f"data: {path}, {place}: {cells}, expected {expected} as in the other lines; correct the line, or name the "
+        "--separator if cells are divided in another way"
+    )
+
+
+def globbed(path: Path) -> str:
+    """A path as DuckDB takes it: characters that it would expand stand in brackets."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
+
+@contextmanager
+def said(path: Path) -> Generator[None]:
+    """Say errors of DuckDB in the words of this package.
+
+    Raises:
+        NotPlainError: a plain copy of the text may be readable.
+        ValueError: the file is damaged, or a row has too few or too many cells.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        raise ValueError(f"data: {path} cannot be read: {error}") from error
+    except Exception as error:
+        duckdb: Any = importlib.import_module("duckdb")
+        if not isinstance(error, duckdb.Error):
+            raise
+        raise _translated(path, str(error)) from error
+
+
+def _translated(path: Path, message: str) -> ValueError:
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    original = re.search(r"Original Line: ?(.*)", message)
+    text = original[1].strip() if original else ""
+    if "unicode" in message.lower() or "not utf-8" in message:
+        return NotPlainError(f"data: {path} is not UTF-8 throughout", decoding=True)
+    if "invalid state" in message or text.startswith(COMMENTS):
+        return NotPlainError(f"data: {path} cannot be read as it stands", comment=text[:1].strip())
+    place = f"line {line[1]}" if line else "the table"
+    if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message):
+        return ValueError(wrong_width(path, place, int(width[1]), int(width[2])))
+    if "unterminated quote" in message:
+        return ValueError(f"data: {path}, {place}: a quotation mark opens here and is not closed: {text[:60]!r}")
+    first = message.split("\n")[0].split(": ", 1)[-1]
+    return ValueError(f"data: {path}, {place}: {first}" if line else f"data: {path} cannot be read: {first}")

@@ -1,0 +1,314 @@
+"""How a text table is written: its separator, header, units and decimal mark, found in its first lines.
+
+DuckDB's own sniffer was tried and takes decimal commas for separators, a header that is one cell short for a row, and
+blanks between cells for one column of text. So the first lines are examined here; DuckDB reads all the others.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Literal
+
+from reminding.tasks.data.tables.cells import NUMBERS, kind_of
+from reminding.tasks.data.text import find_encoding, logical_lines, open_text
+
+Header = Literal["auto", "yes", "no"]
+SEPARATORS = ("\t", ";", "|", ",", " ")
+"""Tried in this order where the first lines fit several; a blank stands for any run of white space."""
+HEAD = 100
+"""Lines that are examined."""
+HEAD_SIZE = 1 << 20
+"""Characters that are examined, if they hold at least three lines."""
+WITNESSES = 10
+"""Lines whose cells say what a column holds, in a table of thousands of columns."""
+SAMPLE = 1000
+"""Cells of a line that say whether a separator is the right one."""
+NAMES = {"\t": "tab", " ": "white space", "": "none"}
+COMMENTS = ("#", "%")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says about the form of a table; None, "auto" and () leave it to the first lines.
+
+    Args:
+        separator: of cells; " " for any run of white space.
+        decimal: the decimal mark, "." or ",".
+        header: whether the first line holds names.
+        encoding: of the text, such as "utf-8" or "cp1252".
+        na: further words or numbers that stand for a missing value.
+    """
+
+    separator: str | None = None
+    decimal: str | None = None
+    header: Header = "auto"
+    encoding: str | None = None
+    na: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.separator is not None and len(self.separator.replace("\\t", "\t")) != 1:
+            raise ValueError(f"separator must be one character, or \\t for a tab, got {self.separator!r}")
+        if self.decimal not in (None, ".", ","):
+            raise ValueError(f"decimal must be . or , (or not be given), got {self.decimal!r}")
+        if self.header not in ("auto", "yes", "no"):
+            raise ValueError(f"header must be auto, yes or no, got {self.header!r}")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
+
+    Args:
+        separator: of cells; " " for white space, "" for a single column.
+        comment: the mark of comment lines, "" if there are none.
+        header: number of the line with names, from 1; 0 if there is none.
+        rows_from: lines before the first row.
+        skip: logical lines before the first row; a line end within quotation marks does not end such a line.
+        names: of the columns.
+        units: of the columns, if a line of units follows the header; else "".
+        row_names: whether the first column holds the row names that R writes, without a name in the header.
+    """
+
+    encoding: str
+    separator: str
+    comment: str
+    header: int
+    rows_from: int
+    skip: int
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    row_names: bool
+    notes: tuple[str, ...]
+
+    def cells(self, line: str) -> list[str]:
+        """The cells of one line."""
+        return split(line, self.separator)
+
+
+def split(line: str, separator: str) -> list[str]:
+    """The cells of one line, without quotes and blanks around them."""
+    if separator == " ":
+        return line.split()
+    return [
+        cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
+    ]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line, its number, from 1, and the number of logical lines before it."""
+
+    number: int
+    text: str
+    before: int
+
+
+def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
+    """Examine the first lines of a text table.
+
+    Raises:
+        ValueError: the file is empty, or its form is ambiguous; the message names the option that decides.
+    """
+    encoding = asked.encoding or find_encoding(path)
+    csv.field_size_limit(1 << 30)
+    lines, comments = _head(path, encoding, most)
+    if not lines:
+        raise ValueError(f"data: {path} holds no rows, expected a table")
+    separator = _separator(path, lines, asked)
+    table = [split(line.text, separator) for line in lines]
+    width = _width(table)
+    first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
+    notes = [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
+    body = [row for row in table[first + 1 :] if len(row) == width][: HEAD if width < SAMPLE else WITNESSES]
+    short = len(table[first]) == width - 1 and bool(body)
+    trailing = short and not any(row[-1] for row in body)  # rows that end in a separator, unlike the header
+    shifted = [*table[first], ""] if trailing else ["", *table[first]] if short else table[first]
+    named = short or _is_header(path, shifted, body, asked)
+    begin = first + 1 if named else first
+    units = _units(table[begin:], asked) if named else ()
+    begin += bool(units)
+    header = lines[first].number if named else 0
+    names = shifted if named else _from_comment(comments, lines[first].number, width)
+    if not named and any(names):
+        notes.append(f"the names of the columns are those of the comment before line {lines[first].number}")
+    rest = lines[begin] if begin < len(lines) else _Line(lines[-1].number + 1, "", lines[-1].before + 1)
+    unique, renamed = _unique(names, width, "column {}" if any(names) else "")
+    return Dialect(
+        encoding=encoding,
+        separator=separator,
+        comment=comments[0].text[0] if comments else "",
+        header=header,
+        rows_from=rest.number - 1,
+        skip=rest.before,
+        names=unique,
+        units=units or ("",) * width,
+        row_names=short and not trailing,
+        notes=(*notes, *renamed),
+    )
+
+
+def _head(path: Path, encoding: str, most: int) -> tuple[list[_Line], list[_Line]]:
+    """The first lines that hold cells, and the comments among them."""
+    lines: list[_Line] = []
+    comments: list[_Line] = []
+    size = 0
+    with open_text(path, encoding) as text:
+        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * most))):
+            stripped = line.strip().lstrip("\ufeff")
+            if stripped.startswith(COMMENTS):
+                comments.append(_Line(number, stripped, before))
+            elif stripped:
+                lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
+            size += len(line)
+            if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
+                break
+    return lines, comments
+
+
+def _separator(path: Path, lines: Sequence[_Line], asked: Asked) -> str:
+    """The separator that gives all lines the same number of cells, and most of them numbers."""
+    if asked.separator is not None:
+        return asked.separator.replace("\\t", "\t")
+    found: list[tuple[float, str]] = []
+    for separator in SEPARATORS:
+        if separator == "," and asked.decimal == ",":
+            continue
+        table = [split(line.text, separator) for line in lines]
+        width = _width(table)
+        fitting = [row for row in table if len(row) == width]
+        tolerated = max(1, len(table) // 10)  # a preamble, or a header that is one cell short
+        if width > 1 and len(table) - len(fitting) <= tolerated:
+            cells = [cell for row in fitting[1:] or fitting for cell in row[:SAMPLE]]
+            known = sum(kind_of(cell, asked.na) != "text" for cell in cells)
+            found.append((known / len(cells), separator))
+    best = max((share for share, _ in found), default=0.0)
+    chosen = next((separator for share, separator in found if share > best - 0.05), "")
+    if chosen == "," and asked.decimal is None:
+        _refuse_decimal_commas(path, lines)
+    if chosen == " " and best < 0.5:
+        return ""  # prose, or one column of text
+    return chosen
+
+
+def _refuse_decimal_commas(path: Path, lines: Sequence[_Line]) -> None:
+    """A header of one cell over rows such as 1,5: one column with decimal commas, or two columns?"""
+    first, *rest = (split(line.text, ",") for line in lines)
+    if len(first) == 1 and rest and all(len(row) == 2 and all(_is_digits(cell) for cell in row) for row in rest):
+        raise ValueError(
+            f"decimal: {path}, line {lines[1].number}: {lines[1].text!r} may be one number or two cells, and the "
+            "header has one cell; say which by --decimal , or by --separator ,"
+        )
+
+
+def _is_digits(cell: str) -> bool:
+    return cell.lstrip("+-").isdigit()
+
+
+def _width(table: Sequence[Sequence[str]]) -> int:
+    """The most frequent number of cells, the larger of two that are equally frequent."""
+    counts = Counter(map(len, table))
+    return max(counts, key=lambda width: (counts[width], width))
+
+
+def _fits(place: int, row: Sequence[str], table: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether a line belongs to the table: it is as wide, or it is a header one cell short of the next line."""
+    if len(row) == width:
+        return True
+    following: Sequence[str] = table[place + 1] if place + 1 < len(table) else ()
+    if len(row) != width - 1 or len(following) != width or not row:
+        return False
+    return all(kind_of(cell) == "text" for cell in row) and any(kind_of(cell) in NUMBERS for cell in following)
+
+
+def _is_header(path: Path, row: Sequence[str], body: Sequence[Sequence[str]], asked: Asked) -> bool:
+    """Whether a line holds names: texts, where the lines below it hold numbers."""
+    if asked.header != "auto":
+        return asked.header == "yes"
+    if not body:
+        return all(kind_of(cell, asked.na) in ("text", "missing") for cell in row)
+    pairs = [(kind_of(cell, asked.na), _most_frequent(body, i, asked)) for i, cell in enumerate(row)]
+    over_numbers = [above for above, below in pairs if below in NUMBERS]
+    if not over_numbers:  # a table without numbers, which is refused later by the names of its columns
+        return all(above == "text" for above, _ in pairs)
+    texts = over_numbers.count("text") + over_numbers.count("timestamp")
+    numbers = sum(above in NUMBERS for above in over_numbers)
+    if texts and not numbers:
+        return True
+    return bool(numbers) and _counts_up(row, body)
+
+
+def _counts_up(row: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether a line is a header of consecutive numbers: 0, 1, 2, ..., 1, 2, 3, ..., or years."""
+    places = [i for i, cell in enumerate(row) if _is_digits(cell)]
+    values = [int(row[i]) for i in places]
+    others = [cell for i, cell in enumerate(row) if i not in places]
+    if len(values) < 2 or any(b - a != 1 for a, b in pairwise(values)):
+        return False
+    if values[0] not in (0, 1) and not 1500 <= values[0] <= 2200:
+        return False
+    if len(others) > 1 or any(kind_of(cell) not in ("text", "missing") for cell in others):
+        return False
+    if others and others[0]:  # a name over the column of row names: only years are surely names beside it
+        return row[0] == others[0] and values[0] >= 1500
+    return bool(others) or any("." in line[i] or "," in line[i] for line in body for i in places)
+
+
+def _most_frequent(body: Sequence[Sequence[str]], column: int, asked: Asked) -> str:
+    kinds = Counter(kind_of(row[column], asked.na) for row in body)
+    del kinds["missing"]
+    return max(kinds, key=lambda kind: kinds[kind]) if kinds else "missing"
+
+
+def _units(table: Sequence[Sequence[str]], asked: Asked) -> tuple[str, ...]:
+    """The line below the header if it holds units: texts in every column whose other lines are numbers."""
+    if len(table) < 2 or len(table[0]) != len(table[1]):
+        return ()
+    if all(kind_of(cell, asked.na) != "text" for cell in table[0]):
+        return ()
+    body = [row for row in table[1:] if len(row) == len(table[0])]
+    kinds = [_most_frequent(body, i, asked) for i in range(len(table[0]))]
+    above = [kind_of(cell, asked.na) for cell, below in zip(table[0], kinds, strict=True) if below in NUMBERS]
+    if "text" not in above or set(above) - {"text", "missing"}:
+        return ()
+    return tuple(cell.strip("()[] ") for cell in table[0])
+
+
+def _from_comment(comments: Sequence[_Line], number: int, width: int) -> list[str]:
+    """The names in a comment directly before the first row, as NumPy and gnuplot write them; else none."""
+    for comment in comments:
+        if comment.number != number - 1:
+            continue
+        text = comment.text.lstrip("#% ")
+        for separator in SEPARATORS:
+            cells = split(text, separator)
+            if len(cells) == width and all(kind_of(cell) == "text" for cell in cells):
+                return cells
+    return [""] * width
+
+
+def _unique(names: Sequence[str], width: int, unnamed: str) -> tuple[tuple[str, ...], list[str]]:
+    """A name of its own for each column, and notes on those that were changed.
+
+    A column without a name is called by its number: from 1 in the form `unnamed`, or from 0 if that is "".
+    """
+    notes: list[str] = []
+    given = [name.strip() for name in names]
+    known = set(given)
+    found: dict[str, None] = {}
+    for place in range(width):
+        name = (given[place] if place < len(given) else "") or unnamed.format(place + 1) or str(place)
+        count, unique = 0, name
+        while unique in found or (count and unique in known):
+            count += 1
+            unique = f"{name}.{count}"
+        if count:
+            notes.append(f"several columns are called {name!r}; column {place + 1} is called {unique!r} here")
+        found[unique] = None
+    return tuple(found), notes

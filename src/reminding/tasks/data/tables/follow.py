@@ -1,0 +1,196 @@
+"""A text table that is still being written, followed line by line.
+
+Shapes: n rows, I values of a step: the columns, then their masks if missing values are filled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.reading import Column, FileSteps, Reading, Role
+from reminding.tasks.data.sources import Growth, Source, read_range
+from reminding.tasks.data.tables.cells import NUMBERS, kind_of, value_of
+from reminding.tasks.data.tables.columns import Wanted, find
+from reminding.tasks.data.tables.dialect import NAMES, find_dialect
+from reminding.tasks.data.tables.missing import carried
+from reminding.tasks.data.tables.source import TableSource
+from reminding.tasks.data.text import is_left_out
+
+STRIDE = 256
+"""Rows between two recorded places in the file."""
+BLOCK = 1 << 20
+"""Bytes read at a time to find these places."""
+
+
+class FollowedTable(Source):
+    """Columns of a growing text table, one step per complete line.
+
+    The columns are those with numbers in the lines that were there at the beginning. With carry or zero, every column
+    has a mask.
+
+    Raises:
+        ValueError: what is wanted needs a complete file or, on reading, a cell is not a number. The message names the
+            line.
+    """
+
+    vocabulary = None
+    unit = "row"
+
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        super().__init__(path)
+        if wanted.time is not None or wanted.missing == "drop":
+            option = "time" if wanted.time is not None else "missing drop"
+            raise ValueError(f"follow: --{option.replace(' ', '=')} needs a file that is complete")
+        self.wanted = wanted
+        self._growth = Growth(path)
+        self._dialect = find_dialect(path, wanted.asked)
+        if self._dialect.encoding not in ("utf-8", "utf-8-sig", "cp1252", "latin-1"):
+            raise ValueError(f"follow: {path} is {self._dialect.encoding}, expected UTF-8 or one byte a character")
+        self._decimal = wanted.asked.decimal or "."
+        self._places: list[tuple[int, int]] = []  # (offset, line) of rows 0, STRIDE, 2 STRIDE, ...
+        self._rows, self._scanned, self._line = 0, 0, 0
+        self._find_rows()
+        self._chosen = self._choose()
+        self.columns = tuple(self._dialect.names[i] for i in self._chosen)
+        self.masks = self.columns if wanted.missing in ("carry", "zero") else ()
+
+    @property
+    def features(self) -> int:
+        """I: the columns, and their masks."""
+        return len(self.columns) + len(self.masks)
+
+    def steps(self) -> int:
+        """Complete lines below the header."""
+        self._find_rows()
+        return self._rows
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Rows, (n, I). A missing value is NaN, unless one could be carried to it."""
+        values = self._numbers(start, stop)
+        if not self.masks:
+            return values
+        masks = np.isnan(values)
+        if self.wanted.missing == "carry":
+            values = carried(values, self._latest(start))
+        return np.concatenate([values, masks.astype(np.float64)], axis=1)
+
+    def like(self, path: Path) -> Source:
+        """Another table, complete, with the same columns by name, and the same masks."""
+        wanted = Wanted(self.columns, self.wanted.target, None, self.wanted.missing, self.masks, self.wanted.asked)
+        return TableSource(path, wanted)
+
+    def reading(self) -> Reading:
+        """What was read so far."""
+        dialect, target = self._dialect, {name.strip() for name in self.wanted.target}
+        described: list[Column] = []
+        for name, unit in zip(dialect.names, dialect.units, strict=True):
+            role: Role = "ignored" if name not in self.columns else "input and target"
+            if role != "ignored" and target and name not in target:
+                role = "known input"
+            reason = "not wanted, or not of numbers" if role == "ignored" else ""
+            described.append(Column(name, "number" if role != "ignored" else "other", role, reason, 0, unit))
+        settings = (
+            ("separator", NAMES.get(dialect.separator, dialect.separator)),
+            ("header", f"in line {dialect.header}" if dialect.header else "none"),
+            ("encoding", dialect.encoding.removesuffix("-sig")),
+            ("decimal mark", self._decimal),
+        )
+        files = (FileSteps(str(self.path), self.steps()),)
+        return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=dialect.notes)
+
+    def _choose(self) -> list[int]:
+        names = [*self.wanted.columns, *self.wanted.target]
+        found = list(dict.fromkeys(find(self._dialect.names, names, self.path))) if names else []
+        if self.wanted.columns:
+            return found
+        first = [cells for _, cells in self._cells(0, min(self._rows, STRIDE))]
+        kinds = [[kind_of(row[i], self.wanted.asked.na) for row in first] for i in range(len(self._dialect.names))]
+        numbers = [
+            i
+            for i, column in enumerate(kinds)
+            if i in found or 2 * sum(kind in NUMBERS for kind in column) > sum(kind != "missing" for kind in column)
+        ]
+        if not numbers:
+            raise ValueError(f"data: {self.path} has no column of numbers in its first {len(first)} rows")
+        return numbers
+
+    def _find_rows(self) -> None:
+        """Record the offset of every STRIDE-th row, from the end of the last search on."""
+        size = self._growth.size()
+        while self._scanned < size:
+            block = read_range(self.path, self._scanned, min(self._scanned + BLOCK, size))
+            complete = block.rfind(b"\n") + 1
+            if not complete:
+                if len(block) == BLOCK:
+                    raise ValueError(f"data: {self.path}, line {self._line + 1} has more than {BLOCK} bytes")
+                return
+            for line in block[:complete].splitlines(keepends=True):
+                self._line += 1
+                text = line.decode(self._dialect.encoding, errors="replace")
+                if self._line > self._dialect.rows_from and not is_left_out(
+                    text, self._dialect.comment, self._dialect.separator
+                ):
+                    if self._rows % STRIDE == 0:
+                        self._places.append((self._scanned, self._line))
+                    self._rows += 1
+                self._scanned += len(line)
+
+    def _cells(self, start: int, stop: int) -> list[tuple[int, list[str]]]:
+        """The cells of some rows, with the numbers of their lines."""
+        if start >= stop:
+            return []
+        offset, number = self._places[start // STRIDE]
+        found: list[tuple[int, list[str]]] = []
+        skipped = start % STRIDE
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            while len(found) < stop - start:
+                line = self._decoded(file.readline(), number)
+                if not self._left_out(line):
+                    if skipped == 0:
+                        found.append((number, self._dialect.cells(line)))
+                    skipped -= skipped > 0
+                number += 1
+        return found
+
+    def _left_out(self, line: str) -> bool:
+        return is_left_out(line, self._dialect.comment, self._dialect.separator)
+
+    def _decoded(self, line: bytes, number: int) -> str:
+        try:
+            return line.decode(self._dialect.encoding).rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"encoding: {self.path}, line {number}: {error}; name its --encoding") from error
+
+    def _numbers(self, start: int, stop: int) -> NDArray[np.float64]:
+        """The columns of some rows, (n, C), NaN where a value is missing."""
+        values = np.empty((stop - start, len(self._chosen)))
+        for row, (line, cells) in enumerate(self._cells(start, stop)):
+            if len(cells) != len(self._dialect.names):
+                raise ValueError(
+                    f"data: {self.path}, line {line}: {len(cells)} cells, expected {len(self._dialect.names)}"
+                )
+            for j, column in enumerate(self._chosen):
+                value = value_of(cells[column], self._decimal, self.wanted.asked.na)
+                if value is None or (np.isnan(value) and not self.masks):
+                    missing = value is not None
+                    what, do = ("is missing", "--missing carry or zero") if missing else ("is not a number", "--na")
+                    raise ValueError(
+                        f"data: {self.path}, line {line}, column {self.columns[j]!r}: {cells[column]!r} {what}; "
+                        f"{do} says what to do"
+                    )
+                values[row, j] = value
+        return values
+
+    def _latest(self, start: int) -> NDArray[np.float64]:
+        """The last known value of each column before a row, (C,); NaN if there is none."""
+        latest = np.full(len(self._chosen), np.nan)
+        while start > 0 and np.isnan(latest).any():
+            begin = max(0, start - STRIDE)
+            values = carried(self._numbers(begin, start), None)[-1]
+            latest = np.where(np.isnan(latest), values, latest)
+            start = begin
+        return latest

@@ -1,0 +1,186 @@
+"""Parquet files: the rows as DuckDB reads them, the columns that are an index, and the checksums of the pages.
+
+DuckDB does not compare pages with their checksums, nor values with the statistics of the file. Both are done here, so
+that a damaged file is not read as if it were whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.tables.cells import quoted
+from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, said
+
+_EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
+"""Types whose statistics are compared with the values as float64."""
+_CRC = 4
+"""The field of a page header that holds the checksum."""
+_PAGE_SIZE = 3
+"""The field of a page header that holds the size of the page as stored."""
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file.
+
+    Args:
+        index: columns in which pandas stored the index of a frame.
+        lowest, highest: of each column by the file's statistics; NaN: unknown.
+    """
+
+    rows: QueriedRows
+    names: tuple[str, ...]
+    index: frozenset[str]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+
+    def check_values(self, columns: Sequence[int], lowest: NDArray[np.float64], highest: NDArray[np.float64]) -> None:
+        """Compare what was read of some columns with what the file states.
+
+        Raises:
+            ValueError: a value lies outside the range that the file states; the file is damaged.
+        """
+        for i, least, most in zip(columns, lowest, highest, strict=True):
+            if self.rows.types[i] in _EXACT and (least < self.lowest[i] or most > self.highest[i]):
+                raise ValueError(
+                    f"data: {self.rows.path} is damaged: column {self.names[i]!r} holds values from {least:g} to "
+                    f"{most:g}, its statistics say {self.lowest[i]:g} to {self.highest[i]:g}; copy the file again"
+                )
+
+
+def open_parquet(path: Path) -> ParquetTable:
+    """Open a Parquet file and check its pages.
+
+    Raises:
+        ImportError: DuckDB is missing.
+        ValueError: the file is not Parquet, or is damaged.
+    """
+    connection = connect()
+    source = quoted(globbed(path))
+    with said(path):
+        described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({source})").fetchall()
+        chunks = connection.execute(
+            "SELECT path_in_schema, coalesce(dictionary_page_offset, data_page_offset), data_page_offset, "
+            f"total_compressed_size, stats_min_value, stats_max_value FROM parquet_metadata({source})"
+        ).fetchall()
+        pandas = connection.execute(
+            f"SELECT decode(value) FROM parquet_kv_metadata({source}) WHERE decode(key) = 'pandas'"
+        ).fetchall()
+    names, types = [row[0] for row in described], [row[1] for row in described]
+    with path.open("rb") as file:
+        for column, dictionary, data, size, _, _ in chunks:
+            _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
+    selected = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" AS c{i}' for i, name in enumerate(names))
+    relation = f"(SELECT {selected} FROM read_parquet({source}))"
+    lowest, highest = _statistics(names, chunks)
+    rows = QueriedRows(path, relation, types, lambda row: f"row {row + 1}")
+    return ParquetTable(rows, tuple(names), _index(names, pandas), lowest, highest)
+
+
+def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[str]:
+    found = {name for name in names if re.fullmatch(r"__index_level_\d+__", name)}
+    for (text,) in pandas:
+        found.update(name for name in json.loads(text).get("index_columns", []) if isinstance(name, str))
+    return frozenset(found & set(names))
+
+
+def _statistics(names: Sequence[str], chunks: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The smallest and largest value of each column that the file states; NaN where it states none for some part."""
+    lowest, highest = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    place = {name: i for i, name in enumerate(names)}
+    for column, _, _, _, least, most in chunks:
+        if (i := place.get(column)) is not None:
+            lowest[i] = np.minimum(lowest[i], _as_number(least))
+            highest[i] = np.maximum(highest[i], _as_number(most))
+    return lowest, highest
+
+
+def _as_number(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: int) -> None:
+    """Compare each page of a column chunk with its checksum, if it has one."""
+    end = offset + size
+    while offset < end:
+        file.seek(offset)
+        reader = _Compact(file.read(min(1 << 16, end - offset)))
+        try:
+            fields = reader.struct()
+            length = int(fields[_PAGE_SIZE])
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"data: {path} is damaged: column {column!r} has no page at byte {offset}") from error
+        file.seek(offset + reader.place)
+        page = file.read(length)
+        stated = fields.get(_CRC)
+        if len(page) < length or (stated is not None and zlib.crc32(page) != stated & 0xFFFFFFFF):
+            raise ValueError(
+                f"data: {path} is damaged: the page of column {column!r} at byte {offset} does not have its "
+                "checksum; copy the file again"
+            )
+        offset += reader.place + length
+
+
+class _Compact:
+    """Integers of a structure in Thrift's compact protocol, in which page headers are written."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self.place = raw, 0
+
+    def struct(self) -> dict[int, int]:
+        """The integer fields by number; others are passed over."""
+        fields: dict[int, int] = {}
+        number = 0
+        while (head := self._byte()) != 0:
+            number = number + (head >> 4) if head >> 4 else self._signed()
+            if (value := self._value(head & 15)) is not None:
+                fields[number] = value
+        return fields
+
+    def _value(self, kind: int) -> int | None:
+        """A value of a type; None unless it is an integer of 16 to 64 bits."""
+        if kind in (4, 5, 6):
+            return self._signed()
+        if kind == 3:
+            self.place += 1
+        elif kind == 7:
+            self.place += 8
+        elif kind == 8:
+            length = self._unsigned()
+            self.place += length
+        elif kind in (9, 10):
+            head = self._byte()
+            for _ in range(self._unsigned() if head >> 4 == 15 else head >> 4):
+                self._value(head & 15)
+        elif kind == 12:
+            self.struct()
+        elif kind not in (1, 2):
+            raise ValueError(f"type {kind}")
+        return None
+
+    def _byte(self) -> int:
+        self.place += 1
+        return self._raw[self.place - 1]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 128:
+            value |= (byte & 127) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return value >> 1 ^ -(value & 1)

@@ -1,0 +1,217 @@
+"""A table as a stream of rows of numbers: the columns, missing values, and a copy of the numbers on disk.
+
+Shapes: n rows, C columns, I values of a step: the columns, and a mask for each column with missing values.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.reading import Column, FileSteps, Reading
+from reminding.tasks.data.sources import Identity, Source
+from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
+from reminding.tasks.data.tables.clock import Clock, read_clock
+from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal
+from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
+from reminding.tasks.data.tables.dialect import COMMENTS
+from reminding.tasks.data.tables.form import open_form
+from reminding.tasks.data.tables.missing import fill
+from reminding.tasks.data.tables.store import Store, write
+
+
+class TableSource(Source):
+    """Columns of a CSV or Parquet file, one step per row, real values.
+
+    The file is read through once or twice when it is opened. Its numbers are then in a temporary file, so that rows
+    can be read from anywhere at once, whatever the size of the table; and what happens to the table afterwards has no
+    effect.
+
+    Raises:
+        ImportError: DuckDB is missing; the message says what to install.
+        ValueError: the file cannot be read as a table of numbers. The message names file, line and column.
+    """
+
+    vocabulary = None
+    unit = "row"
+
+    def __init__(self, path: Path, wanted: Wanted | None = None) -> None:
+        super().__init__(path)
+        self.wanted = wanted or Wanted()
+        identity = Identity.of(path)
+        self._folder = Path(tempfile.mkdtemp(prefix="reminding-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._form = open_form(path, self.wanted.asked, self._folder)
+        contents, store = self._first_reading()
+        self._choice = choose(contents, self.wanted)
+        separator = "" if self._form.dialect is None else self._form.dialect.separator
+        self._decimal = find_decimal(contents, separator, self.wanted.asked)
+        self._notes = list(self._form.notes)
+        self._kept: NDArray[np.bool_] | None = None
+        self._store = self._second_reading(contents, store)
+        self.clock = self._clock(contents)
+        identity.check(path)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that are read."""
+        return tuple(self._form.names[i] for i in self._choice.columns)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The columns that have a mask, which is 1 where the value is missing."""
+        return tuple(self._form.names[i] for i in self._choice.masked)
+
+    @property
+    def described(self) -> tuple[Column, ...]:
+        """All columns of the file, with what each is used for."""
+        return self._choice.described
+
+    @property
+    def features(self) -> int:
+        """I: columns and masks."""
+        return len(self._choice.columns) + len(self._choice.masked)
+
+    def steps(self) -> int:
+        """Rows."""
+        return self._store.rows
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Rows, (n, I). A missing value is NaN, unless one could be carried to it."""
+        return self._store.read(start, stop)
+
+    def times(self, start: int, stop: int) -> NDArray[np.float64] | NDArray[np.datetime64] | None:
+        """The time column, (n,); None if none was named."""
+        return None if self.clock is None else self.clock.values(start, stop)
+
+    def like(self, path: Path) -> TableSource:
+        """Another table, with the same columns by name, and the same masks."""
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks))
+
+    def reading(self) -> Reading:
+        """What was read."""
+        settings = [*self._form.settings]
+        if self._form.dialect is not None:
+            settings.append(("decimal mark", self._decimal))
+        times = () if self.clock is None else (self.clock.range(),)
+        kind = "csv" if self._form.dialect is not None else "parquet"
+        files = (FileSteps(str(self.path), self.steps()),)
+        return Reading(files, kind, self.unit, tuple(settings), self.described, times, tuple(self._notes))
+
+    def _first_reading(self) -> tuple[Contents, Store]:
+        """Read plain numbers, and ask what the other cells hold."""
+        try:
+            return self._contents()
+        except NotPlainError as error:
+            self._form = self._form.copied(self.path, error, self._folder)
+            return self._contents()
+
+    def _contents(self) -> tuple[Contents, Store]:
+        form, rows = self._form, self._form.rows
+        wanted = [*self.wanted.columns, *self.wanted.target, *([self.wanted.time] if self.wanted.time else [])]
+        named = find(form.names, wanted, self.path) if self.wanted.columns else range(len(form.names))
+        columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
+        store = write(rows.values([(i, self._simple(i)) for i in columns]), self._place("first"), columns)
+        asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]
+        asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
+        kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
+        if form.dialect is not None and not form.plain:
+            _check_plain(kinds)
+        if form.parquet is not None:
+            form.parquet.check_values(store.columns, store.lowest, store.highest)
+        contents = Contents(
+            self.path, rows.place, form.names, rows.types, form.units, store.rows, kinds, store.counting(), form.index
+        )
+        return contents, store
+
+    def _second_reading(self, contents: Contents, store: Store) -> Store:
+        """The numbers of the columns that are read: of the first reading, or read again where cells are not plain."""
+        chosen, masked = self._choice.columns, self._choice.masked
+        pieces, second = store.pieces(chosen), None
+        plain = {"number", "missing"}
+        if (
+            self.wanted.asked.na
+            or self._decimal == ","
+            or any(set(contents.kinds.get(i, {})) - plain for i in chosen)
+        ):
+            read = self._form.rows.values([(i, self._full(i)) for i in chosen])
+            second = write(read, self._place("second"), chosen)
+            self._check_read(contents, second)
+            pieces = second.pieces(chosen)
+        elif chosen == store.columns and not masked and not store.missing.any():
+            return store
+        if self.wanted.missing == "drop":
+            full = [~np.isnan(piece).any(1) for piece in pieces]
+            self._kept = np.concatenate(full) if full else None
+            pieces = (second or store).pieces(chosen)
+        places = [chosen.index(i) for i in masked]
+        last = write(
+            fill(pieces, self.wanted.missing, places), self._place("last"), [*chosen, *(-1 - i for i in masked)]
+        )
+        if last.rows < store.rows:
+            self._notes.append(f"{store.rows - last.rows:,} rows with a missing value are left out")
+        return last
+
+    def _check_read(self, contents: Contents, second: Store) -> None:
+        """Refuse a cell that is a number by itself, but not with the decimal mark of the file."""
+        for i, found in zip(second.columns, second.missing, strict=True):
+            if found == contents.count(i, "missing"):
+                continue
+            pieces = self._form.rows.values([(i, self._fault(i))])
+            place = contents.place(int(np.flatnonzero(np.concatenate([piece[:, 0] for piece in pieces]))[0]))
+            raise ValueError(
+                f"decimal: {self.path}, {place}, column {contents.names[i]!r}: the cell is no number with the "
+                f"decimal mark {self._decimal!r}, which other cells have; write all cells alike"
+            )
+
+    def _clock(self, contents: Contents) -> Clock | None:
+        if self.wanted.time is None:
+            return None
+        column = find(contents.names, [self.wanted.time], self.path, "time")[0]
+        folder = self._folder
+        clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder)
+        return clock if self._kept is None else clock.kept(self._kept, folder / "times")
+
+    def _place(self, name: str) -> Path:
+        return self._folder / name
+
+    def _simple(self, column: int) -> Callable[[str], str]:
+        """What makes SQL of a plain number from the SQL of a cell."""
+        return simple_sql if self._form.rows.types[column] == "VARCHAR" else _cast
+
+    def _full(self, column: int) -> Callable[[str], str]:
+        """The same for every form of a number, and NULL for what is missing."""
+        decimal, na = self._decimal, self.wanted.asked.na
+        if self._form.rows.types[column] == "VARCHAR":
+            return lambda cell: value_sql(cell, decimal, na)
+
+        def cast(cell: str) -> str:
+            return f"CASE WHEN {missing_sql(f'CAST({cell} AS VARCHAR)', na)} THEN NULL ELSE {_cast(cell)} END"
+
+        return cast
+
+    def _fault(self, column: int) -> Callable[[str], str]:
+        """What makes SQL of 1 for a cell that is neither missing nor a number, else 0."""
+        full, na = self._full(column), self.wanted.asked.na
+        return lambda cell: f"CAST({full(cell)} IS NULL AND NOT {missing_sql(cell, na)} AS DOUBLE)"
+
+
+def _check_plain(kinds: Mapping[int, Mapping[str, Found]]) -> None:
+    """Find cells that show comments between the rows, or several kinds of line ends."""
+    for column, found in kinds.items():
+        texts = [kind.text for kind in found.values()]
+        if any(text.endswith("\r") for text in texts):
+            raise NotPlainError("line ends differ")
+        if column == 0 and (marks := [text[0] for text in texts if text.startswith(COMMENTS)]):
+            raise NotPlainError("there are comments", comment=marks[0])
+
+
+def _cast(cell: str) -> str:
+    return f"CAST({cell} AS DOUBLE)"

@@ -1,0 +1,73 @@
+"""Rows of numbers in a temporary file, so that memory stays small and any row is read at once.
+
+Shapes: n rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH = np.dtype(np.float64).itemsize
+
+
+@dataclass(frozen=True)
+class Store:
+    """Numbers in a file, row by row, float64.
+
+    Args:
+        columns: the numbers of its columns in the table.
+        missing: number of NaN in each column, (C,).
+        lowest, highest: of each column, (C,); NaN if it has no value.
+    """
+
+    path: Path
+    rows: int
+    columns: tuple[int, ...]
+    missing: NDArray[np.int64]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Rows start to stop - 1, (n, C)."""
+        width = len(self.columns)
+        count = max(min(stop, self.rows) - start, 0) * width
+        return np.fromfile(self.path, np.float64, count, offset=start * width * WIDTH).reshape(-1, width)
+
+    def pieces(self, columns: Sequence[int]) -> Iterable[NDArray[np.float64]]:
+        """All rows of some columns of the table, in pieces."""
+        places = [self.columns.index(column) for column in columns]
+        piece = max(1, (1 << 20) // max(len(self.columns), 1))
+        for start in range(0, self.rows, piece):
+            yield self.read(start, start + piece)[:, places]
+
+    def counting(self) -> frozenset[int]:
+        """Columns of the table that count the rows from 0 or 1, by their smallest, largest, first and last value."""
+        if self.rows < 2:
+            return frozenset()
+        first, last = self.read(0, 1)[0], self.read(self.rows - 1, self.rows)[0]
+        counts = np.isin(first, (0, 1)) & (last - first == self.rows - 1)
+        counts &= (self.lowest == first) & (self.highest == last) & (self.missing == 0)
+        return frozenset(self.columns[i] for i in np.flatnonzero(counts))
+
+
+def write(pieces: Iterable[NDArray[Any]], path: Path, columns: Sequence[int]) -> Store:
+    """Write rows that come in pieces, (n, C) each."""
+    width = len(columns)
+    rows, missing = 0, np.zeros(width, np.int64)
+    lowest, highest = np.full(width, np.inf), np.full(width, -np.inf)
+    with path.open("wb") as file:
+        for piece in pieces if width else ():
+            values = np.ascontiguousarray(piece, np.float64)
+            file.write(values.data)
+            rows += len(values)
+            missing += np.isnan(values).sum(0)
+            if len(values):
+                lowest = np.fmin(lowest, np.fmin.reduce(values, axis=0))
+                highest = np.fmax(highest, np.fmax.reduce(values, axis=0))
+    return Store(path, rows, tuple(columns), missing, lowest, highest)

@@ -1,0 +1,143 @@
+"""The text of a file: unpacked, decoded, and in lines that end in a line feed."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+PACKED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
+"""Suffixes of packed files."""
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_EXAMINED = 1 << 20
+"""Bytes from which an encoding is found."""
+_LONGEST = 1 << 16
+"""Characters of a cell with line ends in it; a longer one is a quotation mark that was not closed."""
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What unpacking raises for a damaged file."""
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked if its suffix says that it is packed."""
+    opener = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower())
+    return path.open("rb") if opener is None else opener(path, "rb")  # pyright: ignore[reportReturnType]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case, without that of a packed file: ".csv" for a.CSV and a.csv.gz."""
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return name.suffix.lower()
+
+
+def find_encoding(path: Path, whole: bool = False) -> str:
+    """The encoding of a text: of its byte order mark, or UTF-8, or else cp1252 (or latin-1), which is said.
+
+    Args:
+        whole: whether the file is known not to be UTF-8 somewhere; else its beginning decides.
+
+    Raises:
+        ValueError: the file holds binary data, or cannot be unpacked.
+    """
+    try:
+        with open_bytes(path) as file:
+            start = file.read(_EXAMINED)
+    except DAMAGE as error:
+        raise ValueError(f"data: {path} cannot be read: {error}") from error
+    if encoding := next((name for mark, name in _BOMS if start.startswith(mark)), ""):
+        return encoding
+    if b"\0" in start:
+        zeros = [start[i::2].count(0) / max(len(start[i::2]), 1) for i in (0, 1)]
+        guess = "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+        if max(zeros) > 0.4 and min(zeros) < 0.1 and _decodes(start, guess):
+            return guess
+        raise ValueError(f"data: {path} holds binary data at byte {start.index(0)}, expected text")
+    if whole:
+        return "cp1252" if _decodes_whole(path, "cp1252") else "latin-1"
+    return next(name for name in ("utf-8", "cp1252", "latin-1") if _decodes(start, name))
+
+
+def _decodes(start: bytes, encoding: str) -> bool:
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(start, final=len(start) < _EXAMINED)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decodes_whole(path: Path, encoding: str) -> bool:
+    with open_bytes(path) as file:
+        try:
+            for piece in iter(lambda: file.read(_EXAMINED), b""):
+                piece.decode(encoding)  # of one byte a character
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+@contextmanager
+def open_text(path: Path, encoding: str) -> Generator[IO[str]]:
+    """The text of a file; lines may end in LF, CR LF or CR, and are given with LF.
+
+    Raises:
+        ValueError: on reading, the file is not in this encoding, or is damaged; the message names the file.
+    """
+    try:
+        with open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=encoding, newline=None) as text:
+            yield text
+    except UnicodeError as error:
+        raise ValueError(f"encoding: {path} is not {encoding} throughout: {error}; name its encoding") from error
+    except DAMAGE as error:
+        raise ValueError(f"data: {path} cannot be read: {error}") from error
+
+
+def copy_plain(path: Path, encoding: str, first: int, comment: str, separator: str, to: Path) -> Path:
+    """Write the rows of a text table as UTF-8 with LF, for a reader that knows nothing else.
+
+    Args:
+        first: lines before the first row, which are left out.
+        comment: lines that begin with this mark are left out; "" for none.
+        separator: of cells; a run of white space (" ") becomes one tab. Blank lines are left out, unless there is
+            none (""): in a single column a blank line is a missing value.
+    """
+    with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
+        for line in islice(source, first, None):
+            if not is_left_out(line, comment, separator):
+                target.write("\t".join(line.split()) + "\n" if separator == " " else line)
+    return to
+
+
+def is_left_out(line: str, comment: str, separator: str) -> bool:
+    """Whether a line is no row: a comment, or blank in a table of several columns."""
+    text = line.strip()
+    if not text:
+        return bool(separator)
+    return bool(comment) and text.startswith(comment)
+
+
+def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1; a line end within quotation marks does not end a line."""
+    held, begin = "", 0
+    for number, line in enumerate(lines, 1):
+        if not held and '"' not in line:
+            yield number, line
+            continue
+        begin = begin or number
+        held += line
+        if held.count('"') % 2 == 0 or len(held) > _LONGEST:
+            yield begin, held
+            held, begin = "", 0
+    if held:
+        yield begin, held

@@ -1,0 +1,158 @@
+"""The files of a stream: opened by their format, one after the other, and found by a step's number over all of them.
+
+Shapes: n steps, I values of a step.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from reminding.tasks.data import audio
+from reminding.tasks.data.reading import Reading, together
+from reminding.tasks.data.sources import BytesSource, Source
+from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
+from reminding.tasks.data.text import PACKED, suffix_of
+
+Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
+
+
+def list_files(data: Path, option: str = "data") -> list[Path]:
+    """The file at a path, or the files that match a pattern such as logs/*.csv, sorted by name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if data.is_file():
+        return [data]
+    if glob.has_magic(str(data)):
+        found = sorted(path for name in glob.glob(str(data), recursive=True) if (path := Path(name)).is_file())
+        if found:
+            return found
+        raise FileNotFoundError(f"{option}: no file matches {data}")
+    if data.is_dir():
+        raise FileNotFoundError(
+            f"{option}: {data} is a folder, not a file; name its files by a pattern, such as '{data}/*.csv'"
+        )
+    raise FileNotFoundError(f"{option}: {data} is not a file")
+
+
+def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
+    """How a file is read: "bytes", "audio" or "table".
+
+    Raises:
+        ValueError: the file is packed and holds no table.
+    """
+    if format != "auto":
+        return {"bytes": "bytes", "wav": "audio"}.get(format, "table")
+    if path.suffix.lower() in audio.SUFFIXES:
+        return "audio"
+    if is_table(path, wanted.asked):
+        return "table"
+    if path.suffix.lower() in PACKED:
+        raise ValueError(
+            f"format: {path} is packed and holds no table by its name; unpack it, name its --format, or read the "
+            "packed bytes by --format bytes"
+        )
+    return "bytes"
+
+
+def open_source(path: Path, kind: str, wanted: Wanted, follow: bool) -> Source:
+    """Open a file; see `kind_of_file`.
+
+    Raises:
+        ValueError: it cannot be read, or what is wanted is for tables only.
+    """
+    if kind != "table":
+        for option in ("columns", "target", "time"):
+            if getattr(wanted, option):
+                raise ValueError(f"{option}: {path} is read as {kind}, which has no columns; see format")
+        if kind == "bytes":
+            return BytesSource(path, follow)
+        return audio.FollowedAudio(path) if follow else audio.AudioSource(path)
+    if follow and suffix_of(path) in PARQUET:
+        raise ValueError("follow: a Parquet file can only be read when it is complete; a CSV file can be followed")
+    return FollowedTable(path, wanted) if follow else TableSource(path, wanted)
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files that are read in the same way, each a stream of its own.
+
+    Args:
+        sources: the opened files.
+        notes: on how they were opened.
+    """
+
+    sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Source:
+        """The file that says how all are read."""
+        return self.sources[0]
+
+    def ranges(self) -> list[range]:
+        """The steps of each file, counted over all files."""
+        ends = list(accumulate(source.steps() for source in self.sources))
+        return [range(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Steps of one file, counted over all files: tokens (n,), or values (n, I)."""
+        if len(self.sources) == 1:
+            return self.first.read(start, stop)
+        number, steps = next((i, steps) for i, steps in enumerate(self.ranges()) if start in steps)
+        return self.sources[number].read(start - steps.start, stop - steps.start)
+
+    def reading(self, notes: Sequence[str]) -> Reading:
+        """What was read of all files."""
+        return together([source.reading() for source in self.sources], [*self.notes, *notes])
+
+
+def open_files(paths: Sequence[Path], format: Format, wanted: Wanted, follow: bool) -> FileSet:
+    """Open files that must all be of one kind; of tables, the columns and masks are the same in all.
+
+    Raises:
+        ValueError: a file cannot be read, is of another kind, or lacks a column; the message names it.
+    """
+    kind = kind_of_file(paths[0], format, wanted)
+    first = open_source(paths[0], kind, wanted, follow)
+    notes: list[str] = []
+    if format == "auto" and kind != "audio" and suffix_of(paths[0]) in PERHAPS:
+        other = "--format bytes reads its bytes" if kind == "table" else "--format csv reads it as a table"
+        notes.append(
+            f"{paths[0].name} was taken as {'a table' if kind == 'table' else 'bytes'} by its content; {other}"
+        )
+    if not isinstance(first, TableSource):
+        return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
+    shared = replace(wanted, columns=first.columns)
+    tables = [first, *(_table(path, kind, format, shared) for path in paths[1:])]
+    masks = tuple(name for name in first.columns if any(name in table.masks for table in tables))
+    if len(tables) > 1:
+        tables = [
+            table if table.masks == masks else TableSource(table.path, replace(shared, masks=masks))
+            for table in tables
+        ]
+    return FileSet(tuple(tables), tuple(notes))
+
+
+def _table(path: Path, kind: str, format: Format, wanted: Wanted) -> TableSource:
+    _same_kind(path, kind, format, wanted)
+    return TableSource(path, wanted)
+
+
+def _like(first: Source, path: Path, kind: str, format: Format, wanted: Wanted) -> Source:
+    _same_kind(path, kind, format, wanted)
+    return first.like(path)
+
+
+def _same_kind(path: Path, kind: str, format: Format, wanted: Wanted) -> None:
+    if (other := kind_of_file(path, format, wanted)) != kind:
+        raise ValueError(f"data: {path} is read as {other}, the first file as {kind}; see format")

@@ -1,0 +1,146 @@
+"""Tuning before a comparison: the grid, and the choice from its results."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reminding.lab.paper import estimate
+from reminding.lab.paper.experiments import Experiment, Setting
+from reminding.lab.paper.reproduce import ReproduceOptions, training_jobs, tuned, tuning_jobs
+from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
+from tests.lab.conftest import small
+
+GRID = Grid(rates=(1e-3, 1e-2), biases=(None, 1.0, "chrono:9"), share=0.5)
+
+
+def runs() -> dict[str, RunConfig]:
+    return {
+        "sab": small(steps=4),
+        "transformer": small(steps=4, model="transformer"),
+        "lstm": small(steps=4, model="lstm"),
+    }
+
+
+def test_every_method_is_tried_with_every_rate_and_every_bias_that_it_has() -> None:
+    found = {name: list(GRID.variants(name, run)) for name, run in runs().items()}
+    assert {name: len(variants) for name, variants in found.items()} == {"sab": 6, "transformer": 2, "lstm": 6}
+    for variants in found.values():
+        assert len({each.name for each in variants}) == len(variants), "a folder for each"
+        for each in variants:
+            train, model = each.config.train, each.config.model
+            assert (train.lr, model.forget_bias) == (each.lr, each.bias)
+            assert (train.seed, train.steps, train.target) == (TUNING_SEED, 2, None)
+
+
+def test_a_grus_gates_have_no_forget_bias() -> None:
+    run = small(steps=4)
+    run = replace(run, model=replace(run.model, cell="gru"))
+    assert [each.bias for each in GRID.variants("sab", run)] == [None, None]
+
+
+def test_a_timed_run_is_tuned_for_a_share_of_its_time() -> None:
+    (each, *_) = GRID.variants("sab", small(steps=1000, max_seconds=60.0))
+    assert each.config.train.max_seconds == 30
+
+
+def results(values: list[float | None]) -> list[Tuned]:
+    variants = GRID.variants("sab", small(steps=4))
+    return [Tuned(variant, value) for variant, value in zip(variants, values, strict=True)]
+
+
+def test_the_best_on_validation_is_chosen() -> None:
+    values = [0.3, 0.5, math.nan, 0.1, 0.4, 0.2]
+    best = chosen(results(list(values)), maximize=True)["sab"]
+    assert (best.lr, best.bias) == (1e-3, 1.0)
+    least = chosen(results(list(values)), maximize=False)["sab"]
+    assert (least.lr, least.bias) == (1e-2, None)
+    run = tuned_runs({"sab": small(steps=4)}, {"sab": best})["sab"]
+    assert (run.train.lr, run.model.forget_bias, run.train.seed, run.train.steps) == (1e-3, 1.0, 0, 4)
+
+
+def test_of_equal_results_the_smaller_rate_is_chosen() -> None:
+    assert chosen(results([0.1, 0.1, 0.5, 0.5, 0.1, 0.1]), maximize=True)["sab"].lr == 1e-3
+
+
+def test_an_unfinished_grid_chooses_nothing() -> None:
+    with pytest.raises(ValueError, match=r"no result yet of sab-lr0\.01-bias-chrono9"):
+        chosen(results([1.0, 2.0, 3.0, 4.0, 5.0, None]), maximize=True)
+
+
+def test_a_method_that_never_has_a_finite_result_is_named() -> None:
+    with pytest.raises(ValueError, match="no run of sab has a finite validation result"):
+        chosen(results([math.nan] * 6), maximize=True)
+
+
+def test_the_grid_is_shown_with_its_choice() -> None:
+    found = results([0.3, 0.5, math.nan, 0.1, 0.4, 0.2])
+    shown = table("T4", found, chosen(found, maximize=True))
+    assert shown.columns == ["method", "forget bias", "rate 0.001", "rate 0.01"]
+    assert shown.rows == [
+        ["sab", "PyTorch's", "0.3000", "0.1000"],
+        ["sab", "1.0", "0.5000 *", "0.4000"],
+        ["sab", "chrono:9", "nan", "0.2000"],
+    ]
+
+
+def grid_experiment() -> Experiment:
+    return Experiment("tiny", "Tiny", [Setting("T4", {"lstm": small(steps=4, model="lstm")}, grid=GRID)], (), "tiny")
+
+
+def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
+    """Results are written where the tuning runs would leave them."""
+    options, wanted = ReproduceOptions(out=tmp_path), grid_experiment()
+    jobs = tuning_jobs(wanted, options)
+    assert len(jobs) == 6
+    for number, job in enumerate(jobs):
+        assert job.config is not None
+        job.folder.mkdir(parents=True)
+        job.config.save(job.folder / checkpoint.CONFIG_NAME)
+        record = {"kind": "valid", "step": 2, "accuracy": [0.2, 0.9, 0.3, 0.1, 0.4, 0.5][number]}
+        (job.folder / "log.jsonl").write_text(json.dumps(record) + "\n")
+        checkpoint.write_summary(job.folder, {"metric": "accuracy", "stopped": "steps", "steps": 2, "seconds": 1.0})
+    assert all(job.state == "done" for job in tuning_jobs(wanted, options))
+    settled, tables = tuned(wanted, options)
+    (job,) = training_jobs(settled, options)
+    assert job.folder == tmp_path / "tiny" / "T4" / "lstm-seed0"
+    assert ("--forget-bias", "1.0") in list(zip(job.words, job.words[1:], strict=False))
+    assert ("--lr", "0.001") in list(zip(job.words, job.words[1:], strict=False))
+    assert len(tables) == 1
+    written = json.loads((tmp_path / "tiny" / "T4" / "tuning" / "tuning.json").read_text())
+    assert written["chosen"] == {"lstm": {"lr": 1e-3, "forget_bias": 1.0}}
+    assert [each["valid"] for each in written["grid"]] == [0.2, 0.9, 0.3, 0.1, 0.4, 0.5]
+
+
+def test_the_time_is_that_of_the_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that differ in seed, rate and bias alone are measured once; a timed run takes its time."""
+    measured: list[RunConfig] = []
+
+    def cost(run: RunConfig) -> float:
+        measured.append(run)
+        return 0.5
+
+    monkeypatch.setattr(estimate, "seconds_per_update", cost)
+    variants = [each.config for each in GRID.variants("lstm", small(steps=4, model="lstm"))]
+    assert estimate.seconds([*variants, small(steps=1000, max_seconds=60.0)]) == 6 * 2 * 0.5 + 60
+    assert len(measured) == 1
+    assert "about 36 minutes with --jobs 2" in estimate.told(2 * 36 * 60, 2)
+    assert "about 10.0 hours with --jobs 1" in estimate.told(36000, 1)
+
+
+def test_an_update_is_timed() -> None:
+    assert 0 < estimate.seconds_per_update(small(steps=4)) < 5
+
+
+def test_without_its_data_no_time_is_told(tmp_path: Path) -> None:
+    from reminding.tasks import PTB
+
+    missing = replace(small(steps=4), task=PTB(data_dir=tmp_path))
+    assert estimate.seconds([missing]) is None
+    assert "cannot be estimated" in estimate.told(None, 1)

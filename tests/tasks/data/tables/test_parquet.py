@@ -1,0 +1,109 @@
+"""Parquet files: types, indices and damage."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reminding.tasks.data.tables import Asked, TableSource, Wanted, parquet
+from reminding.tasks.data.tables.database import connect
+
+
+def write(path: Path, query: str, options: str = "") -> Path:
+    connect().execute(f"COPY ({query}) TO '{path}' (FORMAT parquet{options})")
+    return path
+
+
+def test_types_are_numbers_or_ignored_with_a_reason(tmp_path: Path) -> None:
+    query = """SELECT i::INTEGER AS n, i / 2.0 AS x, (i / 4)::DECIMAL(9, 2) AS d, i % 2 = 0 AS b,
+        i::VARCHAR || 'x' AS t,
+        [i] AS l, {'a': i} AS s, TIMESTAMP '2020-01-01' + to_days(i::INTEGER) AS w FROM range(4) AS r(i)"""
+    source = TableSource(write(tmp_path / "a.parquet", query), Wanted(time="w"))
+    assert source.columns == ("n", "x", "d", "b")
+    np.testing.assert_array_equal(source.read(1, 4), [[1, 0.5, 0.25, 0], [2, 1, 0.5, 1], [3, 1.5, 0.75, 0]])
+    reasons = {column.name: column.reason for column in source.described if column.role == "ignored"}
+    assert reasons == {
+        "t": "text, such as '0x' in row 1",
+        "l": "of type BIGINT[]",
+        "s": "of type STRUCT(a BIGINT)",
+    }
+    assert source.reading().times[0].step == "1 d"
+    with pytest.raises(ValueError, match=r"column 'l' is of type BIGINT.*, expected numbers; write its parts"):
+        TableSource(tmp_path / "a.parquet", Wanted(columns=("l",)))
+
+
+def test_nulls_and_sentinels_are_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", "SELECT * FROM (VALUES (1.0), (NULL), (-999.0), (4.0)) AS t(a)")
+    with pytest.raises(ValueError, match="row 2, column 'a': the value is missing"):
+        TableSource(path)
+    source = TableSource(path, Wanted(missing="carry", asked=Asked(na=("-999",))))
+    assert source.read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
+
+
+def test_the_index_of_pandas_is_no_input(tmp_path: Path) -> None:
+    kept = json.dumps({"index_columns": ["when", "__index_level_1__"]}).replace('"', '""')
+    query = 'SELECT i AS a, i AS "when", i AS __index_level_1__ FROM range(3) AS r(i)'
+    path = write(tmp_path / "a.parquet", query, ", KV_METADATA {pandas: '" + kept.replace('""', '"') + "'}")
+    source = TableSource(path)
+    assert source.columns == ("a",)
+    assert TableSource(path, Wanted(columns=("when",))).columns == ("when",)
+
+
+def test_values_outside_the_statistics_are_damage(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet", "SELECT i::DOUBLE AS a FROM range(1000) AS r(i)", ", COMPRESSION uncompressed"
+    )
+    raw = bytearray(path.read_bytes())
+    place = bytes(raw).find(struct.pack("<dd", 500.0, 501.0))
+    assert place > 0
+    raw[place : place + 8] = struct.pack("<d", 1e9)
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"is damaged: column 'a' holds values from 0 to 1e\+09"):
+        TableSource(path)
+
+
+def varint(value: int) -> bytes:
+    found = b""
+    while value > 127:
+        found += bytes([value & 127 | 128])
+        value >>= 7
+    return found + bytes([value])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_pages_are_compared_with_their_checksums(tmp_path: Path, flip: bool) -> None:
+    """A page header in Thrift's compact protocol, with the fields that Parquet gives them, and its page."""
+    page = b"some values"
+    checksum = zlib.crc32(page) - (1 << 32 if zlib.crc32(page) >= 1 << 31 else 0)
+
+    def signed(value: int) -> bytes:
+        return varint((value << 1) ^ (value >> 63))
+
+    inner = b"\x15" + signed(5) + b"\x15" + signed(0) + b"\x15" + signed(3) + b"\x15" + signed(3)
+    inner += b"\x1c" + b"\x18" + varint(3) + b"abc" + b"\x00" + b"\x00"
+    header = (
+        b"\x15" + signed(0) + b"\x15" + signed(len(page)) + b"\x15" + signed(len(page)) + b"\x15" + signed(checksum)
+    )
+    header += b"\x1c" + inner + b"\x00"
+    content = header + (page[:-1] + b"?" if flip else page)
+    path = tmp_path / "pages"
+    path.write_bytes(b"PAR1" + content + content)
+    with path.open("rb") as file:
+        check = parquet._check_pages  # pyright: ignore[reportPrivateUsage]
+        if not flip:
+            check(file, path, "a", 4, 2 * len(content))
+            return
+        with pytest.raises(ValueError, match="the page of column 'a' at byte 4 does not have its checksum"):
+            check(file, path, "a", 4, 2 * len(content))
+
+
+def test_what_is_no_parquet_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"not it")
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read"):
+        TableSource(path)

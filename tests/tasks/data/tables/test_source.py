@@ -1,0 +1,225 @@
+"""Tables of many kinds: read right, or refused with file, line, column and what to do.
+
+Shapes: n rows, C columns.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reminding.tasks.data.tables import Asked, TableSource, Wanted, database
+
+NAN = float("nan")
+ASKED = ("separator", "decimal", "header", "encoding", "na")
+
+
+def source(path: Path, content: str | bytes, **options: Any) -> TableSource:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    asked = Asked(**{name: options.pop(name) for name in ASKED if name in options})
+    return TableSource(path, Wanted(asked=asked, **options))
+
+
+def rows(table: TableSource) -> list[list[float]]:
+    return table.read(0, table.steps()).tolist()
+
+
+READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] = [
+    ("plain", "a,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("no last line end", "a,b\n1,2\n3,4", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("byte order mark", "\ufeffa,b\n1,2\n", {}, ("a", "b"), [[1, 2]]),
+    ("CR LF", "a,b\r\n1,2\r\n", {}, ("a", "b"), [[1, 2]]),
+    ("CR", "a,b\r1,2\r3,4\r", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("mixed line ends", "a,b\r\n1,2\n3,4\r\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("blank lines", "a,b\n1,2\n\n3,4\n\n\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("blank lines, one column", "a\n1\n3\n\n\n", {}, ("a",), [[1], [3]]),
+    ("missing, one column", "a\n1\n\n3\n\n", {"missing": "carry"}, ("a",), [[1, 0], [1, 1], [3, 0]]),
+    ("missing, one column, UTF-16", "a\n1\n\n3\n".encode("utf-16"), {"missing": "drop"}, ("a",), [[1], [3]]),
+    ("quotes", '"a","b, c"\n"1","2"\n', {}, ("a", "b, c"), [[1, 2]]),
+    ("semicolons in quotes", 'x;y;name\n1;2.5;"a;b"\n3;-4e1;c\n', {}, ("x", "y"), [[1, 2.5], [3, -40]]),
+    ("line end in a name", 'a,"b\nc"\n1,2\n3,4\n', {}, ("a", "b\nc"), [[1, 2], [3, 4]]),
+    ("tabs", "a\tb\n1\t2\n", {}, ("a", "b"), [[1, 2]]),
+    ("bars", "a|b\n1|2\n3|4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("white space", "  a   b\n  1   2\n 10  20\n", {}, ("a", "b"), [[1, 2], [10, 20]]),
+    ("decimal commas", "t;v\n1;2,5\n2;3,5\n", {}, ("t", "v"), [[1, 2.5], [2, 3.5]]),
+    ("decimal commas, tabs", "a\tb\n1,5\t2,5\n3,5\t4,5\n", {}, ("a", "b"), [[1.5, 2.5], [3.5, 4.5]]),
+    ("decimal commas, quoted", 'a,b\n"1,5",1\n"2,5",2\n', {}, ("a", "b"), [[1.5, 1], [2.5, 2]]),
+    ("one column, told", "v\n1,5\n2,5\n", {"decimal": ","}, ("v",), [[1.5], [2.5]]),
+    ("points by thousands", "a;b\n1.234,5;1\n1,5;2.000\n", {}, ("a", "b"), [[1234.5, 1], [1.5, 2000]]),
+    ("commas by thousands", 'a,b\n"2,146",1\n"1,002,003.5",3\n', {}, ("a", "b"), [[2146, 1], [1002003.5, 3]]),
+    ("thousands, told", "a;b\n2,146;1\n", {"decimal": "."}, ("a", "b"), [[2146, 1]]),
+    ("decimals, told", "a;b\n2,146;1\n", {"decimal": ","}, ("a", "b"), [[2.146, 1]]),
+    ("truth", "a,b\nTrue,1\nfalse,2\n", {}, ("a", "b"), [[1, 1], [0, 2]]),
+    ("large", "a\n1000000001\n999999999\n", {}, ("a",), [[1000000001], [999999999]]),
+    ("same names", "t,v,v\n1,2,3\n", {}, ("t", "v", "v.1"), [[1, 2, 3]]),
+    ("no header", "1,2\n3,4\n", {}, ("0", "1"), [[1, 2], [3, 4]]),
+    ("no header, a text", "abc,1,2\ndef,3,4\n", {}, ("1", "2"), [[1, 2], [3, 4]]),
+    ("no header, told", "1,2\n3,4\n", {"header": "yes"}, ("1", "2"), [[3, 4]]),
+    ("header of years", "city,2001,2002\nParis,15,25\nRome,1,2\n", {}, ("2001", "2002"), [[15, 25], [1, 2]]),
+    ("header of numbers", "0,1,2\n0.5,0.6,0.7\n", {}, ("0", "1", "2"), [[0.5, 0.6, 0.7]]),
+    ("rows that count", "0,1,2\n3,4,5\n6,7,8\n", {}, ("0", "1", "2"), [[0, 1, 2], [3, 4, 5], [6, 7, 8]]),
+    ("index of pandas", ",a,b\n0,1,2\n1,3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("row names of R", '"a","b"\n"1",5,6\n"2",7,8\n', {}, ("a", "b"), [[5, 6], [7, 8]]),
+    ("rows end in a separator", "a,b\n1,2,\n3,4,\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("comments first", "# by me\n# a,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("comments between", "a,b\n1,2\n# here, and\n# there\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("no comments", "a,b\n1,#ff\n2,#aa\n", {}, ("a",), [[1], [2]]),
+    ("units", "time,temp\n(s),degC\n1,2\n3,4\n", {}, ("time", "temp"), [[1, 2], [3, 4]]),
+    ("preamble", "Exported by X\n\na,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("months are no numbers", "m,v\n2020_01,1\n2020_02,2\n", {}, ("v",), [[1], [2]]),
+    ("latin-1, column not read", "a,b\n1,caf\xe9\n2,x\n".encode("latin-1"), {}, ("a",), [[1], [2]]),
+    ("latin-1, late", b"a,b\n" + b"1,x\n" * 400_000 + b"2,\xe9\n", {}, ("a",), [[1]] * 400_000 + [[2]]),
+    ("UTF-16", "a,b\n1,2\n".encode("utf-16"), {}, ("a", "b"), [[1, 2]]),
+    ("UTF-16 without mark", "a,b\n1,2\n".encode("utf-16-le"), {}, ("a", "b"), [[1, 2]]),
+    ("blanks around a name", "T , v\n1,2\n", {"columns": ("T",)}, ("T",), [[1]]),
+    ("sentinels", "a,b\n-999,1\n3,?\n4,5\n", {"na": ("-999", "?"), "missing": "drop"}, ("a", "b"), [[4, 5]]),
+    ("drop", "a,b\n,NA\n2,3\n", {"missing": "drop"}, ("a", "b"), [[2, 3]]),
+    ("carry", "a\n1\nNA\nnan\n4\n", {"missing": "carry"}, ("a",), [[1, 0], [1, 1], [1, 1], [4, 0]]),
+    ("first cell empty", "a,b\n,1\n2,3\n", {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READ, ids=[case[0] for case in READ])
+def test_read_right(
+    tmp_path: Path, case: tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]
+) -> None:
+    _, content, options, columns, expected = case
+    table = source(tmp_path / "a.csv", content, **options)
+    assert table.columns == columns
+    np.testing.assert_array_equal(rows(table), expected)
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("a,b\n1,2\n3,\n", {}, r"a\.csv, line 3, column 'b': the value is missing, one of 1 in 'b'; --missing carry"),
+    ("a,b\n1,2\n3\n", {}, r"a\.csv, line 3: 1 cell, expected 2"),
+    ("a,b\n1,2\n3,4,5\n", {}, r"a\.csv, line 3: 3 cells, expected 2"),
+    ("a,b\n1,2\n\n3,x\n4,5\n", {}, r"a\.csv, line 4, column 'b': 'x' is not a number; --na 'x'"),
+    ("a\n1\n\n3\n", {}, r"a\.csv, line 3, column 'a': the value is missing"),
+    ("# c\na,b\n1,2\n3,inf\n", {}, r"line 4, column 'b': 'inf' is not finite"),
+    ('a,b\n1,2\n3,"4\n5,6\n', {}, "line 3: a quotation mark opens here and is not closed"),
+    ("", {}, "holds no rows"),
+    ("only,words\nand,more\n", {}, "has no column of numbers: 'only' text, such as 'and' in line 2"),
+    ("a,b\n1,x\n2,y\n", {"columns": ("b",)}, "line 2, column 'b': 'x' is not a number"),
+    ("a,b\n1,\n2,\n", {"columns": ("b",)}, "column 'b' has no values"),
+    ("Temp,b\n1,2\n", {"columns": ("temp",)}, r"columns: .* has no 'temp'; it has Temp, b; did you mean 'Temp'"),
+    ("a,b\n1,2\n", {"time": "c"}, "time: .* has no 'c'"),
+    ("v\n1,5\n2,5\n", {}, "decimal: .*, line 2: '1,5' may be one number or two cells"),
+    ("a;b\n2,146;1\n3,123;2\n", {}, r"decimal: .*, line 2, column 'a': '2,146' may be 2146 or 2\.146"),
+    ("a;b\n1,5;1\n2,5;2.5\n", {}, "decimal: .*, line 3, column 'b': the cell is no number with the decimal mark ','"),
+    ("bad,1,2\n3,4,5\n6,7,8\n", {}, "line 1, column '0': 'bad' is not a number"),
+    ("a,b\n1,\x00\n", {}, "binary data at byte 6"),
+]
+
+
+@pytest.mark.parametrize(("content", "options", "message"), REFUSED)
+def test_refused_with_a_place_and_what_to_do(
+    tmp_path: Path, content: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        source(tmp_path / "a.csv", content, **options)
+
+
+def test_packed_tables(tmp_path: Path) -> None:
+    plain = b"a,b\n1,2\n3,4\n"
+    for name, content in (("a.csv.gz", gzip.compress(plain)), ("a.csv.xz", lzma.compress(plain))):
+        assert rows(source(tmp_path / name, content)) == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match=r"a\.csv\.gz cannot be read: "):
+        source(tmp_path / "a.csv.gz", gzip.compress(plain * 1000)[:-9])
+
+
+def test_names_with_signs_that_a_pattern_has(tmp_path: Path) -> None:
+    assert rows(source(tmp_path / "a[1]*'.csv", "a\n1\n2\n")) == [[1], [2]]
+
+
+def test_rows_are_read_from_anywhere(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5000, 3)).round(4)
+    table = source(tmp_path / "a.csv", "a,b,c\n" + "\n".join(",".join(map(str, row)) for row in values.tolist()))
+    for start, stop in [(0, 1), (0, 5000), (2047, 2049), (4999, 5000), (77, 77), (4990, 6000)]:
+        np.testing.assert_array_equal(table.read(start, stop), values[start:stop])
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 40), width=st.integers(1, 8), seed=st.integers(0, 2**31))
+def test_wide_tables_are_read_as_narrow_ones(
+    count: int, width: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(seed)
+    cells = rng.choice(["1", "2.5", "-3e2", "NA", "", '"4"', "7"], size=(count, width)).tolist()
+    cells[0] = ["1"] * width
+    text = ",".join(f"c{i}" for i in range(width)) + "\n" + "\n".join(",".join(row) for row in cells)
+    text += "\n" + ",".join(["9"] * width) + "\n"
+    folder = tmp_path_factory.mktemp("wide")
+    narrow = source(folder / "a.csv", text, missing="carry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "WIDE", 0)
+        wide = source(folder / "b.csv", text, missing="carry")
+    assert wide.columns == narrow.columns
+    np.testing.assert_array_equal(rows(wide), rows(narrow))
+
+
+def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    table = source(path, "a\n1\n2\n")
+    path.write_text("a\n8\n9\n7\n")
+    assert rows(table) == [[1], [2]]
+    before = TableSource._first_reading  # pyright: ignore[reportPrivateUsage]
+
+    def replaced(self: TableSource) -> Any:
+        found = before(self)
+        other = path.with_name("b.csv")
+        other.write_text("a\n5\n6\n7\n")
+        os.replace(other, path)
+        return found
+
+    monkeypatch.setattr(TableSource, "_first_reading", replaced)
+    with pytest.raises(ValueError, match=r"a\.csv changed while it was read"):
+        TableSource(path)
+
+
+def test_another_file_has_the_same_columns_by_name_and_the_same_masks(tmp_path: Path) -> None:
+    table = source(tmp_path / "a.csv", "a,b\n1,\n2,3\n4,5\n", missing="carry")
+    other = tmp_path / "b.csv"
+    other.write_text("b;c;a\n30;x;10\n40;y;\n")
+    np.testing.assert_array_equal(rows(table.like(other)), [[10, 30, 0], [10, 40, 0]])  # type: ignore[arg-type]
+    other.write_text("b\n1\n")
+    with pytest.raises(ValueError, match="has no 'a'"):
+        table.like(other)
+
+
+def test_what_was_read_is_said(tmp_path: Path) -> None:
+    content = "date;temp;name;valve\n;degC;;\n2020-01-01;1,5;x;0\n2020-01-02;;y;1\n2020-01-04;2;z;1\n"
+    table = source(tmp_path / "a.csv", content, missing="carry", time="date", target=("temp",))
+    reading = table.reading()
+    assert dict(reading.settings) == {
+        "separator": ";",
+        "header": "in line 1",
+        "encoding": "utf-8",
+        "decimal mark": ",",
+    }
+    said = {column.name: (column.role, column.missing, column.unit) for column in reading.columns}
+    assert said == {
+        "date": ("time", 0, ""),
+        "temp": ("input and target", 1, "degC"),
+        "name": ("ignored", 0, ""),
+        "valve": ("known input", 0, ""),
+    }
+    assert reading.columns[2].reason == "text, such as 'x' in line 3"
+    assert reading.times[0].line() == "time: date, 2020-01-01 00:00:00 to 2020-01-04 00:00:00, every 1.5 d, no gaps"
+    assert reading.record()["steps"] == 3
+    assert any("name (text, such as 'x' in line 3)" in line for line in reading.lines())
+
+
+def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+    with pytest.raises(ImportError, match=r"pip install \"reminding\[data\]\""):
+        source(tmp_path / "a.csv", "a\n1\n")

@@ -1,0 +1,113 @@
+"""Audio: what is read is what was written, of every kind, wherever the reading begins; damage is named.
+
+Shapes: n samples.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from reminding.tasks import FileStream, mean_metrics
+from reminding.tasks.data.audio import AudioSource, FollowedAudio, read_audio
+from reminding.tasks.data.sources import mu_law
+
+soundfile: Any = pytest.importorskip("soundfile")
+
+
+def tone(steps: int, channels: int = 1) -> NDArray[np.float64]:
+    return np.sin(np.arange(steps * channels) * 0.3).reshape(steps, channels) * 0.9
+
+
+def write(path: Path, samples: NDArray[np.float64], subtype: str = "PCM_16", **kind: Any) -> Path:
+    soundfile.write(path, samples, 8000, subtype=subtype, **kind)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("subtype", "error"),
+    [("PCM_U8", 0.02), ("PCM_16", 1e-4), ("PCM_24", 1e-6), ("PCM_32", 1e-8), ("FLOAT", 1e-7), ("DOUBLE", 0)],
+)
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
+def test_samples_of_every_width_are_read(tmp_path: Path, subtype: str, error: float, kind: str) -> None:
+    samples = tone(300, 2)
+    path = write(tmp_path / "a.WAV", samples, subtype, format=kind)
+    found, rate = read_audio(path)
+    assert rate == 8000
+    np.testing.assert_allclose(found, samples.mean(1), atol=error)
+    source = AudioSource(path)
+    levels = source.read(0, source.steps())
+    np.testing.assert_array_equal(levels, mu_law(found))
+    np.testing.assert_array_equal(source.read(123, 222), levels[123:222])
+
+
+def test_flac_is_audio_for_a_stream(tmp_path: Path) -> None:
+    task = FileStream(write(tmp_path / "a.flac", tone(500)))
+    batch = next(task.train_batches(2, 0))
+    uniform = torch.zeros(*batch.input.shape, 256)
+    assert mean_metrics([task.metrics(uniform, batch)])["bits_per_sample"] == pytest.approx(8)
+    assert dict(task.reading().settings) == {"sample rate": "8000 Hz", "channels": "1", "samples": "FLAC PCM_16"}
+
+
+def test_what_lies_behind_the_samples_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(200))
+    with path.open("ab") as file:
+        file.write(b"LIST" + struct.pack("<I", 40) + bytes(40))
+    assert AudioSource(path).steps() == 200
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+def test_a_growing_file_is_read_by_its_size(tmp_path: Path, subtype: str) -> None:
+    whole = write(tmp_path / "b.wav", tone(300, 2), subtype)
+    levels = AudioSource(whole).read(0, 300)
+    raw = whole.read_bytes()
+    begin = raw.index(b"data") + 8
+    frame = (len(raw) - begin) // 300
+    path = tmp_path / "a.wav"
+    path.write_bytes(raw[: begin + 100 * frame + 1])
+    source = FollowedAudio(path)
+    assert source.steps() == 100
+    np.testing.assert_array_equal(source.read(7, 100), levels[7:100])
+    with path.open("ab") as file:
+        file.write(raw[begin + 100 * frame + 1 : begin + 250 * frame])
+    assert source.steps() == 250
+    np.testing.assert_array_equal(source.read(90, 250), levels[90:250])
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(2000))
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1000])
+    with pytest.raises(ValueError, match=r"a\.wav is cut off: its header says 4000 bytes of samples, it holds 3000"):
+        AudioSource(path)
+    path.write_bytes(raw[:40] + bytes(4) + raw[44:])
+    with pytest.raises(ValueError, match="holds no samples by its header"):
+        AudioSource(path)
+    path.write_bytes(b"RIFF, so it says")
+    with pytest.raises(ValueError, match=r"a\.wav cannot be read as audio"):
+        AudioSource(path)
+    values = tone(20)
+    values[7] = np.nan
+    with pytest.raises(ValueError, match="sample 8 is not finite"):
+        read_audio(write(tmp_path / "a.wav", values, "FLOAT"))
+
+
+def test_damage_in_a_held_out_part_is_found_before_training(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", tone(40_000))
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) * 98 // 100])
+    with pytest.raises(ValueError, match=r"a\.flac"):
+        FileStream(path).reading()
+
+
+def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.wav", tone(20))
+    monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
+    with pytest.raises(ImportError, match=r"pip install \"reminding\[data\]\""):
+        AudioSource(path)

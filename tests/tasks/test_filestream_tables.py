@@ -1,0 +1,237 @@
+"""Tables as streams: split, scale, targets, missing values and several files, each recomputed by hand.
+
+Shapes: n rows, C columns, I inputs, T time, B batch.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from reminding.tasks import Batch, FileStream, mean_metrics
+
+
+def table(rows: int, columns: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(rows, columns)).round(4)
+
+
+def write(path: Path, values: NDArray[np.float64], head: str = "a,b,c") -> Path:
+    lines = [",".join("" if np.isnan(x) else repr(float(x)) for x in row) for row in values]
+    path.write_text("\n".join([",".join(head.split(",")[: values.shape[1]]), *lines]) + "\n")
+    return path
+
+
+def test_split_scale_and_no_change_are_those_of_the_training_rows(tmp_path: Path) -> None:
+    values = table(1000, 3) * [3.0, 0.0, 1e-3] + [5.0, 7.0, 1e9]
+    task = FileStream(write(tmp_path / "a.csv", values), chunk=50, held_out=0.1, eval_rows=1)
+    train, test = values[:800], values[900:]
+    mean, deviation = train.mean(0), train.std(0)
+    deviation[1] = 1
+    np.testing.assert_allclose(task.scale.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(task.scale.deviation, deviation, rtol=1e-6)
+    scaled = ((test - mean) / deviation).astype(np.float32)
+    batches = list(task.eval_batches("test", 1))
+    found = torch.cat([batch.input for batch in batches])[:, 0]
+    np.testing.assert_allclose(found[:, [0, 1]], scaled[:-1, [0, 1]], atol=1e-4)
+    metrics = mean_metrics(task.metrics(batch.input, batch) for batch in batches)
+    own = np.diff(test[:, :2] / deviation[:2], axis=0) ** 2
+    third = np.diff(found[:, 2].numpy()) ** 2
+    assert metrics["mse"] == metrics["mse_unchanged"]
+    assert metrics["mse"] == pytest.approx((own.sum() + third.sum()) / (99 * 3), rel=0.05)
+
+
+def test_small_changes_of_large_values_are_inputs_of_size_one(tmp_path: Path) -> None:
+    signs = np.where(np.random.default_rng(0).random(500) < 0.5, -1.0, 1.0)
+    task = FileStream(write(tmp_path / "a.csv", 1e9 + signs[:, None]), chunk=50)
+    batch = next(task.train_batches(1, 0))
+    mean, deviation = signs[:450].mean(), signs[:450].std()
+    np.testing.assert_allclose(batch.input[:, 0, 0], (signs[:50] - mean) / deviation, atol=1e-6)
+
+
+def test_a_constant_column_that_changes_counts_in_its_own_units(tmp_path: Path) -> None:
+    values = np.concatenate([np.full((400, 1), 0.1), np.full((100, 1), 0.3)])
+    task = FileStream(write(tmp_path / "a.csv", np.concatenate([values, table(500, 1)], axis=1)), held_out=0.1)
+    assert task.scale.deviation[0] == 1
+    assert any("a is constant in the training rows" in note for note in task.reading().notes)
+    batch = next(task.eval_batches("test", 8))
+    np.testing.assert_allclose(batch.input[..., 0], 0.2, atol=1e-6)
+
+
+def test_a_column_that_drifts_after_the_first_rows_does_not_swamp_the_metric(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(12_000, 2))
+    noise[:, 1] *= 0.001
+    noise[6000:, 1] += np.arange(6000) * 0.1
+    task = FileStream(write(tmp_path / "a.csv", noise), held_out=0.05)
+    metrics = mean_metrics(task.metrics(torch.zeros_like(b.target), b) for b in task.eval_batches("valid", 8))
+    assert metrics["mse"] < 10, "the scale is that of all training rows"
+
+
+def test_a_drift_in_the_held_out_rows_is_said(tmp_path: Path) -> None:
+    values = table(1000, 2)
+    values[900:, 1] += 1000
+    notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
+    assert any(note.startswith("b drifts: its mean in the test rows is ") for note in notes)
+
+
+def test_targets_are_predicted_and_the_others_are_known_inputs(tmp_path: Path) -> None:
+    values = table(500, 3)
+    task = FileStream(write(tmp_path / "a.csv", values), target=("c", "a"), chunk=40)
+    assert (task.input_names, task.targets) == (("a", "b", "c"), ("a", "c"))
+    assert (task.input_size, task.output_size) == (3, 2)
+    batch = next(task.train_batches(2, 0))
+    assert batch.input.shape == (40, 2, 3)
+    assert torch.equal(batch.target[:-1], batch.input[1:][..., [0, 2]])
+    unchanged = batch.input[..., [0, 2]]
+    metrics = mean_metrics([task.metrics(unchanged, batch)])
+    assert metrics["mse"] == metrics["mse_unchanged"] == pytest.approx(float(task.loss(unchanged, batch)), rel=1e-5)
+    roles = {column.name: column.role for column in task.reading().columns}
+    assert roles == {"a": "input and target", "b": "known input", "c": "input and target"}
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_missing_values_are_filled_marked_and_no_targets(tmp_path: Path, missing: Any) -> None:
+    values = table(300, 2)
+    values[[4, 5, 17, 290], 0] = np.nan
+    path = write(tmp_path / "a.csv", values)
+    with pytest.raises(ValueError, match=r"a\.csv, line 6, column 'a': the value is missing, one of 4"):
+        FileStream(path).train_batches(1, 0)
+    task = FileStream(path, missing=missing, chunk=30)
+    assert task.input_names == ("a", "b", "a missing")
+    batch = next(task.train_batches(1, 0))
+    masks = np.isnan(values[:31, 0])
+    np.testing.assert_array_equal(batch.input[:, 0, 2], masks[:30])
+    np.testing.assert_array_equal(batch.target[:, 0, 0].isnan(), masks[1:])
+    scale = task.scale
+    np.testing.assert_allclose(scale.mean[:2], np.nanmean(values[:270], 0) if missing == "zero" else scale.mean[:2])
+    filled = 0.0 if missing == "zero" else (values[3, 0] - scale.mean[0]) / scale.deviation[0]
+    np.testing.assert_allclose(batch.input[4:6, 0, 0], filled, atol=1e-6)
+    prediction = torch.zeros(30, 1, 2, requires_grad=True)
+    loss = task.loss(prediction, batch)
+    known = batch.target[~batch.target.isnan()]
+    assert len(known) == 60 - 3
+    assert float(loss.detach()) == pytest.approx(float((known**2).mean()), rel=1e-5)
+    loss.backward()
+    assert prediction.grad is not None
+    assert bool(prediction.grad.isfinite().all())
+    assert math.isfinite(mean_metrics([task.metrics(prediction.detach(), batch)])["mse"])
+
+
+def test_a_chunk_without_a_known_target_has_no_loss(tmp_path: Path) -> None:
+    values = table(300, 1)
+    values[10:30] = np.nan
+    task = FileStream(write(tmp_path / "a.csv", values), missing="carry", chunk=10)
+    batch = list(islice(task.train_batches(1, 0), 2))[1]
+    loss = task.loss(torch.zeros(10, 1, 1, requires_grad=True), batch)
+    assert (float(loss.detach()), loss.requires_grad) == (0, False)
+
+
+def numbered(path: Path, begin: int, rows: int) -> Path:
+    return write(path, np.stack([np.arange(begin, begin + rows), np.zeros(rows)], axis=1).astype(np.float64))
+
+
+def seen(task: FileStream, batches: list[Batch]) -> list[tuple[int, int]]:
+    """Pairs of a step and the step that is its target, in the file's own numbers."""
+    found: list[tuple[int, int]] = []
+    for batch in batches:
+        known = ~batch.target[..., 0].isnan()
+        pair = [each[..., 0] * task.scale.deviation[0] + task.scale.mean[0] for each in (batch.input, batch.target)]
+        found += [(round(float(a)), round(float(b))) for a, b in zip(pair[0][known], pair[1][known], strict=True)]
+    return found
+
+
+def test_each_of_several_files_is_a_stream_of_its_own(tmp_path: Path) -> None:
+    for name, begin, rows in (("a", 0, 100), ("b", 1000, 37), ("c", 5000, 250)):
+        numbered(tmp_path / f"{name}.csv", begin, rows)
+    task = FileStream(tmp_path / "*.csv", chunk=16, held_out=0.2, eval_rows=3)
+    pairs = seen(task, list(islice(task.train_batches(3, 0), 12)))
+    assert all(b == a + 1 for a, b in pairs), "no target is of another file"
+    assert {a // 1000 for a, _ in pairs} == {0, 1, 5}
+    trained = {0: 60, 1: 23, 5: 150}
+    assert all(a % 1000 < trained[a // 1000] for a, _ in pairs)
+    tested = seen(task, list(task.eval_batches("test", 2)))
+    assert len(set(tested)) == len(tested), "no step is counted twice"
+    assert sorted(a for a, _ in tested) == [
+        *range(80, 99),
+        *range(1030, 1036),
+        *range(5200, 5224),
+        *range(5225, 5249),
+    ]
+    assert [file.steps for file in task.reading().files] == [100, 37, 250]
+    assert sorted(seen(task, list(task.eval_batches("test", 3)))) == sorted(tested)
+
+
+def test_rows_begin_anew_with_each_file(tmp_path: Path) -> None:
+    for name, begin in (("a", 0), ("b", 1000)):
+        numbered(tmp_path / f"{name}.csv", begin, 50)
+    task = FileStream(tmp_path / "*.csv", chunk=100, held_out=5, eval_rows=1)
+    batches = list(islice(task.train_batches(1, 0), 4))
+    assert [bool(batch.reset.all()) for batch in batches if batch.reset is not None] == [True] * 4
+    assert [min(a for a, _ in seen(task, [batch])) for batch in batches] == [0, 1000, 0, 1000]
+    again = next(task.train_batches(1, 0, 3))
+    assert torch.equal(again.input, batches[3].input)
+
+
+def test_validation_and_test_files_of_ones_own(tmp_path: Path) -> None:
+    data = numbered(tmp_path / "a.csv", 0, 100)
+    valid, test = numbered(tmp_path / "v.csv", 1000, 20), numbered(tmp_path / "t.csv", 2000, 20)
+    task = FileStream(data, valid=valid, test=test, eval_rows=1)
+    assert sorted(seen(task, list(task.eval_batches("valid", 1)))) == [(i, i + 1) for i in range(1000, 1019)]
+    assert sorted(seen(task, list(task.eval_batches("test", 1)))) == [(i, i + 1) for i in range(2000, 2019)]
+    assert sorted(seen(task, list(islice(task.train_batches(1, 0), 1)))) == [(i, i + 1) for i in range(99)]
+    assert task.scale.mean[0] == pytest.approx(49.5), "of the training rows only"
+    half = FileStream(data, test=test, held_out=0.2, eval_rows=1)
+    assert sorted(seen(half, list(half.eval_batches("valid", 1)))) == [(i, i + 1) for i in range(80, 99)]
+
+
+def test_a_mask_of_one_file_is_a_mask_of_all(tmp_path: Path) -> None:
+    values = table(60, 2)
+    write(tmp_path / "a.csv", values)
+    values[7, 1] = np.nan
+    write(tmp_path / "b.csv", values)
+    task = FileStream(tmp_path / "*.csv", missing="carry", eval_rows=1, held_out=5)
+    assert task.input_names == ("a", "b", "b missing")
+    assert next(task.train_batches(2, 0)).input.shape[2] == 3
+
+
+def test_what_is_wrong_with_a_file_is_said_before_training(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table(60, 2))
+    with pytest.raises(ValueError, match=r"the valid part of .* has 3 rows, too few for 8 rows; .* --eval-rows, or"):
+        FileStream(path).reading()
+    text = path.read_text().splitlines()
+    text[58] = "oops,1"
+    path.write_text("\n".join(text))
+    with pytest.raises(ValueError, match=r"a\.csv, line 59, column 'a': 'oops' is not a number"):
+        FileStream(path).train_batches(1, 0)
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*\*\.parquet"):
+        FileStream(tmp_path / "*.parquet")
+    with pytest.raises(FileNotFoundError, match="is a folder, not a file; name its files by a pattern"):
+        FileStream(tmp_path)
+    with pytest.raises(ValueError, match="missing must be one of"):
+        FileStream(path, missing="guess")  # pyright: ignore[reportArgumentType]
+
+
+def test_tables_and_texts_are_told_apart_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join("  ".join(map(str, row)) for row in table(60, 2).tolist()))
+    (tmp_path / "b.txt").write_text("It was the best of times,\nit was the worst of times,\n" * 10)
+    numbers, prose = FileStream(tmp_path / "a.txt", eval_rows=1), FileStream(tmp_path / "b.txt")
+    assert (numbers.unit, prose.unit) == ("row", "byte")
+    assert "taken as a table by its content; --format bytes" in numbers.reading().notes[0]
+    assert "taken as bytes by its content; --format csv" in prose.reading().notes[0]
+    (tmp_path / "c.log.gz").write_bytes(b"\x1f\x8b" + bytes(90))
+    with pytest.raises(ValueError, match="is packed and holds no table by its name; unpack it"):
+        FileStream(tmp_path / "c.log.gz").train_batches(1, 0)
+
+
+def test_a_followed_table_has_the_same_scale_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table(300, 2))
+    first = next(FileStream(path, follow=True, held_out=50, chunk=20).train_batches(1, 0))
+    write(path, np.concatenate([table(300, 2), 100 + table(500, 2, seed=1)]))
+    again = next(FileStream(path, follow=True, held_out=50, chunk=20).train_batches(1, 0))
+    assert torch.equal(first.input, again.input)
