@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import parse, values_of
+from reminding.cli.parsing import known_name, parse, values_of, without
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure time and memory of a training step: reminding bench [--T 100 400], --device cuda, --kind serve."""
-    if values_of("--kind", arguments)[-1:] == ["serve"]:
-        _bench_serve(arguments)
-    elif any(device.startswith("cuda") for device in values_of("--device", arguments)):
+    """Measure time and memory of a training step: reminding bench [--kind serve | --kind stream | --device cuda]."""
+    kinds = {"step": _bench_step, "serve": _bench_serve, "stream": _bench_stream}
+    given = values_of("--kind", arguments)
+    kind = known_name("kind", given[-1], kinds) if given else "step"
+    kinds[kind](without("--kind", arguments))
+
+
+def _bench_step(arguments: list[str]) -> None:
+    if any(device.startswith("cuda") for device in values_of("--device", arguments)):
         _bench_gpu(arguments)
     else:
         _bench_cpu(arguments)
@@ -77,3 +82,22 @@ def _bench_gpu(arguments: list[str]) -> None:
         commands.bench_gpu(bench, out)
 
     parse(run, arguments, "bench", bench=GpuOptions())
+
+
+def _bench_stream(arguments: list[str]) -> None:
+    from reminding.lab import commands
+    from reminding.lab.bench.kinds.stream import StreamOptions
+
+    def run(*, bench: Any, out: Path = Path("runs/bench-stream")) -> None:
+        """Measure the time of training on a stream, chunk by chunk, beside nn.LSTM doing the same.
+
+        The state goes from chunk to chunk. The contestants take turns, and the report gives the median of the ratio
+        within a repetition.
+
+        Args:
+            bench: the sizes, the settings and the limits.
+            out: folder for measured.json and report.md; old ones are replaced.
+        """
+        commands.bench_stream(bench, out)
+
+    parse(run, arguments, "bench", bench=StreamOptions())

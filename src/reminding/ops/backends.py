@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastSteps, Recalled
+from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastReads, PastSteps, Recalled
 from reminding.ops.serving import Server
 
 logger = logging.getLogger("reminding")
@@ -58,6 +58,12 @@ class Op(Protocol):
         """Run all steps of a layer; differentiable."""
         ...
 
+    def replay_past(
+        self, reads: PastReads, parameters: Sequence[Tensor | None], rule: OpRule
+    ) -> PastSteps | str | None:
+        """Steps of past calls, run again; None: plain PyTorch has to; a str: why it would not be exact."""
+        ...
+
     def differentiate_past(
         self, d: PastGradients, parameters: Sequence[Tensor | None], steps: PastSteps, rule: OpRule, need_x: bool
     ) -> list[Tensor | None]:
@@ -69,8 +75,7 @@ class Op(Protocol):
         segments: Sequence[Tensor],
         read: Tensor,
         memory: Sequence[Tensor],
-        carried: Tensor,
-        done: Tensor,
+        arrived: Tensor,
         rule: OpRule,
     ) -> Tensor:
         """How many steps of each segment of past calls credit can have come to."""

@@ -347,7 +347,7 @@ def test_a_state_of_served_calls_is_a_state_like_any(tmp_path: Path) -> None:
     assert_same_state(served().reset([True, False, False]), wanted.reset([True, False, False]))
     output, after = layer(x, served())
     output.sum().backward()
-    assert after.history.data.segments
+    assert after.past.segments
     assert_equal(output.detach(), whole(layer, torch.cat([x, x]))[0][14:], "output")
 
 

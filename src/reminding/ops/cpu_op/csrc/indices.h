@@ -103,6 +103,27 @@ void expect_recalls(const BackwardArgs<T>& a) {
   }
 }
 
+// Segments laid out: each step of theirs is numbered, the first has an entering state, and what was read has a slot.
+template <class T>
+void expect_entries(const PastForwardArgs<T>& a) {
+  const Problem& p = a.problem;
+  for (int64_t i = 0; i < a.entries; ++i) {
+    expect_element("entries: column", i, a.column[i], 0, p.B - 1);
+    expect_element("entries: start", i, a.start[i], 0, p.T - 1);
+    expect_element("entries: count", i, a.count[i], 1, p.T - a.start[i]);
+    if (!a.past.enters(a.start[i] * p.B + a.column[i])) refuse("past: entry must enter each segment's first step");
+    for (int64_t s = 0; s < a.count[i]; ++s) {
+      const int64_t at = (a.start[i] + s) * p.B + a.column[i];
+      if (a.pair[at] < 0) refuse("pair must number every step of the entries");
+      for (int64_t k = 0; k < a.ranks; ++k) {
+        const int64_t slot = a.read[at * a.ranks + k];
+        expect_element("read", at * a.ranks + k, slot, -1, p.M - 1);
+        if (slot >= 0 && a.touched[a.column[i] * p.M + slot] < 0) refuse("touched must number every slot in read");
+      }
+    }
+  }
+}
+
 // Segments of past calls: their rows must be in the batch, and their steps among the `reads` recorded ones.
 template <class Args>
 void expect_segments(const Args& a, int64_t rows, int64_t reads) {

@@ -220,7 +220,7 @@ struct BackwardArgs {
   const T *output, *summary, *memory;
   const int32_t *slots, *edge;
   const T *weights, *inverse;
-  const T *d_output, *d_summary, *d_c_T;  // each may be null
+  const T *d_output, *d_summary, *d_c_T, *d_c;  // each may be null; d_c (T, B, H): of c after each step of a past
   const int32_t* pair;     // (T, rows): index of the live pair, -1 where no gradient arrives
   const int32_t* touched;  // (rows, M): index of the recalled slot, -1 where none
   const T* x;              // (T, B, I)
@@ -250,6 +250,27 @@ struct ReplayArgs {
   const int32_t* pair;
 };
 
+// Segments of past calls to be run forward again, each in a row of what is laid out.
+template <class T>
+struct PastForwardArgs {
+  Problem problem;
+  Past<T> past;
+  Packed<T> packed;     // as forward has them; of the input there is none
+  int64_t entries;
+  const int64_t *start, *column, *count;  // (entries,): the time and the row of a segment's first step, and its steps
+  int64_t ranks;        // memories that a step has read at most
+  int64_t own;          // the slot of the state at time 0, those of later ones behind it; -1 where none is read
+  const int32_t* read;  // (T, B, ranks): slots that decided each recall, best first, -1 behind the last
+  const int32_t *pair, *touched;  // (T, B), (B, M): numbers of the steps, and of the slots that any of them read
+  const T* score;
+  T *gates, *cells, *queries, *keys;  // (N, .), (S, D): of gates the input's part in; keys of the slots before `own` in
+  T *output, *summary;                // (T, B, H)
+  T* memory;                          // (B, M, H): the slots before `own` in
+  int32_t *slots, *edge;              // as forward leaves them, of the steps alone
+  T *weights, *inverse;
+  T* peak;  // (entries, 2)
+};
+
 // One instruction set's kernels for one type.
 template <class T>
 struct Kernels {
@@ -258,6 +279,7 @@ struct Kernels {
   void (*forward)(const ForwardArgs<T>&, int64_t begin, int64_t end);    // rows of the batch
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
+  void (*past_forward)(const PastForwardArgs<T>&, int64_t begin, int64_t end);  // segments
   void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
   void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // of search.h, for tests
 };
