@@ -26,7 +26,7 @@ SHOWN = {
     "explain": ("explain RUN",),
     "reproduce": ("reproduce copying",),
     "data": ("data",),
-    "bench": ("bench", "bench --device cuda"),
+    "bench": ("bench", "bench --device cuda", "bench --kind serve"),
 }
 """Commands of each verb whose options are shown."""
 INTRODUCTION = """# The command line

@@ -11,7 +11,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from docs import command_pages, results_pages  # noqa: E402  the root is on the path only now
-from docs.figures import calls, charts, idea  # noqa: E402
+from docs.figures import calls, charts, deferred, idea  # noqa: E402
 
 project = "reminding"
 author = "the authors of reminding"
@@ -46,7 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", pattern)
     for pattern in (
-        r"(reminding.nn.state.(history|made_by)|TypeAliasForwardRef|Rows|HostRows|TimeRows|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
+        r"(reminding.nn.state.(history|made_by|owed|reachable|segments)|TypeAliasForwardRef|Rows|HostRows|TimeRows|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
     )
 ]
 
@@ -54,6 +54,7 @@ nitpick_ignore_regex = [
 def _generate(app: Any) -> None:
     idea.write(DOCS / "_generated")
     calls.write(DOCS / "_generated")
+    deferred.write(DOCS / "_generated")
     charts.write(DOCS / "_generated", ROOT / "results")
     command_pages.write(DOCS / "_generated")
     results_pages.write(DOCS / "_generated", ROOT)

@@ -157,10 +157,10 @@ def past_credit() -> Picture:
         LEFT,
         8,
         WIDE - 20,
-        "nn/credit/autograd.py",
+        "nn/credit/past.py",
         (
             "The state that enters a call is the output of an autograd node without a graph. Its backward pass",
-            "receives the gradient of h, c and every memory, and has the recorded segments of past calls.",
+            "receives the gradient of h, c and every memory: it waits in the state, or is sent on now.",
         ),
     )
     plain = (
@@ -183,8 +183,8 @@ def past_credit() -> Picture:
             ("finds by integers which steps of which rows", "credit reaches; computes nothing else"),
         ),
         Stage(
-            "nn/credit/op_sweep.py",
-            ("replays the reached segments side by side and", "lays their steps out as one pass"),
+            "nn/credit/op_replay.py",
+            ("replays the reached segments side by side,", "laid out as one pass; the lowest layer first"),
         ),
         Stage(
             "ops/cpu_op/backward.py", ("one reverse loop through all of them;", "weight gradients as large products")

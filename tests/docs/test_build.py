@@ -48,7 +48,7 @@ def test_every_readme_of_results_is_a_page_with_its_pictures(built: Path) -> Non
 
 
 def test_pictures_are_part_of_the_page_and_say_what_they_show(built: Path) -> None:
-    for page, pictures in (("index", 1), ("idea", 3), ("howto/choose", 3), ("design", 3)):
+    for page, pictures in (("index", 1), ("idea", 3), ("howto/choose", 3), ("howto/streams", 1), ("design", 3)):
         found: list[str] = re.findall(
             r'<svg class="picture"[^>]*aria-label="([^"]+)"', (built / f"{page}.html").read_text()
         )

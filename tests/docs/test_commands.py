@@ -10,6 +10,7 @@ import pytest
 
 from docs import command_pages
 from reminding import cli
+from reminding.lab.bench.kinds.serve import ServeOptions
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.explain.explanation import ExplainOptions
 from reminding.lab.runs.config import ModelOptions, TrainOptions
@@ -34,6 +35,7 @@ def test_every_verb_has_its_part(page: str) -> None:
         ("explain", ExplainOptions),
         ("bench", BenchOptions),
         ("bench", GpuOptions),
+        ("bench", ServeOptions),
     ],
 )
 def test_every_option_is_there(page: str, verb: str, options: type) -> None:

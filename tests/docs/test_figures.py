@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from docs.figures import calls, charts, idea, reach
+from docs.figures import calls, charts, deferred, idea, reach
 from docs.figures.svg import Picture
 from reminding import SAB
 
@@ -80,6 +80,7 @@ def test_measured_lines_are_those_of_the_measurements() -> None:
 def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) -> None:
     idea.write(tmp_path)
     calls.write(tmp_path)
+    deferred.write(tmp_path)
     charts.write(tmp_path, ROOT / "results")
     ids: list[str] = []
     for path in tmp_path.glob("*.svg"):

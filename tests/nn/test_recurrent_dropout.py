@@ -253,4 +253,4 @@ def test_without_it_nothing_is_drawn() -> None:
     before = torch.get_rng_state()
     _, state = layer(draw(9, 2, 3))
     assert torch.equal(torch.get_rng_state(), before)
-    assert not any(segment.drops_state for segment in state.history.data.segments)
+    assert not any(segment.drops_state for segment in state.past.segments)

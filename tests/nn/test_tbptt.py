@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from reminding import SAB, tbptt
 from reminding.nn.tbptt import detached, reset_rows
-from tests.nn.samples import assert_same_state, chunks, draw, gradients, make, row, spread
+from tests.nn.samples import assert_same_gradients, assert_same_state, chunks, draw, gradients, make, row, spread
 from tests.tolerance import assert_equal
 
 LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -330,3 +330,21 @@ def test_a_sab_layer_trains_in_the_same_five_lines() -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert not any(map(torch.equal, layer.parameters(), before))
+
+
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_without_detach_credit_crosses_the_borders_and_is_settled_at_the_end(every: int) -> None:
+    layer = make(3, 4, k_top=2, k_att=2, k_trunc=3, credit_every=every)
+    x, weight = draw(33, 2, 3), draw(33, 2, 4, seed=2)
+    want = gradients(layer, (layer(x)[0] * weight).sum())
+    layer.zero_grad()
+    chunks = tbptt(layer, [(x, weight)], 5, detach=False)
+    for output, w in chunks:
+        (output * w).sum().backward()
+    assert_same_gradients({name: p.grad for name, p in layer.named_parameters() if p.grad is not None}, want)
+    assert not chunks.state.history.waits
+
+
+def test_a_state_without_a_past_has_to_be_detached() -> None:
+    with pytest.raises(ValueError, match=r"detach=False needs a state that keeps its past.*got a tuple"):
+        next(tbptt(torch.nn.LSTM(3, 4), [torch.zeros(4, 2, 3)], 2, detach=False))

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import parse, values_of
+from reminding.cli.parsing import known_name, parse, values_of, without
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure time and memory of a training step: reminding bench [--T 100 400 1600], or --device cuda."""
+    """Measure time and memory of a training step: reminding bench [--kind serve | --kind stream | --device cuda]."""
+    kinds = {"step": _bench_step, "serve": _bench_serve, "stream": _bench_stream}
+    given = values_of("--kind", arguments)
+    kind = known_name("kind", given[-1], kinds) if given else "step"
+    kinds[kind](without("--kind", arguments))
+
+
+def _bench_step(arguments: list[str]) -> None:
     if any(device.startswith("cuda") for device in values_of("--device", arguments)):
         _bench_gpu(arguments)
     else:
@@ -38,6 +45,25 @@ def _bench_cpu(arguments: list[str]) -> None:
     parse(run, arguments, "bench", bench=BenchOptions())
 
 
+def _bench_serve(arguments: list[str]) -> None:
+    from reminding.lab import commands
+    from reminding.lab.bench.kinds.serve import ServeOptions
+
+    def run(*, bench: Any, out: Path = Path("runs/bench-serve")) -> None:
+        """Measure the time of one step a call, without gradient, beside nn.LSTM called the same way.
+
+        Every stream holds as many memories as it may. The contestants take turns, a lap of calls each; the report
+        gives the median, over repetitions, of the ratio within a repetition.
+
+        Args:
+            bench: the sizes and the settings.
+            out: folder for measured.json and report.md; old ones are replaced.
+        """
+        commands.bench_serve(bench, out)
+
+    parse(run, arguments, "bench", bench=ServeOptions())
+
+
 def _bench_gpu(arguments: list[str]) -> None:
     from reminding.lab import commands
     from reminding.lab.bench.options import GpuOptions
@@ -56,3 +82,22 @@ def _bench_gpu(arguments: list[str]) -> None:
         commands.bench_gpu(bench, out)
 
     parse(run, arguments, "bench", bench=GpuOptions())
+
+
+def _bench_stream(arguments: list[str]) -> None:
+    from reminding.lab import commands
+    from reminding.lab.bench.kinds.stream import StreamOptions
+
+    def run(*, bench: Any, out: Path = Path("runs/bench-stream")) -> None:
+        """Measure the time of training on a stream, chunk by chunk, beside nn.LSTM doing the same.
+
+        The state goes from chunk to chunk. The contestants take turns, and the report gives the median of the ratio
+        within a repetition.
+
+        Args:
+            bench: the sizes, the settings and the limits.
+            out: folder for measured.json and report.md; old ones are replaced.
+        """
+        commands.bench_stream(bench, out)
+
+    parse(run, arguments, "bench", bench=StreamOptions())

@@ -92,6 +92,14 @@ def values_of(option: str, arguments: list[str]) -> list[str]:
     return after + [name.partition("=")[2] for name in arguments if name.startswith(f"{option}=")]
 
 
+def without(option: str, arguments: list[str]) -> list[str]:
+    """The command line without an option and its value."""
+    places = {number + step for number, name in enumerate(arguments) if name == option for step in (0, 1)}
+    return [
+        name for number, name in enumerate(arguments) if number not in places and not name.startswith(f"{option}=")
+    ]
+
+
 def overview(usage: str, lines: Mapping[str, str], ending: str) -> str:
     """A help text that lists names, each with a line about it."""
     width = max(map(len, lines), default=0)

@@ -11,6 +11,9 @@ import torch
 
 from reminding.lab.bench import gpu
 from reminding.lab.bench.gpu_report import GpuMeasurement
+from reminding.lab.bench.kinds import serve, stream
+from reminding.lab.bench.kinds.serve import ServeMeasurement, ServeOptions, ServePoint
+from reminding.lab.bench.kinds.stream import StreamMeasurement, StreamOptions, StreamRow
 from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
@@ -307,6 +310,32 @@ def bench_gpu(options: GpuOptions, out: Path) -> None:
             rows.append(row)
             files = measurement.write(out)  # after every row, so that stopping early loses nothing
             status.done(f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}")
+    _show_measurement(measurement, files)
+
+
+def bench_stream(options: StreamOptions, out: Path) -> None:
+    """Measure what training on a stream costs, show it, and write it to a folder."""
+    rows: list[StreamRow] = []
+    files: list[Path] = []
+    measurement = StreamMeasurement(options, rows)
+    with Status() as status:
+        for row in stream.measure(options, status.update):
+            rows.append(row)
+            files = measurement.write(out)  # after every row, so that stopping early loses nothing
+            status.done(f"{row.layers} layers: {row.trial} {'measured' if row.skipped is None else row.skipped}")
+    _show_measurement(measurement, files)
+
+
+def bench_serve(options: ServeOptions, out: Path) -> None:
+    """Measure what one step a call costs, show it, and write it to a folder."""
+    points: list[ServePoint] = []
+    files: list[Path] = []
+    measurement = ServeMeasurement(options, points)
+    with Status() as status:
+        for point in serve.measure(options, status.update):
+            points.append(point)
+            files = measurement.write(out)  # after every size, so that stopping early loses nothing
+            status.done(f"B={point.rows} measured")
     _show_measurement(measurement, files)
 
 

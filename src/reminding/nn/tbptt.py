@@ -26,6 +26,7 @@ def tbptt(
     *,
     state: Any = None,
     reset: bool = False,
+    detach: bool = True,
     batch_first: bool | None = None,
     state_axis: int | None = None,
 ) -> TruncatedBPTT:
@@ -56,32 +57,35 @@ def tbptt(
             first step, or (T, B), before each step marked. These rows of the state become 0, and no gradient
             crosses. A state with a method `reset(mask)` does it itself; a module whose `forward` has an
             argument `reset`, such as `SAB`, is given the mask instead. This tensor is not given back.
+        detach: whether credit ends at the border of a chunk. False: the state keeps its past, as `SAB`'s can. Credit
+            crosses the borders as far as the layer's `horizon` says, and is sent on every `credit_every` chunks. What
+            waits when the stream is exhausted is settled, which adds it to the parameters' `grad`: take one more step
+            of the optimizer behind the loop.
         batch_first: whether the tensors are (B, T, ...). None: the module's own attribute, else False.
         state_axis: which axis of the state's tensors counts the rows, needed where rows are reset. None: 1 for
             PyTorch's own layers; else the one of the first two axes that has B elements, if only one has.
 
     Returns:
         an iterator over the stream with the input replaced by the module's output: outputs, or tuples of the
-        output and the chunk's further tensors. Its `state` is what the last chunk ended in, detached.
+        output and the chunk's further tensors. Its `state` is what the last chunk ended in, without a graph.
 
     Raises:
-        ValueError: k is below 1, or (when it is met) an item, mask or state does not fit; the message says how.
-
-    With `SAB`, too, credit ends at the border of a chunk here, since the state is detached.
+        ValueError: k is below 1, or (when it is met) an item, mask or state does not fit, or keeps no past with
+            detach=False; the message says how.
     """
     settings.at_least("k", k, 1)
     if batch_first is None:
         batch_first = bool(getattr(module, "batch_first", False))
     if state_axis is None and isinstance(module, nn.RNNBase):
         state_axis = 1
-    return TruncatedBPTT(module, stream, k, state, reset, int(batch_first), state_axis)
+    return TruncatedBPTT(module, stream, k, state, reset, detach, int(batch_first), state_axis)
 
 
 class TruncatedBPTT(Iterator[Any]):
     """What `tbptt` returns.
 
     Attributes:
-        state: what the chunk given out last ended in, detached; keep it to go on later.
+        state: what the chunk given out last ended in, without a graph; keep it to go on later.
     """
 
     def __init__(
@@ -91,10 +95,12 @@ class TruncatedBPTT(Iterator[Any]):
         k: int,
         state: Any,
         reset: bool,
+        detach: bool,
         time_axis: int,
         state_axis: int | None,
     ) -> None:
-        self.state = detached(state)
+        self._detach = detach
+        self.state = self._cut_from_graph(state)
         self._module = module
         self._reset = reset
         self._axis = time_axis
@@ -105,11 +111,26 @@ class TruncatedBPTT(Iterator[Any]):
 
     def __next__(self) -> Any:
         """Run the next chunk."""
-        x, *rest = next(self._chunks)
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            if not self._detach and self.state is not None:
+                self.state.settle()
+            raise StopIteration
+        x, *rest = chunk
         mask = rest.pop() if self._reset else None
         output, state = self._run(x, mask)
-        self.state = detached(state)
+        self.state = self._cut_from_graph(state)
         return (output, *rest) if rest else output
+
+    def _cut_from_graph(self, state: Any) -> Any:
+        """The state of the next chunk: detached, or with its past and without its graph."""
+        if self._detach or state is None:
+            return detached(state)
+        if not all(callable(getattr(state, name, None)) for name in ("without_graph", "settle")):
+            raise ValueError(
+                f"detach=False needs a state that keeps its past, such as SAB's, got a {type(state).__name__}"
+            )
+        return state.without_graph()
 
     def _item(self, item: Tensor | Sequence[Tensor]) -> Pieces:
         """An item of the stream as a tuple of tensors of as many steps, the mask one of them."""

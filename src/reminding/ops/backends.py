@@ -15,7 +15,8 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastSteps, Recalled
+from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastReads, PastSteps, Recalled
+from reminding.ops.serving import Server
 
 logger = logging.getLogger("reminding")
 
@@ -57,6 +58,12 @@ class Op(Protocol):
         """Run all steps of a layer; differentiable."""
         ...
 
+    def replay_past(
+        self, reads: PastReads, parameters: Sequence[Tensor | None], rule: OpRule
+    ) -> PastSteps | str | None:
+        """Steps of past calls, run again; None: plain PyTorch has to; a str: why it would not be exact."""
+        ...
+
     def differentiate_past(
         self, d: PastGradients, parameters: Sequence[Tensor | None], steps: PastSteps, rule: OpRule, need_x: bool
     ) -> list[Tensor | None]:
@@ -68,8 +75,7 @@ class Op(Protocol):
         segments: Sequence[Tensor],
         read: Tensor,
         memory: Sequence[Tensor],
-        carried: Tensor,
-        done: Tensor,
+        arrived: Tensor,
         rule: OpRule,
     ) -> Tensor:
         """How many steps of each segment of past calls credit can have come to."""
@@ -78,19 +84,31 @@ class Op(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """An entry of the table: a backend's name, and its folder in `ops`, imported when it is asked for."""
+    """An entry of the table: a backend's name, and its folder in `ops`, imported when it is asked for.
+
+    Attributes:
+        serves: whether the folder has a serving.py, which keeps the memories of streams from call to call.
+    """
 
     name: str
     folder: str
+    serves: bool = False
 
     @property
     def op(self) -> Op:
         """The backend's folder."""
         return cast("Op", importlib.import_module(f"reminding.ops.{self.folder}"))
 
+    @property
+    def server(self) -> Server | None:
+        """What it offers for streams that are served; None where it offers nothing."""
+        if not self.serves:
+            return None
+        return cast("Server", importlib.import_module(f"reminding.ops.{self.folder}.serving"))
+
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op"))
+    backend.name: backend for backend in (Backend("cuda", "cuda_op"), Backend("cpu", "cpu_op", serves=True))
 }
 """The compiled backends, the fastest first."""
 

@@ -197,13 +197,26 @@ class PastSteps(NamedTuple):
     weights: Tensor  # (T, B, K), recall_scale included
     inverses: Tensor  # (T, B): what weights were multiplied by, 0 where nothing was read, -1 where scores are weights
     past: Past  # how they are laid out
+    kept: tuple[Tensor, ...] | None = None  # what `replay_past` may leave for `differentiate_past`
+
+
+class PastReads(NamedTuple):
+    """Segments of past calls, laid out, that are to be run again: M memories of a row, K that a step read at most."""
+
+    x: Tensor  # (T, B, I)
+    memory: Tensor  # (B, M, H), those of the steps' own states without values
+    credited: Tensor  # (B, M) bool: which of them have credit
+    read: Tensor  # (T, B, K) int32: the slots that decided each recall, best first, -1 behind the last
+    own: int  # the slot of the state at time 0, behind which those of later times lie; -1 where none is read
+    entries: Tensor  # (3, L) int64 on the host: each segment's first time, row, and number of steps
+    past: Past  # how they are laid out
 
 
 class PastGradients(NamedTuple):
     """The gradients that arrive at `PastSteps`, None where none."""
 
     output: Tensor | None  # (T, B, H)
-    c_last: Tensor | None  # (B, H), of c after the last step
+    c: Tensor | None  # (T, B, H), of c after each step
     memory: Tensor | None  # (B, M, H)
 
 

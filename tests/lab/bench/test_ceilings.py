@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reminding.lab.bench.ceilings import measure_ceilings
+from reminding.lab.bench.floor import measure_ceilings
 from tests.lab.bench.gpu_sizes import CPU
 
 

@@ -6,6 +6,7 @@ Shapes: B batch, T time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,23 @@ def test_live_numbers_are_printed_where_there_is_no_terminal(
     trainer.train(small(FileStream(text, chunk=10), 3), tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert any("3/3" in line and "bits_per_byte" in line and "steps/s" in line for line in lines)
+
+
+def test_credit_that_waits_is_learned_from_when_the_run_ends(text: Path, tmp_path: Path) -> None:
+    """Ten chunks, sent on every fourth: the credit of the last two waits, and takes a step of its own."""
+    task = FileStream(text, chunk=10)
+    learned: list[dict[str, Tensor]] = []
+    for every, steps in ((4, 10), (1, 10)):
+        config = small(task, steps)
+        config = replace(config, model=replace(config.model, horizon=None, credit_every=every))
+        folder = tmp_path / f"every-{every}"
+        trainer.train(config, folder)
+        (path,) = folder.glob(checkpoint.STATE_NAMES)
+        assert not SABState.load(path).history.waits
+        steps_taken = {int(entry["step"]) for entry in content(folder)["optimizer"]["state"].values()}
+        assert max(steps_taken) == (steps + 1 if every > 1 else steps)
+        learned.append(content(folder)["model"])
+    assert any(not torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
 
 
 @pytest.mark.parametrize("name", ["eval_sequences", "test_sequences"])

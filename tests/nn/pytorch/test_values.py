@@ -134,7 +134,7 @@ def test_a_kept_state_holds_on_to_little(way: dict[str, Any], num_layers: int, h
     assert held() is None
     storages: dict[int, int] = {}
     seen: set[int] = set()
-    todo: list[Any] = [kept, kept.history.data]
+    todo: list[Any] = [kept, kept.past]
     while todo:
         value = todo.pop()
         if id(value) in seen:

@@ -18,11 +18,12 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "kept": ("gates", "cells", "queries", "keys"),
     "record": ("output", "summary", "memory", "slots", "edge", "weights", "inverse", "entering_c"),
     "bounded": ("received", "alive"),
-    "arriving": ("d_output", "d_summary", "d_c_T"),
+    "arriving": ("d_output", "d_summary", "d_c_T", "d_c"),
     "credit": ("d_recalled", "d_keys"),
     "sums": ("d_weight_ih", "d_weight_hh", "d_w1", "d_w2"),
     "leaving": ("d_x", "d_h0", "d_c0", "d_bias", "d_score"),
     "past": ("cut", "stored", "entry", "h", "c"),
+    "entries": ("start", "column", "count"),
     "segments": ("row", "steps_done", "steps", "base", "stride"),
     "memory": ("step", "passes", "credited"),
 }
@@ -52,8 +53,8 @@ BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, 
 # Arguments that may be left out; the call is then valid, but a different one.
 OPTIONAL = {
     "forward": {"gates", "cells", "queries", "entering_c", "milestones"},
-    "backward": {"d_output", "d_summary", "d_c_T", "d_x"},
-    "reach": {"d_output", "d_summary", "d_c_T", "d_memory"},
+    "backward": {"d_output", "d_summary", "d_c_T", "d_c", "d_x"},
+    "reach": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh"},
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
 }
@@ -179,6 +180,7 @@ def _measures(call: Call, name: str, dim: int) -> bool:
         ("sab_forward", "memory0", 1),
         ("reach_past", "read", 0),
         ("reach_past", "read", 2),
+        ("past_forward", "read", 2),
         ("replay", "memory", 1),
     }
 

@@ -167,6 +167,73 @@ def test_a_stream_in_chunks_is_searched_as_a_whole(search: str, score: str) -> N
         torch.testing.assert_close(torch.cat(parts), whole(x)[0], rtol=1e-9, atol=1e-9)
 
 
+SERVED: dict[str, dict[str, Any]] = {
+    "all": {},
+    "the oldest goes": {"capacity": 90},
+    "the least recalled goes": {"capacity": 90, "evict": "least_recalled"},
+    "two layers": {"num_layers": 2},
+    "stored every 3 steps": {"k_att": 3},
+}
+
+
+def served(layer: SAB, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs of a stepper, and of calls of seven steps that go on from the state of the call before."""
+    step = layer.stepper()
+    steps = torch.stack([step(x_t, reset) for x_t, reset in zip(x, mask, strict=True)])
+    parts: list[Tensor] = []
+    state: Any = None
+    with torch.no_grad():
+        for chunk, resets in zip(torch.split(x, 7), torch.split(mask, 7), strict=True):
+            output, state = layer(chunk, state, reset=resets)
+            parts.append(output)
+    return steps, torch.cat(parts)
+
+
+@both_scores
+@pytest.mark.parametrize("search", ["tree", "auto"])
+@pytest.mark.parametrize("options", SERVED.values(), ids=SERVED.keys())
+def test_streams_keep_their_trees_from_step_to_step(options: dict[str, Any], search: str, score: str) -> None:
+    """Rows begin anew, so that trees are built anew; slots are moved to the front, and laid out anew."""
+    settings: dict[str, Any] = {"k_top": 3, "k_att": 1, "score": score, "backend": "cpu", "seed": 5, **options}
+    x, mask = draw(500, 2, 3), torch.zeros(500, 2, dtype=torch.bool)
+    mask[120, 1] = mask[430, 0] = True
+    with torch.no_grad():
+        want = make(3, 20, search="scan", **settings)(x, reset=mask)[0]
+    for got in served(make(3, 20, search=search, **settings), x, mask):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@both_scores
+def test_a_state_may_go_on_twice(score: str) -> None:
+    """The second call, which shares the slots with the first, has a tree of its own."""
+    settings: dict[str, Any] = {"k_top": 3, "k_att": 1, "score": score, "backend": "cpu", "search": "tree", "seed": 5}
+    layer, x = make(3, 20, **settings), draw(200, 2, 3)
+    with torch.no_grad():
+        _, state = layer(x[:100])
+        _, state = layer(x[100:110], state)
+        first = [layer(x[110:117], state)[0] for _ in range(3)]
+        _, other = layer(x[130:137], state)
+        layer(x[137:144], other)
+        again = layer(x[110:117], state)[0]
+    for output in (*first, again):
+        torch.testing.assert_close(output, first[0], rtol=1e-12, atol=1e-12)
+
+
+@both_scores
+def test_trees_are_built_anew_when_the_weights_change(score: str) -> None:
+    settings: dict[str, Any] = {"k_top": 3, "k_att": 1, "score": score, "backend": "cpu", "seed": 5}
+    layer, other = make(3, 20, search="tree", **settings), make(3, 20, search="scan", **settings)
+    x = draw(200, 2, 3)
+    steppers = [layer.stepper(), other.stepper()]
+    for t in range(200):
+        if t == 150:
+            with torch.no_grad():
+                for parameter in (*layer.parameters(), *other.parameters()):
+                    parameter.mul_(-0.9)
+        got, want = (step(x[t]) for step in steppers)
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
 @both_scores
 @pytest.mark.parametrize("search", ["tree", "auto"])
 def test_a_number_that_is_none_spoils_what_a_scan_lets_it_spoil(search: str, score: str) -> None:

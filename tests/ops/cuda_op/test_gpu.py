@@ -210,7 +210,7 @@ def test_memories_are_kept_on_the_host_page_locked() -> None:
         found.append(gradient)
         held = [
             state.layers[0].memory.value,
-            *(segment.layers[0].entering.h for segment in state.history.data.segments),
+            *(segment.layers[0].entering.h for segment in state.past.segments),
         ]
         assert {tensor.device.type for tensor in held} == {DEVICE if device is None else device}
         assert all(tensor.is_pinned() for tensor in held) == (device == "cpu")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reminding.nn.credit import autograd as credit
+from reminding.nn.credit import past as credit
 from reminding.ops import cpu_op, cuda_op
 from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, streamed
 from tests.ops.cuda_op.comparisons import DEVICE, SETTINGS, compiled_for_gpu, pair
@@ -29,13 +29,11 @@ FURTHER: dict[str, dict[str, Any]] = {
     "the horizon cuts": {"k_top": 2, "k_att": 2, "k_trunc": 3, "horizon": 4},
     "forgets": {"k_top": 2, "k_att": 2, "k_trunc": 3, "forget_scale": 0.7},
     "the horizon cuts, gru": {"k_top": 2, "k_att": 1, "k_trunc": None, "horizon": 5, "cell": "gru", "score": "dot"},
+    "two layers, out of step with the chunks": {"num_layers": 2, "k_top": 2, "k_att": 2, "k_trunc": 4},
+    "waits": {"k_top": 2, "k_att": 2, "k_trunc": 4, "credit_every": 2},
     "own states": {"k_top": 3, "k_att": 1, "k_trunc": 5, "normalizer": "threshold"},
 }
-ALONE = {
-    name: options
-    for name, options in {**SETTINGS, **FURTHER}.items()
-    if options.get("num_layers", 1) == 1 and options.get("k_top", 1) is not None
-}
+CREDITED = {name: options for name, options in {**SETTINGS, **FURTHER}.items() if options.get("k_top", 1) is not None}
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return answers
 
 
-@pytest.mark.parametrize("options", ALONE.values(), ids=ALONE.keys())
+@pytest.mark.parametrize("options", CREDITED.values(), ids=CREDITED.keys())
 def test_chunks_credit_the_past_as_plain_pytorch_does(options: dict[str, Any], on_kernels: list[bool]) -> None:
     x, weight = draw(14, 2, 3).to(DEVICE), draw(14, 2, 5, seed=2).to(DEVICE)
     found = [streamed(layer, x, weight, 5)[0] for layer in pair(**options)]
@@ -129,9 +127,8 @@ def test_half_precision_pays_the_past(kind: torch.dtype, lowered: str, on_kernel
     assert on_kernels == [True] * 4
 
 
-@pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2}, {"k_top": None}], ids=str)
-def test_several_layers_and_every_memory_are_not_for_the_op(options: dict[str, Any], on_kernels: list[bool]) -> None:
-    kernels, _ = pair(**options, k_trunc=3)
+def test_every_memory_is_not_for_the_op(on_kernels: list[bool]) -> None:
+    kernels, _ = pair(k_top=None, k_trunc=3)
     streamed(kernels, draw(8, 2, 3).to(DEVICE), draw(8, 2, 5).to(DEVICE), 4)
     assert on_kernels == []
 

@@ -1,6 +1,6 @@
 """What one training step costs, in time and peak memory, beside `nn.LSTM` with full BPTT.
 
 `options` and `contestants` say what to measure, `meter` takes one figure, `suite` takes all of them, `report` shows
-them. On a GPU `gpu` measures, `floor` and `ceilings` give the least time, `gpu_report` shows both.
+them. On a GPU `gpu` measures, `floor` gives the least time, and `gpu_report` shows both.
 May import: `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 """

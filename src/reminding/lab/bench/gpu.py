@@ -11,9 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reminding.lab.bench.ceilings import elapsed_seconds, measure_ceilings, properties
 from reminding.lab.bench.contestants import Problem, TrainingStep, build_sab
-from reminding.lab.bench.floor import Ceilings, Work, lstm_work, sab_work
+from reminding.lab.bench.floor import (
+    Ceilings,
+    Work,
+    elapsed_seconds,
+    lstm_work,
+    measure_ceilings,
+    properties,
+    sab_work,
+)
 from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import GpuName, GpuOptions, Size
 from reminding.lab.bench.process import Refusal, in_own_process

@@ -115,7 +115,10 @@ def in_order(names: Sequence[AnyName], models: Sequence[AnyName]) -> tuple[AnyNa
 class BenchOptions(StepOptions):
     """What to measure. One of T, B and H may take several values: the growth of the cost is measured along it.
 
+    --kind stream measures training on a stream; its own options: --kind stream --help.
+
     Args:
+        kind: step: one training step; --kind serve has options of its own, see `reminding bench --kind serve --help`.
         T: lengths, steps.
         B: batch sizes, sequences.
         H: hidden sizes, features.
@@ -135,6 +138,7 @@ class BenchOptions(StepOptions):
     names: ClassVar[tuple[str, ...]] = NAMES
     counts: ClassVar[tuple[str, ...]] = (*StepOptions.counts, "threads")
 
+    kind: Literal["step"] = "step"
     T: tuple[int, ...] = (100,)
     B: tuple[int, ...] = (64,)
     H: tuple[int, ...] = (128,)

@@ -60,6 +60,8 @@ class ModelOptions:
             function of your own.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
+        credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
+            and that credit delayed.
         positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
             order.
         feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
@@ -94,6 +96,7 @@ class ModelOptions:
     capacity: int | None = None
     evict: str = "fifo"
     horizon: int | None = 0
+    credit_every: int = 1
     backtrack: bool = True
     positions: Literal["sinusoidal", "alibi", "t5", "none"] = "sinusoidal"
     feedforward_size: int | None = None

@@ -35,7 +35,7 @@ SCORING = ("score", "score_size")
 """Those of models that score memories."""
 RECALLING = (
     "k_top", "k_att", "k_trunc", "normalizer", "recall_scale", "null_score", "summary_gate", "stored", "semantics",
-    "capacity", "evict", "backtrack",
+    "capacity", "evict", "backtrack", "credit_every",
 )  # fmt: skip
 """Those of SAB alone."""
 

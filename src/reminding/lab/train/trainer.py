@@ -28,6 +28,7 @@ from reminding.lab.train.clip import GradientClipper
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
+from reminding.nn import SAB, SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
 EVAL_BATCH = 100
@@ -65,7 +66,9 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one. Its data may have grown
     at their end: split and scale remain those of the start. On a stream the state is carried from chunk to chunk.
     Each chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those
-    of unseen steps.
+    of unseen steps. With `credit_every` above 1, the credit that waits in the state when the run ends is learned from
+    by one more step of the optimizer; so a run that is resumed beyond its end differs from one that never ended
+    there.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
@@ -149,6 +152,8 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
             display.update(standing.step, update["loss"], update["steps"], _running(run))
             now = time.perf_counter()
             last = standing.step == options.steps or standing.seconds + now - clock >= limit
+            if last:
+                _settle(run)
             if last or standing.step % options.eval_every == 0:
                 standing.seconds, clock = standing.seconds + now - clock, now
                 _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
@@ -225,6 +230,18 @@ def _update(run: Run, batch: Batch) -> Update:
     run.optimizer.step()
     run.state = state
     return Update(loss=value, norm=norm, steps=steps, metrics=metrics)
+
+
+def _settle(run: Run) -> None:
+    """One more step of the optimizer, for the credit that waits in a stream's state when the run ends."""
+    layer = run.model.layer
+    if not isinstance(layer, SAB) or not isinstance(run.state, SABState):
+        return
+    run.optimizer.zero_grad(set_to_none=True)
+    layer.settle(run.state)
+    if any(parameter.grad is not None for parameter in layer.parameters()):
+        run.clipper(run.model.parameters())
+        run.optimizer.step()
 
 
 def check_input(batch: Batch, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Where autograd meets replay: passes whose graph is never kept, and credit into the past of a stream.
+"""Where autograd meets replay: passes whose graph is never kept.
 
 Shapes: B batch, T time, I input, M memory slots, H hidden.
 """
@@ -12,18 +12,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.bank import Bank
-from reminding.nn.credit.encoded import Encode, Encoded
-from reminding.nn.credit.gradients import gradients, totals
-from reminding.nn.credit.network import Network
-from reminding.nn.credit.op_sweep import ArrivedCredit, credit_past
-from reminding.nn.credit.sweep import DState, Sweep
+from reminding.nn.credit.bank import Bank, Borders
+from reminding.nn.credit.network import Network, gradients
+from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
 from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.tensors import counting_on_host
-from reminding.nn.state.history import Evicted, HistoryData
-from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.state.owed import LayerCredit, StateCredit
+from reminding.nn.state.reachable import Evicted
+from reminding.nn.state.segments import Segment
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.twice import alias
 
@@ -37,14 +35,15 @@ class Pass:
     Attributes:
         output: (T, B, H); after: the state after it; recall: if asked for.
         segments: gives its segments, oldest first; None where there will be no replay.
-        stored: per layer the states stored in memory, for layers that may evict some of them again within the pass.
+        stored: gives per layer the states stored in memory, for layers that may evict some of them again within the
+            pass, or whose credit into past calls is deferred.
     """
 
     output: Tensor
     after: SABState
     recall: Recall | None
     segments: Callable[[], list[Segment]] | None = None
-    stored: tuple[Evicted, ...] = ()
+    stored: Callable[[], tuple[Evicted, ...]] | None = None
 
 
 def flat(state: SABState) -> list[Tensor]:
@@ -119,7 +118,7 @@ class _Replayed(torch.autograd.Function):
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
             return None, *ctx.again.differentiate(ctx.before, saved, arriving)
         with counting_on_host():
-            return _with_zeros(_Replayed.sweep(ctx, saved[0], d_results), saved, ctx.needs_input_grad)
+            return with_zeros(_Replayed.sweep(ctx, saved[0], d_results), saved, ctx.needs_input_grad)
 
     @staticmethod
     def sweep(ctx: Any, x: Tensor, d_results: Sequence[Tensor | None]) -> Gradients:
@@ -130,7 +129,10 @@ class _Replayed(torch.autograd.Function):
         assert ran.segments is not None
         segments = ran.segments()
         banks = _banks_of_pass(before, ran)
-        sweep = Sweep(network, segments, banks, ran.after.step, _arrived(network, banks, ran.after, d_after))
+        every = torch.arange(len(ran.after.step))
+        credit = credit_of(ran.after, every, d_after, network.rule.backtrack)
+        add_to(banks, [credit])
+        sweep = Sweep(network, segments, banks, Borders([credit]), len(every))
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
         stop = len(x)
         for segment in reversed(segments):
@@ -178,9 +180,9 @@ class _RunAgain:
 
 def _banks_of_pass(before: SABState, ran: Pass) -> list[Bank]:
     """Per layer every state that was remembered at some step of a pass."""
-    if not ran.stored:
+    if ran.stored is None:
         return [_bank(layer) for layer in ran.after.layers]
-    return [_bank(layer, stored) for layer, stored in zip(before.layers, ran.stored, strict=True)]
+    return [_bank(layer, stored) for layer, stored in zip(before.layers, ran.stored(), strict=True)]
 
 
 def _bank(layer: LayerState, *further: Evicted) -> Bank:
@@ -196,19 +198,38 @@ def _places(bank: Bank, layer: LayerState) -> Tensor:
     return bank.places(step.masked_fill(step == FAR, NOTHING).unsqueeze(0), every).squeeze(0)
 
 
-def _arrived(network: Network, banks: list[Bank], state: SABState, d_state: Sequence[Tensor | None]) -> list[DState]:
-    """The gradient of a state, given in the order of `flat`, None for zeros: that of h and of the further state.
+def credit_of(state: SABState, stream: Tensor, d_state: Sequence[Tensor | None], backtrack: bool) -> StateCredit:
+    """The gradient of a state, given in the order of `flat`, None for zeros.
 
-    One of each per layer; that of the memories goes to the banks.
+    Args:
+        stream: the number of each row's stream, (B,); backtrack: whether memories take any.
     """
-    found: list[DState] = []
+    layers: list[LayerCredit] = []
     given = iter(d_state)
-    for bank, layer in zip(banks, state.layers, strict=True):
-        found.append(tuple(_or_zeros(next(given), tensor) for tensor in (layer.h, *layer.cell_state)))
+    for layer in state.layers:
+        h, *further = (_or_zeros(next(given), tensor) for tensor in (layer.h, *layer.cell_state))
         d_memory = next(given)
-        if d_memory is not None and network.rule.backtrack:
-            bank.add(_places(bank, layer), d_memory)
-    return found
+        step = layer.memory.ascending_steps
+        layers.append(LayerCredit(h, tuple(further), d_memory if backtrack else None, step))
+    return StateCredit(stream, state.step, tuple(layers))
+
+
+def add_to(banks: list[Bank], credits: Sequence[StateCredit]) -> None:
+    """Hand memories their credit."""
+    for number, bank in enumerate(banks):
+        steps: list[Tensor] = []
+        rows: list[Tensor] = []
+        found: list[Tensor] = []
+        for credit in credits:
+            layer = credit.layers[number]
+            if layer.memory is not None:
+                steps.append(layer.memory_step.to(bank.device).flatten())
+                rows.append(credit.stream.to(bank.device).repeat_interleave(layer.memory_step.shape[1]))
+                found.append(layer.memory.to(bank.states).flatten(0, 1))
+        if steps:
+            step = torch.cat(steps)
+            place = bank.places(step.masked_fill(step == FAR, NOTHING).unsqueeze(0), torch.cat(rows)).squeeze(0)
+            bank.add(place, torch.cat(found))
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
@@ -220,97 +241,6 @@ def _d_state(sweep: Sweep, before: SABState) -> Iterator[Tensor | None]:
     for bank, layer, d_state in zip(sweep.banks, before.layers, sweep.d_state, strict=True):
         yield from d_state
         yield bank.of(_places(bank, layer))
-
-
-@dataclass(frozen=True)
-class _Past:
-    """The kept past of the state a call begins with."""
-
-    network: Network
-    data: HistoryData
-    state: SABState
-    encode: Encode | None
-    on_op: bool
-
-    @property
-    def constant_to(self) -> Tensor | None:
-        """The last stream step of each row that lies behind the horizon, (B,)."""
-        horizon = self.network.rule.horizon
-        return None if horizon is None else self.state.step - horizon
-
-    @property
-    def cut_at(self) -> Tensor | None:
-        """The stream step of each row before which the horizon cuts its state, (B,)."""
-        return None if self.constant_to is None else self.constant_to + 1
-
-    def banks(self) -> list[Bank]:
-        """Memories, evicted ones too. Those that were evicted and those beyond the horizon are constants."""
-        banks: list[Bank] = []
-        for number, layer in enumerate(self.state.layers):
-            value, step = layer.memory.value.detach(), layer.memory.ascending_steps
-            gone = torch.zeros_like(step, dtype=torch.bool)
-            if self.data.evicted:
-                evicted = self.data.evicted[number]
-                value, step = torch.cat([value, evicted.value], 1), torch.cat([step, evicted.step], 1)
-                gone = torch.cat([gone, torch.ones_like(evicted.step, dtype=torch.bool)], 1)
-            if self.constant_to is not None:
-                gone = gone | (step <= self.constant_to.to(step.device).unsqueeze(1))
-            banks.append(Bank(value, step, gone))
-        return banks
-
-
-def with_past(state: SABState, data: HistoryData, network: Network, encode: Encode | None, on_op: bool) -> SABState:
-    """The same numbers, whose gradient goes to the network's tensors, by replay of the kept segments with them.
-
-    Args:
-        network: with the encoder's tensors, if there is one.
-        encode: None without an encoder.
-        on_op: whether the network is one layer whose backend sends credit into past calls; else plain PyTorch does.
-    """
-    if not data.segments:
-        return state
-    past = _Past(network, data, state, encode, on_op)
-    results = cast("tuple[Tensor, ...]", _CreditToPast.apply(past, *flat(state), *network.tensors))
-    return filled(state, results)
-
-
-class _CreditToPast(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, past: _Past, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.past = past
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*past.network.tensors)  # so that a change in between is noticed
-        return tuple(tensor.detach() for tensor in flat(past.state))
-
-    @staticmethod
-    def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled() and any(d is not None for d in d_state):
-            raise RuntimeError(
-                "second derivatives (create_graph=True) do not reach into past calls: pass state.detach() to the "
-                "call whose loss is differentiated twice, or build the layer with horizon=0"
-            )
-        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
-        with counting_on_host():
-            return _with_zeros(_CreditToPast.sweep(cast("_Past", ctx.past), d_state), saved, ctx.needs_input_grad)
-
-    @staticmethod
-    def sweep(past: _Past, d_state: Sequence[Tensor | None]) -> Gradients:
-        """The gradient of the network's tensors, on the op if it serves."""
-        banks, data, network = past.banks(), past.data, past.network
-        arrived = _arrived(network, banks, past.state, d_state)
-        none = [None] * len(flat(past.state))
-        if past.on_op:
-            credit = ArrivedCredit(banks[0], arrived[0], past.state.step, past.cut_at)
-            found = credit_past(network, data.segments, credit, past.encode)
-            if found is not None:
-                return None, *none, *found
-        sweep = Sweep(network, data.segments, banks, past.state.step, arrived, past.cut_at)
-        inputs = _SegmentInputs(past.encode, sweep)
-        for segment in reversed(data.segments):
-            x = inputs.of(segment)
-            inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.encoder_input is not None))
-        inputs.finish()
-        return None, *none, *totals(sweep.d_tensors, inputs.d_tensors)
 
 
 def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Tensor, SABState]:
@@ -346,7 +276,7 @@ class _ReachingAll(torch.autograd.Function):
         return None, *zeros, *d_results
 
 
-def _with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
+def with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
     """The same gradients, with zeros in the place of None for tensors that want one: hooks of parameters expect it.
 
     Args:
@@ -358,42 +288,3 @@ def _with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool
         for tensor, gradient, want in zip(saved, found[first:], wanted[first:], strict=True)
     )
     return *found[:first], *filled
-
-
-class _SegmentInputs:
-    """The inputs of a sweep's segments, whose encoder inputs come one after the other."""
-
-    def __init__(self, encode: Encode | None, sweep: Sweep) -> None:
-        self._encode, self._sweep = encode, sweep
-        self._given: EncoderInput | None = None
-        self._encoded: Encoded | None = None
-        self.d_tensors: list[Tensor | None] = [None for _ in sweep.leaves]
-
-    def of(self, segment: Segment) -> Tensor:
-        """A segment's input, (S, R, I)."""
-        if segment.x is not None:
-            return segment.x
-        assert self._encode is not None and segment.encoder_input is not None
-        if segment.encoder_input is not self._given:
-            self.finish()
-            self._given = segment.encoder_input
-            self._encoded = Encoded(self._given, self._encode, self._sweep.network, self._sweep.leaves)
-        assert self._encoded is not None
-        return self._encoded.at(*_place_of(segment))
-
-    def add(self, segment: Segment, d_x: Tensor | None) -> None:
-        """Credit for a segment's input."""
-        if d_x is not None and self._encoded is not None and segment.column is not None:
-            self._encoded.add(*_place_of(segment), d_x)
-
-    def finish(self) -> None:
-        """Send the credit of the present encoder input through the encoder."""
-        if self._encoded is not None:
-            self.d_tensors = totals(self.d_tensors, self._encoded.d_tensors())
-        self._given = self._encoded = None
-
-
-def _place_of(segment: Segment) -> tuple[Tensor, Tensor]:
-    """At which steps (S, 1) and columns (R,) of its encoder input a segment lies."""
-    assert segment.column is not None
-    return (segment.start + torch.arange(segment.steps)).unsqueeze(1), segment.column

@@ -1,16 +1,19 @@
 """The states that a replay may read or send credit to, found by the stream step they were stored at.
 
-Shapes: B batch rows, R rows of a segment, S steps of a segment, N states of a row, H hidden.
+Shapes: B batch rows, R rows of a segment, S steps of a segment, N states of a row, H hidden, E states between calls,
+P segments of single rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reminding.nn.parts.memory import NOTHING
+from reminding.nn.state.owed import StateCredit
 
 STEPS = 2**40
 """More steps than a stream takes."""
@@ -48,7 +51,7 @@ class Bank:
         self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
         row = torch.arange(len(step), device=step.device).unsqueeze(1)
         self.step = step.gather(1, order)  # (B, N), ascending
-        self._codes = _codes(self.step, row).flatten()  # ascending
+        self._codes = _codes_of(self.step, row).flatten()  # ascending
         self._credit: Tensor | None = None
         self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
 
@@ -68,7 +71,7 @@ class Bank:
         """
         if len(self._codes) == 0:
             return torch.full_like(step, NOTHING)
-        asked = _codes(step, row.view(1, -1, *[1] * (step.dim() - 2))).to(self._codes.device)
+        asked = _codes_of(step, row.view(1, -1, *[1] * (step.dim() - 2))).to(self._codes.device)
         at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
         found = torch.where(self._codes[at] == asked, at, NOTHING).to(step.device)
         return found.masked_fill(step < 0, NOTHING)
@@ -149,6 +152,56 @@ def _at(flat: Tensor, place: Tensor) -> Tensor:
     return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
 
 
-def _codes(step: Tensor, row: Tensor) -> Tensor:
+def _codes_of(step: Tensor, row: Tensor) -> Tensor:
     """One number for a batch row and a stream step: of equal rows the later step's is larger."""
     return row * STEPS + step.clamp(max=STEPS - 1)
+
+
+DState = tuple[Tensor, ...]
+"""The gradient of one layer's h and of its cell's further state, (E, ...) each."""
+
+
+class Borders:
+    """The states between calls that any credit has come to.
+
+    Args:
+        credits: what came to the state that each call began with, or ended in.
+
+    Attributes:
+        row, step: the stream of each, and the steps it had done, (E,) int64 on the host.
+        d_state: per layer its gradient.
+    """
+
+    def __init__(self, credits: Sequence[StateCredit]) -> None:
+        row, step = torch.cat([credit.stream for credit in credits]), torch.cat([credit.step for credit in credits])
+        every: list[DState] = []
+        for peers in zip(*(credit.layers for credit in credits), strict=True):
+            like = peers[-1].h
+            parts = zip(*((layer.h, *layer.cell_state) for layer in peers), strict=True)
+            every.append(tuple(torch.cat([part.to(like) for part in tensors]) for tensors in parts))
+        nonzero = [(tensor != 0).flatten(1).any(1) for layer in every for tensor in layer]
+        live = torch.stack(nonzero).any(0).cpu()
+        if not bool(live.all()):
+            row, step = row[live], step[live]
+            every = [tuple(tensor[live.to(tensor.device)] for tensor in layer) for layer in every]
+        self.row, self.step, self.d_state = row, step, every
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def at(self, row: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of them are of these streams at these steps, (R,) each: their numbers, and the places in (R,)."""
+        if len(self) == 0:
+            return self.row, self.row
+        same = (self.row.unsqueeze(1) == row) & (self.step.unsqueeze(1) == step)
+        number, place = same.nonzero(as_tuple=True)
+        return number, place
+
+    def among(self, row: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for streams in ascending order, each one's steps in ascending order, (P,)."""
+        if len(self) == 0 or len(row) == 0:
+            return self.row[:0], self.row[:0]
+        known, asked = _codes_of(step, row), _codes_of(self.step, self.row)
+        place = torch.searchsorted(known, asked).clamp(max=len(known) - 1)
+        number = (known[place] == asked).nonzero().squeeze(1)
+        return number, place[number]

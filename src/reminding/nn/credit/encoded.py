@@ -10,8 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.gradients import gradients
-from reminding.nn.credit.network import Network
+from reminding.nn.credit.network import Network, gradients
 from reminding.nn.parts.generators import drawing_as
 from reminding.nn.parts.outside import check_followed
 from reminding.nn.state.segments import EncoderInput

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from reminding.nn.credit.bank import Bank
 from reminding.nn.credit.encoded import Encode, Encoded
-from reminding.nn.credit.gradients import totals
-from reminding.nn.credit.network import Network, leaves_of
+from reminding.nn.credit.network import Network, leaves_of, totals
 from reminding.nn.parts.cells import CellState
 from reminding.nn.state.segments import EncoderInput, Segment
 from reminding.ops.backends import Op
@@ -45,27 +44,35 @@ class SegmentRows:
         size = rows * steps
         self.base = (size.cumsum(0) - size)[self.number] + self.member
 
-    def reached_by(self, op: Op, bank: Bank, read: Tensor, carried: Tensor, done: Tensor, rule: OpRule) -> Tensor:
+    def reached_by(self, op: Op, bank: Bank, read: Tensor, arrived: Tensor, rule: OpRule) -> Tensor:
         """How many steps of each credit can have come to, (P,).
 
         Args:
             bank: with the credit that has come to memories; read: of all steps, (., K).
-            carried: whether the state has any credit, (B,); done: the stream step of that state, (B,).
+            arrived: how many it has come to from the layer above, or all where it ends in a state with credit, (P,).
         """
         segments = [self.row, self.steps_done, self.steps, self.base, self.stride]
         memory = [bank.step.cpu(), bank.passes.cpu(), bank.credited.cpu().clone()]
-        return op.reach_past(segments, read, memory, carried, done, rule)
+        return op.reach_past(segments, read, memory, arrived, rule)
 
 
 class ReachedSteps:
-    """What credit reaches of past calls, run again: the entries of `SegmentRows` with any step reached.
+    """What credit reaches of one layer in past calls: the entries of `SegmentRows` with any step reached.
+
+    Args:
+        count: how many steps of each entry are reached, (P,); read: the stream steps that the layer has read, of all
+            steps of all segments, one behind the other, (., K).
 
     Attributes:
+        layer: its number.
         index: their places in `rows`, (L,); count: how many of their steps are reached, (L,).
         within: which of S steps those are, (S, L); step: the stream step of each, (S, L).
     """
 
-    def __init__(self, rows: SegmentRows, segments: Sequence[Segment], count: Tensor) -> None:
+    def __init__(
+        self, rows: SegmentRows, segments: Sequence[Segment], count: Tensor, layer: int, read: Tensor
+    ) -> None:
+        self.layer = layer
         self.index = count.nonzero().squeeze(1)
         self.count = count[self.index]
         self.row, self.steps_done = rows.row[self.index], rows.steps_done[self.index]
@@ -74,17 +81,26 @@ class ReachedSteps:
         self.within = ahead < self.count
         self.step = self.steps_done + ahead + 1
         self._ahead = torch.minimum(ahead, self.count - 1)
-        self._rows, self._segments = rows, segments
+        self._rows, self._segments, self._read = rows, segments, read
         self.segments = cast("list[int]", self.number.unique().tolist())
 
-    def steps_of(self, flat: Tensor) -> Tensor:
-        """Of a tensor of all steps of all segments, (., ...), these: (S, L, ...); repeated where not reached."""
+    @property
+    def read(self) -> Tensor:
+        """The stream steps that each step has read, (S, L, K); repeated where not reached."""
         base, stride = self._rows.base[self.index], self._rows.stride[self.index]
-        return flat[base + self._ahead * stride]
+        return self._read[base + self._ahead * stride]
+
+    def of(self, other: ReachedSteps) -> Tensor:
+        """Which of these entries another layer's are, of which each is one of these, too."""
+        return torch.searchsorted(self.index, other.index)
+
+    def new_steps(self, like: Tensor) -> Tensor:
+        """Zeros for each step, (S, L, H)."""
+        return like.new_zeros(*self.within.shape, like.shape[2])
 
     def entering(self) -> tuple[Tensor, CellState]:
         """The states in which the segments were entered, (L, H) each."""
-        states = [self._segments[number].layers[0].entering for number in self.segments]
+        states = [self._segments[number].layers[self.layer].entering for number in self.segments]
         at = self._of_segments([len(state.h) for state in states]) + self.member
         further = zip(*(state.cell_state for state in states), strict=True)
         return torch.cat([state.h for state in states])[at], tuple(torch.cat(parts)[at] for parts in further)
@@ -92,9 +108,27 @@ class ReachedSteps:
     def kept_input(self) -> Tensor:
         """The input, (S, L, I), where there is no encoder."""
         held = [self._segments[number] for number in self.segments]
-        x = torch.cat([segment.x.flatten(0, 1) for segment in held if segment.x is not None])
-        base = self._of_segments([segment.steps * len(segment.row) for segment in held])
-        return x[base + self._ahead * self._rows.stride[self.index] + self.member]
+        return self._gathered([segment.x for segment in held if segment.x is not None])
+
+    def dropout_factor(self, layer: int, network: Network) -> Tensor | float:
+        """What the input of a layer above the first was multiplied by, (S, L, H)."""
+        held = [self._segments[number] for number in self.segments]
+        if not any(segment.dropout_masks for segment in held):
+            return 1.0
+        like = network.tensors[0]
+        factors = [
+            segment.dropout_masks[layer - 1].to(like) * network.dropout_scale
+            if segment.dropout_masks
+            else like.new_ones(segment.steps, len(segment.row), segment.layers[layer - 1].entering.h.shape[1])
+            for segment in held
+        ]
+        return self._gathered(factors)
+
+    def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
+        """What the steps have of the reached segments' tensors, (S, R, .) each: (S, L, .)."""
+        base = self._of_segments([len(part) * part.shape[1] for part in parts])
+        flat = torch.cat([part.flatten(0, 1) for part in parts])
+        return flat[base + self._ahead * self._rows.stride[self.index] + self.member]
 
     def of_input(self, number: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Which entries belong to segments of one encoder input; time (S, n) and column (n,) of their steps in it."""
@@ -110,6 +144,48 @@ class ReachedSteps:
         """Where each entry's segment begins, if the reached ones lie one behind the other with such sizes, (L,)."""
         begin = torch.tensor([0, *sizes[:-1]]).cumsum(0)
         return begin[torch.searchsorted(torch.tensor(self.segments), self.number)]
+
+
+class TimeLayout:
+    """Reached steps laid out in time: each row's one behind the other, so that all end together.
+
+    Attributes:
+        reached: the steps.
+        steps: T; row: the batch rows that have any, (R,); place: where each step lies in (T, R), flat, (n,).
+        column: which of these rows each entry belongs to, (L,).
+        time: where each step lies in time, (S, L).
+        first, follows: whether it is its row's first, and whether it goes on where the one before it ended, (L,).
+    """
+
+    def __init__(self, reached: ReachedSteps) -> None:
+        self.reached = reached
+        self.row = cast("Tensor", reached.row.unique())
+        self.column = torch.searchsorted(self.row, reached.row)
+        behind = reached.count.cumsum(0)
+        total = torch.zeros(len(self.row), dtype=torch.int64).scatter_add(0, self.column, reached.count)
+        end = total.cumsum(0)[self.column]
+        self.steps = int(total.max())
+        self._within = reached.within
+        ahead = torch.arange(len(reached.within)).unsqueeze(1)
+        self.time = self.steps - (end - behind + reached.count) + ahead
+        self.place = (self.time * len(self.row) + self.column)[reached.within]
+        self.first = torch.ones_like(self.column, dtype=torch.bool)
+        self.first[1:] = self.column[1:] != self.column[:-1]
+        self.follows = ~self.first
+        self.follows[1:] &= (reached.steps_done + reached.count)[:-1] == reached.steps_done[1:]
+
+    def of(self, tensor: Tensor, nothing: float = 0) -> Tensor:
+        """(S, L, ...) to (T, R, ...)."""
+        shape = (self.steps, len(self.row), *tensor.shape[2:])
+        flat = tensor.new_full((shape[0] * shape[1], *shape[2:]), nothing)
+        flat[self.place] = tensor[self._within]
+        return flat.view(shape)
+
+    def back(self, tensor: Tensor) -> Tensor:
+        """(T, R, ...) to (S, L, ...), 0 where not reached."""
+        result = tensor.new_zeros(*self._within.shape, *tensor.shape[2:])
+        result[self._within] = tensor.flatten(0, 1)[self.place]
+        return result
 
 
 class PastInputs:

@@ -16,9 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.bank import Bank
-from reminding.nn.credit.gradients import gradients, totals
-from reminding.nn.credit.network import Network, leaves_of
+from reminding.nn.credit.bank import Bank, Borders
+from reminding.nn.credit.network import Network, gradients, leaves_of, totals
 from reminding.nn.credit.recorded import RecordedReader
 from reminding.nn.forward.reader import Reader
 from reminding.nn.forward.reference import loop
@@ -27,9 +26,6 @@ from reminding.nn.parts.generators import drawing_as
 from reminding.nn.parts.memory import NOTHING, Memory
 from reminding.nn.parts.outside import check_followed
 from reminding.nn.state.segments import Segment
-
-DState = tuple[Tensor, ...]
-"""The gradient of one layer's h and of its cell's further state, (B, ...) each."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,8 @@ class Sweep:
     Args:
         segments: those it will visit.
         banks: one per layer, of every state that the segments may have read or stored.
-        step: the stream step each row has reached, (B,) int64 on the host.
-        d_state: the gradient of h and of the cell's further state there, per layer.
+        borders: the gradient of h and of the cell's further state where calls met.
+        streams: how many rows there are in all, B.
         cut_at: a stream step of each row before which the state is also detached, (B,) on the host, or None.
 
     Attributes:
@@ -107,17 +103,17 @@ class Sweep:
         network: Network,
         segments: Sequence[Segment],
         banks: list[Bank],
-        step: Tensor,
-        d_state: Sequence[DState],
+        borders: Borders,
+        streams: int,
         cut_at: Tensor | None = None,
     ) -> None:
-        self.network, self.banks, self._step, self._cut_at = network, banks, step.clone(), cut_at
-        self.d_state = [tuple(tensor.clone() for tensor in layer) for layer in d_state]
+        self.network, self.banks, self._borders, self._cut_at = network, banks, borders, cut_at
+        self.d_state = [tuple(d.new_zeros(streams, *d.shape[1:]) for d in layer) for layer in borders.d_state]
+        self._step = torch.full((streams,), NOTHING)
+        self._carried = torch.zeros(streams, dtype=torch.bool)
         self.leaves = leaves_of(network.tensors)
         self.d_tensors: list[Tensor | None] = [None for _ in self.leaves]
         self._followed = False
-        carried = [tensor for layer in self.d_state for tensor in layer]
-        self._carried = torch.stack([(tensor != 0).flatten(1).any(1) for tensor in carried]).any(0).cpu()
         ways = self._find_stored(segments) if segments else []
         self._places = {id(segment): places for segment, places in zip(segments, ways, strict=True)}
 
@@ -132,6 +128,7 @@ class Sweep:
         Returns:
             d_x (S, R, I), if it is needed and any credit has come.
         """
+        self._take_border(segment)
         if d_output is None and d_summary is None and not self._reached(segment):
             self._step[segment.row] = segment.steps_done
             return None
@@ -154,6 +151,20 @@ class Sweep:
         d_x = torch.zeros_like(x)
         d_x[:stop, rows] = d_part
         return d_x
+
+    def _take_border(self, segment: Segment) -> None:
+        """Add the credit of states in which a segment ends and a call ended, too."""
+        end = segment.steps_done + segment.steps
+        number, place = self._borders.at(segment.row, end)
+        if len(number) == 0:
+            return
+        row = segment.row[place]
+        stale = row[self._step[row] != end[place]]
+        for targets, sources in zip(self.d_state, self._borders.d_state, strict=True):
+            for target, source in zip(targets, sources, strict=True):
+                target[stale] = 0
+                target.index_add_(0, row.to(target.device), source[number.to(source.device)])
+        self._step[row], self._carried[row] = end[place], True
 
     def _reached(self, segment: Segment) -> bool:
         """Whether any credit can have come to a segment that the loss does not touch."""

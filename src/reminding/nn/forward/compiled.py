@@ -160,6 +160,24 @@ def _grown(before: Memory, ran: Recalled, steps_done: Tensor, rule: Rule) -> Mem
         return before
     value, steps = ran.memory if rule.backtrack else ran.memory.detach(), len(ran.output)
     count = before.count + rule.stored_between(steps_done, steps)
+    step = _grown_steps(before, value, steps_done, count, rule)
+    weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
+    return replace(before, value=value, step=step, weight=weight, count=count)
+
+
+def _grown_steps(before: Memory, value: Tensor, steps_done: Tensor, count: Tensor, rule: Rule) -> Tensor:
+    """The stream step each memory given or stored in a call was stored at, (B, M), 0 for padding.
+
+    Args:
+        value: their values, (B, M, H); count: how many a row then has.
+    """
+    if _agree(before.count) and _agree(steps_done):  # as in most batches: then no masks are needed
+        had, has, stored_before = int(before.count[0]), int(count[0]), int(steps_done[0]) // rule.k_att
+        step = value.new_zeros(value.shape[:2], dtype=torch.int64)
+        step[:, :had] = before.step[:, :had]
+        last = stored_before + has - had
+        step[:, had:has] = torch.arange(stored_before + 1, last + 1, device=value.device) * rule.k_att
+        return step
     had, has, stored_before = (
         on_device(rows, value.device).unsqueeze(1) for rows in (before.count, count, steps_done // rule.k_att)
     )
@@ -167,8 +185,12 @@ def _grown(before: Memory, ran: Recalled, steps_done: Tensor, rule: Rule) -> Mem
     new = slot - had  # (B, M), 0 for the first memory of this call
     step = torch.where((new >= 0) & (slot < has), (stored_before + new + 1) * rule.k_att, 0)
     step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
-    weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
-    return replace(before, value=value, step=step, weight=weight, count=count)
+    return step
+
+
+def _agree(rows: Tensor) -> bool:
+    """Whether all rows, of which there are some, have the same number."""
+    return len(rows) > 0 and (len(rows) == 1 or bool((rows == rows[0]).all()))
 
 
 def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
@@ -184,13 +206,18 @@ def _noted(ran: Recalled, memory: Memory, raw: bool) -> Recall:
     Args:
         raw: whether weights may be raw scores.
     """
-    nothing = ran.weights == 0  # (T, B, K)
-    step = _steps(memory, ran.slots).masked_fill(nothing, 0)
-    if not raw or not bool((ran.weights < 0).any()):
-        return Recall(ran.summary, step, ran.weights)
+    return recall_of(ran.summary, _steps(memory, ran.slots), ran.weights, raw)
+
+
+def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Recall:
+    """The recall of a pass from when the memories in question were stored, (T, B, K), and their weights."""
+    nothing = weights == 0  # (T, B, K)
+    step = step.masked_fill(nothing, 0)
+    if not raw or not bool((weights < 0).any()):
+        return Recall(summary, step, weights)
     # Only the release's raw scores are negative: a 0 may stand before them.
     order = nothing.to(torch.int8).argsort(dim=2, stable=True)
-    return Recall(ran.summary, step.gather(2, order), ran.weights.gather(2, order))
+    return Recall(summary, step.gather(2, order), weights.gather(2, order))
 
 
 def _steps(memory: Memory, slots: Tensor) -> Tensor:

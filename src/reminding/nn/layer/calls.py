@@ -5,6 +5,7 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.credit.autograd import reaching_all, with_past
+from reminding.nn.credit.autograd import reaching_all
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
-from reminding.nn.forward import compiled
+from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
+from reminding.nn.forward import compiled, served
+from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
@@ -29,7 +32,9 @@ from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.parts.user_modules import UserModules
+from reminding.nn.state.history import History
 from reminding.nn.state.made_by import MadeBy
+from reminding.nn.state.owed import Owed
 from reminding.nn.state.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.ops.backends import BACKENDS, REFERENCE
@@ -45,6 +50,7 @@ class LayerCalls(LayerParameters):
     batch_first: bool
     dropout: float
     recurrent_dropout: float
+    credit_every: int
     memory_device: torch.device | None
     _credit: Credit | None = None
 
@@ -56,6 +62,11 @@ class LayerCalls(LayerParameters):
         surroundings.check_dense(input)
         surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
         surroundings.check_whole("score", self.scorers if self._own_scorers else ())
+        if isinstance(state, SABState) and not torch.is_grad_enabled() and isinstance(input, Tensor):
+            with counting_on_host():
+                result = self._served(input, state, reset, return_recall)
+            if result is not None:
+                return result
         if self.training and self.rule.horizon != 0:
             surroundings.check_checkpoint()
         with counting_on_host():
@@ -63,9 +74,71 @@ class LayerCalls(LayerParameters):
             with network.modules.in_call():
                 return self._run_with(network, input, state, reset, return_recall)
 
+    def settle(self, state: SABState) -> None:
+        """Send on the credit that waits in a state; it is added to the parameters' `grad`, as by a backward pass.
+
+        With `credit_every` above 1 the last calls of a stream leave credit behind: settle the state they returned
+        before the last step of the optimizer. Parameters' hooks run. Under DistributedDataParallel this gradient is
+        the process's own: to have it averaged, set `layer.credit_every = 1` before the last chunk instead, whose
+        backward pass then sends on all that waits.
+
+        Raises:
+            ValueError: another layer made the state.
+        """
+        if not state.history.waits:
+            return
+        entering.check_maker(state, self.made_by)
+        with counting_on_host(), torch.enable_grad():
+            network = self._network(self.like(), None)
+            with network.modules.in_call(), torch.no_grad():
+                moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
+                history = moved.history.changed(rule=self.rule)
+                found = self._past(history, network).send(taken(history))
+        pairs = zip(network.tensors, found, strict=True)
+        reached = [(tensor, d) for tensor, d in pairs if d is not None and tensor.requires_grad]
+        if reached:
+            tensors, gradients = zip(*reached, strict=True)
+            torch.autograd.backward(tensors, gradients)
+
     def __prepare_scriptable__(self) -> None:
         """What torch.jit.script asks for."""
         surroundings.refuse_script()
+
+    def weights_to_serve(self, input: Tensor) -> Weights | None:
+        """The layer's weights where a call without gradient can go on from a state on slots; else None."""
+        if self._credit is not None or self.memory_device is not None or not surroundings.none_for(input):
+            return None
+        return weights_of(self)
+
+    def entered(self, input: Tensor) -> tuple[Tensor, Layout]:
+        """An input through the encoder in the inner layout, (T, B, I), checked."""
+        if self.encoder is None:
+            x, layout = enter(input, None, self.batch_first)
+        else:
+            with self.user_modules(with_encoder=True).in_call():
+                x, layout = enter(input, self.encoder, self.batch_first)
+        entering.check_input(x, self.input_size, self.like(), self.encoder is not None)
+        return x, layout
+
+    def _served(
+        self, input: Tensor, state: SABState, reset: Tensor | None, return_recall: bool
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall] | None:
+        """A call that goes on from a state on slots; None where the ordinary way has to be gone."""
+        if self.encoder is not None or not state.history.empty:
+            return None
+        weights = self.weights_to_serve(input)
+        if weights is None:
+            return None
+        x, layout = self.entered(input)
+        mask = layout.reset_mask(reset, len(x), x.shape[1])
+        if not 0 < len(x) <= served.LONGEST or (mask is not None and bool(mask.any())):
+            return None
+        if state.batched != layout.batched or len(state.step) != x.shape[1] or not served.goes_on(state, weights):
+            fresh = self.fresh(x.shape[1], layout.batched)
+            entering.check_state(state, fresh)
+            entering.check_capacity(state, self.rule.capacity)
+        output, after, recall = served.run(x, state, weights, return_recall)
+        return self._given_back(output, after, recall, layout)
 
     def _run_with(
         self,
@@ -99,7 +172,13 @@ class LayerCalls(LayerParameters):
             if runner.keeps_graph:
                 output, after = reaching_all(output, after, network)
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
-        result = layout.output(output), layout.unsorted_rows(after)
+        return self._given_back(output, layout.unsorted_rows(after), recall, layout)
+
+    def _given_back(
+        self, output: Tensor, after: SABState, recall: Recall | None, layout: Layout
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """What a call returns, in the caller's layout."""
+        result = layout.output(output), after
         if recall is None:
             return result
         axis = 0 if self.num_layers == 1 else 1
@@ -152,7 +231,7 @@ class LayerCalls(LayerParameters):
         """Whether this call's credit goes into the calls that led to a state."""
         if not isinstance(state, SABState) or not self._remembers_calls(network):
             return False
-        return len(state.history.data.segments) > 0
+        return not state.history.empty
 
     def _watch_of_past(self, state: Any, network: Network) -> Watch | None:
         """What finds the tensors from outside of a call whose credit goes into earlier ones; None for other calls."""
@@ -171,12 +250,14 @@ class LayerCalls(LayerParameters):
 
     def _enter_state(self, state: Any, x: Tensor, layout: Layout, network: Network, watch: Watch | None) -> SABState:
         like = self.like()
-        fresh = replace(self._fresh(x.shape[1], like), batched=layout.batched)
+        fresh = self.fresh(x.shape[1], layout.batched)
         if state is None:
-            return fresh
+            return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_state(state, fresh)
             entering.check_capacity(state, self.rule.capacity)
+            if self._remembers_calls(network):
+                state.history = self._ordered(state)  # the same past, which need not be put in order again
             state = replace(state, made_by=fresh.made_by)
             state = state if self.memory_device is None else state.with_memory_on(like.device)
             state = layout.sorted_rows(state.without_graph())
@@ -185,11 +266,18 @@ class LayerCalls(LayerParameters):
                     network.try_steps(x, state, watch)
                 network = network.with_outside(watch.found)
             return self._with_past(state, network)
-        return layout.sorted_rows(entering.begin_from(state, fresh))
+        begun = entering.begin_from(state, fresh)
+        return layout.sorted_rows(counted(begun, self.credit_every) if self._remembers_calls(network) else begun)
 
-    def _fresh(self, rows: int, like: Tensor) -> SABState:
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, like, self.semantics == "release")
-        return replace(fresh, made_by=self.made_by)
+    def fresh(self, rows: int, batched: bool = True) -> SABState:
+        """The state of streams that have not begun."""
+        release = self.semantics == "release"
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), release)
+        return replace(fresh, batched=batched, made_by=self.made_by)
+
+    def backend_now(self) -> str:
+        """The backend of a call whose steps find no memories."""
+        return self.choice().backend_for(memories=0)
 
     @property
     def made_by(self) -> MadeBy:
@@ -212,7 +300,7 @@ class LayerCalls(LayerParameters):
     def _with_past(self, state: SABState, network: Network) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
         if network.transform is not None and torch.is_grad_enabled() and self.rule.horizon != 0:
-            if state.history.data.segments:
+            if not state.history.empty:
                 raise ValueError(
                     f"state has past calls, into which no gradient goes under {network.transform}; "
                     "state.detach() goes on without them"
@@ -220,11 +308,25 @@ class LayerCalls(LayerParameters):
             return state
         if not self._remembers_calls(network):
             return state
+        history = self._ordered(state)
+        if history.empty:
+            return counted(replace(state, history=history), self.credit_every)
+        owed = Owed()
+        due = len(history.owing) + 1 >= self.credit_every or self._credit is not None
+        past = self._past(history, network)
+        if self.credit_every > 1 or history.owing:
+            history = history.changed(owed=(*history.owing, owed))
+        return with_past(replace(state, history=history), past, owed, due)
+
+    def _ordered(self, state: SABState) -> History:
+        """A state's history, put in order unless credit waits in it."""
+        return ordered(state, self.rule, self.credit_every, weakref.WeakMethod(self.settle))
+
+    def _past(self, history: History, network: Network) -> Past:
+        """A past as credit is sent into it with the tensors of a network."""
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
-        on_op = op is not None and op.credits_past(self.k_top) and self.num_layers == 1 and self._credit is None
-        on_op = on_op and not any(segment.drops_state for segment in state.history.data.segments)
-        encode = None if self.encoder is None else self._encode
-        return with_past(state, state.history.data, network, encode, on_op)
+        on_op = op is not None and op.credits_past(self.k_top) and self._credit is None
+        return Past(network, history, None if self.encoder is None else self._encode, on_op)
 
     def _encode(self, given: EncoderInput) -> Tensor:
         return enter(given.given, self._encoder, self.batch_first)[0]
@@ -263,6 +365,7 @@ class LayerCalls(LayerParameters):
             remember=self._remembers_calls(network),
             encoder_input=encoder_input,
             dropout=self.dropout if self.training else 0.0,
+            defers=self.credit_every > 1 or bool(before.history.owing),
             factors=self.draw_factors(before),
             watch=self._watch(modules) if modules and (replay or watch is not None) else None,
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.state import unpacked
+from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import LayerState, SABState
 
 
@@ -63,7 +64,8 @@ def check_state(state: SABState, fresh: SABState) -> None:
             )
         _check_memory(layer, wanted, number)
     _check_counts("state.step", state.step, fresh.batch_size, most=None)
-    _check_maker(state, fresh)
+    if fresh.made_by is not None:
+        check_maker(state, fresh.made_by)
 
 
 def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
@@ -97,14 +99,14 @@ def _check_counts(name: str, count: Tensor, rows: int, most: int | None) -> None
         raise ValueError(f"{name} must be at least 0{limit}, got {count.tolist()}")
 
 
-def _check_maker(state: SABState, fresh: SABState) -> None:
-    """Refuse a state whose past calls this layer cannot run again."""
-    if state.made_by is None or fresh.made_by is None or state.made_by == fresh.made_by:
+def check_maker(state: SABState, layer: MadeBy) -> None:
+    """Refuse a state whose past calls a layer cannot run again."""
+    if state.made_by is None or state.made_by == layer:
         return
-    if state.history.data.segments:
-        names = state.made_by.unlike(fresh.made_by)
+    if not state.history.empty:
+        names = state.made_by.unlike(layer)
         raise ValueError(
-            f"state comes from a layer with {state.made_by.told(names)}, this layer has {fresh.made_by.told(names)}, "
+            f"state comes from a layer with {state.made_by.told(names)}, this layer has {layer.told(names)}, "
             "so it cannot run the past calls again that credit may reach; state.detach() goes on without them"
         )
 

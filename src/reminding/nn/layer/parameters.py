@@ -178,6 +178,11 @@ class LayerParameters(nn.Module):
             bound = replace(bound, scorer=replace(bound.scorer, scorer=watched))
         return bound
 
+    @property
+    def has_own_modules(self) -> bool:
+        """Whether cells or scorers are the user's own."""
+        return self._user_cells is not None or self._own_scorers
+
     def own_modules(self, layer: int) -> tuple[nn.Module | None, nn.Module | None]:
         """The user's own cell and scorer of one layer, as they are now; None for built-in ones, or where unused."""
         cell = None if self._user_cells is None else self.cells[layer]
@@ -200,6 +205,10 @@ class LayerParameters(nn.Module):
 
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""
+        own: dict[str, Tensor | None] = vars(self)["_parameters"]
+        first = next((parameter for parameter in own.values() if parameter is not None), None)
+        if first is not None:
+            return first
         for name, parameter in self.named_parameters():
             if not name.startswith("encoder."):
                 return parameter

@@ -17,10 +17,12 @@ from reminding.nn.forward import compiled, torch_kernels
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reference import unroll
 from reminding.nn.layer.stretches import stack_layers
+from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.history import Evicted, History, HistoryData, evicted_and_read, pruned, stored_in
-from reminding.nn.state.segments import EncoderInput, PassRecord, Segment, cut, joined, segment_starts
+from reminding.nn.state.history import History, Lazy
+from reminding.nn.state.reachable import Evicted, stored_in
+from reminding.nn.state.segments import EncoderInput, PassRecord, cut, segment_starts
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import REFERENCE
 
@@ -42,6 +44,7 @@ class Runner:
         remember: whether to keep the stretches for credit from later calls.
         encoder_input: what the encoder made the input of; None without an encoder.
         dropout: probability of dropping outputs between layers; 0 unless training.
+        defers: whether credit into past calls may wait for later calls to be sent on.
         factors: what recurrent dropout multiplies each layer's h by on its way into the cell, (B, H), for all rows of
             the call; () where it is off.
         watch: finds the tensors from outside that the user's cells and scorers compute with; None where no replay
@@ -56,6 +59,7 @@ class Runner:
     remember: bool
     encoder_input: EncoderInput | None
     dropout: float
+    defers: bool = False
     factors: tuple[Tensor, ...] = ()
     watch: Watch | None = None
 
@@ -95,7 +99,7 @@ class Runner:
         steps_done, rule = state.step, network.rule
         starts = segment_starts(steps_done, len(x), rule) if trace else None
         passes: list[LayerPass] = []
-        stored: list[Evicted] = []
+        states: list[Tensor] = []
         masks: list[Tensor] = []
         for number, layer in enumerate(network.layers):
             if number > 0 and self.dropout > 0:
@@ -105,8 +109,7 @@ class Runner:
             call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor)
             passes.append(self._layer(call))
             x = passes[-1].output
-            if trace and rule.capacity is not None and rule.remembers:
-                stored.append(stored_in(passes[-1].stored.detach(), steps_done, rule))
+            states.append(passes[-1].stored.detach())
         layers = tuple(each.after for each in passes)
         after = replace(state, layers=layers, step=steps_done + len(x), history=History())
         recalls = [each.recall for each in passes if each.recall is not None]
@@ -117,7 +120,14 @@ class Runner:
         record = PassRecord(
             given, self.encoder_input, begun, steps_done, records, network.modules.modes, tuple(masks)
         )
-        return Pass(x, after, recall, partial(cut, record, starts), tuple(stored))
+        stored = rule.remembers and (rule.capacity is not None or self.defers)
+        return Pass(
+            x,
+            after,
+            recall,
+            partial(cut, record, starts),
+            partial(_stored, states, steps_done, rule) if stored else None,
+        )
 
     def _layer(self, call: LayerCall) -> LayerPass:
         """One layer on the fastest code that can run it."""
@@ -144,34 +154,26 @@ class Runner:
         return self.may_fuse and not self.factors and torch_kernels.serves(call)
 
     def _history(self, before: SABState, ran: Pass) -> History:
-        """The history after a stretch; what no later credit can reach is left out."""
-        old, rule = before.history.data, self.network.rule
-        if ran.segments is None or not self.remember:
-            if not old.segments:
-                return History()
-            return History(partial(_joined, old, before.without_graph(), ran.after.without_graph(), [], (), rule))
-        segments, stored = ran.segments, ran.stored
-        made = partial(_joined, old, before.without_graph(), ran.after.without_graph())
-        return History(lambda: made(segments(), stored, rule))
+        """The history after a stretch; what no later credit can reach is left out when it is put in order."""
+        past, rule = before.history, self.network.rule
+        if ran.segments is not None and self.remember:
+            segments, stored = ran.segments, ran.stored
+            return past.followed_by(
+                Lazy(lambda: tuple(segments())), Lazy(lambda: () if stored is None else stored()), rule
+            )
+        after = ran.after.without_graph()
+        memories = [layer.memory for layer in after.layers]
+        if not past.waits:
+            return past.in_order(memories, after.step)
+        # No credit reaches what is not kept of this call, but later calls may read what it has stored.
+        return past.followed_by(Lazy(tuple), Lazy(partial(_all_of, memories)), rule)
 
 
-def _joined(
-    old: HistoryData,
-    before: SABState,
-    after: SABState,
-    segments: list[Segment],
-    stored: tuple[Evicted, ...],
-    rule: Rule,
-) -> HistoryData:
-    """What is kept of a stream after one more pass, from what was kept before it and the pass's own segments."""
-    memories = [layer.memory for layer in after.layers]
-    new = [segment.copied() for segment in segments]
-    kept = pruned(joined(old.segments, new, rule), memories, after.step, rule)
-    if rule.capacity is None or not kept:
-        return HistoryData(tuple(kept))
-    gone: list[Evicted] = []
-    for number, layer in enumerate(before.layers):
-        parts = [Evicted(layer.memory.value, layer.memory.ascending_steps)]
-        parts += [whole[number] for whole in (old.evicted, stored) if whole]
-        gone.append(evicted_and_read(parts, memories[number], kept, number, rule))
-    return HistoryData(tuple(kept), tuple(gone))
+def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evicted, ...]:
+    """What each layer stored in memory in a pass, from its states that go there, (T, B, H)."""
+    return tuple(stored_in(state, steps_done, rule) for state in states)
+
+
+def _all_of(memories: list[Memory]) -> tuple[Evicted, ...]:
+    """What each layer remembers."""
+    return tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
+from reminding.nn.layer.stepper import Stepper
 from reminding.nn.parts import settings
 from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
@@ -89,6 +90,12 @@ class SAB(LayerCalls):
             and back. None: the layer's device.
         horizon: how many steps before a call its credit may travel back into the calls that led to its state.
             None: as far back as anything is remembered. 0: not at all, and no record is kept.
+        credit_every: the state adds up the credit that calls send into the calls before them, and every so many calls
+            a backward pass sends it on. 1: each call's at once. With more, a past segment is run again once for all
+            of them. While the weights do not change, the gradients add up to those of one call over the joined
+            inputs; memories evicted before the first of the calls, and steps beyond the horizon before it, are
+            constants. With weights that change, the credit is delayed: it passes through the segments as they run
+            with the weights of the time it is sent on. `settle` sends on what waits at the end of a stream.
         backtrack: False: memories are read but receive no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
@@ -151,6 +158,7 @@ class SAB(LayerCalls):
         memory_device: torch.device | str | None = None,
         backtrack: bool = True,
         horizon: int | None = None,
+        credit_every: int = 1,
         backend: str = "auto",
         engine: str = "auto",
         search: str = "auto",
@@ -164,7 +172,7 @@ class SAB(LayerCalls):
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
         self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
-        self.bias, self.batch_first = bias, batch_first
+        self.bias, self.batch_first, self.encoder = bias, batch_first, encoder
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
@@ -172,12 +180,12 @@ class SAB(LayerCalls):
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
-        self.encoder = encoder
         usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
         self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
         self.summary_gate = settings.summary_gate(summary_gate)
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
+        self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
             k_top=settings.at_least_or_none("k_top", k_top, 0),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
@@ -257,6 +265,17 @@ class SAB(LayerCalls):
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
+    def stepper(self, state: SABState | None = None) -> Stepper:
+        """An object that takes streams on a step a call, without gradient and at the cost of a step.
+
+        Args:
+            state: what the streams go on from; it is copied. None: new streams, as many as the first step has rows.
+
+        Raises:
+            ValueError: the state is of another layer; the message says what differs.
+        """
+        return Stepper(self, state)
+
     @contextmanager
     def credit(self) -> Generator[Credit]:
         """Record which memories receive credit, how much, and through which later step::
@@ -289,7 +308,7 @@ class SAB(LayerCalls):
         Args:
             steps: the input's length, T.
         """
-        return self.choice().plan(steps, self._most_alive(self._fresh(1, self.like()), steps))
+        return self.choice().plan(steps, self._most_alive(self.fresh(1), steps))
 
     def extra_repr(self) -> str:
         """The settings that matter, as they were resolved."""

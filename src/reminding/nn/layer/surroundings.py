@@ -44,6 +44,15 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
     return "forward-mode differentiation" if any(tangent is not None for tangent in dual) else None
 
 
+def none_for(input: Tensor) -> bool:
+    """Whether a call on this input is under no transform, and the input an ordinary tensor on the CPU."""
+    level = cast("int", forward_ad._current_level)  # pyright: ignore
+    if level >= 0 or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing():  # pyright: ignore
+        return False
+    plain = type(input) in (Tensor, torch.nn.Parameter) and input.layout == torch.strided
+    return plain and input.is_cpu and not input.is_neg()
+
+
 def check_tracing() -> None:
     """Refuse torch.jit.trace, which would record the steps of one input as those of any."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]

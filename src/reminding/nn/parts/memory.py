@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup
+from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup, counting_on_host
 
 NOTHING = -1
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
@@ -42,6 +42,35 @@ class Memory(TensorGroup):
     weight: Rows
     count: HostRows
     keys: Rows | None = None
+    kept: ClassVar[Any] = None
+    """Where the slots are from which this memory was made, for the call after; of no other memory."""
+
+    @classmethod
+    def made_when_read(cls, make: Callable[[], Memory], kept: Any) -> Memory:
+        """A memory that is made when it is first looked at; until then `kept` stands for it."""
+        memory = object.__new__(cls)
+        vars(memory).update(_make=make, kept=kept)
+        return memory
+
+    @property
+    def is_as_kept(self) -> bool:
+        """Whether it is still what `kept` stands for: not made yet, or not changed since."""
+        made: tuple[tuple[str, Tensor, int], ...] = vars(self).get("_made", ())
+        return all(getattr(self, name) is tensor and tensor._version == version for name, tensor, version in made)
+
+    def __getattr__(self, name: str) -> Any:
+        make = vars(self).get("_make")
+        if make is None or name not in {field.name for field in fields(Memory)}:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with torch.inference_mode(False), torch.no_grad(), counting_on_host():  # it must serve in any mode
+            made = make()
+        found = {field.name: getattr(made, field.name) for field in fields(made)}
+        versions = tuple((at, tensor, tensor._version) for at, tensor in found.items() if tensor is not None)
+        vars(self).update(found, _made=versions)
+        return found[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def slots(self) -> int:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from reminding.nn.state.history import Evicted, HistoryData
+from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.tensors import HostWhole, TensorGroup
+from reminding.nn.state.history import History, HistoryData, Lazy
+from reminding.nn.state.owed import Owed, StateCredit
+from reminding.nn.state.reachable import Evicted
 from reminding.nn.state.segments import EncoderInput, Segment
 
 Named = dict[str, Tensor]
 PREFIX = "history."
 
 
-def name_tensors(data: HistoryData) -> Named:
-    """Everything in a history by name; segments refer to the encoder's inputs. `restore` is the reverse."""
+@dataclass(frozen=True)
+class _Owing(TensorGroup):
+    """What a history holds besides segments and evicted memories where credit waits to be sent on; see `History`."""
+
+    begun: HostWhole
+    stream: HostWhole
+    held: tuple[Evicted, ...]
+    credit: tuple[StateCredit, ...]
+
+
+def name_tensors(history: History) -> Named:
+    """Everything in a history by name, as `History.alone` has it; segments refer to the encoder's inputs.
+
+    `restore` is the reverse.
+    """
+    data = HistoryData() if history.kept is None else history.kept.value
     inputs = list({id(segment.encoder_input): segment.encoder_input for segment in data.segments}.values())
     inputs = [given for given in inputs if given is not None]
     named: Named = {}
@@ -26,18 +46,31 @@ def name_tensors(data: HistoryData) -> Named:
         named |= {f"segments.{number}.input": segment.row.new_tensor(place) for place in at}
     for number, evicted in enumerate(data.evicted):
         named |= evicted.named(f"evicted.{number}")
+    credit = tuple(each.credit for each in history.owing if each.credit is not None)
+    if credit and history.begun is not None and history.stream is not None and history.held is not None:
+        named |= _Owing(history.begun, history.stream, history.held.value, credit).named("owing")
     return {PREFIX + name: tensor for name, tensor in named.items()}
 
 
-def restore(named: Named) -> HistoryData:
-    """The history that `name_tensors` named."""
+def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
+    """The history that `name_tensors` named.
+
+    Args:
+        memories: each layer's, of the state it belongs to; step: that state's, (B,).
+    """
     named = {name.removeprefix(PREFIX): tensor for name, tensor in named.items()}
     inputs = [EncoderInput.restored(part) for part in _parts(named, "inputs")]
     segments: list[Segment] = []
     for part in _parts(named, "segments"):
         segment = Segment.restored(part)
         segments.append(replace(segment, encoder_input=inputs[int(part["input"])]) if "input" in part else segment)
-    return HistoryData(tuple(segments), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
+    data = HistoryData(tuple(segments), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
+    if not any(name.startswith("owing.") for name in named):
+        held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), torch.arange(len(step)))
+    owing = _Owing.restored(named, "owing")
+    owed = tuple(Owed(credit) for credit in owing.credit)
+    return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, (), owing.stream, owed)
 
 
 def _parts(named: Named, name: str) -> list[Named]:

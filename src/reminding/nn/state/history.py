@@ -1,31 +1,26 @@
 """The history of a stream: what is kept of its past calls, so that credit from a later call can reach into them.
 
-Shapes: B batch rows, R rows of a segment, S steps of a segment, M memory slots, G evicted memories, H hidden.
+Shapes: B batch rows, N streams, R rows of a pass, G memories, H hidden.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import FAR, Memory
+from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, counting_on_host
-from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.parts.tensors import Change, counting_on_host
+from reminding.nn.state.owed import Owed
+from reminding.nn.state.reachable import Evicted, evicted_and_read, pruned
+from reminding.nn.state.segments import EncoderInput, Segment, compacted, joined
 
-
-@dataclass(frozen=True)
-class Evicted(TensorGroup):
-    """Memories of one layer that were evicted, but that a kept segment has read: (B, G, H), and their steps (B, G).
-
-    They are constants: credit ends at them. Padding has the step FAR.
-    """
-
-    value: Rows
-    step: Rows
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -70,191 +65,273 @@ class HistoryData:
         return HistoryData(tuple(changed), tuple(part.map(change) for part in self.evicted))
 
 
-class History:
-    """The past of a stream, put in order only when it is first looked at.
+class Lazy(Generic[Made]):
+    """Something that is made when it is first looked at."""
 
-    A call that is not followed by another costs no more than holding on to its input.
-    """
-
-    def __init__(self, make: Callable[[], HistoryData] = HistoryData) -> None:
-        self._make: Callable[[], HistoryData] | None = make
-        self._data: HistoryData | None = None
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make: Callable[[], Made] | None = make
+        self._made: list[Made] = []
 
     @property
-    def data(self) -> HistoryData:
-        """What it holds."""
-        data = self._data
-        if data is None:
-            make = self._make
-            assert make is not None
+    def value(self) -> Made:
+        """What was made."""
+        if self._make is not None:
             # Made whenever it is first looked at, it must serve in any mode.
             with torch.inference_mode(False), torch.no_grad(), counting_on_host():
-                data = make()
-            self._data, self._make = data, None
-        return data
+                self._made = [self._make()]
+            self._make = None
+        return self._made[0]
 
-    def change(self, change: Callable[[HistoryData], HistoryData]) -> History:
-        """The history that `change` makes of this one, once it is looked at."""
-        return History(lambda: change(self.data))
+    def __getstate__(self) -> Made:
+        return self.value
 
-    def __getstate__(self) -> HistoryData:
-        return self.data
-
-    def __setstate__(self, data: HistoryData) -> None:
-        self._make, self._data = None, data
+    def __setstate__(self, made: Made) -> None:
+        self._make, self._made = None, [made]
 
 
-def join_rows(parts: Sequence[HistoryData], sizes: Sequence[int]) -> HistoryData:
-    """Put the rows of several histories of one layer under one another; `sizes`: how many rows each has."""
-    segments: list[Segment] = []
+@dataclass(frozen=True, eq=False)
+class PastCall:
+    """One pass over time that has not been put in order with those before it.
+
+    Attributes:
+        stream: which stream each of its rows was of, (R,) int64 on the host.
+        segments: its segments, whose rows are the pass's; stored: what each layer stored in memory, (R, G, H).
+    """
+
+    stream: Tensor
+    segments: Lazy[tuple[Segment, ...]]
+    stored: Lazy[tuple[Evicted, ...]]
+
+    @property
+    def by_stream(self) -> tuple[Segment, ...]:
+        """Its segments, their rows numbered by stream."""
+        if torch.equal(self.stream, torch.arange(len(self.stream))):
+            return self.segments.value
+        return tuple(segment.renumbered(self.stream[segment.row]) for segment in self.segments.value)
+
+    def map(self, change: Change) -> PastCall:
+        """The same function applied to every tensor on the device."""
+        return PastCall(
+            self.stream,
+            Lazy(lambda: HistoryData(self.segments.value).map(change).segments),
+            Lazy(lambda: tuple(part.map(change) for part in self.stored.value)),
+        )
+
+
+class History:
+    """The past of a state's streams: what was kept when credit was last sent on, and the calls since.
+
+    Streams are numbered from the time at which `kept` was put in order: its rows are the first. A row that begins a
+    new stream gets a new number, so that what the old one is owed stays apart. Calls are put in order only when that
+    is needed: one that is not followed by another costs no more than holding on to its input.
+
+    Attributes:
+        kept: what credit could reach at that time.
+        held: what each layer remembered then, (B, M, H).
+        begun: the step at which each stream stood then, (N,) int64 on the host; 0 for those that began since.
+        calls: since then, oldest first.
+        stream: the number of each row's stream, (B,) int64 on the host; None where nothing is kept.
+        owed: the credit of the states that calls since then began with.
+        rule: of the layer that made the calls; None without any.
+        settle: that layer's method; None where it is not known.
+    """
+
+    def __init__(
+        self,
+        kept: Lazy[HistoryData] | None = None,
+        held: Lazy[tuple[Evicted, ...]] | None = None,
+        begun: Tensor | None = None,
+        calls: tuple[PastCall, ...] = (),
+        stream: Tensor | None = None,
+        owed: tuple[Owed, ...] = (),
+        rule: Rule | None = None,
+        settle: weakref.WeakMethod[Callable[[Any], None]] | None = None,
+    ) -> None:
+        self.kept, self.held, self.begun, self.calls = kept, held, begun, calls
+        self.stream, self.owed, self.rule, self.settle = stream, owed, rule, settle
+
+    def changed(self, **changes: Any) -> History:
+        """The same with other attributes."""
+        return History(**{**vars(self), **changes})
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments, their rows numbered by stream, each stream's oldest first."""
+        found = list(self.kept.value.segments) if self.kept is not None else []
+        for call in self.calls:
+            found += call.by_stream
+        return tuple(found)
+
+    @property
+    def evicted(self) -> tuple[Evicted, ...]:
+        """Each layer's memories that were evicted before the first of the calls, and that `kept` has read."""
+        return () if self.kept is None else self.kept.value.evicted
+
+    @property
+    def empty(self) -> bool:
+        """Whether no call is kept."""
+        return not self.calls and (self.kept is None or not self.kept.value.segments)
+
+    @property
+    def streams(self) -> int:
+        """How many there are, those that have ended included."""
+        return 0 if self.begun is None else len(self.begun)
+
+    @property
+    def owing(self) -> tuple[Owed, ...]:
+        """The states whose credit has not been sent on."""
+        return tuple(owed for owed in self.owed if not owed.settled)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any credit waits to be sent on."""
+        return any(owed.credit is not None for owed in self.owing)
+
+    def remembered(self, layer: int, like: Tensor) -> list[tuple[Tensor, Evicted]]:
+        """All that a layer had in memory since the first of the calls began, and the streams that it is of.
+
+        Args:
+            like: a memory's value, (..., H).
+        """
+        held = () if self.held is None else self.held.value[layer : layer + 1]
+        found: list[tuple[Tensor, Evicted]] = [(torch.arange(len(part.step)), part) for part in held]
+        if self.rule is not None and self.rule.semantics == "release":  # whose streams begin with a zero vector
+            zeros = like.new_zeros(self.streams, 1, like.shape[-1])
+            found.append((torch.arange(self.streams), Evicted(zeros, torch.zeros_like(zeros[..., 0]).long())))
+        return found + [(call.stream, call.stored.value[layer]) for call in self.calls if call.stored.value]
+
+    def followed_by(
+        self, segments: Lazy[tuple[Segment, ...]], stored: Lazy[tuple[Evicted, ...]], rule: Rule
+    ) -> History:
+        """With one call more, by the rows of the present."""
+        assert self.stream is not None, "a call begins with streams that have numbers"
+        return self.changed(calls=(*self.calls, PastCall(self.stream, segments, stored)), rule=rule)
+
+    def map(self, change: Change) -> History:
+        """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
+        kept, held = self.kept, self.held
+        return self.changed(
+            kept=None if kept is None else Lazy(lambda: kept.value.map(change)),
+            held=None if held is None else Lazy(lambda: tuple(part.map(change) for part in held.value)),
+            calls=tuple(call.map(change) for call in self.calls),
+        )
+
+    def rows(self, index: Tensor) -> History:
+        """That of some rows, (R,) int64; what the others are owed is still theirs."""
+        return self if self.stream is None else self.changed(stream=self.stream[index])
+
+    def without(self, mask: Tensor) -> History:
+        """With new streams in the marked rows, (B,) bool."""
+        if self.stream is None or self.begun is None or not bool(mask.any()):
+            return self
+        fresh = int(mask.sum())
+        stream = self.stream.clone()
+        stream[mask] = torch.arange(self.streams, self.streams + fresh)
+        return self.changed(stream=stream, begun=torch.cat([self.begun, self.begun.new_zeros(fresh)]))
+
+    def reachable(self, memories: Sequence[Memory], step: Tensor) -> HistoryData:
+        """What later credit can reach of it, numbered by the rows of the present.
+
+        Args:
+            memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
+        """
+        if self.stream is None or self.empty:
+            return HistoryData()
+        if self._is_in_order(step) and self.kept is not None:
+            return self.kept.value
+        with torch.inference_mode(False), torch.no_grad(), counting_on_host():
+            if self.rule is None:  # it came from a file, in order
+                return self._own(HistoryData(self.segments, self.evicted))
+            return self._reachable(memories, step, self.rule, self.stream)
+
+    def _reachable(self, memories: Sequence[Memory], step: Tensor, rule: Rule, stream: Tensor) -> HistoryData:
+        segments = list(self.kept.value.segments) if self.kept is not None else []
+        for call in self.calls:
+            segments = joined(segments, call.by_stream, rule)
+        own = self._own(HistoryData(tuple(segments))).segments
+        kept = compacted(pruned(own, memories, step, rule))
+        if rule.capacity is None or not kept:
+            return HistoryData(tuple(kept))
+        gone: list[Evicted] = []
+        for layer, memory in enumerate(memories):
+            every = self.remembered(layer, memory.value)
+            every += [(torch.arange(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
+            value, steps = side_by_side(every, self.streams, memory.value)
+            at = stream.to(value.device)
+            gone.append(evicted_and_read([Evicted(value[at], steps[at])], memory, kept, layer, rule))
+        return HistoryData(tuple(kept), tuple(gone))
+
+    def _is_in_order(self, step: Tensor) -> bool:
+        """Whether the streams of the present rows, which stand at `step`, are in order, with no call since."""
+        same = self.stream is not None and torch.equal(self.stream, torch.arange(self.streams))
+        return same and self.kept is not None and not self.calls and torch.equal(step, cast("Tensor", self.begun))
+
+    def _own(self, data: HistoryData) -> HistoryData:
+        """The part of the present rows' streams."""
+        assert self.stream is not None
+        if torch.equal(self.stream, torch.arange(self.streams)):
+            return data
+        there = torch.tensor([len(part.step) for part in data.evicted[:1]])
+        known = self.stream < (int(there) if len(there) else self.streams)
+        own = data.rows(torch.where(known, self.stream, NOTHING))
+        return own if bool(known.all()) else own.without(~known)
+
+    def in_order(self, memories: Sequence[Memory], step: Tensor) -> History:
+        """The same for later credit, the calls put in order with what was kept before; nothing may be owed."""
+        if self._is_in_order(step):
+            return self.changed(owed=())
+        data, streams = self.reachable(memories, step), torch.arange(len(step))
+        held = tuple(Evicted(memory.value.detach(), memory.ascending_steps) for memory in memories)
+        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.settle)
+
+    def alone(self, memories: Sequence[Memory], step: Tensor) -> History:
+        """The same as tensors alone, for a file: nothing is left to be made; the next layer sets `rule`."""
+        owed = tuple(each for each in self.owing if each.credit is not None)
+        if not owed or self.stream is None:
+            return self.in_order(memories, step).changed(rule=None, settle=None)
+        with torch.inference_mode(False), torch.no_grad():
+            data = HistoryData(self.segments, self.evicted)
+            held = tuple(
+                Evicted(*side_by_side(self.remembered(layer, memory.value), self.streams, memory.value))
+                for layer, memory in enumerate(memories)
+            )
+        return History(Lazy(lambda: data), Lazy(lambda: held), self.begun, (), self.stream, owed, None)
+
+
+def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Memories of some streams each as those of all, (N, G, H) and their steps (N, G), FAR where there is none.
+
+    Args:
+        like: a memory's value, (..., H).
+    """
+    width = sum(part.step.shape[1] for _, part in parts)
+    value = like.new_zeros(streams, width, like.shape[-1])
+    step = torch.full((streams, width), FAR, device=like.device)
     first = 0
-    for part, size in zip(parts, sizes, strict=True):
-        segments += [segment.renumbered(segment.row + first) for segment in part.segments]
-        first += size
-    layers = max((len(part.evicted) for part in parts), default=0)
-    gone = [
-        _joined([part.evicted[layer] if part.evicted else size for part, size in zip(parts, sizes, strict=True)])
-        for layer in range(layers)
-    ]
-    return HistoryData(tuple(segments), tuple(gone))
+    for stream, part in parts:
+        last = first + part.step.shape[1]
+        value[stream, first:last] = part.value.to(value)
+        step[stream, first:last] = part.step.to(step.device)
+        first = last
+    return value, step
 
 
-def _joined(parts: Sequence[Evicted | int]) -> Evicted:
-    """Evicted memories under one another; a number stands for that many rows without any."""
-    like = next(part for part in parts if isinstance(part, Evicted))
-    width = max(part.step.shape[1] for part in parts if isinstance(part, Evicted))
-    value: list[Tensor] = []
-    step: list[Tensor] = []
-    for part in parts:
-        rows = part if isinstance(part, int) else len(part.step)
-        wide = (like.value.new_zeros(rows, width, like.value.shape[2]), like.step.new_full((rows, width), FAR))
-        if isinstance(part, Evicted):
-            wide[0][:, : part.step.shape[1]] = part.value
-            wide[1][:, : part.step.shape[1]] = part.step
-        value.append(wide[0])
-        step.append(wide[1])
-    return Evicted(torch.cat(value), torch.cat(step))
-
-
-def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule) -> list[Segment]:
-    """The segments, or rows of them, that credit from later steps can still reach.
-
-    That is those in which a memory was stored that is still there, and those from which the state was carried
-    into one of them, or into the present, without a cut; none further back than the horizon.
-
-    Args:
-        memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
-    """
-    if not segments:
-        return []
-    start, end = _spans(segments, len(step))  # (N, B), -1 where a row has no part in a segment
-    oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
-    reached = torch.zeros_like(start, dtype=torch.bool)
-    if rule.backtrack and rule.k_top != 0:
-        for memory in memories:
-            reached |= _stored_within(memory, torch.maximum(start, oldest), end)
-    reached &= end > oldest
-    _follow_state(reached, start, end, step, rule, oldest)
-    kept: list[Segment] = []
-    for segment, rows in zip(segments, reached, strict=True):
-        mine = rows[segment.row]
-        if bool(mine.all()) or (segment.draws and bool(mine.any())):
-            kept.append(segment)
-        elif bool(mine.any()):
-            kept.append(segment.rows(mine.nonzero().squeeze(1)))
-    return kept
-
-
-def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
-    """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
-    number = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(s.row) for s in segments]))
-    row, steps_done = torch.cat([s.row for s in segments]), torch.cat([s.steps_done for s in segments])
-    steps = torch.tensor([s.steps for s in segments])[number]
-    start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
-    start[number, row], end[number, row] = steps_done, steps_done + steps
-    return start, end
-
-
-def _stored_within(memory: Memory, start: Tensor, end: Tensor) -> Tensor:
-    """Whether a remembered state was stored after `start` and not after `end`, (N, B)."""
-    step = memory.ascending_steps.cpu()  # (B, M), ascending
-    before, after = (torch.searchsorted(step, at.T.contiguous(), right=True) for at in (start, end))
-    return (after > before).T & (end >= 0)
-
-
-def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rule: Rule, oldest: Tensor) -> None:
-    """Mark in `reached` (N, B) what the state was carried on from, without a cut, into a segment that is reached."""
-    carried = (end > oldest) & ~rule.cuts_after(end) & (end >= 0)
-    if not bool((carried & ~reached).any()):
-        return
-    position, alive = step.clone(), torch.ones_like(step, dtype=torch.bool)
-    for number in range(len(reached) - 1, -1, -1):
-        reached[number] |= carried[number] & alive & (end[number] == position)
-        present = end[number] >= 0
-        position = torch.where(present, start[number], position)
-        alive = torch.where(present, reached[number], alive)
-
-
-def evicted_and_read(
-    parts: Sequence[Evicted], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
-) -> Evicted:
-    """The memories of a layer that are no longer there, but that the kept segments have read.
-
-    Args:
-        parts: all that was remembered before, or had been evicted; after: what is remembered now.
-    """
-    value, step = torch.cat([part.value for part in parts], 1), torch.cat([part.step for part in parts], 1)
-    rows = len(step)
-    row = torch.arange(rows).unsqueeze(1)
-    at = step.cpu().masked_fill(step.cpu() == FAR, -1)  # (B, N)
-    wanted = ~torch.isin(_codes(row, at, rows), _codes(row, after.ascending_steps.cpu(), rows)) & (at >= 0)
-    if rule.evicts_oldest:
-        wanted &= at > _before_oldest(segments, rows, rule).unsqueeze(1)
-    else:
-        wanted &= torch.isin(_codes(row, at, rows), _read_codes(segments, layer, rows))
-    step = step.masked_fill(~wanted.to(step.device), FAR)
-    width = int(wanted.sum(1).max()) if rows else 0
-    order = step.argsort(dim=1, stable=True)[:, :width]
-    return Evicted(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
-
-
-def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor:
-    """The stream step behind what a full memory held when the oldest kept segment began, if the oldest goes, (B,)."""
-    assert rule.capacity is not None
-    begins = torch.full((rows,), FAR)
-    for segment in segments:
-        begins[segment.row] = torch.minimum(begins[segment.row], segment.steps_done)
-    return begins - (rule.capacity + 1) * rule.k_att
-
-
-def _codes(row: Tensor, step: Tensor, rows: int) -> Tensor:
-    """One number for a batch row and a stream step."""
-    return step * rows + row
-
-
-def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
-    """What the segments have read in a layer, as codes."""
-    codes = [torch.empty(0, dtype=torch.int64)]
-    for segment in segments:
-        part, row = segment.layers[layer], segment.row
-        if part.read is not None:
-            codes.append(_codes(row.view(1, -1, 1), part.read.cpu(), rows).flatten())
-        elif part.entering.memory is not None:
-            codes.append(_codes(row.view(-1, 1), part.entering.memory.step.cpu(), rows).flatten())
-    return torch.cat(codes)
-
-
-def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
-    """What a pass stored in memory and when.
-
-    Args:
-        states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
-    """
-    steps = len(states)
-    first = steps_done // rule.k_att + 1
-    count = rule.stored_between(steps_done, steps)
-    number = torch.arange(int(count.max()) if len(count) else 0)
-    step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
-    place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(states.device)
-    row = torch.arange(len(steps_done), device=states.device).unsqueeze(1)
-    return Evicted(states[place, row], step.to(states.device))
+def join_rows(parts: Sequence[History]) -> History:
+    """The past of the rows of several states of one layer under one another, which have one past in common."""
+    known = [part for part in parts if part.stream is not None]
+    if not known:
+        return History()
+    if len(known) < len(parts) or any(part.kept is not known[0].kept for part in known):
+        raise ValueError("states must have one past in common for their rows to be joined")
+    streams = [part.stream for part in known if part.stream is not None]
+    begun = max((part.begun for part in known if part.begun is not None), key=len)
+    calls = {id(call): call for part in known for call in part.calls}
+    owed = {id(each): each for part in known for each in part.owed}
+    rule = next((part.rule for part in known if part.rule is not None), None)
+    return known[0].changed(
+        begun=begun,
+        calls=tuple(calls.values()),
+        stream=torch.cat(streams),
+        owed=tuple(owed.values()),
+        rule=rule,
+    )

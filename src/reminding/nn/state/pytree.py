@@ -42,7 +42,7 @@ def _following(state: SABState, h: object) -> Any:
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to(device=h.device, dtype=h.dtype if tensor.is_floating_point() else None)
 
-    return state.history.change(lambda data: data.map(moved))
+    return state.history.map(moved)
 
 
 def register() -> None:

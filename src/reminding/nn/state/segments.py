@@ -140,6 +140,12 @@ class Segment(TensorGroup):
         return replace(whole, encoder_input=self.encoder_input)
 
     @property
+    def shared(self) -> list[Tensor]:
+        """The largest of its tensors, which it may share with the other segments of a pass."""
+        parts = [self.x, self.layers[-1].read, *self.dropout_masks[:1], self.layers[-1].entering.h]
+        return [part for part in parts if part is not None]
+
+    @property
     def drops_state(self) -> bool:
         """Whether recurrent dropout was on."""
         return any(layer.entering.factor is not None for layer in self.layers)
@@ -163,6 +169,24 @@ def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
     begun = int(steps_done[0]) if len(steps_done) else 0
     first = rule.k_trunc - (begun + (rule.semantics == "release")) % rule.k_trunc
     return [0, *range(first, steps, rule.k_trunc)]
+
+
+def compacted(segments: Sequence[Segment]) -> list[Segment]:
+    """The same segments, holding on to little besides their own steps.
+
+    Those of one pass share its tensors. Where less than half of these is still needed, each gets a copy of its part.
+    """
+    kept: dict[int, int] = {}
+    for segment in segments:
+        for tensor in segment.shared:
+            place = tensor.untyped_storage().data_ptr()
+            kept[place] = kept.get(place, 0) + tensor.nbytes
+
+    def loose(segment: Segment) -> bool:
+        storages = ((tensor.untyped_storage(), tensor) for tensor in segment.shared)
+        return any(2 * kept[whole.data_ptr()] < whole.nbytes() for whole, _ in storages)
+
+    return [segment.copied() if loose(segment) else segment for segment in segments]
 
 
 def joined(old: Sequence[Segment], new: Sequence[Segment], rule: Rule) -> list[Segment]:

@@ -120,7 +120,7 @@ class SABState:
     @property
     def nbytes(self) -> int:
         """Bytes that its tensors take."""
-        data = sum(tensor.nbytes for tensor in name_tensors(self.history.data).values())
+        data = sum(tensor.nbytes for tensor in name_tensors(self._past_alone()).values())
         return data + sum(tensor.nbytes for tensor in self._tensors().values())
 
     def __iter__(self) -> Iterator[Any]:
@@ -146,9 +146,23 @@ class SABState:
         layers = tuple(layer.map(_alone, host=True) for layer in self.layers)
         return replace(self, layers=layers, step=_alone(self.step))
 
+    def settle(self) -> None:
+        """Send on the credit that waits in the state: see `SAB.settle`, which this calls of the layer that made it.
+
+        Raises:
+            ValueError: credit waits, and the layer is not known, as of a state from a file: `layer.settle(state)`
+                does it.
+        """
+        if not self.history.waits:
+            return
+        settle = None if self.history.settle is None else self.history.settle()
+        if settle is None:
+            raise ValueError("state does not know the layer that made it: layer.settle(state) does it")
+        settle(self)
+
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
-        copied = self.history.change(lambda data: data.map(torch.Tensor.clone))
+        copied = self.history.map(torch.Tensor.clone)
         layers = tuple(layer.map(torch.Tensor.clone, host=True) for layer in self.layers)
         return replace(self, layers=layers, step=self.step.clone(), history=copied)
 
@@ -171,7 +185,7 @@ class SABState:
             kind = dtype if tensor.is_floating_point() else None
             return tensor.to(device=device, dtype=kind, non_blocking=non_blocking)
 
-        return replace(self._map(moved), history=self.history.change(lambda data: data.map(moved)))
+        return replace(self._map(moved), history=self.history.map(moved))
 
     def with_memory_on(self, device: torch.device | str) -> SABState:
         """Its memories, and what is kept of past calls, moved to a device; h and c stay where they are.
@@ -183,7 +197,7 @@ class SABState:
             return _moved(tensor, device)
 
         layers = tuple(replace(layer, memory=layer.memory.map(moved)) for layer in self.layers)
-        return replace(self, layers=layers, history=self.history.change(lambda data: data.map(moved)))
+        return replace(self, layers=layers, history=self.history.map(moved))
 
     def reset(self, mask: Tensor | Sequence[bool] | None = None) -> SABState:
         """Start a new stream in some rows: zero h and c, an empty memory, step count 0.
@@ -209,22 +223,20 @@ class SABState:
             cleared = layer.map(clear)
             memory = replace(cleared.memory, count=torch.where(rows, int(self.zero_slot), layer.memory.count))
             layers.append(replace(cleared, memory=memory.rows(slice(None))))
-        history = self.history.change(lambda data: data.without(rows))
-        return replace(self, layers=tuple(layers), step=self.step.masked_fill(rows, 0), history=history)
+        step = self.step.masked_fill(rows, 0)
+        return replace(self, layers=tuple(layers), step=step, history=self.history.without(rows))
 
     def rows(self, index: Tensor | slice) -> SABState:
         """The state of some batch rows."""
         places = torch.arange(self.batch_size, device="cpu")[index]
         layers = tuple(layer.rows(index) for layer in self.layers)
-        return replace(
-            self, layers=layers, step=self.step[index], history=self.history.change(lambda data: data.rows(places))
-        )
+        return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
         flags |= {"made_by": self.made_by.to_json()} if self.made_by is not None else {}
-        tensors = {"step": self.step, **self._tensors(), **name_tensors(self.history.data)}
+        tensors = {"step": self.step, **self._tensors(), **name_tensors(self._past_alone())}
         save_tensors(path, tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags})
 
     @staticmethod
@@ -238,12 +250,28 @@ class SABState:
         tensors, metadata = load_tensors(path, device)
         if metadata.get("format") != FILE_FORMAT or metadata.get("version") != FILE_VERSION:
             raise ValueError(f"{path} holds no {FILE_FORMAT} of version {FILE_VERSION}; its metadata says {metadata}")
-        data = restore({name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)})
+        past = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
         numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
         layers = tuple(LayerState.restored(tensors, f"layers.{number}") for number in numbers)
         flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
         made_by = MadeBy.from_json(metadata["made_by"]) if "made_by" in metadata else None
-        return SABState(layers, tensors["step"].cpu(), *flags, History(lambda: data), made_by)
+        step = tensors["step"].cpu()
+        return SABState(layers, step, *flags, restore(past, [layer.memory for layer in layers], step), made_by)
+
+    @property
+    def past(self) -> HistoryData:
+        """What later credit can reach of the calls that led here."""
+        if not self.history.waits:
+            self.history = self._past_alone()  # the same, without what it took to make it
+        return self.history.reachable([layer.memory for layer in self.layers], self.step)
+
+    def _past_alone(self) -> History:
+        return self.history.alone([layer.memory for layer in self.layers], self.step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.history.waits:
+            self.history = self._past_alone()  # so that the same state has the same bytes again
+        return {**self.__dict__, "history": self._past_alone()}
 
     def _tensors(self) -> dict[str, Tensor]:
         named = [layer.named(f"layers.{number}") for number, layer in enumerate(self.layers)]
@@ -268,11 +296,8 @@ def join_rows(parts: list[SABState]) -> SABState:
         )
         for peers in zip(*(part.layers for part in parts), strict=True)
     )
-
-    def joined() -> HistoryData:
-        return history.join_rows([part.history.data for part in parts], [part.batch_size for part in parts])
-
-    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=History(joined))
+    past = history.join_rows([part.history for part in parts])
+    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
 
 
 def fresh_state(
@@ -297,7 +322,9 @@ def fresh_state(
         return LayerState(like.new_zeros(batch_size, hidden_size), cell_state, memory)
 
     layers = tuple(layer(shapes) for shapes in state_shapes)
-    return SABState(layers, torch.zeros(batch_size, dtype=torch.int64, device="cpu"), zero_slot=zero_slot)
+    step = torch.zeros(batch_size, dtype=torch.int64, device="cpu")
+    past = History(begun=step, stream=torch.arange(batch_size, device="cpu"))
+    return SABState(layers, step, zero_slot=zero_slot, history=past)
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ May import: `reminding.ops`.
 
 from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches
 from reminding.ops.cpu_op.forward import layer
-from reminding.ops.cpu_op.past import differentiate_past, reach_past
+from reminding.ops.cpu_op.past import differentiate_past, reach_past, replay_past
 
 __all__ = [
     "credits_past",
@@ -17,5 +17,6 @@ __all__ = [
     "obstacle",
     "passed_over",
     "reach_past",
+    "replay_past",
     "searches",
 ]

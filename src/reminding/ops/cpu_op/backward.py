@@ -15,6 +15,7 @@ from reminding.ops.contract import CELLS, OpRule, Past, gate_width, joint_bias, 
 from reminding.ops.cpu_op.checks import check_backward, check_devices
 from reminding.ops.cpu_op.packing import (
     KEEP_REPLAY,
+    Again,
     Arriving,
     Given,
     Gradients,
@@ -96,12 +97,14 @@ def differentiate(
     saved: Saved | Tensor | Past,
     rule: list[int],
     need_x: bool,
+    again: Again | None = None,
 ) -> Gradients:
     """The gradients of all that a pass was given; empty where none, and of x where it is not needed.
 
     Args:
         saved: what was kept of each step; where gates are made again, c at the cuts; or, where the steps are of past
             calls, how they are laid out.
+        again: where these have been run again, what was kept of that.
     """
     r = OpRule(*rule)
     arriving = Arriving(*(None if d is None else d.contiguous() for d in arriving))
@@ -110,14 +113,16 @@ def differentiate(
     at_cuts = None if past is not None else saved.entering_c if isinstance(saved, Saved) else cast("Tensor", saved)
     T, B = record.output.shape[:2]
     grads = _zero_gradients((*given[:4], *weights), need_x)
-    live, touched = _reached(record, given, arriving, past, rule)
+    live, touched = _reached(record, given, arriving, past, rule) if again is None else again.reached
     totals = _Totals(record.output, weights, r)
     packed = pack(weights.weight_ih if need_x else None, _needed(weights.weight_hh), weights.w1, weights.w2, r, False)
-    for first, last in [(0, B)] if isinstance(saved, Saved) else row_groups(B, T):
+    for first, last in [(0, B)] if isinstance(saved, Saved) or again is not None else row_groups(B, T):
         slot = _Slots(touched[first:last], first, record.memory)
         credit = slot.credit(arriving.memory, weights.w1, record.output)
         if isinstance(saved, Saved):
             own, pair = saved[:4], live.to(torch.int32) - 1  # kept steps have their own places
+        elif again is not None:
+            own, pair = again.kept, again.pair
         else:
             pairs = _Pairs(live[:, first:last], first, given, record.output, past)
             own, pair = _replay(pairs, slot, given, weights, record, at_cuts, r), pairs.index
@@ -127,7 +132,7 @@ def differentiate(
             packed,
             own,
             [*record, at_cuts],
-            arriving[:3],
+            [*arriving[:3], arriving.c],
             pair,
             slot.index,
             credit,
@@ -150,7 +155,7 @@ def _reached(
     live = output.new_empty(output.shape[:2], dtype=torch.bool)
     touched = output.new_empty(memory.shape[:2], dtype=torch.bool)
     at = (output, memory, given.step0, given.count0, record.slots, record.edge, record.inverse)
-    raw().reach(live, touched, *at, *arriving, past or (), rule)
+    raw().reach(live, touched, *at, *arriving[:3], arriving.c, arriving.memory, past or (), rule)
     return live, touched
 
 

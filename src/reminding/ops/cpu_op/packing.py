@@ -68,6 +68,14 @@ class Saved(NamedTuple):
     entering_c: Tensor  # c at the cuts, for a replay
 
 
+class Again(NamedTuple):
+    """Steps that were run again: which of them and which memories, and what was kept of them."""
+
+    reached: tuple[Tensor, Tensor]  # (T, B) and (B, M) bool
+    pair: Tensor  # (T, B) int32: the number of each of the steps, -1 for others
+    kept: tuple[Tensor, Tensor, Tensor, Tensor]  # gates, cells, queries (N, .), keys (S, D)
+
+
 class Arriving(NamedTuple):
     """The gradients that arrive at the results of a pass, None where none."""
 
@@ -75,6 +83,7 @@ class Arriving(NamedTuple):
     summary: Tensor | None  # (T, B, H)
     c_last: Tensor | None  # (B, H)
     memory: Tensor | None  # (B, M, H)
+    c: Tensor | None = None  # (T, B, H), of c after each step; of past calls only
 
 
 class Gradients(NamedTuple):

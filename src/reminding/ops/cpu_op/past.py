@@ -10,9 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import OpRule, PastGradients, PastSteps
+from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, gate_width, joint_bias
+from reminding.ops.cpu_op.able import in_range
 from reminding.ops.cpu_op.backward import differentiate
-from reminding.ops.cpu_op.packing import Arriving, Given, Record, Weights, raw
+from reminding.ops.cpu_op.packing import Again, Arriving, Given, Record, Weights, pack, project, raw
+
+MOST_KEPT = 2**26
+"""Elements of the gates that a replay keeps at most; of more, the backward pass makes them again, group by group."""
 
 
 def differentiate_past(
@@ -30,14 +34,88 @@ def differentiate_past(
     record = Record(
         steps.output, steps.summary, steps.memory, steps.slots, steps.edges, steps.weights, steps.inverses
     )
-    arriving = Arriving(d.output, None, d.c_last, d.memory)
-    grads = differentiate(arriving, given, Weights(*parameters), record, steps.past, list(rule), need_x)
+    arriving = Arriving(d.output, None, None, d.memory, d.c)
+    again = None
+    if steps.kept is not None:
+        live, touched, pair, gates, cells, queries, keys = steps.kept
+        again = Again((live, touched), pair, (gates, cells, queries, keys))
+    grads = differentiate(arriving, given, Weights(*parameters), record, steps.past, list(rule), need_x, again)
     found = zip(grads[4:], parameters, strict=True)
     return [grads.x if need_x else None, *(None if p is None else gradient for gradient, p in found)]
 
 
+def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpRule) -> PastSteps | str:
+    """Steps of past calls, run again, or why the scores would not be exact.
+
+    Args:
+        parameters: as `differentiate_past` has them.
+    """
+    weights = Weights(*parameters)
+    weight_ih, weight_hh = weights.weight_ih, weights.weight_hh
+    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
+    T, R = reads.read.shape[:2]
+    memory, H = reads.memory, weight_hh.shape[1]
+    live, touched = _visited(reads)
+    pair, slot = _numbered(live), _numbered(touched)
+    place = live.flatten().nonzero().squeeze(1)
+    size, like = len(place), memory.new_empty
+    gates, cells = like(size, gate_width(H, rule)), like(size, H if rule.has_c else 0)
+    raw().ask_for_huge_pages([gates, cells])
+    bias = joint_bias(weights.bias_ih, weights.bias_hh, weight_hh, rule)
+    project(reads.x.reshape(T * R, -1).index_select(0, place), weight_ih, bias, gates)
+    keys, peak = _keys(memory, touched, weights.w1, rule)
+    queries = like(size, keys.shape[1])
+    output, summary = memory.new_zeros(T, R, H), memory.new_zeros(T, R, H)
+    slots, weighed = torch.empty(T, R, rule.k_top, dtype=torch.int32), like(T, R, rule.k_top)
+    edges, inverses = torch.empty(T, R, dtype=torch.int32), like(T, R)
+    _, *packed = pack(None, weight_hh, weights.w1, weights.w2, rule, True)
+    peaks, w3 = like(reads.entries.shape[1], 2), None if weights.w3 is None else weights.w3.contiguous()
+    kept, record = [gates, cells, queries, keys], [output, summary, memory, slots, edges, weighed, inverses]
+    entries = list(reads.entries.unbind(0))
+    raw().past_forward(
+        entries, reads.read, w3, packed, kept, record, pair, slot, reads.past, peaks, reads.own, list(rule)
+    )
+    if rule.k_top and rule.scoring.clamped and not in_range(*torch.maximum(peaks.amax(0), peak)):
+        return "its scores leave the range in which the op is exact"
+    made = (live, touched, pair, *kept) if gates.numel() <= MOST_KEPT else None
+    return PastSteps(reads.x, output, summary, memory, slots, edges, weighed, inverses, reads.past, made)
+
+
+def _visited(reads: PastReads) -> tuple[Tensor, Tensor]:
+    """Which places are steps of the segments, (T, B), and which memories they read, or have credit, (B, M)."""
+    T, R, K = reads.read.shape
+    live = torch.zeros(T + 1, R, dtype=torch.int32)
+    start, column, count = reads.entries
+    live.index_put_((start, column), torch.ones_like(column, dtype=torch.int32), accumulate=True)
+    live.index_put_((start + count, column), torch.full_like(column, -1, dtype=torch.int32), accumulate=True)
+    touched = reads.credited.new_zeros(R, reads.memory.shape[1] + 1)
+    row = torch.arange(R).view(1, R, 1).expand(T, R, K)
+    touched[row, reads.read.long()] = True  # -1: the column behind the last, which counts for nothing
+    touched = touched[:, :-1].clone()
+    touched[:, : reads.credited.shape[1]] |= reads.credited
+    return live[:-1].cumsum(0) > 0, touched
+
+
+def _numbered(chosen: Tensor) -> Tensor:
+    """The numbers of those that are chosen, one after the other, int32; -1 for the others."""
+    count = chosen.flatten().cumsum(0, dtype=torch.int32).view_as(chosen)
+    return torch.where(chosen, count - 1, -1).int()
+
+
+def _keys(memory: Tensor, touched: Tensor, w1: Tensor | None, rule: OpRule) -> tuple[Tensor, Tensor]:
+    """The keys of the touched memories as they are compared, (S, D), and the largest |W1 m| beside 0, (2,)."""
+    if w1 is None:
+        return memory.new_empty(int(touched.sum()), 0), memory.new_zeros(2)
+    keys = memory[touched] @ w1.t()
+    peak = memory.new_zeros(2)
+    if rule.scoring.clamped:
+        peak[0] = keys.abs().amax() if keys.numel() else 0
+        raw().exponentiate(keys)
+    return keys, peak
+
+
 def reach_past(
-    segments: Sequence[Tensor], read: Tensor, memory: Sequence[Tensor], carried: Tensor, done: Tensor, rule: OpRule
+    segments: Sequence[Tensor], read: Tensor, memory: Sequence[Tensor], arrived: Tensor, rule: OpRule
 ) -> Tensor:
     """How many steps of each segment of a single row credit can have come to, (P,) int64.
 
@@ -46,8 +124,9 @@ def reach_past(
             steps lie `stride` apart among all steps, from `base` on.
         read: the stream steps of the memories that decided each recall, of all steps, (., K) int64.
         memory: stream steps ascending, which of them pass credit on, and which of them have any, (B, N) each.
-        carried: whether the state has any credit, (B,) bool; done: steps done by each row, (B,) int64.
+        arrived: how many steps of each segment, from its first, credit reaches from outside, (P,): all of them where
+            the state after it has any, those that the layer above has sent some to.
     """
-    until = torch.zeros(len(segments[0]), dtype=torch.int32)
-    raw().reach_past(until, list(segments), read.unsqueeze(1).contiguous(), list(memory), carried, done, list(rule))
+    until = arrived.to(torch.int32, copy=True)
+    raw().reach_past(until, list(segments), read.unsqueeze(1).contiguous(), list(memory), list(rule))
     return until.long()

@@ -15,7 +15,7 @@ from reminding.ops.cuda_op.able import (
     searches,
 )
 from reminding.ops.cuda_op.forward import layer
-from reminding.ops.cuda_op.past import differentiate_past, reach_past
+from reminding.ops.cuda_op.past import differentiate_past, reach_past, replay_past
 
 __all__ = [
     "credits_past",
@@ -28,5 +28,6 @@ __all__ = [
     "obstacle",
     "passed_over",
     "reach_past",
+    "replay_past",
     "searches",
 ]

@@ -76,7 +76,7 @@ def run_backward(
     """Launch the backward kernel, then multiply.
 
     Args:
-        d: gradients of output, summary, c_T and memory, or None.
+        d: gradients of output, summary, c_T (of past calls: of c after each step, (T, B, H)) and memory, or None.
         past: where the steps are of past calls; h0 and c0 are of no use then, nor are their gradients.
 
     Returns:
@@ -119,9 +119,8 @@ def sweep(
     """Launch the backward kernel; arguments as `run_backward`'s."""
     _, h0, c0, _, _, weight_hh, _, w1, w2, w3, count0, step0 = parts
     assert h0 is not None and weight_hh is not None
-    d_output, d_summary, d_c = (
-        _dense(one, like) for one, like in zip(d[:3], (record.output, record.summary, h0), strict=True)
-    )
+    likes = (record.output, record.summary, h0 if past is None else record.output)
+    d_output, d_summary, d_c = (_dense(one, like) for one, like in zip(d[:3], likes, strict=True))
     swept = Swept(
         d_gates=torch.zeros_like(gates),
         d_queries=torch.zeros_like(queries),

@@ -10,13 +10,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import OpRule, PastGradients, PastSteps, joint_bias, split_bias
+from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, joint_bias, split_bias
 from reminding.ops.cpu_op import reach_past
 from reminding.ops.cuda_op.backward import remake_gates, run_backward
 from reminding.ops.cuda_op.packing import Call, Record
 from reminding.ops.cuda_op.triton.tiling import launch_cells
 
-__all__ = ["differentiate_past", "reach_past"]
+__all__ = ["differentiate_past", "reach_past", "replay_past"]
+
+
+def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpRule) -> PastSteps | None:
+    """Left to plain PyTorch, which runs all segments side by side in as many steps as the longest has."""
+    return None
 
 
 def differentiate_past(
@@ -25,7 +30,7 @@ def differentiate_past(
     """As `cpu_op.differentiate_past`, arguments and results; everything is float32 or float64."""
     weight_ih, weight_hh, bias_ih, bias_hh, *scorer = (None if p is None else p.contiguous() for p in parameters)
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    x, output, summary, memory, slots, edges, weights, inverses, past = steps
+    x, output, summary, memory, slots, edges, weights, inverses, past, _ = steps
     nothing = output.new_zeros(output.shape[1], output.shape[2])
     none = torch.zeros(len(nothing), dtype=torch.int64, device=x.device)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, rule)
@@ -38,7 +43,7 @@ def differentiate_past(
         cells = torch.empty_like(output)
         launch_cells(gates, cells, past.c, past.entry)
         record = record._replace(cells=cells)
-    found = run_backward((d.output, None, d.c_last, d.memory), parts, record, gates, queries, call, need_x, past)
+    found = run_backward((d.output, None, d.c, d.memory), parts, record, gates, queries, call, need_x, past)
     d_bias = found[6]
     assert d_bias is not None, "it is summed whether there are biases or not"
     shares = zip((bias_ih, bias_hh), split_bias(d_bias, rule), strict=True)

@@ -264,6 +264,7 @@ class Backward {
       const int64_t r = row_[i];
       T *d_gates = this->d_gates(r), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
       const T* c = p.has_c() ? a.cells + kept(t, r) * p.H : nullptr;
+      if (a.d_c != nullptr) add(d_c, a.d_c + place(t, r) * p.H);
       cell_backward<T>(p, {a.gates + kept(t, r) * p.gates(), d_gates, h_before(t, r), c_before(t, r), c,
                            d_hat_.get() + r * p.H, d_c, carry});
       add(a.d_bias + batch(r) * p.gates(), d_gates, p.gates());

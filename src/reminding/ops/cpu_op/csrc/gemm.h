@@ -17,6 +17,48 @@ int64_t packed_size(int64_t k, int64_t n) {
   return (n + panel_width<T> - 1) / panel_width<T> * panel_width<T> * k;
 }
 
+// to[i][j] = from[j][i] for a block of 16 bytes either way: in registers, since single elements take far longer to move.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SAB_TRANSPOSES 1
+SAB_INLINE void transpose_block(const float* from, int64_t stride, float* to, int64_t to_stride) {
+  typedef float Quad __attribute__((vector_size(16)));
+  Quad row[4];
+  for (int j = 0; j < 4; ++j) __builtin_memcpy(&row[j], from + j * stride, sizeof(Quad));
+  const Quad low = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+  const Quad high = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+  const Quad low2 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+  const Quad high2 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+  const Quad column[4] = {
+      __builtin_shufflevector(low, low2, 0, 1, 4, 5), __builtin_shufflevector(low, low2, 2, 3, 6, 7),
+      __builtin_shufflevector(high, high2, 0, 1, 4, 5), __builtin_shufflevector(high, high2, 2, 3, 6, 7)};
+  for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * to_stride, &column[i], sizeof(Quad));
+}
+
+SAB_INLINE void transpose_block(const double* from, int64_t stride, double* to, int64_t to_stride) {
+  typedef double Pair __attribute__((vector_size(16)));
+  Pair row[2];
+  for (int j = 0; j < 2; ++j) __builtin_memcpy(&row[j], from + j * stride, sizeof(Pair));
+  const Pair column[2] = {__builtin_shufflevector(row[0], row[1], 0, 2), __builtin_shufflevector(row[0], row[1], 1, 3)};
+  for (int i = 0; i < 2; ++i) __builtin_memcpy(to + i * to_stride, &column[i], sizeof(Pair));
+}
+#else
+#define SAB_TRANSPOSES 0
+template <class T>
+SAB_INLINE void transpose_block(const T*, int64_t, T*, int64_t) {}
+#endif
+
+// packed[i][j] = from[i + j * stride] for i < k and j < columns, `width` to a row of packed.
+template <class T>
+void transpose_panel(T* packed, const T* from, int64_t k, int64_t columns, int64_t stride, int64_t width) {
+  constexpr int64_t block = SAB_TRANSPOSES ? 16 / int64_t(sizeof(T)) : 1;
+  const int64_t whole_k = SAB_TRANSPOSES ? k / block * block : 0, whole = columns / block * block;
+  for (int64_t i = 0; i < whole_k; i += block)
+    for (int64_t j = 0; j < whole; j += block)
+      transpose_block(from + i + j * stride, stride, packed + i * width + j, width);
+  for (int64_t j = 0; j < columns; ++j)
+    for (int64_t i = j < whole ? whole_k : 0; i < k; ++i) packed[i * width + j] = from[i + j * stride];
+}
+
 // B[k][n] = source[k * stride_k + n * stride_n]
 template <class T>
 void pack(T* packed, const T* source, int64_t k, int64_t n, int64_t stride_k, int64_t stride_n) {
@@ -27,6 +69,8 @@ void pack(T* packed, const T* source, int64_t k, int64_t n, int64_t stride_k, in
     const T* from = source + first * stride_n;
     if (stride_n == 1 && columns == width) {
       for (int64_t i = 0; i < k; ++i) __builtin_memcpy(packed + i * width, from + i * stride_k, sizeof(T) * width);
+    } else if (stride_k == 1) {
+      transpose_panel(packed, from, k, columns, stride_n, width);
     } else {
       for (int64_t j = 0; j < columns; ++j)
         for (int64_t i = 0; i < k; ++i) packed[i * width + j] = from[i * stride_k + j * stride_n];

@@ -30,6 +30,21 @@ inline void expect_counts(const Problem& p, const int64_t* count0, bool past) {
     expect_element("count0", b, count0[b], 0, p.bounded() ? std::min(given, p.capacity) : given);
 }
 
+// Of memories that are kept from call to call: where they lie, and that there is room for what the call stores.
+template <class T>
+void expect_windows(const Problem& p, const Kept<T>& kept, const int64_t* step0) {
+  if (p.k_top == 0) return;
+  if (p.bounded() && p.M <= p.capacity) refuse("slots must be more than the capacity ", p.capacity, ", got ", p.M);
+  for (int64_t b = 0; b < p.B; ++b) {
+    const int64_t first = kept.window[2 * b], end = kept.window[2 * b + 1];
+    expect_element("held: window", 2 * b, first, 0, p.M);
+    expect_element("held: window", 2 * b + 1, end, first, p.bounded() ? std::min(p.M, first + p.capacity) : p.M);
+    const int64_t stored = (step0[b] + p.T) / p.k_att - step0[b] / p.k_att;
+    if (!p.bounded() && stored > p.M - end)
+      refuse("slots must have room for what the call stores, ", stored, ", got ", p.M - end, " in row ", b);
+  }
+}
+
 template <class T>
 void expect_past(const Problem& p, const Past<T>& past, int64_t first_row, int64_t rows) {
   if (past.cut == nullptr) return;
@@ -84,6 +99,27 @@ void expect_recalls(const BackwardArgs<T>& a) {
           refuse("slots must name touched memories, got ", slots[i], " in step ", t, " of row ", r);
       if (a.edge[at] >= 0 && (a.edge[at] >= p.M || touched[a.edge[at]] < 0))
         refuse("edge must name a touched memory, got ", a.edge[at], " in step ", t, " of row ", r);
+    }
+  }
+}
+
+// Segments laid out: each step of theirs is numbered, the first has an entering state, and what was read has a slot.
+template <class T>
+void expect_entries(const PastForwardArgs<T>& a) {
+  const Problem& p = a.problem;
+  for (int64_t i = 0; i < a.entries; ++i) {
+    expect_element("entries: column", i, a.column[i], 0, p.B - 1);
+    expect_element("entries: start", i, a.start[i], 0, p.T - 1);
+    expect_element("entries: count", i, a.count[i], 1, p.T - a.start[i]);
+    if (!a.past.enters(a.start[i] * p.B + a.column[i])) refuse("past: entry must enter each segment's first step");
+    for (int64_t s = 0; s < a.count[i]; ++s) {
+      const int64_t at = (a.start[i] + s) * p.B + a.column[i];
+      if (a.pair[at] < 0) refuse("pair must number every step of the entries");
+      for (int64_t k = 0; k < a.ranks; ++k) {
+        const int64_t slot = a.read[at * a.ranks + k];
+        expect_element("read", at * a.ranks + k, slot, -1, p.M - 1);
+        if (slot >= 0 && a.touched[a.column[i] * p.M + slot] < 0) refuse("touched must number every slot in read");
+      }
     }
   }
 }

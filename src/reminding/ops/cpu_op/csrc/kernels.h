@@ -4,6 +4,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "past.h"
 
 namespace reminding {
 namespace SAB_ISA {
@@ -14,7 +15,8 @@ void exponentiate_all(T* x, int64_t size) {
 }
 
 template <class T>
-constexpr Kernels<T> table = {packed_size<T>, pack<T>, forward<T>, backward<T>, replay<T>, exponentiate_all<T>, bounds<T>};
+constexpr Kernels<T> table = {packed_size<T>, pack<T>,         forward<T>,          backward<T>,
+                              replay<T>,      past_forward<T>, exponentiate_all<T>, bounds<T>};
 
 extern const Kernels<float> float_kernels;
 extern const Kernels<double> double_kernels;

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "fingerprint.h"
 #include "indices.h"
 #include "isa.h"
 #include "parallel.h"
@@ -90,6 +91,41 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
   });
 }
 
+// Streams served call by call, whose memories are kept from one call to the next.
+// state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
+// keys. held: window, tops, bounds, alive, notes. out: output, summary or None, c_T, and what was recalled or None:
+// weights, steps.
+static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tensors held, Tensors out,
+                  std::vector<int64_t> rule) {
+  expect_length("weights", weights, 6);
+  expect_length("slots", slots, 4);
+  by_type("x", x, [&](auto zero) {
+    using T = decltype(zero);
+    ForwardArgs<T> a = {};
+    a.problem = read_served(out, slots, rule);
+    const Problem& p = a.problem;
+    Kept<T> kept = {};
+    read_served<T>(a, kept, x, state, slots, held, out);
+    a.bias = data<T>("bias", weights[0], {p.gates()});
+    a.packed = read_packed<T>({weights[1], weights[2], weights[3], weights[4]}, p, a.inputs, true, true);
+    if (p.score_width() > 0) a.score = data<T>("score", weights[5], {p.score_width()});
+    else expect_none("score", weights[5]);
+    const size_t steps = static_cast<size_t>(p.T * p.B), recalls = steps * static_cast<size_t>(p.k_top);
+    std::vector<int32_t> places(recalls), edge(steps);
+    const size_t summaries = out[1].has_value() ? 0 : steps * static_cast<size_t>(p.H);
+    std::vector<T> spare(out[3].has_value() ? 0 : recalls), summary(summaries);
+    std::vector<T> inverse(steps), peak(static_cast<size_t>(2 * p.B));
+    a.slots = places.data();
+    a.edge = edge.data();
+    a.inverse = inverse.data();
+    a.peak = peak.data();
+    if (!out[3].has_value()) a.weights = spare.data();
+    if (!out[1].has_value()) a.summary = summary.data();
+    const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    for_rows(0, p.B, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+  });
+}
+
 // Calls work(sums, begin, end) for chunks of rows. sums: where the gradients of weight_ih, weight_hh, W1 and W2 are
 // added, the last two None if the score has no keys.
 template <class T, class Work>
@@ -136,7 +172,7 @@ static void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
     a.touched = data<int32_t>("touched", touched, {a.rows, p.M});
     expect_length("credit", credit, 2);
     a.slots_touched = measured("credit: d_recalled", present("credit: d_recalled", credit[0]), 2).size(0);
-    read_gradients(a, arriving, credit, leaving);
+    read_gradients(a, arriving, credit, leaving, !past.empty());
     read_kept(a, kept, record[7], !past.empty());
     a.packed = read_packed<T>(packed, p, a.inputs, false, leaving[0].has_value());
     expect_numbering("touched", a.touched, a.rows * p.M, a.slots_touched);
@@ -181,9 +217,47 @@ static void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c
   });
 }
 
+// entries: start, column, count. kept: gates, cells, queries, keys. packed: hidden, memory, query, the last two None where
+// the score has no keys. Other lists: see passes.h.
+static void past_forward(Tensors entries, Tensor read, Optional score, Tensors packed, Tensors kept, Tensors record,
+                         Tensor pair, Tensor touched, Tensors past, Tensor peak, int64_t own,
+                         std::vector<int64_t> rule) {
+  expect_length("record", record, 7);
+  by_type("output", present("output", record[0]), [&](auto zero) {
+    using T = decltype(zero);
+    PastForwardArgs<T> a = {};
+    expect_length("entries", entries, 3);
+    expect_length("packed", packed, 3);
+    Tensors whole = {std::nullopt, packed[0], packed[1], packed[2]};
+    read_replayed<T>(a, read, score, kept, record, pair, touched, rule);
+    const Problem& p = a.problem;
+    a.packed = read_packed<T>(whole, p, 0, true, false);
+    a.past = read_past<T>(past, p);
+    if (past.empty()) refuse("past must say how the steps are laid out");
+    expect_past(p, a.past, 0, p.B);
+    a.entries = measured("entries: start", present("entries: start", entries[0]), 1).size(0);
+    a.start = data<int64_t>("entries: start", entries[0], {a.entries});
+    a.column = data<int64_t>("entries: column", entries[1], {a.entries});
+    a.count = data<int64_t>("entries: count", entries[2], {a.entries});
+    a.peak = data<T>("peak", peak, {a.entries, 2});
+    a.own = between("own", own, -1, std::max<int64_t>(-1, p.M - p.T));
+    expect_entries(a);
+    for (int64_t i = 0; i < p.T * p.B; ++i) {  // what is not a step of the entries has read nothing
+      a.edge[i] = -1;
+      a.inverse[i] = T(no_recall);
+      for (int64_t k = i * p.k_top; k < (i + 1) * p.k_top; ++k) {
+        a.slots[k] = -1;
+        a.weights[k] = 0;
+      }
+    }
+    const int64_t row_bytes = (p.gates() + 3 * p.H + p.D) * static_cast<int64_t>(sizeof(T));
+    for_rows(0, a.entries, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().past_forward(a, begin, end); });
+  });
+}
+
 static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Tensor slots,
                   Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
-                  Optional d_memory, Tensors past, std::vector<int64_t> rule) {
+                  Optional d_c, Optional d_memory, Tensors past, std::vector<int64_t> rule) {
   by_type("output", output, [&](auto zero) {
     using T = decltype(zero);
     ReachArgs<T> a = {};
@@ -201,6 +275,8 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
     a.d_output = data_if_given<T>("d_output", d_output, steps);
     a.d_summary = data_if_given<T>("d_summary", d_summary, steps);
     a.d_c_T = data_if_given<T>("d_c_T", d_c_T, {p.B, p.c_width()});
+    if (!past.empty() && p.has_c()) a.d_c = data_if_given<T>("d_c", d_c, steps);
+    else expect_none("d_c", d_c);
     a.d_memory = data_if_given<T>("d_memory", d_memory, memories);
     a.slots = data<int32_t>("slots", slots, {p.T, p.B, p.k_top});
     a.edge = data<int32_t>("edge", edge, {p.T, p.B});
@@ -212,8 +288,9 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
 }
 
 // segments: row, steps_done, steps, base, stride. read: (., 1, ranks). memory: step, passes, credited, see reach.h.
+// until: in: the steps of each that credit reaches from outside; out: all that it can reach.
 static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
-                       Tensor carried, Tensor reached, std::vector<int64_t> rule) {
+                       std::vector<int64_t> rule) {
   expect_length("segments", segments, 5);
   expect_length("memory", memory, 3);
   PastReachArgs a = {};
@@ -232,10 +309,9 @@ static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, 
   a.memory_step = data<int64_t>("memory: step", memory[0], {rows, M});
   a.passes = data<Flag>("memory: passes", memory[1], {rows, M});
   a.credited = data<Flag>("memory: credited", memory[2], {rows, M});
-  a.carried = data<Flag>("carried", carried, {rows});
-  a.reached = data<int64_t>("reached", reached, {rows});
   a.until = data<int32_t>("until", until, all);
   expect_segments(a, rows, reads);
+  for (int64_t i = 0; i < a.segments; ++i) expect_element("until", i, a.until[i], 0, a.steps[i]);
   expect_ascending(a.memory_step, rows, M);
   PastReach(a).run();
 }
@@ -301,12 +377,16 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
   m.def("pack(Tensor weight, bool transpose) -> Tensor");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
+  m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def("bounds(Tensor(a!) keys, Tensor(b!) query, Tensor? weight, int[] rule) -> Tensor");
   m.def(
       "forward(Tensor?[] given, Tensor bias, Tensor?[] packed, Tensor(a!)?[] kept, Tensor(b!)?[] record, "
       "Tensor(c!) c_T, Tensor(d!) peak, Tensor(e!)?[] bounded, Tensor(f!)? milestones, int stride, int offset, "
       "int[] rule, int first_row) -> ()");
+  m.def(
+      "serve(Tensor x, Tensor?[] state, Tensor?[] weights, Tensor(a!)?[] slots, Tensor(b!)?[] held, "
+      "Tensor(c!)?[] out, int[] rule) -> ()");
   m.def(
       "backward(bool compact, Tensor?[] given, Tensor?[] packed, Tensor?[] kept, Tensor?[] record, "
       "Tensor?[] arriving, Tensor pair, Tensor touched, Tensor(a!)?[] credit, Tensor(b!)?[] sums, "
@@ -315,11 +395,14 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "replay(Tensor(a!) gates, Tensor(b!) cells, Tensor(c!) h_hat, Tensor h0, Tensor c0, Tensor? entering_c, "
       "Tensor output, Tensor memory, Tensor step0, Tensor pair, Tensor?[] past, int[] rule, int first_row) -> ()");
   m.def(
+      "past_forward(Tensor?[] entries, Tensor read, Tensor? score, Tensor?[] packed, Tensor(a!)?[] kept, "
+      "Tensor(b!)?[] record, Tensor pair, Tensor touched, Tensor?[] past, Tensor(c!) peak, int own, int[] rule) -> ()");
+  m.def(
       "reach(Tensor(a!) live, Tensor(b!) touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, "
-      "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, "
+      "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_c, "
       "Tensor? d_memory, Tensor?[] past, int[] rule) -> ()");
   m.def(
-      "reach_past(Tensor(a!) until, Tensor[] segments, Tensor read, Tensor[] memory, Tensor carried, Tensor reached, "
+      "reach_past(Tensor(a!) until, Tensor[] segments, Tensor read, Tensor[] memory, "
       "int[] rule) -> ()");
 }
 
@@ -330,18 +413,23 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
+  m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("bounds", TORCH_BOX(&reminding::bounds));
   m.impl("forward", TORCH_BOX(&reminding::forward));
+  m.impl("serve", TORCH_BOX(&reminding::serve));
   m.impl("backward", TORCH_BOX(&reminding::backward));
   m.impl("replay", TORCH_BOX(&reminding::replay));
+  m.impl("past_forward", TORCH_BOX(&reminding::past_forward));
   m.impl("reach", TORCH_BOX(&reminding::reach));
   m.impl("reach_past", TORCH_BOX(&reminding::reach_past));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {
   m.impl("forward", TORCH_BOX(&reminding::Unresolved<&reminding::forward>::call));
+  m.impl("serve", TORCH_BOX(&reminding::Unresolved<&reminding::serve>::call));
   m.impl("backward", TORCH_BOX(&reminding::Unresolved<&reminding::backward>::call));
   m.impl("replay", TORCH_BOX(&reminding::Unresolved<&reminding::replay>::call));
+  m.impl("past_forward", TORCH_BOX(&reminding::Unresolved<&reminding::past_forward>::call));
   m.impl("reach", TORCH_BOX(&reminding::Unresolved<&reminding::reach>::call));
 }

@@ -89,6 +89,62 @@ inline Problem read_pass(const Tensors& given, const Tensors& kept, const Tensor
   return p;
 }
 
+// The problem of a call that serves streams, from what it is to fill, and the slots of their memories.
+inline Problem read_served(const Tensors& out, const Tensors& slots, const std::vector<int64_t>& rule) {
+  expect_length("out", out, 5);
+  Problem p = read_problem(present("out: output", out[0]), present("slots: memory", slots[0]), rule);
+  p.D = p.keyed() ? measured("slots: keys", present("slots: keys", slots[3]), 3).size(2) : 0;
+  if (p.keyed() && p.D < 1) refuse("slots: keys must have a width of at least 1, got ", p.D);
+  return p;
+}
+
+// The trees over kept memories, or none where their tensors have no elements. Where places move, a tree would be built
+// anew at every eviction.
+template <class T>
+void read_trees(KeptTrees<T>& trees, const Problem& p, const Tensors& held) {
+  const bool any = measured("held: bounds", present("held: bounds", held[2]), 3).size(1) > 0;
+  const Levels levels(any ? p.M : 0);
+  const int64_t width = any ? (p.score == Score::dot ? 2 : 1) * p.D : 0;
+  T* bounds = data<T>("held: bounds", held[2], {p.B, levels.groups(), width});
+  trees.alive = data<int32_t>("held: alive", held[3], {p.B, any ? levels.nodes : 0});
+  trees.notes = data<int64_t>("held: notes", held[4], {p.B, 4});
+  if (!any) return;
+  if (!p.keyed()) refuse("held: bounds must have no elements for a score without keys");
+  if (p.bounded() && p.evict != Evict::fifo) refuse("held: bounds must have no elements where any memory may go");
+  trees.bounds = bounds;
+}
+
+// The arguments of `serve`, but for the weights; ops.cpp describes the lists.
+template <class T>
+void read_served(ForwardArgs<T>& a, Kept<T>& kept, const Tensor& x, const Tensors& state, const Tensors& slots,
+                 const Tensors& held, const Tensors& out) {
+  const Problem& p = a.problem;
+  expect_length("state", state, 3);
+  expect_length("held", held, 5);
+  a.inputs = measured("x", x, 3).size(2);
+  a.x = data<T>("x", x, {p.T, p.B, a.inputs});
+  a.h0 = data<T>("state: h", state[0], {p.B, p.H});
+  a.c0 = data<T>("state: c", state[1], {p.B, p.c_width()});
+  a.step0 = data<int64_t>("state: step", state[2], {p.B});
+  a.memory = data<T>("slots: memory", slots[0], {p.B, p.M, p.H});
+  kept.steps = data<int64_t>("slots: step", slots[1], {p.B, p.M});
+  a.received = data<T>("slots: received", slots[2], {p.B, p.bounded() ? p.M : 0});
+  a.keys = data<T>("slots: keys", slots[3], {p.B, p.M, p.k_top > 0 ? p.key_width() : 0});
+  kept.window = data<int64_t>("held: window", held[0], {p.B, 2});
+  kept.tops = data<T>("held: tops", held[1], {p.B, p.D + 1});
+  read_trees(kept.trees, p, held);
+  a.output = data<T>("out: output", out[0], {p.T, p.B, p.H});
+  a.summary = data_if_given<T>("out: summary", out[1], {p.T, p.B, p.H});
+  a.c_T = data<T>("out: c_T", out[2], {p.B, p.c_width()});
+  a.weights = data_if_given<T>("out: weights", out[3], {p.T, p.B, p.k_top});
+  kept.recalled = data_if_given<int64_t>("out: steps", out[4], {p.T, p.B, p.k_top});
+  a.count0 = a.step0;  // the windows say how many there are
+  a.stride = 1;
+  a.kept = &kept;
+  expect_steps(p, a.step0);
+  expect_windows(p, kept, a.step0);
+}
+
 // past: cut, stored, entry, h, c; or an empty list.
 template <class T>
 Past<T> read_past(const Tensors& past, const Problem& p) {
@@ -127,16 +183,52 @@ void read_kept(BackwardArgs<T>& a, const Tensors& kept, const Optional& entering
   expect_numbering("pair", a.pair, p.T * a.rows, pairs);
 }
 
-// arriving: the gradients of output, summary and c_T, each a tensor or None. credit: d_recalled, d_keys.
+// Past steps that are to be run forward: what they read, and where all that is made of them goes.
+template <class T>
+void read_replayed(PastForwardArgs<T>& a, const Tensor& read, const Optional& score, const Tensors& kept,
+                   const Tensors& record, const Tensor& pair, const Tensor& touched, const std::vector<int64_t>& rule) {
+  expect_length("kept", kept, 4);
+  Problem& p = a.problem;
+  p = read_problem(present("output", record[0]), present("memory", record[2]), rule);
+  p.D = measured("keys", present("keys", kept[3]), 2).size(1);
+  if (p.keyed() ? p.D < 1 : p.D != 0)
+    refuse("keys must have ", p.keyed() ? "a width of at least 1" : "no width without projections", ", got ", p.D);
+  a.ranks = measured("read", read, 3).size(2);
+  a.read = data<int32_t>("read", read, {p.T, p.B, a.ranks});
+  if (p.score_width() > 0) a.score = data<T>("score", score, {p.score_width()});
+  else expect_none("score", score);
+  a.output = data<T>("output", record[0], {p.T, p.B, p.H});
+  a.summary = data<T>("summary", record[1], {p.T, p.B, p.H});
+  a.memory = data<T>("memory", record[2], {p.B, p.M, p.H});
+  a.slots = data<int32_t>("slots", record[3], {p.T, p.B, p.k_top});
+  a.edge = data<int32_t>("edge", record[4], {p.T, p.B});
+  a.weights = data<T>("weights", record[5], {p.T, p.B, p.k_top});
+  a.inverse = data<T>("inverse", record[6], {p.T, p.B});
+  a.pair = data<int32_t>("pair", pair, {p.T, p.B});
+  a.touched = data<int32_t>("touched", touched, {p.B, p.M});
+  const int64_t pairs = measured("gates", present("gates", kept[0]), 2).size(0), slots = kept[3]->size(0);
+  expect_numbering("pair", a.pair, p.T * p.B, pairs);
+  expect_numbering("touched", a.touched, p.B * p.M, slots);
+  a.gates = data<T>("gates", kept[0], {pairs, p.gates()});
+  a.cells = data<T>("cells", kept[1], {pairs, p.c_width()});
+  a.queries = data<T>("queries", kept[2], {pairs, p.D});
+  a.keys = data<T>("keys", kept[3], {slots, p.D});
+}
+
+// arriving: the gradients of output, summary and c_T, and, of a past, of c after each step; each a tensor or None.
+// credit: d_recalled, d_keys.
 // leaving: d_x or None, d_h0, d_c0, d_bias, d_score.
 template <class T>
-void read_gradients(BackwardArgs<T>& a, const Tensors& arriving, const Tensors& credit, const Tensors& leaving) {
+void read_gradients(BackwardArgs<T>& a, const Tensors& arriving, const Tensors& credit, const Tensors& leaving,
+                    bool past) {
   const Problem& p = a.problem;
-  expect_length("arriving", arriving, 3);
+  expect_length("arriving", arriving, 4);
   expect_length("leaving", leaving, 5);
   a.d_output = data_if_given<T>("d_output", arriving[0], {p.T, p.B, p.H});
   a.d_summary = data_if_given<T>("d_summary", arriving[1], {p.T, p.B, p.H});
   a.d_c_T = data_if_given<T>("d_c_T", arriving[2], {p.B, p.c_width()});
+  if (past && p.has_c()) a.d_c = data_if_given<T>("d_c", arriving[3], {p.T, p.B, p.H});
+  else expect_none("d_c", arriving[3]);
   a.d_recalled = data<T>("credit: d_recalled", credit[0], {a.slots_touched, p.H});
   a.d_keys = data<T>("credit: d_keys", credit[1], {a.slots_touched, p.key_width()});
   a.d_x = data_if_given<T>("d_x", leaving[0], {p.T, p.B, a.inputs});

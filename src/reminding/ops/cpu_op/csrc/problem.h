@@ -148,6 +148,25 @@ struct Past {
   const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
 };
 
+// The trees of search.h over kept memories. A tree that was not brought up to a row's last memory is built anew.
+template <class T>
+struct KeptTrees {
+  T* bounds = nullptr;       // (B, groups, width), or null: there are no trees
+  int32_t* alive = nullptr;  // (B, nodes)
+  int64_t* notes = nullptr;  // (B, 4): slots in the tree, -1: none is built; and see `Policy` in search.h
+};
+
+// Memories that are kept from call to call: a row's are those in [first, end) of its M slots, oldest first. A call
+// changes them in place; where the last slot is taken, or a gap is closed, memories move.
+template <class T>
+struct Kept {
+  int64_t* window;    // (B, 2): first and end
+  int64_t* steps;     // (B, M): the stream step each memory was stored at
+  T* tops;            // (B, D + 1): no key of the row has a larger element; then the largest |W1 m| so far
+  int64_t* recalled;  // (T, B, K) or null: the stream step of each recalled memory, 0 where none, out
+  KeptTrees<T> trees;
+};
+
 // Rows [first_row, first_row + rows) of the batch; "local" tensors hold only these rows.
 template <class T>
 struct ForwardArgs {
@@ -175,6 +194,8 @@ struct ForwardArgs {
   int64_t* alive;         // (B, most_alive) out, if bounded: slots not evicted, oldest first, then an unused one
   T* milestones;          // (n, B, H) or null; out: c before the steps t with t % stride == offset
   int64_t stride, offset;
+  // Null: the memories are those of one pass. Else: keys are prepared in and out, of a keyless score (B, M, 1) its terms.
+  const Kept<T>* kept;
 };
 
 // Where the gradients of the weights are added; memory and query (W1, W2) are null if the score has no keys.
@@ -199,7 +220,7 @@ struct BackwardArgs {
   const T *output, *summary, *memory;
   const int32_t *slots, *edge;
   const T *weights, *inverse;
-  const T *d_output, *d_summary, *d_c_T;  // each may be null
+  const T *d_output, *d_summary, *d_c_T, *d_c;  // each may be null; d_c (T, B, H): of c after each step of a past
   const int32_t* pair;     // (T, rows): index of the live pair, -1 where no gradient arrives
   const int32_t* touched;  // (rows, M): index of the recalled slot, -1 where none
   const T* x;              // (T, B, I)
@@ -229,6 +250,27 @@ struct ReplayArgs {
   const int32_t* pair;
 };
 
+// Segments of past calls to be run forward again, each in a row of what is laid out.
+template <class T>
+struct PastForwardArgs {
+  Problem problem;
+  Past<T> past;
+  Packed<T> packed;     // as forward has them; of the input there is none
+  int64_t entries;
+  const int64_t *start, *column, *count;  // (entries,): the time and the row of a segment's first step, and its steps
+  int64_t ranks;        // memories that a step has read at most
+  int64_t own;          // the slot of the state at time 0, those of later ones behind it; -1 where none is read
+  const int32_t* read;  // (T, B, ranks): slots that decided each recall, best first, -1 behind the last
+  const int32_t *pair, *touched;  // (T, B), (B, M): numbers of the steps, and of the slots that any of them read
+  const T* score;
+  T *gates, *cells, *queries, *keys;  // (N, .), (S, D): of gates the input's part in; keys of the slots before `own` in
+  T *output, *summary;                // (T, B, H)
+  T* memory;                          // (B, M, H): the slots before `own` in
+  int32_t *slots, *edge;              // as forward leaves them, of the steps alone
+  T *weights, *inverse;
+  T* peak;  // (entries, 2)
+};
+
 // One instruction set's kernels for one type.
 template <class T>
 struct Kernels {
@@ -237,6 +279,7 @@ struct Kernels {
   void (*forward)(const ForwardArgs<T>&, int64_t begin, int64_t end);    // rows of the batch
   void (*backward)(const BackwardArgs<T>&, int64_t begin, int64_t end);  // rows of the batch
   void (*replay)(const ReplayArgs<T>&, int64_t begin, int64_t end);      // rows of the batch
+  void (*past_forward)(const PastForwardArgs<T>&, int64_t begin, int64_t end);  // segments
   void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
   void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // of search.h, for tests
 };

@@ -19,7 +19,7 @@ struct ReachArgs {
   Problem problem;
   Past<T> past;
   const int64_t *step0, *count0;                             // (B,)
-  const T *d_output, *d_summary, *d_c_T, *d_memory;          // each may be null
+  const T *d_output, *d_summary, *d_c_T, *d_c, *d_memory;    // each may be null
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
   const T* inverse;                                          // (T, B)
   Flag* live;                                                // (T, B)
@@ -59,6 +59,7 @@ class Reach {
     bool live = carried_[b];
     if (!live && a.d_output != nullptr) live = any_nonzero(a.d_output + at * p.H, p.H);
     if (!live && a.d_summary != nullptr) live = any_nonzero(a.d_summary + at * p.H, p.H);
+    if (!live && a.d_c != nullptr) live = any_nonzero(a.d_c + at * p.H, p.H);
     for (int64_t copy = 0; !live && copy < Past<T>::slots_per_step; ++copy) {
       const int64_t slot = a.past.slot(p, at, copy, steps_done, a.step0[b], a.count0[b]);
       live = slot >= 0 && credited_[b * p.M + slot];
@@ -93,9 +94,8 @@ struct PastReachArgs {
   const int64_t* memory_step;          // (B, M), ascending
   const Flag* passes;                  // (B, M): whether the memory passes credit on
   Flag* credited;                      // (B, M): whether the memory has received credit; in and out
-  const Flag* carried;                 // (B,): whether the row's state has received credit
-  const int64_t* reached;              // (B,): the stream step of that state
-  int32_t* until;                      // (segments,) out: the steps that credit can reach, counted from the first
+  // (segments,): how many steps credit can reach, counted from the first; in: from outside, out: in all.
+  int32_t* until;
 };
 
 class PastReach {
@@ -108,10 +108,10 @@ class PastReach {
     for (int64_t i = a.segments - 1; i >= 0; --i) {
       if (a.row[i] != row) {
         row = a.row[i];
-        carried = a.carried[row];
-        position = a.reached[row];
+        carried = false;
       }
-      const int64_t until = carried && a.steps_done[i] + a.steps[i] == position ? a.steps[i] : last_credited(i);
+      const bool whole = carried && a.steps_done[i] + a.steps[i] == position;
+      const int64_t until = whole ? a.steps[i] : std::max<int64_t>(a.until[i], last_credited(i, a.until[i]));
       a.until[i] = static_cast<int32_t>(until);
       for (int64_t s = 0; p.backtrack && s < until; ++s) mark_read(i, s);
       carried = until > 0 && !p.cuts(a.steps_done[i]);
@@ -125,8 +125,9 @@ class PastReach {
     return at != end && *at == step ? row * p.M + (at - begin) : -1;
   }
 
-  int64_t last_credited(int64_t i) const {
-    for (int64_t s = a.steps[i]; s > 0; --s) {
+  // The last step beyond the first `known` whose memory is credited.
+  int64_t last_credited(int64_t i, int64_t known) const {
+    for (int64_t s = a.steps[i]; s > known; --s) {
       if (!p.stores(a.steps_done[i] + s - 1)) continue;
       const int64_t m = find(a.row[i], a.steps_done[i] + s);
       if (m >= 0 && a.passes[m] && a.credited[m]) return s;

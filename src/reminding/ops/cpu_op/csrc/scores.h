@@ -8,6 +8,7 @@
 
 #include "problem.h"
 #include "simd.h"
+#include "tanh_sums.h"
 
 namespace reminding {
 namespace SAB_ISA {
@@ -235,26 +236,6 @@ void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, i
   }
 }
 
-// w . tanh(x): one of the two halves of the separable score.
-template <class T>
-T tanh_dot(const T* w, const T* x, int64_t H) {
-  Vec<T> sum_ = {};
-  for (int64_t j = 0; j < H; j += Simd<T>::width) sum_ += load<T>(w + j, H - j) * tanh_(load<T>(x + j, H - j));
-  return sum<T>(sum_);
-}
-
-// The gradient of tanh_dot; d is that of its result: d_w += d tanh(x), d_x += d w (1 - tanh(x)^2). d_x may be null.
-template <class T>
-void tanh_dot_backward(T d, const T* w, const T* x, T* d_w, T* d_x, int64_t H) {
-  for (int64_t j = 0; j < H; j += Simd<T>::width) {
-    const int64_t lanes = H - j;
-    const Vec<T> y = tanh_(load<T>(x + j, lanes));
-    store<T>(d_w + j, load<T>(d_w + j, lanes) + d * y, lanes);
-    if (d_x != nullptr)
-      store<T>(d_x + j, load<T>(d_x + j, lanes) + d * load<T>(w + j, lanes) * (T(1) - y * y), lanes);
-  }
-}
-
 // One score that receives gradient.
 template <class T>
 struct Credit {
@@ -303,12 +284,26 @@ template <class T>
 class KeyedScore {
  public:
   KeyedScore(const Problem& p, const T* weight)
-      : score_(p.score), D_(p.D), scale_(scale(p)),
+      : score_(p.score), D_(p.D), scale_(scale(p)), weight_(weight),
         additive_(weight, p.score == Score::additive ? p.D : 0) {}
 
   // Converts a key or query (D,) into the form in which it is compared. Returns the largest |x| if the score is exact
   // only within limits, else 0.
   T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
+
+  // Whether `scores` is not exact for a query (D,) that is not prepared, and keys of which `key_peak` is the largest |x|:
+  // one clamped exponent still leaves tanh at +-1, two may not.
+  bool out_of_range(const T* query, T key_peak) const {
+    if (score_ != Score::additive) return false;
+    constexpr T clamp = Simd<T>::key_limit, saturated = 20;
+    const T query_peak = largest_size(query, D_);
+    const T smaller = query_peak < key_peak ? query_peak : key_peak;
+    const T larger = query_peak < key_peak ? key_peak : query_peak;
+    return smaller > clamp - saturated && larger > clamp;
+  }
+
+  // The score of one key and one query, neither prepared.
+  T score(const T* key, const T* query) const { return additive_score(weight_, key, query, D_); }
 
   // Begins the scores of a prepared query (D,), which must not move until they are done. key_top (D,): an elementwise
   // upper bound of the keys, or of their absolute values for a dot product.
@@ -380,6 +375,7 @@ class KeyedScore {
   int64_t D_;
   T scale_, size_ = 0;  // size_: an upper bound of the query's |scores|
   const T* query_ = nullptr;
+  const T* weight_;
   AdditiveWeights<T> additive_;
 };
 

@@ -21,38 +21,68 @@ namespace SAB_ISA {
 template <class T>
 class BoundTrees {
  public:
-  // Room for `slots` memories per row. No trees are built if they cannot help.
+  // Trees of one pass, with room for `slots` memories per row. None are built if they cannot help.
   BoundTrees(const Problem& p, const KeyedScore<T>& score, int64_t rows, int64_t slots)
-      : score_(score), search_(p.search), ranks_(p.ranks()), D_(score.width()), width_(score.bound_width()),
-        levels_(useful(p, slots) ? slots : 0), bounds_(rows * levels_.groups() * width_),
-        alive_(rows * levels_.nodes), waiting_(levels_.groups()), spare_(Levels::fan) {
-    if (any()) __builtin_memset(alive_.get(), 0, sizeof(int32_t) * static_cast<size_t>(rows * levels_.nodes));
+      : BoundTrees(p, score, useful(p, slots) ? slots : 0, rows, nullptr, 0) {}
+
+  // Trees that are kept from call to call, of `rows` rows from row `begin` on.
+  BoundTrees(const Problem& p, const KeyedScore<T>& score, int64_t rows, const KeptTrees<T>& kept, int64_t begin)
+      : BoundTrees(p, score, kept.bounds != nullptr ? p.M : 0, rows, &kept, begin) {}
+
+  // Goes on with a row whose memories are in the slots [first, end), with keys (M, D) by slot.
+  void go_on(int64_t r, const T* keys, int64_t first, int64_t end) {
+    if (!any()) return;
+    const int64_t* note = notes(r);
+    policy_[r] = {note[1] != 0, static_cast<int32_t>(note[2]), static_cast<int32_t>(note[3])};
+    built_[r] = note[0] == end;
+    if (!built_[r]) build(r, keys, first, end);
+  }
+
+  void keep(int64_t r, int64_t end) const {
+    if (!any()) return;
+    int64_t* note = notes(r);
+    note[0] = built_[r] ? end : -1;
+    note[1] = policy_[r].ordered;
+    note[2] = policy_[r].wait;
+    note[3] = policy_[r].pause;
+  }
+
+  // Builds a row's tree from its memories, if there are enough for one.
+  void build(int64_t r, const T* keys, int64_t first, int64_t end) {
+    if (!any()) return;
+    built_[r] = search_ == Search::tree || end - first >= least_searched;
+    policy_[r].ordered = true;
+    if (!built_[r]) return;
+    __builtin_memset(&alive(r, 0, 0), 0, sizeof(int32_t) * static_cast<size_t>(levels_.nodes));
+    for (int64_t slot = first; slot < end; ++slot) append(r, slot, keys + slot * D_);
   }
 
   // Adds the memory in the next slot, with its prepared key (D,).
   void append(int64_t r, int64_t slot, const T* key) {
-    if (!any()) return;
+    if (!any() || !built_[r]) return;
     for (int64_t d = 0; d < D_; ++d) policy_[r].ordered = policy_[r].ordered && key[d] == key[d];
-    int64_t node = slot, members = 1;
+    int64_t node = slot;
     alive(r, 0, slot) = 1;
     for (int64_t l = 1; l < levels_.size; ++l) {
       node /= Levels::fan;
-      members *= Levels::fan;
-      score_.widen(bound(r, l, node), key, slot % members == 0);
+      score_.widen(bound(r, l, node), key, alive(r, l, node) == 0);
       ++alive(r, l, node);
     }
   }
 
   void remove(int64_t r, int64_t slot) {
-    if (!any()) return;
+    if (!any() || !built_[r]) return;
     for (int64_t l = 0; l < levels_.size; ++l, slot /= Levels::fan) --alive(r, l, slot);
   }
 
-  // Ranks the best of `size` memories, whose keys are (M, D) by slot, for the query of the score. Returns false if a
-  // scan is, or may be, cheaper: a search that can skip little costs more, and is then tried less and less often.
-  bool search(int64_t r, const T* keys, int64_t size, Ranking<T>& best) {
+  // Ranks the best of the memories in the slots [first, end), whose keys are (M, D) by slot, for the query of the score;
+  // those that were removed are left out. Returns false if a scan is, or may be, cheaper: a search that can skip little
+  // costs more, and is then tried less and less often.
+  bool search(int64_t r, const T* keys, int64_t first, int64_t end, int64_t size, Ranking<T>& best) {
     Policy& policy = policy_[r];
     if (!any() || !policy.ordered) return false;
+    if (!built_[r]) build(r, keys, first, end);
+    if (!built_[r]) return false;
     if (search_ == Search::tree) return find(r, keys, best, INT64_MAX);
     if (size < least_searched || policy.wait > 0) {
       policy.wait -= policy.wait > 0;
@@ -69,7 +99,7 @@ class BoundTrees {
   void scores(int64_t r, int64_t l, T* out) const { score_.bounds(bound(r, l, 0), out, levels_.level[l].nodes); }
 
  private:
-  static constexpr int64_t least_searched = 64, most_ranked = 64;
+  static constexpr int64_t least_searched = 64, most_ranked = 64, notes_width = 4;
 
   struct Group {
     T bound;
@@ -80,13 +110,27 @@ class BoundTrees {
     int32_t wait = 0, pause = 0;
   };
 
+  BoundTrees(const Problem& p, const KeyedScore<T>& score, int64_t slots, int64_t rows, const KeptTrees<T>* kept,
+             int64_t begin)
+      : score_(score), search_(p.search), ranks_(p.ranks()), D_(score.width()), width_(score.bound_width()),
+        levels_(slots), own_bounds_(kept != nullptr ? 0 : rows * levels_.groups() * width_),
+        own_alive_(kept != nullptr ? 0 : rows * levels_.nodes), waiting_(levels_.groups()), spare_(Levels::fan),
+        bounds_(kept != nullptr ? kept->bounds + begin * levels_.groups() * width_ : own_bounds_.get()),
+        alive_(kept != nullptr ? kept->alive + begin * levels_.nodes : own_alive_.get()),
+        notes_(kept != nullptr ? kept->notes + begin * notes_width : nullptr) {
+    for (int64_t r = 0; r < rows; ++r) built_[r] = kept == nullptr;
+    if (kept != nullptr || !any()) return;
+    __builtin_memset(alive_, 0, sizeof(int32_t) * static_cast<size_t>(rows * levels_.nodes));
+  }
+
   static bool useful(const Problem& p, int64_t slots) {
     if (!p.keyed() || p.search == Search::scan || p.ranks() > most_ranked) return false;
     return slots > Levels::fan && (p.search == Search::tree || p.most_alive() >= least_searched);
   }
   bool any() const { return levels_.size > 1; }
+  int64_t* notes(int64_t r) const { return notes_ + r * notes_width; }
   T* bound(int64_t r, int64_t l, int64_t node) const {
-    return bounds_.get() + (r * levels_.groups() + levels_.group(l, node)) * width_;
+    return bounds_ + (r * levels_.groups() + levels_.group(l, node)) * width_;
   }
   int32_t& alive(int64_t r, int64_t l, int64_t node) const { return alive_[r * levels_.nodes + levels_.place(l, node)]; }
 
@@ -151,12 +195,16 @@ class BoundTrees {
   const Search search_;
   const int64_t ranks_, D_, width_;
   const Levels levels_;
-  Buffer<T> bounds_;        // (rows, groups, width)
-  Buffer<int32_t> alive_;   // (rows, nodes): members that may be recalled
+  Buffer<T> own_bounds_;
+  Buffer<int32_t> own_alive_;
   Buffer<Group> waiting_;   // groups to be opened
   Buffer<T> spare_;
+  T* bounds_;        // (rows, groups, width)
+  int32_t* alive_;   // (rows, nodes): members that may be recalled
+  int64_t* notes_;   // (rows, 4), of kept trees
   int64_t size_ = 0;
   Policy policy_[max_rows];
+  bool built_[max_rows];  // whether the tree holds all of a row's memories
 };
 
 // For tests: the bounds of one row. keys (M, D) and query (D,) are not yet prepared, and are prepared here. out

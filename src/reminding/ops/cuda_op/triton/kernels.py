@@ -101,7 +101,7 @@ def forward_kernel(
 def backward_kernel(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, cells, gates, queries, memory, keys, slots, weights,
-    edges, inverses, d_output, d_summary, d_c_last,
+    edges, inverses, d_output, d_summary, d_c_arriving,
     d_gates, d_queries, d_memory, d_keys, d_w3, d_offset, d_h0, d_c0, entry, stored, cut,
     T, B, H, D, M, k_top, k_att, k_trunc,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
@@ -117,7 +117,8 @@ def backward_kernel(
     up in `d_w3` (B, WP); `d_offset` (T, B) is the credit of what all scores of a step share, the query's part.
 
     PAST: the steps are of past calls, laid out as `cpu_op.Past` says. `h0` and `c0` are then its entering states
-    (E, H), and `entry`, `stored` and `cut` tell of each step what a whole pass has rules for.
+    (E, H), and `entry`, `stored` and `cut` tell of each step what a whole pass has rules for. `d_c_arriving` is then
+    of c after each step, (T, B, H); else of the last c, (B, H).
     """
     b = tl.program_id(0).to(tl.int64)
     unit = tl.arange(0, HP)
@@ -127,12 +128,16 @@ def backward_kernel(
     count = tl.load(count0 + b)
     values, d_values = memory + b * M * H, d_memory + b * M * H
     row_keys, d_row_keys = keys + b * M * D, d_keys + b * M * D
-    d_c = tl.load(d_c_last + b * H + unit, mask=real, other=0.0)
-    carry = d_c * 0.0
+    carry = tl.zeros((HP,), d_c0.dtype.element_ty)
+    d_c = carry
+    if not PAST:
+        d_c = tl.load(d_c_arriving + b * H + unit, mask=real, other=0.0)
     d_out = tl.zeros((WP,), d_c.dtype)
     for back in range(0, T):
         t = T - 1 - back
         at = b + t * B
+        if PAST:
+            d_c += tl.load(d_c_arriving + at * H + unit, mask=real, other=0.0)
         h_before = output + (at - B) * H
         c_before = cells + (at - B) * H
         enters = tl.where(t == 0, b, -1)

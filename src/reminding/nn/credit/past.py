@@ -1,0 +1,242 @@
+"""Credit into the past of a stream: kept by the state that it came to, and sent back through the calls before it.
+
+Shapes: B batch, N streams, T time, I input, M memory slots, H hidden.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reminding.nn.credit.autograd import Gradients, add_to, credit_of, filled, flat, with_zeros
+from reminding.nn.credit.bank import Bank, Borders
+from reminding.nn.credit.encoded import Encode, Encoded
+from reminding.nn.credit.network import Network, Note, totals
+from reminding.nn.credit.op_replay import ArrivedCredit
+from reminding.nn.credit.op_sweep import credit_past
+from reminding.nn.credit.sweep import Sweep
+from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.state.history import History, side_by_side
+from reminding.nn.state.owed import Owed, StateCredit
+from reminding.nn.state.reachable import Evicted
+from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.state.stream import SABState
+
+
+@dataclass(frozen=True)
+class Past:
+    """The past of a stream, as credit is sent into it.
+
+    Attributes:
+        network: with the encoder's tensors, if there is one.
+        encode: None without an encoder.
+        on_op: whether the network's backend sends credit into past calls; else plain PyTorch does.
+    """
+
+    network: Network
+    history: History
+    encode: Encode | None
+    on_op: bool
+
+    @property
+    def _constant_to(self) -> Tensor | None:
+        """The last stream step of each stream that lies behind the horizon, (N,)."""
+        horizon, begun = self.network.rule.horizon, self.history.begun
+        return None if horizon is None or begun is None else begun - horizon
+
+    def _bank(self, layer: int, like: Tensor) -> Bank:
+        """All memories of a layer. Those evicted before the calls since credit was last sent, and those beyond the
+        horizon, are constants.
+
+        Args:
+            like: a memory's value, (..., H).
+        """
+        remembered = self.history.remembered(layer, like)
+        one = len(remembered) == 1 and len(remembered[0][1].step) == self.history.streams
+        alive = remembered[0][1] if one else Evicted(*side_by_side(remembered, self.history.streams, like))
+        value, step = alive.value, alive.step
+        gone = torch.zeros_like(step, dtype=torch.bool)
+        for evicted in self.history.evicted[layer : layer + 1]:
+            parts = [(torch.arange(len(evicted.step)), evicted)]
+            further, when = side_by_side(parts, self.history.streams, like)
+            value, step = torch.cat([value, further], 1), torch.cat([step, when], 1)
+            gone = torch.cat([gone, torch.ones_like(when, dtype=torch.bool)], 1)
+        if self._constant_to is not None:
+            gone = gone | (step <= self._constant_to.to(step.device).unsqueeze(1))
+        return Bank(value, step, gone)
+
+    def send(self, credits: Sequence[StateCredit]) -> list[Tensor | None]:
+        """The gradient of the network's tensors from the credit of some states, on the op if it serves."""
+        network, segments = self.network, self.history.segments
+        if network.note is not None and self.history.stream is not None:
+            network = replace(network, note=partial(_note_rows, network.note, self.history.stream))
+        if not segments:
+            return [None for _ in network.tensors]
+        constant_to = self._constant_to
+        cut_at = None if constant_to is None else constant_to + 1
+        entering = [part.entering.h for part in segments[0].layers]
+        banks, borders = [self._bank(layer, h) for layer, h in enumerate(entering)], Borders(credits)
+        add_to(banks, credits)
+        if self.on_op and not any(segment.drops_state for segment in segments):
+            found = credit_past(network, segments, ArrivedCredit(banks, borders, cut_at), self.encode)
+            if found is not None:
+                return found
+        sweep = Sweep(network, segments, banks, borders, self.history.streams, cut_at)
+        inputs = _SegmentInputs(self.encode, sweep)
+        for segment in reversed(segments):
+            x = inputs.of(segment)
+            inputs.add(segment, sweep.visit(segment, x, None, None, need_x=segment.encoder_input is not None))
+        inputs.finish()
+        return totals(sweep.d_tensors, inputs.d_tensors)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call as its state's credit is concerned.
+
+    Attributes:
+        past: of the state that it begins with.
+        owed: where that state's credit waits.
+        due: whether the call's backward pass sends on what waits.
+    """
+
+    past: Past
+    state: SABState
+    owed: Owed
+    due: bool
+
+
+def with_past(state: SABState, past: Past, owed: Owed, due: bool) -> SABState:
+    """The same numbers, whose gradient goes to the network's tensors, by replay of the kept segments with them.
+
+    Args:
+        owed: where credit of the state waits until it is sent on.
+        due: whether the backward pass sends on what the states before it, and it itself, are owed.
+    """
+    call = _Call(past, state, owed, due)
+    results = cast("tuple[Tensor, ...]", _CreditToPast.apply(call, *flat(state), *past.network.tensors))
+    return filled(state, results)
+
+
+class _CreditToPast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*call.past.network.tensors)  # so that a change in between is noticed
+        return tuple(tensor.detach() for tensor in flat(call.state))
+
+    @staticmethod
+    def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled() and any(d is not None for d in d_state):
+            raise RuntimeError(
+                "second derivatives (create_graph=True) do not reach into past calls: pass state.detach() to the "
+                "call whose loss is differentiated twice, or build the layer with horizon=0"
+            )
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
+        call = cast("_Call", ctx.call)
+        with counting_on_host():
+            found = _arrive(call, d_state)
+            none = [None] * len(flat(call.state))
+            return with_zeros((None, *none, *found), saved, ctx.needs_input_grad)
+
+
+def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Take the credit of a call's state; the gradient of the network's tensors, where it is sent on now."""
+    past = call.past
+    stream = past.history.stream
+    assert stream is not None
+    arrived = credit_of(call.state, stream, d_state, past.network.rule.backtrack)
+    if not call.due and not call.owed.settled:
+        call.owed.add(arrived)
+        return [None for _ in past.network.tensors]
+    return past.send([*(taken(past.history) if call.due else []), *_finished(call.owed), arrived])
+
+
+def _finished(owed: Owed) -> list[StateCredit]:
+    credit = owed.take()
+    return [] if credit is None else [credit]
+
+
+def _note_rows(
+    note: Note, stream: Tensor, layer: int, row: Tensor, step: Tensor, read: Tensor, weight: Tensor, amount: Tensor
+) -> None:
+    """Tell `note` of the streams that the rows of the present are of, (B,), by the numbers of these rows."""
+    same = row.unsqueeze(1) == stream
+    known = same.any(1)
+    there = known.to(read.device)
+    note(layer, same.int().argmax(1)[known], step[:, known], read[:, there], weight[:, there], amount[:, there])
+
+
+def counted(state: SABState, every: int) -> SABState:
+    """A state before the first call, which counts as one of those whose credit is sent on together.
+
+    Args:
+        every: `credit_every`.
+    """
+    return state if every == 1 else replace(state, history=state.history.changed(owed=(Owed(),)))
+
+
+def ordered(state: SABState, rule: Rule, every: int, settle: weakref.WeakMethod[Callable[[Any], None]]) -> History:
+    """A state's history, put in order unless credit waits in it.
+
+    Args:
+        every: `credit_every`; settle: the layer's method.
+    """
+    history = state.history.changed(rule=rule, settle=settle)
+    if history.owing and (history.waits or len(history.owing) < every):
+        return history
+    for owed in history.owing:
+        owed.settled = True
+    return history.in_order([layer.memory for layer in state.layers], state.step)
+
+
+def taken(history: History) -> list[StateCredit]:
+    """The credit that waits in a history, which counts as sent on from now."""
+    return [credit for owed in history.owing for credit in _finished(owed)]
+
+
+class _SegmentInputs:
+    """The inputs of a sweep's segments, whose encoder inputs come one after the other."""
+
+    def __init__(self, encode: Encode | None, sweep: Sweep) -> None:
+        self._encode, self._sweep = encode, sweep
+        self._given: EncoderInput | None = None
+        self._encoded: Encoded | None = None
+        self.d_tensors: list[Tensor | None] = [None for _ in sweep.leaves]
+
+    def of(self, segment: Segment) -> Tensor:
+        """A segment's input, (S, R, I)."""
+        if segment.x is not None:
+            return segment.x
+        assert self._encode is not None and segment.encoder_input is not None
+        if segment.encoder_input is not self._given:
+            self.finish()
+            self._given = segment.encoder_input
+            self._encoded = Encoded(self._given, self._encode, self._sweep.network, self._sweep.leaves)
+        assert self._encoded is not None
+        return self._encoded.at(*_place_of(segment))
+
+    def add(self, segment: Segment, d_x: Tensor | None) -> None:
+        """Credit for a segment's input."""
+        if d_x is not None and self._encoded is not None and segment.column is not None:
+            self._encoded.add(*_place_of(segment), d_x)
+
+    def finish(self) -> None:
+        """Send the credit of the present encoder input through the encoder."""
+        if self._encoded is not None:
+            self.d_tensors = totals(self.d_tensors, self._encoded.d_tensors())
+        self._given = self._encoded = None
+
+
+def _place_of(segment: Segment) -> tuple[Tensor, Tensor]:
+    """At which steps (S, 1) and columns (R,) of its encoder input a segment lies."""
+    assert segment.column is not None
+    return (segment.start + torch.arange(segment.steps)).unsqueeze(1), segment.column

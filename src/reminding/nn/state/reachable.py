@@ -1,0 +1,152 @@
+"""What credit from later calls can still reach of a stream's past: its segments, and memories evicted since.
+
+Shapes: B batch rows, M memory slots, G evicted memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reminding.nn.parts.memory import FAR, Memory
+from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import Rows, TensorGroup
+from reminding.nn.state.segments import Segment
+
+
+@dataclass(frozen=True)
+class Evicted(TensorGroup):
+    """Memories of one layer that were evicted, but that a kept segment has read: (B, G, H), and their steps (B, G).
+
+    They are constants: credit ends at them. Padding has the step FAR.
+    """
+
+    value: Rows
+    step: Rows
+
+
+def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule) -> list[Segment]:
+    """The segments, or rows of them, that credit from later steps can still reach.
+
+    That is those in which a memory was stored that is still there, and those from which the state was carried
+    into one of them, or into the present, without a cut; none further back than the horizon.
+
+    Args:
+        memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
+    """
+    if not segments:
+        return []
+    start, end = _spans(segments, len(step))  # (N, B), -1 where a row has no part in a segment
+    oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
+    reached = torch.zeros_like(start, dtype=torch.bool)
+    if rule.backtrack and rule.k_top != 0:
+        for memory in memories:
+            reached |= _stored_within(memory, torch.maximum(start, oldest), end)
+    reached &= end > oldest
+    _follow_state(reached, start, end, step, rule, oldest)
+    kept: list[Segment] = []
+    for segment, rows in zip(segments, reached, strict=True):
+        mine = rows[segment.row]
+        if bool(mine.all()) or (segment.draws and bool(mine.any())):
+            kept.append(segment)
+        elif bool(mine.any()):
+            kept.append(segment.rows(mine.nonzero().squeeze(1)))
+    return kept
+
+
+def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
+    """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
+    number = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(s.row) for s in segments]))
+    row, steps_done = torch.cat([s.row for s in segments]), torch.cat([s.steps_done for s in segments])
+    steps = torch.tensor([s.steps for s in segments])[number]
+    start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
+    start[number, row], end[number, row] = steps_done, steps_done + steps
+    return start, end
+
+
+def _stored_within(memory: Memory, start: Tensor, end: Tensor) -> Tensor:
+    """Whether a remembered state was stored after `start` and not after `end`, (N, B)."""
+    step = memory.ascending_steps.cpu()  # (B, M), ascending
+    before, after = (torch.searchsorted(step, at.T.contiguous(), right=True) for at in (start, end))
+    return (after > before).T & (end >= 0)
+
+
+def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rule: Rule, oldest: Tensor) -> None:
+    """Mark in `reached` (N, B) what the state was carried on from, without a cut, into a segment that is reached."""
+    carried = (end > oldest) & ~rule.cuts_after(end) & (end >= 0)
+    if not bool((carried & ~reached).any()):
+        return
+    position, alive = step.clone(), torch.ones_like(step, dtype=torch.bool)
+    for number in range(len(reached) - 1, -1, -1):
+        reached[number] |= carried[number] & alive & (end[number] == position)
+        present = end[number] >= 0
+        position = torch.where(present, start[number], position)
+        alive = torch.where(present, reached[number], alive)
+
+
+def evicted_and_read(
+    parts: Sequence[Evicted], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
+) -> Evicted:
+    """The memories of a layer that are no longer there, but that the kept segments have read.
+
+    Args:
+        parts: all that was remembered before, or had been evicted; after: what is remembered now.
+    """
+    value, step = torch.cat([part.value for part in parts], 1), torch.cat([part.step for part in parts], 1)
+    rows = len(step)
+    row = torch.arange(rows).unsqueeze(1)
+    at = step.cpu().masked_fill(step.cpu() == FAR, -1)  # (B, N)
+    wanted = ~torch.isin(_codes(row, at, rows), _codes(row, after.ascending_steps.cpu(), rows)) & (at >= 0)
+    if rule.evicts_oldest:
+        wanted &= at > _before_oldest(segments, rows, rule).unsqueeze(1)
+    else:
+        wanted &= torch.isin(_codes(row, at, rows), _read_codes(segments, layer, rows))
+    step = step.masked_fill(~wanted.to(step.device), FAR)
+    width = int(wanted.sum(1).max()) if rows else 0
+    order = step.argsort(dim=1, stable=True)[:, :width]
+    return Evicted(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
+
+
+def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor:
+    """The stream step behind what a full memory held when the oldest kept segment began, if the oldest goes, (B,)."""
+    assert rule.capacity is not None
+    begins = torch.full((rows,), FAR)
+    for segment in segments:
+        begins[segment.row] = torch.minimum(begins[segment.row], segment.steps_done)
+    return begins - (rule.capacity + 1) * rule.k_att
+
+
+def _codes(row: Tensor, step: Tensor, rows: int) -> Tensor:
+    """One number for a batch row and a stream step."""
+    return step * rows + row
+
+
+def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
+    """What the segments have read in a layer, as codes."""
+    codes = [torch.empty(0, dtype=torch.int64)]
+    for segment in segments:
+        part, row = segment.layers[layer], segment.row
+        if part.read is not None:
+            codes.append(_codes(row.view(1, -1, 1), part.read.cpu(), rows).flatten())
+        elif part.entering.memory is not None:
+            codes.append(_codes(row.view(-1, 1), part.entering.memory.step.cpu(), rows).flatten())
+    return torch.cat(codes)
+
+
+def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
+    """What a pass stored in memory and when.
+
+    Args:
+        states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
+    """
+    steps = len(states)
+    first = steps_done // rule.k_att + 1
+    count = rule.stored_between(steps_done, steps)
+    number = torch.arange(int(count.max()) if len(count) else 0)
+    step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
+    place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(states.device)
+    row = torch.arange(len(steps_done), device=states.device).unsqueeze(1)
+    return Evicted(states[place, row], step.to(states.device))

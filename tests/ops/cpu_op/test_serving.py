@@ -1,0 +1,157 @@
+"""The op that serves streams: what its loops would read or write out of place is refused before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from reminding.ops.contract import SEARCH, OpRule
+from reminding.ops.cpu_op import missing, serving
+from reminding.ops.serving import Held, Slots, StreamState
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+B, H, M = 2, 4, 6
+
+
+def arguments(capacity: int | None = None) -> dict[str, Any]:
+    """A call of one step that stores, on three memories a row."""
+    rule = OpRule.of(cell="gru", score="dot", k_top=2, k_att=1, capacity=capacity)
+    recurrent = (torch.randn(3 * H, 3), torch.randn(3 * H, H), None, None)
+    scorer = (torch.randn(H, H), torch.randn(H, H))
+    value = torch.randn(B, M, H)
+    keys, tops = serving.prepare(value, scorer, rule)
+    return {
+        "x": torch.randn(1, B, 3),
+        "state": StreamState(torch.zeros(B, H), torch.zeros(B, 0), torch.full((B,), 3)),
+        "packed": serving.pack(recurrent, scorer, rule),
+        "slots": Slots(value, torch.ones(B, M, dtype=torch.int64), torch.zeros(B, M if capacity else 0), keys),
+        "held": Held(torch.tensor([[0, 3]] * B), tops, serving.trees(keys, rule)),
+        "c": torch.zeros(B, 0),
+        "rule": rule,
+        "record": True,
+    }
+
+
+def test_a_call_writes_behind_the_window_alone() -> None:
+    given = arguments()
+    before = given["slots"].value.clone()
+    served = serving.serve(**given)
+    assert given["held"].window.tolist() == [[0, 4]] * B
+    assert torch.equal(given["slots"].value[:, 3], served.output[0])
+    assert given["slots"].step[:, 3].tolist() == [4] * B
+    kept = torch.arange(M) != 3
+    assert torch.equal(given["slots"].value[:, kept], before[:, kept])
+
+
+def change(name: str, field: str, to: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, Any]], None]:
+    def apply(given: dict[str, Any]) -> None:
+        given[name] = given[name]._replace(**{field: to(getattr(given[name], field))})
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change("held", "window", lambda _: torch.tensor([[0, 3], [-1, 3]])), "held: window must be between 0"),
+        (change("held", "window", lambda _: torch.tensor([[0, 3], [0, M + 1]])), "held: window must be between 0"),
+        (change("held", "window", lambda _: torch.tensor([[0, 3], [4, 3]])), "held: window must be between 4"),
+        (change("held", "window", lambda _: torch.tensor([[0, 3], [0, M]])), "room for what the call stores"),
+        (change("held", "tops", lambda tops: tops[:, 1:].contiguous()), "held: tops"),
+        (change("slots", "keys", lambda keys: keys[:, 1:].contiguous()), "slots: keys"),
+        (change("slots", "step", lambda step: step.int()), "slots: step must be int64"),
+        (change("state", "step", lambda step: step - 9), "step0 must be between 0"),
+        (change("state", "h", lambda h: h[:1]), "state: h"),
+    ],
+)
+def test_what_does_not_fit_is_refused(damage: Callable[[dict[str, Any]], None], message: str) -> None:
+    given = arguments()
+    damage(given)
+    with pytest.raises(RuntimeError, match=message):
+        serving.serve(**given)
+
+
+def test_a_window_holds_no_more_than_the_capacity() -> None:
+    with pytest.raises(RuntimeError, match="held: window must be between 0 and 2"):
+        serving.serve(**arguments(capacity=2))
+
+
+def test_a_fingerprint_changes_with_any_number_of_a_small_tensor() -> None:
+    weight = torch.randn(7, 5)
+    before = serving.fingerprint([weight])
+    assert serving.fingerprint([weight.clone()]) == before
+    for place in range(weight.numel()):
+        changed = weight.clone()
+        changed.view(-1)[place] += 1
+        assert serving.fingerprint([changed]) != before
+    assert serving.fingerprint([weight.flip(0).contiguous()]) != before
+
+
+def searched(slots: int = 40) -> dict[str, Any]:
+    """A call that searches a tree over its slots."""
+    given = arguments()
+    rule = given["rule"]._replace(search=SEARCH["tree"])
+    value = torch.randn(B, slots, H)
+    keys, tops = serving.prepare(value, (torch.randn(H, H), torch.randn(H, H)), rule)
+    step, received = torch.ones(B, slots, dtype=torch.int64), torch.zeros(B, 0)
+    held = Held(torch.tensor([[0, 30]] * B), tops, serving.trees(keys, rule))
+    state = given["state"]._replace(step=torch.full((B,), 30))
+    return {**given, "rule": rule, "slots": Slots(value, step, received, keys), "held": held, "state": state}
+
+
+def test_a_tree_is_built_once_and_kept() -> None:
+    given = searched()
+    assert given["held"].trees.bounds.shape == (B, 3, 2 * H)
+    serving.serve(**given)
+    notes = given["held"].trees.notes
+    assert notes[:, 0].tolist() == [31] * B, "with the memory that the call stored"
+    given["held"].trees.alive.fill_(0)
+    given["state"] = given["state"]._replace(step=torch.full((B,), 31))
+    served = serving.serve(**given)
+    assert (served.steps == 0).all(), "a tree that says that nothing is alive was believed, not built anew"
+    given["held"].trees.forget(torch.tensor([True, False]))
+    given["state"] = given["state"]._replace(step=torch.full((B,), 32))
+    steps = serving.serve(**given).steps
+    assert steps is not None
+    assert (steps[0, 0] > 0).all()
+
+
+def change_tree(field: str, to: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, Any]], None]:
+    def apply(given: dict[str, Any]) -> None:
+        trees = given["held"].trees
+        given["held"] = given["held"]._replace(trees=trees._replace(**{field: to(getattr(trees, field))}))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_tree("bounds", lambda bounds: bounds[:, 1:].contiguous()), "held: bounds"),
+        (change_tree("bounds", lambda bounds: bounds[..., 1:].contiguous()), "held: bounds"),
+        (change_tree("alive", lambda alive: alive[:, 1:].contiguous()), "held: alive"),
+        (change_tree("alive", lambda alive: alive.long()), "held: alive must be int32"),
+        (change_tree("notes", lambda notes: notes[:1]), "held: notes"),
+    ],
+)
+def test_a_tree_that_does_not_fit_is_refused(damage: Callable[[dict[str, Any]], None], message: str) -> None:
+    given = searched()
+    damage(given)
+    with pytest.raises(RuntimeError, match=message):
+        serving.serve(**given)
+
+
+def test_random_trees_end_no_process() -> None:
+    """They can leave out a memory, or name an empty slot; nothing is read or written out of place."""
+    for seed in range(30):
+        torch.manual_seed(seed)
+        given = searched()
+        trees = given["held"].trees
+        trees.alive.random_(-3, 4)
+        trees.notes.random_(-2, 40)
+        trees.bounds.normal_().mul_(10.0 ** (seed % 20))
+        served = serving.serve(**given)
+        assert served.output.shape == (1, B, H)
