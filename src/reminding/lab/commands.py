@@ -124,7 +124,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
         **machine.environment(device),
     }
     checkpoint.add_evaluation(folder, record)
-    setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
+    setting = ", ".join(f"{name} {value}" for name, value in plain(task).items() if value not in (None, []))
     title = f"{folder} on {task.name} {setting}"
     if isinstance(judged, RareRepeats):
         _show_by_distance(title, judged, metrics, options.sequences)
@@ -160,7 +160,11 @@ def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Pat
     """Predict a table's next rows, or labels; show them, or write them to a file."""
     if out is not None:
         check_suffix(out)
-    frame = load(folder).predict(input, steps, future=future)
+    predictor = load(folder)
+    if (reading := predictor.reading_of(input)) is not None:
+        for line in reading.lines():
+            say(line)
+    frame = predictor.predict(input, steps, future=future)
     if out is None:
         show_table(f"{folder}: after {input}", *cells_of(frame))
         return

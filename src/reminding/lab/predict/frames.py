@@ -6,6 +6,7 @@ Shapes: N rows, C columns.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,15 @@ def times_after(times: Any, name: str, steps: int) -> Any:
 
 
 def _dates_after(times: Any, steps: int) -> Any:
-    """Points in time that go on by the calendar (hours, months) if they are regular, else by the median step."""
+    """Points in time that go on by their step if it is one, else by the calendar's (months), else by the median."""
     library = pandas()
     latest = times[-REGULAR:]
-    regular = times.freq or (library.infer_freq(latest) if len(latest) > 2 else None)
+    distances = latest.to_series().diff()[1:]
+    regular = times.freq
+    if regular is None and distances.nunique() > 1 and len(latest) > 2:
+        with warnings.catch_warnings():  # pandas tells that the kind of the result will change; either is taken
+            warnings.simplefilter("ignore")
+            regular = library.infer_freq(latest)
     if regular is not None:
         return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
     step = times.to_series().diff().median() if len(times) > 1 else library.Timedelta(seconds=1)

@@ -32,6 +32,7 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
+from reminding.tasks.data.reading import Reading
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
@@ -123,6 +124,16 @@ class Predictor:
             return labels_frame(self.classes, found, names_index(names, "file"))
         index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
         return labels_frame(self.classes, found, index)
+
+    def reading_of(self, path: str | Path) -> Reading | None:
+        """What `predict` reads of a table's file: its form, columns, missing values, times; None for other data.
+
+        Raises:
+            FileNotFoundError, ValueError: it cannot be read.
+        """
+        task = self.config.task
+        table = isinstance(task, FileStream) and task.vocabulary is None
+        return rows_of(task, Path(path)).reading if table else None
 
     def sample(self, prompt: str, length: int = 200, *, temperature: float = 1.0, seed: int = 0) -> str:
         """Continue a text.

@@ -32,7 +32,17 @@ def _of_columns(record: Mapping[str, Any]) -> Table:
     ]
     if season:
         notes.append(f"A season before predicts the value {season:,} rows before the next one.")
+    if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
+        notes.append(
+            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options."
+        )
     return Table("Errors by column", ["column", *heads], rows, notes)
+
+
+def _is_worse(errors: Mapping[str, Mapping[str, float | None]]) -> bool:
+    """Whether the squared error of the model is above that of no change."""
+    model, unchanged = errors["model"]["rmse"], errors["unchanged"]["rmse"]
+    return model is not None and unchanged is not None and model > unchanged
 
 
 def _of_classes(record: Mapping[str, Any]) -> list[Table]:

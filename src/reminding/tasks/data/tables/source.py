@@ -115,8 +115,10 @@ class TableSource(Source):
 
     def _contents(self) -> tuple[Contents, Store]:
         form, rows = self._form, self._form.rows
-        wanted = [*self.wanted.columns, *self.wanted.target, *([self.wanted.time] if self.wanted.time else [])]
-        named = find(form.names, wanted, self.path) if self.wanted.columns else range(len(form.names))
+        times = [self.wanted.time] if self.wanted.time else []
+        wanted = (("columns", self.wanted.columns), ("target", self.wanted.target), ("time", times))
+        found = [place for option, names in wanted for place in find(form.names, names, self.path, option)]
+        named = found if self.wanted.columns else range(len(form.names))
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
         store = write(rows.values([(i, self._simple(i)) for i in columns]), self._place("first"), columns)
         asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]

@@ -1,0 +1,125 @@
+"""Runs with --target, --time and --missing, used where their training file is gone.
+
+Shapes: T rows, C columns, S steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+import reminding
+from reminding.cli import main
+from reminding.lab.runs import checkpoint
+
+HELD_OUT = 60
+NAMES = ["heat", "load", "price"]
+
+
+def rows_of(seed: int, rows: int = 400) -> pd.DataFrame:
+    """Hourly rows with gaps: heat and price are known inputs, load follows both."""
+    rng = np.random.default_rng(seed)
+    heat, price = 15 + 5 * np.sin(np.arange(rows) / 4), rng.normal(40, 3, rows)
+    load = 100 + 2 * heat + price + rng.normal(size=rows)
+    frame = pd.DataFrame(np.stack([heat, load, price], 1).round(3), columns=NAMES)
+    frame = frame.mask(rng.random(frame.shape) < 0.05)
+    frame.insert(0, "hour", pd.date_range("2024-03-01", periods=rows, freq="h"))
+    return frame
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose training file was deleted."""
+    folder = tmp_path_factory.mktemp("run")
+    data = folder / "gone.csv"
+    rows_of(0).to_csv(data, index=False)
+    words = (
+        f"train stream --data {data} --target load --time hour --missing carry --held-out {HELD_OUT} --eval-rows 2"
+    )
+    options = "--chunk 20 --capacity 8 --hidden-size 8 --steps 4 --eval-every 2 --batch-size 2 --device cpu"
+    main([*words.split(), *options.split(), "--out", str(folder / "run")])
+    data.unlink()
+    return folder / "run"
+
+
+def test_several_steps_are_a_loop_of_single_steps_with_the_known_inputs(run: Path, tmp_path: Path) -> None:
+    model = reminding.load(run)
+    assert (model.targets, model.inputs) == (("load",), ("heat", "price"))
+    rows = rows_of(1, 90)
+    past, future = rows[:80], rows[80:].drop(columns="load")
+    future.iloc[0, 1:] = np.nan  # a missing value is carried over the border
+    past.to_csv(tmp_path / "past.csv", index=False)
+    future.to_csv(tmp_path / "future.csv", index=False)
+    with pytest.raises(ValueError, match="future: 5 steps need the inputs heat, price of the next 4 rows"):
+        model.predict(tmp_path / "past.csv", steps=5)
+    found = model.predict(tmp_path / "past.csv", steps=5, future=tmp_path / "future.csv")
+    assert list(found.index) == list(pd.date_range("2024-03-04 08:00", periods=5, freq="h"))
+    assert found.index.name == "hour"
+    pd.testing.assert_frame_equal(model.predict(past, steps=5, future=future), found, check_freq=False)
+    known = past
+    for step in range(5):
+        single = model.predict(known)
+        np.testing.assert_allclose(single.to_numpy()[0], found.to_numpy()[step], rtol=1e-5)
+        following = future.iloc[[step]].assign(load=single.to_numpy()[0])
+        known = pd.concat([known, following[known.columns]], ignore_index=True)
+
+
+def test_a_stepper_reads_missing_values_as_predict_does(run: Path) -> None:
+    model, rows = reminding.load(run), rows_of(1, 30)
+    stepper = model.stepper()
+    told = [stepper.step(row) for row in rows[NAMES].to_dict("records")][-1]
+    np.testing.assert_allclose(told["load"], model.predict(rows).to_numpy()[0, 0], rtol=1e-5)
+
+
+def test_eval_finds_columns_by_name_and_scales_by_training(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = rows_of(2, 120)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    new[["price", "hour", "load", "heat"]].to_csv(tmp_path / "other.csv", index=False)
+    for name in ("new.csv", "other.csv"):
+        main(["eval", str(run), "--data", str(tmp_path / name)])
+    first, second = checkpoint.read_evaluations(run)
+    assert first["mse"] == second["mse"] and first["errors"] == second["errors"]
+    errors: list[NDArray[np.float64]] = []
+    for half in (new["load"][:60], new["load"][60:]):  # --eval-rows 2
+        carried = new["load"].ffill()[half.index].to_numpy()
+        errors.append(half.to_numpy()[1:] - carried[:-1])
+    off = np.concatenate(errors)
+    off = off[~np.isnan(off)]
+    load = rows_of(0)["load"].ffill()[: 400 - 2 * HELD_OUT]  # scale: carried values of the training rows
+    assert first["errors"]["columns"]["load"]["unchanged"]["mae"] == pytest.approx(np.abs(off).mean(), rel=1e-5)
+    assert first["mse_unchanged"] == pytest.approx(((off / load.std(ddof=0)) ** 2).mean(), rel=1e-4)
+    assert first["errors"]["predictions"] == len(off) < 118
+
+
+def test_what_was_read_of_the_input_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of(1, 50).to_csv(tmp_path / "new.csv", index=False)
+    main(["predict", str(run), "--input", str(tmp_path / "new.csv")])
+    shown = capsys.readouterr().out
+    assert "new.csv: 50 rows" in shown and "time: hour, 2024-03-01 00:00:00 to 2024-03-03 01:00:00" in shown
+    assert "2024-03-03 02:00:00" in shown
+
+
+def test_times_go_on_by_the_calendar(run: Path) -> None:
+    model, rows = reminding.load(run), rows_of(1, 12)
+    rows["hour"] = pd.date_range("2023-01-31", periods=12, freq="ME")
+    assert model.predict(rows).index[0] == pd.Timestamp("2024-01-31")
+    rows["hour"] = np.arange(12) * 0.5
+    found = model.predict(rows, steps=2, future=rows)
+    assert list(found.index) == [6.0, 6.5] and found.index.name == "hour"
+
+
+def test_a_new_file_must_have_the_targets_and_the_time(run: Path, tmp_path: Path) -> None:
+    rows_of(1, 50).drop(columns="hour").to_csv(tmp_path / "untimed.csv", index=False)
+    with pytest.raises(ValueError, match=r"time: .*untimed\.csv has no 'hour'"):
+        reminding.load(run).predict(tmp_path / "untimed.csv")
+    rows_of(1, 50).drop(columns="load").to_csv(tmp_path / "blind.csv", index=False)
+    with pytest.raises(ValueError, match="has no 'load'"):
+        reminding.load(run).predict(tmp_path / "blind.csv")
+    with pytest.raises(SystemExit, match="target must be those of the training data, load, got price"):
+        main(["eval", str(run), "--data", str(tmp_path / "blind.csv"), "--target", "price"])
