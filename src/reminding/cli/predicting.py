@@ -17,7 +17,7 @@ def predict(arguments: list[str]) -> None:
 
         Args:
             input: the rows so far, with the columns of the training data; or series to label: a file as in training,
-                where a label may be ?, a WAV file, or a folder of WAV files.
+                where a label may be ?, an audio file, or a folder of audio files.
             steps: rows to predict; each is fed back as the input of the next.
             future: a table with the known inputs of the next rows, if the run reads columns that it does not predict.
             out: a .csv or .parquet file to write; None: the terminal.

@@ -105,6 +105,24 @@ def test_what_was_read_of_the_input_is_said(run: Path, tmp_path: Path, capsys: p
     assert "2024-03-03 02:00:00" in shown
 
 
+def test_gaps_that_training_did_not_have_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = rows_of(0)[["heat", "load"]].assign(load=range(400))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    words = f"train stream --data {tmp_path / 'a.csv'} --missing carry --held-out {HELD_OUT} --eval-rows 2 --chunk 20"
+    main(
+        [
+            *words.split(),
+            *["--model", "lstm", "--hidden-size", "4", "--steps", "1", "--device", "cpu", "--out"],
+            str(tmp_path / "run"),
+        ]
+    )
+    frame.loc[3, "load"] = np.nan
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    capsys.readouterr()
+    main(["predict", str(tmp_path / "run"), "--input", str(tmp_path / "b.csv")])
+    assert "load: missing values are filled, and count as measured" in " ".join(capsys.readouterr().out.split())
+
+
 def test_times_go_on_by_the_calendar(run: Path) -> None:
     model, rows = reminding.load(run), rows_of(1, 12)
     rows["hour"] = pd.date_range("2023-01-31", periods=12, freq="ME")

@@ -53,7 +53,7 @@ class TableSource(Source):
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
         self._decimal = find_decimal(contents, separator, self.wanted.asked)
-        self._notes = list(self._form.notes)
+        self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
         self.clock = self._clock(contents)
@@ -180,6 +180,14 @@ class TableSource(Source):
         folder = self._folder
         clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder)
         return clock if self._kept is None else clock.kept(self._kept, folder / "times")
+
+    def _unmasked(self, contents: Contents) -> list[str]:
+        """A note on missing values in columns that are to have no mask, since no training file lacked any there."""
+        if self.wanted.missing == "drop":
+            return []
+        bare = [i for i in self._choice.columns if i not in self._choice.masked and contents.count(i, "missing")]
+        names = ", ".join(self._form.names[i] for i in bare)
+        return [f"{names}: missing values are filled, and count as measured: training had none there"] if bare else []
 
     def _place(self, name: str) -> Path:
         return self._folder / name
