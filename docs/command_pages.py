@@ -20,6 +20,8 @@ WIDTH = 100
 SHOWN = {
     "train": ("train copying",),
     "eval": ("eval RUN",),
+    "predict": ("predict RUN",),
+    "sample": ("sample RUN",),
     "report": ("report",),
     "explain": ("explain RUN",),
     "reproduce": ("reproduce copying",),

@@ -45,7 +45,9 @@ def test_help_without_a_run_is_no_error(verb: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert f"reminding {verb} RUN --help" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"usage: reminding {verb} RUN" in shown
+    assert {"eval": "--sequences", "explain": "--occlude"}[verb] in shown
 
 
 def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
@@ -60,7 +62,7 @@ def test_the_help_of_a_task_shows_options_with_their_defaults() -> None:
     [
         (["trian"], "did you mean train"),
         (["train", "copyng"], "did you mean copying"),
-        (["train", "xyzzy"], "there are copying, adding"),
+        (["train", "xyzzy"], "there are copying, selective, adding"),
         (["eval"], "which run"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 from reminding import cli
 from reminding.lab import commands
 from reminding.lab.show import plots
-from reminding.tasks import Copying
+from reminding.tasks import Copying, FileStream
 
 from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, Block, command_lines
 
@@ -55,8 +55,9 @@ def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
     done.append(verb)
 
 
-def _some_task(_: Path) -> Copying:
-    return Copying()
+def _some_task(folder: Path) -> Copying | FileStream:
+    """The task of a run on a table, named so, or of any other."""
+    return FileStream(Path("sensors.csv")) if folder.name == "sensors" else Copying()
 
 
 @pytest.fixture

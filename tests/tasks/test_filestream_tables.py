@@ -210,9 +210,9 @@ def test_what_is_wrong_with_a_file_is_said_before_training(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"a\.csv, line 59, column 'a': 'oops' is not a number"):
         FileStream(path).train_batches(1, 0)
     with pytest.raises(FileNotFoundError, match=r"no file matches .*\*\.parquet"):
-        FileStream(tmp_path / "*.parquet")
+        FileStream(tmp_path / "*.parquet").learn()
     with pytest.raises(FileNotFoundError, match="is a folder, not a file; name its files by a pattern"):
-        FileStream(tmp_path)
+        FileStream(tmp_path).learn()
     with pytest.raises(ValueError, match="missing must be one of"):
         FileStream(path, missing="guess")  # pyright: ignore[reportArgumentType]
 

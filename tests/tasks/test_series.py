@@ -210,7 +210,7 @@ def test_without_groups_the_held_out_files_are_spread(tmp_path: Path) -> None:
         for label in ("no", "yes"):
             speak(tmp_path / label / f"{number:02}.wav", 100 * (number + 1))
     task = Series(tmp_path)
-    cut = task.loaded().cut
+    cut = task.form.cut
     tested = task.examples("test").values[:, 0, 0] * cut.scale.deviation[0] + cut.scale.mean[0]
     numbers = sorted({round(float(value) * 32768 / 100) - 1 for value in tested})
     assert numbers == [4, 9, 14, 19]
@@ -245,7 +245,7 @@ def test_dimensions_are_scaled_apart_and_missing_values_have_masks(tmp_path: Pat
     task = Series(path, test=path, missing="carry")
     assert task.input_size == 4
     values = task.examples("test").values[7].numpy()  # (T, I): two dimensions, two masks
-    scale = task.loaded().cut.scale
+    scale = task.form.cut.scale
     own = values[:, :2] * scale.deviation + scale.mean
     np.testing.assert_allclose(own, [[7, 1000], [7, 1007], [7, 1000]], rtol=1e-5)
     np.testing.assert_array_equal(values[:, 2:], [[0, 0], [0, 0], [1, 0]])

@@ -70,15 +70,17 @@ def known_name(kind: str, name: str, known: Iterable[str]) -> str:
     raise ValueError(f"there is no {kind} {name!r}; {hint}")
 
 
+def asks_for_help(arguments: list[str]) -> bool:
+    """Whether --help stands in the place of the first argument."""
+    return arguments[:1] in (["-h"], ["--help"])
+
+
 def run_folder(arguments: list[str], verb: str) -> Path:
-    """The folder of a run, which is the first argument. With --help in its place the program prints help and ends.
+    """The folder of a run, which is the first argument.
 
     Raises:
-        ValueError: the first argument is missing or another option.
+        ValueError: the first argument is missing or an option.
     """
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(overview(f"reminding {verb} RUN [--option value ...]", {}, f"reminding {verb} RUN --help {LISTS}"))
-        raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(f"which run? reminding {verb} RUN [--option value ...]; RUN is a folder that train wrote")
     return Path(arguments[0])

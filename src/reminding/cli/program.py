@@ -9,12 +9,15 @@ from reminding.cli.bench import bench
 from reminding.cli.data import data
 from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
+from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
 from reminding.cli.training import evaluate, train
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "eval": evaluate,
+    "predict": predict,
+    "sample": sample,
     "report": report,
     "explain": explain,
     "reproduce": reproduce,

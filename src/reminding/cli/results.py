@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import parse, run_folder
+from reminding.cli.parsing import asks_for_help, parse, run_folder
 
 
 def report(arguments: list[str]) -> None:
     """Summarize runs in tables and figures: reminding report RUN... [--out DIR]."""
     from reminding.lab import commands
 
-    def run(runs: list[Path], /, *, out: Path = Path("report"), sequence: int = 0) -> None:
+    def run(runs: list[Path], /, *, out: Path | None = None, sequence: int = 0) -> None:
         """Write tables of methods over their seeds, learning curves, and what SAB recalled in one test sequence.
 
         Args:
             runs: folders of runs, finished or not, or folders that hold runs at any depth.
-            out: folder to write report.md, index.html and the figures to.
+            out: folder to write report.md, index.html and the figures to; None: RUNS/report for a single folder, and
+                ./report for several.
             sequence: number of the test sequence to draw, from 0.
         """
         commands.report(runs, out, sequence)
@@ -27,7 +28,7 @@ def report(arguments: list[str]) -> None:
 
 def explain(arguments: list[str]) -> None:
     """Show what a trained model recalls and which memories get credit: reminding explain RUN [--input FILE]."""
-    folder = run_folder(arguments, "explain")
+    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "explain")
     from reminding.lab import commands
     from reminding.lab.explain.explanation import ExplainOptions
 
@@ -42,4 +43,5 @@ def explain(arguments: list[str]) -> None:
         """
         commands.explain(folder, explain, out, occlude)
 
-    parse(run, arguments[1:], "explain RUN", explain=ExplainOptions())
+    options = arguments if asks_for_help(arguments) else arguments[1:]
+    parse(run, options, "explain RUN", explain=ExplainOptions())

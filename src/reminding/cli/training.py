@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse, run_folder
+from reminding.cli.parsing import (
+    LISTS,
+    asks_for_help,
+    first_line,
+    known_name,
+    overview,
+    parse,
+    run_folder,
+    values_of,
+)
 
 USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
@@ -50,18 +59,33 @@ def train(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Test a trained model, also with other options of its task: reminding eval RUN [--T 200]."""
-    folder = run_folder(arguments, "eval")
+    """Test a trained model, also with other options of its task: reminding eval RUN [--T 200] [--data FILE]."""
     from reminding.lab import commands
     from reminding.lab.runs.evaluation import EvalOptions
 
+    if asks_for_help(arguments):
+
+        def about(*, evaluation: Any) -> None:
+            """Evaluate a run's model on the test split.
+
+            The options of the run's task are options too; `reminding eval RUN --help` lists them.
+
+            Args:
+                evaluation: the evaluation.
+            """
+
+        parse(about, arguments, "eval RUN", evaluation=EvalOptions())
+        return
+    folder = run_folder(arguments, "eval")
+    given = {name for name in ("data", "test") if values_of(f"--{name}", arguments)}
+
     def run(*, task: Any, evaluation: Any) -> None:
-        """Evaluate a run's model on the test split.
+        """Evaluate a run's model on the test split, or on the whole of a file of your own with --data.
 
         Args:
             task: the task; the defaults are the options that the run was trained with.
             evaluation: the evaluation.
         """
-        commands.evaluate(folder, task, evaluation)
+        commands.evaluate(folder, task, evaluation, new_data=given)
 
     parse(run, arguments[1:], "eval RUN", task=commands.task_of(folder), evaluation=EvalOptions())

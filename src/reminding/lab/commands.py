@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ from reminding.lab.paper.reproduce import (
     tuned,
     tuning_jobs,
 )
+from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
+from reminding.lab.predict.predictor import load
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
+from reminding.lab.runs.facts import check_files, read_facts
 from reminding.lab.runs.records import ENDINGS
+from reminding.lab.show.errors import error_tables
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -57,6 +61,7 @@ def train(
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
+    _show_errors(summary)
     ending = ENDINGS[summary["stopped"]]
     say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
@@ -86,11 +91,17 @@ def task_of(folder: Path) -> Any:
     return RunConfig.load(folder / checkpoint.CONFIG_NAME).task
 
 
-def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
-    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl."""
+def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collection[str] = ()) -> None:
+    """Evaluate a run's weights on the test split of its task, show the metrics and add them to eval.jsonl.
+
+    Args:
+        new_data: the options, "data" or "test", that name files of your own. All of their content is evaluated, on
+            the scale and with the classes of the training data.
+    """
     device = machine.choose_device(options.device)
-    judged = options.judged(task)
-    _, model = checkpoint.load_run(folder, **options.changes)
+    config, model = checkpoint.load_run(folder, **options.changes)
+    task = _evaluated_task(folder, config, task, new_data)
+    judged, tally = options.judged(task), task.tally()
     began = time.perf_counter()
     metrics = evaluate_model(
         model.to(device),
@@ -100,30 +111,84 @@ def evaluate(folder: Path, task: Any, options: EvalOptions) -> None:
         limit=options.sequences,
         device=device,
         steps_at_once=options.steps_at_once,
+        tally=tally,
     )
+    errors = {} if tally is None else {"errors": tally.record()}
     record: dict[str, Any] = {
         **metrics,
         **options.record(task),
+        "new_data": bool(new_data),
+        **errors,
         "seconds": time.perf_counter() - began,
         "command": machine.command_line(),
         **machine.environment(device),
     }
     checkpoint.add_evaluation(folder, record)
     setting = ", ".join(f"{name} {value}" for name, value in plain(task).items())
-    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
     title = f"{folder} on {task.name} {setting}"
     if isinstance(judged, RareRepeats):
-        values = dict(rows)
-        rows = [[task.metric, values[task.metric], "", ""]]
-        for name, words, characters in judged.sizes("test", options.sequences):
-            rows.append([f"bits_{name}", values.get(f"bits_{name}", "-"), f"{words:,}", f"{characters:,}"])
-        show_table(title, ["metric", "test", "words", "characters"], rows)
+        _show_by_distance(title, judged, metrics, options.sequences)
         return
-    show_table(title, ["metric", "test"], rows)
+    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    show_table(title, ["metric", "new data" if new_data else "test"], rows)
+    _show_errors(errors)
 
 
-def report(runs: list[Path], out: Path, sequence: int) -> None:
-    """Write a report on some runs, and show its tables and files."""
+def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collection[str]) -> Any:
+    """A task with the facts of its run, for the files of the run or for others."""
+    task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
+    if new_data:
+        parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
+        return task.changed(**dict.fromkeys(parts)).for_new_data()
+    if (saved := read_facts(folder)) is not None:
+        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
+    return task
+
+
+def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, float], sequences: int | None) -> None:
+    """Show the metrics of rare words, by the distance to their last occurrence."""
+    name = judged.text.metric
+    rows = [[name, f"{metrics[name]:.4f}", "", ""]]
+    for group, words, characters in judged.sizes("test", sequences):
+        told = metrics.get(f"bits_{group}")
+        value = "-" if told is None else f"{told:.4f}"
+        rows.append([f"bits_{group}", value, f"{words:,}", f"{characters:,}"])
+    show_table(title, ["metric", "test", "words", "characters"], rows)
+
+
+def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Path | None) -> None:
+    """Predict a table's next rows, or labels; show them, or write them to a file."""
+    if out is not None:
+        check_suffix(out)
+    frame = load(folder).predict(input, steps, future=future)
+    if out is None:
+        show_table(f"{folder}: after {input}", *cells_of(frame))
+        return
+    write_frame(frame, out)
+    _show_files([out])
+
+
+def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int) -> None:
+    """Continue a text, and show it with its prompt."""
+    say(prompt + load(folder).sample(prompt, length, temperature=temperature, seed=seed))
+
+
+def _show_errors(result: dict[str, Any]) -> None:
+    """Show the tables of a result's errors, if it has any."""
+    for table in error_tables(result["errors"]) if "errors" in result else ():
+        show_table(table.title, table.columns, table.rows)
+        for note in table.notes:
+            say(note)
+
+
+def report(runs: list[Path], out: Path | None, sequence: int) -> None:
+    """Write a report on some runs, and show its tables and files.
+
+    Args:
+        out: folder; None: the folder "report" in that of a single run, or in the present folder for several.
+    """
+    if out is None:
+        out = runs[0] / "report" if len(runs) == 1 else Path("report")
     _show(write_report(runs, out, sequence))
 
 

@@ -55,7 +55,7 @@ class CIFAR10(PixelClassification):
     """
 
     name: ClassVar[str] = "cifar10"
-    classes: ClassVar[int] = CLASSES
+    number_of_classes: ClassVar[int] = CLASSES
     side: ClassVar[int] = SIDE
 
     data_dir: Path | None = None
@@ -70,6 +70,11 @@ class CIFAR10(PixelClassification):
     def input_size(self) -> int:
         """Features per step: 3 with the channels together, 1 with them apart."""
         return COLOURS if self.channels == "together" else 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps of an image, and values of a step."""
+        return COLOURS * PIXELS // self.input_size, self.input_size
 
     def examples(self, split: Split) -> Examples:
         """Return one split: pixels (N, 1024, 3) or (N, 3072), label (N,)."""

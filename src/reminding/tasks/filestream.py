@@ -7,29 +7,32 @@ classes that are predicted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale, scale_of
 from reminding.tasks.data.sources import Source
-from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables import Asked, Wanted
 from reminding.tasks.data.tables.columns import MISSING, Missing
 from reminding.tasks.data.tables.dialect import Header
-from reminding.tasks.filesets import FileSet, Format, list_files, open_files
+from reminding.tasks.files.described import DescribedStream
+from reminding.tasks.files.known import Known
+from reminding.tasks.files.sets import FileSet, Format, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
-from reminding.tasks.kinds.nextstep import NextStep, Row
+from reminding.tasks.kinds.facts import DATA
+from reminding.tasks.kinds.nextstep import Row
+from reminding.tasks.kinds.tallies import season_of
 
 POLL_SECONDS = 0.2
 """Seconds between two checks of a file that is still being written."""
@@ -37,12 +40,12 @@ PIECE = 1 << 20
 """Values that are scaled or checked together."""
 FAR = 10.0
 """Deviations from the training mean at which the mean of a held-out part is said to have drifted."""
-MASK = " missing"
-"""What is added to the name of a column to name its mask."""
+SEASON_ROWS = 20_000
+"""Rows in which a season is looked for."""
 
 
 @dataclass(frozen=True)
-class FileStream(NextStep):
+class FileStream(DescribedStream):
     """Predict the next step of files, each read from beginning to end as an unbroken stream.
 
     Each file is cut into a training part, a validation part and a test part, in this order, unless valid and test
@@ -51,7 +54,8 @@ class FileStream(NextStep):
 
     Bytes and audio are tokens, (T, B) int64, with a target of the same shape; the metric is the mean number of bits
     per token. Columns are real values, (T, B, I), scaled to mean 0 and deviation 1 over the training rows; the
-    target, (T, B, C), is NaN where it is missing. The metric is the mean squared error on that scale.
+    target, (T, B, C), is NaN where it is missing. The metric is the mean squared error on that scale. Split, scale,
+    columns and masks are those of the files at the start of a run.
 
     With `follow` the file may still be growing: a single row follows the writer and waits for more. Such a file has
     no end, so that its first steps are held out.
@@ -79,11 +83,13 @@ class FileStream(NextStep):
         window: number of rows, from the first, that set the scale of a table's columns: training rows or, with
             `follow`, held-out rows; None: all of them.
         follow: whether the file is still being written.
-        size: required size of data, bytes; None: its present size. A run is thus not resumed on another file.
+        size: required size of data, bytes; None: any. Runs of version 0.1 recorded it.
 
     Raises:
+        ValueError: an option is out of range; the message names it.
+    Raises (when something of the files is first asked for):
         FileNotFoundError: there is no such file.
-        ValueError: an option is out of range, or a file is too short or cannot be read; the message says which.
+        ValueError: a file is too short or cannot be read; the message says which.
     """
 
     name: ClassVar[str] = "stream"
@@ -109,7 +115,7 @@ class FileStream(NextStep):
     size: int | None = field(default=None, metadata={DERIVED: True})
 
     def __post_init__(self) -> None:
-        """Check the options, and that the files exist."""
+        """Check the options. The files are opened when something of them is first asked for."""
         for name in ("chunk", "eval_rows"):
             at_least(name, getattr(self, name), 1)
         at_least_or_none("window", self.window, 1)
@@ -123,85 +129,115 @@ class FileStream(NextStep):
             )
         for name in ("columns", "target", "na"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._asked()
-        files = self._files()
-        if self.follow and (len(files["train"]) > 1 or self.valid or self.test):
+        Asked(self.separator, self.decimal, self.header, self.encoding, self.na)  # which checks them
+        if self.follow and (self.valid or self.test):
             raise ValueError("follow reads a single file, and holds out its first steps; leave out valid and test")
-        size = None if self.follow else sum(path.stat().st_size for path in files["train"])
-        if self.size is not None and self.size != size:
-            raise ValueError(f"size: {self.data} has {size} bytes, expected {self.size}; None accepts any size")
-        object.__setattr__(self, "size", size)
 
     def _files(self) -> dict[Split, list[Path]]:
+        """The files of each part; of new data all are for the test."""
+        if self.new_data:
+            return {"test": list_files(self.test or self.data)}
         files: dict[Split, list[Path]] = {"train": list_files(self.data)}
+        if self.follow and len(files["train"]) > 1:
+            raise ValueError("follow reads a single file, and the pattern of data matches several")
         if self.valid is not None:
             files["valid"] = list_files(self.valid, "valid")
         if self.test is not None:
             files["test"] = list_files(self.test, "test")
         return files
 
-    def _asked(self) -> Asked:
-        return Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
+    def files(self) -> dict[str, Path]:
+        """All files; of a pattern each by its place below the folder that the pattern names."""
+        places = {"data": self.data, "valid": self.valid, "test": self.test}
+        return {
+            key: path for name, place in places.items() if place for key, path in named_files(name, place).items()
+        }
+
+    def _wanted(self) -> Wanted:
+        """What is read of a table: what the options say or, of a run, what it was begun with."""
+        asked = Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
+        if self._facts is None:
+            return Wanted(self.columns, self.target, self.time, self.missing, None, asked)
+        known = self.known
+        known.check_columns(self.columns, self.target)
+        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
 
     @cached_property
     def opened(self) -> FileSet:
         """All files, opened: data, then valid and test if they are given."""
-        wanted = Wanted(self.columns, self.target, self.time, self.missing, None, self._asked())
-        paths = [path for part in self._files().values() for path in part]
-        return open_files(paths, self.format, wanted, self.follow)
+        files = self._files()
+        if self.size is not None and not self.new_data:
+            found = sum(path.stat().st_size for path in files["train"])
+            if found != self.size:
+                raise ValueError(f"size: {self.data} has {found} bytes, expected {self.size}; None accepts any size")
+        paths = [path for part in files.values() for path in part]
+        if self._facts is None:
+            return open_files(paths, self.format, self._wanted(), self.follow)
+        opened = open_files(paths, self.known.format, self._wanted(), self.follow)
+        self.known.check_rate(opened.first)
+        return opened
+
+    def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
+        """Open another file, which is read as the data are.
+
+        Args:
+            columns: to read of a table, which then needs neither the targets nor a time; None: those of the data.
+        """
+        known = self.known
+        wanted = replace(self._wanted(), columns=known.columns, masks=known.masks)
+        if columns is not None:
+            masks = tuple(name for name in known.masks if name in columns)
+            missing = "error" if self.missing == "drop" else self.missing
+            wanted = replace(wanted, columns=tuple(columns), target=(), time=None, masks=masks, missing=missing)
+        source = open_files([path], known.format, wanted, follow=False).first
+        known.check_rate(source)
+        return source
+
+    def learn(self) -> dict[str, Any]:
+        """Read the kind of the files, their columns with scale and season, and what else was read of them."""
+        facts = self.known.to_facts()
+        if self.vocabulary is None:
+            columns, scale = len(self.column_names), self.scale
+            facts |= {"mean": scale.mean[:columns].tolist(), "deviation": scale.deviation[:columns].tolist()}
+            facts |= {"constant": list(scale.constant), "season": self._season()}
+        return {**facts, DATA: {**self._steps(), "reading": self.opened.reading([]).without_places().record()}}
+
+    def _steps(self) -> dict[str, Any]:
+        """The number of steps of each file, by part; {} for a file that may grow."""
+        if self.follow:
+            return {}
+        sources = iter(self.opened.sources)
+        return {"steps": {split: [next(sources).steps() for _ in paths] for split, paths in self._files().items()}}
+
+    def _season(self) -> int | None:
+        """The season in the first training rows."""
+        first = next(self._values(self._known_rows(), self.window), np.zeros((0, len(self.input_names))))
+        return season_of(self.prepared(first[:SEASON_ROWS])[:, : len(self.column_names)])
+
+    def with_facts(self, facts: Mapping[str, Any]) -> Self:
+        """See `Informed.with_facts`. Files that are open are not opened again if the facts were learned from them."""
+        informed = super().with_facts(facts)
+        if "opened" in vars(self) and facts == (self._learned if self._facts is None else self._facts):
+            vars(informed)["opened"] = self.opened
+        return informed
+
+    def facts(self) -> dict[str, Any]:
+        """See `Informed.facts`. The files are read for them once."""
+        return dict(self._learned) if self._facts is None else super().facts()
+
+    @cached_property
+    def _learned(self) -> dict[str, Any]:
+        return self.learn()
+
+    @cached_property
+    def known(self) -> Known:
+        """The kind of the files, and the columns: of a run those that it was begun with."""
+        return Known.of_source(self.source, self.target) if self._facts is None else Known.of_facts(self._facts)
 
     @property
     def source(self) -> Source:
         """The first file, which says how all are read."""
         return self.opened.first
-
-    @property
-    def vocabulary(self) -> int | None:
-        """256 for bytes and audio, None for tables."""
-        return self.source.vocabulary
-
-    @property
-    def input_size(self) -> int:
-        """256 tokens, or I: the columns and the masks."""
-        return self.source.features
-
-    @property
-    def output_size(self) -> int:
-        """256 tokens, or C: the columns that are predicted."""
-        return self.input_size if self.vocabulary is not None else len(self.targets)
-
-    @property
-    def unit(self) -> str:
-        """The name of a step: "byte", "sample" or "row"."""
-        return self.source.unit
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The columns that are read, in the order of the inputs; () for tokens."""
-        source = self.source
-        return source.columns if isinstance(source, TableSource | FollowedTable) else ()
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The names of the I values of a step of a table: columns, then masks; () for tokens."""
-        source = self.source
-        if not isinstance(source, TableSource | FollowedTable):
-            return ()
-        return (*source.columns, *(f"{name}{MASK}" for name in source.masks))
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The names of the C columns that are predicted, in the order of the file's columns; () for tokens."""
-        return tuple(self.input_names[i] for i in self._target_places)
-
-    @cached_property
-    def _target_places(self) -> list[int]:
-        """The places of what is predicted among the inputs."""
-        source = self.source
-        if not isinstance(source, TableSource | FollowedTable):
-            return []
-        wanted = {name.strip() for name in self.target}
-        return [i for i, name in enumerate(source.columns) if not wanted or name.strip() in wanted]
 
     @property
     def _where(self) -> str:
@@ -220,12 +256,17 @@ class FileStream(NextStep):
         return parts[split]
 
     def _pieces(self, split: Split) -> list[range]:
+        if self.new_data:
+            return self.opened.ranges()
         if self.follow:
             return [self._part(split)]
-        ranges = self.opened.ranges()
+        ranges = iter(self.opened.ranges())
+        steps: Mapping[str, list[int]] = {} if self._facts is None else self._facts[DATA]["steps"]
         own: dict[Split, list[range]] = {}
         for name, paths in self._files().items():
-            own[name], ranges = ranges[: len(paths)], ranges[len(paths) :]
+            found = [next(ranges) for _ in paths]
+            begun = steps.get(name, [len(each) for each in found])  # a file may have grown since
+            own[name] = [each[:count] for each, count in zip(found, begun, strict=True)]
         if split != "train" and split in own:
             return own[split]
         return [
@@ -269,37 +310,23 @@ class FileStream(NextStep):
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         return self.prepared(self.opened.read(start, stop))
 
-    def prepared(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Steps as the model reads them: tokens as they are, values (n, I) on the scale, 0 where one is missing."""
-        if self.vocabulary is not None:
-            return values
-        return np.nan_to_num(self.scale.apply(values), nan=0.0)
-
-    def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
-        """What is predicted of steps, (..., C), from what is read of them, (..., I): NaN where it is missing."""
-        if self.vocabulary is not None:
-            return values
-        found = np.array(values[..., self._target_places])
-        for i, name in enumerate(self.targets):
-            if f"{name}{MASK}" in self.input_names:
-                absent = values[..., self.input_names.index(f"{name}{MASK}")] > 0
-                found[..., i] = np.where(absent, np.nan, found[..., i])
-        return found
-
-    def unchanged(self, input: Tensor) -> Tensor:
-        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
-        return input[..., self._target_places]
-
     @cached_property
     def scale(self) -> Scale:
-        """Mean and deviation of each input, (I,), over the training rows; masks stay as they are."""
-        names = self.input_names
-        masks = [i for i, name in enumerate(names) if name.endswith(MASK) and name.removesuffix(MASK) in names]
-        known = [self._first(range(2 * int(self.held_out)))] if self.follow else self._pieces("train")
-        found = scale_of(self._values(known, self.window), len(names))
-        mean, deviation = found.mean, found.deviation
-        mean[masks], deviation[masks] = 0.0, 1.0
-        return Scale(mean, deviation, tuple(i for i in found.constant if i not in masks))
+        """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""
+        masks = len(self.masks)
+        if self._facts is not None:
+            mean, deviation = (np.array(self._facts[name]) for name in ("mean", "deviation"))
+            constant = tuple(self._facts["constant"])
+        else:
+            names = self.column_names
+            pieces = (values[:, : len(names)] for values in self._values(self._known_rows(), self.window))
+            found = scale_of(pieces, len(names))
+            mean, deviation, constant = found.mean, found.deviation, found.constant
+        return Scale(np.append(mean, np.zeros(masks)), np.append(deviation, np.ones(masks)), constant)
+
+    def _known_rows(self) -> list[range]:
+        """The rows that set the scale: those of training or, of a file that may grow, the held-out ones."""
+        return [self._first(range(2 * int(self.held_out)))] if self.follow else self._pieces("train")
 
     def _first(self, steps: range) -> range:
         """Those of the first steps that are there."""
@@ -315,11 +342,6 @@ class FileStream(NextStep):
             for begin in range(0, len(piece), each):
                 part = piece[begin : begin + each]
                 yield self.opened.read(part.start, part.stop)
-
-    @property
-    def target_scale(self) -> Scale:
-        """The scale of what is predicted, (C,)."""
-        return self.scale.of(self._target_places)
 
     def reading(self) -> Reading:
         """What was read. The held-out parts are looked at, so that a fault in them ends a run before it begins.

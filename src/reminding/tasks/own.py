@@ -19,11 +19,11 @@ from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
 from reminding.tasks.data.labelled.files import numbers, read_series
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
+from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.kinds.nextstep import NextStep
-from reminding.tasks.series import LabelledTask
 
 
 class Own(NamedTuple):
@@ -79,22 +79,22 @@ class _Steps:
 
 def _one_series(task: LabelledTask, path: Path) -> NDArray[Any]:
     """One series without a label: an audio file, a .ts file of one series, or numbers."""
-    loaded = task.loaded()
+    form = task.form
     if path.suffix.lower() in SUFFIXES:
         samples, rate = read_audio(path)
-        if loaded.rate is not None:
-            same_rate(Path(loaded.reading.files[0].path), loaded.rate, path, rate)
-        return loaded.prepared(samples, str(path))
+        if form.rate is not None:
+            same_rate(Path("the training data"), form.rate, path, rate)
+        return form.prepared(samples, str(path))
     if suffix_of(path) == ".ts":
-        series = read_series(path)
+        series = read_series(path, unlabelled=True)
         if len(series) > 1:
             raise ValueError(
                 f"{path} holds {len(series)} series, expected one; write the wanted one to a file of its own"
             )
-        return loaded.prepared(series[0].values, str(path))
+        return form.prepared(series[0].values, str(path))
     if suffix_of(path) == ".npy":
-        return loaded.prepared(_numbers(path), str(path))
-    return loaded.prepared(_series_of_text(path, len(loaded.cut.scale.mean)), str(path))
+        return form.prepared(_numbers(path), str(path))
+    return form.prepared(_series_of_text(path, form.dimensions), str(path))
 
 
 def _series_of_text(path: Path, dimensions: int) -> NDArray[np.float64]:
@@ -137,7 +137,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
             return tokens[begin:end]
 
         return _Steps(len(tokens), symbols)
-    source = task.source.like(path)
+    source = task.open(path)
 
     def prepared(begin: int, end: int) -> NDArray[Any]:
         return task.prepared(source.read(begin, end))
@@ -160,7 +160,7 @@ def _values(task: Any, path: Path) -> Tensor:
     values = _numbers(path)
     features = task.input_size
     if isinstance(task, PixelClassification):
-        steps = task.side**2 * (3 if task.name == "cifar10" else 1) // features
+        steps, _ = task.shape
         if values.size != steps * features:
             raise ValueError(f"{path} has shape {values.shape}, expected {steps} steps of {features} values")
         if values.min() < 0 or values.max() > 1:

@@ -5,27 +5,26 @@ Shapes: N series, D dimensions, B batch, T steps, I values per step, C classes.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from reminding.tasks.data.audio import audio_form, read_audio, same_rate
+from reminding.tasks.data.audio import SUFFIXES, audio_form, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
 from reminding.tasks.data.labelled.files import One, read_series
 from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
-from reminding.tasks.data.labelled.packed import MISSING, Cut, Missing, Packed, pack
+from reminding.tasks.data.labelled.packed import MISSING, Missing
 from reminding.tasks.data.reading import FileSteps, Reading
-from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.files.labelled import Form, LabelledTask, Loaded
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
-from reminding.tasks.kinds.classification import Classification
+from reminding.tasks.kinds.facts import DATA
 
 DIGIT_SAMPLES = 8000
 """Samples of a spoken digit that are read: one second. Fewer than one digit in a hundred is longer."""
@@ -40,78 +39,6 @@ class Recording(NamedTuple):
     speaker: str
     take: int
     values: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LabelledSeries:
-    """One split of a set of series.
-
-    Args:
-        values: (N, T, I) float32; shorter series are padded with zeros before their first step.
-        label: (N,) int64.
-    """
-
-    values: Tensor
-    label: Tensor
-
-    def batch(self, rows: Tensor) -> Batch:
-        """Return the series at `rows` (B,): input (T, B, I), target (B,)."""
-        return Batch(self.values[rows].transpose(0, 1).contiguous(), self.label[rows])
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """All splits of a set of series, the name of each class, and the transformation of the series.
-
-    Args:
-        cut: how another series becomes what the model reads, with the scale.
-        rate: samples per second of audio; None: the series are not audio.
-        reading: what was read.
-    """
-
-    splits: dict[Split, LabelledSeries]
-    classes: tuple[str, ...]
-    cut: Cut
-    rate: int | None
-    reading: Reading
-
-    def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
-        """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
-        return self.cut.prepared(values, where)
-
-
-class LabelledTask(Classification):
-    """Labelled series, cut into steps of `frame` values each."""
-
-    frame: int
-
-    def loaded(self) -> Loaded:
-        """Return the data, read at most once per process."""
-        raise NotImplementedError
-
-    def reading(self) -> Reading:
-        """What was read."""
-        return self.loaded().reading
-
-    def examples(self, split: Split) -> LabelledSeries:
-        """Return one split: values (N, T, I), label (N,)."""
-        return self.loaded().splits[split]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The labels in the data, in the order of the classes."""
-        return self.loaded().classes
-
-    @property
-    def input_size(self) -> int:
-        """I, the values of a frame: of all dimensions, and of their masks."""
-        cut = self.loaded().cut
-        return self.frame * len(cut.scale.mean) * (2 if cut.masked else 1)
-
-    @property
-    def output_size(self) -> int:
-        """C, the number of labels."""
-        return len(self.loaded().classes)
 
 
 @dataclass(frozen=True)
@@ -163,7 +90,20 @@ class Series(LabelledTask):
         """Return the data, read at most once per process."""
         if self.data is None:
             raise ValueError("data: a file of labelled series, or a folder of audio files, is needed: --data PATH")
-        return _load(self)
+        return (_load_new if self.new_data else _load)(self, self.known_form())
+
+    def longest(self) -> int | None:
+        """`samples`."""
+        return self.samples
+
+    def filling(self) -> Missing:
+        """`missing`."""
+        return self.missing
+
+    def files(self) -> dict[str, Path]:
+        """The files of all parts; of a folder each audio file in it."""
+        places = {"data": self.data, "valid": self.valid, "test": _test_of(self)}
+        return {key: path for name, place in places.items() if place for key, path in _named(name, place).items()}
 
 
 @dataclass(frozen=True)
@@ -197,7 +137,15 @@ class SpokenDigits(LabelledTask):
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
-        return _load_digits(find_recordings(self.data_dir), self.frame, self.hold_out)
+        return _load_digits(self, find_recordings(self.data_dir), self.known_form())
+
+    def longest(self) -> int | None:
+        """One second."""
+        return DIGIT_SAMPLES
+
+    def files(self) -> dict[str, Path]:
+        """The recordings."""
+        return _named("data_dir", find_recordings(self.data_dir))
 
 
 def find_recordings(data_dir: Path | None) -> Path:
@@ -231,7 +179,8 @@ class _Found:
 
 
 @lru_cache(maxsize=2)
-def _load_digits(folder: Path, frame: int, hold_out: str) -> Loaded:
+def _load_digits(task: SpokenDigits, folder: Path, known: str | None) -> Loaded:
+    hold_out = task.hold_out
     files = [
         AudioFile(path, name[1], name[2], _take_split(int(name[3])) if hold_out == "takes" else "")
         for path, name in _digits(folder)
@@ -243,8 +192,8 @@ def _load_digits(folder: Path, frame: int, hold_out: str) -> Loaded:
         rest, tested = splits.groups(found.parts[""], folder)
         train, valid = splits.groups(rest, folder)
         parts = {"train": train, "valid": valid, "test": tested}
-    held = f"{hold_out} held out"
-    return _loaded(parts, [found], pack(_ordered(parts), frame, DIGIT_SAMPLES, "error"), held)
+    parts = _ordered(parts)
+    return _loaded(parts, {"train": found}, task.form_for(parts, found.rate, known), f"{hold_out} held out")
 
 
 def _digits(folder: Path) -> list[tuple[Path, re.Match[str]]]:
@@ -267,14 +216,16 @@ def _take_split(take: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def _load(task: Series) -> Loaded:
+def _load(task: Series, known: str | None) -> Loaded:
+    """Read the data of a run.
+
+    Args:
+        known: the facts of a run that was begun before, whose files may have grown at their end since; as text.
+    """
     assert task.data is not None
-    test = task.test
-    if test is None and _TRAIN.search(task.data.name):
-        beside = task.data.with_name(_TRAIN.sub(lambda match: match[0].replace("TRAIN", "TEST"), task.data.name))
-        test = beside if beside.exists() else None
-    found = {"train": _read(task.data, task.pattern)}
-    found |= {split: _read(path, task.pattern) for split, path in (("valid", task.valid), ("test", test)) if path}
+    begun: dict[str, int] = {} if known is None else json.loads(known)[DATA]["series"]
+    places = {"train": task.data, "valid": task.valid, "test": _test_of(task)}
+    found = {split: _read(path, task.pattern, begun.get(split)) for split, path in places.items() if path}
     first, rate = found["train"], found["train"].rate
     for other in found.values():
         if (other.rate is None) != (rate is None):
@@ -291,7 +242,39 @@ def _load(task: Series) -> Loaded:
         if split not in parts:
             parts["train"], parts[split] = hold(parts["train"], task.data)
     held = ", ".join(said) or _SAID[hold]
-    return _loaded(parts, list(found.values()), pack(_ordered(parts), task.frame, task.samples, task.missing), held)
+    parts = _ordered(parts)
+    return _loaded(parts, found, task.form_for(parts, rate, known), held)
+
+
+@lru_cache(maxsize=2)
+def _load_new(task: Series, known: str) -> Loaded:
+    """Read a file or folder that the run was not trained on: all of it is a test split."""
+    place = task.test or task.data
+    assert place is not None
+    found, form = _read(place, task.pattern), task.form_of(json.loads(known))
+    if (found.rate is None) != (form.rate is None):
+        kinds = ("audio", "text") if form.rate is None else ("text", "audio")
+        raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
+    if found.rate is not None and form.rate is not None:
+        same_rate(Path("the training data"), form.rate, place, found.rate)
+    everything = [one for part in found.parts.values() for one in part]
+    return _loaded({"train": [], "valid": [], "test": everything}, {"test": found}, form, "new data")
+
+
+def _test_of(task: Series) -> Path | None:
+    """The test series: those named, or NAME_TEST beside NAME_TRAIN."""
+    if task.test is not None or task.data is None or not _TRAIN.search(task.data.name):
+        return task.test
+    beside = task.data.with_name(_TRAIN.sub(lambda match: match[0].replace("TRAIN", "TEST"), task.data.name))
+    return beside if beside.exists() else None
+
+
+def _named(name: str, place: Path) -> dict[str, Path]:
+    """A file under a name, or the audio files of a folder, each under that name and its own."""
+    if not place.is_dir():
+        return {name: place}
+    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return {f"{name}/{path.relative_to(place).as_posix()}": path for path in files}
 
 
 _SAID: dict[Any, str] = {
@@ -312,15 +295,19 @@ def _ordered(parts: dict[str, list[One]]) -> dict[str, list[One]]:
     return {split: parts.get(split, []) for split in ("train", "valid", "test")}
 
 
-def _read(path: Path, pattern: str | None) -> _Found:
-    """The series of a text file, or of a folder of audio files."""
+def _read(path: Path, pattern: str | None, first: int | None = None) -> _Found:
+    """The series of a text file, or of a folder of audio files.
+
+    Args:
+        first: number of series to read of a text file, from its beginning; None: all.
+    """
     if path.is_dir():
         return _heard(list_recordings(path, pattern), path)
     if not path.is_file():
         raise FileNotFoundError(f"data: {path} is neither a file nor a folder")
     if pattern is not None:
         raise ValueError(f"pattern is for folders of audio files, {path} is a file")
-    series = read_series(path)
+    series = read_series(path)[:first]
     for one in series:
         if not one.label:
             raise ValueError(f"data: {one.where}: the series has no label (@classLabel false), expected one")
@@ -339,21 +326,18 @@ def _heard(recordings: Sequence[AudioFile], folder: Path) -> _Found:
     return _Found(parts, rate, folder)
 
 
-def _loaded(parts: dict[str, list[One]], found: Sequence[_Found], packed: Packed, held: str) -> Loaded:
-    tensors: dict[Split, LabelledSeries] = {}
-    for split in ("train", "valid", "test"):
-        tensors[split] = LabelledSeries(torch.as_tensor(packed.values[split]), torch.as_tensor(packed.labels[split]))
+def _loaded(parts: dict[str, list[One]], found: Mapping[str, _Found], form: Form, held: str) -> Loaded:
     lengths = [len(one.values) for part in parts.values() for one in part]
-    shortest, longest = min(lengths), max(lengths)
-    rate = found[0].rate
+    shortest, longest, rate = min(lengths), max(lengths), form.rate
     settings = [
-        ("classes", ", ".join(packed.classes[:12]) + (", ..." if len(packed.classes) > 12 else "")),
+        ("classes", ", ".join(form.classes[:12]) + (", ..." if len(form.classes) > 12 else "")),
         ("length", str(longest) if shortest == longest else f"{shortest} to {longest}"),
-        ("dimensions", str(len(packed.cut.scale.mean))),
+        ("dimensions", str(form.dimensions)),
         *([("sample rate", f"{rate} Hz")] if rate is not None else []),
-        *((split, f"{len(parts[split]):,}") for split in ("train", "valid", "test")),
+        *((split, f"{len(parts[split]):,}") for split in ("train", "valid", "test") if parts[split]),
     ]
-    files = tuple(FileSteps(str(each.path), sum(map(len, each.parts.values()))) for each in found)
+    counts = {split: sum(map(len, each.parts.values())) for split, each in found.items()}
+    files = tuple(FileSteps(str(each.path), counts[split]) for split, each in found.items())
     kind = "audio" if rate is not None else "labelled series"
     reading = Reading(files, kind, "example", tuple(settings), notes=(held,))
-    return Loaded(tensors, packed.classes, packed.cut, rate, reading)
+    return Loaded.of_parts(parts, form, reading, counts)

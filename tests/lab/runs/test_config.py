@@ -12,11 +12,12 @@ import pytest
 from reminding.lab.runs.config import RunConfig, command, from_plain, load_task, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.tasks import TASKS, Copying
+from reminding.tasks.kinds.facts import Informed
 from tests.lab.conftest import small
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Informed):
     """A task with paths of every kind; none of them is called data, test or data_dir."""
 
     name: ClassVar[str] = "corpus"

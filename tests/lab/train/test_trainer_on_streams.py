@@ -124,13 +124,6 @@ def test_what_would_grow_without_end_is_refused(options: Any, message: str) -> N
     SequenceModel(Cue(), ModelOptions(k_top=0))
 
 
-def test_another_file_in_its_place_is_refused(text: Path, tmp_path: Path) -> None:
-    trainer.train(small(FileStream(text, chunk=10), 3), tmp_path / "run")
-    text.write_bytes(text.read_bytes() * 2)
-    with pytest.raises(ValueError, match=r"size: .* has 3000 bytes, expected 1500"):
-        trainer.train(small(FileStream(text, chunk=10), 6), tmp_path / "run", resume=True)
-
-
 def test_live_numbers_are_printed_where_there_is_no_terminal(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

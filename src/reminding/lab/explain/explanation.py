@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -274,7 +274,7 @@ def _objective(task: Any, prediction: Tensor, excerpt: _Excerpt, at: Sequence[in
     if not at:
         return task.loss(prediction, Batch(excerpt.input, excerpt.target)), "the task's loss"
     # Each step is judged as a sequence of one step, without the weights that training gives to parts of a sequence.
-    usual = replace(task, **{field.name: field.default for field in fields(task) if TRAINING in field.metadata})
+    usual = task.changed(**{field.name: field.default for field in fields(task) if TRAINING in field.metadata})
     every_step = _has_target_per_step(excerpt.target, prediction)
     losses: list[Tensor] = []
     for step in at:

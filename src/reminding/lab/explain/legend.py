@@ -16,11 +16,11 @@ from reminding.tasks.data.sources import MU
 from reminding.tasks.delayed.match import MatchSpeaker
 from reminding.tasks.delayed.nback import NBack
 from reminding.tasks.delayed.noisy_cifar10 import NoisyCIFAR10
+from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.mnist import pixel_permutation
-from reminding.tasks.series import LabelledTask
 
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
 """Visible glyphs for white space."""

@@ -6,7 +6,7 @@ Shapes: T time, B batch, K recalled memories.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from reminding.lab.report.tables import costs, environments, equal_cost, further
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_below, find_runs
 from reminding.lab.show.charts import growth_chart
+from reminding.lab.show.errors import error_tables
 from reminding.lab.show.plots import growth_curves, recall_map
 from reminding.lab.show.tables import Table
+from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
@@ -98,6 +100,7 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequ
         return
     members = [run for each in groups for run in each.runs]
     yield Section("Methods", [methods(groups), *seed_charts(groups, out)])
+    yield Section("Errors", [table for each in groups for table in errors_of(each)])
     yield Section("Learning curves", learning_charts(groups, out))
     yield Section("At equal cost", equal_cost(groups))
     yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])
@@ -105,6 +108,16 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequ
     yield Section("Warnings", warnings(groups))
     yield Section("What was recalled", draw_recalls(groups, out, sequence))
     yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
+
+
+def errors_of(members: Group) -> list[Table]:
+    """The errors by column or class of a method's first finished run."""
+    run = next((each for each in members.runs if "errors" in each.summary), None)
+    if run is None:
+        return []
+    return [
+        replace(table, title=f"{table.title}: {run.folder.name}") for table in error_tables(run.summary["errors"])
+    ]
 
 
 def _about_benchmarks(benchmarks: Mapping[Path, SavedMeasurement], out: Path) -> Iterator[Section]:
@@ -156,13 +169,14 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         if not trained or trained[0].model != "sab":
             continue
         folder = trained[0].folder
+        path = _unused(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
         try:
             config, model = checkpoint.load_run(folder)
+            batch = _test_batch(config.task, sequence)
         except (OSError, ValueError) as error:
             blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        path = _unused(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
-        _draw_recall(config.task, model, sequence, path, folder.name)
+        _draw_recall(config.task, model, batch, sequence, path)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
@@ -170,9 +184,12 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
     return blocks
 
 
-def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, name: str) -> None:
+def _test_batch(task: Any, sequence: int) -> Batch:
     limit = None if task.streamed else sequence + 1
-    batch = next(iter(task.eval_batches("test", sequence + 1, limit)))
+    return next(iter(task.eval_batches("test", sequence + 1, limit)))
+
+
+def _draw_recall(task: Any, model: torch.nn.Module, batch: Batch, sequence: int, path: Path) -> None:
     if batch.input.shape[1] <= sequence:
         raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
     tokens = batch.input[:, sequence : sequence + 1]
@@ -183,7 +200,7 @@ def _draw_recall(task: Any, model: torch.nn.Module, sequence: int, path: Path, n
     recall_map(
         top.step[:, 0],
         top.weight[:, 0],
-        title=f"Recalls of {name}: test sequence {sequence} of {task.name}",
+        title=f"Recalls of {path.stem.removeprefix('recall-')}: test sequence {sequence} of {task.name}",
         input=shown,
         marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
         path=path,

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import torch
 
 from reminding.lab.runs.config import EXTENDABLE, RunConfig
+from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME
 from reminding.nn import SAB, CarriedState, SABState
@@ -73,7 +74,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
     if (folder / CONFIG_NAME).exists():
         if resume:
             check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
-            config.save(folder / CONFIG_NAME)
+            _save(config, folder)
             return (folder / CHECKPOINT_NAME).exists()
         if not overwrite:
             raise FileExistsError(
@@ -83,18 +84,41 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) 
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    config.save(folder / CONFIG_NAME)
+    _save(config, folder)
     return False
+
+
+def _save(config: RunConfig, folder: Path) -> None:
+    """Write config.json and, unless the run has it already, facts.json."""
+    if not (folder / FACTS_NAME).exists():
+        save_facts(folder, config.task)
+    config.save(folder / CONFIG_NAME)
+
+
+def with_facts(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
+    """A configuration whose task has its facts: those of the run to resume, or those of its data now.
+
+    Raises:
+        FileNotFoundError, ValueError: the data are missing, cannot be read, or are not those of the run to resume.
+    """
+    saved = read_facts(folder) if resume else None
+    if saved is None:
+        return replace(config, task=config.task.with_facts(config.task.facts()))
+    check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
+    check_files(config.task, saved, folder, "resume", "bring the file back as it was, or begin a new run")
+    return replace(config, task=config.task.with_facts(saved["facts"]))
 
 
 def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
     """Refuse to resume a run with other options. It may be resumed for longer, unless its learning rate anneals.
 
+    Files may be in other places; `with_facts` has checked their content.
+
     Raises:
         ValueError: names every option that differs.
     """
     old, new = saved.settings(), wanted.settings()
-    names = sorted({*old, *new} - (set() if wanted.train.anneal else EXTENDABLE))
+    names = sorted({*old, *new} - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:
@@ -103,7 +127,7 @@ def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
 
 def _remove_run(folder: Path) -> None:
     """Delete the files that a run wrote, and no others."""
-    for name in (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
+    for name in (CONFIG_NAME, FACTS_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
         (folder / name).unlink(missing_ok=True)
     _remove_states(folder)
     shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from reminding.tasks import TASKS
+from reminding.lab.runs.facts import informed
+from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
 Options = TypeVar("Options")
@@ -29,7 +30,8 @@ class ModelOptions:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
             steps; attention: softmax attention over all past states with full BPTT; transformer: causal; mingru:
             minimal GRU by a parallel scan; rtu: diagonal linear recurrence by exact online gradients.
-        cell: recurrent cell of sab, lstm, tbptt and attention.
+        cell: recurrent cell of sab, lstm, tbptt and attention: lstm, gru or rnn, or module:Name, a class of your own
+            that is called with input_size and hidden_size.
         forget_scale: factor on an LSTM's forget gate; below 1 its cell state c stays bounded over sequences much
             longer than those of training.
         forget_bias: initial bias of an LSTM's forget gates, or of a GRU's z: a number, or chrono:T to remember over
@@ -41,8 +43,8 @@ class ModelOptions:
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
-        score: how memories are scored: additive, dot or separable. None: additive, or separable with semantics
-            release.
+        score: how memories are scored: additive, dot or separable, or module:Name, a class of your own that is called
+            with hidden_size. None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: hidden_size.
         normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
             the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
@@ -54,7 +56,8 @@ class ModelOptions:
             which the state stays bounded on an endless stream.
         semantics: paper: the paper's algorithm; release: that of the authors' published code.
         capacity: at most this many memories; None: no limit, which is refused on a stream.
-        evict: which memory is evicted when the capacity is reached.
+        evict: which memory is evicted when the capacity is reached: fifo or least_recalled, or module:name, a
+            function of your own.
         horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
             0: it stays within the chunk. Whole sequences have no earlier chunks.
         credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
@@ -73,7 +76,7 @@ class ModelOptions:
     """
 
     model: Literal["sab", "lstm", "tbptt", "attention", "transformer", "mingru", "rtu"] = "sab"
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    cell: str = "lstm"
     forget_scale: float = 1.0
     forget_bias: float | str | None = None
     hidden_size: int = 128
@@ -91,7 +94,7 @@ class ModelOptions:
     stored: Literal["h", "proposal"] = "h"
     semantics: Literal["paper", "release"] = "paper"
     capacity: int | None = None
-    evict: Literal["fifo", "least_recalled"] = "fifo"
+    evict: str = "fifo"
     horizon: int | None = 0
     credit_every: int = 1
     backtrack: bool = True
@@ -171,15 +174,27 @@ class RunConfig:
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
 
-    def save(self, path: Path) -> None:
-        """Write config.json."""
+    def save(self, path: Path, *, absolute: bool = True) -> None:
+        """Write config.json.
+
+        Args:
+            absolute: whether paths become absolute, so that a run resumes from any folder.
+        """
         content = {
             "format": FORMAT_VERSION,
-            "task": {"name": self.task.name, **plain(self.task)},
+            "task": {"name": self.task.name, **plain(self.task, absolute=absolute)},
             "model": plain(self.model),
             "train": plain(self.train),
         }
         path.write_text(json.dumps(content, indent=2) + "\n")
+
+    def places(self) -> set[str]:
+        """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
+        return {
+            f"task.{field.name}"
+            for field in fields(self.task)
+            if DERIVED in field.metadata or isinstance(getattr(self.task, field.name), Path)
+        }
 
     def settings(self) -> dict[str, Any]:
         """Every option under a name such as "train.lr"; the name of the task is "task.name"."""
@@ -191,14 +206,16 @@ class RunConfig:
     def load(path: Path) -> RunConfig:
         """Read config.json.
 
+        The task has the facts that facts.json beside it holds, and needs its data for batches alone.
+
         Raises:
-            FileNotFoundError: there is none, so that the folder is not a run; or the task's data is missing.
-            ValueError: it cannot be read; the message says why.
+            FileNotFoundError: there is none, so that the folder is not a run.
+            ValueError: it cannot be read; or the run has no facts.json, and its task's data are missing.
         """
         content = read_config(path)
         try:
             return RunConfig(
-                task=load_task(content["task"]),
+                task=informed(load_task(content["task"]), path.parent),
                 model=from_plain(ModelOptions, content["model"]),
                 train=from_plain(TrainOptions, content["train"]),
             )
@@ -248,16 +265,16 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     return from_plain(TASKS[name], options)
 
 
-def plain(options: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values. Paths become absolute, so that a run resumes from any folder."""
-    return {field.name: _to_json(getattr(options, field.name)) for field in fields(options)}
+def plain(options: Any, *, absolute: bool = True) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values. Paths become absolute, unless told otherwise."""
+    return {field.name: _to_json(getattr(options, field.name), absolute) for field in fields(options)}
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: Any, absolute: bool = True) -> Any:
     if isinstance(value, Path):
-        return str(value.absolute())
+        return str(value.absolute() if absolute else value)
     if isinstance(value, list | tuple):
-        return [_to_json(item) for item in cast("Sequence[Any]", value)]
+        return [_to_json(item, absolute) for item in cast("Sequence[Any]", value)]
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from reminding.lab.runs.config import changed_options, option, plain
 from reminding.tasks.characters import CharacterStream
@@ -23,7 +23,8 @@ class EvalOptions:
         steps_at_once: read whole sequences in pieces of this many steps, to use less memory; the result does not
             depend on it. None: in one piece. Streams have their own chunks.
         capacity: at most this many memories; None: as in training.
-        evict: which memory is evicted when the capacity is reached; None: as in training.
+        evict: which memory is evicted when the capacity is reached: fifo, least_recalled or module:name; None: as in
+            training.
         by_distance: of a text: bits per character of rare words that came before, by the distance to their last
             occurrence, beside the usual metric.
         rare: with by_distance, a word is rare if the training part has it at most this many times.
@@ -35,7 +36,7 @@ class EvalOptions:
     batch_size: int = 100
     steps_at_once: int | None = None
     capacity: int | None = None
-    evict: Literal["fifo", "least_recalled"] | None = None
+    evict: str | None = None
     by_distance: bool = False
     rare: int = 10
     distances: tuple[int, ...] = (100, 1000, 10_000)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from reminding.version import __version__
+
 
 def choose_device(name: str) -> torch.device:
     """The device of a name; "auto" is a GPU if there is one.
@@ -33,8 +35,6 @@ def command_line() -> str:
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
     """What results depend on apart from the seed: machine, versions, threads."""
-    from reminding import __version__
-
     return {
         "device": str(device),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

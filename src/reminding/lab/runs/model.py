@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
     RTU,
     SAB,
@@ -144,20 +145,43 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
     if options.model in ("transformer", "mingru", "rtu"):
         return _build_unlike_sab(options, input_size, encoder)
     size = (input_size, options.hidden_size, options.num_layers)
-    common = _taken(options, RECURRENT)
+    common = {**_taken(options, RECURRENT), "cell": _cell(options, input_size)}
     common |= {"horizon": 0 if options.model == "lstm" else options.horizon, "encoder": encoder}  # uncut, all is kept
     if options.model == "lstm":
         return full_bptt(*size, **common)
     if options.model == "tbptt":
         return truncated_bptt(*size, k_trunc=options.k_trunc, **common)
+    scoring = {**_taken(options, SCORING), "score": _score(options)}
     if options.model == "attention":
-        return full_attention(*size, **_taken(options, SCORING), **common)
-    return SAB(*size, **_taken(options, SCORING + RECALLING), **common)
+        return full_attention(*size, **scoring, **common)
+    recalling = {**_taken(options, RECALLING), "evict": _evict(options)}
+    return SAB(*size, **scoring, **recalling, **common)
 
 
 def _taken(options: ModelOptions, names: Sequence[str]) -> dict[str, Any]:
     """Some of the options, which have the names of the layer's arguments."""
     return {name: getattr(options, name) for name in names}
+
+
+def _cell(options: ModelOptions, input_size: int) -> Any:
+    """The name of a built-in cell, or one module of a user's own per layer."""
+    if not is_own(options.cell):
+        return options.cell
+    hidden = options.hidden_size
+    above = [(hidden, hidden)] * (options.num_layers - 1)
+    return own_modules("cell", options.cell, [(input_size, hidden), *above])
+
+
+def _score(options: ModelOptions) -> Any:
+    """The name of a built-in score, or one scorer of a user's own per layer."""
+    if options.score is None or not is_own(options.score):
+        return options.score
+    return own_modules("score", options.score, [(options.hidden_size,)] * options.num_layers)
+
+
+def _evict(options: ModelOptions) -> Any:
+    """The name of a built-in way to evict, or a function of a user's own."""
+    return own("evict", options.evict) if is_own(options.evict) else options.evict
 
 
 def _build_unlike_sab(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> nn.Module:

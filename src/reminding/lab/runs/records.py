@@ -13,6 +13,7 @@ from typing import Any
 
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import load_task, read_config
+from reminding.lab.runs.facts import informed
 from reminding.lab.runs.runlog import read_log
 from reminding.tasks import DERIVED, TASKS, TRAINING
 
@@ -90,7 +91,7 @@ class Run:
         if content["task"].get("name") not in TASKS:
             raise ValueError(f"{path} cannot be read: there is no task {content['task'].get('name')!r}")
         summary = checkpoint.read_summary(folder)
-        task = _task_record(content["task"], summary, records)
+        task = _task_record(content["task"], summary, records, folder)
         parts = ("task", "model", "train")
         options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
         valid = _progress(records, task)
@@ -138,12 +139,12 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _task_record(
-    options: Mapping[str, Any], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]], folder: Path
 ) -> TaskRecord:
-    """From the task itself, or from the run's log if the task's data is missing."""
+    """From the task and its facts, or from the log of a run without facts whose data is missing."""
     kind = TASKS[options["name"]]
     try:
-        task = load_task(options)
+        task = informed(load_task(options), folder)
     except (OSError, TypeError, ValueError):  # the data was moved or has changed
         task = None
     evaluated = next((list(record) for record in records if record["kind"] == "valid"), ["", "", ""])
@@ -157,6 +158,9 @@ def _chance(task: Any) -> tuple[float, str] | None:
     if task.name == "copying":
         return 1 / task.alphabet, "chance"
     if task.metric == "accuracy":
+        counts = task.facts().get("counts")
+        if counts:
+            return max(counts) / sum(counts), "always the most frequent class"
         return 1 / task.output_size, "chance"
     return (1 / 6, "always predicting the mean") if task.name == "adding" else None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.nn import Recall
 from reminding.tasks import EvalSplit, MetricSums, mean_metrics
+from reminding.tasks.kinds.tallies import Tally
 
 JUDGED_ROWS = 8
 """Sequences per batch whose recalls are counted: enough for a mean, at little cost."""
@@ -29,6 +30,7 @@ def evaluate(
     limit: int | None = None,
     device: torch.device | str = "cpu",
     steps_at_once: int | None = None,
+    tally: Tally | None = None,
 ) -> dict[str, float]:
     """Compute every metric of a task, as its mean over a split.
 
@@ -38,6 +40,7 @@ def evaluate(
         limit: number of sequences, or of chunks of each stream; None: the task's own number.
         steps_at_once: read whole sequences in pieces of this many steps, which bounds the memory needed; the result
             does not depend on it. None: in one piece. Streams have their own chunks.
+        tally: is given every batch with its prediction.
     """
     training = model.training
     model.eval()
@@ -51,6 +54,8 @@ def evaluate(
                 else:
                     prediction = model.read_in_chunks(batch, steps_at_once)
                 parts.append(task.metrics(prediction, batch))
+                if tally is not None:
+                    tally.add(prediction, batch)
     finally:
         model.train(training)
     return mean_metrics(parts)

@@ -60,13 +60,15 @@ class Run:
 def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
-    The folder gets config.json, data.json (what was read of files of one's own), log.jsonl, tensorboard/,
-    checkpoint.pt (to resume from), model.safetensors (the weights that were best on the validation split) and
-    summary.json. Ctrl-C ends the run after the current update, without the test, and the run can be resumed; a
-    resumed run gives the numbers of an uninterrupted one. On a stream the state is carried from chunk to chunk. Each
-    chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those of
-    unseen steps. With `credit_every` above 1, the credit that waits in the state when the run ends is learned from by
-    one more step of the optimizer; so a run that is resumed beyond its end differs from one that never ended there.
+    The folder gets config.json, facts.json (what was learned from the training data), data.json (what was read of
+    files of one's own), log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors (the weights that
+    were best on the validation split) and summary.json. Ctrl-C ends the run after the current update, without the
+    test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one. Its data may have grown
+    at their end: split and scale remain those of the start. On a stream the state is carried from chunk to chunk.
+    Each chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those
+    of unseen steps. With `credit_every` above 1, the credit that waits in the state when the run ends is learned from
+    by one more step of the optimizer; so a run that is resumed beyond its end differs from one that never ended
+    there.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
@@ -83,6 +85,7 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
     """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
+    config = checkpoint.with_facts(config, folder, resume=resume)
     run = _prepare(config, folder)
     reading = reading_of(config.task)
     if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
@@ -297,7 +300,7 @@ def _save(run: Run) -> None:
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
     """Test the best weights, unless the run was interrupted, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost = ({}, {}) if stopped == "interrupted" else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped == "interrupted" else _tested(run)
     summary: dict[str, Any] = {
         **tested,
         "task": task.name,
@@ -315,18 +318,20 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "command": command_line(),
         **environment(run.device),
+        **errors,
     }
     checkpoint.write_summary(run.folder, summary)
     return summary
 
 
-def _tested(run: Run) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics of the best weights on the test split, and the number of steps that a backward pass visits."""
+def _tested(run: Run) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """The metrics of the best weights on the test split, the steps that a backward pass visits, and the errors."""
     _, best = checkpoint.load_run(run.folder)
-    limit = run.config.train.test_sequences
-    model = best.to(run.device)
-    metrics = evaluate(model, run.config.task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device)
-    return metrics, backward_steps(model, run.config.task, run.device)
+    task, limit = run.config.task, run.config.train.test_sequences
+    model, tally = best.to(run.device), task.tally()
+    metrics = evaluate(model, task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device, tally=tally)
+    errors = {} if tally is None else {"errors": tally.record()}
+    return metrics, backward_steps(model, task, run.device), errors
 
 
 @dataclass

@@ -26,7 +26,10 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     temporary = path.with_name(path.name + ".part")
     # Cloned, since the format refuses tensors that share memory: a cell may return the same one twice.
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    temporary.touch()
+    mode = temporary.stat().st_mode  # that of the user's umask; the library makes the file private
     _safetensors().torch.save_file(own, temporary, metadata=metadata)
+    temporary.chmod(mode)
     temporary.replace(path)
 
 

@@ -269,6 +269,8 @@ class SABState:
         return self.history.alone([layer.memory for layer in self.layers], self.step)
 
     def __getstate__(self) -> dict[str, Any]:
+        if not self.history.waits:
+            self.history = self._past_alone()  # so that the same state has the same bytes again
         return {**self.__dict__, "history": self._past_alone()}
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 Role = Literal["input and target", "target", "known input", "time", "ignored"]
@@ -99,6 +100,10 @@ class Reading:
     def record(self) -> dict[str, Any]:
         """As JSON values."""
         return {**asdict(self), "settings": dict(self.settings), "steps": self.steps}
+
+    def without_places(self) -> Reading:
+        """The same, with the names of the files alone, so that nothing tells where they lie."""
+        return replace(self, files=tuple(FileSteps(PurePath(file.path).name, file.steps) for file in self.files))
 
     def lines(self) -> list[str]:
         """For the terminal, a few lines however many columns and files there are."""

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reminding.tasks.kinds.base import Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.facts import Informed
 
 UNASKED = -100
 """The target of a step that asks for nothing, which `cross_entropy` ignores by default."""
 
 
-class Asked(ABC):
+class Asked(Informed, ABC):
     """Loss and metrics over the steps that ask. The target is (T, B) int64: a class, or UNASKED."""
 
     metric = "accuracy"

@@ -9,7 +9,8 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 import torch
@@ -112,6 +113,18 @@ class Task(Protocol):
 
         A chunk of a stream without a target has a loss of 0, without a gradient.
         """
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Everything learned from the training data that a model or a metric needs, as JSON values."""
+        ...
+
+    def with_facts(self, facts: Mapping[str, Any]) -> Self:
+        """The same task with these facts. It needs its files for batches alone."""
+        ...
+
+    def files(self) -> dict[str, Path]:
+        """The files of the training data by name, whose content a resumed run checks."""
         ...
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:

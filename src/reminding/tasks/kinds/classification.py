@@ -25,6 +25,8 @@ from reminding.tasks.kinds.base import (
     full_precision,
     stream,
 )
+from reminding.tasks.kinds.facts import Informed
+from reminding.tasks.kinds.tallies import ClassTally
 
 
 class Labelled(Protocol):
@@ -61,7 +63,7 @@ class Examples:
         return Batch(values.float() / self.peak, self.label[rows])
 
 
-class Classification(ABC):
+class Classification(Informed, ABC):
     """A finite data set of sequences with a class each."""
 
     name: ClassVar[str]
@@ -127,6 +129,16 @@ class Classification(ABC):
         rows = torch.arange(chosen) * total // chosen
         return (examples.batch(part) for part in torch.split(rows, batch_size))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the prediction's values."""
+        return tuple(map(str, range(self.output_size)))
+
+    def tally(self) -> ClassTally:
+        """The confusion of the classes, beside the share of the most frequent one."""
+        counts: list[int] | None = self.facts().get("counts")
+        return ClassTally(self.classes, None if counts is None else counts.index(max(counts)))
+
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy of the last step, nats. `prediction` is logits, (T, B, C)."""
         check_prediction(prediction, batch, self.output_size)
@@ -145,7 +157,7 @@ class Classification(ABC):
 class PixelClassification(Classification):
     """A finite data set of square images in ten classes, read one pixel per step."""
 
-    classes: ClassVar[int] = 10
+    number_of_classes: ClassVar[int] = 10
     side: ClassVar[int]
     """Pixels on a side of an image."""
 
@@ -157,4 +169,9 @@ class PixelClassification(Classification):
     @property
     def output_size(self) -> int:
         """C, the number of classes."""
-        return self.classes
+        return self.number_of_classes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps of an image, and values of a step."""
+        return self.side**2, self.input_size

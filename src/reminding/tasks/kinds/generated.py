@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from reminding.tasks.kinds.base import Batch, EvalSplit, check_evaluation, check_training, stream
+from reminding.tasks.kinds.facts import Informed
 
 EVAL_SEQUENCES = 1000
 """Sequences in an evaluation without a limit."""
 
 
-class Generated(ABC):
+class Generated(Informed, ABC):
     """A task that can draw any number of sequences.
 
     Training batch i depends on (task, seed, i) alone, evaluation sequence j on (task, split, j) alone.

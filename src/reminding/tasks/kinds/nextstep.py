@@ -31,12 +31,13 @@ from reminding.tasks.kinds.base import (
     full_precision,
 )
 from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.kinds.facts import Informed
 
 UNKNOWN = -100
 """The target token of a step whose next step is not known; of real values it is NaN."""
 
 
-class NextStep(ABC):
+class NextStep(Informed, ABC):
     """Data whose parts are unbroken streams, read in chunks; the target of a step is the next step.
 
     The B rows of a batch read the training part in parallel, one B-th each. State is carried from chunk to chunk, and

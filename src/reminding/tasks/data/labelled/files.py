@@ -19,6 +19,8 @@ from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 
 MISSING = ("", "?", "nan", "na", "null")
 """Words for a missing value in these files, in lower case."""
+UNKNOWN = ("", "?")
+"""Labels that are not known."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,18 @@ class One:
     group: str = ""
 
 
-def read_series(path: Path) -> list[One]:
+def read_series(path: Path, *, unlabelled: bool = False) -> list[One]:
     """Read labelled series from a text file.
+
+    Args:
+        unlabelled: whether labels may be unknown, ? or empty; they are then "".
 
     Raises:
         ValueError: a line is not a series; the message names the file and the line.
     """
     with open_text(path, find_encoding(path)) as text:
-        series = _read_ts(text, path) if suffix_of(path) == ".ts" else _read_rows(text, path)
+        read = _read_ts if suffix_of(path) == ".ts" else _read_rows
+        series = read(text, path, unlabelled)
     if not series:
         raise ValueError(f"data: {path} holds no series")
     widths = {one.values.shape[1] for one in series}
@@ -56,9 +62,10 @@ def read_series(path: Path) -> list[One]:
 
 @dataclass
 class _Header:
-    """What the lines with @ before the data say, by keyword in lower case."""
+    """What the lines with @ before the data say, by keyword in lower case; and whether labels may be unknown."""
 
     says: dict[str, tuple[str, ...]]
+    unlabelled: bool
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -71,8 +78,8 @@ class _Header:
         return self.says.get(word, ("",))[:1] == ("true",) or self.says.get(word, ("",))[0].lower() == "true"
 
 
-def _read_ts(text: Iterator[str], path: Path) -> list[One]:
-    header = _Header({})
+def _read_ts(text: Iterator[str], path: Path, unlabelled: bool) -> list[One]:
+    header = _Header({}, unlabelled)
     series: list[One] = []
     begun = False
     for number, line in enumerate(text, 1):
@@ -118,6 +125,8 @@ def _ts_series(content: str, header: _Header, path: Path, number: int) -> One:
         dimensions, label = [*dimensions, last], ""
     elif not dimensions:
         raise ValueError(f"data: {where}: 0 colons, expected the values of a series, a colon, and its label")
+    elif header.unlabelled and label in UNKNOWN:
+        label = ""
     elif classes and label not in classes:
         raise ValueError(
             f"data: {where}: the label {label!r} is not among those of @classLabel: {', '.join(classes)}"
@@ -144,7 +153,7 @@ def _check_dimensions(dimensions: Sequence[str], expected: int, where: str) -> N
         )
 
 
-def _read_rows(text: Iterator[str], path: Path) -> list[One]:
+def _read_rows(text: Iterator[str], path: Path, unlabelled: bool) -> list[One]:
     """The label first, then the values. A shorter series may end in NaN or in empty cells."""
     series: list[One] = []
     separator: str | None = None
@@ -157,12 +166,13 @@ def _read_rows(text: Iterator[str], path: Path) -> list[One]:
             separator = next((each for each in "\t;," if each in content), " ")
         cells = content.split() if separator == " " else next(csv.reader([content], delimiter=separator))
         label = cells[0].strip()
-        if label.lower() in ("", "?"):
+        unknown = label in UNKNOWN
+        if unknown and not unlabelled:
             raise ValueError(f"data: {where}: the label, which is the first cell, is empty")
         values = _without_padding(numbers(cells[1:], where))
         if not len(values):
             raise ValueError(f"data: {where}: no values, expected a label and at least one value")
-        series.append(One(plain_label(label), values[:, None], where))
+        series.append(One("" if unknown else plain_label(label), values[:, None], where))
     return series
 
 

@@ -6,7 +6,7 @@ Shapes: N series, n values of a series, D dimensions, T steps, I values per step
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,24 +59,13 @@ class Cut:
         return in_frames(scaled, self.frame, max(self.steps, -(-len(beginning) // self.frame)))
 
 
-@dataclass(frozen=True)
-class Packed:
-    """All series in arrays.
-
-    Args:
-        values: of each split, (N, T, I) float32; shorter series are padded with zeros before their first step.
-        labels: of each split, (N,) int64.
-        classes: the labels as text, in the order of their numbers.
-    """
-
-    values: dict[str, NDArray[np.float32]]
-    labels: dict[str, NDArray[np.int64]]
-    classes: tuple[str, ...]
-    cut: Cut
+def classes_of(parts: Mapping[str, Sequence[One]]) -> tuple[str, ...]:
+    """The labels of all parts, in the order of their numbers."""
+    return tuple(sorted({one.label for part in parts.values() for one in part}, key=label_order))
 
 
-def pack(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, missing: Missing) -> Packed:
-    """Cut and scale all series, by the mean and deviation of the training series, into arrays of one length.
+def cut_of(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, missing: Missing) -> Cut:
+    """The cut by the mean and deviation of the training series, and by the longest of all.
 
     Raises:
         ValueError: there is one class, the dimensions differ, a value is missing and nothing says what it becomes, or
@@ -84,16 +73,40 @@ def pack(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, mi
     """
     everything = [one for part in parts.values() for one in part]
     _check(parts, everything, samples, missing)
-    classes = tuple(sorted({one.label for one in everything}, key=label_order))
     train = parts["train"]
     scale = scale_of((one.values[:samples] for one in train), train[0].values.shape[1])
     masked = any(bool(np.isnan(one.values[:samples]).any()) for one in everything)
     steps = max(-(-len(one.values[:samples]) // frame) for one in everything)
-    cut = Cut(frame, samples, steps, missing, masked, scale)
+    return Cut(frame, samples, steps, missing, masked, scale)
+
+
+def pack(
+    parts: Mapping[str, Sequence[One]], classes: Sequence[str], cut: Cut
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Cut and scale all series into arrays, of each part of the length of its longest.
+
+    Returns:
+        of each part the values, (N, T, I), where shorter series are padded with zeros before their first step, and
+        the numbers of the labels, (N,).
+
+    Raises:
+        ValueError: a label is not among the classes, or a series does not fit the cut.
+    """
     number = {label: index for index, label in enumerate(classes)}
-    values = {split: np.stack([cut.prepared(one.values, one.where) for one in part]) for split, part in parts.items()}
-    labels = {split: np.array([number[one.label] for one in part], np.int64) for split, part in parts.items()}
-    return Packed(values, labels, classes, cut)
+    packed: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
+    for split, part in parts.items():
+        longest = max((-(-len(one.values[: cut.samples]) // cut.frame) for one in part), default=0)
+        wide = replace(cut, steps=max(cut.steps, longest))
+        for one in part:
+            if one.label not in number:
+                known = ", ".join(classes)
+                raise ValueError(
+                    f"data: {one.where}: the label {one.label!r} is not one of the training data, {known}"
+                )
+        values = [wide.prepared(one.values, one.where) for one in part]
+        labels = np.array([number[one.label] for one in part], np.int64)
+        packed[split] = np.stack(values) if values else np.zeros((0, 0, 0), np.float32), labels
+    return packed
 
 
 def _check(

@@ -6,6 +6,7 @@ Shapes: n rows, C columns.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -63,8 +64,9 @@ def connect() -> Any:
         ImportError: DuckDB or pandas is missing; the message says what to install.
     """
     try:
-        importlib.import_module("pandas")  # in whose frames DuckDB hands over rows
         duckdb: Any = importlib.import_module("duckdb")
+        if importlib.util.find_spec("pandas") is None:  # in whose frames DuckDB hands over rows
+            raise ImportError("No module named 'pandas'")
     except ImportError as error:
         raise ImportError(f'tables need duckdb and pandas: pip install "reminding[data]" ({error})') from error
     connection = duckdb.connect()
@@ -73,6 +75,16 @@ def connect() -> Any:
     for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
         connection.execute(f"SET {setting}=false")
     return connection
+
+
+def write_parquet(frame: Any, path: Path) -> None:
+    """Write a pandas table to a Parquet file.
+
+    Raises:
+        ImportError: DuckDB is missing; the message says what to install.
+    """
+    with connect() as connection:
+        connection.from_df(frame).write_parquet(str(path))
 
 
 class Rows(ABC):

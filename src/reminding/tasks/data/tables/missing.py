@@ -36,6 +36,11 @@ def fill(
         yield np.concatenate([values, absent[:, list(masked)].astype(np.float64)], axis=1)
 
 
+def filled(values: NDArray[np.float64], missing: Missing, masked: Sequence[int]) -> NDArray[np.float64]:
+    """All rows of a table, (n, C) with NaN where a value is missing, as rows (n, C + M); see `fill`."""
+    return next(fill([values], missing, masked))
+
+
 def carried(values: NDArray[np.float64], last: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """Values (n, C) where NaN is replaced by the value before it in its column.
 

@@ -44,6 +44,20 @@ def list_files(data: Path, option: str = "data") -> list[Path]:
     raise FileNotFoundError(f"{option}: {data} is not a file")
 
 
+def named_files(name: str, place: Path) -> dict[str, Path]:
+    """Files by names that stay when they move as a whole.
+
+    Returns:
+        the file as `name`, or the files of a pattern as `name` and their places below the folder it begins with.
+    """
+    if not glob.has_magic(str(place)) or place.is_file():
+        return {name: place}
+    folder = place
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in list_files(place, name)}
+
+
 def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
     """How a file is read: "bytes", "audio" or "table".
 

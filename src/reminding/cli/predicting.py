@@ -1,0 +1,46 @@
+"""The verbs `predict` and `sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reminding.cli.parsing import asks_for_help, parse, run_folder
+
+
+def predict(arguments: list[str]) -> None:
+    """Forecast a table's next rows, or label series: reminding predict RUN --input FILE [--steps 24] [--out FILE]."""
+    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "predict")
+    from reminding.lab import commands
+
+    def run(*, input: Path, steps: int = 1, future: Path | None = None, out: Path | None = None) -> None:
+        """Predict the rows that follow a table, in the columns' own units; or label series, with probabilities.
+
+        Args:
+            input: the rows so far, with the columns of the training data; or series to label: a file as in training,
+                where a label may be ?, a WAV file, or a folder of WAV files.
+            steps: rows to predict; each is fed back as the input of the next.
+            future: a table with the known inputs of the next rows, if the run reads columns that it does not predict.
+            out: a .csv or .parquet file to write; None: the terminal.
+        """
+        commands.predict(folder, input, steps, future, out)
+
+    parse(run, arguments if asks_for_help(arguments) else arguments[1:], "predict RUN")
+
+
+def sample(arguments: list[str]) -> None:
+    """Continue a text: reminding sample RUN --prompt TEXT [--length 200] [--temperature 0.8]."""
+    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "sample")
+    from reminding.lab import commands
+
+    def run(*, prompt: str, length: int = 200, temperature: float = 1.0, seed: int = 0) -> None:
+        """Draw characters one by one from a model of text, each after all before it.
+
+        Args:
+            prompt: the text that is read first.
+            length: number of characters, or bytes, to draw.
+            temperature: below 1 probable characters become more probable; 0: always the most probable one.
+            seed: of the random numbers.
+        """
+        commands.sample(folder, prompt, length, temperature, seed)
+
+    parse(run, arguments if asks_for_help(arguments) else arguments[1:], "sample RUN")

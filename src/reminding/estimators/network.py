@@ -1,0 +1,161 @@
+"""The networks of the estimators, and their training.
+
+Shapes: N series, T steps, I values per step, B batch, C outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.train.clip import GradientClipper
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+CLIP = 1.0
+STREAM_ROWS = 8
+"""The most parallel streams into which a training stream is cut."""
+RECALL_SCALE = 0.5
+"""Of a stream's recalls, so that its state stays bounded."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a network needs of a task: the width of its input and of its output."""
+
+    input_size: int
+    output_size: int
+    streamed: bool = False
+    vocabulary: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a network is fitted.
+
+    Args:
+        epochs: passes over the training data.
+        batch_size: series per update, or steps of a stream.
+        learning_rate: Adam's.
+        seed: of the weights and of the order of the series.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Draw random numbers from a seed, and leave those of the caller as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def network(outline: Outline, options: ModelOptions) -> SequenceModel:
+    """A network in float64, as scikit-learn's arrays are."""
+    return SequenceModel(outline, options).double()
+
+
+def fit_series(
+    outline: Outline,
+    options: ModelOptions,
+    inputs: NDArray[np.float64],
+    targets: Tensor,
+    loss: Loss,
+    fitting: Fitting,
+) -> SequenceModel:
+    """Fit a network to predict one target per series at its last step.
+
+    Args:
+        inputs: (N, T, I), scaled.
+        targets: (N, ...), in the form that the loss needs.
+        loss: of the prediction (B, C) and the targets (B, ...).
+    """
+    series = torch.as_tensor(inputs).transpose(0, 1)  # (T, N, I)
+    with seeded(fitting.seed):
+        model = network(outline, options).train()
+        update = Update(model, fitting.learning_rate)
+        for _ in range(fitting.epochs):
+            for rows in torch.split(torch.randperm(len(targets)), fitting.batch_size):
+                prediction, _, _ = model(series[:, rows].contiguous())
+                update(loss(prediction[-1], targets[rows]))
+    return model.eval()
+
+
+def fit_stream(
+    outline: Outline,
+    options: ModelOptions,
+    inputs: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    fitting: Fitting,
+) -> SequenceModel:
+    """Fit a network to predict a target at every step of a stream, with the state carried from chunk to chunk.
+
+    Args:
+        inputs: (T, I); targets: (T, C), both scaled.
+    """
+    rows = max(1, min(STREAM_ROWS, len(inputs) // (2 * fitting.batch_size)))
+    each = len(inputs) // rows
+    x, y = (
+        torch.as_tensor(values[: rows * each]).view(rows, each, -1).transpose(0, 1).contiguous()
+        for values in (inputs, targets)
+    )  # (T, B, I), (T, B, C)
+    with seeded(fitting.seed):
+        model = network(outline, options).train()
+        update = Update(model, fitting.learning_rate)
+        for _ in range(fitting.epochs):
+            state: Any = None
+            for chunk, wanted in zip(*(torch.split(each, fitting.batch_size) for each in (x, y)), strict=True):
+                prediction, state, _ = model(chunk, state)
+                update(torch.nn.functional.mse_loss(prediction, wanted))
+    return model.eval()
+
+
+class Update:
+    """Adam with adaptive clipping."""
+
+    def __init__(self, model: torch.nn.Module, learning_rate: float) -> None:
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
+        self.clipper = GradientClipper(CLIP)
+
+    def __call__(self, loss: Tensor) -> None:
+        """Make one update by a loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.clipper(self.parameters)
+        self.optimizer.step()
+
+
+def last_outputs(model: SequenceModel, inputs: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:
+    """The prediction at the end of each series, (N, C), of inputs (N, T, I)."""
+    with torch.no_grad():
+        parts = [
+            model(torch.as_tensor(part).transpose(0, 1).contiguous())[0][-1].numpy()
+            for part in np.split(inputs, range(batch_size, len(inputs), batch_size))
+        ]
+    return np.concatenate(parts)
+
+
+def stream_outputs(
+    model: SequenceModel, inputs: NDArray[np.float64], batch_size: int
+) -> tuple[NDArray[np.float64], Any]:
+    """The prediction at every step of one stream, (T, C), of inputs (T, I); and the state after it."""
+    state: Any = None
+    parts: list[NDArray[np.float64]] = []
+    with torch.no_grad():
+        for chunk in torch.split(torch.as_tensor(inputs).unsqueeze(1), batch_size):
+            prediction, state, _ = model(chunk, state)
+            parts.append(prediction[:, 0].numpy())
+    return np.concatenate(parts), state

@@ -1,0 +1,321 @@
+"""Estimators with scikit-learn's contract: a classifier and a regressor of series, and a forecaster of a stream.
+
+Shapes: N series, T steps or rows, I values per step or columns, K targets.
+"""
+
+# pyright: basic
+# scikit-learn has types in part.
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from reminding.estimators.network import (
+    RECALL_SCALE,
+    Fitting,
+    Outline,
+    fit_series,
+    fit_stream,
+    last_outputs,
+    stream_outputs,
+)
+from reminding.lab.runs.config import ModelOptions
+from reminding.tasks.kinds.checks import above_zero, at_least, require
+
+
+class _Series(BaseEstimator):
+    """A network that reads each series to its end.
+
+    Args:
+        hidden_size: features of the hidden state.
+        num_layers: stacked layers.
+        k_top: memories that a step may recall; 0: none, which is truncated BPTT.
+        k_att: a state is stored every k_att steps; None: every k_trunc steps.
+        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
+        epochs: passes over the training data.
+        batch_size: series per update.
+        learning_rate: Adam's.
+        random_state: of the weights and of the order of the series.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        k_top: int = 5,
+        k_att: int | None = None,
+        k_trunc: int | None = 10,
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 0.01,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.k_top = k_top
+        self.k_att = k_att
+        self.k_trunc = k_trunc
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def _options(self) -> ModelOptions:
+        return ModelOptions(
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            k_top=self.k_top,
+            k_att=self.k_att,
+            k_trunc=self.k_trunc,
+        )
+
+    def _fitting(self) -> Fitting:
+        at_least("epochs", self.epochs, 1)
+        at_least("batch_size", self.batch_size, 1)
+        above_zero("learning_rate", self.learning_rate)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return Fitting(self.epochs, self.batch_size, self.learning_rate, seed)
+
+    def _set_scale(self, series: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Learn the scale of some series, (N, T, I), and return them scaled."""
+        self.mean_, self.scale_ = _scale(series.reshape(-1, series.shape[2]))
+        return (series - self.mean_) / self.scale_
+
+    def _scaled(self, X: Any) -> NDArray[np.float64]:
+        """New series, checked and scaled, (N, T, I)."""
+        check_is_fitted(self)
+        given: Any = validate_data(self, X, reset=False, dtype=np.float64, allow_nd=True)
+        series = _with_values(given)
+        if series.shape[2] != len(self.mean_):
+            raise ValueError(f"X must have {len(self.mean_)} values per step, as in fit, got {series.shape[2]}")
+        return (series - self.mean_) / self.scale_
+
+
+class SABClassifier(ClassifierMixin, _Series):
+    """Classify series.
+
+    X is (N, T), N series of T values, or (N, T, I), with I values per step. Each series is read step by step, and
+    classified at its last step. Values are standardised with the mean and deviation of the training data, over all
+    steps. The arguments are those of `SABRegressor`.
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to series and their labels, (N,)."""
+        X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
+        check_classification_targets(y)
+        self.classes_, number = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
+        series = self._set_scale(_with_values(X))
+        outline = Outline(series.shape[2], len(self.classes_))
+        loss = torch.nn.functional.cross_entropy
+        self.network_ = fit_series(outline, self._options(), series, torch.as_tensor(number), loss, self._fitting())
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each of `classes_`, (N, C)."""
+        series = self._scaled(X)
+        return torch.as_tensor(last_outputs(self.network_, series, self.batch_size)).softmax(1).numpy()
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable label of each series, (N,)."""
+        number = self.predict_proba(X).argmax(1)
+        return self.classes_[number]
+
+
+class SABRegressor(RegressorMixin, _Series):
+    """Predict one or several numbers of each series.
+
+    X is (N, T), N series of T values, or (N, T, I), with I values per step. Each series is read step by step, and y,
+    (N,) or (N, K), is predicted at its last step. Values and y are standardised with the mean and deviation of the
+    training data.
+
+    Args:
+        hidden_size: features of the hidden state.
+        num_layers: stacked layers.
+        k_top: memories that a step may recall; 0: none, which is truncated BPTT.
+        k_att: a state is stored every k_att steps; None: every k_trunc steps.
+        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
+        epochs: passes over the training data.
+        batch_size: series per update.
+        learning_rate: Adam's.
+        random_state: of the weights and of the order of the series.
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to series and their targets."""
+        X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, multi_output=True, y_numeric=True)
+        wanted = np.asarray(y, np.float64)
+        self.one_target_ = wanted.ndim == 1
+        columns = wanted.reshape(len(wanted), -1)
+        self.target_mean_, self.target_scale_ = _scale(columns)
+        series = self._set_scale(_with_values(X))
+        targets = torch.as_tensor((columns - self.target_mean_) / self.target_scale_)
+        outline = Outline(series.shape[2], columns.shape[1])
+        loss = torch.nn.functional.mse_loss
+        self.network_ = fit_series(outline, self._options(), series, targets, loss, self._fitting())
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The targets of each series, in the form of the y of fit."""
+        series = self._scaled(X)
+        values = last_outputs(self.network_, series, self.batch_size) * self.target_scale_ + self.target_mean_
+        return values[:, 0] if self.one_target_ else values
+
+
+class SABForecaster(RegressorMixin, BaseEstimator):
+    """Forecast a stream: X is (T, I), one row per step, in the order of time.
+
+    fit(X) learns to predict each next row. predict(X) predicts the row after each row, and forecast(X, steps) the
+    rows after the last one, by feeding predictions back. fit(X, y) learns instead to predict y, (T,) or (T, K), from
+    the rows up to and including each row. Every call begins a new stream. Columns are standardised.
+
+    Args:
+        hidden_size: features of the hidden state.
+        num_layers: stacked layers.
+        k_top: memories that a step may recall; 0: none, which is truncated BPTT.
+        k_att: a state is stored every k_att steps; None: every k_trunc steps.
+        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
+        capacity: at most this many memories; the oldest is evicted.
+        epochs: passes over the stream.
+        batch_size: rows per update. The state is carried from update to update.
+        learning_rate: Adam's.
+        random_state: of the weights.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        k_top: int = 5,
+        k_att: int | None = None,
+        k_trunc: int | None = 10,
+        capacity: int = 64,
+        epochs: int = 30,
+        batch_size: int = 100,
+        learning_rate: float = 0.01,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.k_top = k_top
+        self.k_att = k_att
+        self.k_trunc = k_trunc
+        self.capacity = capacity
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.required = False
+        return tags
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit to a stream and, if given, its targets."""
+        checks: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
+        self.forecasts_rows_ = y is None
+        if y is None:
+            rows: Any = validate_data(self, X, **checks)
+            inputs, wanted = rows[:-1], rows[1:]
+        else:
+            rows = validate_data(self, X, y, multi_output=True, y_numeric=True, **checks)
+            inputs, wanted = rows
+        self.one_target_ = np.ndim(wanted) == 1
+        columns = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
+        self.mean_, self.scale_ = _scale(inputs)
+        self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale(columns)
+        self.network_ = fit_stream(
+            Outline(inputs.shape[1], columns.shape[1], streamed=True),
+            self._options(),
+            (inputs - self.mean_) / self.scale_,
+            (columns - self.target_mean_) / self.target_scale_,
+            self._fitting(),
+        )
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The row after each row, (T, I); or, after fit(X, y), the targets of each row."""
+        values = self._read(X)[0]
+        return values[:, 0] if self.one_target_ else values
+
+    def forecast(self, X: Any, steps: int) -> NDArray[np.float64]:
+        """The `steps` rows after the last row of X, (steps, I).
+
+        Raises:
+            ValueError: steps is below 1, or the estimator was fitted to targets of their own.
+        """
+        at_least("steps", steps, 1)
+        values, state = self._read(X)
+        require(self.forecasts_rows_, "y", "be None in fit for a forecast of rows", "targets")
+        found = [values[-1]]
+        with torch.no_grad():
+            for _ in range(steps - 1):
+                row = torch.as_tensor((found[-1] - self.mean_) / self.scale_).view(1, 1, -1)
+                prediction, state, _ = self.network_(row, state)
+                found.append(prediction[0, 0].numpy() * self.target_scale_ + self.target_mean_)
+        return np.stack(found)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R² of `predict`, against y or, without one, against the rows that follow."""
+        found = self.predict(X)
+        if y is None:
+            wanted = np.asarray(X, np.float64)[1:]
+            return float(r2_score(wanted, found[:-1], sample_weight=sample_weight))
+        return float(r2_score(y, found, sample_weight=sample_weight))
+
+    def _read(self, X: Any) -> tuple[NDArray[np.float64], Any]:
+        check_is_fitted(self)
+        rows: Any = validate_data(self, X, reset=False, dtype=np.float64)
+        values, state = stream_outputs(self.network_, (rows - self.mean_) / self.scale_, self.batch_size)
+        return values * self.target_scale_ + self.target_mean_, state
+
+    def _options(self) -> ModelOptions:
+        return ModelOptions(
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            k_top=self.k_top,
+            k_att=self.k_att,
+            k_trunc=self.k_trunc,
+            capacity=self.capacity,
+            horizon=None,
+            recall_scale=RECALL_SCALE,
+        )
+
+    def _fitting(self) -> Fitting:
+        at_least("epochs", self.epochs, 1)
+        at_least("batch_size", self.batch_size, 1)
+        above_zero("learning_rate", self.learning_rate)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return Fitting(self.epochs, self.batch_size, self.learning_rate, seed)
+
+
+def _with_values(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Series as (N, T, I), of (N, T) or (N, T, I)."""
+    if X.ndim not in (2, 3):
+        raise ValueError(f"X must be (N, T), or (N, T, I) with I values per step, got {X.shape}")
+    return X[:, :, None] if X.ndim == 2 else X
+
+
+def _scale(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each column, (I,); the deviation of a constant column is 1."""
+    mean, deviation = values.mean(0), values.std(0)
+    return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)

@@ -1,0 +1,234 @@
+"""Estimators with river's contract: a regressor and a classifier that learn from one example at a time.
+
+Shapes: F features, C outputs.
+"""
+
+# pyright: basic
+# river has types in part.
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from river import base
+from torch import Tensor, nn
+
+from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, seeded
+from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.model import SequenceModel
+from reminding.nn import SAB
+from reminding.tasks.kinds.checks import at_least
+
+Features = dict[Any, Any]
+
+
+class _Online:
+    """A network that reads one stream of examples, and the place of each feature in its input.
+
+    Args:
+        hidden_size: features of the hidden state.
+        k_top: memories that an example may recall.
+        k_trunc: a state is stored, and the recurrent gradient cut, every k_trunc examples.
+        capacity: at most this many memories; the oldest is evicted.
+        max_features: F, the most features that examples may have in all.
+        learning_rate: Adam's.
+        seed: of the weights.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 16,
+        k_top: int = 3,
+        k_trunc: int = 5,
+        capacity: int = 32,
+        max_features: int = 64,
+        learning_rate: float = 0.01,
+        seed: int | None = None,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.k_top = k_top
+        self.k_trunc = k_trunc
+        self.capacity = capacity
+        self.max_features = max_features
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self._place: dict[Any, int] = {}
+        self._model: SequenceModel | None = None
+        self._update: Update | None = None
+        self._state: Any = None
+
+    def _learn(self, x: Features, outputs: int) -> tuple[Tensor, Update]:
+        """Read an example, and return the prediction (C,) with its graph, and the update that learns from it."""
+        self._find_places(x)
+        model, update = self._built(outputs)
+        prediction, self._state, _ = model(self._input(x), self._state)
+        return prediction[0, 0], update
+
+    def _predict(self, x: Features) -> Tensor | None:
+        """The prediction (C,) of an example that would come next; None before the first."""
+        if self._model is None:
+            return None
+        with torch.no_grad():
+            return self._model(self._input(x), self._state)[0][0, 0]
+
+    def _find_places(self, x: Features) -> None:
+        for name in sorted((name for name in x if name not in self._place), key=str):
+            if len(self._place) == self.max_features:
+                raise ValueError(f"max_features must be above {self.max_features}: {name!r} is one more feature")
+            self._place[name] = len(self._place)
+
+    def _input(self, x: Features) -> Tensor:
+        """(1, 1, F); features that an example lacks are 0, and those never learned from are left out."""
+        values = torch.zeros(1, 1, self.max_features, dtype=torch.float64)
+        for name, value in x.items():
+            if name in self._place:
+                try:
+                    values[0, 0, self._place[name]] = float(value)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"x: the feature {name!r} is {value!r}, expected a number") from error
+        return values
+
+    def _built(self, outputs: int) -> tuple[SequenceModel, Update]:
+        """The network with so many outputs; made at the first example, and widened for new outputs."""
+        if self._model is None or self._update is None:
+            at_least("max_features", self.max_features, 1)
+            options = ModelOptions(
+                hidden_size=self.hidden_size,
+                k_top=self.k_top,
+                k_trunc=self.k_trunc,
+                capacity=self.capacity,
+                horizon=None,
+                recall_scale=RECALL_SCALE,
+            )
+            outline = Outline(self.max_features, outputs, streamed=True)
+            with seeded(torch.seed() if self.seed is None else self.seed):
+                self._model = network(outline, options).train()
+            self._update = Update(self._model, self.learning_rate)
+        elif self._model.hidden_readout.out_features < outputs:
+            _widen(self._model, outputs)
+            self._update = Update(self._model, self.learning_rate)
+        return self._model, self._update
+
+    @property
+    def layer(self) -> SAB | None:
+        """The recurrent layer; None before the first example."""
+        return None if self._model is None else self._model.layer  # pyright: ignore[reportReturnType]
+
+    @property
+    def state(self) -> Any:
+        """The `SABState` after the examples so far; None before the first."""
+        return self._state
+
+
+class SABOnlineRegressor(_Online, base.Regressor):
+    """Predict a number from each example of a stream, and learn from it, one example at a time.
+
+    An example may recall any of the last `capacity` memories, and its credit goes to them: to the examples at which
+    they were stored. Memory and time per example do not grow. Scale the features in front of it, for example with
+    river's `StandardScaler`; y is standardised by its mean and deviation so far.
+
+    Args:
+        hidden_size: features of the hidden state.
+        k_top: memories that an example may recall.
+        k_trunc: a state is stored, and the recurrent gradient cut, every k_trunc examples.
+        capacity: at most this many memories; the oldest is evicted.
+        max_features: the most features that examples may have in all.
+        learning_rate: Adam's.
+        seed: of the weights.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 16,
+        k_top: int = 3,
+        k_trunc: int = 5,
+        capacity: int = 32,
+        max_features: int = 64,
+        learning_rate: float = 0.01,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(hidden_size, k_top, k_trunc, capacity, max_features, learning_rate, seed)
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def learn_one(self, x: Features, y: float) -> None:
+        """Learn from an example."""
+        self._count += 1
+        change = float(y) - self._mean
+        self._mean += change / self._count
+        self._squares += change * (float(y) - self._mean)
+        prediction, update = self._learn(x, 1)
+        wanted = prediction.new_tensor((float(y) - self._mean) / self._deviation)
+        update((prediction[0] - wanted) ** 2)
+
+    def predict_one(self, x: Features) -> float:
+        """Predict the next example, without learning from it; 0 before the first."""
+        prediction = self._predict(x)
+        return 0.0 if prediction is None else float(prediction[0]) * self._deviation + self._mean
+
+    @property
+    def _deviation(self) -> float:
+        return math.sqrt(self._squares / self._count) or 1.0
+
+
+class SABOnlineClassifier(_Online, base.Classifier):
+    """Classify each example of a stream, and learn from it, one example at a time.
+
+    Classes are added as they appear. An example may recall any of the last `capacity` memories, and its credit goes
+    to the examples at which they were stored. Memory and time per example do not grow. Scale the features in front of
+    it, for example with river's `StandardScaler`.
+
+    Args:
+        hidden_size: features of the hidden state.
+        k_top: memories that an example may recall.
+        k_trunc: a state is stored, and the recurrent gradient cut, every k_trunc examples.
+        capacity: at most this many memories; the oldest is evicted.
+        max_features: the most features that examples may have in all.
+        learning_rate: Adam's.
+        seed: of the weights.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 16,
+        k_top: int = 3,
+        k_trunc: int = 5,
+        capacity: int = 32,
+        max_features: int = 64,
+        learning_rate: float = 0.01,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(hidden_size, k_top, k_trunc, capacity, max_features, learning_rate, seed)
+        self._classes: list[Any] = []
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def learn_one(self, x: Features, y: Any) -> None:
+        """Learn from an example."""
+        if y not in self._classes:
+            self._classes.append(copy.copy(y))
+        logits, update = self._learn(x, len(self._classes))
+        update(nn.functional.cross_entropy(logits, torch.tensor(self._classes.index(y))))
+
+    def predict_proba_one(self, x: Features) -> dict[Any, float]:
+        """The probability of each class seen so far, without learning; {} before the first example."""
+        logits = self._predict(x)
+        return {} if logits is None else dict(zip(self._classes, logits.softmax(0).tolist(), strict=True))
+
+
+def _widen(model: SequenceModel, outputs: int) -> None:
+    """Add outputs to the readouts; their weights are 0."""
+    for name in ("hidden_readout", "summary_readout"):
+        old: nn.Linear | None = getattr(model, name)
+        if old is None:
+            continue
+        wide = nn.Linear(old.in_features, outputs, bias=old.bias is not None, dtype=old.weight.dtype)
+        with torch.no_grad():
+            for parameter, before in zip(wide.parameters(), old.parameters(), strict=True):
+                parameter.zero_()
+                parameter[: len(before)] = before
+        setattr(model, name, wide)

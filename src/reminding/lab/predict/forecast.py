@@ -1,0 +1,168 @@
+"""Forecasts of a table's next rows, by feeding each prediction back as the next input.
+
+Shapes: T rows, C columns, I values of a row: the columns, then the masks; K columns predicted, S steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.lab.predict.given import names_of, table_values
+from reminding.lab.runs.model import SequenceModel
+from reminding.tasks import FileStream
+from reminding.tasks.data.reading import Reading
+from reminding.tasks.data.tables import TableSource
+from reminding.tasks.files.known import MASK
+
+CHUNK = 1000
+"""Rows that are read at a time."""
+LATEST = 1000
+"""The last rows, whose times say what the regular step is."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table.
+
+    Args:
+        total: their number.
+        read: reads rows start to stop - 1 as the training data were read, (n, I): with NaN where a value is missing
+            and was not carried, and with masks.
+        times: the time column of the last rows, as an array or a column of a table; None: it has none.
+        time: its name.
+        reading: what was read of a file.
+    """
+
+    total: int
+    read: Callable[[int, int], NDArray[np.float64]]
+    times: Any = None
+    time: str | None = None
+    reading: Reading | None = None
+
+
+def rows_of(task: FileStream, data: Any) -> Rows:
+    """The rows of a table that a user gives; a file is read a piece at a time.
+
+    Args:
+        data: a path, a table or an array.
+    """
+    if isinstance(data, str | Path):
+        source = _opened(task, data, None, "data")
+        clock = source.clock
+        times = None if clock is None else source.times(max(0, source.steps() - LATEST), source.steps())
+        return Rows(source.steps(), source.read, times, None if clock is None else clock.column, source.reading())
+    values = task.filled(table_values(data, task.column_names, missing=task.missing != "error"))
+
+    def read(start: int, stop: int) -> NDArray[np.float64]:
+        return values[start:stop]
+
+    names = [str(name) for name in names_of(data) or ()]
+    times = data[task.time] if task.time in names and task.missing != "drop" else None
+    return Rows(len(values), read, times, None if times is None else task.time)
+
+
+def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:
+    """The known inputs of the next rows, (n, C - K) and their masks, NaN where a value is missing.
+
+    Args:
+        data: a path, a table or an array; None: there are none.
+        steps: n, the rows that are needed.
+
+    Raises:
+        ValueError: they are needed and missing, or too few.
+    """
+    names = tuple(name for name in task.column_names if name not in task.targets)
+    if data is None:
+        raise ValueError(
+            f"future: {steps + 1} steps need the inputs {', '.join(names)} of the next {steps} rows, which are read "
+            "but not predicted"
+        )
+    if isinstance(data, str | Path):
+        source = _opened(task, data, names, "future")
+        total, values = source.steps(), source.read(0, steps)
+    else:
+        given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
+        masked = [names.index(name) for name in task.masks if name in names]
+        total, values = len(given), np.concatenate([given, np.isnan(given[:, masked])], axis=1)[:steps]
+    if total < steps:
+        raise ValueError(f"future must have at least {steps} rows for {steps + 1} steps, got {total}")
+    return values
+
+
+def _opened(task: FileStream, data: str | Path, columns: Sequence[str] | None, what: str) -> TableSource:
+    path = Path(data)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: {path} is not a file")
+    source = task.open(path, columns)
+    assert isinstance(source, TableSource)
+    return source
+
+
+class Scaling:
+    """A task's inputs in their own units and on the scale, row by row."""
+
+    def __init__(self, task: FileStream) -> None:
+        self._task, self._scale = task, task.target_scale
+        self.targets = task.known.target_places
+        names = task.input_names
+        known = [name for name in task.column_names if name not in task.targets]
+        known += [f"{name}{MASK}" for name in task.masks if name in known]
+        self.known = [names.index(name) for name in known]
+
+    def scaled(self, values: NDArray[np.float64]) -> Tensor:
+        """Rows as the model reads them, (T, 1, I), of rows in their own units, (T, I)."""
+        return torch.as_tensor(self._task.prepared(values), dtype=torch.float32).unsqueeze(1)
+
+    def own(self, prediction: Tensor) -> NDArray[np.float64]:
+        """Predictions in their own units, (..., K)."""
+        return self._scale.undo(prediction.detach().cpu().double().numpy())
+
+    def carried(self, row: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A row (I,) with the values of the row before where they are missing, if the task carries them."""
+        return np.where(np.isnan(row), before, row) if self._task.missing == "carry" else row
+
+
+def forecast(model: SequenceModel, task: FileStream, rows: Rows, steps: int, future: Any) -> NDArray[np.float64]:
+    """Predict the rows that follow some rows, in the columns' own units.
+
+    Args:
+        rows: those so far; at least one.
+        steps: S, at least 1.
+        future: the known inputs of the S - 1 rows that follow; None: there are none.
+
+    Returns:
+        (S, K).
+
+    Raises:
+        ValueError: there are no rows, or known inputs of the future are missing.
+    """
+    if rows.total < 1:
+        raise ValueError("data must have at least 1 row, got none")
+    scaling = Scaling(task)
+    needed = steps > 1 and len(task.targets) < len(task.column_names)
+    known = future_of(task, future, steps - 1) if needed else np.empty((steps - 1, 0))
+    state: Any = None
+    last, row = torch.zeros(0), np.zeros(0)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        for start in range(0, rows.total, CHUNK):
+            chunk = rows.read(start, min(start + CHUNK, rows.total))
+            prediction, state, _ = model(scaling.scaled(chunk).to(device), state)
+            last, row = prediction[-1:], chunk[-1]
+        found = [scaling.own(last[0, 0])]
+        for step in range(steps - 1):
+            following = np.zeros(len(row))
+            following[scaling.targets] = found[-1]
+            following[scaling.known] = known[step]
+            row = scaling.carried(following, row)
+            last, state, _ = model(scaling.scaled(row[None]).to(device), state)
+            found.append(scaling.own(last[0, 0]))
+    return np.stack(found)

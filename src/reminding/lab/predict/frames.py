@@ -1,0 +1,139 @@
+"""Results as pandas tables, on the terminal and in files. The one file that imports pandas.
+
+Shapes: N rows, C columns.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.tables.database import write_parquet
+
+REGULAR = 100
+"""Rows at the end whose times are looked at for a calendar's step."""
+ROW = "row"
+"""The name of an index of row numbers, which count from 0."""
+
+
+def pandas() -> Any:
+    """The library.
+
+    Raises:
+        ImportError: it is missing; the message says what to install.
+    """
+    try:
+        return importlib.import_module("pandas")
+    except ImportError as error:
+        raise ImportError('predictions are pandas tables: pip install "reminding[data]"') from error
+
+
+def frame_of(columns: Sequence[str], values: NDArray[Any], index: Any) -> Any:
+    """A table of values (N, C)."""
+    return pandas().DataFrame(values, columns=list(columns), index=index)
+
+
+def labels_frame(classes: Sequence[str], probabilities: NDArray[np.float64], index: Any) -> Any:
+    """A table with the most probable label of each row, and the probability of every class, (N, C)."""
+    frame = frame_of(classes, probabilities, index)
+    label = [classes[number] for number in probabilities.argmax(1)]
+    frame.insert(0, "label", label, allow_duplicates=True)  # a class may be called so
+    return frame
+
+
+def row_numbers(first: int, count: int, name: str = ROW) -> Any:
+    """An index of row numbers."""
+    return pandas().RangeIndex(first, first + count, name=name)
+
+
+def names_index(names: Sequence[str], name: str) -> Any:
+    """An index of names."""
+    return pandas().Index(list(names), name=name)
+
+
+def index_of(data: Any, rows: int) -> Any:
+    """The index of a pandas table; row numbers for anything else."""
+    index = getattr(data, "index", None)
+    return row_numbers(0, rows) if index is None or callable(index) else index
+
+
+def index_after(data: Any, rows: int, steps: int) -> Any:
+    """The index of the rows that follow some data.
+
+    If `data` is a pandas table with an index of times, they go on by its regular step. Otherwise the index is the row
+    number.
+    """
+    index = getattr(data, "index", None)
+    if rows < 2 or not isinstance(index, pandas().DatetimeIndex):
+        return row_numbers(rows, steps)
+    return _dates_after(index, steps)
+
+
+def times_after(times: Any, name: str, steps: int) -> Any:
+    """The times that follow those of the last rows, by their regular step, the median.
+
+    Args:
+        times: in an array, or in a column of a table: points in time, as such or as text, or numbers.
+        name: of the time column.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    values: NDArray[Any] = np.asarray(times)
+    if values.dtype.kind not in "iuf":
+        try:
+            return _dates_after(pandas().DatetimeIndex(values, name=name), steps)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"time: the column {name!r} cannot be read as times: {error}") from error
+    step: Any = np.median(np.diff(values)) if len(values) > 1 else 1
+    following: NDArray[Any] = values[-1] + step * np.arange(1, steps + 1)
+    whole = bool((following == np.round(following)).all())
+    return pandas().Index(following.astype(np.int64) if whole else following, name=name)
+
+
+def _dates_after(times: Any, steps: int) -> Any:
+    """Points in time that go on by the calendar (hours, months) if they are regular, else by the median step."""
+    library = pandas()
+    latest = times[-REGULAR:]
+    regular = times.freq or (library.infer_freq(latest) if len(latest) > 2 else None)
+    if regular is not None:
+        return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
+    step = times.to_series().diff().median() if len(times) > 1 else library.Timedelta(seconds=1)
+    return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a table's file.
+
+    Raises:
+        ValueError: it is neither .csv nor .parquet.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"out must end in .csv or .parquet, got {path}")
+    return path.suffix.lower()
+
+
+def write_frame(frame: Any, path: Path) -> None:
+    """Write a table, with its index, to a CSV or Parquet file."""
+    kind = check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == ".csv":
+        frame.to_csv(path)
+    else:
+        write_parquet(frame.reset_index(), path)
+
+
+def cells_of(frame: Any) -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of a table as text, the index first."""
+    columns = [str(frame.index.name or ROW), *map(str, frame.columns)]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(name=None)]
+    return columns, rows
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

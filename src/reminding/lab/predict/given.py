@@ -1,0 +1,112 @@
+"""Data that a user gives, as numbers: pandas, polars and Arrow tables, and arrays. No library of tables is imported.
+
+Shapes: T rows, C columns, N series, n values of a series, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def names_of(data: Any) -> list[Any] | None:
+    """The column names of a table, which are numbers in some; None if `data` is no table."""
+    names = getattr(data, "column_names", None)  # of an Arrow table, whose `columns` are the columns themselves
+    names = getattr(data, "columns", None) if names is None else names
+    return None if names is None or callable(names) else list(names)
+
+
+def table_values(
+    data: Any, columns: Sequence[str], what: str = "data", *, missing: bool = False
+) -> NDArray[np.float64]:
+    """Some columns of a table by name, or of an array in this order: (T, C).
+
+    Args:
+        what: the name of the argument, for messages.
+        missing: whether values may be missing; they are NaN then.
+
+    Raises:
+        ValueError: a column is missing, there twice or not numeric; a value is missing or infinite; or an array has
+            another number of columns. The message names column and row.
+    """
+    names = names_of(data)
+    if names is None:
+        values = _array(data, what)
+        values = values[:, None] if values.ndim == 1 else values
+        if values.ndim != 2 or values.shape[1] != len(columns):
+            raise ValueError(
+                f"{what} must be (T, {len(columns)}), with the columns {', '.join(columns)}, got {np.shape(data)}"
+            )
+    else:
+        places = _found(names, columns, what)
+        values = np.stack(
+            [_column(data[names[i]], name, what) for i, name in zip(places, columns, strict=True)], axis=1
+        )
+    _refuse_gaps(values, columns, what, missing)
+    return values
+
+
+def _found(names: Sequence[Any], columns: Sequence[str], what: str) -> list[int]:
+    """The places of columns by name. Blanks around a name do not matter."""
+    told = [str(name).strip() for name in names]
+    wanted = [name.strip() for name in columns]
+    if absent := [name for name in wanted if name not in told]:
+        raise ValueError(f"{what}: there is no column {', '.join(map(repr, absent))}; it has {', '.join(told)}")
+    if twice := [name for name in wanted if told.count(name) > 1]:
+        raise ValueError(f"{what}: the column {twice[0]!r} is there {told.count(twice[0])} times")
+    return [told.index(name) for name in wanted]
+
+
+def series_of(data: Any, dimensions: int = 1, *, missing: bool = False) -> list[NDArray[np.float64]]:
+    """Series, each (n, D): the rows of a table or of an array (N, n), one array, or a list of arrays.
+
+    Args:
+        dimensions: D; above 1 an array is one series (n, D), or several (N, n, D).
+        missing: whether values may be missing; they are NaN then.
+
+    Raises:
+        ValueError: the data are something else; or a value is missing or infinite.
+    """
+    if names_of(data) is not None:
+        data = np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data.to_pandas())  # the latter of Arrow
+    single = 1 if dimensions == 1 else 2
+    if isinstance(data, list | tuple) and all(np.ndim(each) >= single for each in cast("Sequence[Any]", data)):
+        rows = [_array(each, "data") for each in cast("Sequence[Any]", data)]
+    else:
+        values = _array(data, "data")
+        rows = [values] if values.ndim == single else list(values)
+    shape = "(n,), or several (N, n)" if dimensions == 1 else f"(n, {dimensions}), or several (N, n, {dimensions})"
+    for number, row in enumerate(rows):
+        if row.ndim != single or not len(row) or (dimensions > 1 and row.shape[1] != dimensions):
+            raise ValueError(f"data must be one series {shape}, got {row.shape} at series {number}")
+        bad = np.isinf(row) if missing else ~np.isfinite(row)
+        if bad.any():
+            place = int(np.flatnonzero(bad.reshape(len(row), -1).any(1))[0])
+            raise ValueError(f"data: value {place} of series {number} is {row[place]}, expected a finite number")
+    return [row.reshape(len(row), -1) for row in rows]
+
+
+def _array(data: Any, what: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(data, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be a path, a table or an array of numbers: {error}") from error
+
+
+def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: the column {name!r} is not numeric: {error}") from error
+
+
+def _refuse_gaps(values: NDArray[np.float64], columns: Sequence[str], what: str, missing: bool) -> None:
+    bad = np.argwhere(np.isinf(values) if missing else ~np.isfinite(values))
+    if len(bad):
+        row, column = (int(number) for number in bad[0])
+        raise ValueError(
+            f"{what}: row {row} of the column {columns[column]!r} is {values[row, column]}, expected a finite number"
+        )

@@ -1,0 +1,193 @@
+"""`reminding.load`: a trained run as an object that predicts, without its training data.
+
+Shapes: T rows, N sequences, S steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from reminding.lab.predict import hub
+from reminding.lab.predict.forecast import forecast, rows_of
+from reminding.lab.predict.frames import (
+    frame_of,
+    index_after,
+    index_of,
+    labels_frame,
+    names_index,
+    row_numbers,
+    times_after,
+)
+from reminding.lab.predict.given import names_of
+from reminding.lab.predict.labels import probabilities, sequences_of
+from reminding.lab.predict.stepper import Stepper
+from reminding.lab.predict.text import is_text, sample_tokens, symbols_of, tokens_of
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.machine import choose_device
+from reminding.lab.runs.model import SequenceModel
+from reminding.tasks import FileStream
+from reminding.tasks.files.labelled import LabelledTask
+from reminding.tasks.kinds.checks import at_least, at_least_zero
+from reminding.tasks.kinds.classification import PixelClassification
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained run.
+
+    Attributes:
+        config: task, model and training, as in config.json.
+        model: encoder, layer and readout, in evaluation mode.
+    """
+
+    config: RunConfig
+    model: SequenceModel
+
+    @property
+    def layer(self) -> nn.Module:
+        """The recurrent layer."""
+        return self.model.layer
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a table that are read, in the order in which an array must have them."""
+        task = self.config.task
+        return task.column_names if isinstance(task, FileStream) else ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are predicted."""
+        task = self.config.task
+        return task.targets if isinstance(task, FileStream) else ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The known inputs, which are columns that are read and not predicted."""
+        return tuple(name for name in self.columns if name not in self.targets)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that are predicted."""
+        task = self.config.task
+        return task.classes if isinstance(task, LabelledTask | PixelClassification) else ()
+
+    def predict(self, data: Any, steps: int = 1, *, future: Any = None) -> Any:
+        """Predict the next rows of a table, or the labels of series or images.
+
+        Args:
+            data: of a table, the rows so far: a path, a pandas, polars or Arrow table, whose columns are found by
+                name, or an array (T, columns). A missing value is NaN, and is treated as in training. Of labelled
+                series: a path as in training, where the label of a line may be ?, a folder of audio files, or arrays,
+                one series a row. Of images: an array, values from 0 to 1.
+            steps: S, rows to predict. Each is fed back as the input of the next.
+            future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`.
+
+        Returns:
+            a pandas table. Of a table: the next S rows of the `targets` in their own units. Their index continues the
+            run's time column, or the index of a pandas table if that is one of times, by its regular step; else it is
+            the row number. Of series: a row for each, with the column
+            `label` and one column per class with its probability, indexed by file name, by the index of a pandas
+            table, or by number.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the data do not fit, or the run predicts neither columns nor labels; the message says why.
+        """
+        at_least("steps", steps, 1)
+        task = self.config.task
+        if isinstance(task, FileStream) and task.vocabulary is None:
+            rows = rows_of(task, data)
+            values = forecast(self.model, task, rows, steps, future)
+            index = (
+                index_after(data, rows.total, steps)
+                if rows.times is None
+                else times_after(rows.times, rows.time or "time", steps)
+            )
+            return frame_of(self.targets, values, index)
+        if not self.classes:
+            hint = "; sample continues a text" if is_text(task) else ""
+            raise ValueError(
+                f"predict is for tables, labelled series and images, and this run was trained on {task.name}{hint}"
+            )
+        if steps != 1:
+            raise ValueError(f"steps must be 1 for labels, got {steps}")
+        sequences, names = sequences_of(task, data)
+        found = probabilities(self.model, sequences)
+        if names is not None:
+            return labels_frame(self.classes, found, names_index(names, "file"))
+        index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
+        return labels_frame(self.classes, found, index)
+
+    def sample(self, prompt: str, length: int = 200, *, temperature: float = 1.0, seed: int = 0) -> str:
+        """Continue a text.
+
+        Args:
+            prompt: the text that is read first, at least one character.
+            length: number of characters, or bytes, to draw.
+            temperature: below 1 the probable ones become more probable; 0: always the most probable one.
+            seed: of the random numbers.
+
+        Returns:
+            the continuation, without the prompt.
+
+        Raises:
+            ValueError: the run was not trained on text, or a character of the prompt does not occur in its text.
+        """
+        at_least("length", length, 1)
+        at_least("seed", seed, 0)
+        at_least_zero("temperature", temperature)
+        task = self.config.task
+        if not is_text(task):
+            raise ValueError(f"sample is for text, and this run was trained on {task.name}")
+        if not prompt:
+            raise ValueError("prompt must have at least one character, got ''")
+        drawn = sample_tokens(self.model, tokens_of(task, prompt), length, temperature, seed)
+        return np.frombuffer(symbols_of(task), np.uint8)[drawn].tobytes().decode(errors="replace")
+
+    def stepper(self) -> Stepper:
+        """Begin a stream that is read one step at a time.
+
+        Raises:
+            ValueError: the run was trained neither on a table, nor on text, nor on labelled series.
+        """
+        task = self.config.task
+        if not (self.columns or is_text(task) or isinstance(task, LabelledTask)):
+            raise ValueError(f"stepper is for tables, text and labelled series, not for {task.name}")
+        return Stepper(self.model, task)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> str | None:
+        """Save config.json, facts.json and model.safetensors, and a model card, by huggingface_hub's `ModelHubMixin`.
+
+        `load` reads the folder, as it reads a run. Paths of the training data are saved as mere file names.
+        """
+        return hub.pretrained(self).save_pretrained(folder, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what `save_pretrained` saves to the Hugging Face Hub."""
+        return hub.pretrained(self).push_to_hub(repo_id, **options)
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> Predictor:
+        """Load a folder, or a model of the Hugging Face Hub by its name."""
+        return hub.from_pretrained(name, load, **options)
+
+
+def load(run: str | Path, *, device: str = "cpu") -> Predictor:
+    """Load a trained run.
+
+    Args:
+        run: its folder; it needs config.json, facts.json and model.safetensors, and no training data.
+        device: to compute on; "auto": a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: the folder is not a run, or has no weights yet.
+        ValueError: a file cannot be read; or the run has code of its own or data that are not here.
+    """
+    config, model = checkpoint.load_run(Path(run))
+    return Predictor(config, model.to(choose_device(device)).eval())

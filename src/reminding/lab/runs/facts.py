@@ -1,0 +1,92 @@
+"""facts.json: what a run has learned from its training data, so that the run can be used without them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reminding.tasks.data.fingerprint import check_unchanged, fingerprint
+
+FACTS_NAME = "facts.json"
+FACTS_VERSION = 1
+
+
+def save_facts(folder: Path, task: Any, *, files: bool = True) -> None:
+    """Write the facts of a task.
+
+    Args:
+        files: whether to read the task's files, and to write their fingerprints.
+    """
+    content = {
+        "format": FACTS_VERSION,
+        "task": task.name,
+        "facts": task.facts(),
+        "files": {name: fingerprint(path) for name, path in task.files().items()} if files else {},
+    }
+    (folder / FACTS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_facts(folder: Path) -> dict[str, Any] | None:
+    """The content of facts.json: "facts" and "files". None if there is none: version 0.1 wrote no such file.
+
+    Raises:
+        ValueError: it cannot be read; the message says why.
+    """
+    path = folder / FACTS_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FACTS_VERSION:
+            raise ValueError(f"format {content['format']}, expected {FACTS_VERSION}")
+        return {"facts": dict(content["facts"]), "files": dict(content["files"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def informed(task: Any, folder: Path) -> Any:
+    """A task with the facts of its run.
+
+    A run of version 0.1 has no facts.json; its facts are read from its training data.
+
+    Raises:
+        ValueError: facts.json cannot be read; or there is none, and the training data are missing or have changed.
+    """
+    saved = read_facts(folder)
+    if saved is not None:
+        return task.with_facts(saved["facts"])
+    try:
+        return task.with_facts(task.facts())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} has no {FACTS_NAME}, so that it cannot be used without its training data, and these cannot be "
+            f"read: {error}"
+        ) from error
+
+
+def check_files(task: Any, saved: Mapping[str, Any], folder: Path, purpose: str, advice: str) -> None:
+    """Refuse other data than a run's own: its files must be as they were at its start, or longer.
+
+    Args:
+        saved: what `read_facts` returned.
+        purpose: the action that needs the data, which begins a message; advice: ends it.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file was changed, removed or added; the message names it.
+    """
+    recorded: Mapping[str, Any] = saved["files"]
+    now: dict[str, Path] = task.files()
+    lines = saved["facts"].get("vocabulary") is None
+    for names, what in ((recorded.keys() - now.keys(), "lacks"), (now.keys() - recorded.keys(), "has gained")):
+        if names:
+            raise ValueError(f"{purpose}: the data of {folder} {what} {sorted(names)[0]}; {advice}")
+    for name, path in now.items():
+        try:
+            check_unchanged(path, recorded[name], lines=lines)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{purpose}: {error}; {folder} was trained on it; {advice}") from error
+        except ValueError as error:
+            raise ValueError(f"{purpose}: {error} when {folder} was begun; {advice}") from error

@@ -1,0 +1,65 @@
+"""Tables of the errors that a tally recorded: by column in its own unit, or by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reminding.lab.show.tables import Table
+
+MOST_CLASSES = 20
+"""A confusion of more classes is not shown; summary.json has it."""
+METHODS = {"model": "model", "unchanged": "no change", "seasonal": "a season before"}
+
+
+def error_tables(record: Mapping[str, Any]) -> list[Table]:
+    """The tables of a record."""
+    return [_of_columns(record)] if record["kind"] == "columns" else _of_classes(record)
+
+
+def _of_columns(record: Mapping[str, Any]) -> Table:
+    columns: Mapping[str, Mapping[str, Mapping[str, float | None]]] = record["columns"]
+    methods = list(next(iter(columns.values())))
+    heads = [f"{measure}, {METHODS[method]}" for measure in ("RMSE", "MAE") for method in methods]
+    rows = [
+        [name, *(_number(errors[method][measure]) for measure in ("rmse", "mae") for method in methods)]
+        for name, errors in columns.items()
+    ]
+    season = record["season"]
+    notes = [
+        f"Errors of the next row over {record['predictions']:,} predictions, in each column's own unit: root mean "
+        "squared (RMSE) and mean absolute (MAE). No change predicts the present value."
+    ]
+    if season:
+        notes.append(f"A season before predicts the value {season:,} rows before the next one.")
+    return Table("Errors by column", ["column", *heads], rows, notes)
+
+
+def _of_classes(record: Mapping[str, Any]) -> list[Table]:
+    classes, confusion = record["classes"], record["confusion"]
+    majority = record["majority"]
+    notes = ["Recall is the share of the sequences of a class that were predicted to be of it."]
+    if majority is not None and "share" in majority:
+        notes.append(
+            f"Always predicting {majority['class']!r}, the most frequent class in training, is right for "
+            f"{majority['share']:.1%} of these sequences."
+        )
+    recall = [_share(record["recall"][name]) for name in classes]
+    counts = [str(sum(row)) for row in confusion]
+    if len(classes) > MOST_CLASSES:
+        rows = [list(row) for row in zip(classes, counts, recall, strict=True)]
+        return [Table("Recall by class", ["class", "sequences", "recall"], rows, notes)]
+    rows = [
+        [name, *map(str, row), count, share]
+        for name, row, count, share in zip(classes, confusion, counts, recall, strict=True)
+    ]
+    heads = ["true class", *(f"predicted {name}" for name in classes), "sequences", "recall"]
+    return [Table("Confusion of the classes", heads, rows, notes)]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,120 @@
+"""Streams of files without the files: the names, scale and targets of their steps.
+
+Shapes: n steps, T steps of a chunk, B batch, I values of a step, C columns or classes that are predicted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.data.scale import Scale
+from reminding.tasks.data.tables.columns import Missing
+from reminding.tasks.data.tables.missing import filled
+from reminding.tasks.files.known import MASK, Known
+from reminding.tasks.kinds.nextstep import NextStep
+from reminding.tasks.kinds.tallies import Columns, ColumnTally
+
+
+class DescribedStream(NextStep, ABC):
+    """Next-step prediction of steps that `known` and `scale` describe."""
+
+    missing: Missing
+
+    @cached_property
+    @abstractmethod
+    def known(self) -> Known:
+        """The kind of the files, and the columns: of a run those that it was begun with."""
+
+    @cached_property
+    @abstractmethod
+    def scale(self) -> Scale:
+        """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """256 for bytes and audio, None for tables."""
+        return self.known.vocabulary
+
+    @property
+    def input_size(self) -> int:
+        """256 tokens, or I: the columns and the masks."""
+        return self.vocabulary or len(self.input_names)
+
+    @property
+    def output_size(self) -> int:
+        """256 tokens, or C: the columns that are predicted."""
+        return self.vocabulary or len(self.targets)
+
+    @property
+    def unit(self) -> str:
+        """The name of a step: "byte", "sample" or "row"."""
+        return self.known.unit
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns that are read, in the order of the inputs; () for tokens."""
+        return self.known.columns
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The columns that have a mask as a further input; () for tokens."""
+        return self.known.masks
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the I values of a step of a table: columns, then masks; () for tokens."""
+        return self.known.input_names
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the C columns that are predicted, in the order of the predictions; () for tokens."""
+        return self.known.targets
+
+    @property
+    def target_scale(self) -> Scale:
+        """The scale of what is predicted, (C,)."""
+        return self.scale.of(self.known.target_places)
+
+    def prepared(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Steps as the model reads them: tokens as they are, values (n, I) on the scale, 0 where one is missing."""
+        if self.vocabulary is not None:
+            return values
+        return np.nan_to_num(self.scale.apply(values), nan=0.0)
+
+    def filled(self, values: NDArray[np.float64], names: Sequence[str] | None = None) -> NDArray[np.float64]:
+        """Rows (n, C) with NaN where a value is missing, as a file with these rows is read: (n, I).
+
+        Args:
+            names: of the columns; None: those of the data.
+        """
+        names = self.column_names if names is None else names
+        return filled(values, self.missing, [names.index(name) for name in self.masks if name in names])
+
+    def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What is predicted of steps, (..., C), from what is read of them, (..., I): NaN where it is missing."""
+        if self.vocabulary is not None:
+            return values
+        found = np.array(values[..., self.known.target_places])
+        for i, name in enumerate(self.targets):
+            if f"{name}{MASK}" in self.input_names:
+                absent = values[..., self.input_names.index(f"{name}{MASK}")] > 0
+                found[..., i] = np.where(absent, np.nan, found[..., i])
+        return found
+
+    def unchanged(self, input: Tensor) -> Tensor:
+        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
+        return input[..., self.known.target_places]
+
+    def tally(self) -> ColumnTally | None:
+        """Errors by column, in its own unit; None for bytes and audio."""
+        if self.vocabulary is not None:
+            return None
+        scale, season = self.target_scale, self.facts()["season"]
+        return ColumnTally(Columns(self.targets, self.unchanged, scale.mean, scale.deviation, season))

@@ -1,0 +1,105 @@
+"""What a stream of files knows of them without opening them: their kind, and the columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reminding.tasks.data.audio import AudioSource, same_rate
+from reminding.tasks.data.sources import Source
+from reminding.tasks.data.tables import FollowedTable, TableSource
+from reminding.tasks.files.sets import Format
+
+MASK = " missing"
+"""What is added to the name of a column to name its mask."""
+FORMATS: dict[str, Format] = {"bytes": "bytes", "audio": "wav", "table": "csv"}
+"""The format that opens files of a kind; "csv" opens Parquet files too."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The kind of some files, and the columns of a table in their order.
+
+    Args:
+        kind: how the files are read.
+        unit: the name of a step.
+        vocabulary: the number of tokens; None for a table.
+        rate: samples of audio a second.
+        columns: that are read.
+        masks: those with a mask as a further input, which is 1 where the value is missing.
+        targets: those that are predicted.
+    """
+
+    kind: Literal["bytes", "audio", "table"]
+    unit: str
+    vocabulary: int | None
+    rate: int | None = None
+    columns: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+    @staticmethod
+    def of_source(source: Source, target: Sequence[str]) -> Known:
+        """What an open file says.
+
+        Args:
+            target: the columns to predict; (): all.
+        """
+        if isinstance(source, TableSource | FollowedTable):
+            wanted = {name.strip() for name in target}
+            targets = tuple(name for name in source.columns if not wanted or name.strip() in wanted)
+            return Known("table", source.unit, None, None, source.columns, source.masks, targets)
+        if isinstance(source, AudioSource):
+            return Known("audio", source.unit, source.vocabulary, source.form.rate)
+        return Known("bytes", source.unit, source.vocabulary)
+
+    @staticmethod
+    def of_facts(facts: Mapping[str, Any]) -> Known:
+        """What `to_facts` wrote."""
+        columns, masks, targets = (tuple(map(str, facts.get(name, ()))) for name in ("columns", "masks", "targets"))
+        kind, unit, vocabulary = (facts[name] for name in ("kind", "unit", "vocabulary"))
+        return Known(kind, unit, vocabulary, facts.get("rate"), columns, masks, targets)
+
+    def to_facts(self) -> dict[str, Any]:
+        """As JSON values, without entries for other kinds of files."""
+        found: dict[str, Any] = {"kind": self.kind, "unit": self.unit, "vocabulary": self.vocabulary}
+        if self.kind == "audio":
+            found["rate"] = self.rate
+        if self.kind == "table":
+            found |= {"columns": list(self.columns), "masks": list(self.masks), "targets": list(self.targets)}
+        return found
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the values of a step of a table: columns, then masks."""
+        return (*self.columns, *(f"{name}{MASK}" for name in self.masks))
+
+    @property
+    def target_places(self) -> list[int]:
+        """The places of the targets among the inputs."""
+        return [self.columns.index(name) for name in self.targets]
+
+    @property
+    def format(self) -> Format:
+        """The format that opens other files of this kind."""
+        return FORMATS[self.kind]
+
+    def check_columns(self, columns: Sequence[str], target: Sequence[str]) -> None:
+        """Refuse options that name other columns than those that are known.
+
+        Raises:
+            ValueError: names the option.
+        """
+        read = (*columns, *target) if columns else ()
+        for option, given, known in (("columns", read, self.columns), ("target", target, self.targets)):
+            if given and {name.strip() for name in given} != {name.strip() for name in known}:
+                raise ValueError(
+                    f"{option} must be those of the training data, {', '.join(known)}, got {', '.join(given)}"
+                )
+
+    def check_rate(self, source: Source) -> None:
+        """Refuse audio of another sample rate."""
+        if self.rate is not None and isinstance(source, AudioSource):
+            same_rate(Path("the training data"), self.rate, source.path, source.form.rate)

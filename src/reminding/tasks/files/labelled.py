@@ -1,0 +1,193 @@
+"""The base of tasks of labelled series: their form, and the splits packed into arrays.
+
+Shapes: N series, n values of a series, D dimensions, B batch, T steps, I values per step, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.data.labelled.files import One
+from reminding.tasks.data.labelled.packed import Cut, Missing, classes_of, cut_of, pack
+from reminding.tasks.data.reading import Reading
+from reminding.tasks.data.scale import Scale
+from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.classification import Classification
+from reminding.tasks.kinds.facts import DATA
+
+Parts = Mapping[str, Sequence[One]]
+
+
+@dataclass(frozen=True)
+class LabelledSeries:
+    """One split of a set of series.
+
+    Args:
+        values: (N, T, I) float32; shorter series are padded with zeros before their first step.
+        label: (N,) int64.
+    """
+
+    values: Tensor
+    label: Tensor
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the series at `rows` (B,): input (T, B, I), target (B,)."""
+        return Batch(self.values[rows].transpose(0, 1).contiguous(), self.label[rows])
+
+
+@dataclass(frozen=True)
+class Form:
+    """How series become what a model reads: learned from the training data.
+
+    Args:
+        classes: the labels, in the order of the classes.
+        counts: number of training series of each class.
+        cut: scale, frames, and what a missing value becomes.
+        rate: samples per second of audio; None: the series are not audio.
+    """
+
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    cut: Cut
+    rate: int | None
+
+    @staticmethod
+    def of_parts(parts: Parts, cut: Cut, rate: int | None) -> Form:
+        """The form that follows from the training data. Classes are those of all parts."""
+        classes, counts = classes_of(parts), Counter(one.label for one in parts["train"])
+        return Form(classes, tuple(counts[label] for label in classes), cut, rate)
+
+    @staticmethod
+    def of_facts(facts: Mapping[str, Any], frame: int, samples: int | None, missing: Missing) -> Form:
+        """What `to_facts` wrote, with the options of the task."""
+        cut = Cut(frame, samples, facts["steps"], missing, facts["masked"], Scale.load(cast("Any", facts)))
+        return Form(tuple(facts["classes"]), tuple(facts["counts"]), cut, facts["rate"])
+
+    def to_facts(self) -> dict[str, Any]:
+        """As JSON values, without the options of the task."""
+        return {
+            "classes": list(self.classes),
+            "counts": list(self.counts),
+            **self.cut.scale.record(),
+            "steps": self.cut.steps,
+            "masked": self.cut.masked,
+            "rate": self.rate,
+        }
+
+    @property
+    def dimensions(self) -> int:
+        """D, values of a series at a time."""
+        return len(self.cut.scale.mean)
+
+    @property
+    def features(self) -> int:
+        """I, the values of a frame: of all dimensions, and of their masks."""
+        return self.cut.frame * self.dimensions * (2 if self.cut.masked else 1)
+
+    def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
+        """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
+        return self.cut.prepared(values, where)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All splits of a set of series, their form, and what was read.
+
+    Args:
+        read: number of series in each file that holds several, by its part.
+    """
+
+    splits: dict[Split, LabelledSeries]
+    form: Form
+    reading: Reading
+    read: Mapping[str, int]
+
+    @staticmethod
+    def of_parts(parts: Parts, form: Form, reading: Reading, read: Mapping[str, int]) -> Loaded:
+        """Pack all series into arrays."""
+        packed = pack(parts, form.classes, form.cut)
+        splits: dict[Split, LabelledSeries] = {}
+        for split in ("train", "valid", "test"):
+            values, labels = packed[split]
+            splits[split] = LabelledSeries(torch.as_tensor(values), torch.as_tensor(labels))
+        return Loaded(splits, form, reading, read)
+
+
+class LabelledTask(Classification):
+    """Labelled series, cut into steps of `frame` values each."""
+
+    frame: int
+
+    def loaded(self) -> Loaded:
+        """Return the data, read at most once per process."""
+        raise NotImplementedError
+
+    def longest(self) -> int | None:
+        """The number of values of a series that are read; None: all."""
+        raise NotImplementedError
+
+    def filling(self) -> Missing:
+        """What a missing value becomes."""
+        return "error"
+
+    def learn(self) -> dict[str, Any]:
+        """Read the classes, the scale, the longest series, and what else was read of the files."""
+        loaded = self.loaded()
+        reading = loaded.reading.without_places().record()
+        return {**loaded.form.to_facts(), DATA: {"series": dict(loaded.read), "reading": reading}}
+
+    @property
+    def form(self) -> Form:
+        """How series become what a model reads, from the facts or from the training data."""
+        facts = self._facts
+        return self.loaded().form if facts is None else self.form_of(facts)
+
+    def form_of(self, facts: Mapping[str, Any]) -> Form:
+        """The form of a run."""
+        return Form.of_facts(facts, self.frame, self.longest(), self.filling())
+
+    def form_for(self, parts: Parts, rate: int | None, known: str | None) -> Form:
+        """The form of these series or, if they are read for a run, of that run.
+
+        Args:
+            known: what `known_form` says.
+        """
+        if known is not None:
+            return self.form_of(json.loads(known))
+        return Form.of_parts(parts, cut_of(parts, self.frame, self.longest(), self.filling()), rate)
+
+    def known_form(self) -> str | None:
+        """The facts as text, by which data in memory are found again; None: there are none."""
+        return None if self._facts is None else json.dumps(dict(self._facts))
+
+    def reading(self) -> Reading:
+        """What was read."""
+        return self.loaded().reading
+
+    def examples(self, split: Split) -> LabelledSeries:
+        """Return one split: values (N, T, I), label (N,)."""
+        return self.loaded().splits[split]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels in the data, in the order of the classes."""
+        return self.form.classes
+
+    @property
+    def input_size(self) -> int:
+        """I, the values of a frame: of all dimensions, and of their masks."""
+        return self.form.features
+
+    @property
+    def output_size(self) -> int:
+        """C, the number of labels."""
+        return len(self.form.classes)

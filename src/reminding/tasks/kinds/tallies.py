@@ -1,0 +1,198 @@
+"""Errors that people can use, added up batch by batch: by column in its own unit, or by class.
+
+Shapes: T time, B batch, C columns or classes, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.tasks.kinds.base import Batch
+
+LONGEST_SEASON = 2000
+"""Steps; a longer season is not looked for."""
+CLEAR = 0.2
+"""The least autocorrelation at a lag that counts as a season."""
+NEARLY = 0.9
+"""A peak of this share of the highest one is nearly as high."""
+
+
+class Tally(Protocol):
+    """Adds up errors over the batches of an evaluation."""
+
+    def add(self, prediction: Tensor, batch: Batch) -> None:
+        """Add a batch. `prediction` is the readout of every step, (T, B, C)."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """The errors, as JSON values."""
+        ...
+
+
+def season_of(values: NDArray[np.float64]) -> int | None:
+    """The most plausible season of some columns, in steps, from the peaks of their mean autocorrelation.
+
+    It is the shortest lag whose peak is nearly as high as the highest: a multiple of a season is not taken for it.
+
+    Args:
+        values: (N, C).
+
+    Returns:
+        at least 2 and at most a third of N; None if there is no peak of at least 0.2.
+    """
+    rows = len(values)
+    longest = min(LONGEST_SEASON, rows // 3)
+    if longest < 3:
+        return None
+    centred = values - values.mean(0)
+    deviation = centred.std(0)
+    centred = centred[:, deviation > 0] / deviation[deviation > 0]
+    if not centred.shape[1]:
+        return None
+    power = np.abs(np.fft.rfft(centred, 2 * rows, axis=0)) ** 2  # padded, so that the ends do not meet
+    products = np.fft.irfft(power, axis=0)[: longest + 2].mean(1)
+    correlation = products / (rows - np.arange(len(products)))  # the mean product at each lag
+    inner = correlation[1:-1]
+    peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= CLEAR))
+    peaks = peaks[peaks > 1]
+    if not len(peaks):
+        return None
+    return int(peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0])
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that a model predicts.
+
+    Args:
+        names: of the predicted columns.
+        present: their present values, (T, B, C), from the input, (T, B, I).
+        mean, deviation: of each, in its own unit, (C,).
+        season: steps of a season; None: no season is known.
+    """
+
+    names: tuple[str, ...]
+    present: Callable[[Tensor], Tensor]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    season: int | None
+
+
+class ColumnTally:
+    """The errors of each predicted column in its own unit, beside those of two baselines at the same steps.
+
+    "unchanged" predicts that the next value is the present one. "seasonal" predicts the value one season before the
+    next one or, until a season has been read, the present one.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        size = len(columns.names)
+        methods = ("model", "unchanged", *(("seasonal",) if columns.season else ()))
+        self._squared = {method: np.zeros(size) for method in methods}
+        self._absolute = {method: np.zeros(size) for method in methods}
+        self._count = np.zeros(size, np.int64)
+        self._past: Tensor | None = None
+        self._age = torch.zeros(0)
+
+    def add(self, prediction: Tensor, batch: Batch) -> None:
+        """Add a chunk of streams; in each row, the next chunk continues it unless it resets the row.
+
+        A target that is NaN is not known, and does not count.
+        """
+        present = self._columns.present(batch.input).double()  # (T, B, C)
+        wanted = batch.target.double()
+        self._note("model", prediction.double() - wanted)
+        self._note("unchanged", present - wanted)
+        if season := self._columns.season:
+            self._note("seasonal", self._before(present, batch.reset, season) - wanted)
+        self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
+
+    def _before(self, present: Tensor, reset: Tensor | None, season: int) -> Tensor:
+        """The values one season before the targets, (T, B, C); the present ones where the row is younger."""
+        steps, rows, _ = present.shape
+        if self._past is None or self._past.shape[1] != rows:
+            self._past, self._age = present[:0], present.new_zeros(rows)
+        if reset is not None:
+            self._age = torch.where(reset.to(present.device), torch.zeros_like(self._age), self._age)
+        past = torch.cat([self._past, present])
+        now = torch.arange(steps, device=present.device) + len(self._past)
+        place = now + 1 - season
+        read = (
+            self._age + torch.arange(1, steps + 1, device=present.device)[:, None]
+        )  # (T, B) steps of the row so far
+        earlier = past[place.clamp(min=0)]
+        self._past, self._age = past[-season:], self._age + steps
+        return torch.where((read >= season)[..., None], earlier, present)
+
+    def _note(self, method: str, error: Tensor) -> None:
+        error = error.nan_to_num(0.0)
+        self._squared[method] += error.square().sum((0, 1)).cpu().numpy()
+        self._absolute[method] += error.abs().sum((0, 1)).cpu().numpy()
+
+    def record(self) -> dict[str, Any]:
+        """Root mean squared and mean absolute error of each method and column, in the column's own unit.
+
+        A column without a known target has None. At least one batch was added.
+        """
+        columns = self._columns
+        return {
+            "kind": "columns",
+            "season": columns.season,
+            "predictions": int(self._count.max()),
+            "columns": {
+                name: {method: self._errors(method, i) for method in self._squared}
+                for i, name in enumerate(columns.names)
+            },
+        }
+
+    def _errors(self, method: str, column: int) -> dict[str, float | None]:
+        count, deviation = int(self._count[column]), self._columns.deviation[column]
+        if not count:
+            return {"rmse": None, "mae": None}
+        return {
+            "rmse": float(np.sqrt(self._squared[method][column] / count) * deviation),
+            "mae": float(self._absolute[method][column] / count * deviation),
+        }
+
+
+class ClassTally:
+    """The confusion of the classes at the last step of each sequence.
+
+    Args:
+        classes: their names.
+        majority: the number of the most frequent class of the training data; None: unknown.
+    """
+
+    def __init__(self, classes: Sequence[str], majority: int | None) -> None:
+        self._classes, self._majority = tuple(classes), majority
+        self._confusion = np.zeros((len(classes), len(classes)), np.int64)
+
+    def add(self, prediction: Tensor, batch: Batch) -> None:
+        """Add whole sequences; `prediction` is logits, (T, B, C)."""
+        answer = prediction[-1].argmax(-1).cpu().numpy()
+        np.add.at(self._confusion, (batch.target.cpu().numpy(), answer), 1)
+
+    def record(self) -> dict[str, Any]:
+        """The confusion, a row per true class; the recall of each class; the majority's share of the sequences."""
+        confusion = self._confusion
+        counts, total = confusion.sum(1), int(confusion.sum())
+        recall: Mapping[str, float | None] = {
+            name: float(confusion[i, i] / counts[i]) if counts[i] else None for i, name in enumerate(self._classes)
+        }
+        majority = self._majority
+        share = {} if majority is None or not total else {"share": float(counts[majority] / total)}
+        return {
+            "kind": "classes",
+            "classes": list(self._classes),
+            "confusion": confusion.tolist(),
+            "recall": dict(recall),
+            "majority": None if majority is None else {"class": self._classes[majority], **share},
+        }

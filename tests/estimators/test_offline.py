@@ -1,0 +1,142 @@
+"""scikit-learn's own checks of the estimators, and what those checks do not see: layout, order, feedback.
+
+Shapes: N series, T steps or rows, I values per step.
+"""
+
+# pyright: basic
+# scikit-learn has types in part.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from reminding.estimators import SABClassifier, SABForecaster, SABRegressor
+
+QUICK: dict[str, Any] = {"hidden_size": 12, "learning_rate": 0.03}
+STREAM = "rows are the steps of one stream, so a prediction depends on the rows before it"
+NOT_FOR_STREAMS = {
+    "check_methods_sample_order_invariance": STREAM,
+    "check_methods_subset_invariance": STREAM,
+}
+"""Checks of scikit-learn that do not apply to a forecaster, with the reason. All others are passed."""
+
+
+def left_out(estimator: Any) -> dict[str, str]:
+    return NOT_FOR_STREAMS if isinstance(estimator, SABForecaster) else {}
+
+
+@parametrize_with_checks(
+    [
+        SABClassifier(epochs=15, **QUICK),
+        SABRegressor(epochs=40, **QUICK),
+        SABForecaster(epochs=15, batch_size=20, **QUICK),
+    ],
+    expected_failed_checks=left_out,
+)
+def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def series(seed: int, count: int, steps: int = 30) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Series (N, T) with a cue at a step of the first third, and its sign as the label."""
+    rng = np.random.default_rng(seed)
+    values, sign = 0.1 * rng.normal(size=(count, steps)), rng.choice([-1.0, 1.0], count)
+    values[np.arange(count), rng.integers(0, steps // 3, count)] += 2 * sign
+    return values, np.where(sign > 0, "up", "down")
+
+
+def test_a_cue_is_remembered_and_the_layouts_agree() -> None:
+    X, y = series(0, 200)
+    flat = SABClassifier(k_trunc=5, epochs=20, random_state=0, **QUICK).fit(X, y)
+    assert flat.score(*series(1, 100)) > 0.95
+    copied: Any = clone(flat)
+    deep = copied.fit(X[:, :, None], y)
+    assert np.array_equal(deep.predict_proba(X[:, :, None]), flat.predict_proba(X))
+    with pytest.raises(ValueError, match="X must have 1 values per step, as in fit, got 2"):
+        flat.predict(np.stack([X, X], axis=2))
+
+
+def test_pipelines_and_grid_search() -> None:
+    X, y = series(0, 60, 12)
+    pipeline = make_pipeline(MinMaxScaler(), SABClassifier(epochs=2, random_state=0, **QUICK))
+    search = GridSearchCV(pipeline, {"sabclassifier__hidden_size": [4, 8]}, cv=2).fit(X, y)
+    assert search.best_params_["sabclassifier__hidden_size"] in (4, 8)
+    assert search.predict(X).shape == (60,)
+
+
+def test_several_targets_are_predicted_in_their_own_units() -> None:
+    X, _ = series(0, 150)
+    y = np.stack([1e6 + 1e3 * X[:, :10].sum(1), X[:, -1]], axis=1)
+    regressor = SABRegressor(epochs=40, random_state=0, **QUICK).fit(X, y)
+    assert regressor.score(X, y) > 0.9
+    assert abs(regressor.predict(X)[:, 0].mean() - 1e6) < 1e3
+
+
+def waves(rows: int) -> NDArray[np.float64]:
+    """(T, 2)."""
+    t = np.arange(rows)
+    return np.stack([20 + 5 * np.sin(t * np.pi / 6), -3 + np.cos(t * np.pi / 6)], axis=1)
+
+
+def test_a_forecast_is_a_loop_of_predictions_that_are_fed_back() -> None:
+    X = waves(400)
+    forecaster = SABForecaster(random_state=0, **QUICK).fit(X)
+    assert forecaster.score(X) > 0.95
+    assert forecaster.score(X) == pytest.approx(forecaster.score(X[:-1], X[1:]), abs=0.01)
+    found, rows = forecaster.forecast(X[:50], 6), X[:50]
+    for step in range(6):
+        rows = np.concatenate([rows, forecaster.predict(rows)[-1:]])
+        np.testing.assert_allclose(found[step], rows[-1], rtol=1e-9)
+    np.testing.assert_allclose(found, waves(56)[50:], atol=2.5)
+
+
+def test_a_prediction_depends_on_the_past_alone() -> None:
+    X = waves(60)
+    forecaster = SABForecaster(epochs=1, random_state=0, **QUICK).fit(X)
+    changed = X.copy()
+    changed[40:] += 100
+    np.testing.assert_allclose(forecaster.predict(changed)[:40], forecaster.predict(X)[:40], rtol=1e-12)
+    assert abs(forecaster.predict(changed)[40] - forecaster.predict(X)[40]).max() > 1e-3
+
+
+def test_a_forecaster_of_targets_forecasts_no_rows() -> None:
+    X = waves(60)
+    forecaster = SABForecaster(epochs=1, **QUICK).fit(X, X[:, 0])
+    assert forecaster.predict(X).shape == (60,)
+    with pytest.raises(ValueError, match="y must be None in fit for a forecast of rows"):
+        forecaster.forecast(X, 2)
+
+
+def test_one_seed_gives_one_network_and_the_callers_random_numbers_go_on() -> None:
+    X, y = series(0, 40, 8)
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    one, same, other = (SABClassifier(epochs=1, random_state=seed, **QUICK).fit(X, y) for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(3), wanted)
+    assert np.array_equal(one.predict_proba(X), same.predict_proba(X))
+    assert not np.array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"k_top": -1}, "k_top must be"),
+    ],
+)
+def test_options_out_of_range_are_named_in_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SABClassifier(**options).fit(*series(0, 10, 8))

@@ -1,0 +1,108 @@
+"""river's own checks of the online estimators; their bounded state, and the credit that goes to past examples."""
+
+# pyright: basic
+# river has types in part.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from river import checks, compose, datasets, evaluate, metrics, preprocessing
+
+from reminding.estimators import SABOnlineClassifier, SABOnlineRegressor
+
+SMALL: dict[str, Any] = {"hidden_size": 4, "capacity": 4, "seed": 1}
+LONG = "check_bounded_memory_growth"
+"""Reads 2,000 examples."""
+
+
+def river_checks() -> list[Any]:
+    """Each check for each estimator; the long one, and those on a second data set, are marked as slow."""
+    cases: list[Any] = []
+    for model in (SABOnlineRegressor(**SMALL), SABOnlineClassifier(**SMALL)):
+        seen: set[str] = set()
+        for number, check in enumerate(checks.yield_checks(model)):
+            name = getattr(check, "__name__", str(check))
+            marks = [pytest.mark.slow] if name == LONG or name in seen else []
+            seen.add(name)
+            cases.append(pytest.param(model, check, id=f"{type(model).__name__}-{number}-{name}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("model", "check"), river_checks())
+def test_rivers_checks(model: Any, check: Callable[[Any], None]) -> None:
+    check(model.clone())
+
+
+def cues(count: int, lag: int) -> list[tuple[dict[Any, Any], bool]]:
+    """A stream in which each label is the sign that was shown `lag` examples before."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], count)
+    return [({"sign": float(signs[t])}, bool(signs[max(t - lag, 0)] > 0)) for t in range(count)]
+
+
+def test_progressive_validation_with_a_scaler() -> None:
+    model = compose.Pipeline(preprocessing.StandardScaler(), SABOnlineClassifier(seed=0))
+    accuracy = evaluate.progressive_val_score(datasets.Phishing().take(250), model, metrics.Accuracy())
+    assert accuracy.get() > 0.7
+
+
+def test_what_the_example_before_showed_is_learned() -> None:
+    """Each example is a call of its own, so only the carried state can tell."""
+    stream = cues(300, 1)
+    learned = SABOnlineClassifier(hidden_size=8, k_trunc=4, learning_rate=0.05, seed=0)
+    right: list[bool] = []
+    for x, y in stream:
+        right.append(learned.predict_one(x) == y)
+        learned.learn_one(x, y)
+    assert np.mean(right[-100:]) > 0.75
+    without = [x["sign"] > 0 == y for x, y in stream[-100:]]
+    assert np.mean(without) < 0.6, "the example itself does not tell"
+
+
+def test_the_state_does_not_grow() -> None:
+    model = SABOnlineRegressor(hidden_size=4, k_trunc=2, capacity=3, seed=0)
+    sizes: list[int] = []
+    for t in range(60):
+        model.learn_one({"a": float(np.sin(t))}, float(t % 3))
+        sizes.append(model.state.nbytes)
+    assert len(set(sizes[20::2])) == 1
+    assert model.state.memory_step.shape[2] == 3
+
+
+def test_credit_reaches_examples_before() -> None:
+    """A step of learning changes the weights through memories of past examples: without them it changes others."""
+    alike = [SABOnlineRegressor(hidden_size=4, k_trunc=2, capacity=3, seed=0) for _ in range(2)]
+    for model in alike:
+        for t in range(12):
+            model.learn_one({"a": float(np.sin(t))}, float(t % 3))
+    cut = alike[1]
+    cut._state = cut.state.detach()  # pyright: ignore[reportPrivateUsage]
+    for model in alike:
+        model.learn_one({"a": 0.5}, 4.0)
+    one, other = (next(iter(model.layer.parameters())) for model in alike if model.layer is not None)
+    assert not torch.equal(one, other)
+
+
+def test_classes_and_features_that_appear_late_keep_what_was_learned() -> None:
+    model = SABOnlineClassifier(seed=0, learning_rate=1e-12)
+    model.learn_one({"a": 1.0}, "x")
+    model.learn_one({"a": 1.0}, "y")
+    before = model.predict_proba_one({"a": 1.0})
+    assert set(before) == {"x", "y"}
+    model.learn_one({"a": 1.0, "b": 2.0}, "z")
+    after = model.predict_proba_one({"a": 1.0})
+    assert set(after) == {"x", "y", "z"} and sum(after.values()) == pytest.approx(1)
+
+
+def test_what_is_no_number_and_too_many_features_are_refused() -> None:
+    model = SABOnlineRegressor(max_features=1)
+    with pytest.raises(ValueError, match="the feature 'a' is 'red', expected a number"):
+        model.learn_one({"a": "red"}, 1.0)
+    with pytest.raises(ValueError, match="max_features must be above 1: 'b' is one more feature"):
+        model.learn_one({"a": 1.0, "b": 2.0}, 1.0)
+    assert SABOnlineRegressor().predict_one({"a": 1.0}) == 0
+    assert SABOnlineClassifier().predict_proba_one({"a": 1.0}) == {}
