@@ -210,9 +210,10 @@ class FileStream(DescribedStream):
         return {"steps": {split: [next(sources).steps() for _ in paths] for split, paths in self._files().items()}}
 
     def _season(self) -> int | None:
-        """The season in the first training rows."""
+        """The season of the targets in the first training rows."""
         first = next(self._values(self._known_rows(), self.window), np.zeros((0, len(self.input_names))))
-        return season_of(self.prepared(first[:SEASON_ROWS])[:, : len(self.column_names)])
+        columns = [self.column_names.index(name) for name in self.targets]
+        return season_of(self.prepared(first[:SEASON_ROWS])[:, columns])
 
     def with_facts(self, facts: Mapping[str, Any]) -> Self:
         """See `Informed.with_facts`. Files that are open are not opened again if the facts were learned from them."""

@@ -128,7 +128,30 @@ def check(case: Twice) -> None:
     want = penalty(plain, case)
     # The release's raw scores can grow without bound.
     assume(all(float(gradient.abs().max()) < 1e8 for gradient in want.values()))
-    assert_same_gradients(penalty(layer, case), want)
+    found = penalty(layer, case)
+    try:
+        assert_same_gradients(found, want)
+    except AssertionError:
+        assume(well_conditioned(case, want))
+        raise
+
+
+def well_conditioned(case: Twice, want: dict[str, Tensor]) -> bool:
+    """Whether plain PyTorch itself gives the same when the weights change in their last digits.
+
+    The threshold divides by the sum of what stands above it, twice over in second derivatives; where two scores are
+    nearly equal, rounding decides the result.
+    """
+    nudged = case.layer(backend="reference", engine="autograd")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in nudged.parameters():
+            parameter *= 1 + 4e-16 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).sign()
+    changed = penalty(nudged, case)
+    return all(
+        float((changed[name] - value).abs().max()) < 1e-10 * max(float(value.abs().max()), 1e-3)
+        for name, value in want.items()
+    )
 
 
 LEAST_RECALLED = tuple({"k_top": 2, "k_att": 1, "k_trunc": 4, "capacity": 3, "evict": "least_recalled"}.items())

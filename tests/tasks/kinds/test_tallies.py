@@ -90,6 +90,16 @@ def test_only_the_predicted_columns_count() -> None:
     assert "seasonal" not in told["c"]
 
 
+def test_a_season_longer_than_what_is_evaluated_is_left_out() -> None:
+    """Its errors would be those of no change under another name."""
+    tally = ColumnTally(Columns(("a",), lambda input: input, np.zeros(1), np.ones(1), 50))
+    values = torch.randn(21, 2, 1)
+    tally.add(torch.zeros(20, 2, 1), Batch(values[:-1], values[1:], torch.ones(2, dtype=torch.bool)))
+    record = tally.record()
+    assert record["season"] is None
+    assert list(record["columns"]["a"]) == ["model", "unchanged"]
+
+
 def test_the_season_is_found_in_noise_and_drift_and_none_is_made_up() -> None:
     rng, t = np.random.default_rng(0), np.arange(2000)
     daily = np.sin(2 * np.pi * t / 24) + 0.3 * rng.normal(size=2000)

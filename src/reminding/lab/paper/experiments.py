@@ -6,15 +6,15 @@ real data, the same training time), and as many parameters as SAB, as nearly as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.paper.tuning import Grid
+from reminding.lab.paper import delayed
+from reminding.lab.paper.methods import TUNED, Experiment, FurtherTest, Setting, grid, methods
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
-from reminding.lab.runs.parity import matched, parameters
 from reminding.tasks import CIFAR10, PTB, Adding, Copying, PermutedMNIST, Text8
 
 FORGET_SCALE = 0.95
@@ -31,11 +31,6 @@ SYNTHETIC = (
     "memories are recalled but receive no gradient. For all methods the rate falls to 0 over the last quarter of the "
     "updates."
 )
-TUNED = (
-    "Every method was tuned over the same learning rates and initial biases of the forget gate, on validation data, "
-    "with a seed that no run below has; the runs below have the choice. chrono:T are biases with which an LSTM "
-    "remembers over T steps (Tallec and Ollivier 2018)."
-)
 BALANCED = (
     "sab-paper is trained on the mean cross-entropy over all steps; all others on the mean over the recalled steps "
     "plus the mean over the rest. All methods read symbols through a learned embedding of 64 features. sab-forgets "
@@ -46,60 +41,6 @@ STREAMED = (
     "The text is read as unbroken streams, with state carried from chunk to chunk. lstm is full BPTT within a chunk "
     "of 100 steps. Full attention and the Transformer keep everything they read, so that they cannot run on a stream."
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A task and the runs that are compared on it.
-
-    Args:
-        name: for `reminding reproduce --settings`.
-        runs: method -> its run, for seed 0.
-        folder: of its runs; None: a folder of its name within that of the experiment.
-        grid: what every method is tuned over before its runs; None: the runs are as they stand.
-    """
-
-    name: str
-    runs: Mapping[str, RunConfig]
-    folder: str | None = None
-    grid: Grid | None = None
-
-
-@dataclass(frozen=True)
-class FurtherTest:
-    """A test of trained models on sequences of another length.
-
-    Args:
-        T: the length.
-        methods: the methods that can read sequences of this length.
-        options: of the evaluation. Its capacity and evict bound SAB's memory where a whole sequence is too much to
-            remember; models that are not SAB leave them out.
-    """
-
-    T: int
-    methods: Sequence[str]
-    options: EvalOptions
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A table of the paper.
-
-    Args:
-        name: for `reminding reproduce`.
-        title: one line.
-        settings: rows of the table, or blocks of rows.
-        remarks: differences from the paper, and hints for the reader of the table.
-        folder: of the runs: the experiment's name, or that of another experiment whose runs it uses.
-        tests: further tests of the trained models.
-    """
-
-    name: str
-    title: str
-    settings: Sequence[Setting]
-    remarks: Sequence[str]
-    folder: str
-    tests: Sequence[FurtherTest] = ()
 
 
 OURS = (
@@ -119,11 +60,11 @@ REAL = (
 def copying(T: int) -> Setting:
     """Ten symbols of eight held over T blanks.   [section 4.1, copying]"""
     train = COPYING if T < 1000 else replace(COPYING, batch_size=16, steps=8000)
-    runs = _methods(_copied(T), SYMBOLS, train, (10, 50), plain=True)
+    runs = methods(_copied(T), SYMBOLS, train, (10, 50), plain=True)
     sab, paper = runs["sab"], runs["sab-paper"]
     first = {"sab": sab, "sab-forgets": replace(sab, model=replace(sab.model, forget_scale=FORGET_SCALE))}
     paper = replace(paper, task=replace(paper.task, balanced=False))
-    return Setting(f"T{T}", {**first, **runs, "sab-paper": paper}, grid=_grid(T + 20, share=0.25))
+    return Setting(f"T{T}", {**first, **runs, "sab-paper": paper}, grid=grid(T + 20, share=0.25))
 
 
 def _copied(T: int) -> Copying:
@@ -132,44 +73,39 @@ def _copied(T: int) -> Copying:
 
 def adding(T: int) -> Setting:
     """The sum of two marked numbers among T.   [section 4.1, adding]"""
-    runs = _methods(Adding(T=T), ModelOptions(), ADDING, (10, 50), plain=True)
-    return Setting(f"T{T}", runs, grid=_grid(T, share=0.25))
-
-
-def _grid(reach: int, share: float) -> Grid:
-    """Rates and biases for all methods of a setting whose longest dependence is `reach` steps."""
-    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share)
+    runs = methods(Adding(T=T), ModelOptions(), ADDING, (10, 50), plain=True)
+    return Setting(f"T{T}", runs, grid=grid(T, share=0.25))
 
 
 def ptb(data_dir: Path | None = None) -> Setting:
     """Penn Treebank by characters, as streams.   [section 4.2, language modelling]"""
-    return Setting("chunk100", _text(PTB(data_dir=data_dir)), grid=_grid(100, share=0.1))
+    return Setting("chunk100", _text(PTB(data_dir=data_dir)), grid=grid(100, share=0.1))
 
 
 def text8(data_dir: Path | None = None) -> Setting:
     """The first 10,000,000 characters of text8, as streams.   [section 4.2]"""
-    return Setting("first10M", _text(Text8(data_dir=data_dir, prefix=10_000_000)), grid=_grid(100, share=0.1))
+    return Setting("first10M", _text(Text8(data_dir=data_dir, prefix=10_000_000)), grid=grid(100, share=0.1))
 
 
 def _text(task: Any) -> dict[str, RunConfig]:
     """Runs on a text. SAB's credit reaches 200 steps back into earlier chunks; the others' stays in the chunk."""
     model = ModelOptions(hidden_size=256, capacity=20, horizon=None, recall_scale=0.5, embedding_size=64)
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=2e-3, eval_every=500, eval_sequences=100)
-    return _methods(task, model, train, (10, 50), streamed=True)
+    return methods(task, model, train, (10, 50), streamed=True)
 
 
 def pmnist(data_dir: Path | None = None) -> Setting:
     """MNIST's 784 pixels in one random order, one pixel per step.   [section 4.2, permuted MNIST]"""
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=1e-3, eval_sequences=1000)
-    runs = _methods(PermutedMNIST(data_dir), ModelOptions(k_trunc=14), train, (14, 98))
-    return Setting("permuted", runs, grid=_grid(784, share=0.1))
+    runs = methods(PermutedMNIST(data_dir), ModelOptions(k_trunc=14), train, (14, 98))
+    return Setting("permuted", runs, grid=grid(784, share=0.1))
 
 
 def cifar10(data_dir: Path | None = None, verify: bool = True) -> Setting:
     """CIFAR10's 1,024 pixels row by row, the three colours of a pixel per step.   [section 4.2, CIFAR10]"""
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=1e-3, eval_sequences=1000)
     task = CIFAR10(data_dir, verify=verify)
-    return Setting("rows", _methods(task, ModelOptions(k_trunc=16), train, (16, 128)), grid=_grid(1024, share=0.1))
+    return Setting("rows", methods(task, ModelOptions(k_trunc=16), train, (16, 128)), grid=grid(1024, share=0.1))
 
 
 def transfer() -> Sequence[FurtherTest]:
@@ -302,47 +238,9 @@ EXPERIMENTS: dict[str, Callable[[Path | None, bool], Experiment]] = {
     "ptb": _ptb,
     "text8": _text8,
     "cifar10": _cifar10,
+    "cue": delayed.cue,
+    "nback": delayed.nback,
+    "match": delayed.match,
+    "noisy-cifar10": delayed.noisy_cifar10,
 }
 """Every experiment by name; called with the folder of the data, and whether the data must be the published files."""
-
-
-def _methods(
-    task: Any,
-    sab: ModelOptions,
-    train: TrainOptions,
-    truncations: Sequence[int],
-    *,
-    plain: bool = False,
-    streamed: bool = False,
-) -> dict[str, RunConfig]:
-    """SAB and the methods that it is compared with.
-
-    Args:
-        truncations: lengths of truncated BPTT.
-        plain: whether the paper's own setting is run too.
-        streamed: whether to leave out the methods that keep everything they have read, and to run SAB with its credit
-            kept within a chunk.
-    """
-    wanted = parameters(task, sab)
-    runs = {"sab": RunConfig(task, sab, train)}
-    if plain:
-        paper = replace(sab, normalizer="threshold", k_top=10, k_att=2)
-        runs["sab-paper"] = RunConfig(task, paper, replace(train, clip_kind="fixed"))
-    runs["sab-no-credit"] = RunConfig(task, replace(sab, backtrack=False), train)
-    if streamed:
-        runs["sab-horizon-0"] = RunConfig(task, replace(sab, horizon=0), train)
-    tbptt = matched(task, replace(_bare(sab), model="tbptt"), wanted)
-    for length in truncations:
-        runs[f"tbptt-{length}"] = RunConfig(task, replace(tbptt, k_trunc=length), train)
-    runs["lstm"] = RunConfig(task, replace(tbptt, model="lstm"), train)
-    if not streamed:
-        runs["attention"] = RunConfig(task, matched(task, replace(_bare(sab), model="attention"), wanted), train)
-        two = replace(_bare(sab), model="transformer", num_layers=2)
-        runs["transformer"] = RunConfig(task, matched(task, two, wanted), train)
-    return runs
-
-
-def _bare(sab: ModelOptions) -> ModelOptions:
-    """A model of the same size, with the default options of SAB's memory."""
-    fresh = ModelOptions()
-    return replace(sab, capacity=fresh.capacity, horizon=fresh.horizon, recall_scale=fresh.recall_scale)

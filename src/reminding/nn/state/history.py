@@ -319,7 +319,7 @@ def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Te
 def join_rows(parts: Sequence[History]) -> History:
     """The past of the rows of several states of one layer under one another, which have one past in common."""
     known = [part for part in parts if part.stream is not None]
-    if not known:
+    if all(part.empty for part in known):
         return History()
     if len(known) < len(parts) or any(part.kept is not known[0].kept for part in known):
         raise ValueError("states must have one past in common for their rows to be joined")

@@ -89,7 +89,7 @@ class ColumnTally:
     """The errors of each predicted column in its own unit, beside those of two baselines at the same steps.
 
     "unchanged" predicts that the next value is the present one. "seasonal" predicts the value one season before the
-    next one or, until a season has been read, the present one.
+    next one or, until a season has been read, the present one; it is left out where no season ever was.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -99,6 +99,7 @@ class ColumnTally:
         self._squared = {method: np.zeros(size) for method in methods}
         self._absolute = {method: np.zeros(size) for method in methods}
         self._count = np.zeros(size, np.int64)
+        self._in_season = 0
         self._past: Tensor | None = None
         self._age = torch.zeros(0)
 
@@ -129,6 +130,7 @@ class ColumnTally:
             self._age + torch.arange(1, steps + 1, device=present.device)[:, None]
         )  # (T, B) steps of the row so far
         earlier = past[place.clamp(min=0)]
+        self._in_season += int((read >= season).sum())
         self._past, self._age = past[-season:], self._age + steps
         return torch.where((read >= season)[..., None], earlier, present)
 
@@ -143,12 +145,13 @@ class ColumnTally:
         A column without a known target has None. At least one batch was added.
         """
         columns = self._columns
+        methods = [method for method in self._squared if method != "seasonal" or self._in_season]
         return {
             "kind": "columns",
-            "season": columns.season,
+            "season": columns.season if self._in_season else None,
             "predictions": int(self._count.max()),
             "columns": {
-                name: {method: self._errors(method, i) for method in self._squared}
+                name: {method: self._errors(method, i) for method in methods}
                 for i, name in enumerate(columns.names)
             },
         }

@@ -1,0 +1,119 @@
+"""What an experiment is made of: settings, methods matched in parameters, and the grid that all are tuned over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reminding.lab.paper.tuning import Grid
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.evaluation import EvalOptions
+from reminding.lab.runs.parity import matched, parameters
+
+TUNED = (
+    "Every method was tuned over the same learning rates and initial biases of the forget gate, on validation data, "
+    "with a seed that no run below has; the runs below have the choice. chrono:T are biases with which an LSTM "
+    "remembers over T steps (Tallec and Ollivier 2018)."
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task and the runs that are compared on it.
+
+    Args:
+        name: for `reminding reproduce --settings`.
+        runs: method -> its run, for seed 0.
+        folder: of its runs; None: a folder of its name within that of the experiment.
+        grid: what every method is tuned over before its runs; None: the runs are as they stand.
+    """
+
+    name: str
+    runs: Mapping[str, RunConfig]
+    folder: str | None = None
+    grid: Grid | None = None
+
+
+@dataclass(frozen=True)
+class FurtherTest:
+    """A test of trained models on sequences of another length.
+
+    Args:
+        T: the length.
+        methods: the methods that can read sequences of this length.
+        options: of the evaluation. Its capacity and evict bound SAB's memory where a whole sequence is too much to
+            remember; models that are not SAB leave them out.
+    """
+
+    T: int
+    methods: Sequence[str]
+    options: EvalOptions
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table of the paper.
+
+    Args:
+        name: for `reminding reproduce`.
+        title: one line.
+        settings: rows of the table, or blocks of rows.
+        remarks: differences from the paper, and hints for the reader of the table.
+        folder: of the runs: the experiment's name, or that of another experiment whose runs it uses.
+        tests: further tests of the trained models.
+    """
+
+    name: str
+    title: str
+    settings: Sequence[Setting]
+    remarks: Sequence[str]
+    folder: str
+    tests: Sequence[FurtherTest] = ()
+
+
+def grid(reach: int, share: float) -> Grid:
+    """Rates and biases for all methods of a setting whose longest dependence is `reach` steps."""
+    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share)
+
+
+def methods(
+    task: Any,
+    sab: ModelOptions,
+    train: TrainOptions,
+    truncations: Sequence[int],
+    *,
+    plain: bool = False,
+    streamed: bool = False,
+) -> dict[str, RunConfig]:
+    """SAB and the methods that it is compared with.
+
+    Args:
+        truncations: lengths of truncated BPTT.
+        plain: whether the paper's own setting is run too.
+        streamed: whether to leave out the methods that keep everything they have read, and to run SAB with its credit
+            kept within a chunk.
+    """
+    wanted = parameters(task, sab)
+    runs = {"sab": RunConfig(task, sab, train)}
+    if plain:
+        paper = replace(sab, normalizer="threshold", k_top=10, k_att=2)
+        runs["sab-paper"] = RunConfig(task, paper, replace(train, clip_kind="fixed"))
+    runs["sab-no-credit"] = RunConfig(task, replace(sab, backtrack=False), train)
+    if streamed:
+        runs["sab-horizon-0"] = RunConfig(task, replace(sab, horizon=0), train)
+    tbptt = matched(task, replace(_bare(sab), model="tbptt"), wanted)
+    for length in truncations:
+        runs[f"tbptt-{length}"] = RunConfig(task, replace(tbptt, k_trunc=length), train)
+    runs["lstm"] = RunConfig(task, replace(tbptt, model="lstm"), train)
+    if not streamed:
+        runs["attention"] = RunConfig(task, matched(task, replace(_bare(sab), model="attention"), wanted), train)
+        two = replace(_bare(sab), model="transformer", num_layers=2)
+        runs["transformer"] = RunConfig(task, matched(task, two, wanted), train)
+    return runs
+
+
+def _bare(sab: ModelOptions) -> ModelOptions:
+    """A model of the same size, with the default options of SAB's memory."""
+    fresh = ModelOptions()
+    return replace(sab, capacity=fresh.capacity, horizon=fresh.horizon, recall_scale=fresh.recall_scale)
