@@ -6,6 +6,7 @@ Shapes: T rows, C columns, S steps.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,12 @@ HELD_OUT = 60
 NAMES = ["heat", "load", "price"]
 
 
-def rows_of(seed: int, rows: int = 400) -> pd.DataFrame:
+def rows_of(seed: int, rows: int = 400) -> Any:
     """Hourly rows with gaps: heat and price are known inputs, load follows both."""
     rng = np.random.default_rng(seed)
     heat, price = 15 + 5 * np.sin(np.arange(rows) / 4), rng.normal(40, 3, rows)
     load = 100 + 2 * heat + price + rng.normal(size=rows)
-    frame = pd.DataFrame(np.stack([heat, load, price], 1).round(3), columns=NAMES)
+    frame: Any = pd.DataFrame(np.stack([heat, load, price], 1).round(3), columns=NAMES)
     frame = frame.mask(rng.random(frame.shape) < 0.05)
     frame.insert(0, "hour", pd.date_range("2024-03-01", periods=rows, freq="h"))
     return frame
