@@ -61,7 +61,7 @@ class FileStream(DescribedStream):
     no end, so that its first steps are held out.
 
     Args:
-        data: the file, or a pattern such as "logs/*.csv" of several, each a stream of its own.
+        data: the file, or a pattern such as logs/[0-9].csv of several, each a stream of its own.
         valid: the validation file or pattern; None: a part of data.
         test: the test file or pattern; None: a part of data.
         format: of the files; auto: by their suffix and, for .txt and .dat, by their content; bytes for an unknown
@@ -86,10 +86,9 @@ class FileStream(DescribedStream):
         size: required size of data, bytes; None: any. Runs of version 0.1 recorded it.
 
     Raises:
-        ValueError: an option is out of range; the message names it.
-    Raises (when something of the files is first asked for):
-        FileNotFoundError: there is no such file.
-        ValueError: a file is too short or cannot be read; the message says which.
+        ValueError: an option is out of range or, when something of the files is first asked for, a file is too short
+            or cannot be read; the message says which.
+        FileNotFoundError: there is no such file; when something of the files is first asked for.
     """
 
     name: ClassVar[str] = "stream"

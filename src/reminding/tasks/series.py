@@ -64,8 +64,9 @@ class Series(LabelledTask):
             carry and zero each dimension has a mask as a further input, if any value is missing.
         pattern: the places of audio files below the folder, such as "{label}/{group}/*" or "{label}_{group}_*", with
             {split} for train, valid or test. A group, such as a speaker, is held out as a whole.
-    Raises (when examples are asked for):
-        FileNotFoundError: a file or folder does not exist.
+
+    Raises:
+        FileNotFoundError: when examples are asked for, a file or folder does not exist.
         ValueError: a line or file cannot be read (the message names it), a class has a single series, or there is one
             class.
     """
@@ -119,8 +120,9 @@ class SpokenDigits(LabelledTask):
         frame: samples per step, at least 1; 16 are two milliseconds.
         hold_out: takes: as above, all speakers are in all parts; speakers: the test set is the last speaker by name,
             the validation set the one before.
-    Raises (when examples are asked for):
-        FileNotFoundError: there are no recordings; the message says where to get them.
+
+    Raises:
+        FileNotFoundError: when examples are asked for, there are no recordings; the message says where to get them.
         ValueError: a file is damaged; the message names it.
     """
 

@@ -110,13 +110,8 @@ def test_gaps_that_training_did_not_have_are_said(tmp_path: Path, capsys: pytest
     frame = rows_of(0)[["heat", "load"]].assign(load=range(400))
     frame.to_csv(tmp_path / "a.csv", index=False)
     words = f"train stream --data {tmp_path / 'a.csv'} --missing carry --held-out {HELD_OUT} --eval-rows 2 --chunk 20"
-    main(
-        [
-            *words.split(),
-            *["--model", "lstm", "--hidden-size", "4", "--steps", "1", "--device", "cpu", "--out"],
-            str(tmp_path / "run"),
-        ]
-    )
+    options = "--model lstm --hidden-size 4 --steps 1 --device cpu"
+    main([*words.split(), *options.split(), "--out", str(tmp_path / "run")])
     frame.loc[3, "load"] = np.nan
     frame.to_csv(tmp_path / "b.csv", index=False)
     capsys.readouterr()

@@ -151,8 +151,7 @@ class ColumnTally:
             "season": columns.season if self._in_season else None,
             "predictions": int(self._count.max()),
             "columns": {
-                name: {method: self._errors(method, i) for method in methods}
-                for i, name in enumerate(columns.names)
+                name: {method: self._errors(method, i) for method in methods} for i, name in enumerate(columns.names)
             },
         }
 
