@@ -49,7 +49,7 @@ class Stepper:
 
     @property
     def state(self) -> SABState:
-        """The state that the streams are in now, copied: later steps do not change it.
+        """A copy of the state that the streams are in now, which later steps do not change.
 
         Raises:
             ValueError: there is none, since the first step of new streams says how many there are.
