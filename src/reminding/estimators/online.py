@@ -59,6 +59,11 @@ class _Online:
         self._model: SequenceModel | None = None
         self._update: Update | None = None
         self._state: Any = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what is learned besides the model."""
+        raise NotImplementedError
 
     def _learn(self, x: Features, outputs: int) -> tuple[Tensor, Update]:
         """Read an example, and return the prediction (C,) with its graph, and the update that learns from it."""
@@ -140,17 +145,7 @@ class SABOnlineRegressor(_Online, base.Regressor):
         seed: of the weights.
     """
 
-    def __init__(
-        self,
-        hidden_size: int = 16,
-        k_top: int = 3,
-        k_trunc: int = 5,
-        capacity: int = 32,
-        max_features: int = 64,
-        learning_rate: float = 0.01,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(hidden_size, k_top, k_trunc, capacity, max_features, learning_rate, seed)
+    def _begin(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def learn_one(self, x: Features, y: float) -> None:
@@ -190,17 +185,7 @@ class SABOnlineClassifier(_Online, base.Classifier):
         seed: of the weights.
     """
 
-    def __init__(
-        self,
-        hidden_size: int = 16,
-        k_top: int = 3,
-        k_trunc: int = 5,
-        capacity: int = 32,
-        max_features: int = 64,
-        learning_rate: float = 0.01,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(hidden_size, k_top, k_trunc, capacity, max_features, learning_rate, seed)
+    def _begin(self) -> None:
         self._classes: list[Any] = []
 
     @property

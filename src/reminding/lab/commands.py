@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -50,6 +51,8 @@ from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.tasks import DATASETS, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
+
+Row = TypeVar("Row")
 
 
 def train(
@@ -287,14 +290,11 @@ def data(name: str | None, data_dir: Path | None) -> None:
 def bench(options: BenchOptions, out: Path) -> None:
     """Measure what a training step costs, show it, and write it to a folder."""
     points: list[Point] = []
-    files: list[Path] = []
-    measurement = CpuMeasurement(options, points)
-    with Status() as status:
-        for point in measure(options, status.update):
-            points.append(point)
-            files = measurement.write(out)  # after every size, so that stopping early loses nothing
-            status.done(f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured")
-    _show_measurement(measurement, files)
+
+    def told(point: Point) -> str:
+        return f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured"
+
+    _measure(CpuMeasurement(options, points), points, partial(measure, options), told, out)
 
 
 def bench_gpu(options: GpuOptions, out: Path) -> None:
@@ -305,41 +305,55 @@ def bench_gpu(options: GpuOptions, out: Path) -> None:
     """
     gpu.require_device(options)
     rows: list[gpu.Row] = []
-    files: list[Path] = []
-    with Status() as status:
-        status.update("measuring the rates of the device")
+
+    def told(row: gpu.Row) -> str:
+        return f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}"
+
+    with Status() as shown:
+        shown.update("measuring the rates of the device")
         about, ceilings = gpu.about(torch.device(options.device)), gpu.ceilings_of(options)
-        measurement = GpuMeasurement(options, about, ceilings, rows)
-        for row in gpu.measure(options, status.update):
-            rows.append(row)
-            files = measurement.write(out)  # after every row, so that stopping early loses nothing
-            status.done(f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}")
-    _show_measurement(measurement, files)
+    _measure(GpuMeasurement(options, about, ceilings, rows), rows, partial(gpu.measure, options), told, out)
 
 
 def bench_stream(options: StreamOptions, out: Path) -> None:
     """Measure what training on a stream costs, show it, and write it to a folder."""
     rows: list[StreamRow] = []
-    files: list[Path] = []
-    measurement = StreamMeasurement(options, rows)
-    with Status() as status:
-        for row in stream.measure(options, status.update):
-            rows.append(row)
-            files = measurement.write(out)  # after every row, so that stopping early loses nothing
-            status.done(f"{row.layers} layers: {row.trial} {'measured' if row.skipped is None else row.skipped}")
-    _show_measurement(measurement, files)
+
+    def told(row: StreamRow) -> str:
+        return f"{row.layers} layers: {row.trial} {'measured' if row.skipped is None else row.skipped}"
+
+    _measure(StreamMeasurement(options, rows), rows, partial(stream.measure, options), told, out)
 
 
 def bench_serve(options: ServeOptions, out: Path) -> None:
     """Measure what one step a call costs, show it, and write it to a folder."""
     points: list[ServePoint] = []
-    files: list[Path] = []
-    measurement = ServeMeasurement(options, points)
-    with Status() as status:
-        for point in serve.measure(options, status.update):
-            points.append(point)
-            files = measurement.write(out)  # after every size, so that stopping early loses nothing
-            status.done(f"B={point.rows} measured")
+
+    def told(point: ServePoint) -> str:
+        return f"B={point.rows} measured"
+
+    _measure(ServeMeasurement(options, points), points, partial(serve.measure, options), told, out)
+
+
+def _measure(
+    measurement: Measurement,
+    rows: list[Row],
+    measured: Callable[[Callable[[str], None]], Iterable[Row]],
+    told: Callable[[Row], str],
+    out: Path,
+) -> None:
+    """Add each measured row to those of a measurement and write them all, so that stopping early loses nothing.
+
+    Args:
+        measured: makes the rows, and calls its argument with what is being measured.
+        told: what is said of a row.
+    """
+    files: Sequence[Path] = []
+    with Status() as shown:
+        for row in measured(shown.update):
+            rows.append(row)
+            files = measurement.write(out)
+            shown.done(told(row))
     _show_measurement(measurement, files)
 
 
