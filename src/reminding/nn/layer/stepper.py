@@ -99,7 +99,7 @@ class Stepper:
             return self._called(x, reset, return_recall)
         given, batched = self._entered(x, weights)
         streams = self._served(given.shape[1], batched, weights)
-        if reset is not None and bool((mask := _mask(reset, streams)).any()):
+        if reset is not None and bool((mask := _mask(reset, streams.rows, streams.batched)).any()):
             streams.restart(mask)
         h, recall = streams.advance(given, weights, return_recall)
         h = h[0] if batched else h[0, 0]
@@ -134,7 +134,13 @@ class Stepper:
         """A step as a call of the layer."""
         if self._streams is not None:
             self._state, self._streams = self.state, None
-        axis = self._time_axis(x)
+        axis, state = self._time_axis(x), self._state
+        if self._layer.encoder is None and x.dim() in (1, 2):
+            batched, rows = x.dim() == 2, 1 if x.dim() == 1 else len(x)
+            if state is not None:
+                _check_rows(rows, batched, state.batch_size, state.batched)
+            if reset is not None:
+                _mask(reset, rows, batched)
         with torch.no_grad():
             layer = cast("Any", self._layer)
             output, self._state, *recall = layer(
@@ -165,9 +171,9 @@ def _check_rows(rows: int, batched: bool, wanted: int, wants_batch: bool) -> Non
         )
 
 
-def _mask(reset: object, streams: Streams) -> Tensor:
+def _mask(reset: object, rows: int, batched: bool) -> Tensor:
     """`reset` as a mask on the host, (B,)."""
-    wanted = (streams.rows,) if streams.batched else ()
+    wanted = (rows,) if batched else ()
     if not isinstance(reset, Tensor) or reset.dtype != torch.bool or tuple(reset.shape) != wanted:
         got = f"{reset.dtype} of shape {tuple(reset.shape)}" if isinstance(reset, Tensor) else repr(reset)
         raise ValueError(f"reset must be a bool tensor of shape {wanted}, got {got}")
