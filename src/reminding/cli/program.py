@@ -36,5 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
         else:
             VERBS[known_name("verb", verb, VERBS)](rest)
-    except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"reminding: {error}")
