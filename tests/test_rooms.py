@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "nn/forward": {"nn/parts", "nn/state", "ops", "ops/cpu_op", "ops/cuda_op"},
     "nn/credit": {"nn/parts", "nn/state", "nn/forward", "ops", "ops/cpu_op"},
     "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
-    "nn/baselines": {"nn/parts", "nn/state", "nn/layer"},
+    "nn/baselines": {"disk", "nn/parts", "nn/state", "nn/layer"},
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": set(),
     "tasks/data/tables": {"tasks/data"},
