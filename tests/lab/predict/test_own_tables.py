@@ -71,9 +71,10 @@ def test_several_steps_are_a_loop_of_single_steps_with_the_known_inputs(run: Pat
 
 
 def test_tables_of_polars_and_arrow_have_missing_values_and_times(run: Path) -> None:
-    model, rows = reminding.load(run), rows_of(1, 80)
+    model = reminding.load(run)
+    rows: pd.DataFrame = rows_of(1, 80)
     wanted = model.predict(rows)
-    polars: Any = pl.from_pandas(rows)
+    polars = pl.from_pandas(rows)
     assert polars["heat"].null_count() > 0
     pd.testing.assert_frame_equal(model.predict(polars), wanted, check_freq=False, check_index_type=False)
     pd.testing.assert_frame_equal(model.predict(polars.to_arrow()), wanted, check_freq=False, check_index_type=False)
