@@ -24,6 +24,7 @@ SHOWN = {
     "sample": ("sample RUN",),
     "report": ("report",),
     "explain": ("explain RUN",),
+    "check": ("check",),
     "reproduce": ("reproduce copying",),
     "data": ("data",),
     "bench": ("bench", "bench --device cuda", "bench --kind serve"),

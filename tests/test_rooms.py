@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "lab/paper": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab": {
         *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain"),
-        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/paper"),
+        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/paper", "disk"),
         *NN,
         *TASKS,
     },
