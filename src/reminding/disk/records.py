@@ -119,7 +119,7 @@ def add_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def seal_lines(path: Path) -> None:
-    """Give the lines of a file of version 0.1 checksums, as those that follow will have; damaged ones stay as they are."""
+    """Give the lines of a file of version 0.1 checksums, as those to come have; damaged ones stay as they are."""
     if not path.is_file() or path.stat().st_size == 0 or read_lines(path).checked:
         return
     lines = path.read_bytes().split(b"\n")[:-1]
