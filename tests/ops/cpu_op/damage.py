@@ -58,8 +58,8 @@ OPTIONAL = {
     "sab_forward": {"bias_ih", "bias_hh"},
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
 }
-SHAPELESS = {"pack", "exponentiate", "ask_for_huge_pages"}
-"""Operators of one tensor, which may have any shape."""
+SHAPELESS = {"pack", "number", "exponentiate", "ask_for_huge_pages"}
+"""Operators whose tensors may have any shape."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         return
     yield damage("= []", [], name in ("past", "tensors"))
     yield damage("without its last", value[:-1], name == "tensors")
-    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None])
+    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None], name == "tensors")
     if name != "rule":
         parts = MEMBERS.get(name, [f"{name}[{member}]" for member in range(len(value))])
         for member, (part, tensor) in enumerate(zip(parts, value, strict=False)):
