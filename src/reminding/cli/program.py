@@ -12,6 +12,7 @@ from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
 from reminding.cli.training import evaluate, train
+from reminding.lab.show.escaping import for_terminal
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
@@ -37,4 +38,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             VERBS[known_name("verb", verb, VERBS)](rest)
     except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
-        sys.exit(f"reminding: {error}")
+        sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")
