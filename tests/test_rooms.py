@@ -60,7 +60,7 @@ ROOMS: dict[str, set[str]] = {
         *TASKS,
     },
     "estimators": {"lab/runs", "lab/train", *NN, *TASKS},
-    "cli": {"lab", "lab/runs", "lab/explain", "lab/bench", "lab/bench/kinds", "lab/paper"},
+    "cli": {"lab", "lab/runs", "lab/show", "lab/explain", "lab/bench", "lab/bench/kinds", "lab/paper"},
     "__main__": {"cli"},
     "moved": set(),
     "version": set(),

@@ -221,6 +221,8 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 
 
 def _show(result: Report) -> None:
+    for sentence in result.sentences:
+        say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
     _show_files(result.files)
