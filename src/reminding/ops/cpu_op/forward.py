@@ -95,12 +95,9 @@ def compute(
         received[:, M0:] = 0
     packed = pack(weight_ih, weight_hh, w1, w2, r, True)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
-    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
-    count0, step0 = count0.contiguous(), step0.contiguous()
-    score = w3.contiguous() if w3 is not None else None
     noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
 
-    given = [x, h0, c0, step0, count0, score]
+    given = [tensor if tensor is None else tensor.contiguous() for tensor in (x, h0, c0, step0, count0, w3)]
     record = [output, summary, memory, slots, edge, weights, inverse, entering_c if keep == KEEP_REPLAY else None]
 
     def run(first: int, *kept: Tensor | None) -> None:
