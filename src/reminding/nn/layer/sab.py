@@ -23,7 +23,7 @@ from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
-from reminding.ops.contract import SEARCH, STORED
+from reminding.ops.contract import LARGEST_K_TOP, SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -188,7 +188,7 @@ class SAB(LayerCalls):
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
-            k_top=settings.at_least_or_none("k_top", k_top, 0, settings.MOST_RECALLED),
+            k_top=settings.at_least_or_none("k_top", k_top, 0, LARGEST_K_TOP),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,

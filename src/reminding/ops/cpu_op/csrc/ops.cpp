@@ -384,12 +384,14 @@ static Tensor bounds(Tensor keys, Tensor query, Optional weight, std::vector<int
     p.T = p.B = 1;
     p.M = sizes[0];
     p.D = sizes[1];
-    if (!p.has_keys()) refuse("rule: score must have keys");
+    if (!p.has_keys() || p.D < 1) refuse("rule: score must have keys, of a width of at least 1, got ", p.D);
+    const T* w3 = nullptr;
+    if (p.score == Score::additive) w3 = data<T>("weight", weight, {p.D});
+    else expect_none("weight", weight);
     p.k_top = 1;
     p.search = Search::tree;
     Tensor out = torch::stable::new_empty(keys, {Levels(p.M).size, p.M});
-    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}),
-                        data_if_given<T>("weight", weight, {p.score == Score::additive ? p.D : 0}),
+    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}), w3,
                         static_cast<T*>(out.data_ptr()));
     return out;
   });
