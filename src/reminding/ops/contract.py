@@ -25,6 +25,8 @@ EVICT = {"fifo": 0, "least_recalled": 1}
 SEARCH = {"auto": 0, "scan": 1, "tree": 2}
 STORED = {"h": 0, "proposal": 1}
 """What goes to memory: the state, or what the cell proposed before the summary was added."""
+LARGEST_K_TOP = 2**20
+"""The largest k_top: every step has room for so many recalled memories."""
 
 
 class OpRule(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.credit.autograd import reaching_all
+from reminding.nn.credit.autograd import Pass, completed
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
@@ -173,8 +173,9 @@ class LayerCalls(LayerParameters):
                 output, after, recall = run_all(x, before, stretches, runner.run, recalled)
             if watch is not None and runner.watch is not None:
                 check_found(runner.watch, [*network.modules.tensors, *watch.found])
-            if runner.keeps_graph:
-                output, after = reaching_all(output, after, network)
+            plain = runner.keeps_graph or (runner.may_fuse and not self.rule.remembers)
+            ran = completed(Pass(output, after, recall), x, before, network, plain)
+            output, after, recall = ran.output, ran.after, ran.recall
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         return self._given_back(output, layout.unsorted_rows(after), recall, layout)
 

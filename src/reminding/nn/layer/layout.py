@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from reminding.nn.parts.tensors import all_finite
 from reminding.nn.state.stream import SABState
 
 
@@ -127,7 +128,7 @@ def enter(
     """Bring an input, through the encoder if there is one, into the inner layout.
 
     Returns:
-        x (T, B, I), and its layout.
+        x (T, B, I), and its layout. A step with an infinite feature, or one that is not a number, is NaN in all.
 
     Raises:
         ValueError: it is neither a tensor of 2 or 3 axes nor a packed sequence.
@@ -136,7 +137,7 @@ def enter(
         data = input.data if encoder is None else _require_tensor("encoder(input)", encoder(input.data))
         if data.dim() != 2:
             raise ValueError(f"input must be a PackedSequence of data (N, input_size), got {tuple(data.shape)}")
-        x, _ = pad_packed_sequence(PackedSequence(data, input.batch_sizes))
+        x, _ = pad_packed_sequence(PackedSequence(whole_steps(data), input.batch_sizes))
         return x, Layout(True, batch_first, input)
     if not isinstance(cast("object", input), Tensor):
         raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
@@ -145,10 +146,22 @@ def enter(
         source = "input" if encoder is None else "encoder(input)"
         form = "(B, T, I)" if batch_first else "(T, B, I)"
         raise ValueError(f"{source} must have shape {form} or, unbatched, (T, I); got {tuple(x.shape)}")
-    layout = Layout(x.dim() == 3, batch_first, None)
+    x, layout = whole_steps(x), Layout(x.dim() == 3, batch_first, None)
     if x.dim() == 2:
         return x.unsqueeze(1), layout
     return (x.transpose(0, 1) if batch_first else x), layout
+
+
+def whole_steps(x: Tensor) -> Tensor:
+    """The same numbers where all features of a step (..., I) are finite, and NaN in all features elsewhere.
+
+    Else an infinite feature would saturate gates and pass unseen, and its gradient would be 0 times infinity where a
+    backward pass computes it, and 0 where it does not. The gradient is that of the input.
+    """
+    if not x.is_floating_point() or all_finite(x):
+        return x
+    finite = x.detach().isfinite().all(-1, keepdim=True)
+    return x + torch.where(finite, 0.0, torch.nan).to(x.dtype)
 
 
 def _require_tensor(name: str, value: object) -> Tensor:

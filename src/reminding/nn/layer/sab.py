@@ -23,7 +23,7 @@ from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
-from reminding.ops.contract import SEARCH, STORED
+from reminding.ops.contract import LARGEST_K_TOP, SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -188,7 +188,7 @@ class SAB(LayerCalls):
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
-            k_top=settings.at_least_or_none("k_top", k_top, 0, settings.MOST_RECALLED),
+            k_top=settings.at_least_or_none("k_top", k_top, 0, LARGEST_K_TOP),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,
@@ -263,6 +263,12 @@ class SAB(LayerCalls):
         with the memories it read at their old values. So each call's loss is backpropagated by itself, and no graph
         is kept between calls. Inputs of past calls receive no gradient. Memories evicted before the call, steps run
         without gradient, and memories beyond the horizon are constants.
+
+        Numbers that are not finite: from the first step at which a row's input has a NaN or infinite feature, the
+        row's output is NaN, until its stream is reset. Its recall there has weights and a summary of NaN, and names no
+        memory. The other rows are those of a batch without it. In such a call the gradients of all parameters are NaN
+        whatever the loss, and so is the gradient of this row's input and state; no credit goes from it into past
+        calls. Every backend and engine does the same.
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 

@@ -14,8 +14,6 @@ from reminding.nn.parts.memory import EVICT, MOST, Evict
 from reminding.nn.parts.scorers import Scorer
 
 Name = TypeVar("Name", bound=str)
-MOST_RECALLED = 2**20
-"""The largest k_top: every step has room for so many recalled memories; with None it has room for those there are."""
 SCORE_SIZE = 32
 """Usual width of the score's projections. A scorer as wide as the state takes parameters from the cell and gains
 nothing: results/recipe."""

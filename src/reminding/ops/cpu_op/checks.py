@@ -19,6 +19,7 @@ from torch import Tensor
 from reminding.ops.contract import (
     CELLS,
     EVICT,
+    LARGEST_K_TOP,
     NORMALIZERS,
     SEARCH,
     SEMANTICS,
@@ -98,6 +99,8 @@ def check_rule(numbers: tuple[int, ...]) -> OpRule:
     for name, least in (("k_top", 0), ("k_att", 1), ("k_trunc", 0), ("capacity", 0)):
         if getattr(rule, name) < least:
             raise ValueError(f"rule: {name} must be at least {least}, got {getattr(rule, name)}")
+    if rule.k_top > LARGEST_K_TOP:
+        raise ValueError(f"rule: k_top must be at most {LARGEST_K_TOP}, got {rule.k_top}")
     for name in ("recall_scale", "forget_scale"):
         if not 0 < number_of(getattr(rule, name)) <= 1:
             raise ValueError(f"rule: {name} must be above 0 and at most 1, got {number_of(getattr(rule, name))}")
