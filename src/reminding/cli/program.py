@@ -11,6 +11,7 @@ from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
+from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -21,6 +22,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "report": report,
     "explain": explain,
     "reproduce": reproduce,
+    "sweep": sweep,
     "data": data,
     "bench": bench,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,12 @@ RUNNING = 50
 """Number of updates in the mean of a stream's metric that is displayed."""
 
 
+Judge = Callable[[int, float], str | None]
+"""Called with an update and the main metric on the validation split; returns a reason to end the run, or None."""
+UNTESTED = ("interrupted", "pruned")
+"""Endings without a test."""
+
+
 class NotFiniteError(ValueError):
     """A batch, a loss or a gradient was NaN or infinite."""
 
@@ -55,9 +61,12 @@ class Run:
     watch: Watch
     state: StreamState | None = None
     """Of the streams, if the task has streams."""
+    judge: Judge | None = None
 
 
-def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
+) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
     The folder gets config.json, facts.json (what was learned from the training data), data.json (what was read of
@@ -74,9 +83,12 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
             without annealing.
         overwrite: replace the run in the folder.
+        judge: is called after each evaluation with the update and the main metric, and returns a reason to end the
+            run: "pruned", "interrupted", or None.
 
     Returns:
-        the summary: test metrics under their own names (none when interrupted), time, memory and environment.
+        the summary: test metrics under their own names (none when interrupted or pruned), time, memory and
+        environment.
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
@@ -87,6 +99,7 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         torch.set_num_threads(config.train.threads)
     config = checkpoint.with_facts(config, folder, resume=resume)
     run = _prepare(config, folder)
+    run.judge = judge
     reading = reading_of(config.task)
     if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
         saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
@@ -129,7 +142,7 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
     """Update until the run ends.
 
     Returns:
-        what ended it: "steps", "time", "patience", "target" or "interrupted".
+        what ended it: "steps", "time", "patience", "target", "interrupted" or "pruned".
     """
     options, standing = run.config.train, run.standing
     limit = math.inf if options.max_seconds is None else options.max_seconds
@@ -286,7 +299,9 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
     _save(run)
     if options.target is not None and not _better(options.target, value, task.maximize):
         return "target"
-    return "patience" if options.patience is not None and standing.stale >= options.patience else None
+    if options.patience is not None and standing.stale >= options.patience:
+        return "patience"
+    return None if run.judge is None else run.judge(standing.step, value)
 
 
 def _better(value: float, other: float, maximize: bool) -> bool:
@@ -298,9 +313,9 @@ def _save(run: Run) -> None:
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights, unless the run was interrupted, and write the summary."""
+    """Test the best weights, unless the run was interrupted or pruned, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost, errors = ({}, {}, {}) if stopped == "interrupted" else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped in UNTESTED else _tested(run)
     summary: dict[str, Any] = {
         **tested,
         "task": task.name,
