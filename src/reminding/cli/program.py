@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,9 @@ from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+
+EX_PIPE = 141
+"""Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
@@ -38,5 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
         else:
             VERBS[known_name("verb", verb, VERBS)](rest)
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has enough. Nothing may be written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EX_PIPE)
     except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
         sys.exit(f"reminding: {error}")

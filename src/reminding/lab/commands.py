@@ -23,8 +23,10 @@ from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
+from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
+from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
@@ -151,10 +153,11 @@ def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Pat
     if out is not None:
         check_suffix(out)
     predictor = load(folder)
-    if (reading := predictor.reading_of(input)) is not None:
-        for line in reading.lines():
+    opened = predictor.opened(input)
+    if isinstance(opened, Rows) and opened.reading is not None:
+        for line in opened.reading.lines():
             say(line)
-    frame = predictor.predict(input, steps, future=future)
+    frame = predictor.predict(opened, steps, future=future)
     if out is None:
         show_table(f"{folder}: after {input}", *cells_of(frame))
         return
@@ -179,8 +182,16 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     """Write a report on some runs, and show its tables and files.
 
     Args:
-        out: folder; None: the folder "report" in that of a single run, or in the present folder for several.
+        out: folder; None: the folder "report" in that of a single run, or in the present folder for several. A sweep
+            has a report of its own, in its folder unless it is the only one.
     """
+    sweeps = [path for path in runs if is_sweep(path)]
+    for folder in sweeps:
+        own = folder / "report" if out is None or len(runs) > 1 else out
+        show_report(Report(*write_sweep(folder, own)))
+    runs = [path for path in runs if path not in sweeps]
+    if sweeps and not runs:
+        return
     if out is None:
         out = runs[0] / "report" if len(runs) == 1 else Path("report")
     show_report(write_report(runs, out, sequence))

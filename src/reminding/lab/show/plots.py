@@ -46,6 +46,12 @@ def curve_look(curve: Curve, place: int) -> tuple[str, str]:
     return COLOURS[look % len(COLOURS)], STYLES[look % len(STYLES)]
 
 
+def finish(figure: Any, path: Path) -> None:
+    """Save a figure of pyplot and close it."""
+    figure.savefig(path, dpi=150)
+    _pyplot().close(figure)
+
+
 def _pyplot() -> Any:
     try:
         import matplotlib as mpl

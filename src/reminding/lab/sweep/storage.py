@@ -10,7 +10,7 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -24,8 +24,6 @@ Sampler = Literal["tpe", "random"]
 Pruner = Literal["median", "hyperband", "none"]
 
 STATES: dict[str, State] = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned"}
-LEAST_RESULTS = 5
-"""Complete trials from which importances are computed."""
 OPENINGS = 5
 """Attempts to open a database: two workers that create its tables at the same time get in each other's way."""
 PATIENCE = 60.0
@@ -125,7 +123,7 @@ class Study:
             its number.
         """
         library = optuna()
-        kinds = {each.name: _distribution(each) for each in (space.dimensions if space else ())}
+        kinds = {each.name: distribution(each) for each in (space.dimensions if space else ())}
         trial = library.trial.create_trial(
             state=library.trial.TrialState.RUNNING,
             params=dict(params),
@@ -256,7 +254,8 @@ def _step(each: Dimension) -> int:
     return 1 if each.step is None else int(each.step)
 
 
-def _distribution(each: Dimension) -> Any:
+def distribution(each: Dimension) -> Any:
+    """The values of an option, as Optuna has them."""
     kinds = optuna().distributions
     if each.kind == "choice":
         return kinds.CategoricalDistribution(each.choices)
@@ -329,35 +328,3 @@ def _patiently(ask: Callable[[], Result]) -> Result:
             if time.monotonic() > deadline:
                 raise ValueError(f"storage: no answer for {PATIENCE:.0f} seconds: {error}") from error
             time.sleep(0.5 + random.random())
-
-
-def rebuilt(attempts: Sequence[Attempt], space: Space, *, maximize: bool) -> Any:
-    """An Optuna study of the attempts that came to a result, for its plots and measures."""
-    library = optuna()
-    study = library.create_study(direction="maximize" if maximize else "minimize")
-    states = {"complete": library.trial.TrialState.COMPLETE, "pruned": library.trial.TrialState.PRUNED}
-    kinds = {each.name: _distribution(each) for each in space.dimensions}
-    for each in attempts:
-        if each.state in states and each.value is not None and set(each.params) == set(kinds):
-            trial = library.trial.create_trial(
-                state=states[each.state],
-                value=each.value,
-                params=dict(each.params),
-                distributions=kinds,
-                intermediate_values=dict(each.intermediate),
-            )
-            study.add_trial(trial)
-    return study
-
-
-def importance(study: Any) -> dict[str, float] | None:
-    """The share of each option in the differences between results; None if too few differ to tell."""
-    values = [each.value for each in study.get_trials(states=(optuna().trial.TrialState.COMPLETE,))]
-    if len(values) < LEAST_RESULTS or len(set(values)) < 2:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return dict(optuna().importance.get_param_importances(study))
-        except (RuntimeError, ValueError):
-            return None
