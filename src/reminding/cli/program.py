@@ -14,6 +14,7 @@ from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+from reminding.lab.runs.tied import end_with_starter
 
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
@@ -35,6 +36,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if verb in ("-h", "--help"):

@@ -20,6 +20,7 @@ from reminding.lab.paper.reproduce import (
     tuned,
     tuning_jobs,
 )
+from reminding.lab.paper.shared import run_shared, shared_jobs
 from reminding.lab.report.writing import write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig
@@ -80,14 +81,14 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         _show_plan(wanted, tuning, options)
         return
     try:
-        failed = _run("tuning runs", tuning, options)
+        failed = _run(name, "tuning runs", tuning, [], options)
         if failed:
             raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
         wanted, tables = tuned(wanted, options)
         for table in tables:
             show_table(table.title, table.columns, table.rows)
         jobs = training_jobs(wanted, options)
-        failed = _run("runs", jobs, options) + run_jobs(testing_jobs(wanted, options), options.jobs)
+        failed = _run(name, "runs", jobs, testing_jobs(wanted, options), options)
     except KeyboardInterrupt:
         raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
@@ -99,11 +100,13 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
 
 
-def _run(kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> list[str]:
-    """Run the jobs that are not done, and return the failed ones."""
+def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], options: ReproduceOptions) -> list[str]:
+    """Run the jobs that are not done, here or by all workers of a storage, and return the failed ones."""
     if jobs:
         say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
-    return run_jobs(jobs, options.jobs)
+    if options.storage is not None:
+        return run_shared(name, shared_jobs(jobs, tests, options.out), options)
+    return run_jobs(jobs, options.jobs) + run_jobs(tests, options.jobs)
 
 
 def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_the_report_tells_the_best_and_the_fate_of_every_trial(record: SweepReco
 
 
 def test_a_sweep_without_results_is_shown_as_far_as_it_has_come(record: SweepRecord, tmp_path: Path) -> None:
-    begun = SweepRecord(**{**vars(record), "attempts": record.attempts[7:]})
+    begun = replace(record, attempts=record.attempts[7:])
     begun.save(tmp_path)
     tables, files = write_sweep(tmp_path, tmp_path / "report")
     assert [table.title for table in tables] == ["Trials"]

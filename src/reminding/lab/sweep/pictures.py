@@ -59,6 +59,8 @@ def _drawn(study: Any, title: str, name: str, options: dict[str, Any], out: Path
         figure.set_size_inches(10, 5.5)
         if name != "parallel_coordinate":  # which places its axes itself
             figure.set_layout_engine("constrained")
+        else:
+            figure.subplots_adjust(bottom=0.2)  # for slanted labels
         finish(figure, path)
         chart = getattr(plots, f"plot_{name}")(study, **options)
     chart.update_layout(template="none", title=None, autosize=True, margin={"t": 30})

@@ -67,8 +67,12 @@ class Queue:
         attempts = self.study.attempts()
         return [each for each in attempts if each.state != "failed" or each.number >= self._retry_before]
 
+    def owners(self) -> dict[str, Attempt]:
+        """The attempt that owns each job that is not free."""
+        return owners(self._attempts())
+
     def _owns(self, job: str, number: int) -> bool:
-        owner = owners(self._attempts()).get(job)
+        owner = self.owners().get(job)
         return owner is not None and owner.number == number
 
     def give_back(self, number: int, reason: str) -> None:
