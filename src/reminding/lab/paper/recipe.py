@@ -69,7 +69,7 @@ def _copying() -> Setting:
 
 
 def _text(data_dir: Path | None) -> Setting:
-    model = ModelOptions(hidden_size=128, capacity=64, horizon=0)
+    model = ModelOptions(hidden_size=128, embedding_size=64, capacity=64, horizon=0)
     train = TrainOptions(steps=800, lr=3e-3, eval_every=200, eval_sequences=100)
     return _setting("ptb", PTB(data_dir=data_dir), model, train)
 

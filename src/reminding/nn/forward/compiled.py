@@ -123,10 +123,14 @@ def _replay_record(call: LayerCall, ran: Recalled, grown: Memory) -> ReplayRecor
     )
     cells = [ran.milestones[-borders:]] if state.cell_state else []
     later = () if before is None else (before, *cells)  # (N, B, H)
+    if not rule.remembers:
+        nothing = ran.slots.new_zeros(*ran.slots.shape[:2], 0, dtype=torch.int64)
+        return ReplayRecord(partial(_entering, first, later, [None] * len(starts)), lambda: nothing)
     if rule.k_top is None:
         held = [_held(grown, state.memory, call.steps_done, start, rule) for start in starts]
         return ReplayRecord(partial(_entering, first, later, held), _nothing_chosen)
-    read = partial(_read, grown.without_values(), ran.slots, ran.edge.unsqueeze(2))
+    edge = ran.edge.unsqueeze(2) if rule.weights.behind else None
+    read = partial(_read, grown.without_values(), ran.slots, edge)
     return ReplayRecord(partial(_entering, first, later, [None] * len(starts)), read)
 
 
@@ -145,12 +149,17 @@ def _nothing_chosen() -> None:
     """What decided the recalls of a layer of which every step recalls all memories: nothing in particular."""
 
 
-def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:
-    """The stream steps of what decided each recall, (T, B, K + 1), NOTHING where less did.
+def _read(memory: Memory, slots: Tensor, edge: Tensor | None) -> Tensor:
+    """The stream steps of what decided each recall, (T, B, ranks), NOTHING where less did, as `Reader.read_steps`.
+
+    Args:
+        edge: the slot that set the threshold, (T, B, 1); None where the rule has none.
 
     The op names only slots that got a weight. The edge in the place of the others leaves the threshold where it
     is, and tells a row whose scores tie from one that has too few memories for the release's rule.
     """
+    if edge is None:
+        return _steps(memory, slots)
     return _steps(memory, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
 
 

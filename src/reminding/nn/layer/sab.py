@@ -48,7 +48,8 @@ class SAB(LayerCalls):
             [Tallec & Ollivier 2018]. A gate has two biases, whose sum counts: bias_ih is set and bias_hh is 0. None:
             as `nn.LSTM` draws them.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
-            takes up to 1,024 at once.
+            takes up to 1,024 at once. Counts (k_att, k_trunc, capacity, horizon and credit_every) may be as large as
+            2**61, and k_top as 2**20.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
             every step where k_trunc is None too.
         k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
@@ -187,7 +188,7 @@ class SAB(LayerCalls):
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
-            k_top=settings.at_least_or_none("k_top", k_top, 0),
+            k_top=settings.at_least_or_none("k_top", k_top, 0, settings.MOST_RECALLED),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,

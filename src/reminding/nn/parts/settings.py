@@ -10,25 +10,29 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from reminding.nn.parts.memory import EVICT, Evict
+from reminding.nn.parts.memory import EVICT, MOST, Evict
 from reminding.nn.parts.scorers import Scorer
 
 Name = TypeVar("Name", bound=str)
+MOST_RECALLED = 2**20
+"""The largest k_top: every step has room for so many recalled memories; with None it has room for those there are."""
 
 
 def at_least(name: str, value: Any, least: int) -> int:
-    """An integer no smaller than `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return value
+    """An integer from `least` to `MOST`."""
+    return _at_least(name, value, least, "")
 
 
-def at_least_or_none(name: str, value: Any, least: int) -> int | None:
-    """An integer no smaller than `least`, or None."""
-    if value is None:
-        return None
+def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
+    """An integer from `least` to `most`, or None."""
+    return None if value is None else _at_least(name, value, least, ", or None", most)
+
+
+def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOST) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, or None, got {value!r}")
+        raise ValueError(f"{name} must be an integer of at least {least}{otherwise}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
     return value
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import FAR, Memory
+from reminding.nn.parts.memory import FAR, MOST, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Rows, TensorGroup
 from reminding.nn.state.segments import Segment
@@ -99,11 +99,13 @@ def evicted_and_read(
     rows = len(step)
     row = torch.arange(rows).unsqueeze(1)
     at = step.cpu().masked_fill(step.cpu() == FAR, -1)  # (B, N)
-    wanted = ~torch.isin(_codes(row, at, rows), _codes(row, after.ascending_steps.cpu(), rows)) & (at >= 0)
+    coder = StepCodes(at)
+    codes = coder.of(row, at)
+    wanted = ~torch.isin(codes, coder.of(row, after.ascending_steps.cpu())) & (at >= 0)
     if rule.evicts_oldest:
         wanted &= at > _before_oldest(segments, rows, rule).unsqueeze(1)
     else:
-        wanted &= torch.isin(_codes(row, at, rows), _read_codes(segments, layer, rows))
+        wanted &= torch.isin(codes, _read_codes(segments, layer, coder))
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
@@ -116,23 +118,18 @@ def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor
     begins = torch.full((rows,), FAR)
     for segment in segments:
         begins[segment.row] = torch.minimum(begins[segment.row], segment.steps_done)
-    return begins - (rule.capacity + 1) * rule.k_att
+    return begins - min((rule.capacity + 1) * rule.k_att, MOST)
 
 
-def _codes(row: Tensor, step: Tensor, rows: int) -> Tensor:
-    """One number for a batch row and a stream step."""
-    return step * rows + row
-
-
-def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
+def _read_codes(segments: Sequence[Segment], layer: int, coder: StepCodes) -> Tensor:
     """What the segments have read in a layer, as codes."""
     codes = [torch.empty(0, dtype=torch.int64)]
     for segment in segments:
         part, row = segment.layers[layer], segment.row
         if part.read is not None:
-            codes.append(_codes(row.view(1, -1, 1), part.read.cpu(), rows).flatten())
+            codes.append(coder.of(row.view(1, -1, 1), part.read.cpu()).flatten())
         elif part.entering.memory is not None:
-            codes.append(_codes(row.view(-1, 1), part.entering.memory.step.cpu(), rows).flatten())
+            codes.append(coder.of(row.view(-1, 1), part.entering.memory.step.cpu()).flatten())
     return torch.cat(codes)
 
 
