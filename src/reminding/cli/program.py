@@ -48,5 +48,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of the output, such as `head`, has enough. Nothing may be written when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_PIPE)
-    except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"reminding: {error}")

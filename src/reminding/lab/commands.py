@@ -50,6 +50,8 @@ def train(
     """Train, then show the test metrics and the folder."""
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
+    if not summary:  # of several processes the first one tells
+        return
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")

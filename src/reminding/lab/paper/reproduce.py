@@ -307,7 +307,7 @@ def start(job: Job, shown: bool, tied: bool = False) -> subprocess.Popen[bytes]:
 
     Args:
         shown: whether its output goes to the terminal; otherwise to a file beside its folder.
-        tied: whether it stops, as at Ctrl-C, when this process ends in any way.
+        tied: whether it stops, as at SIGTERM, when this process ends in any way.
     """
     arguments = [sys.executable, "-m", "reminding", *job.words]
     environment = {**os.environ, TIED: "yes"} if tied else None

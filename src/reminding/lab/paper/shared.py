@@ -170,7 +170,7 @@ def _reread(job: Job) -> Job:
 
 
 def _stop(process: subprocess.Popen[bytes] | None) -> None:
-    """Let a process stop as at Ctrl-C, and wait until it has saved its state."""
+    """Let a process stop as at SIGTERM, and wait until it has saved its state."""
     if process is not None:
         if process.stdin is not None:
             process.stdin.close()

@@ -12,11 +12,14 @@ TIED = "REMINDING_TIED"
 
 
 def end_with_starter() -> None:
-    """Interrupt this process, as Ctrl-C does, at the end of its standard input. Does nothing unless it is tied."""
+    """Ask this process to stop, as SIGTERM does, at the end of its standard input; does nothing unless it is tied.
+
+    A process in the background of a script ignores SIGINT.
+    """
     if os.environ.pop(TIED, None):
         threading.Thread(target=_wait, daemon=True, name="tied").start()
 
 
 def _wait() -> None:
     sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import read_json, write_json
 from reminding.lab.sweep.attempts import Attempt
 from reminding.lab.sweep.space import Dimension, Space
 
@@ -58,9 +58,7 @@ class SweepRecord:
             "space": self.space.record(),
             "attempts": [_plain(each) for each in self.attempts],
         }
-        part = folder / f"{RECORD_NAME}.{os.getpid()}.part"
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / RECORD_NAME)
+        write_json(folder / RECORD_NAME, content)
 
     @staticmethod
     def load(folder: Path) -> SweepRecord:
@@ -71,14 +69,16 @@ class SweepRecord:
         """
         path = folder / RECORD_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if (version := content.pop("format")) != FORMAT_VERSION:
                 raise ValueError(f"format {version}, expected {FORMAT_VERSION}")
             space = Space([Dimension.of_record(name, each) for name, each in content.pop("space").items()])
             attempts = [_attempt(each) for each in content.pop("attempts")]
             return SweepRecord(**content, space=space, attempts=attempts)
+        except DamagedFileError:
+            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            raise ValueError(f"{path} cannot be read: {error!r}") from error
 
 
 def _number(attempt: Attempt) -> float:

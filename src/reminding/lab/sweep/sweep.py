@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.errors import FolderInUseError
 from reminding.lab.runs import checkpoint, parity
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, without_password
@@ -216,6 +217,10 @@ class _Trial:
         except (KeyboardInterrupt, SystemExit):
             self._queue.give_back(self._number, "stopped by its user")
             raise
+        except FolderInUseError as error:  # a worker that was presumed dead still lives
+            say(f"trial {self._job} is given back: {error}")
+            self._queue.give_back(self._number, str(error))
+            time.sleep(self._sweep.options.grace / 4)
         except Exception as error:  # options that do not go together, a gradient that is not finite, a full disk
             say(f"trial {self._job} failed: {error}")
             self._queue.fail(self._number, f"{type(error).__name__}: {error}")

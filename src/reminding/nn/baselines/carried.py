@@ -6,7 +6,7 @@ Shapes: B batch, T time, I input, H hidden.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
-from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
 
 FILE_FORMAT = "reminding.CarriedState"
@@ -55,9 +55,21 @@ class CarriedState:
             lambda tensor: tensor.masked_fill(mask.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
         )
 
+    def rows(self, index: Tensor | slice) -> CarriedState:
+        """The state of some batch rows."""
+        return self._map(lambda tensor: tensor[index])
+
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
-        save_tensors(path, dict(self.tensors), {"format": FILE_FORMAT, "packed": str(int(self.packed))})
+        """Write to a safetensors file, in one step; `load` gives back the same numbers, bit for bit."""
+        save_tensors(path, self.tensors, self._metadata)
+
+    def packed_file(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return pack_tensors(self.tensors, self._metadata)
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        return {"format": FILE_FORMAT, "packed": str(int(self.packed))}
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> CarriedState:
@@ -74,6 +86,12 @@ class CarriedState:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> CarriedState:
         return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
+
+
+def join_rows(parts: Sequence[CarriedState]) -> CarriedState:
+    """Put the rows of several states of one layer under one another."""
+    tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    return replace(parts[0], tensors=tensors)
 
 
 class CarriedLayer(nn.Module):

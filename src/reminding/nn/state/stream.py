@@ -20,7 +20,7 @@ from reminding.nn.state import history, unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.history import History, HistoryData
 from reminding.nn.state.made_by import MadeBy
-from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
 FILE_VERSION = "3"
@@ -233,11 +233,26 @@ class SABState:
         return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
+        """Write to a safetensors file; `load` gives back the same numbers, bit for bit.
+
+        The file is replaced in one step, so that a killed process or a full disk leaves the old one.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            OSError: it could not be written; the message says why.
+        """
+        save_tensors(path, *self._content())
+
+    def packed_file(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return pack_tensors(*self._content())
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors and the metadata of a file."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
         flags |= {"made_by": self.made_by.to_json()} if self.made_by is not None else {}
         tensors = {"step": self.step, **self._tensors(), **name_tensors(self._past_alone())}
-        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags})
+        return tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags}
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> SABState:
