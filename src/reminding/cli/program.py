@@ -14,8 +14,8 @@ from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
-from reminding.lab.show.escaping import for_terminal
 from reminding.lab.runs.tied import end_with_starter
+from reminding.lab.show.escaping import for_terminal
 
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
