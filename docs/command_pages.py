@@ -26,6 +26,7 @@ SHOWN = {
     "explain": ("explain RUN",),
     "check": ("check",),
     "reproduce": ("reproduce copying",),
+    "sweep": ("sweep copying",),
     "data": ("data",),
     "bench": ("bench", "bench --device cuda", "bench --kind serve"),
 }

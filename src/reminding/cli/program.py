@@ -12,7 +12,10 @@ from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import check, explain, report
+from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+from reminding.lab.runs.tied import end_with_starter
+from reminding.lab.show.escaping import for_terminal
 
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
@@ -26,6 +29,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "explain": explain,
     "check": check,
     "reproduce": reproduce,
+    "sweep": sweep,
     "data": data,
     "bench": bench,
 }
@@ -34,6 +38,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if verb in ("-h", "--help"):
@@ -46,4 +51,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_PIPE)
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"reminding: {error}")
+        sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -172,3 +173,12 @@ def counting_on_host() -> Generator[None]:
 def counts_of(tensor: Tensor) -> list[int]:
     """Counts (B,) as a list. PyTorch 2.6's `tolist` cannot read them under torch.func."""
     return [int(number) for number in tensor]
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor is known to hold finite numbers only; False on devices that a look at it would wait for."""
+    if tensor.device.type == "meta" or not tensor.numel():
+        return True
+    if tensor.device.type != "cpu":
+        return False
+    return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow
