@@ -10,7 +10,7 @@ import pytest
 
 from reminding.cli import main
 from reminding.disk.lock import locked
-from reminding.lab.check import check_run
+from reminding.lab.report.check import check_run
 from reminding.lab.runs import checkpoint
 from reminding.lab.train import trainer
 from tests.lab.conftest import small
