@@ -36,6 +36,7 @@ from reminding.lab.paper.reproduce import (
     tuned,
     tuning_jobs,
 )
+from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
 from reminding.lab.report.writing import Report, write_report
@@ -164,10 +165,11 @@ def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Pat
     if out is not None:
         check_suffix(out)
     predictor = load(folder)
-    if (reading := predictor.reading_of(input)) is not None:
-        for line in reading.lines():
+    opened = predictor.opened(input)
+    if isinstance(opened, Rows) and opened.reading is not None:
+        for line in opened.reading.lines():
             say(line)
-    frame = predictor.predict(input, steps, future=future)
+    frame = predictor.predict(opened, steps, future=future)
     if out is None:
         show_table(f"{folder}: after {input}", *cells_of(frame))
         return
@@ -219,6 +221,8 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 
 
 def _show(result: Report) -> None:
+    for sentence in result.sentences:
+        say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
     _show_files(result.files)

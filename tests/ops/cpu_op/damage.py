@@ -68,8 +68,8 @@ OPTIONAL = {
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
     "serve": {"summary", "weights", "steps"},
 }
-SHAPELESS = {"pack", "exponentiate", "ask_for_huge_pages", "fingerprint"}
-"""Operators of tensors that may have any shape."""
+SHAPELESS = {"pack", "number", "exponentiate", "ask_for_huge_pages", "fingerprint"}
+"""Operators whose tensors may have any shape."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         return
     yield damage("= []", [], name in ("past", "tensors"))
     yield damage("without its last", value[:-1], name == "tensors")
-    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None])
+    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None], name == "tensors")
     if name != "rule":
         parts = (SERVED if call.name == "serve" else MEMBERS).get(
             name, [f"{name}[{member}]" for member in range(len(value))]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
 Options = TypeVar("Options")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the
+checkpoints of format 2, so it must refuse them."""
+READ_FORMATS = (1, 2)
 STREAM_CAPACITY = 128
 """Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
@@ -175,7 +179,7 @@ class RunConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def save(self, path: Path, *, absolute: bool = True) -> None:
-        """Write config.json.
+        """Write config.json, in one step, unless it has this content already.
 
         Args:
             absolute: whether paths become absolute, so that a run resumes from any folder.
@@ -186,7 +190,7 @@ class RunConfig:
             "model": plain(self.model),
             "train": plain(self.train),
         }
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
 
     def places(self) -> set[str]:
         """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
@@ -228,15 +232,17 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none, so that the folder is not a run.
-        ValueError: it cannot be read; the message says why.
+        ValueError: it is damaged or cannot be read; the message says why.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not a run: it has no {path.name}")
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT_VERSION:
-            raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
+        content = read_json(path)
+        if content["format"] not in READ_FORMATS:
+            raise ValueError(f"format {content['format']}, expected one of {READ_FORMATS}")
         return {part: dict(content[part]) for part in ("task", "model", "train")}
+    except DamagedFileError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

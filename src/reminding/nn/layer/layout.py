@@ -106,6 +106,8 @@ class Layout:
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins."""
+        if self.packed is None and reset is None:
+            return [Stretch(0, steps, rows, None)] if steps else []
         sizes = [rows] * steps if self.packed is None else cast("list[int]", self.packed.batch_sizes.tolist())
         fresh = [False] * steps if reset is None else cast("list[bool]", reset.any(1).tolist())
         borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]

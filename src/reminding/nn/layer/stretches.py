@@ -48,6 +48,26 @@ def run_stretches(
     return outputs, join_rows([state, *ended]) if ended else state, recalls
 
 
+def run_all(
+    x: Tensor, state: SABState, stretches: list[Stretch], run: Run, recalled: int | None
+) -> tuple[Tensor, SABState, Recall | None]:
+    """`run_stretches`, its results joined over time.
+
+    Args:
+        recalled: how many memories a step recalls at most, if the recall is asked for; None: it is not.
+    """
+    rows = x.shape[1]
+    outputs, after, recalls = run_stretches(x, state, stretches, run)
+    if outputs:
+        output = torch.cat(outputs)  # of one, a copy: the caller may change it in place, and a backward pass reads it
+        return output, after, None if recalled is None else join_time(recalls, rows)
+    output = x.new_zeros(0, rows, state.layers[0].h.shape[1])
+    if recalled is None:
+        return output, after, None
+    nothing = x.new_zeros(len(state.layers), 0, rows, recalled)
+    return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing)
+
+
 def shapes_of(x: Tensor, before: SABState, rule: Rule, record: bool) -> tuple[Tensor, SABState, Recall | None]:
     """What a call on the meta device returns: tensors of the right shapes that hold no numbers.
 

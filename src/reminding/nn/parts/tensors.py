@@ -142,10 +142,16 @@ def _restored(hint: Any, named: dict[str, Tensor], name: str) -> Any:
     if hint is Tensor:
         return named[name]
     if hint in (int, bool):
-        return hint(named[name].item())
+        return _number(hint, named[name], name)
     hints = get_type_hints(hint, include_extras=True)
     fields = {field.name for field in dataclasses.fields(hint)}
     return hint(**{own: _restored(hints[own], named, f"{name}.{own}" if name else own) for own in fields})
+
+
+def _number(hint: Any, tensor: Tensor, name: str) -> Any:
+    if tensor.dim() or tensor.dtype != torch.tensor(hint()).dtype:
+        raise ValueError(f"{name} must be one {hint.__name__}, got {tensor.dtype} of shape {tuple(tensor.shape)}")
+    return hint(tensor.item())
 
 
 def _on_its_side(tensor: Tensor, lies: Lies) -> Tensor:

@@ -22,8 +22,9 @@ from reminding.ops.contract import (
     scorer_parts,
     slots_for,
 )
-from reminding.ops.cpu_op.backward import sab_backward
+from reminding.ops.cpu_op.backward import gradients_of, sab_backward
 from reminding.ops.cpu_op.checks import check_devices, check_forward
+from reminding.ops.cpu_op.eager import is_eager
 from reminding.ops.cpu_op.packing import (
     KEEP_GATES,
     KEEP_NOTHING,
@@ -53,8 +54,11 @@ SCHEMA = (
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
 
 
-@torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu", schema=SCHEMA)
-def sab_forward(
+MANY = 2**17
+"""Elements of output and memory from which any of the tensors can be worth huge pages."""
+
+
+def compute(
     x: Tensor,
     h0: Tensor,
     c0: Tensor,
@@ -79,22 +83,21 @@ def sab_forward(
     T, B = x.shape[:2]
     D = w1.shape[0] if w1 is not None else 0
     out = _empty_outputs(x, h0, c0, memory0, w1, r, keep, milestones)
-    raw().ask_for_huge_pages(out)
+    if out[0].numel() + out[3].numel() >= MANY:
+        raw().ask_for_huge_pages(out)
     output, summary, c_T, memory, peak, slots, weights, received, alive, milestone_c, *saved = out
     edge, inverse, gates, cells, queries, keys, entering_c = saved
     M0, M = memory0.shape[1], memory.shape[1]
-    memory[:, :M0] = memory0
+    if M0:
+        memory[:, :M0] = memory0
     if r.bounded:
         received[:, :M0] = received0
         received[:, M0:] = 0
     packed = pack(weight_ih, weight_hh, w1, w2, r, True)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
-    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
-    count0, step0 = count0.contiguous(), step0.contiguous()
-    score = w3.contiguous() if w3 is not None else None
     noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
 
-    given = [x, h0, c0, step0, count0, score]
+    given = [tensor if tensor is None else tensor.contiguous() for tensor in (x, h0, c0, step0, count0, w3)]
     record = [output, summary, memory, slots, edge, weights, inverse, entering_c if keep == KEEP_REPLAY else None]
 
     def run(first: int, *kept: Tensor | None) -> None:
@@ -114,6 +117,11 @@ def sab_forward(
         for first, last in groups:
             run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
     return cast("Any", out)
+
+
+sab_forward = torch.library.custom_op(
+    "reminding::sab_forward", compute, mutates_args=(), device_types="cpu", schema=SCHEMA
+)
 
 
 def _empty_outputs(
@@ -170,16 +178,35 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.rule, ctx.keep = rule, keep
 
 
+class SabForward(torch.autograd.Function):
+    """`sab_forward` and its gradient, for calls that need no operator: see `is_eager`."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        """What `sab_forward` returns."""
+        output = compute(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of what `sab_forward` was given."""
+        return _backward(ctx, *d_outputs)
+
+
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
     d_output, d_summary, d_c_T, d_memory = d_outputs[:4]
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     if torch.is_grad_enabled():
         return _differentiable(ctx, d_outputs[:4])
-    saved = ctx.saved_tensors[:-2]
-    grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *saved, ctx.rule, ctx.keep, need[0])
+    given = (d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors[:-2])
+    if is_eager(given):  # then autograd has seen to it that they fit together
+        grads = gradients_of(given, ctx.rule, ctx.keep, need[0])
+    else:
+        grads = sab_backward(*given, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
-    given = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
-    return (*given, None, None, None, None)
+    found = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
+    return (*found, None, None, None, None)
 
 
 def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -228,11 +255,15 @@ def layer(
         received0 = h0.new_empty(h0.shape[0], 0)
     steps = [milestones[0], milestones[1] % milestones[0]] if milestones is not None else []
     # fmt: off
-    out = sab_forward(
+    tensors = (
         x, h0, c0, given.memory0, given.count0, given.step0, weight_ih, weight_hh, bias_ih, bias_hh, *scorer,
-        received0, list(rule), keep, steps,
+        received0,
     )
     # fmt: on
+    run: Any = sab_forward
+    if is_eager(tensors):
+        run = cast("Any", SabForward).apply if differentiate else compute
+    out = run(*tensors, list(rule), keep, steps)
     output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
     return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)

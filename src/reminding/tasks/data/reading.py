@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal
@@ -10,6 +10,8 @@ from typing import Any, Literal
 Role = Literal["input and target", "target", "known input", "time", "ignored"]
 SHOWN = 12
 """Columns and files that are listed one by one on the terminal; the record has all."""
+SPOKEN = {",": "comma", ";": "semicolon", ".": "point", "|": "bar"}
+"""Signs that would read as punctuation of the sentence they stand in."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,23 @@ class Reading:
         """As JSON values."""
         return {**asdict(self), "settings": dict(self.settings), "steps": self.steps}
 
+    @staticmethod
+    def load(record: Mapping[str, Any]) -> Reading:
+        """The reading that `record` wrote.
+
+        Raises:
+            KeyError, TypeError: the values are not those of a reading.
+        """
+        return Reading(
+            tuple(FileSteps(**each) for each in record["files"]),
+            record["format"],
+            record["unit"],
+            tuple((str(name), str(value)) for name, value in record["settings"].items()),
+            tuple(Column(**each) for each in record["columns"]),
+            tuple(TimeRange(**each) for each in record["times"]),
+            tuple(map(str, record["notes"])),
+        )
+
     def without_places(self) -> Reading:
         """The same, with the names of the files alone, so that nothing tells where they lie."""
         return replace(self, files=tuple(FileSteps(PurePath(file.path).name, file.steps) for file in self.files))
@@ -109,7 +128,7 @@ class Reading:
         """For the terminal, a few lines however many columns and files there are."""
         first = self.files[0].path if self.files else "no file"
         more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
-        settings = "".join(f", {name} {value}" for name, value in self.settings)
+        settings = "".join(f", {name} {SPOKEN.get(value, value)}" for name, value in self.settings)
         found = [f"data: {first}{more}: {self.steps:,} {self.unit}s, {self.format}{settings}"]
         used = [column for column in self.columns if column.role != "ignored"]
         ignored = [column for column in self.columns if column.role == "ignored"]

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <vector>
 
 #include "arguments.h"
@@ -42,7 +43,7 @@ static auto by_type(const char* name, const Tensor& x, const Call& call) {
 }
 
 // Packs a weight as the B of gemm.h: (N, K) transposed for `rows . weight^T`, or (K, N) as it is for `rows . weight`.
-static Tensor pack(Tensor weight, bool transpose) {
+static Tensor pack_one(const Tensor& weight, bool transpose) {
   const auto sizes = measured("weight", weight, 2).sizes();
   const int64_t k = sizes[transpose ? 1 : 0], n = sizes[transpose ? 0 : 1];
   return by_type("weight", weight, [&](auto zero) {
@@ -54,6 +55,32 @@ static Tensor pack(Tensor weight, bool transpose) {
       kernel.pack(static_cast<T*>(packed.data_ptr()), source, k, n, transpose ? 1 : n, transpose ? k : 1);
     return packed;
   });
+}
+
+static std::vector<Tensor> pack(std::vector<Tensor> tensors, bool transpose) {
+  std::vector<Tensor> packed;
+  packed.reserve(tensors.size());
+  for (const Tensor& weight : tensors) packed.push_back(pack_one(weight, transpose));
+  return packed;
+}
+
+// Numbers the chosen elements of a mask (rows, columns): their numbers, -1 for the others; and their places in it.
+static std::tuple<Tensor, Tensor> number(Tensor mask) {
+  const auto sizes = measured("mask", mask, 2).sizes();
+  const Flag* chosen = data<Flag>("mask", mask, {sizes[0], sizes[1]});
+  const int64_t size = mask.numel();
+  if (size > largest_size) refuse("mask must have at most ", largest_size, " elements, got ", size);
+  const int64_t count = std::count_if(chosen, chosen + size, [](Flag flag) { return flag != 0; });
+  Tensor index = torch::stable::new_empty(mask, {sizes[0], sizes[1]}, ScalarType::Int);
+  Tensor place = torch::stable::new_empty(mask, {count}, ScalarType::Long);
+  int32_t* numbers = static_cast<int32_t*>(index.data_ptr());
+  int64_t* places = static_cast<int64_t*>(place.data_ptr());
+  int32_t next = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    numbers[i] = chosen[i] != 0 ? next : -1;
+    if (chosen[i] != 0) places[next++] = i;
+  }
+  return {index, place};
 }
 
 // kept: gates, cells, queries, keys; all but keys may be None. bounded: received, alive. Other lists: see passes.h.
@@ -410,7 +437,8 @@ struct Unresolved<op> {
 
 STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
-  m.def("pack(Tensor weight, bool transpose) -> Tensor");
+  m.def("pack(Tensor[] tensors, bool transpose) -> Tensor[]");
+  m.def("number(Tensor mask) -> (Tensor, Tensor)");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
@@ -447,6 +475,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
+  m.impl("number", TORCH_BOX(&reminding::number));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
