@@ -265,10 +265,10 @@ class SAB(LayerCalls):
         without gradient, and memories beyond the horizon are constants.
 
         Numbers that are not finite: from the first step at which a row's input has a NaN or infinite feature, the
-        row's output is NaN, until its stream is reset. Its recall there has weights and a summary of NaN, and no steps.
-        The other rows are those of a batch without it. In such a call the gradients of all parameters are NaN whatever
-        the loss, and so is the gradient of this row's input and state; no credit goes from it into past calls. Every
-        backend and engine does the same.
+        row's output is NaN, until its stream is reset. Its recall there has a summary and weights of NaN, no steps.
+        The other rows are those of a batch without it. In such a call the gradients of all parameters are NaN,
+        whatever the loss, and so are those of this row's input and state. No credit goes from it into past calls.
+        Every backend and engine does the same.
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 
