@@ -12,7 +12,9 @@ from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
+from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+from reminding.lab.runs.tied import end_with_starter
 from reminding.lab.show.escaping import for_terminal
 
 EX_PIPE = 141
@@ -26,6 +28,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "report": report,
     "explain": explain,
     "reproduce": reproduce,
+    "sweep": sweep,
     "data": data,
     "bench": bench,
 }
@@ -34,6 +37,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if verb in ("-h", "--help"):

@@ -25,6 +25,7 @@ ENDINGS = {
     "patience": "its patience",
     "target": "its target",
     "interrupted": "Ctrl-C",
+    "pruned": "its sweep, which has better trials",
 }
 """What may stop a run -> how a report names it."""
 SUMMARY_NUMBERS = (

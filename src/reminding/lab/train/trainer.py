@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from reminding.lab.show.terminal import LiveDisplay, say
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
+from reminding.lab.train.finite import NotFiniteError, check_input
 from reminding.lab.train.interrupt import interruptible
-from reminding.lab.train.run import Run
+from reminding.lab.train.run import Judge, Run
+from reminding.lab.train.silent import SilentDisplay, SilentLog
 from reminding.nn import SAB, SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
@@ -35,11 +38,13 @@ RUNNING = 50
 """Number of updates in the mean of a stream's metric that is displayed."""
 
 
-class NotFiniteError(ValueError):
-    """A batch, a loss or a gradient was NaN or infinite."""
+UNTESTED = ("interrupted", "pruned")
+"""Endings without a test."""
 
 
-def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
+) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
     The folder gets config.json, facts.json (what was learned from the training data), data.json (what was read of
@@ -56,9 +61,12 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
             without annealing.
         overwrite: replace the run in the folder.
+        judge: is called after each evaluation with the update and the main metric, and returns a reason to end the
+            run: "pruned", "interrupted", or None.
 
     Returns:
-        the summary: test metrics under their own names (none when interrupted), time, memory and environment.
+        the summary: test metrics under their own names (none when interrupted or pruned), time, memory and
+        environment. Empty in all processes but the first, if several train together (see `group`).
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
@@ -71,13 +79,18 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         torch.set_num_threads(config.train.threads)
     config = checkpoint.with_facts(config, folder, resume=resume)
     run = _prepare(config, folder)
+    run.judge = judge
     reading = reading_of(config.task)
+    writes = run.group.rank == 0
     try:
-        with checkpoint.opened(folder, config, resume=resume, overwrite=overwrite):
-            if reading is not None:
+        with checkpoint.opened(folder, config, resume=resume, overwrite=overwrite) if writes else nullcontext():
+            if reading is not None and writes:
                 record_reading(reading, folder)
+            run.group.wait()  # until the folder is ready
             run.resume()
-            return _finish(run, _trained(run))
+            stopped = _trained(run)
+            run.group.leave()
+            return _finish(run, stopped) if writes else {}
     except CannotWriteError as error:
         raise error.with_advice(_standing_on_disk(run)) from error
 
@@ -103,9 +116,9 @@ def _trained(run: Run) -> str:
     """Update until the run ends. What was learned is saved, also when an error ends it between two updates.
 
     Returns:
-        what ended it: "steps", "time", "patience", "target" or "interrupted".
+        what ended it: "steps", "time", "patience", "target", "interrupted" or "pruned".
     """
-    log = RunLog(run.folder, after=run.standing.step)
+    log = RunLog(run.folder, after=run.standing.step) if run.group.rank == 0 else SilentLog()
     for line in log.damaged:
         say(f"{run.folder / LOG_NAME}: line {line} is damaged; the run goes on without its record")
     for record in log.earlier:
@@ -116,8 +129,9 @@ def _trained(run: Run) -> str:
         return stopped
     except CannotWriteError:
         raise
-    except BaseException:
-        if run.consistent:
+    except BaseException as error:
+        # Of several processes one alone cannot save; this error has ended all of them at the same update.
+        if run.consistent and (run.group.size == 1 or isinstance(error, NotFiniteError)):
             run.save(log)
         raise
     finally:
@@ -130,12 +144,13 @@ def _loop(run: Run, log: RunLog) -> str:
     limit = math.inf if config.train.max_seconds is None else config.train.max_seconds
     left = None if config.train.max_seconds is None else limit - standing.seconds
     label = f"{config.model.model} on {config.task.name}"
-    with LiveDisplay(label, config.train.steps, standing.step, left) as display, interruptible() as interrupt:
+    kind = LiveDisplay if run.group.rank == 0 else SilentDisplay
+    with kind(label, config.train.steps, standing.step, left) as display, interruptible() as interrupt:
         display.resumed(log.earlier, config.task.metric)
         batches = config.task.train_batches(config.train.batch_size, config.train.seed, start=standing.step)
         clock = time.perf_counter()
         while standing.step < config.train.steps:
-            if interrupt.requested:
+            if run.group.any(interrupt.requested):
                 standing.seconds += time.perf_counter() - clock
                 return "interrupted"
             if standing.seconds >= limit:
@@ -143,13 +158,13 @@ def _loop(run: Run, log: RunLog) -> str:
             batch = next(batches)
             if len(batch.input) == 0:
                 continue
-            _set_rate(run, standing.seconds + time.perf_counter() - clock)
-            update = _update(run, batch.to(run.device))
+            _set_rate(run, standing.seconds + run.since(clock))
+            update = learn(run, batch)
             display.update(standing.step, update["loss"], update["steps"], _running(run))
-            now = time.perf_counter()
-            last = standing.step == config.train.steps or standing.seconds + now - clock >= limit
+            seconds = run.since(clock)
+            last = standing.step == config.train.steps or standing.seconds + seconds >= limit
             if last or standing.step % config.train.eval_every == 0:
-                seconds, clock = now - clock, now
+                clock += seconds
                 if reason := _evaluated(run, log, display, seconds, last=last):
                     return reason
     return "steps"
@@ -197,39 +212,48 @@ def _running(run: Run) -> str:
     return f"{name} {metrics[name]:.4f}"
 
 
-def _update(run: Run, batch: Batch) -> Update:
+def learn(run: Run, whole: Batch) -> Update:
     """One step of the optimizer. If the batch or the loss is not finite, nothing has changed."""
     check, number = run.config.train.check_finite, run.standing.step + 1
     if check:
-        check_input(batch, number)
+        check_input(whole, number)
+    batch = run.group.part(whole).to(run.device)
+    share = run.group.share(run.config.task, whole, batch)
     run.optimizer.zero_grad(set_to_none=True)
     run.consistent = run.state is None  # an error in the middle of a call leaves open what became of its state
     prediction, state = run.model.read(batch, run.state)
     run.consistent = True
     loss = run.config.task.loss(prediction, batch)
-    value, norm = float(loss.detach()), 0.0
-    steps = batch.input.shape[:2].numel()
     metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
-    learns = loss.requires_grad  # a chunk without a target is read, not learned from
+    metrics, value, learning = run.group.totals(metrics, share * float(loss.detach()), float(loss.requires_grad))
+    norm, learns = 0.0, learning > 0  # a chunk without a target is read, not learned from
+    if learns and not loss.requires_grad:  # there are targets in other processes: credit is due here as it is there
+        loss = 0 * prediction.sum()
     if learns and check and not math.isfinite(value):
         raise NotFiniteError(f"update {number}: the loss is {value}, though the input is finite; try a smaller --lr")
     with run.changing():  # with the backward pass: it may leave credit in the state of the streams
         if learns:
-            norm = _backward(run, loss, number)
+            norm = _backward(run, loss, share, number)
             run.optimizer.step()
         run.state = state
+        steps = whole.input.shape[:2].numel()
         update = Update(loss=value if learns else math.nan, norm=norm, steps=steps, metrics=metrics)
         run.standing.step = number
         run.standing.since.append(update)
     return update
 
 
-def _backward(run: Run, loss: Tensor, number: int) -> float:
-    """The gradient of one update, clipped; returns its norm before that."""
-    loss.backward()
+def _backward(run: Run, loss: Tensor, share: float, number: int) -> float:
+    """The gradient of one update, of all processes together, clipped; returns its norm before that.
+
+    Args:
+        share: the weight of this process's loss.
+    """
+    (loss if share == 1 else share * loss).backward()
+    run.group.add_gradients(run.model.parameters())
     norm = run.clipper(run.model.parameters())
     if run.config.train.check_finite and not math.isfinite(norm):
-        run.consistent = not _has_credit(run.state)
+        run.consistent = not run.group.any(_has_credit(run.state))
         raise NotFiniteError(
             f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
         )
@@ -241,32 +265,17 @@ def _has_credit(state: StreamState | None) -> bool:
     return isinstance(state, SABState) and state.history.waits
 
 
-def _settle(run: Run) -> None:
+def settle(run: Run) -> None:
     """One more step of the optimizer, for the credit that waits in a stream's state when the run ends."""
     layer = run.model.layer
     if not isinstance(layer, SAB) or not isinstance(run.state, SABState):
         return
     run.optimizer.zero_grad(set_to_none=True)
     layer.settle(run.state)
+    run.group.add_gradients(run.model.parameters())
     if any(parameter.grad is not None for parameter in layer.parameters()):
         run.clipper(run.model.parameters())
         run.optimizer.step()
-
-
-def check_input(batch: Batch, number: int) -> None:
-    """Refuse a batch whose input is not finite.
-
-    Raises:
-        NotFiniteError: names the update, and the first bad step (counted from 1) and row.
-    """
-    if not batch.input.is_floating_point() or bool(batch.input.isfinite().all()):
-        return
-    bad = (~batch.input.isfinite()).flatten(2).any(2).nonzero()  # (n, 2), by time first
-    step, row = (int(index) for index in bad[0])
-    value = batch.input[step, row][~batch.input[step, row].isfinite()][0]
-    raise NotFiniteError(
-        f"update {number}: input holds {float(value)} at step {step + 1} of sequence {row} of the batch"
-    )
 
 
 def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, last: bool) -> str | None:
@@ -282,13 +291,13 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
     task, standing = run.config.task, run.standing
     with run.changing():
         if last:
-            _settle(run)
+            settle(run)
         standing.seconds += seconds
         _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
         standing.since.clear()
         began = time.perf_counter()
         metrics, means = _validated(run)
-        standing.seconds += time.perf_counter() - began
+        standing.seconds += run.since(began)
         value = metrics[task.metric]
         display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
         _note(run, log, display, "valid", {**metrics, **means})
@@ -299,15 +308,20 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
             standing.stale += 1
         standing.stopped = _reason(run, value)
     run.save(log)
+    if standing.stopped is None and run.judge is not None:  # what it says of a trial is no part of its checkpoint
+        return run.judge(standing.step, value)
     return standing.stopped
 
 
 def _validated(run: Run) -> tuple[dict[str, float], dict[str, float]]:
     """The metrics on the validation split, and the means of statistics of the state and its recalls."""
     with state_norms(run.model) as norms, recall_shares(run.model) as shares:
-        limit = run.config.train.eval_sequences
-        metrics = evaluate(run.model, run.config.task, "valid", batch_size=EVAL_BATCH, limit=limit, device=run.device)
-    statistics = {"state_norm": norms, "recall_share": shares}
+        limit, group = run.config.train.eval_sequences, run.group
+        metrics = evaluate(
+            run.model, run.config.task, "valid", batch_size=EVAL_BATCH, limit=limit, device=run.device, group=group
+        )
+    found = {name: group.gathered(own) for name, own in (("state_norm", norms), ("recall_share", shares))}
+    statistics = {name: [value for own in parts for value in own] for name, parts in found.items()}
     return metrics, {name: sum(values) / len(values) for name, values in statistics.items() if values}
 
 
@@ -324,9 +338,9 @@ def _better(value: float, other: float, maximize: bool) -> bool:
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights, unless the run was interrupted, and write the summary."""
+    """Test the best weights, unless the run was interrupted or pruned, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost, errors = ({}, {}, {}) if stopped == "interrupted" else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped in UNTESTED else _tested(run)
     summary: dict[str, Any] = {
         **tested,
         "task": task.name,
@@ -342,6 +356,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "peak_resident_bytes": peak_resident_bytes(),
         **cost,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        **({"processes": run.group.size} if run.group.size > 1 else {}),
         "command": command_line(),
         **environment(run.device),
         **errors,

@@ -6,7 +6,7 @@ Shapes: B batch, T time, I input, H hidden.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +56,10 @@ class CarriedState:
             lambda tensor: tensor.masked_fill(mask.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
         )
 
+    def rows(self, index: Tensor | slice) -> CarriedState:
+        """The state of some batch rows."""
+        return self._map(lambda tensor: tensor[index])
+
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, in one step; `load` gives back the same numbers, bit for bit."""
         save_tensors(path, self.tensors, self._metadata)
@@ -86,6 +90,12 @@ class CarriedState:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> CarriedState:
         return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
+
+
+def join_rows(parts: Sequence[CarriedState]) -> CarriedState:
+    """Put the rows of several states of one layer under one another."""
+    tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    return replace(parts[0], tensors=tensors)
 
 
 class CarriedLayer(nn.Module):

@@ -66,8 +66,8 @@ class Past:
         for evicted in self.history.evicted[layer : layer + 1]:
             parts = [(torch.arange(len(evicted.step)), evicted)]
             further, when = side_by_side(parts, self.history.streams, like)
-            value, step = torch.cat([value, further], 1), torch.cat([step, when], 1)
-            gone = torch.cat([gone, torch.ones_like(when, dtype=torch.bool)], 1)
+            value, step = torch.cat([further, value], 1), torch.cat([when, step], 1)
+            gone = torch.cat([torch.ones_like(when, dtype=torch.bool), gone], 1)
         if self._constant_to is not None:
             gone = gone | (step <= self._constant_to.to(step.device).unsqueeze(1))
         return Bank(value, step, gone)

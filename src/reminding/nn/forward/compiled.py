@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -85,7 +85,12 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
 def op_rule(layer: BoundLayer, rule: Rule, k_top: int) -> OpRule:
     """The settings of a layer that an op can run, as the op takes them."""
     assert layer.cell_name and layer.score_name, "a user's own are refused by `obstacle`"
-    return rule.for_op(layer.cell_name, layer.score_name, k_top)
+    return _op_rule(rule, layer.cell_name, layer.score_name, k_top)
+
+
+@lru_cache(maxsize=256)
+def _op_rule(rule: Rule, cell: str, score: str, k_top: int) -> OpRule:
+    return rule.for_op(cell, score, k_top)
 
 
 def _held(grown: Memory, before: Memory, steps_done: Tensor, start: int, rule: Rule) -> Memory:
@@ -223,7 +228,12 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     """The memories that were not evicted, no wider than they need to be."""
     if not rule.remembers or rule.capacity is None:
         return every.rows(slice(None))
-    return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
+    if not rule.evicts_oldest or not _agree(every.count):
+        return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
+    last = int(every.count[0])
+    first = max(last - rule.capacity, 0)
+    value, step, weight = (tensor[:, first:last] for tensor in (every.value, every.step, every.weight))
+    return replace(every, value=value, step=step, weight=weight, count=every.count.clamp(max=rule.capacity))
 
 
 def _noted(ran: Recalled, steps: Tensor, raw: bool) -> Recall:

@@ -65,9 +65,9 @@ class Runner:
 
     @property
     def keeps_graph(self) -> bool:
-        """Whether plain PyTorch runs the call and autograd keeps its graph."""
-        plain = self.network.backend == REFERENCE and not self.replay
-        return plain and torch.is_grad_enabled() and self.network.transform is None
+        """Whether plain PyTorch may run the call, or its recurrent kernels, whose graph autograd keeps."""
+        fuses = self.may_fuse and not self.network.rule.remembers
+        return fuses or (self.network.backend == REFERENCE and not self.replay)
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
@@ -177,3 +177,15 @@ def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evict
 def _all_of(memories: list[Memory]) -> tuple[Evicted, ...]:
     """What each layer remembers."""
     return tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+
+
+def draw_factors(state: SABState, p: float) -> tuple[Tensor, ...]:
+    """What recurrent dropout multiplies h by on its way into the cells of a call, (B, H) each; () where p is 0.
+
+    Args:
+        p: the probability of dropping a feature.
+    """
+    if p == 0:
+        return ()
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return tuple((torch.rand_like(layer.h) >= p).to(layer.h.dtype) * scale for layer in state.layers)

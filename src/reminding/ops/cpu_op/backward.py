@@ -23,6 +23,7 @@ from reminding.ops.cpu_op.packing import (
     Record,
     Saved,
     Weights,
+    needed,
     pack,
     project,
     raw,
@@ -41,7 +42,8 @@ SCHEMA = (
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
 
 
-def backward(
+@torch.library.custom_op("reminding::sab_backward", mutates_args=(), device_types="cpu", schema=SCHEMA)
+def sab_backward(
     d_output: Tensor | None,
     d_summary: Tensor | None,
     d_c_T: Tensor | None,
@@ -88,7 +90,7 @@ def backward(
 
 
 def gradients_of(tensors: Sequence[Tensor | None], rule: list[int], keep: int, need_x: bool) -> Gradients:
-    """What `backward` returns, for tensors that fit together: its own, in their order."""
+    """What `sab_backward` returns, for tensors that fit together: its own, in their order."""
     parts = cast("Any", tensors)
     arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10]), Weights(*parts[10:17])
     output, summary, memory, slots, recalled, edge, inverse, *kept = parts[17:]
@@ -96,11 +98,6 @@ def gradients_of(tensors: Sequence[Tensor | None], rule: list[int], keep: int, n
     return differentiate(
         arriving, given, weights, record, saved if keep != KEEP_REPLAY else saved.entering_c, rule, need_x
     )
-
-
-sab_backward = torch.library.custom_op(
-    "reminding::sab_backward", backward, mutates_args=(), device_types="cpu", schema=SCHEMA
-)
 
 
 def differentiate(
@@ -129,7 +126,7 @@ def differentiate(
     grads = _zero_gradients((*given[:4], *weights), need_x)
     live, touched = _reached(record, given, arriving, past, rule) if again is None else again.reached
     totals = _Totals(record.output, weights, r)
-    packed = pack(weights.weight_ih if need_x else None, _needed(weights.weight_hh), weights.w1, weights.w2, r, False)
+    packed = pack(weights.weight_ih if need_x else None, needed(weights.weight_hh), weights.w1, weights.w2, r, False)
     for first, last in [(0, B)] if isinstance(saved, Saved) or again is not None else row_groups(B, T):
         slot = _Slots(touched[first:last], first, record.memory)
         credit = slot.credit(arriving.memory, weights.w1, record.output)
@@ -194,11 +191,6 @@ class _Totals:
                 share.clone() if len(own) else own for own, share in zip((bias_ih, bias_hh), shares, strict=True)
             )
         return grads._replace(bias_ih=bias_ih, bias_hh=bias_hh, w3=self.d_score.sum(0))
-
-
-def _needed(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None, "only the biases, and what the score has not, may be left out"
-    return tensor
 
 
 class _Pairs:
@@ -270,7 +262,7 @@ def _replay(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them; at_cuts: c at the cuts."""
     output, memory = record.output, record.memory
-    weight_ih, weight_hh = _needed(weights.weight_ih), _needed(weights.weight_hh)
+    weight_ih, weight_hh = needed(weights.weight_ih), needed(weights.weight_hh)
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
     cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
@@ -311,7 +303,7 @@ def _give_back(
 
 def _zero_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:
     """`_empty_gradients`, zeroed."""
-    x = _needed(sources[0])
+    x = needed(sources[0])
     wanted = (x if need_x else None, *sources[1:])
     return Gradients(*(x.new_empty(0) if source is None else source.new_zeros(source.shape) for source in wanted))
 

@@ -102,6 +102,12 @@ class Gradients(NamedTuple):
     w3: Tensor
 
 
+def needed(tensor: Tensor | None) -> Tensor:
+    """A weight that the score or the cell has."""
+    assert tensor is not None, "only the biases, and what the score has not, may be left out"
+    return tensor
+
+
 def raw() -> Any:
     """The loops of csrc/ops.cpp."""
     return torch.ops.reminding_cpu

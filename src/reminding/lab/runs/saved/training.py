@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -79,6 +79,22 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def of_processes(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of the generators of several processes under one roof; those of process 0 have their own names."""
+    return {
+        name if rank == 0 else f"{rank}.{name}": tensor
+        for rank, state in enumerate(states)
+        for name, tensor in state.items()
+    }
+
+
+def of_process(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Those of one process; empty if it was not there."""
+    if rank == 0:
+        return {name: tensor for name, tensor in states.items() if "." not in name}
+    return {name.removeprefix(f"{rank}."): each for name, each in states.items() if name.startswith(f"{rank}.")}
 
 
 def pack_training(
