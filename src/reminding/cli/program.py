@@ -15,6 +15,7 @@ from reminding.cli.results import explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
 from reminding.lab.runs.tied import end_with_starter
+from reminding.lab.show.escaping import for_terminal
 
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
@@ -49,4 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_PIPE)
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"reminding: {error}")
+        sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")

@@ -219,7 +219,9 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 
 
 def show_report(result: Report) -> None:
-    """Show the tables of a report, and its files."""
+    """Show the sentences and the tables of a report, and its files."""
+    for sentence in result.sentences:
+        say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
     _show_files(result.files)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reminding.lab.report.groups import after_seconds, after_steps, group, spread
 from reminding.lab.report.tables import methods
-from reminding.lab.runs.records import find_runs
+from reminding.lab.runs.records import Run, find_runs
 from reminding.tasks import Adding
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
@@ -16,7 +16,7 @@ def test_smaller_is_better_where_it_is_an_error(tmp_path: Path) -> None:
     for seed, errors in enumerate(([0.3, 0.1, 0.2], [0.3, 0.2, 0.15])):
         curve = [(2 * i + 2, float(i), error) for i, error in enumerate(errors)]
         write(tmp_path / f"sab-seed{seed}", small(task=Adding(6), seed=seed), curve)
-    (both,) = group(find_runs([tmp_path]))
+    (both,) = group(map(Run.read, find_runs([tmp_path])))
     assert both.values(after_steps(6)) == [0.1, 0.15]
     assert both.values(after_seconds(1.0)) == [0.1, 0.2]
     table = methods([both])
@@ -26,9 +26,9 @@ def test_smaller_is_better_where_it_is_an_error(tmp_path: Path) -> None:
 def test_other_options_are_another_group(tmp_path: Path) -> None:
     write(tmp_path / "sab-seed0", small(seed=0), [(2, 1.0, 0.5)])
     write(tmp_path / "sab-seed1", small(seed=1, lr=0.1), [(2, 1.0, 0.5)])
-    assert len(group(find_runs([tmp_path]))) == 2
+    assert len(group(map(Run.read, find_runs([tmp_path])))) == 2
     write(tmp_path / "sab-seed2", small(seed=2, steps=99), [(2, 1.0, 0.5)])  # the same experiment, longer
-    assert sorted(len(each.runs) for each in group(find_runs([tmp_path]))) == [1, 2]
+    assert sorted(len(each.runs) for each in group(map(Run.read, find_runs([tmp_path])))) == [1, 2]
 
 
 def test_of_one_value_there_is_no_deviation() -> None:
@@ -38,4 +38,4 @@ def test_of_one_value_there_is_no_deviation() -> None:
 def test_methods_of_one_name_in_two_places_are_told_apart_by_their_folder(tmp_path: Path) -> None:
     for place, lr in (("slow", 1e-3), ("fast", 1e-2)):
         write(tmp_path / place / "sab-seed0", small(lr=lr), [(2, 1.0, 0.5)])
-    assert [each.method for each in group(find_runs([tmp_path]))] == ["fast/sab", "slow/sab"]
+    assert [each.method for each in group(map(Run.read, find_runs([tmp_path])))] == ["fast/sab", "slow/sab"]

@@ -38,7 +38,7 @@ def test_it_draws_every_chart_without_complaint_or_network(browser: Any, written
     drawn = f"[...document.querySelectorAll('.chart')].map((each) => each.querySelectorAll('{marks}').length)"
     assert all(lines > 0 for lines in shown.ask(drawn))
     assert shown.tab.title() == "reminding: Seeds </script> & more"
-    assert "Careful <b>." in shown.tab.inner_text("main")
+    assert "Careful <b>." in shown.tab.inner_text("body")
 
 
 def test_the_pointer_gets_the_numbers(browser: Any, written: Path) -> None:
@@ -85,3 +85,15 @@ def test_without_charts_there_is_no_library(tmp_path: Path, finished: Path) -> N
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("log.jsonl"))
     write_report([tmp_path / "run"], tmp_path / "report")
     assert (tmp_path / "report" / "index.html").stat().st_size < 1_000_000
+
+
+def test_the_test_result_is_in_view_on_a_phone(browser: Any, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "a-method-with-a-rather-long-name-seed0")
+    shutil.copytree(finished, tmp_path / "a-method-with-a-rather-long-name-seed1")
+    write_report([tmp_path], tmp_path / "report")
+    shown = Tab(browser, tmp_path / "report" / "index.html", READY, viewport={"width": 390, "height": 844})
+    head = shown.tab.locator("#methods table").first.locator("th", has_text="test").first.bounding_box()
+    cell = shown.tab.locator("#methods tbody tr td").nth(1)
+    assert " ± " in cell.text_content()
+    assert head["x"] + head["width"] <= 390
+    assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= 390

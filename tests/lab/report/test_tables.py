@@ -7,13 +7,13 @@ from pathlib import Path
 from reminding.lab.report.groups import group, spread
 from reminding.lab.report.tables import costs, equal_cost, further_tests, methods
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.records import find_runs
+from reminding.lab.runs.records import Run, find_runs
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
 
 
 def test_seeds_of_a_method_are_one_row(runs: Path) -> None:
-    groups = group(find_runs([runs]))
+    groups = group(map(Run.read, find_runs([runs])))
     assert [(each.method, len(each.runs)) for each in groups] == [("lstm", 1), ("sab", 2)]
     table = methods(groups)
     row = dict(zip(table.columns, table.rows[1], strict=True))
@@ -25,7 +25,7 @@ def test_seeds_of_a_method_are_one_row(runs: Path) -> None:
 
 
 def test_at_equal_cost_nothing_is_compared_with_what_was_not_done(runs: Path) -> None:
-    (table,) = equal_cost(group(find_runs([runs])))
+    (table,) = equal_cost(group(map(Run.read, find_runs([runs]))))
     assert table.columns[1:] == ["after 4 updates", "after 0.1 minutes"]
     found = {row[0]: row[1:] for row in table.rows}
     assert found["lstm"] == ["0.6000", "0.7000"]
@@ -37,7 +37,7 @@ def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> N
     """A run stopped by a time limit is evaluated once more, at an update where the others were not."""
     write(tmp_path / "sab-seed0", small(), [(5, 600.0, 0.5), (7, 900.0, 0.6)], stopped="time")
     write(tmp_path / "lstm-seed0", small(model="lstm"), [(5, 300.0, 0.55), (10, 600.0, 0.7), (15, 905.0, 0.8)])
-    (table,) = equal_cost(group(find_runs([tmp_path])))
+    (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
     assert table.columns[1:] == ["after 5 updates", "after 15.0 minutes"]
     assert {row[0]: row[1:] for row in table.rows} == {"sab": ["0.5000", "0.6000"], "lstm": ["0.5500", "0.8000"]}
 
@@ -45,7 +45,7 @@ def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> N
 def test_a_run_stopped_by_its_target_sets_no_limit(tmp_path: Path) -> None:
     write(tmp_path / "sab-seed0", small(), [(2, 1.0, 0.99)], stopped="target")
     write(tmp_path / "lstm-seed0", small(model="lstm"), [(2, 1.0, 0.2), (8, 4.0, 0.7)])
-    (table,) = equal_cost(group(find_runs([tmp_path])))
+    (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
     assert table.columns[1] == "after 8 updates"
     assert {row[0]: row[1] for row in table.rows} == {"sab": "0.9900", "lstm": "0.7000"}
 
@@ -56,9 +56,9 @@ def test_further_tests_are_columns_in_order_and_the_last_of_equal_ones_counts(ru
     for length, value, changes in ((1000, 0.1, {}), (200, 0.7, {}), (1000, 0.4, kept), (1000, 0.5, {})):
         record = {"task": {"name": "copying", "T": length}, "accuracy": value, "command": "reminding eval"}
         checkpoint.add_evaluation(folder, {**record, "changes": changes, "sequences": 20 if changes else 50})
-    (table,) = further_tests(group(find_runs([runs])))
-    assert table.columns == ["trained on", "method", "T=200", "T=1,000"]
-    assert [row[1:] for row in table.rows] == [["sab", "0.7000", "0.5000; 0.4000 (capacity 8, evict fifo)"]]
+    (table,) = further_tests(group(map(Run.read, find_runs([runs]))))
+    assert table.columns == ["method", "T=200", "T=1,000", "trained on"]
+    assert [row[:-1] for row in table.rows] == [["sab", "0.7000", "0.5000; 0.4000 (capacity 8, evict fifo)"]]
     assert table.notes == ["Sequences: 50 at T=200, 20 or 50 at T=1,000."]
 
 
@@ -67,5 +67,5 @@ def test_a_further_test_on_all_sequences_may_stand_beside_one_on_some(runs: Path
         record = {"task": {"name": "copying", "T": length}, "accuracy": 0.5, "command": "reminding eval"}
         folder = runs / "T10" / ("sab-seed0" if sequences is None else "sab-seed1")
         checkpoint.add_evaluation(folder, {**record, "changes": {}, "sequences": sequences})
-    (table,) = further_tests(group(find_runs([runs])))
+    (table,) = further_tests(group(map(Run.read, find_runs([runs]))))
     assert table.notes == ["Sequences: all at T=200, 50 or all at T=300."]

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reminding.lab.show.plots import DOTS, credit_map, recall_map, spread
+from reminding.lab.show.growth import spread
+from reminding.lab.show.plots import DOTS, credit_map, recall_map
 from reminding.nn import SAB
 
 

@@ -17,7 +17,7 @@ from reminding.lab.bench.meter import Lap
 from reminding.lab.bench.options import BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
 from reminding.lab.runs.config import from_plain
-from reminding.lab.show.plots import Growth, Panel, growth_curves
+from reminding.lab.show.growth import Growth, Panel, growth_curves
 from reminding.lab.show.tables import Table
 
 FIGURE_NAME = "growth.png"
@@ -251,7 +251,7 @@ def read(folder: Path) -> SavedMeasurement | None:
     """
     path = folder / RECORD_NAME
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if "results" not in content or "clock" not in content:
             return None
         if content["format"] != FORMAT_VERSION:
@@ -263,7 +263,7 @@ def read(folder: Path) -> SavedMeasurement | None:
         machine = f"{content['processor']}, {content['machine']}, PyTorch {content['torch']}"
         measurement = CpuMeasurement(from_plain(BenchOptions, content["options"]), points)
         return SavedMeasurement(measurement, content["command"], machine)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

@@ -6,8 +6,6 @@ Shapes: T time, I input features, C outputs, K recalled memories, N entries of c
 from __future__ import annotations
 
 import base64
-import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,8 @@ from numpy.typing import NDArray
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.legend import Legend
 from reminding.lab.explain.occlusion import Occlusion, write_occlusion
-from reminding.lab.show.assets import asset, in_script, whole_page
+from reminding.lab.show.assets import asset, data, whole_page
+from reminding.lab.show.escaping import for_file_name, for_html
 from reminding.lab.show.markup import table
 from reminding.lab.show.plots import credit_map, recall_map
 
@@ -41,7 +40,7 @@ def page(
         raise ValueError("explanations must be at least one, got none")
     content = {
         "title": title,
-        "file": "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in title.split(":")[0]),
+        "file": for_file_name(title),
         "layer": (layer or len(explanations[0].layers)) - 1,
         "legend": _legend(explanations[0].legend),
         "sequences": [_sequence(each) for each in explanations],
@@ -49,14 +48,14 @@ def page(
     parts = {
         "%SCRIPT%": '"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS),
         "%CHECK%": _check(occlusion) if occlusion else "",
-        "%CONTENT%": in_script(json.dumps(content, ensure_ascii=False, separators=(",", ":"))),
+        "%CONTENT%": data(content),
     }
     return whole_page(f"reminding: {title}", ["tables.css", "explain.css"], "explain.html", parts)
 
 
 def _check(occlusion: Occlusion) -> str:
     content = occlusion.table()
-    return f'<section id="check"><h2>{html.escape(content.title)}</h2>{table(content)}</section>'
+    return f'<section id="check"><h2>{for_html(content.title)}</h2>{table(content)}</section>'
 
 
 def packed(values: NDArray[Any]) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from reminding.lab.report.groups import Group
+from reminding.lab.report.groups import Group, settings_of
 from reminding.lab.report.sections import Chart
 from reminding.lab.report.tables import lengths_of
 from reminding.lab.show.charts import curves_chart, dots_chart
@@ -21,7 +21,7 @@ ROWS = 25
 def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
     """One chart per setting: the main metric on the validation split against updates, with a band over the seeds."""
     charts: list[Chart] = []
-    for name, members in _settings(groups).items():
+    for name, members in settings_of(groups).items():
         curves = [curve for curve in (mean_curve(each, _look(each, groups)) for each in members) if curve.steps]
         if not curves:
             continue
@@ -36,7 +36,7 @@ def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
 def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
     """One chart per setting with several seeds: the test result of every seed, the best method first."""
     charts: list[Chart] = []
-    for name, members in _settings(groups).items():
+    for name, members in settings_of(groups).items():
         task = members[0].task
         reached = [(each.method, each.values(lambda run: run.test)) for each in members]
         rows = [(method, values) for method, values in reached if values]
@@ -52,7 +52,7 @@ def seed_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
 def length_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
     """One chart per task with a length T: the main metric of trained models at lengths other than in training."""
     charts: list[Chart] = []
-    for name, members in _settings(groups).items():
+    for name, members in settings_of(groups).items():
         tested = [(each, lengths_of(each)) for each in members]
         curves = [
             Curve(each.method, list(lengths), list(lengths.values()), look=_look(each, groups))
@@ -67,11 +67,6 @@ def length_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
         plot = curves_chart(curves, "T of the test sequences, steps", metric, chance, logarithmic=True)
         charts.append(Chart(f"trained on {name}", path, plot, _numbers(curves, "T")))
     return charts
-
-
-def _settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    names = dict.fromkeys(each.setting for each in groups)
-    return {name: [each for each in groups if each.setting == name] for name in names}
 
 
 def _look(group: Group, groups: Sequence[Group]) -> int:

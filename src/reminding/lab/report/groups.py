@@ -7,7 +7,6 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from reminding.lab.runs.records import Run, TaskRecord
 
@@ -51,16 +50,15 @@ def after_seconds(seconds: float) -> Callable[[Run], float | None]:
     return lambda run: next((each.best for each in reversed(run.valid) if each.seconds <= seconds), None)
 
 
-def group(folders: Iterable[Path]) -> list[Group]:
+def group(runs: Iterable[Run]) -> list[Group]:
     """Group runs that have the same name up to the seed, the same parent folder, and the same options.
 
     Methods with the same name and setting in several folders get the folder's name in front.
     """
     members: dict[tuple[str, ...], list[Run]] = {}
-    for folder in folders:
-        run = Run.read(folder)
+    for run in runs:
         options = {name: value for name, value in run.options.items() if name not in ("train.seed", "train.steps")}
-        key = (str(folder.parent), _SEED.sub("", folder.name), str(options))
+        key = (str(run.folder.parent), _SEED.sub("", run.folder.name), str(options))
         members.setdefault(key, []).append(run)
     names = Counter((runs[0].task.setting, name) for (_, name, _), runs in members.items())
     groups: list[Group] = []
@@ -69,6 +67,12 @@ def group(folders: Iterable[Path]) -> list[Group]:
         method = name if names[setting, name] == 1 else f"{runs[0].folder.resolve().parent.name}/{name}"
         groups.append(Group(setting, method, runs))
     return groups
+
+
+def settings_of(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups of each setting, in the order of the groups."""
+    names = dict.fromkeys(each.setting for each in groups)
+    return {name: [each for each in groups if each.setting == name] for name in names}
 
 
 def spread(values: Sequence[float], form: str = ".4f") -> str:

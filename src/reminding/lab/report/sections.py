@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reminding.lab.show.escaping import for_link, for_markdown, visible
 from reminding.lab.show.tables import Table
 
 
@@ -50,7 +51,14 @@ class Lines:
     typed: bool = False
 
 
-Block = Table | Chart | Picture | Lines
+@dataclass(frozen=True)
+class Lead:
+    """Sentences that stand first, in larger letters."""
+
+    lines: Sequence[str]
+
+
+Block = Table | Chart | Picture | Lines | Lead
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,11 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
+
+
+def filled(block: Block) -> bool:
+    """Whether there is anything in a block."""
+    return bool(block.lines) if isinstance(block, Lines | Lead) else True
 
 
 def tables_of(sections: Iterable[Section]) -> list[Table]:
@@ -82,9 +95,9 @@ def markdown(title: str, sections: Sequence[Section], out: Path) -> str:
     Args:
         out: folder of the report.
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {for_markdown(title)}", ""]
     for section in sections:
-        lines += [f"## {section.title}", ""] if section.title else []
+        lines += [f"## {for_markdown(section.title)}", ""] if section.title else []
         for block in section.blocks:
             lines += _block(block, section, out)
     return "\n".join(lines)
@@ -92,14 +105,16 @@ def markdown(title: str, sections: Sequence[Section], out: Path) -> str:
 
 def _block(block: Block, section: Section, out: Path) -> list[str]:
     if isinstance(block, Table):
-        heading = [f"### {block.title}", ""] if block.title and block.title != section.title else []
+        heading = [f"### {for_markdown(block.title)}", ""] if block.title and block.title != section.title else []
         return [*heading, block.markdown()]
+    if isinstance(block, Lead):
+        return [line for each in block.lines for line in (for_markdown(each), "")]
     if isinstance(block, Lines):
-        return [*(f"    {line}" if block.typed else f"- {line}" for line in block.lines), ""]
-    lines = [f"![{block.title}]({relative(block.figure, out)})", ""]
+        return [*(f"    {visible(line)}" if block.typed else f"- {for_markdown(line)}" for line in block.lines), ""]
+    lines = [f"![{for_markdown(block.title)}]({for_link(relative(block.figure, out))})", ""]
     if isinstance(block, Picture):
         if block.link:
-            lines += [f"[{block.link[1]}]({relative(block.link[0], out)})", ""]
+            lines += [f"[{for_markdown(block.link[1])}]({for_link(relative(block.link[0], out))})", ""]
         if block.command:
-            lines += ["For details:", "", f"    {block.command}", ""]
+            lines += ["For details:", "", f"    {visible(block.command)}", ""]
     return lines

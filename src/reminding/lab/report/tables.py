@@ -10,8 +10,8 @@ from reminding.lab.report.groups import Group, after_seconds, after_steps, sprea
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table
 
-METHOD_COLUMNS = ["task", "method", "seeds", "metric", "test", "worst seed", "updates", "minutes", "norm of h"]
-COST_COLUMNS = ["task", "method", "ms/update", "peak MB", "parameters", "backward steps", "from last step"]
+METHOD_COLUMNS = ["method", "test", "metric", "worst seed", "seeds", "updates", "minutes", "norm of h", "task"]
+COST_COLUMNS = ["method", "ms/update", "peak MB", "parameters", "backward steps", "from last step", "task"]
 ENVIRONMENT = ["machine", "device", "threads", "python", "torch", "reminding"]
 SAME_TIME = 1.02
 """Runs with the same time limit end within this factor of each other, since they finish their last update."""
@@ -31,13 +31,13 @@ def costs(groups: Sequence[Group]) -> Table:
     """The cost of each method: time, memory, and how far its backward pass reaches."""
     rows = [
         [
-            group.setting,
             group.method,
             spread(group.summaries("ms_per_update"), ".0f"),
             spread([peak / 1e6 for peak in group.summaries("peak_resident_bytes")], ".0f"),
             spread(group.summaries("parameters")[:1], ",.0f"),
             spread(group.summaries("backward_steps"), ".0f"),
             spread(group.summaries("backward_steps_last"), ".0f"),
+            group.setting,
         ]
         for group in groups
     ]
@@ -50,15 +50,15 @@ def _method_row(group: Group) -> list[str]:
     worst = (min if group.task.maximize else max)(tests) if len(tests) > 1 else None
     updates = [run.updates for run in group.runs]
     return [
-        group.setting,
         group.method,
-        str(len(group.runs)) if len(tests) == len(group.runs) else f"{len(tests)} of {len(group.runs)} finished",
-        group.task.metric,
         spread(tests),
+        group.task.metric,
         "-" if worst is None else f"{worst:.4f}",
+        str(len(group.runs)) if len(tests) == len(group.runs) else f"{len(tests)} of {len(group.runs)} finished",
         _range(updates),
         spread([seconds / 60 for seconds in group.summaries("seconds")], ".1f"),
         spread(group.values(_last_norm), ".1f"),
+        group.setting,
     ]
 
 
@@ -141,9 +141,9 @@ def further_tests(groups: Sequence[Group]) -> list[Table]:
     if not by_group:
         return []
     lengths = sorted({T for _, tests in by_group for T, _ in tests})
-    rows = [[group.setting, group.method, *(_tested_at(T, tests) for T in lengths)] for group, tests in by_group]
+    rows = [[group.method, *(_tested_at(T, tests) for T in lengths), group.setting] for group, tests in by_group]
     title = f"Tested at other lengths: {by_group[0][0].task.metric}"
-    columns = ["trained on", "method", *(f"T={length:,}" for length in lengths)]
+    columns = ["method", *(f"T={length:,}" for length in lengths), "trained on"]
     return [Table(title, columns, rows, [_sequences(by_group)])]
 
 

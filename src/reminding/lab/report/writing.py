@@ -16,25 +16,41 @@ from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
+from reminding.lab.report.opening import sentences, title_of
 from reminding.lab.report.page import page
-from reminding.lab.report.sections import Block, Chart, Lines, Picture, Section, figures_of, markdown, tables_of
+from reminding.lab.report.readings import readings
+from reminding.lab.report.sections import (
+    Block,
+    Chart,
+    Lead,
+    Lines,
+    Picture,
+    Section,
+    figures_of,
+    filled,
+    markdown,
+    tables_of,
+)
 from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.records import Run, find_below, find_runs
+from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.errors import error_tables
-from reminding.lab.show.plots import growth_curves, recall_map
+from reminding.lab.show.escaping import for_file_name
+from reminding.lab.show.growth import growth_curves
+from reminding.lab.show.plots import recall_map
 from reminding.lab.show.tables import Table
 from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
 
-COLUMNS = ["run", "task", "model", "state", "metric", "test", "best valid"]
+COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of a report, and its files."""
+    """The sentences that a report opens with, its tables, and its files."""
 
+    sentences: Sequence[str]
     tables: Sequence[Table]
     files: Sequence[Path]
 
@@ -44,7 +60,7 @@ def write_report(
     out: Path,
     sequence: int = 0,
     *,
-    title: str = "Report",
+    title: str | None = None,
     remarks: Sequence[str] = (),
     tuning: Sequence[Table] = (),
 ) -> Report:
@@ -57,50 +73,82 @@ def write_report(
         runs: folders of runs or benchmarks, or folders that hold them at any depth.
         out: folder for the report.
         sequence: number of the test sequence to draw, from 0.
-        title: of the report.
+        title: of the report; None: the names of its tasks.
         remarks: for the reader.
         tuning: tables of how the methods were tuned.
 
     Raises:
         FileNotFoundError: a folder neither is nor holds a run or a benchmark.
-        ValueError: there are no runs, the sequence is out of range, or a file cannot be read.
+        ValueError: there are no runs, the sequence is out of range, or no run can be read.
     """
     if not runs:
         raise ValueError("runs must be at least one folder, got none")
     at_least("sequence", sequence, 0)
-    folders, benchmarks = find_runs(runs), find_benchmarks(runs)
-    for path in runs:
-        if not any(folder.is_relative_to(path) for folder in [*folders, *benchmarks]):
-            raise FileNotFoundError(f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}")
-    groups = group(folders)
+    found = _read(runs)
+    groups = group(found.runs)
     out.mkdir(parents=True, exist_ok=True)
+    title = title_of(groups, [folder.name for folder in found.benchmarks]) if title is None else title
     sections = [
-        *_about_runs(groups, out, sequence, remarks),
+        Section("", [Lead(sentences(groups)), Lines(remarks)]),
+        Section("Left out", found.left_out()),
+        *_about_runs(groups, out, sequence),
         Section("Tuning", list(tuning)),
-        *_about_benchmarks(benchmarks, out),
-        _how_it_was_made(groups, benchmarks),
+        *_about_benchmarks(found.benchmarks, out),
+        _how_it_was_made(groups, found.benchmarks),
     ]
-    sections = [section for section in sections if section.blocks]
+    sections = [section for section in sections if any(map(filled, section.blocks))]
     text, index = out / "report.md", out / "index.html"
     text.write_text(markdown(title, sections, out), encoding="utf-8")
     index.write_text(page(title, sections, out), encoding="utf-8")
-    return Report(tables_of(sections), [index, text, *figures_of(sections)])
+    return Report(sentences(groups), tables_of(sections), [index, text, *figures_of(sections)])
 
 
-def find_benchmarks(paths: Sequence[Path]) -> dict[Path, SavedMeasurement]:
-    """The folders of benchmarks at or below some paths, each with its measurement."""
-    folders = [folder for path in paths for folder in find_below(path, RECORD_NAME)]
-    saved = {folder: read(folder) for folder in dict.fromkeys(folders)}
-    return {folder: measurement for folder, measurement in saved.items() if measurement is not None}
+@dataclass(frozen=True)
+class _Found:
+    """The runs and benchmarks at or below some paths, and the folders that cannot be read, each with the reason."""
+
+    runs: Sequence[Run]
+    benchmarks: Mapping[Path, SavedMeasurement]
+    damaged: Mapping[Path, str]
+
+    def left_out(self) -> list[Block]:
+        """A table of the folders that cannot be read; no table if there are none."""
+        rows = [[str(folder), reason] for folder, reason in self.damaged.items()]
+        return [Table("Left out", ["folder", "reason"], rows)] if rows else []
 
 
-def _about_runs(groups: Sequence[Group], out: Path, sequence: int, remarks: Sequence[str]) -> Iterator[Section]:
-    yield Section("", [Lines(remarks)] if remarks else [])
+def _read(paths: Sequence[Path]) -> _Found:
+    runs, damaged = read_runs(find_runs(paths))
+    for run in runs:
+        try:
+            errors_of(Group(run.task.setting, "", [run]))
+        except ValueError as error:
+            damaged[run.folder] = f"{run.folder / checkpoint.SUMMARY_NAME}: {error}"
+    benchmarks: dict[Path, SavedMeasurement] = {}
+    for folder in dict.fromkeys(folder for path in paths for folder in find_below(path, RECORD_NAME)):
+        try:
+            measurement = read(folder)
+        except (OSError, ValueError) as error:
+            damaged[folder] = str(error)
+        else:
+            benchmarks |= {} if measurement is None else {folder: measurement}
+    found = _Found([run for run in runs if run.folder not in damaged], benchmarks, damaged)
+    known = [*(run.folder for run in runs), *benchmarks, *damaged]
+    for path in paths:
+        if not any(folder.is_relative_to(path) for folder in known):
+            raise FileNotFoundError(f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}")
+    if damaged and not found.runs and not benchmarks:
+        raise ValueError(f"no run can be read: {'; '.join(damaged.values())}")
+    return found
+
+
+def _about_runs(groups: Sequence[Group], out: Path, sequence: int) -> Iterator[Section]:
     if not groups:
         return
     members = [run for each in groups for run in each.runs]
     yield Section("Methods", [methods(groups), *seed_charts(groups, out)])
     yield Section("Errors", [table for each in groups for table in errors_of(each)])
+    yield Section("Data", readings(groups))
     yield Section("Learning curves", learning_charts(groups, out))
     yield Section("At equal cost", equal_cost(groups))
     yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])
@@ -127,7 +175,7 @@ def _about_benchmarks(benchmarks: Mapping[Path, SavedMeasurement], out: Path) ->
         if len(measurement.points) > 1:
             panels = [panel for panel in measurement.panels() if panel.lines]
             for place, panel in enumerate(panels):
-                path = out / f"growth-{folder.name}-{number}-{'ab'[place]}.png"
+                path = out / f"growth-{for_file_name(folder.name)}-{number}-{'ab'[place]}.png"
                 growth_curves([panel], measurement.unit, measurement.common(), path)
                 blocks.append(Chart(panel.ylabel, path, growth_chart(panel, measurement.unit)))
         blocks += measurement.tables()
@@ -148,12 +196,12 @@ def summary_row(run: Run) -> list[str]:
     """The row of one run; results that an unfinished run lacks are shown as "-"."""
     return [
         run.folder.name,
-        run.task.setting,
-        run.model,
-        run.state,
-        run.task.metric or "-",
         _number(run.test),
         _number(run.valid[-1].best if run.valid else None),
+        run.task.metric or "-",
+        run.state,
+        run.model,
+        run.task.setting,
     ]
 
 
@@ -169,14 +217,14 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         if not trained or trained[0].model != "sab":
             continue
         folder = trained[0].folder
-        path = _unused(out / f"recall-{folder.name}.png", figures_of([Section("", blocks)]))
+        path = _unused(out / f"recall-{for_file_name(folder.name)}.png", figures_of([Section("", blocks)]))
         try:
             config, model = checkpoint.load_run(folder)
             batch = _test_batch(config.task, sequence)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged file makes torch raise almost anything
             blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        _draw_recall(config.task, model, batch, sequence, path)
+        _draw_recall(config.task, model, batch, sequence, folder.name, path)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
@@ -189,7 +237,7 @@ def _test_batch(task: Any, sequence: int) -> Batch:
     return next(iter(task.eval_batches("test", sequence + 1, limit)))
 
 
-def _draw_recall(task: Any, model: torch.nn.Module, batch: Batch, sequence: int, path: Path) -> None:
+def _draw_recall(task: Any, model: torch.nn.Module, batch: Batch, sequence: int, name: str, path: Path) -> None:
     if batch.input.shape[1] <= sequence:
         raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
     tokens = batch.input[:, sequence : sequence + 1]
@@ -200,7 +248,7 @@ def _draw_recall(task: Any, model: torch.nn.Module, batch: Batch, sequence: int,
     recall_map(
         top.step[:, 0],
         top.weight[:, 0],
-        title=f"Recalls of {path.stem.removeprefix('recall-')}: test sequence {sequence} of {task.name}",
+        title=f"Recalls of {name}: test sequence {sequence} of {task.name}",
         input=shown,
         marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
         path=path,

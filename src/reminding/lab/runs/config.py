@@ -49,9 +49,10 @@ class ModelOptions:
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
         score: how memories are scored: additive, dot or separable, or module:Name, a class of your own that is called
             with hidden_size. None: additive, or separable with semantics release.
-        score_size: width of the score's projections; None: hidden_size.
-        normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
-            the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
+        score_size: width of the score's projections; None: 32, or hidden_size if that is less.
+        normalizer: how scores become weights. softmax1: a softmax over the k_top best scores that can also choose no
+            memory; softmax: one that cannot; threshold: the paper's rule. None: softmax1 or, with semantics release,
+            the release's rule.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
         null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
         summary_gate: initial value, between -1 and 1, of a learned gate on each feature of what is recalled; near 0,
@@ -240,11 +241,20 @@ def read_config(path: Path) -> dict[str, Any]:
         content = read_json(path)
         if content["format"] not in READ_FORMATS:
             raise ValueError(f"format {content['format']}, expected one of {READ_FORMATS}")
-        return {part: dict(content[part]) for part in ("task", "model", "train")}
+        read = {part: dict(content[part]) for part in ("task", "model", "train")}
     except DamagedFileError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    return read if content["format"] == FORMAT_VERSION else {**read, "model": _with_old_defaults(read["model"])}
+
+
+def _with_old_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model of version 0.1, whose scorer was as wide as the state, and whose steps had to recall."""
+    old = {"score_size": model.get("hidden_size", ModelOptions.hidden_size), "normalizer": "softmax"}
+    if model.get("semantics") == "release":
+        del old["normalizer"]
+    return {**model, **{name: value for name, value in old.items() if model.get(name) is None}}
 
 
 def load_task(options: Mapping[str, Any]) -> Any:

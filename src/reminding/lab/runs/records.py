@@ -5,16 +5,18 @@ The numbers come from each run's config.json, summary.json, log.jsonl and eval.j
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import load_task, read_config
 from reminding.lab.runs.facts import informed
-from reminding.lab.runs.runlog import read_log
+from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import DERIVED, TASKS, TRAINING
 
 ENDINGS = {
@@ -26,6 +28,11 @@ ENDINGS = {
     "pruned": "its sweep, which has better trials",
 }
 """What may stop a run -> how a report names it."""
+SUMMARY_NUMBERS = (
+    *("seconds", "ms_per_update", "peak_resident_bytes", "parameters", "mse_unchanged"),
+    *("backward_steps", "backward_steps_last"),
+)
+"""Entries of summary.json that are numbers, besides the main metric."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +51,21 @@ class TaskRecord:
 
     Args:
         name: of the task.
+        title: the name, with the length T or the name of the data, if it has one.
         setting: the name, the length T, and the options of the data and the metrics that are not at their defaults.
         metric: the main metric; "" if neither the task nor the run's log says which it is.
         maximize: whether a larger value is better.
         chance: the value that a model reaches without looking at the input, and its name; None if unknown.
+        baseline: the chance or, of bits, those of symbols that are all equally likely; None if unknown.
     """
 
     name: str
+    title: str
     setting: str
     metric: str
     maximize: bool
     chance: tuple[float, str] | None
+    baseline: tuple[float, str] | None
 
 
 @dataclass(frozen=True)
@@ -83,20 +94,23 @@ class Run:
     def read(folder: Path) -> Run:
         """Read a folder.
 
+        A last line of the log without an end is left out: it is still being written, or a crash cut it short.
+
         Raises:
             FileNotFoundError: it is not a run.
-            ValueError: its config.json cannot be read.
+            ValueError: a file of it cannot be read, or holds other values than a run writes; the message names the
+                file and, of a log, the line.
         """
-        path = folder / checkpoint.CONFIG_NAME
-        content, records = read_config(path), read_log(folder)
-        if content["task"].get("name") not in TASKS:
-            raise ValueError(f"{path} cannot be read: there is no task {content['task'].get('name')!r}")
-        summary = checkpoint.read_summary(folder)
+        content, records = _config(folder / checkpoint.CONFIG_NAME), _log(folder / LOG_NAME)
+        summary = _summary(folder / checkpoint.SUMMARY_NAME)
         task = _task_record(content["task"], summary, records, folder)
+        _check(summary, {task.metric: _number_or_none}, folder / checkpoint.SUMMARY_NAME)
+        for number, record in enumerate(records, 1):
+            _check(record, {task.metric: _number}, f"{folder / LOG_NAME}, record {number},")
         parts = ("task", "model", "train")
         options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
-        valid = _progress(records, task)
-        return Run(folder, options, task, summary, valid, records, checkpoint.read_evaluations(folder))
+        evaluations = _evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric)
+        return Run(folder, options, task, summary, _progress(records, task), records, evaluations)
 
     @property
     def test(self) -> float | None:
@@ -122,6 +136,18 @@ class Run:
         return f"{self.updates:,} of {self.options.get('train.steps', 0):,} updates"
 
 
+def read_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:
+    """The runs in some folders, and the folders that cannot be read, each with the reason."""
+    runs: list[Run] = []
+    damaged: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            runs.append(Run.read(folder))
+        except (OSError, ValueError) as error:
+            damaged[folder] = str(error)
+    return runs, damaged
+
+
 def find_runs(paths: Iterable[Path]) -> list[Path]:
     """The folders of runs among some paths, and below those that are not runs themselves."""
     folders: list[Path] = []
@@ -139,6 +165,142 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
+Check = Callable[[Any], bool]
+"""Whether a value is one that a run writes."""
+
+
+def _number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def _number_or_none(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _whole(value: Any) -> bool:
+    return _number(value) and isinstance(value, int)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The options in config.json; see `read_config`."""
+    try:
+        content = read_config(path)
+    except RecursionError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    _check(content["task"], {"name": _text}, path, needed=("name",))
+    _check(content["model"], {"model": _text}, path, needed=("model",))
+    _check(content["train"], {"steps": _whole}, path)
+    if content["task"]["name"] not in TASKS:
+        raise ValueError(f"{path} cannot be read: there is no task {content['task']['name']!r}")
+    return content
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """The content of summary.json; {} if there is none yet."""
+    if not path.is_file():
+        return {}
+    content = _object(_content(path), path)
+    texts = dict.fromkeys(("metric", "stopped", "command"), _text)
+    numbers = dict.fromkeys(SUMMARY_NUMBERS, _number_or_none)
+    _check(content, {**texts, **numbers, "steps": _whole, "errors": _mapping}, path)
+    return content
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    """The records of log.jsonl."""
+    records: list[dict[str, Any]] = []
+    for place, record in _lines(path):
+        _check(record, {"kind": _text, "step": _whole}, place, needed=("kind", "step"))
+        if record["kind"] == "warning":
+            _check(record, {"what": _text, "advice": _text}, place, needed=("what", "advice"))
+        elif record["kind"] in ("train", "valid"):
+            _check(record, dict.fromkeys(record.keys() - {"kind"}, _number_or_none), place)
+            if record["kind"] == "train":
+                _check(record, {"seconds": _number}, place, needed=("seconds",))
+        records.append(record)
+    return records
+
+
+def _evaluations(path: Path, metric: str) -> list[dict[str, Any]]:
+    """The records of eval.jsonl. Tests at another length have the main metric."""
+    records: list[dict[str, Any]] = []
+    for place, record in _lines(path):
+        _check(record, {"task": _mapping, "command": _text}, place, needed=("task", "command"))
+        if "T" in record["task"]:
+            _check(record["task"], {"T": _whole}, place)
+            _check(record, {metric: _number, "changes": _mapping}, place, needed=(metric,))
+            _check(record, {"sequences": lambda value: value is None or _whole(value)}, place)
+        records.append(record)
+    return records
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a file that hold an object each, with their place for messages."""
+    *lines, unfinished = _content(path).split("\n") if path.is_file() else [""]
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            place = f"{path}, line {number},"
+            yield place, _object(line, place)
+    place = f"{path}, line {len(lines) + 1},"
+    try:
+        record = _object(unfinished, place)
+    except ValueError:
+        return
+    yield place, record
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _object(text: str, place: object) -> dict[str, Any]:
+    """An object in JSON.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} cannot be read: {error if text.strip() else 'it is empty'}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{place} cannot be read: expected an object, got {text.strip()[:40]!r}")
+    return cast("dict[str, Any]", content)
+
+
+def _check(
+    content: Mapping[str, Any], checks: Mapping[str, Check], place: object, needed: Sequence[str] = ()
+) -> None:
+    """Refuse entries that a run does not write.
+
+    Raises:
+        ValueError: names the entry.
+    """
+    if absent := [name for name in needed if name not in content]:
+        raise ValueError(f"{place} cannot be read: it has no {absent[0]!r}")
+    for name, fits in checks.items():
+        if name in content and not fits(content[name]):
+            raise ValueError(f"{place} cannot be read: {name!r} is {str(content[name])[:40]!r}")
+
+
 def _task_record(
     options: Mapping[str, Any], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]], folder: Path
 ) -> TaskRecord:
@@ -146,22 +308,35 @@ def _task_record(
     kind = TASKS[options["name"]]
     try:
         task = informed(load_task(options), folder)
-    except (OSError, TypeError, ValueError):  # the data was moved or has changed
-        task = None
-    evaluated = next((list(record) for record in records if record["kind"] == "valid"), ["", "", ""])
-    metric = summary.get("metric") or (evaluated[2] if task is None else task.metric)  # the entry after kind and step
-    return TaskRecord(kind.name, setting_name(options), metric, kind.maximize, _chance(task))
+        metric, chance, bits = task.metric, _chance(task), _bits(task)
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        # The data was moved or has changed, or the facts are damaged.
+        evaluated = next((list(record) for record in records if record["kind"] == "valid"), list[str]())
+        metric, chance, bits = "".join(evaluated[2:3]), None, None  # the entry after kind and step
+    metric = summary.get("metric") or metric
+    title, setting = _title(options), setting_name(options)
+    return TaskRecord(kind.name, title, setting, metric, kind.maximize, chance, chance or bits)
+
+
+def _title(options: Mapping[str, Any]) -> str:
+    shown = [_shown(name, options[name]) for name in ("T", "data") if options.get(name) is not None]
+    return " ".join([options["name"], *shown])
+
+
+def _bits(task: Any) -> tuple[float, str] | None:
+    """The bits per symbol if all symbols are equally likely."""
+    if not task.metric.startswith("bits_per_") or not task.vocabulary:
+        return None
+    return math.log2(task.vocabulary), f"taking all {task.vocabulary} {task.unit}s as equally likely"
 
 
 def _chance(task: Any) -> tuple[float, str] | None:
-    if task is None:
-        return None
     if task.name == "copying":
         return 1 / task.alphabet, "chance"
     if task.metric == "accuracy":
         counts = task.facts().get("counts")
         if counts:
-            return max(counts) / sum(counts), "always the most frequent class"
+            return max(counts) / sum(counts), "always predicting the most frequent class"
         return 1 / task.output_size, "chance"
     return (1 / 6, "always predicting the mean") if task.name == "adding" else None
 

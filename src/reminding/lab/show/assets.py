@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import html
+import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any, cast
+
+from reminding.lab.show.escaping import for_html, visible
 
 _MARK = re.compile("%[A-Z]+%")
 
@@ -26,7 +29,7 @@ def whole_page(title: str, styles: Sequence[str], template: str, parts: Mapping[
     """
     style = "\n".join(asset(name) for name in ("base.css", *styles))
     body = _filled(asset(template), parts)
-    return _filled(asset("page.html"), {"%TITLE%": html.escape(title), "%STYLE%": style, "%BODY%": body})
+    return _filled(asset("page.html"), {"%TITLE%": for_html(title), "%STYLE%": style, "%BODY%": body})
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
@@ -37,3 +40,18 @@ def _filled(template: str, parts: Mapping[str, str]) -> str:
 def in_script(text: str) -> str:
     """JSON for a script element, without "<", which could end the element."""
     return text.replace("<", "\\u003c")
+
+
+def data(value: Any) -> str:
+    """JSON values for a script element. Characters that cannot be seen are escaped in all texts."""
+    return in_script(json.dumps(_seen(value), ensure_ascii=False, separators=(",", ":")))
+
+
+def _seen(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {name: _seen(each) for name, each in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_seen(each) for each in cast("Sequence[Any]", value)]
+    return value

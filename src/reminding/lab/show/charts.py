@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reminding.lab.show.plots import COLOURS, Curve, Panel, curve_look, growth_looks
+from reminding.lab.show.escaping import for_chart
+from reminding.lab.show.growth import Panel, growth_looks
+from reminding.lab.show.plots import COLOURS, Curve, curve_look
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 MANY = 7
@@ -50,7 +52,8 @@ def curves_chart(
     figure = go.Figure()
     for number, curve in enumerate(curves):
         colour, style = curve_look(curve, number)
-        shared = {"x": list(curve.steps), "legendgroup": curve.label, "name": curve.label}
+        label = for_chart(curve.label)
+        shared = {"x": list(curve.steps), "legendgroup": label, "name": label}
         low, high = zip(*curve.band, strict=True) if curve.band else ((), ())
         if curve.band:
             unseen = {"mode": "lines", "line_width": 0, "hoverinfo": "skip", "showlegend": False}
@@ -65,14 +68,19 @@ def curves_chart(
             **shared,
         )
     if level is not None:
-        figure.add_hline(level[0], line={"dash": "dot", "width": 1.5, "color": "grey"}, annotation_text=level[1])
-    figure.update_yaxes(title=ylabel, rangemode="tozero", range=[0, 1.02] if ylabel.startswith("accuracy") else None)
+        figure.add_hline(
+            level[0], line={"dash": "dot", "width": 1.5, "color": "grey"}, annotation_text=for_chart(level[1])
+        )
+    figure.update_yaxes(
+        title=for_chart(ylabel), rangemode="tozero", range=[0, 1.02] if ylabel.startswith("accuracy") else None
+    )
     return _text(figure, xlabel, len(curves), logarithmic)
 
 
 def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
     """Every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     figure = _plotly().Figure()
+    rows = [(for_chart(label), values) for label, values in rows]
     dots = [(value, label) for label, values in rows for value in values]
     means = [(sum(values) / len(values), label) for label, values in rows]
     bar = {"symbol": "line-ns", "size": 15, "line": {"width": 2.5, "color": COLOURS[1]}}
@@ -82,7 +90,8 @@ def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
     ):
         x, y = zip(*points, strict=True)
         figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, hovertemplate="%{x:.4f}")
-    figure.update_yaxes(categoryorder="array", categoryarray=[label for label, _ in reversed(rows)], dtick=1)
+    order = [label for label, _ in reversed(rows)]
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, dtick=1)
     figure.update_layout(height=110 + 24 * len(rows))
     return _text(figure, xlabel, len(rows), logarithmic=False)
 
@@ -96,17 +105,17 @@ def growth_chart(panel: Panel, xlabel: str) -> str:
         figure.add_scatter(
             x=list(line.sizes),
             y=list(line.values),
-            name=line.label,
+            name=for_chart(line.label),
             mode="lines+markers",
             line={"color": colour, "dash": DASHES[style], "width": 2.2},
             hovertemplate="%{y:,.4~g}",
         )
-    figure.update_yaxes(title=panel.ylabel, type="log", dtick="D2", tickformat=",~g")
+    figure.update_yaxes(title=for_chart(panel.ylabel), type="log", dtick="D2", tickformat=",~g")
     return _text(figure, xlabel, len(panel.lines), logarithmic=True)
 
 
 def _text(figure: Any, xlabel: str, lines: int, logarithmic: bool) -> str:
-    figure.update_xaxes(title=xlabel)
+    figure.update_xaxes(title=for_chart(xlabel))
     if logarithmic:
         sizes = sorted({x for trace in figure.data for x in trace.x})
         figure.update_xaxes(type="log", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])

@@ -13,13 +13,20 @@ METHODS = {"model": "model", "unchanged": "no change", "seasonal": "a season bef
 
 
 def error_tables(record: Mapping[str, Any]) -> list[Table]:
-    """The tables of a record."""
-    return [_of_columns(record)] if record["kind"] == "columns" else _of_classes(record)
+    """The tables of a record.
+
+    Raises:
+        ValueError: the record is not one that a tally wrote.
+    """
+    try:
+        return [_of_columns(record)] if record["kind"] == "columns" else _of_classes(record)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        raise ValueError(f"errors: the record cannot be read: {type(error).__name__} {error}") from error
 
 
 def _of_columns(record: Mapping[str, Any]) -> Table:
     columns: Mapping[str, Mapping[str, Mapping[str, float | None]]] = record["columns"]
-    methods = list(next(iter(columns.values())))
+    methods = list(next(iter(columns.values()), ()))
     heads = [f"{measure}, {METHODS[method]}" for measure in ("RMSE", "MAE") for method in methods]
     rows = [
         [name, *(_number(errors[method][measure]) for measure in ("rmse", "mae") for method in methods)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 
+from reminding.lab.show.escaping import for_html
 from reminding.lab.show.tables import Table
 
 LONG = 40
@@ -25,15 +25,15 @@ def table(content: Table) -> str:
 
 def notes(lines: Sequence[str]) -> str:
     """Remarks as a list; "" if there are none."""
-    return f'<ul class="notes">{"".join(f"<li>{html.escape(line)}</li>" for line in lines)}</ul>' if lines else ""
+    return f'<ul class="notes">{"".join(f"<li>{for_html(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
 def _cell(text: str) -> str:
-    return f"<td{_kind(text)}>{html.escape(text)}</td>"
+    return f"<td{_kind(text)}>{for_html(text)}</td>"
 
 
 def _heading(column: str, first: str) -> str:
-    return f'<th scope="col"{_kind(first)}>{html.escape(column)}</th>'
+    return f'<th scope="col"{_kind(first)}>{for_html(column)}</th>'
 
 
 def _kind(text: str) -> str:

@@ -5,7 +5,8 @@ Shapes: T time, I input features, K recalled memories, N links.
 
 from __future__ import annotations
 
-from collections import Counter
+import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reminding.lab.show.escaping import for_figure
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,6 +26,8 @@ CROWD = 6
 """Above this number of curves the legend stands beside the figure."""
 MARKS = 150
 """Above this number of steps there is no room for their texts."""
+TITLE = 80
+"""Characters of a line of a title."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,30 @@ def curve_look(curve: Curve, place: int) -> tuple[str, str]:
     return COLOURS[look % len(COLOURS)], STYLES[look % len(STYLES)]
 
 
+def title_of(text: str) -> str:
+    """A title on as many lines as it needs."""
+    return textwrap.fill(for_figure(text), TITLE, break_long_words=True) if text else ""
+
+
 def finish(figure: Any, path: Path) -> None:
     """Save a figure of pyplot and close it."""
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+    save(figure, path)
+    pyplot().close(figure)
 
 
-def _pyplot() -> Any:
+def save(figure: Any, path: Path) -> None:
+    """Save a figure. A character that the font lacks is a box in it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(path, dpi=150)
+
+
+def pyplot() -> Any:
+    """The module, without a screen.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says what to install.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -90,42 +112,45 @@ def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Pat
 def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path) -> None:
     """Draw every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     height = 1.2 + 0.26 * len(rows)
-    figure, axes = _pyplot().subplots(figsize=(7, height), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7, height), layout="constrained")
     for place, (_, values) in enumerate(rows):
         axes.plot(values, [place] * len(values), "o", color=COLOURS[0], alpha=0.55, markersize=6, markeredgewidth=0)
         axes.plot([np.mean(values)], [place], "|", color=COLOURS[1], markersize=13, markeredgewidth=2.2)
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-    axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), [for_figure(label) for label, _ in rows])
+    axes.set(xlabel=for_figure(xlabel), title=title_of(title), ylim=(len(rows) - 0.5, -0.5))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+    finish(figure, path)
 
 
 def _draw_curves(
     curves: Sequence[Curve], look: dict[str, str], path: Path, level: tuple[float, str] | None, marker: str = ""
 ) -> None:
-    figure, axes = _pyplot().subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7, 4), layout="constrained")
     for number, curve in enumerate(curves):
         colour, style = curve_look(curve, number)
-        line = {"color": colour, "label": curve.label, "linewidth": 1.8, "marker": marker, "markersize": 3.5}
+        line = {
+            "color": colour,
+            "label": for_figure(curve.label),
+            "linewidth": 1.8,
+            "marker": marker,
+            "markersize": 3.5,
+        }
         axes.plot(curve.steps, curve.values, style, **line)
         if curve.band:
             low, high = zip(*curve.band, strict=True)
             axes.fill_between(curve.steps, low, high, color=colour, alpha=0.15, linewidth=0)
     if level is not None:
         axes.axhline(level[0], color="grey", linewidth=1, linestyle=":")
-        axes.annotate(
-            level[1], (0.995, level[0]), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
-        )
-    axes.set(**look)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axes.annotate(for_figure(level[1]), (0.995, level[0]), color="grey", **place)
+    axes.set(**{**look, "ylabel": for_figure(look["ylabel"]), "title": title_of(look["title"])})
     if look["ylabel"].startswith("accuracy"):
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
     beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(curves) > CROWD else {"loc": "best"}
     axes.legend(frameon=False, fontsize=9, **beside)
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+    finish(figure, path)
 
 
 def recall_map(
@@ -222,7 +247,7 @@ def _array(values: Any) -> NDArray[Any]:
 
 def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str] | None, path: Path | None) -> Any:
     """A figure of links between steps, with the input below and the total of each earlier step on the right."""
-    figure = _figure(figsize=(8, 7.2 if input is not None else 6.8), layout="constrained")
+    figure = new_figure(figsize=(8, 7.2 if input is not None else 6.8), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[14, 1], width_ratios=[8, 1])
     side = 1 if look.totals else 2
     rows = 1 if input is not None else 2
@@ -232,7 +257,11 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
     main.plot(span, span, color="grey", linewidth=0.8)
     main.annotate("now", (span[1], span[1]), textcoords="offset points", xytext=(-6, -16), ha="right", color="grey")
     main.set(
-        ylabel="recalled step (when the memory was stored)", xlabel="step", title=look.title, xlim=span, ylim=span
+        ylabel="recalled step (when the memory was stored)",
+        xlabel="step",
+        title=title_of(look.title),
+        xlim=span,
+        ylim=span,
     )
     main.grid(alpha=0.25)
     if look.totals:
@@ -246,7 +275,7 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
         main.tick_params(labelbottom=False)
         _draw_strip(figure.add_subplot(grid[1, :side], sharex=main), _array(input), marks, span)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return figure
 
 
@@ -279,11 +308,11 @@ def _draw_strip(axes: Any, values: NDArray[Any], marks: Sequence[str] | None, sp
     bright = shades[:, 0] > (shades[:, 0].min() + shades[:, 0].max()) / 2
     for number, mark in enumerate(marks if marks is not None and len(marks) <= MARKS else (), 1):
         colour = "black" if bright[number - 1] else "white"
-        axes.text(number, 0.5, mark, ha="center", va="center", color=colour, fontsize=7)
+        axes.text(number, 0.5, for_figure(mark), ha="center", va="center", color=colour, fontsize=7)
     axes.set(xlabel="step", yticks=[], ylabel="input")
 
 
-def _figure(**look: Any) -> Any:
+def new_figure(**look: Any) -> Any:
     """A figure that pyplot does not manage, so that it need not be closed and a notebook's backend stays."""
     try:
         from matplotlib.figure import Figure
@@ -297,102 +326,3 @@ def _fading(colour: str) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list(colour, ["white", colour])
-
-
-@dataclass(frozen=True)
-class Growth:
-    """One line of a growth figure: a cost at some sizes. Members of a family share a colour."""
-
-    label: str
-    family: str
-    sizes: Sequence[float]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One kind of cost, with its lines."""
-
-    ylabel: str
-    lines: Sequence[Growth]
-
-
-def growth_curves(panels: Sequence[Panel], xlabel: str, title: str, path: Path) -> None:
-    """Draw costs against a size, one panel per kind of cost, on logarithmic axes.
-
-    Each line is named at its end. The first family, the baseline, is black.
-    """
-    drawn = [panel for panel in panels if panel.lines]
-    figure, grid = _pyplot().subplots(
-        1, len(drawn), figsize=(7.2 * len(drawn), 5.4), layout="constrained", squeeze=False
-    )
-    families = list(dict.fromkeys(line.family for panel in drawn for line in panel.lines))
-    for axes, panel in zip(grid[0], drawn, strict=True):
-        _draw_growth(axes, panel, families)
-        axes.set_xlabel(xlabel)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
-
-
-def growth_looks(panel: Panel, families: Sequence[str]) -> list[tuple[str, str]]:
-    """Colour and line style of each line: one colour per family, black for the first; one style per member."""
-    seen: Counter[str] = Counter()
-    looks: list[tuple[str, str]] = []
-    for line in panel.lines:
-        colour = COLOURS[families.index(line.family) % len(COLOURS) - 1]
-        looks.append((colour, STYLES[seen[line.family] % len(STYLES)]))
-        seen[line.family] += 1
-    return looks
-
-
-def _draw_growth(axes: Any, panel: Panel, families: Sequence[str]) -> None:
-    axes.set(xscale="log", yscale="log", ylabel=panel.ylabel)
-    axes.margins(y=0.1)
-    looks = [{"color": colour, "linestyle": style} for colour, style in growth_looks(panel, families)]
-    for line, look in zip(panel.lines, looks, strict=True):
-        axes.plot(line.sizes, line.values, linewidth=1.8, marker="o", markersize=3.5, **look)
-    ticks = sorted({size for line in panel.lines for size in line.sizes})
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.yaxis.set_major_locator(_pyplot().LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:,g}")
-    axes.minorticks_off()
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    for tick in ticks:
-        ending = [(line, look) for line, look in zip(panel.lines, looks, strict=True) if line.sizes[-1] == tick]
-        _label_ends(axes, ending, aside=0.07 if tick == ticks[-1] else 0.02)
-
-
-def _label_ends(axes: Any, lines: Sequence[tuple[Growth, dict[str, str]]], aside: float) -> None:
-    """Write the names of lines that end at one size beside their last points, without overlap.
-
-    Args:
-        aside: distance to the right of the points, a fraction of the axes' width.
-    """
-    (left, right), (low, high) = np.log(axes.get_xlim()), np.log(axes.get_ylim())
-    ends = sorted(lines, key=lambda each: each[0].values[-1])
-    heights = spread([float((np.log(line.values[-1]) - low) / (high - low)) for line, _ in ends], gap=0.05)
-    for (line, look), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            line.label,
-            (line.sizes[-1], line.values[-1]),
-            xytext=((np.log(line.sizes[-1]) - left) / (right - left) + aside, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=look["color"],
-            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
-            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "relpos": (0, 0.5), "shrinkB": 3, **look},
-        )
-
-
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move sorted heights as little as possible, by least squares, so that they are at least `gap` apart."""
-    groups: list[list[float]] = []  # for each run of touching labels, where each label would put the run's first one
-    for number, height in enumerate(heights):
-        groups.append([height - number * gap])
-        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    level = [float(np.mean(group)) for group in groups for _ in group]
-    return [height + number * gap for number, height in enumerate(level)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reminding.lab.show.escaping import for_markdown
+
 
 @dataclass(frozen=True)
 class Table:
@@ -17,7 +19,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, with its notes below."""
-        cells = [self.columns, *self.rows]
-        head, *lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in cells]
+        head, *lines = [f"| {' | '.join(map(for_markdown, row))} |" for row in (self.columns, *self.rows)]
         lines = [head, "|" + "---|" * len(self.columns), *lines]
-        return "\n".join([*lines, *(["", *(f"- {note}" for note in self.notes)] if self.notes else []), ""])
+        return "\n".join(
+            [*lines, *(["", *(f"- {for_markdown(note)}" for note in self.notes)] if self.notes else []), ""]
+        )

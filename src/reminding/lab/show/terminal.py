@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from reminding.lab.show.escaping import for_terminal
 from reminding.lab.show.sparkline import ASCII, BLOCKS, DownsampledSeries, sparkline
 
 METRIC = "metric"
@@ -19,19 +20,26 @@ def _rich(part: str) -> Any:
         raise ImportError('the command line needs rich: pip install "reminding[experiments]"') from error
 
 
+def _plain(console: Any, text: str, style: str = "") -> Any:
+    """Text that is shown as it is: neither its brackets nor its control characters have an effect."""
+    return _rich("text").Text(for_terminal(text, console.encoding), style=style)
+
+
 def say(text: str) -> None:
     """Print a line."""
-    _rich("console").Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    console = _rich("console").Console(highlight=False, soft_wrap=True)
+    console.print(_plain(console, text))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; all columns but the first are aligned right."""
-    table = _rich("table").Table(title=title, title_justify="left", box=_rich("box").SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
     console = _rich("console").Console(highlight=False)
+    heading = _plain(console, title) if title else None
+    table = _rich("table").Table(title=heading, title_justify="left", box=_rich("box").SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(_plain(console, column), justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*(_plain(console, cell) for cell in row))
     if not console.is_terminal:
         console.width = 160  # a log file has no width to wrap at
     console.print(table)
@@ -53,11 +61,11 @@ class Status:
 
     def update(self, text: str) -> None:
         """Show the present action."""
-        self._status.update(text)
+        self._status.update(_plain(self._console, text))
 
     def done(self, text: str) -> None:
         """Print a line about a finished action."""
-        self._console.print(text, markup=False)
+        self._console.print(_plain(self._console, text))
 
 
 class LiveDisplay:
@@ -75,7 +83,7 @@ class LiveDisplay:
         self._console = _rich("console").Console(highlight=False, soft_wrap=True)
         bar = _rich("progress")
         self._bar = bar.Progress(
-            bar.TextColumn("{task.description}"),
+            bar.TextColumn("{task.description}", markup=False),
             bar.BarColumn(bar_width=20),
             bar.TextColumn("{task.completed}/{task.total}"),
             bar.TextColumn("{task.fields[numbers]}"),
@@ -84,6 +92,7 @@ class LiveDisplay:
         )
         self._series = {name: DownsampledSeries() for name in ("loss", METRIC, "norm of h")}
         self._name = METRIC
+        label = for_terminal(label, self._console.encoding)
         self._task = self._bar.add_task(label, total=total, completed=done, numbers="")
         self._label, self._total, self._seconds = label, total, seconds
         self._began, self._first = time.monotonic(), done
@@ -147,8 +156,8 @@ class LiveDisplay:
 
     def warn(self, step: int, text: str) -> None:
         """Print a warning above the live display."""
-        line = _rich("text").Text(f"{self._label}  {step}/{self._total}  warning: {text}", style="yellow")
-        self._console.print(line)
+        line = f"{self._label}  {step}/{self._total}  warning: {text}"
+        self._console.print(_plain(self._console, line, style="yellow"))
 
     def evaluated(self, step: int, metric: str, value: float, norm: float | None = None) -> None:
         """Show an evaluation; without a terminal, print a line.
@@ -166,8 +175,5 @@ class LiveDisplay:
         if self._seconds is not None:
             left = min(left, max(self._seconds - elapsed, 0.0))
         rate = (step - self._first) / max(elapsed, 1e-9)
-        self._console.print(
-            f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}"
-            f"{self._metric}  at most {left:.0f} s left",
-            markup=False,
-        )
+        line = f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}{self._metric}"
+        self._console.print(_plain(self._console, f"{line}  at most {left:.0f} s left"))

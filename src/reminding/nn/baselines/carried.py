@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
@@ -77,11 +78,14 @@ class CarriedState:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, or holds something else.
+            DamagedFileError: a ValueError; it is damaged.
+            ValueError: it holds something else.
         """
         tensors, metadata = load_tensors(path, device)
         if metadata.get("format") != FILE_FORMAT:
             raise ValueError(f"{path} holds no {FILE_FORMAT}; its metadata says {metadata}")
+        if metadata.get("packed") not in ("0", "1"):
+            raise DamagedFileError(path, f"must be 0 or 1, got {metadata.get('packed')}", "metadata packed")
         return CarriedState(tensors, metadata["packed"] == "1")
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> CarriedState:

@@ -43,11 +43,15 @@ class Bank:
     """
 
     def __init__(self, value: Tensor, step: Tensor, constant: Tensor | None = None) -> None:
-        order = step.argsort(dim=1, stable=True)
-        self._constant = None if constant is None else constant.gather(1, order).flatten()
-        self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
+        value = value.detach()
+        if bool((step[:, 1:] < step[:, :-1]).any()):
+            order = step.argsort(dim=1, stable=True)
+            value, step = value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order)
+            constant = None if constant is None else constant.gather(1, order)
+        self._constant = None if constant is None else constant.flatten()
+        self._value = value.flatten(0, 1)
+        self.step = step  # (B, N), ascending
         row = torch.arange(len(step), device=step.device).unsqueeze(1)
-        self.step = step.gather(1, order)  # (B, N), ascending
         self._coder = StepCodes(self.step)
         self._codes = self._coder.of(row, self.step).flatten()  # ascending
         self._credit: Tensor | None = None
@@ -96,7 +100,8 @@ class Bank:
         if self._credit is None:
             self._credit = torch.zeros_like(self._value)
         real = place >= 0
-        place, credit = place[real], credit[real]
+        if place.dim() > 1 or not bool(real.all()):
+            place, credit = place[real], credit[real]
         self._credit.index_add_(0, place, credit)
         self._reached[place[(credit != 0).any(1)]] = True
 

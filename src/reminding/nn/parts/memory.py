@@ -67,8 +67,9 @@ class Memory(TensorGroup):
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():  # it must serve in any mode
             made = make()
         found = {field.name: getattr(made, field.name) for field in fields(made)}
-        versions = tuple((at, tensor, tensor._version) for at, tensor in found.items() if tensor is not None)
-        vars(self).update(found, _made=versions)
+        noted = found.items() if self.kept is not None else ()
+        versions = tuple((at, tensor, tensor._version) for at, tensor in noted if tensor is not None)
+        vars(self).update(found, _made=versions, _make=None)
         return found[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from reminding.nn.parts.memory import EVICT, MOST, Evict
 from reminding.nn.parts.scorers import Scorer
 
 Name = TypeVar("Name", bound=str)
-MOST_RECALLED = 2**20
-"""The largest k_top: every step has room for so many recalled memories; with None it has room for those there are."""
+SCORE_SIZE = 32
+"""Usual width of the score's projections. A scorer as wide as the state takes parameters from the cell and gains
+nothing: results/recipe."""
 
 
 def at_least(name: str, value: Any, least: int) -> int:
@@ -34,6 +35,11 @@ def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOS
     if value > most:
         raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
     return value
+
+
+def score_size(value: Any, hidden_size: int) -> int:
+    """An integer of at least 1; None: `SCORE_SIZE`, or hidden_size if that is less."""
+    return at_least("score_size", min(SCORE_SIZE, hidden_size) if value is None else value, 1)
 
 
 def one_of(name: str, value: Name, known: Sequence[str]) -> Name:

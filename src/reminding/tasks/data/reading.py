@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal
@@ -102,6 +102,23 @@ class Reading:
     def record(self) -> dict[str, Any]:
         """As JSON values."""
         return {**asdict(self), "settings": dict(self.settings), "steps": self.steps}
+
+    @staticmethod
+    def load(record: Mapping[str, Any]) -> Reading:
+        """The reading that `record` wrote.
+
+        Raises:
+            KeyError, TypeError: the values are not those of a reading.
+        """
+        return Reading(
+            tuple(FileSteps(**each) for each in record["files"]),
+            record["format"],
+            record["unit"],
+            tuple((str(name), str(value)) for name, value in record["settings"].items()),
+            tuple(Column(**each) for each in record["columns"]),
+            tuple(TimeRange(**each) for each in record["times"]),
+            tuple(map(str, record["notes"])),
+        )
 
     def without_places(self) -> Reading:
         """The same, with the names of the files alone, so that nothing tells where they lie."""
