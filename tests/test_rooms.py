@@ -46,7 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "lab/runs": {"version", *NN, *TASKS},
     "lab/train": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/predict": {"lab/runs", *NN, *TASKS},
-    "lab/explain": {"lab/runs", "lab/show", *NN, *TASKS},
+    "lab/explain": {"lab/runs", "lab/show", "lab/predict", *NN, *TASKS},
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},
     "lab/report": {"lab/runs", "lab/show", "lab/bench", *NN, *TASKS},
