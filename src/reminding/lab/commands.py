@@ -23,6 +23,7 @@ from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
+from reminding.lab.explain.summary import summary
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
@@ -216,7 +217,7 @@ def check(folder: Path) -> None:
 
 
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
-    """Explain some sequences of a run; show the files and the most credited memories.
+    """Explain some sequences of a run; show the files, a summary of each, and the most credited memories.
 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
@@ -231,6 +232,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
             say(note)
     _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
+        say(f"{each.name}: {summary(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
 
