@@ -11,7 +11,7 @@ from reminding.lab.report.groups import group
 from reminding.lab.report.readings import readings
 from reminding.lab.report.sections import Lines
 from reminding.lab.report.writing import write_report
-from reminding.lab.runs.checkpoint import open_run
+from reminding.lab.runs.checkpoint import opened
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.facts import FACTS_NAME
 from reminding.lab.runs.records import Run
@@ -28,7 +28,9 @@ def table(tmp_path: Path) -> Path:
     (tmp_path / "oven.csv").write_text("when,warm,flow,note\n,degC,l/h,\n" + rows.replace("399,798,", "399,,"))
     config = small(task=FileStream(tmp_path / "oven.csv", time="when", missing="carry", held_out=100, eval_rows=1))
     config = replace(config, model=replace(config.model, capacity=4))
-    open_run(tmp_path / "run", RunConfig(config.task, config.model, config.train), resume=False, overwrite=False)
+    run = RunConfig(config.task, config.model, config.train)
+    with opened(tmp_path / "run", run, resume=False, overwrite=False):
+        pass
     return tmp_path / "run"
 
 
