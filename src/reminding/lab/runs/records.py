@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from reminding.disk.records import read_lines
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import load_task, read_config
 from reminding.lab.runs.facts import informed
@@ -218,7 +219,7 @@ def _summary(path: Path) -> dict[str, Any]:
     texts = dict.fromkeys(("metric", "stopped", "command"), _text)
     numbers = dict.fromkeys(SUMMARY_NUMBERS, _number_or_none)
     _check(content, {**texts, **numbers, "steps": _whole, "errors": _mapping}, path)
-    return content
+    return checkpoint.read_summary(path.parent)
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
@@ -252,15 +253,21 @@ def _evaluations(path: Path, metric: str) -> list[dict[str, Any]]:
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of a file that hold an object each, with their place for messages."""
     *lines, unfinished = _content(path).split("\n") if path.is_file() else [""]
+    damaged = set(read_lines(path).damaged)
     for number, line in enumerate(lines, 1):
         if line.strip():
             place = f"{path}, line {number},"
-            yield place, _object(line, place)
+            record = _object(line, place)
+            if number in damaged:
+                raise ValueError(f"{place} cannot be read: its checksum is wrong")
+            record.pop("crc32", None)
+            yield place, record
     place = f"{path}, line {len(lines) + 1},"
     try:
         record = _object(unfinished, place)
     except ValueError:
         return
+    record.pop("crc32", None)
     yield place, record
 
 
