@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from reminding.disk.records import add_line
 from reminding.lab.report.curves import mean_curve
 from reminding.lab.report.groups import group
 from reminding.lab.report.opening import sentences, title_of
@@ -35,10 +36,17 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+def unsealed(path: Path) -> list[Any]:
+    """The objects in a file of JSON, without checksums, so that a change of them is not told by these."""
+    text = path.read_text()
+    found = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
+    return [{name: each[name] for name in each if name not in ("sealed", "checksum", "crc32")} for each in found]
+
+
 def change(name: str, edit: Callable[[str], str]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         path = folder / name
-        path.write_text(edit(path.read_text()))
+        path.write_text(edit("".join(f"{line}\n" for line in map(json.dumps, unsealed(path)))))
 
     return apply
 
@@ -72,7 +80,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         change(LOG_NAME, in_the_middle('{"step": 1}')),
         "line 3, cannot be read: it has no",
     ),
-    "deep config": (change(checkpoint.CONFIG_NAME, lambda _: DEEP), "config.json cannot be read: maximum recursion"),
+    "deep config": (
+        change(checkpoint.CONFIG_NAME, lambda _: DEEP),
+        "config.json is damaged: it is no JSON (maximum recursion",
+    ),
     "no task": (
         change(checkpoint.CONFIG_NAME, lambda text: text.replace('"copying"', '["copying"]')),
         "config.json cannot be read: 'name' is \"['copying']\"",
@@ -161,8 +172,7 @@ def contents(folder: Path) -> dict[str, list[Any]]:
     """The JSON values of a run's files."""
     names = (checkpoint.CONFIG_NAME, checkpoint.SUMMARY_NAME, FACTS_NAME)
     lines = (LOG_NAME, checkpoint.EVALUATIONS_NAME)
-    found = {name: [json.loads((folder / name).read_text())] for name in names}
-    return found | {name: list(map(json.loads, (folder / name).read_text().splitlines())) for name in lines}
+    return {name: unsealed(folder / name) for name in (*names, *lines)}
 
 
 def test_whatever_is_changed_in_a_file_the_run_is_reported_or_refused(finished: Path, tmp_path: Path) -> None:
@@ -175,8 +185,7 @@ def test_whatever_is_changed_in_a_file_the_run_is_reported_or_refused(finished: 
     shutil.copytree(finished, copied)
     draw, refused = random.Random(0), 0
     for folder in (copied, table):
-        with (folder / LOG_NAME).open("a") as file:
-            file.write(json.dumps(WARNING) + "\n")
+        add_line(folder / LOG_NAME, WARNING)
         record = {"task": {"name": "copying", "T": 9}, "accuracy": 0.5, "mse": 1.0, "command": "reminding eval"}
         checkpoint.add_evaluation(folder, {**record, "changes": {"capacity": 4}, "sequences": 5})
         original = contents(folder)
