@@ -24,7 +24,7 @@ def test_runs_killed_at_random_moments(campaigns: Campaigns) -> None:
 
 
 def test_runs_killed_at_file_operations(campaigns: Campaigns) -> None:
-    assert_right(campaigns.kills_at_operations(37), 4)
+    assert_right(campaigns.kills_at_operations(37), 3)
 
 
 def test_runs_that_get_signals(campaigns: Campaigns) -> None:
@@ -32,7 +32,7 @@ def test_runs_that_get_signals(campaigns: Campaigns) -> None:
 
 
 def test_runs_on_a_full_disk(campaigns: Campaigns) -> None:
-    assert_right(campaigns.full_disk(67), 4)
+    assert_right(campaigns.full_disk(67), 3)
 
 
 def test_processes_on_one_run(campaigns: Campaigns) -> None:
