@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("written"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    base = paper.recipe(options.lr).runs["recipe"]
+    base = paper.parts(options.lr).runs["recipe"]
     runs = [
         RunConfig(base.task, base.model, replace(base.train, seed=seed, steps=options.steps))
         for seed in range(options.seeds)

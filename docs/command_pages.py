@@ -25,6 +25,7 @@ SHOWN = {
     "report": ("report",),
     "explain": ("explain RUN",),
     "reproduce": ("reproduce copying",),
+    "sweep": ("sweep copying",),
     "data": ("data",),
     "bench": ("bench", "bench --device cuda", "bench --kind serve"),
 }

@@ -38,9 +38,12 @@ class Forked:
         arguments: the command; it must begin with this Python and the package.
         stdout: an open file, or None for the stdout of this process.
         stderr: `subprocess.STDOUT`, or an open file, or None as for stdout.
+        others: other arguments of `Popen`, which change nothing.
     """
 
-    def __init__(self, arguments: Sequence[str], stdout: Any = None, stderr: Any = None) -> None:
+    stdin = None
+
+    def __init__(self, arguments: Sequence[str], stdout: Any = None, stderr: Any = None, **others: Any) -> None:
         assert list(arguments[:3]) == [sys.executable, "-m", "reminding"], arguments
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)

@@ -7,3 +7,4 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = ROOT / "results"
+GOLDEN = ROOT / "tests" / "golden"

@@ -136,3 +136,12 @@ def test_a_run_on_a_file_named_from_its_folder_is_read_from_any_other(
     monkeypatch.chdir(tmp_path.parent)
     main(["eval", str(tmp_path / "run"), "--sequences", "1"])
     assert (tmp_path / "run" / "eval.jsonl").is_file()
+
+
+def test_a_reader_that_has_enough_ends_the_program_in_silence(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m reminding train ptb --help"
+    ran = subprocess.run(
+        f"({command}; echo status $? >&2) | head -n 1", shell=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.stdout.startswith("usage: reminding train ptb")
+    assert ran.stderr in ("status 141\n", "status 0\n")  # 0: everything was written before `head` had ended

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reminding import cli
-from reminding.lab import commands
+from reminding.lab import campaigns, commands
 from reminding.lab.show import plots
 from reminding.tasks import Copying, FileStream
 
@@ -67,7 +67,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
     for verb in cli.VERBS:
         name = "evaluate" if verb == "eval" else verb
-        monkeypatch.setattr(commands, name, partial(_note, done, verb))
+        actions = campaigns if verb in ("reproduce", "sweep") else commands
+        monkeypatch.setattr(actions, name, partial(_note, done, verb))
     monkeypatch.setattr(commands, "task_of", _some_task)
     return done
 

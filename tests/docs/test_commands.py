@@ -14,6 +14,7 @@ from reminding.lab.bench.kinds.serve import ServeOptions
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.explain.explanation import ExplainOptions
 from reminding.lab.runs.config import ModelOptions, TrainOptions
+from reminding.lab.sweep.sweep import SweepOptions
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def test_every_verb_has_its_part(page: str) -> None:
         ("train", ModelOptions),
         ("train", TrainOptions),
         ("explain", ExplainOptions),
+        ("sweep", SweepOptions),
         ("bench", BenchOptions),
         ("bench", GpuOptions),
         ("bench", ServeOptions),

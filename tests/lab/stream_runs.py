@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,24 @@ def text(tmp_path: Path) -> Path:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / checkpoint.CHECKPOINT_NAME, weights_only=True)
+    """The last checkpoint: "model" and "optimizer" by name, and the "standing"."""
+    tensors, metadata = load_tensors(last(folder) / checkpoint.TRAINING_NAME)
+    parts = {
+        part: {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("model", "optimizer")
+    }
+    return {**parts, "standing": json.loads(metadata["training"])["standing"]}
+
+
+def last(folder: Path) -> Path:
+    """The folder of the last checkpoint."""
+    found = checkpoint.newest(folder)
+    assert found is not None
+    return found
 
 
 def stream_state(folder: Path) -> dict[str, Tensor]:
-    (path,) = folder.glob(checkpoint.STATE_NAMES)
-    assert content(folder)["state"] == path.name
-    return load_tensors(path)[0]
+    return load_tensors(last(folder) / checkpoint.STATE_NAME)[0]
 
 
 def assert_same_run(one: Path, other: Path) -> None:

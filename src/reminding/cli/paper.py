@@ -9,7 +9,7 @@ from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse
 
 def reproduce(arguments: list[str]) -> None:
     """Run an experiment of the paper: reminding reproduce NAME [--seeds 5] [--jobs 2]."""
-    from reminding.lab import commands
+    from reminding.lab import campaigns
     from reminding.lab.paper.experiments import EXPERIMENTS
     from reminding.lab.paper.reproduce import ReproduceOptions
 
@@ -29,6 +29,6 @@ def reproduce(arguments: list[str]) -> None:
         Args:
             reproduce: which part of the experiment, how long, and where.
         """
-        commands.reproduce(name, reproduce)
+        campaigns.reproduce(name, reproduce)
 
     parse(run, arguments[1:], f"reproduce {name}", reproduce=ReproduceOptions())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,8 +12,13 @@ from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import explain, report
+from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+from reminding.lab.runs.tied import end_with_starter
 from reminding.lab.show.escaping import for_terminal
+
+EX_PIPE = 141
+"""Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
@@ -22,6 +28,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "report": report,
     "explain": explain,
     "reproduce": reproduce,
+    "sweep": sweep,
     "data": data,
     "bench": bench,
 }
@@ -30,6 +37,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if verb in ("-h", "--help"):
@@ -37,5 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
         else:
             VERBS[known_name("verb", verb, VERBS)](rest)
-    except (ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has enough. Nothing may be written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EX_PIPE)
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")

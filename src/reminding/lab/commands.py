@@ -23,22 +23,11 @@ from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
-from reminding.lab.explain.summary import summary
-from reminding.lab.paper.reproduce import (
-    Experiment,
-    Job,
-    ReproduceOptions,
-    experiment,
-    run_jobs,
-    shortened,
-    testing_jobs,
-    time_left,
-    training_jobs,
-    tuned,
-    tuning_jobs,
-)
+from reminding.lab.explain.summary import summary as summary_of
+from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
+from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
@@ -62,6 +51,8 @@ def train(
     """Train, then show the test metrics and the folder."""
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
+    if not summary:  # of several processes the first one tells
+        return
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
@@ -165,10 +156,11 @@ def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Pat
     if out is not None:
         check_suffix(out)
     predictor = load(folder)
-    if (reading := predictor.reading_of(input)) is not None:
-        for line in reading.lines():
+    opened = predictor.opened(input)
+    if isinstance(opened, Rows) and opened.reading is not None:
+        for line in opened.reading.lines():
             say(line)
-    frame = predictor.predict(input, steps, future=future)
+    frame = predictor.predict(opened, steps, future=future)
     if out is None:
         show_table(f"{folder}: after {input}", *cells_of(frame))
         return
@@ -193,11 +185,19 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     """Write a report on some runs, and show its tables and files.
 
     Args:
-        out: folder; None: the folder "report" in that of a single run, or in the present folder for several.
+        out: folder; None: the folder "report" in that of a single run, or in the present folder for several. A sweep
+            has a report of its own, in its folder unless it is the only one.
     """
+    sweeps = [path for path in runs if is_sweep(path)]
+    for folder in sweeps:
+        own = folder / "report" if out is None or len(runs) > 1 else out
+        show_report(Report((), *write_sweep(folder, own)))
+    runs = [path for path in runs if path not in sweeps]
+    if sweeps and not runs:
+        return
     if out is None:
         out = runs[0] / "report" if len(runs) == 1 else Path("report")
-    _show(write_report(runs, out, sequence))
+    show_report(write_report(runs, out, sequence))
 
 
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
@@ -216,66 +216,17 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
             say(note)
     _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
-        say(f"{each.name}: {summary(each, options.layer)}")
+        say(f"{each.name}: {summary_of(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
 
-def _show(result: Report) -> None:
+def show_report(result: Report) -> None:
+    """Show the sentences and the tables of a report, and its files."""
     for sentence in result.sentences:
         say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
     _show_files(result.files)
-
-
-def reproduce(name: str, options: ReproduceOptions) -> None:
-    """Run the missing parts of an experiment of the paper, test its models, and write its report.
-
-    Raises:
-        ValueError: some runs failed; the message names them, after all others have run.
-    """
-    wanted = experiment(name, options)
-    tuning = tuning_jobs(wanted, options)
-    if options.dry:
-        _show_plan(wanted, tuning, options)
-        return
-    try:
-        failed = _run("tuning runs", tuning, options)
-        if failed:
-            raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
-        wanted, tables = tuned(wanted, options)
-        for table in tables:
-            show_table(table.title, table.columns, table.rows)
-        jobs = training_jobs(wanted, options)
-        failed = _run("runs", jobs, options) + run_jobs(testing_jobs(wanted, options), options.jobs)
-    except KeyboardInterrupt:
-        raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
-    begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
-    remarks = [*wanted.remarks, *shortened(wanted, options)]
-    if begun:
-        out = options.out / f"{name}-report"
-        _show(write_report(begun, out, title=wanted.title, remarks=remarks, tuning=tables))
-    if failed:
-        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
-
-
-def _run(kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> list[str]:
-    """Run the jobs that are not done, and return the failed ones."""
-    if jobs:
-        say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
-    return run_jobs(jobs, options.jobs)
-
-
-def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
-    """List the commands of an experiment. What a grid will choose is not known before it has been run."""
-    ready = all(job.state == "done" for job in tuning)
-    settled = tuned(wanted, options)[0] if ready else wanted
-    jobs = training_jobs(settled, options)
-    for job in [*tuning, *jobs, *testing_jobs(settled, options)]:
-        say(f"{job.state}: reminding {' '.join(job.words)}")
-    if not ready:
-        say("the rate and the forget bias of the runs after the tuning are those that it will choose")
-    say(time_left([*tuning, *jobs], options.jobs))
 
 
 def data(name: str | None, data_dir: Path | None) -> None:

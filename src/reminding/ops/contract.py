@@ -25,6 +25,8 @@ EVICT = {"fifo": 0, "least_recalled": 1}
 SEARCH = {"auto": 0, "scan": 1, "tree": 2}
 STORED = {"h": 0, "proposal": 1}
 """What goes to memory: the state, or what the cell proposed before the summary was added."""
+LARGEST_K_TOP = 2**20
+"""The largest k_top: every step has room for so many recalled memories."""
 
 
 class OpRule(NamedTuple):
@@ -231,7 +233,7 @@ class Demand:
         credits_past: whether later calls may send credit into this one.
         device, dtype: of the layer.
         widest: the larger of H and D.
-        memories: how many a step may find at most.
+        memories: how many a step may find at most; it decides only where k_top is None.
         transform: what is asked of derivatives that an op does not give, such as torch.func's; None: nothing.
         recurrent_dropout: whether h is masked on its way into the cell.
         extras: the options of `SAB` in use that not every op has.
@@ -302,8 +304,13 @@ def scorer_of(parts: Sequence[Tensor | None], H: int, rule: OpRule) -> list[Tens
 
 
 def slots_for(memory0: Tensor, T: int, rule: OpRule) -> int:
-    """Room for memories. ceil: without knowing step0, T steps may store that often."""
-    return memory0.shape[1] + (-(-T // rule.k_att) if rule.k_top > 0 else 0)
+    """Room for memories."""
+    return memory0.shape[1] + new_slots(T, rule)
+
+
+def new_slots(T: int, rule: OpRule) -> int:
+    """Room for new memories. ceil: without knowing step0, T steps may store that often."""
+    return -(-T // rule.k_att) if rule.k_top > 0 else 0
 
 
 def gate_width(H: int, rule: OpRule) -> int:
@@ -313,6 +320,8 @@ def gate_width(H: int, rule: OpRule) -> int:
 
 def joint_bias(bias_ih: Tensor | None, bias_hh: Tensor | None, weight_hh: Tensor, rule: OpRule) -> Tensor:
     """What is added to the projected input, (G,); the GRU's b_hn waits in its fourth gate column instead."""
+    if bias_ih is not None and bias_hh is not None and rule.cell != CELLS["gru"]:
+        return bias_ih + bias_hh
     H = weight_hh.shape[1]
     bias = weight_hh.new_zeros(gate_width(H, rule))
     if bias_ih is not None:

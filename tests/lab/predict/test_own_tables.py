@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 
@@ -67,6 +68,16 @@ def test_several_steps_are_a_loop_of_single_steps_with_the_known_inputs(run: Pat
         np.testing.assert_allclose(single.to_numpy()[0], found.to_numpy()[step], rtol=1e-5)
         following = future.iloc[[step]].assign(load=single.to_numpy()[0])
         known = pd.concat([known, following[known.columns]], ignore_index=True)
+
+
+def test_tables_of_polars_and_arrow_have_missing_values_and_times(run: Path) -> None:
+    model = reminding.load(run)
+    rows: pd.DataFrame = rows_of(1, 80)
+    wanted = model.predict(rows)
+    polars = pl.from_pandas(rows)
+    assert polars["heat"].null_count() > 0
+    pd.testing.assert_frame_equal(model.predict(polars), wanted, check_freq=False, check_index_type=False)
+    pd.testing.assert_frame_equal(model.predict(polars.to_arrow()), wanted, check_freq=False, check_index_type=False)
 
 
 def test_a_stepper_reads_missing_values_as_predict_does(run: Path) -> None:

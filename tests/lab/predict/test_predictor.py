@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -111,16 +112,9 @@ def test_columns_are_found_by_name_in_every_kind_of_table(table: Path, tmp_path:
     frame = pd.DataFrame({"other": ["x"] * 40, "price": values[:, 1], "load": values[:, 0]})
     path = write_table(tmp_path / "new.csv", values[:, ::-1], ("price", "load"))
 
-    class Arrow:
-        """What of pyarrow's tables is used."""
-
-        column_names = ("price", "load")
-        columns = (values[:, 1], values[:, 0])
-
-        def __getitem__(self, name: str) -> NDArray[np.float64]:
-            return self.columns[self.column_names.index(name)]
-
-    for data in (frame, path, str(path), Arrow()):
+    polars = pl.from_pandas(frame)
+    kinds: list[Any] = [frame, path, str(path), polars, polars.to_arrow(), predictor.opened(path)]
+    for data in kinds:
         np.testing.assert_allclose(predictor.predict(data).to_numpy(), wanted, rtol=1e-6)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from reminding.lab.runs.config import RunConfig, command, from_plain, load_task, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, command, from_plain, load_task, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.tasks import TASKS, Copying
 from reminding.tasks.kinds.facts import Informed
@@ -103,6 +103,7 @@ def test_a_run_older_than_an_option_of_the_model_has_its_default(tmp_path: Path)
     small().save(path)
     content = json.loads(path.read_text())
     content["model"] = {name: content["model"][name] for name in ("model", "hidden_size", "k_trunc")}
+    del content["checksum"]
     path.write_text(json.dumps(content))
     assert RunConfig.load(path) == small()
 
@@ -130,3 +131,19 @@ def test_an_evaluation_of_nothing_is_refused_by_name(option: str) -> None:
 def test_options_out_of_range_are_named(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         small(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("semantics", "normalizer"), [("paper", "softmax"), ("release", None)], ids=["paper", "release"]
+)
+def test_a_run_of_version_0_1_keeps_the_defaults_it_was_trained_with(
+    semantics: Literal["paper", "release"], normalizer: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    RunConfig(Copying(T=9), ModelOptions(hidden_size=64, semantics=semantics)).save(path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "format": 1}))
+    old = RunConfig.load(path).model
+    assert (old.score_size, old.normalizer) == (64, normalizer)
+    path.write_text(json.dumps({**content, "format": 1, "model": {**content["model"], "score_size": 8}}))
+    assert RunConfig.load(path).model.score_size == 8

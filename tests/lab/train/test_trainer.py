@@ -20,10 +20,11 @@ from reminding.lab.train import trainer
 from reminding.nn.state.storage import load_tensors
 from reminding.tasks import Adding, Batch, Copying
 from tests.lab.conftest import small
+from tests.lab.stream_runs import content, last
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / checkpoint.CHECKPOINT_NAME, weights_only=True)["model"]
+    return content(folder)["model"]
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -32,7 +33,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_a_run_leaves_all_its_files(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names >= {"config.json", "log.jsonl", "tensorboard", "checkpoint.pt", "model.safetensors", "summary.json"}
+    assert names >= {"config.json", "log.jsonl", "tensorboard", "checkpoints", "model.safetensors", "summary.json"}
     assert any("tfevents" in path.name for path in (finished / "tensorboard").iterdir())
     assert RunConfig.load(finished / "config.json") == small()
 
@@ -117,9 +118,9 @@ def test_resuming_another_experiment_is_refused(finished: Path) -> None:
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     trainer.train(small(3), tmp_path / "run")
-    path = tmp_path / "run" / checkpoint.CHECKPOINT_NAME
+    path = last(tmp_path / "run") / checkpoint.TRAINING_NAME
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
+    with pytest.raises(ValueError, match=r"checkpoints/3/training\.safetensors is damaged: it has 500 bytes"):
         trainer.train(small(6), tmp_path / "run", resume=True)
 
 

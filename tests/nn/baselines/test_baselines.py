@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 from reminding import SAB
 from reminding.nn import CarriedState, full_attention, full_bptt, truncated_bptt
 from reminding.nn.baselines.carried import CarriedLayer
+from reminding.nn.state.storage import save_tensors
 from tests.nn.baselines.makers import MAKERS, Maker, baseline
 from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, spread
 from tests.tolerance import assert_equal
@@ -190,7 +191,7 @@ def test_a_carried_state_is_saved_moved_and_reset(maker: Maker, tmp_path: Path) 
     mask = torch.tensor([False, True, False])
     assert_equal(layer(x, state.reset(mask))[0], layer(x, state, reset=mask)[0], "rows that were reset")
     assert state.to(torch.float32).tensors["h" if maker is MAKERS["RTU"] else "h0"].dtype == torch.float32
-    (tmp_path / "other").write_bytes((tmp_path / "state").read_bytes().replace(b"CarriedState", b"anotherState"))
+    save_tensors(tmp_path / "other", state.tensors, {"format": "anotherState", "packed": "0"})
     with pytest.raises(ValueError, match=r"other holds no reminding\.CarriedState"):
         CarriedState.load(tmp_path / "other")
 

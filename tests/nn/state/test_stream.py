@@ -111,14 +111,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "state"
     state.save(path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is damaged or not a safetensors file"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is damaged: it is no whole safetensors file"):
         SABState.load(path)
 
 
 def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other"
     path.write_text("hello, this is some text and no state at all")
-    with pytest.raises(ValueError, match="damaged or not a safetensors file"):
+    with pytest.raises(ValueError, match="damaged: it is no whole safetensors file"):
         SABState.load(path)
     save_tensors(path, {"weight": torch.zeros(2)}, {})
     with pytest.raises(ValueError, match=r"other holds no reminding.SABState of version 3; its metadata says \{\}"):

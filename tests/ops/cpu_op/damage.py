@@ -27,6 +27,14 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "segments": ("row", "steps_done", "steps", "base", "stride"),
     "memory": ("step", "passes", "credited"),
 }
+# Lists of `serve`, which have names that mean something else to other operators.
+SERVED: dict[str, tuple[str, ...]] = {
+    "state": ("h", "c", "step0"),
+    "weights": ("bias", "input", "hidden", "memory", "query", "score"),
+    "slots": ("value", "stored_at", "received", "keys"),
+    "held": ("window", "tops", "bounds", "alive", "notes"),
+    "out": ("output", "summary", "c_T", "weights", "steps"),
+}
 
 LARGEST = 2**63 - 1
 # Values that an index may not have where it is read.
@@ -37,6 +45,7 @@ OUT_OF_RANGE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("pair", "touched", "stored", "entry"), (-2, -(2**31), 10**6, 2**31 - 1)),
     **dict.fromkeys(("row", "steps", "base"), (-1, -LARGEST, 10**6, LARGEST)),
     **dict.fromkeys(("steps_done", "stride"), (-1, LARGEST)),
+    **dict.fromkeys(("window", "notes"), (-2, -LARGEST, 10**6, LARGEST)),
 }
 TYPES = {
     True: (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32),
@@ -44,7 +53,7 @@ TYPES = {
 }
 """Wrong types for a tensor of floating-point numbers (True) or of other elements (False)."""
 BAD_NUMBERS = {
-    "cell": (3, -1), "score": (3, 7), "normalizer": (3, -1), "semantics": (2, -1), "k_top": (-1, 2**31),
+    "cell": (3, -1), "score": (3, 7), "normalizer": (3, -1), "semantics": (2, -1), "k_top": (-1, 2**20 + 1, 2**31),
     "k_att": (0, -1), "k_trunc": (-1,), "backtrack": (2, -1), "capacity": (-1,), "evict": (2, -1),
     "recall_scale": (0, -1), "forget_scale": (0, -1), "search": (3, -1), "null_score": (-1, 2),
     "summary_gate": (-1, 2), "stored": (-1, 2),
@@ -57,9 +66,10 @@ OPTIONAL = {
     "reach": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh"},
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
+    "serve": {"summary", "weights", "steps"},
 }
-SHAPELESS = {"pack", "exponentiate", "ask_for_huge_pages"}
-"""Operators of one tensor, which may have any shape."""
+SHAPELESS = {"pack", "number", "exponentiate", "ask_for_huge_pages", "fingerprint"}
+"""Operators whose tensors may have any shape."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +124,11 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         return
     yield damage("= []", [], name in ("past", "tensors"))
     yield damage("without its last", value[:-1], name == "tensors")
-    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None])
+    yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None], name == "tensors")
     if name != "rule":
-        parts = MEMBERS.get(name, [f"{name}[{member}]" for member in range(len(value))])
+        parts = (SERVED if call.name == "serve" else MEMBERS).get(
+            name, [f"{name}[{member}]" for member in range(len(value))]
+        )
         for member, (part, tensor) in enumerate(zip(parts, value, strict=False)):
             yield from _of_tensor(call, (at, member), part, tensor)
 
@@ -182,6 +194,7 @@ def _measures(call: Call, name: str, dim: int) -> bool:
         ("reach_past", "read", 2),
         ("past_forward", "read", 2),
         ("replay", "memory", 1),
+        ("bounds", "keys", 0),
     }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reminding import SAB
+from reminding.ops.contract import SEARCH, OpRule
 from reminding.ops.cpu_op import missing
 
 CASES: dict[str, dict[str, Any]] = {
@@ -27,6 +28,11 @@ CASES: dict[str, dict[str, Any]] = {
     "lstm additive stream": {"cell": "lstm", "score": "additive", "normalizer": "softmax", "engine": "replay"},
     "gru additive stream": {"cell": "gru", "score": "additive", "normalizer": "threshold", "engine": "autograd"},
     "lstm without memory": {"cell": "lstm", "score": "additive", "k_top": 0, "engine": "replay"},
+    "lstm additive served by a tree": {"cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree"},
+    "gru separable served least recalled": {
+        "cell": "gru", "score": "separable", "normalizer": "softmax", "capacity": 3, "evict": "least_recalled",
+    },
+    "rnn dot served fifo": {"cell": "rnn", "score": "dot", "normalizer": "softmax1", "capacity": 4},
 }  # fmt: skip
 
 
@@ -111,6 +117,7 @@ class _Loops:
             self._calls.append(Call(operator, copied([*arguments])))
             return operator(*arguments)
 
+        noted.default = noted  # pyright: ignore[reportFunctionMemberAccess]
         return noted
 
 
@@ -122,16 +129,41 @@ def recorded(case: str) -> list[Call]:
     assert missing() is None
     record = _Record()
     with record:
-        _train(case)
+        _run(case)
     namespaces = cast("Any", torch.ops)
     loops = namespaces.reminding_cpu
     namespaces.reminding_cpu = _Loops(record.calls)
     try:
-        _train(case)
+        _run(case)
     finally:
         namespaces.reminding_cpu = loops
+    if "tree" in case:
+        record.calls.append(_bounds())
     different = {str((call.name, _outline(call.arguments))): call for call in record.calls}
     return list(different.values())
+
+
+def _bounds() -> Call:
+    """A call of the operator that only tests call."""
+    rule = OpRule.of(cell="lstm", score="additive", k_top=2)._replace(search=SEARCH["tree"])
+    return Call(_loops().bounds.default, [torch.randn(20, 3), torch.randn(3), torch.randn(3), list(rule)])
+
+
+def _loops() -> Any:
+    return torch.ops.reminding_cpu
+
+
+def _run(case: str) -> None:
+    _serve(case) if "served" in case else _train(case)
+
+
+def _serve(case: str) -> None:
+    """Take steps on streams that remember enough for a tree, where there is one."""
+    torch.manual_seed(0)
+    layer = SAB(3, 5, k_top=2, k_att=1, k_trunc=3, score_size=6, backend="cpu", **CASES[case])
+    stepper = layer.stepper()
+    for x in torch.randn(24, 2, 3):
+        stepper(x, return_recall=True)
 
 
 def _train(case: str) -> None:

@@ -164,7 +164,7 @@ def test_a_record_of_the_forward_pass_has_the_shapes_that_the_call_gives_it() ->
 
 @pytest.mark.parametrize(("weight", "transpose"), [((0, 3), True), ((3, 0), True), ((0, 3), False), ((3, 0), False)])
 def test_a_weight_without_elements_is_packed(weight: tuple[int, int], transpose: bool) -> None:
-    packed = torch.ops.reminding_cpu.pack(torch.zeros(weight), transpose)
+    (packed,) = torch.ops.reminding_cpu.pack([torch.zeros(weight)], transpose)
     assert not packed.any()
 
 
@@ -172,7 +172,7 @@ def test_sizes_without_elements_end_no_process_and_no_patience() -> None:
     """Unchecked, one loop would run for 2^40 steps without rows, and another over a list of 2^31 ranks."""
     loops = torch.ops.reminding_cpu
     with pytest.raises(RuntimeError, match="weight must have 2 dimensions of at most"):
-        loops.pack(torch.empty(2**40, 0), True)
+        loops.pack([torch.empty(2**40, 0)], True)
     call = next(call for call in recorded("lstm additive") if call.name == "reach")
     for at in (2, 0):
         with pytest.raises(RuntimeError, match="reminding: "):

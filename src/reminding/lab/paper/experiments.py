@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.paper import delayed
+from reminding.lab.paper import delayed, recipe
 from reminding.lab.paper.methods import TUNED, Experiment, FurtherTest, Setting, grid, methods
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
@@ -122,7 +122,7 @@ def transfer() -> Sequence[FurtherTest]:
     )
 
 
-def recipe(lr: float = COPYING.lr) -> Setting:
+def parts(lr: float = COPYING.lr) -> Setting:
     """The effect of each part of the recipe: one option changed at a time, on copying small enough for many seeds.
 
     Args:
@@ -217,8 +217,8 @@ def _transfer(data_dir: Path | None, verify: bool) -> Experiment:
 def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
     """The effect of each part of the recipe."""
     settings = [
-        recipe(),
-        recipe(TOO_FAST),
+        parts(),
+        parts(TOO_FAST),
     ]
     remarks = (
         "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one option.",
@@ -234,6 +234,7 @@ EXPERIMENTS: dict[str, Callable[[Path | None, bool], Experiment]] = {
     "adding": _adding,
     "transfer": _transfer,
     "ablation": _ablation,
+    "recipe": recipe.recipe,
     "pmnist": _pmnist,
     "ptb": _ptb,
     "text8": _text8,

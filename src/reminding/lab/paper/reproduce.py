@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
+from reminding.lab.runs.tied import TIED
 from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
 from reminding.tasks.kinds.checks import above_zero, at_least
@@ -35,6 +37,9 @@ class ReproduceOptions:
         data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
         verify: whether the data must be the published files.
         out: folder of the runs; the report goes to NAME-report in it.
+        storage: what workers share, each of which runs this command: sqlite:///FILE, postgresql://USER@HOST/DATABASE,
+            or the path of a journal file, which may lie in a network folder; None: this command runs everything.
+        grace: seconds without a sign of life after which a worker is presumed dead and its runs are given to others.
         dry: only list the commands that would be run, with an estimate of their time.
     """
 
@@ -46,6 +51,8 @@ class ReproduceOptions:
     data_dir: Path | None = None
     verify: bool = True
     out: Path = Path("runs/paper")
+    storage: str | None = None
+    grace: float = 120.0
     dry: bool = False
 
     def __post_init__(self) -> None:
@@ -53,6 +60,7 @@ class ReproduceOptions:
         at_least("seeds", self.seeds, 1)
         at_least("jobs", self.jobs, 1)
         above_zero("budget", self.budget)
+        above_zero("grace", self.grace)
 
 
 @dataclass(frozen=True)
@@ -186,10 +194,18 @@ def time_left(jobs: Sequence[Job], at_once: int) -> str:
 
 def _job(wanted: Experiment, planned: Planned, budget: float) -> Job:
     config = scaled(planned.config, budget)
-    state = progress(planned.folder, config)
+    return train_job(f"{wanted.folder} {planned.title}", planned.folder, config)
+
+
+def train_job(title: str, folder: Path, config: RunConfig) -> Job:
+    """The command that trains a run, or continues it as far as it has come.
+
+    Raises:
+        ValueError: the folder holds a run with other options; the message names them.
+    """
+    state = progress(folder, config)
     resume = ["--resume"] if state == "begun" else []
-    words = [*command(config), "--out", str(planned.folder), *resume]
-    return Job(f"{wanted.folder} {planned.title}", planned.folder, words, state, config)
+    return Job(title, folder, [*command(config), "--out", str(folder), *resume], state, config)
 
 
 def scaled(config: RunConfig, budget: float) -> RunConfig:
@@ -271,11 +287,11 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
                 job = waiting.pop(0)
                 started += 1
                 say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
-                running[_start(job, shown=at_once == 1)] = job
+                running[start(job, shown=at_once == 1)] = job
             for process in [each for each in running if each.poll() is not None]:
                 job = running.pop(process)
                 if process.returncode:
-                    failed.append(f"{job.title}: exit status {process.returncode}{_last_words(job, at_once == 1)}")
+                    failed.append(f"{job.title}: exit status {process.returncode}{last_words(job, at_once == 1)}")
                     say(f"failed: {failed[-1]}")
                 elif at_once > 1:
                     say(f"done: {job.title}")
@@ -286,20 +302,36 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
     return failed
 
 
-def _start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
+def start(job: Job, shown: bool, tied: bool = False) -> subprocess.Popen[bytes]:
+    """Start the process of a job.
+
+    Args:
+        shown: whether its output goes to the terminal; otherwise to a file beside its folder.
+        tied: whether it stops, as at SIGTERM, when this process ends in any way.
+    """
     arguments = [sys.executable, "-m", "reminding", *job.words]
+    environment = {**os.environ, TIED: "yes"} if tied else None
+    stdin = subprocess.PIPE if tied else None
     if shown:
-        return subprocess.Popen(arguments)
+        return subprocess.Popen(arguments, stdin=stdin, env=environment, start_new_session=tied)
     console = _console(job)
     console.parent.mkdir(parents=True, exist_ok=True)
     with console.open("ab") as file:
-        return subprocess.Popen(arguments, stdout=file, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            arguments,
+            stdin=stdin,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=tied,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
+        )
 
 
 def _console(job: Job) -> Path:
     return job.folder.with_name(job.folder.name + CONSOLE_SUFFIX)
 
 
-def _last_words(job: Job, shown: bool) -> str:
+def last_words(job: Job, shown: bool) -> str:
+    """The last line that a job has written, unless its output went to the terminal."""
     lines = [] if shown else _console(job).read_text(errors="replace").strip().splitlines()
     return f": {lines[-1]}" if lines else ""

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from reminding.lab.predict import hub
-from reminding.lab.predict.forecast import forecast, rows_of
+from reminding.lab.predict.forecast import Rows, forecast, rows_of
 from reminding.lab.predict.frames import (
     frame_of,
     index_after,
@@ -32,7 +32,6 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
-from reminding.tasks.data.reading import Reading
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
@@ -82,10 +81,10 @@ class Predictor:
         """Predict the next rows of a table, or the labels of series or images.
 
         Args:
-            data: of a table, the rows so far: a path, a pandas, polars or Arrow table, whose columns are found by
-                name, or an array (T, columns). A missing value is NaN, and is treated as in training. Of labelled
-                series: a path as in training, where the label of a line may be ?, a folder of audio files, or arrays,
-                one series a row. Of images: an array, values from 0 to 1.
+            data: of a table, the rows so far: a path, what `opened` gives, a pandas, polars or Arrow table, whose
+                columns are found by name, or an array (T, columns). A missing value is NaN, and is treated as in
+                training. Of labelled series: a path as in training, where the label of a line may be ?, a folder of
+                audio files, or arrays, one series a row. Of images: an array, values from 0 to 1.
             steps: S, rows to predict. Each is fed back as the input of the next.
             future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`.
 
@@ -103,7 +102,7 @@ class Predictor:
         at_least("steps", steps, 1)
         task = self.config.task
         if isinstance(task, FileStream) and task.vocabulary is None:
-            rows = rows_of(task, data)
+            rows = data if isinstance(data, Rows) else rows_of(task, data)
             values = forecast(self.model, task, rows, steps, future)
             index = (
                 index_after(data, rows.total, steps)
@@ -125,15 +124,19 @@ class Predictor:
         index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
         return labels_frame(self.classes, found, index)
 
-    def reading_of(self, path: str | Path) -> Reading | None:
-        """What `predict` reads of a table's file: its form, columns, missing values, times; None for other data.
+    def opened(self, path: str | Path) -> Rows | Path:
+        """A file that `predict` takes in the place of its path, so that a table is read once.
+
+        Returns:
+            a table's rows; their `reading` says what was read: form, columns, missing values, times. For a run that
+            was not trained on a table: the path.
 
         Raises:
             FileNotFoundError, ValueError: it cannot be read.
         """
         task = self.config.task
         table = isinstance(task, FileStream) and task.vocabulary is None
-        return rows_of(task, Path(path)).reading if table else None
+        return rows_of(task, Path(path)) if table else Path(path)
 
     def sample(self, prompt: str, length: int = 200, *, temperature: float = 1.0, seed: int = 0) -> str:
         """Continue a text.

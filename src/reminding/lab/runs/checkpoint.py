@@ -2,97 +2,103 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import re
 import shutil
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from reminding.disk.commits import Commits
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.lock import LOCK_NAME, locked
+from reminding.disk.records import add_line, read_json, read_lines, write_json
+from reminding.disk.writing import discard, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME
+from reminding.lab.runs.saved.training import (
+    Restored,
+    Standing,
+    Update,
+    pack_training,
+    restore_old,
+    restore_training,
+)
 from reminding.nn import SAB, CarriedState, SABState
-from reminding.nn.state.storage import load_tensors, save_tensors
-from reminding.tasks import MetricSums
+from reminding.nn.state.storage import load_tensors, pack_tensors
 
+__all__ = ["Standing", "Update"]
 CONFIG_NAME = "config.json"
-CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINTS_NAME = "checkpoints"
+TRAINING_NAME = "training.safetensors"
+STATE_NAME = "state.safetensors"
 WEIGHTS_NAME = "model.safetensors"
 SUMMARY_NAME = "summary.json"
 EVALUATIONS_NAME = "eval.jsonl"
-STATE_NAMES = "state-*.safetensors"
+OLD_CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_FORMAT = "reminding.SequenceModel"
+_OLD_LITTER = re.compile(r"\.tmp\w{6}|checkpoint\.pt\.part|(state-\d+|model)\.safetensors\.part")
+"""What killed processes of version 0.1 left behind."""
 
 
-class Update(TypedDict):
-    """The figures of one update: loss, gradient norm before clipping, time steps read, and on streams the metrics.
-
-    The loss is nan for a chunk without a target.
-    """
-
-    loss: float
-    norm: float
-    steps: int
-    metrics: MetricSums
-
-
-@dataclass
-class Standing:
-    """The progress of a run: everything that it needs to continue, except weights and optimizer.
-
-    Attributes:
-        step: updates done.
-        seconds: time spent on updates and evaluations.
-        best: the best main metric on the validation split so far; best_step: the update at which it was reached.
-        stale: evaluations since then.
-        since: the updates since the last evaluation; the next evaluation logs their means.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_step: int = 0
-    stale: int = 0
-    since: list[Update] = field(default_factory=list[Update])
-
-
-def open_run(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
-    """Prepare the folder of a run.
-
-    Returns:
-        whether there is a checkpoint to resume from.
+@contextlib.contextmanager
+def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> Generator[None]:
+    """Prepare the folder of a run, and hold its lock.
 
     Raises:
         FileExistsError: the folder holds a run and neither resume nor overwrite is given, or it holds other files.
+        FolderInUseError: another process trains this run.
+        CannotWriteError: the disk is full or read-only.
         ValueError: resume and overwrite are both given, or the run to resume has another configuration.
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
+    _check_place(folder, config, resume=resume, overwrite=overwrite)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _check_place(folder, config, resume=resume, overwrite=overwrite)  # another process may have been here first
+        _remove_litter(folder)
+        if overwrite:
+            _remove_run(folder)
+        config.save(folder / CONFIG_NAME)
+        if not (folder / FACTS_NAME).exists():
+            save_facts(folder, config.task)
+        yield
+
+
+def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that this run may not write to."""
     if (folder / CONFIG_NAME).exists():
         if resume:
             check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
-            _save(config, folder)
-            return (folder / CHECKPOINT_NAME).exists()
-        if not overwrite:
+            if read_summary(folder) and not _has_checkpoint(folder):
+                raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
+        elif not overwrite:
             raise FileExistsError(
                 f"out: {folder} already holds a run; --resume continues it, --overwrite replaces it"
             )
-        _remove_run(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(path.name != LOCK_NAME for path in folder.iterdir())):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    _save(config, folder)
-    return False
 
 
-def _save(config: RunConfig, folder: Path) -> None:
-    """Write config.json and, unless the run has it already, facts.json."""
-    if not (folder / FACTS_NAME).exists():
-        save_facts(folder, config.task)
-    config.save(folder / CONFIG_NAME)
+def _has_checkpoint(folder: Path) -> bool:
+    return bool(Commits(folder / CHECKPOINTS_NAME).numbers()) or (folder / OLD_CHECKPOINT_NAME).exists()
+
+
+def _remove_litter(folder: Path) -> None:
+    """Remove what killed processes left unfinished."""
+    for place in (folder, folder / CHECKPOINTS_NAME):
+        remove_leftovers(place, everywhere=True)
+    for path in folder.iterdir():
+        if _OLD_LITTER.fullmatch(path.name):
+            discard(path)
 
 
 def with_facts(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
@@ -126,71 +132,126 @@ def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
 
 
 def _remove_run(folder: Path) -> None:
-    """Delete the files that a run wrote, and no others."""
-    for name in (CONFIG_NAME, FACTS_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, SUMMARY_NAME, LOG_NAME):
-        (folder / name).unlink(missing_ok=True)
-    _remove_states(folder)
+    """Delete the files that a run wrote, and no others. Its config.json stays until the new one replaces it."""
+    Commits(folder / CHECKPOINTS_NAME).keep_only()
+    for name in (SUMMARY_NAME, EVALUATIONS_NAME, LOG_NAME, WEIGHTS_NAME, FACTS_NAME):
+        discard(folder / name)
+    _remove_old(folder)
     shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)
 
 
-def _remove_states(folder: Path, but: str | None = None) -> None:
-    for path in folder.glob(STATE_NAMES + "*"):  # also files left half written when the process was killed
-        if path.name != but:
-            path.unlink()
+def _remove_old(folder: Path) -> None:
+    """Delete the checkpoint of version 0.1."""
+    for path in (folder / OLD_CHECKPOINT_NAME, *folder.glob("state-*.safetensors")):
+        discard(path)
 
 
-def save_checkpoint(
-    folder: Path,
-    model: SequenceModel,
-    optimizer: torch.optim.Optimizer,
-    clip_mean: float | None,
-    standing: Standing,
-    state: StreamState | None,
-) -> None:
-    """Write everything that a resumed run needs. The last checkpoint is replaced when the new one is complete.
+@dataclass
+class Saved:
+    """Everything that a resumed run needs.
+
+    Attributes:
+        model, optimizer: restored in place.
+        best: the content of model.safetensors, the weights that were best on the validation split, or any weights
+            before the first evaluation.
+        state: of the streams, if the task has streams.
+        clip_mean, standing, random: see `Restored`.
+        step: of the checkpoint it was read from; None: there is none in this version's format.
+    """
+
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
+    clip_mean: float | None
+    standing: Standing
+    random: Mapping[str, Tensor]
+    best: bytes
+    state: StreamState | None
+    step: int | None = None
+
+
+def save_checkpoint(folder: Path, saved: Saved, before: int | None) -> None:
+    """Commit everything that a resumed run needs, and the best weights with it; then renew model.safetensors.
 
     Args:
-        state: of the streams, if the task has streams; it goes to a file of its own, which the checkpoint names.
+        before: the step of the last whole checkpoint, which is kept beside the new one; None: there is none.
+
+    Raises:
+        CannotWriteError: the disk is full or read-only; the last checkpoint is as it was.
     """
-    state_name = None if state is None else STATE_NAMES.replace("*", str(standing.step))
-    if state is not None and state_name is not None:
-        state.save(folder / state_name)
-    content = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "clip_mean": clip_mean,
-        "standing": vars(standing),
-        "rng": torch.get_rng_state(),
-        "state": state_name,
-    }
-    temporary = folder / (CHECKPOINT_NAME + ".part")
-    torch.save(content, temporary)
-    temporary.replace(folder / CHECKPOINT_NAME)
-    _remove_states(folder, but=state_name)  # only now: until here the last checkpoint needs its own
+    commits, step = Commits(folder / CHECKPOINTS_NAME), saved.standing.step
+    packed = pack_training(saved.model, saved.optimizer, saved.clip_mean, saved.standing, saved.random)
+    files = {TRAINING_NAME: packed, WEIGHTS_NAME: saved.best}
+    if saved.state is not None:
+        files[STATE_NAME] = saved.state.packed_file()
+    commits.write(step, files)
+    commits.keep_only(step, step if before is None else before)
+    publish_weights(folder, saved.best)
+    _remove_old(folder)
+
+
+def publish_weights(folder: Path, best: bytes) -> None:
+    """Write the best weights of a checkpoint to model.safetensors, unless they are there already."""
+    write_file(folder / WEIGHTS_NAME, best)
+
+
+def newest(folder: Path) -> Path | None:
+    """The folder of a run's last checkpoint; None if there is none."""
+    commits = Commits(folder / CHECKPOINTS_NAME)
+    return next((commits.place(number) for number in commits.numbers()), None)
 
 
 def load_checkpoint(
     folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[float | None, Standing, StreamState | None]:
-    """Restore model, optimizer and random number generator from the checkpoint.
+) -> tuple[Saved | None, list[DamagedFileError]]:
+    """Restore model and optimizer from the last checkpoint that is whole.
 
     Returns:
-        the clipper's running mean, the standing, and the state of the streams.
+        what the checkpoint holds, None if the run has no checkpoint; and what is damaged in later ones.
 
     Raises:
-        ValueError: the file is damaged or belongs to another model.
+        DamagedFileError: every checkpoint is damaged.
+        ValueError: the checkpoint belongs to another model.
     """
-    path = folder / CHECKPOINT_NAME
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["rng"])
-        name = content.get("state")
-        state = None if name is None else _state_of(model).load(folder / name, str(device))
-        return content["clip_mean"], Standing(**content["standing"]), state
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        raise ValueError(f"{path} is damaged or belongs to another model: {error}") from error
+    commits, damaged = Commits(folder / CHECKPOINTS_NAME), list[DamagedFileError]()
+    for number in commits.numbers():
+        try:
+            return _load_commit(commits, number, model, optimizer, device), damaged
+        except DamagedFileError as error:
+            damaged.append(error)
+    if (folder / OLD_CHECKPOINT_NAME).exists():
+        return _load_old(folder, model, optimizer, device), damaged
+    if damaged:
+        raise damaged[0]
+    return None, damaged
+
+
+def _load_commit(
+    commits: Commits, number: int, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device
+) -> Saved:
+    best = commits.verified(number, WEIGHTS_NAME).read_bytes()
+    path = commits.verified(number, STATE_NAME) if STATE_NAME in commits.manifest(number) else None
+    state = None if path is None else _state_of(model).load(path, str(device))
+    restored = restore_training(commits.verified(number, TRAINING_NAME), model, optimizer)
+    return replace(_saved(model, optimizer, restored, best, state), step=number)
+
+
+def _load_old(folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device) -> Saved:
+    """From a run of version 0.1; the next checkpoint replaces its files."""
+    restored, name = restore_old(folder / OLD_CHECKPOINT_NAME, model, optimizer)
+    state = None if name is None else _state_of(model).load(folder / name, str(device))
+    path = folder / WEIGHTS_NAME
+    load_tensors(path)
+    return _saved(model, optimizer, restored, path.read_bytes(), state)
+
+
+def _saved(
+    model: SequenceModel,
+    optimizer: torch.optim.Optimizer,
+    restored: Restored,
+    best: bytes,
+    state: StreamState | None,
+) -> Saved:
+    return Saved(model, optimizer, restored.clip_mean, restored.standing, restored.random, best, state)
 
 
 def _state_of(model: SequenceModel) -> type[SABState] | type[CarriedState]:
@@ -198,9 +259,19 @@ def _state_of(model: SequenceModel) -> type[SABState] | type[CarriedState]:
     return SABState if isinstance(model.layer, SAB) else CarriedState
 
 
+def packed_weights(model: SequenceModel, step: int | None = None) -> bytes:
+    """The content of model.safetensors.
+
+    Args:
+        step: updates that led to these weights; None: unknown.
+    """
+    metadata = {"format": WEIGHTS_FORMAT} if step is None else {"format": WEIGHTS_FORMAT, "step": str(step)}
+    return pack_tensors(model.state_dict(), metadata)
+
+
 def save_weights(folder: Path, model: SequenceModel) -> None:
     """Write the weights to model.safetensors."""
-    save_tensors(folder / WEIGHTS_NAME, model.state_dict(), {"format": WEIGHTS_FORMAT})
+    write_file(folder / WEIGHTS_NAME, packed_weights(model))
 
 
 def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
@@ -215,33 +286,44 @@ def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
     """
     config = RunConfig.load(folder / CONFIG_NAME)
     config = replace(config, model=replace(config.model, **changes))
+    return config, model_of(config, folder / WEIGHTS_NAME)
+
+
+def model_of(config: RunConfig, path: Path) -> SequenceModel:
+    """The model of a configuration, with the weights of a file.
+
+    Raises:
+        ValueError: the file is damaged, or of another model.
+    """
     model = SequenceModel(config.task, config.model)
-    tensors, _ = load_tensors(folder / WEIGHTS_NAME)
+    tensors, _ = load_tensors(path)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS_NAME} does not fit {folder / CONFIG_NAME}: {error}") from error
-    return config, model.eval()
+        raise ValueError(f"{path} does not fit {CONFIG_NAME}: {error}") from error
+    return model.eval()
 
 
-def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write summary.json."""
-    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / SUMMARY_NAME, summary)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Read summary.json; empty if there is none yet."""
+    """Read summary.json; empty if there is none yet.
+
+    Raises:
+        DamagedFileError: it cannot be read, or has changed since it was written.
+    """
     path = folder / SUMMARY_NAME
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
-def add_evaluation(folder: Path, record: dict[str, Any]) -> None:
+def add_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
     """Add the result of a further test to a run's eval.jsonl."""
-    with (folder / EVALUATIONS_NAME).open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    add_line(folder / EVALUATIONS_NAME, record)
 
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The further tests of a run, in the order in which they were made."""
-    path = folder / EVALUATIONS_NAME
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """The further tests of a run, in the order in which they were made, without damaged lines."""
+    return read_lines(folder / EVALUATIONS_NAME).records

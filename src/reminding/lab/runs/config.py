@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
 Options = TypeVar("Options")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the
+checkpoints of format 2, so it must refuse them."""
+READ_FORMATS = (1, 2)
 STREAM_CAPACITY = 128
 """Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
@@ -45,9 +49,10 @@ class ModelOptions:
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
         score: how memories are scored: additive, dot or separable, or module:Name, a class of your own that is called
             with hidden_size. None: additive, or separable with semantics release.
-        score_size: width of the score's projections; None: hidden_size.
-        normalizer: how scores become weights. None: softmax over the k_top best scores or, with semantics release,
-            the release's rule; threshold: the paper's rule; softmax1: a softmax that can also choose no memory.
+        score_size: width of the score's projections; None: 32, or hidden_size if that is less.
+        normalizer: how scores become weights. softmax1: a softmax over the k_top best scores that can also choose no
+            memory; softmax: one that cannot; threshold: the paper's rule. None: softmax1 or, with semantics release,
+            the release's rule.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
         null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
         summary_gate: initial value, between -1 and 1, of a learned gate on each feature of what is recalled; near 0,
@@ -175,7 +180,7 @@ class RunConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def save(self, path: Path, *, absolute: bool = True) -> None:
-        """Write config.json.
+        """Write config.json, in one step, unless it has this content already.
 
         Args:
             absolute: whether paths become absolute, so that a run resumes from any folder.
@@ -186,7 +191,7 @@ class RunConfig:
             "model": plain(self.model),
             "train": plain(self.train),
         }
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
 
     def places(self) -> set[str]:
         """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
@@ -228,17 +233,28 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none, so that the folder is not a run.
-        ValueError: it cannot be read; the message says why.
+        ValueError: it is damaged or cannot be read; the message says why.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not a run: it has no {path.name}")
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT_VERSION:
-            raise ValueError(f"format {content['format']}, expected {FORMAT_VERSION}")
-        return {part: dict(content[part]) for part in ("task", "model", "train")}
+        content = read_json(path)
+        if content["format"] not in READ_FORMATS:
+            raise ValueError(f"format {content['format']}, expected one of {READ_FORMATS}")
+        read = {part: dict(content[part]) for part in ("task", "model", "train")}
+    except DamagedFileError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    return read if content["format"] == FORMAT_VERSION else {**read, "model": _with_old_defaults(read["model"])}
+
+
+def _with_old_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model of version 0.1, whose scorer was as wide as the state, and whose steps had to recall."""
+    old = {"score_size": model.get("hidden_size", ModelOptions.hidden_size), "normalizer": "softmax"}
+    if model.get("semantics") == "release":
+        del old["normalizer"]
+    return {**model, **{name: value for name, value in old.items() if model.get(name) is None}}
 
 
 def load_task(options: Mapping[str, Any]) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import read_json, write_json
 from reminding.tasks.data.fingerprint import check_unchanged, fingerprint
 
 FACTS_NAME = "facts.json"
@@ -18,6 +20,9 @@ def save_facts(folder: Path, task: Any, *, files: bool = True) -> None:
 
     Args:
         files: whether to read the task's files, and to write their fingerprints.
+
+    Raises:
+        ValueError: a fact is not finite.
     """
     content = {
         "format": FACTS_VERSION,
@@ -25,7 +30,8 @@ def save_facts(folder: Path, task: Any, *, files: bool = True) -> None:
         "facts": task.facts(),
         "files": {name: fingerprint(path) for name, path in task.files().items()} if files else {},
     }
-    (folder / FACTS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    json.dumps(content, allow_nan=False)
+    write_json(folder / FACTS_NAME, content)
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
@@ -38,10 +44,12 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if content["format"] != FACTS_VERSION:
             raise ValueError(f"format {content['format']}, expected {FACTS_VERSION}")
         return {"facts": dict(content["facts"]), "files": dict(content["files"])}
+    except DamagedFileError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from typing import Any
 
@@ -29,8 +30,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def command_line() -> str:
-    """The command line of this process."""
-    return " ".join(["reminding", *sys.argv[1:]])
+    """The command line of this process, without the password of a database."""
+    return without_password(" ".join(["reminding", *sys.argv[1:]]))
+
+
+def without_password(text: str) -> str:
+    """A text in which addresses of databases have no password, so that it may be shown and recorded."""
+    return re.sub(r"(://[^\s:/@]*):[^\s@]*@", r"\1@", text)
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:

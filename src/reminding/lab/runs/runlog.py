@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from reminding.disk import operations
+from reminding.disk.records import packed_line, read_lines
+from reminding.disk.writing import naming
 from reminding.lab.runs.watch import Trouble
 
 LOG_NAME = "log.jsonl"
@@ -15,20 +20,37 @@ BOARD_NAME = "tensorboard"
 class RunLog:
     """Writes one JSON object per line to log.jsonl, and its numbers to TensorBoard.
 
+    What is in the file stays as it is; only the records of later updates, and a last line that was cut short, are cut
+    off its end.
+
     Args:
         folder: of the run.
-        after: the update from which a resumed run continues; records of later updates are dropped.
+        after: the update from which a resumed run continues.
 
     Attributes:
         earlier: the records that a resumed run continues.
+        damaged: the numbers of lines among these that cannot be read.
+
+    Raises:
+        CannotWriteError: the disk is full or read-only; so do its methods.
     """
 
     def __init__(self, folder: Path, after: int = 0) -> None:
-        path = folder / LOG_NAME
-        self.earlier = [record for record in read_log(folder) if record["step"] <= after] if after else []
-        path.write_text("".join(json.dumps(record) + "\n" for record in self.earlier))
-        self._file = path.open("a")
-        self._board = _board(folder / BOARD_NAME, after)
+        self._path, self._board_path = folder / LOG_NAME, folder / BOARD_NAME
+        lines = read_lines(self._path)
+        steps = [int(record["step"]) if _is_record(record) else 0 for record in lines.records]
+        count = next((at for at, step in enumerate(steps) if step > after), len(steps)) if after else 0
+        self.earlier = [record for record in lines.records[:count] if _is_record(record)]
+        size = 0 if not after else lines.starts[count] if count < len(steps) else lines.whole
+        with naming(self._path):
+            self._file = operations.open_to_append(self._path)
+            if self._path.stat().st_size > size:
+                operations.truncate(self._file, size)
+        self.damaged = damaged_lines(folder)
+        with naming(self._board_path):
+            self._board = _board(self._board_path, after)
+        self._hook = threading.excepthook
+        threading.excepthook = cast("Any", _without_the_boards_thread(self._hook))
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Record some numbers of one update.
@@ -37,35 +59,61 @@ class RunLog:
             kind: "train" or "valid".
         """
         self._append({"kind": kind, "step": step, **values})
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with naming(self._board_path):
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def warn(self, step: int, trouble: Trouble) -> None:
         """Record a warning with its advice; TensorBoard gets it as text."""
         content = {"name": trouble.name, "what": trouble.what, "advice": trouble.advice}
         self._append({"kind": "warning", "step": step, **content})
-        self._board.add_text("warning", str(trouble), step)
+        with naming(self._board_path):
+            self._board.add_text("warning", str(trouble), step)
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            operations.write(self._file, packed_line(record).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Wait until log.jsonl is on the disk."""
+        with naming(self._path):
+            operations.sync(self._file)
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        self._board.close()
+        """Close the files. TensorBoard's, which only repeats the log, may then lack its last numbers."""
+        operations.close(self._file)
+        with contextlib.suppress(OSError):
+            self._board.close()
+        threading.excepthook = self._hook
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run so far, without a last line that a crash cut short."""
-    path = folder / LOG_NAME
-    records: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """The records of a run so far, without damaged lines; `damaged_lines` numbers these."""
+    return [record for record in read_lines(folder / LOG_NAME).records if _is_record(record)]
+
+
+def damaged_lines(folder: Path) -> list[int]:
+    """The numbers, from 1, of the lines of a run's log that cannot be read; an unfinished last line is not one."""
+    lines = read_lines(folder / LOG_NAME)
+    strange = [start for record, start in zip(lines.records, lines.starts, strict=True) if not _is_record(record)]
+    if not strange:
+        return lines.damaged
+    raw = (folder / LOG_NAME).read_bytes()
+    return sorted([*lines.damaged, *(raw.count(b"\n", 0, start) + 1 for start in strange)])
+
+
+def _is_record(content: dict[str, Any]) -> bool:
+    return isinstance(content.get("kind"), str) and isinstance(content.get("step"), int)
+
+
+def _without_the_boards_thread(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook for errors of threads that is silent about TensorBoard's: the next call raises the same error."""
+
+    def silent(arguments: Any) -> None:
+        if not (isinstance(arguments.exc_value, OSError) and type(arguments.thread).__name__ == "_AsyncWriterThread"):
+            hook(arguments)
+
+    return silent
 
 
 def _board(folder: Path, after: int) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.records import write_json
 from reminding.lab.show.terminal import say
 from reminding.tasks.data.reading import Reading
 
@@ -26,5 +26,4 @@ def record_reading(reading: Reading, folder: Path) -> None:
     """Print what was read, and write it to data.json in the folder of a run."""
     for line in reading.lines():
         say(line)
-    text = json.dumps(reading.record(), indent=2, ensure_ascii=False)
-    (folder / DATA_NAME).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / DATA_NAME, reading.record(), ascii_only=False)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reminding.lab.runs.model import SequenceModel, StreamState
+from reminding.lab.train.group import Group
 from reminding.nn import Recall
 from reminding.tasks import EvalSplit, MetricSums, mean_metrics
 from reminding.tasks.kinds.tallies import Tally
@@ -31,6 +32,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     steps_at_once: int | None = None,
     tally: Tally | None = None,
+    group: Group | None = None,
 ) -> dict[str, float]:
     """Compute every metric of a task, as its mean over a split.
 
@@ -41,14 +43,18 @@ def evaluate(
         steps_at_once: read whole sequences in pieces of this many steps, which bounds the memory needed; the result
             does not depend on it. None: in one piece. Streams have their own chunks.
         tally: is given every batch with its prediction.
+        group: processes that divide the rows of each batch; the result is that of one process, in each of them.
     """
+    group = Group(torch.device(device)) if group is None else group
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
             parts: list[MetricSums] = []
             state: StreamState | None = None
-            for batch in (part.to(device) for part in task.eval_batches(split, batch_size, limit)):
+            for batch in (group.part(whole).to(device) for whole in task.eval_batches(split, batch_size, limit)):
+                if batch.input.shape[1] == 0:  # fewer rows than processes
+                    continue
                 if steps_at_once is None:
                     prediction, state = model.read(batch, state)
                 else:
@@ -58,7 +64,7 @@ def evaluate(
                     tally.add(prediction, batch)
     finally:
         model.train(training)
-    return mean_metrics(parts)
+    return mean_metrics(part for own in group.gathered(parts) for part in own)
 
 
 @contextmanager

@@ -6,28 +6,29 @@ Shapes: B batch, T time.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.checkpoint import Standing, Update
+from reminding.lab.runs.checkpoint import Update
 from reminding.lab.runs.config import RunConfig
-from reminding.lab.runs.machine import choose_device, command_line, environment, peak_resident_bytes
-from reminding.lab.runs.model import SequenceModel, StreamState
-from reminding.lab.runs.runlog import RunLog
-from reminding.lab.runs.watch import Watch
-from reminding.lab.show.terminal import LiveDisplay
-from reminding.lab.train.clip import GradientClipper
+from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes
+from reminding.lab.runs.model import StreamState
+from reminding.lab.runs.runlog import LOG_NAME, RunLog
+from reminding.lab.show.terminal import LiveDisplay, say
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
+from reminding.lab.train.finite import NotFiniteError, check_input
+from reminding.lab.train.interrupt import interruptible
+from reminding.lab.train.run import Judge, Run
+from reminding.lab.train.silent import SilentDisplay, SilentLog
 from reminding.nn import SAB, SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
 
@@ -37,49 +38,40 @@ RUNNING = 50
 """Number of updates in the mean of a stream's metric that is displayed."""
 
 
-class NotFiniteError(ValueError):
-    """A batch, a loss or a gradient was NaN or infinite."""
+UNTESTED = ("interrupted", "pruned")
+"""Endings without a test."""
 
 
-@dataclass
-class Run:
-    """A run in progress."""
-
-    config: RunConfig
-    folder: Path
-    device: torch.device
-    model: SequenceModel
-    optimizer: torch.optim.Optimizer
-    clipper: GradientClipper
-    standing: Standing
-    watch: Watch
-    state: StreamState | None = None
-    """Of the streams, if the task has streams."""
-
-
-def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
+) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
     The folder gets config.json, facts.json (what was learned from the training data), data.json (what was read of
-    files of one's own), log.jsonl, tensorboard/, checkpoint.pt (to resume from), model.safetensors (the weights that
-    were best on the validation split) and summary.json. Ctrl-C ends the run after the current update, without the
-    test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted one. Its data may have grown
-    at their end: split and scale remain those of the start. On a stream the state is carried from chunk to chunk.
-    Each chunk is predicted before it is learned from, so that in the first pass the training metrics, too, are those
-    of unseen steps. With `credit_every` above 1, the credit that waits in the state when the run ends is learned from
-    by one more step of the optimizer; so a run that is resumed beyond its end differs from one that never ended
-    there.
+    files of one's own), log.jsonl, tensorboard/, checkpoints/ (the last two, to resume from), model.safetensors (the
+    weights that were best on the validation split) and summary.json. Ctrl-C, SIGTERM and SIGHUP end the run after the
+    current update, without the test, and the run can be resumed; a resumed run gives the numbers of an uninterrupted
+    one, as does one that was killed at any moment. Its data may have grown at their end: split and scale remain those
+    of the start. On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned
+    from, so that in the first pass the training metrics, too, are those of unseen steps. With `credit_every` above 1,
+    the credit that waits in the state when the run ends is learned from by one more step of the optimizer; so a run
+    that is resumed beyond its end differs from one that never ended there.
 
     Args:
         resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
             without annealing.
         overwrite: replace the run in the folder.
+        judge: is called after each evaluation with the update and the main metric, and returns a reason to end the
+            run: "pruned", "interrupted", or None.
 
     Returns:
-        the summary: test metrics under their own names (none when interrupted), time, memory and environment.
+        the summary: test metrics under their own names (none when interrupted or pruned), time, memory and
+        environment. Empty in all processes but the first, if several train together (see `group`).
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
+        FolderInUseError: another process trains this run.
+        CannotWriteError: the disk is full or read-only; the run goes on from the last checkpoint with `resume`.
         NotFiniteError: with `check_finite`, something was not finite; the last good weights are saved.
         ValueError: an option is out of range; the message names it.
     """
@@ -87,57 +79,78 @@ def train(config: RunConfig, folder: Path, *, resume: bool = False, overwrite: b
         torch.set_num_threads(config.train.threads)
     config = checkpoint.with_facts(config, folder, resume=resume)
     run = _prepare(config, folder)
+    run.judge = judge
     reading = reading_of(config.task)
-    if checkpoint.open_run(folder, config, resume=resume, overwrite=overwrite):
-        saved = checkpoint.load_checkpoint(folder, run.model, run.optimizer, run.device)
-        run.clipper.mean, run.standing, run.state = saved
-    if reading is not None:
-        record_reading(reading, folder)
-    log = RunLog(folder, after=run.standing.step)
-    label = f"{config.model.model} on {config.task.name}"
+    writes = run.group.rank == 0
     try:
-        limit = config.train.max_seconds
-        seconds = None if limit is None else limit - run.standing.seconds
-        with LiveDisplay(label, config.train.steps, run.standing.step, seconds) as display:
-            display.resumed(log.earlier, config.task.metric)
-            for record in log.earlier:
-                run.watch.see(record)
-            stopped = _loop(run, log, display)
-    finally:
-        log.close()
-        _save(run)
-        if not (folder / checkpoint.WEIGHTS_NAME).exists():
-            checkpoint.save_weights(folder, run.model)
-    return _finish(run, stopped)
+        with checkpoint.opened(folder, config, resume=resume, overwrite=overwrite) if writes else nullcontext():
+            if reading is not None and writes:
+                record_reading(reading, folder)
+            run.group.wait()  # until the folder is ready
+            run.resume()
+            stopped = _trained(run)
+            run.group.leave()
+            return _finish(run, stopped) if writes else {}
+    except CannotWriteError as error:
+        raise error.with_advice(_standing_on_disk(run)) from error
 
 
 def _prepare(config: RunConfig, folder: Path) -> Run:
     """Build everything from the options. Bad options raise here, before the folder is touched."""
-    torch.manual_seed(config.train.seed)
-    device = choose_device(config.train.device)
-    model = SequenceModel(config.task, config.model).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
-    clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
-    watch = Watch(config.model, config.train)
+    run = Run.prepare(config, folder)
     config.task.train_batches(config.train.batch_size, config.train.seed)
     config.task.eval_batches("valid", EVAL_BATCH, config.train.eval_sequences)
     config.task.eval_batches("test", EVAL_BATCH, config.train.test_sequences)
-    return Run(config, folder, device, model, optimizer, clipper, Standing(), watch)
+    return run
 
 
-def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
-    """Update until the run ends.
+def _standing_on_disk(run: Run) -> str:
+    """What a run that could not write can still do."""
+    place = checkpoint.newest(run.folder)
+    if place is None:
+        return "no update of the run is saved yet; the same command with --resume begins it again"
+    return f"the run is saved up to update {place.name}; the same command with --resume goes on from there"
+
+
+def _trained(run: Run) -> str:
+    """Update until the run ends. What was learned is saved, also when an error ends it between two updates.
 
     Returns:
-        what ended it: "steps", "time", "patience", "target" or "interrupted".
+        what ended it: "steps", "time", "patience", "target", "interrupted" or "pruned".
     """
-    options, standing = run.config.train, run.standing
-    limit = math.inf if options.max_seconds is None else options.max_seconds
-    batches = run.config.task.train_batches(options.batch_size, options.seed, start=standing.step)
-    with _interruptible() as interrupt:
+    log = RunLog(run.folder, after=run.standing.step) if run.group.rank == 0 else SilentLog()
+    for line in log.damaged:
+        say(f"{run.folder / LOG_NAME}: line {line} is damaged; the run goes on without its record")
+    for record in log.earlier:
+        run.watch.see(record)
+    try:
+        stopped = run.standing.stopped or _loop(run, log)
+        run.save(log)
+        return stopped
+    except CannotWriteError:
+        raise
+    except BaseException as error:
+        # Of several processes one alone cannot save; this error has ended all of them at the same update.
+        if run.consistent and (run.group.size == 1 or isinstance(error, NotFiniteError)):
+            run.save(log)
+        raise
+    finally:
+        log.close()
+
+
+def _loop(run: Run, log: RunLog) -> str:
+    """Update and evaluate until the run ends, and return what ended it."""
+    config, standing = run.config, run.standing
+    limit = math.inf if config.train.max_seconds is None else config.train.max_seconds
+    left = None if config.train.max_seconds is None else limit - standing.seconds
+    label = f"{config.model.model} on {config.task.name}"
+    kind = LiveDisplay if run.group.rank == 0 else SilentDisplay
+    with kind(label, config.train.steps, standing.step, left) as display, interruptible() as interrupt:
+        display.resumed(log.earlier, config.task.metric)
+        batches = config.task.train_batches(config.train.batch_size, config.train.seed, start=standing.step)
         clock = time.perf_counter()
-        while standing.step < options.steps:
-            if interrupt.requested:
+        while standing.step < config.train.steps:
+            if run.group.any(interrupt.requested):
                 standing.seconds += time.perf_counter() - clock
                 return "interrupted"
             if standing.seconds >= limit:
@@ -145,20 +158,14 @@ def _loop(run: Run, log: RunLog, display: LiveDisplay) -> str:
             batch = next(batches)
             if len(batch.input) == 0:
                 continue
-            _set_rate(run, standing.seconds + time.perf_counter() - clock)
-            update = _update(run, batch.to(run.device))
-            standing.step += 1
-            standing.since.append(update)
+            _set_rate(run, standing.seconds + run.since(clock))
+            update = learn(run, batch)
             display.update(standing.step, update["loss"], update["steps"], _running(run))
-            now = time.perf_counter()
-            last = standing.step == options.steps or standing.seconds + now - clock >= limit
-            if last:
-                _settle(run)
-            if last or standing.step % options.eval_every == 0:
-                standing.seconds, clock = standing.seconds + now - clock, now
-                _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
-                standing.since.clear()
-                if reason := _evaluated(run, log, display):
+            seconds = run.since(clock)
+            last = standing.step == config.train.steps or standing.seconds + seconds >= limit
+            if last or standing.step % config.train.eval_every == 0:
+                clock += seconds
+                if reason := _evaluated(run, log, display, seconds, last=last):
                     return reason
     return "steps"
 
@@ -205,102 +212,135 @@ def _running(run: Run) -> str:
     return f"{name} {metrics[name]:.4f}"
 
 
-def _update(run: Run, batch: Batch) -> Update:
-    """One step of the optimizer; if it raises, nothing has changed."""
+def learn(run: Run, whole: Batch) -> Update:
+    """One step of the optimizer. If the batch or the loss is not finite, nothing has changed."""
     check, number = run.config.train.check_finite, run.standing.step + 1
     if check:
-        check_input(batch, number)
+        check_input(whole, number)
+    batch = run.group.part(whole).to(run.device)
+    share = run.group.share(run.config.task, whole, batch)
     run.optimizer.zero_grad(set_to_none=True)
+    run.consistent = run.state is None  # an error in the middle of a call leaves open what became of its state
     prediction, state = run.model.read(batch, run.state)
+    run.consistent = True
     loss = run.config.task.loss(prediction, batch)
-    steps = batch.input.shape[:2].numel()
     metrics: MetricSums = {} if batch.reset is None else run.config.task.metrics(prediction.detach(), batch)
-    if not loss.requires_grad:  # a chunk without a target: it is read, not learned from
-        run.state = state
-        return Update(loss=math.nan, norm=0.0, steps=steps, metrics=metrics)
-    value = float(loss.detach())
-    if check and not math.isfinite(value):
+    metrics, value, learning = run.group.totals(metrics, share * float(loss.detach()), float(loss.requires_grad))
+    norm, learns = 0.0, learning > 0  # a chunk without a target is read, not learned from
+    if learns and not loss.requires_grad:  # there are targets in other processes: credit is due here as it is there
+        loss = 0 * prediction.sum()
+    if learns and check and not math.isfinite(value):
         raise NotFiniteError(f"update {number}: the loss is {value}, though the input is finite; try a smaller --lr")
-    loss.backward()
+    with run.changing():  # with the backward pass: it may leave credit in the state of the streams
+        if learns:
+            norm = _backward(run, loss, share, number)
+            run.optimizer.step()
+        run.state = state
+        steps = whole.input.shape[:2].numel()
+        update = Update(loss=value if learns else math.nan, norm=norm, steps=steps, metrics=metrics)
+        run.standing.step = number
+        run.standing.since.append(update)
+    return update
+
+
+def _backward(run: Run, loss: Tensor, share: float, number: int) -> float:
+    """The gradient of one update, of all processes together, clipped; returns its norm before that.
+
+    Args:
+        share: the weight of this process's loss.
+    """
+    (loss if share == 1 else share * loss).backward()
+    run.group.add_gradients(run.model.parameters())
     norm = run.clipper(run.model.parameters())
-    if check and not math.isfinite(norm):
+    if run.config.train.check_finite and not math.isfinite(norm):
+        run.consistent = not run.group.any(_has_credit(run.state))
         raise NotFiniteError(
             f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
         )
-    run.optimizer.step()
-    run.state = state
-    return Update(loss=value, norm=norm, steps=steps, metrics=metrics)
+    return norm
 
 
-def _settle(run: Run) -> None:
+def _has_credit(state: StreamState | None) -> bool:
+    """Whether credit waits in a state, which a backward pass may have added to."""
+    return isinstance(state, SABState) and state.history.waits
+
+
+def settle(run: Run) -> None:
     """One more step of the optimizer, for the credit that waits in a stream's state when the run ends."""
     layer = run.model.layer
     if not isinstance(layer, SAB) or not isinstance(run.state, SABState):
         return
     run.optimizer.zero_grad(set_to_none=True)
     layer.settle(run.state)
+    run.group.add_gradients(run.model.parameters())
     if any(parameter.grad is not None for parameter in layer.parameters()):
         run.clipper(run.model.parameters())
         run.optimizer.step()
 
 
-def check_input(batch: Batch, number: int) -> None:
-    """Refuse a batch whose input is not finite.
+def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, last: bool) -> str | None:
+    """Log the updates since the last evaluation, evaluate on the validation split, and save a checkpoint.
 
-    Raises:
-        NotFiniteError: names the update, and the first bad step (counted from 1) and row.
-    """
-    if not batch.input.is_floating_point() or bool(batch.input.isfinite().all()):
-        return
-    bad = (~batch.input.isfinite()).flatten(2).any(2).nonzero()  # (n, 2), by time first
-    step, row = (int(index) for index in bad[0])
-    value = batch.input[step, row][~batch.input[step, row].isfinite()][0]
-    raise NotFiniteError(
-        f"update {number}: input holds {float(value)} at step {step + 1} of sequence {row} of the batch"
-    )
-
-
-def _evaluated(run: Run, log: RunLog, display: LiveDisplay) -> str | None:
-    """Evaluate on the validation split, save the weights if they are the best so far, and save a checkpoint.
+    Args:
+        seconds: that these updates took.
+        last: whether the run ends here.
 
     Returns:
         the reason to stop, or None.
     """
-    task, options, standing = run.config.task, run.config.train, run.standing
-    began = time.perf_counter()
+    task, standing = run.config.task, run.standing
+    with run.changing():
+        if last:
+            settle(run)
+        standing.seconds += seconds
+        _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
+        standing.since.clear()
+        began = time.perf_counter()
+        metrics, means = _validated(run)
+        standing.seconds += run.since(began)
+        value = metrics[task.metric]
+        display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
+        _note(run, log, display, "valid", {**metrics, **means})
+        if standing.best is None or _better(value, standing.best, task.maximize):
+            standing.best, standing.best_step, standing.stale = value, standing.step, 0
+            run.best = checkpoint.packed_weights(run.model, standing.step)
+        else:
+            standing.stale += 1
+        standing.stopped = _reason(run, value)
+    run.save(log)
+    if standing.stopped is None and run.judge is not None:  # what it says of a trial is no part of its checkpoint
+        return run.judge(standing.step, value)
+    return standing.stopped
+
+
+def _validated(run: Run) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics on the validation split, and the means of statistics of the state and its recalls."""
     with state_norms(run.model) as norms, recall_shares(run.model) as shares:
+        limit, group = run.config.train.eval_sequences, run.group
         metrics = evaluate(
-            run.model, task, "valid", batch_size=EVAL_BATCH, limit=options.eval_sequences, device=run.device
+            run.model, run.config.task, "valid", batch_size=EVAL_BATCH, limit=limit, device=run.device, group=group
         )
-    standing.seconds += time.perf_counter() - began
-    value = metrics[task.metric]
-    statistics = {"state_norm": norms, "recall_share": shares}
-    means = {name: sum(values) / len(values) for name, values in statistics.items() if values}
-    display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
-    _note(run, log, display, "valid", {**metrics, **means})
-    if standing.best is None or _better(value, standing.best, task.maximize):
-        standing.best, standing.best_step, standing.stale = value, standing.step, 0
-        checkpoint.save_weights(run.folder, run.model)
-    else:
-        standing.stale += 1
-    _save(run)
-    if options.target is not None and not _better(options.target, value, task.maximize):
+    found = {name: group.gathered(own) for name, own in (("state_norm", norms), ("recall_share", shares))}
+    statistics = {name: [value for own in parts for value in own] for name, parts in found.items()}
+    return metrics, {name: sum(values) / len(values) for name, values in statistics.items() if values}
+
+
+def _reason(run: Run, value: float) -> str | None:
+    """The reason to stop after an evaluation; limits of updates and time are none, since they may be raised."""
+    options = run.config.train
+    if options.target is not None and not _better(options.target, value, run.config.task.maximize):
         return "target"
-    return "patience" if options.patience is not None and standing.stale >= options.patience else None
+    return "patience" if options.patience is not None and run.standing.stale >= options.patience else None
 
 
 def _better(value: float, other: float, maximize: bool) -> bool:
     return value > other if maximize else value < other
 
 
-def _save(run: Run) -> None:
-    checkpoint.save_checkpoint(run.folder, run.model, run.optimizer, run.clipper.mean, run.standing, run.state)
-
-
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights, unless the run was interrupted, and write the summary."""
+    """Test the best weights, unless the run was interrupted or pruned, and write the summary."""
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost, errors = ({}, {}, {}) if stopped == "interrupted" else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped in UNTESTED else _tested(run)
     summary: dict[str, Any] = {
         **tested,
         "task": task.name,
@@ -316,6 +356,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "peak_resident_bytes": peak_resident_bytes(),
         **cost,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        **({"processes": run.group.size} if run.group.size > 1 else {}),
         "command": command_line(),
         **environment(run.device),
         **errors,
@@ -326,36 +367,9 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
 
 def _tested(run: Run) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """The metrics of the best weights on the test split, the steps that a backward pass visits, and the errors."""
-    _, best = checkpoint.load_run(run.folder)
+    best = checkpoint.model_of(run.config, run.folder / checkpoint.WEIGHTS_NAME)
     task, limit = run.config.task, run.config.train.test_sequences
     model, tally = best.to(run.device), task.tally()
     metrics = evaluate(model, task, "test", batch_size=EVAL_BATCH, limit=limit, device=run.device, tally=tally)
     errors = {} if tally is None else {"errors": tally.record()}
     return metrics, backward_steps(model, task, run.device), errors
-
-
-@dataclass
-class Interrupt:
-    """Whether the user asked to stop."""
-
-    requested: bool = False
-
-
-@contextmanager
-def _interruptible() -> Generator[Interrupt]:
-    """Let the first Ctrl-C request a stop after the current update; the second one interrupts as usual."""
-    interrupt = Interrupt()
-
-    def ask(*_: object) -> None:
-        interrupt.requested = True
-        signal.signal(signal.SIGINT, previous)
-
-    try:
-        previous = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread, where signals do not arrive
-        yield interrupt
-        return
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)

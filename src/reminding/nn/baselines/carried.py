@@ -6,7 +6,7 @@ Shapes: B batch, T time, I input, H hidden.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
-from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
 
 FILE_FORMAT = "reminding.CarriedState"
@@ -55,9 +56,21 @@ class CarriedState:
             lambda tensor: tensor.masked_fill(mask.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
         )
 
+    def rows(self, index: Tensor | slice) -> CarriedState:
+        """The state of some batch rows."""
+        return self._map(lambda tensor: tensor[index])
+
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
-        save_tensors(path, dict(self.tensors), {"format": FILE_FORMAT, "packed": str(int(self.packed))})
+        """Write to a safetensors file, in one step; `load` gives back the same numbers, bit for bit."""
+        save_tensors(path, self.tensors, self._metadata)
+
+    def packed_file(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return pack_tensors(self.tensors, self._metadata)
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        return {"format": FILE_FORMAT, "packed": str(int(self.packed))}
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> CarriedState:
@@ -65,15 +78,24 @@ class CarriedState:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, or holds something else.
+            DamagedFileError: a ValueError; it is damaged.
+            ValueError: it holds something else.
         """
         tensors, metadata = load_tensors(path, device)
         if metadata.get("format") != FILE_FORMAT:
             raise ValueError(f"{path} holds no {FILE_FORMAT}; its metadata says {metadata}")
+        if metadata.get("packed") not in ("0", "1"):
+            raise DamagedFileError(path, f"must be 0 or 1, got {metadata.get('packed')}", "metadata packed")
         return CarriedState(tensors, metadata["packed"] == "1")
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> CarriedState:
         return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
+
+
+def join_rows(parts: Sequence[CarriedState]) -> CarriedState:
+    """Put the rows of several states of one layer under one another."""
+    tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    return replace(parts[0], tensors=tensors)
 
 
 class CarriedLayer(nn.Module):

@@ -35,4 +35,5 @@ def full_attention(input_size: int, hidden_size: int, num_layers: int = 1, **opt
     sparse: every state is stored, every stored state is read, nothing is cut.
     """
     options.setdefault("horizon", 0)
+    options.setdefault("normalizer", "softmax")
     return SAB(input_size, hidden_size, num_layers, k_top=None, k_att=1, k_trunc=None, **options)

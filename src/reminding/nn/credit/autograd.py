@@ -18,7 +18,7 @@ from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator_states
 from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.parts.outside import Watch
-from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.state.owed import LayerCredit, StateCredit
 from reminding.nn.state.reachable import Evicted
 from reminding.nn.state.segments import Segment
@@ -243,37 +243,90 @@ def _d_state(sweep: Sweep, before: SABState) -> Iterator[Tensor | None]:
         yield bank.of(_places(bank, layer))
 
 
-def reaching_all(output: Tensor, after: SABState, network: Network) -> tuple[Tensor, SABState]:
-    """The same numbers, whose gradient reaches every tensor of the network, with zeros where a call did not need it.
+def completed(ran: Pass, x: Tensor, before: SABState, network: Network, plain: bool) -> Pass:
+    """The results of a call, with the gradients and the numbers that no backend gives by itself.
 
     A call that finds no memory does not score. DistributedDataParallel waits for a gradient of each parameter all the
-    same, and gets one from the op and from a replay.
+    same, and gets zeros.
+
+    An output that is not finite has the same consequences on every backend: there the summary and the weights of
+    recalls are NaN, and no memory is named; the gradients of all tensors of the network are NaN, and so are those of
+    the row's input and state. A backward pass by itself may multiply NaN by 0, or leave both out.
+
+    Args:
+        x: (T, B, I); before: the state before.
+        plain: whether plain PyTorch ran the call with a graph, which knows only the tensors that it needed.
+    """
+    if network.transform is not None:
+        return ran
+    finite = None if all_finite(ran.output) else ran.output.detach().isfinite().all(2)  # (T, B)
+    if finite is not None and ran.recall is not None:
+        ran = replace(ran, recall=_where_finite(ran.recall, finite))
+    if not torch.is_grad_enabled() or (finite is None and not plain):
+        return ran
+    if finite is None:
+        return _reaching_all(ran, network, [], [], None)
+    rows = finite.all(0)
+    states = flat(before)
+    masks = [rows.view(1, -1, 1), *(rows.view(-1, *[1] * (tensor.dim() - 1)) for tensor in states)]
+    return _reaching_all(ran, network, [x, *states], masks, rows.all())
+
+
+def _where_finite(recall: Recall, finite: Tensor) -> Recall:
+    """A recall (T, B, .), which says nothing at steps that are not finite, (T, B)."""
+    at = finite.unsqueeze(2)
+    return Recall(
+        torch.where(at, recall.summary, torch.nan),
+        torch.where(at, recall.step, 0),
+        torch.where(at, recall.weight, torch.nan),
+    )
+
+
+def _reaching_all(
+    ran: Pass, network: Network, given: Sequence[Tensor], rows: Sequence[Tensor], finite: Tensor | None
+) -> Pass:
+    """The same numbers, whose gradient reaches every tensor of the network, with zeros or NaN.
+
+    Args:
+        given: further tensors that it reaches; rows: which parts of each are finite.
+        finite: whether all is, (); None: it is.
     """
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
     if network.modules.sharded is None:  # what FSDP divides is not whole outside its module's forward
         tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
-    tensors = [tensor for tensor in tensors if tensor.requires_grad]
-    results = [output, *flat(after)]
+    pairs = [*((tensor, finite) for tensor in tensors), *zip(given, rows, strict=True)]
+    wanted = [(tensor, mask) for tensor, mask in pairs if tensor.requires_grad]
+    summary = [] if ran.recall is None else [ran.recall.summary]
+    results = [ran.output, *summary, *flat(ran.after)]
     in_graph = [result for result in results if result.requires_grad]
-    if not tensors or not in_graph:
-        return output, after
-    reaching = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(len(tensors), *tensors, *in_graph)))
-    output, *rest = (next(reaching) if result.requires_grad else result for result in results)
-    return output, filled(after, rest)
+    if not wanted or not in_graph:
+        return ran
+    sources, masks = zip(*wanted, strict=True)
+    found = iter(cast("tuple[Tensor, ...]", _ReachingAll.apply(masks, *sources, *in_graph)))
+    output, *rest = (next(found) if result.requires_grad else result for result in results)
+    recall = None if ran.recall is None else replace(ran.recall, summary=rest[0])
+    return replace(ran, output=output, recall=recall, after=filled(ran.after, rest[len(summary) :]))
 
 
 class _ReachingAll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, count: int, *given: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, masks: Sequence[Tensor | None], *given: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in given[:count]]
-        return tuple(result.detach() for result in given[count:])
+        sources, results = given[: len(masks)], given[len(masks) :]
+        ctx.masks = masks
+        ctx.like = [(tensor.shape, tensor.dtype, tensor.device) for tensor in sources]
+        return tuple(result.detach() for result in results)
 
     @staticmethod
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
-        shapes = cast("list[tuple[torch.Size, torch.dtype, torch.device]]", ctx.shapes)
-        zeros = (torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in shapes)
-        return None, *zeros, *d_results
+        like = cast("list[tuple[torch.Size, torch.dtype, torch.device]]", ctx.like)
+        zeros = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in like]
+        pairs = zip(zeros, cast("Sequence[Tensor | None]", ctx.masks), strict=True)
+        return (
+            None,
+            *(zero if mask is None else zero.masked_fill(~mask, torch.nan) for zero, mask in pairs),
+            *d_results,
+        )
 
 
 def with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import NOTHING
+from reminding.nn.parts.memory import NOTHING, StepCodes
 from reminding.nn.state.owed import StateCredit
-
-STEPS = 2**40
-"""More steps than a stream takes."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,17 @@ class Bank:
     """
 
     def __init__(self, value: Tensor, step: Tensor, constant: Tensor | None = None) -> None:
-        order = step.argsort(dim=1, stable=True)
-        self._constant = None if constant is None else constant.gather(1, order).flatten()
-        self._value = value.detach().gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])).flatten(0, 1)
+        value = value.detach()
+        if bool((step[:, 1:] < step[:, :-1]).any()):
+            order = step.argsort(dim=1, stable=True)
+            value, step = value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order)
+            constant = None if constant is None else constant.gather(1, order)
+        self._constant = None if constant is None else constant.flatten()
+        self._value = value.flatten(0, 1)
+        self.step = step  # (B, N), ascending
         row = torch.arange(len(step), device=step.device).unsqueeze(1)
-        self.step = step.gather(1, order)  # (B, N), ascending
-        self._codes = _codes_of(self.step, row).flatten()  # ascending
+        self._coder = StepCodes(self.step)
+        self._codes = self._coder.of(row, self.step).flatten()  # ascending
         self._credit: Tensor | None = None
         self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
 
@@ -71,7 +73,8 @@ class Bank:
         """
         if len(self._codes) == 0:
             return torch.full_like(step, NOTHING)
-        asked = _codes_of(step, row.view(1, -1, *[1] * (step.dim() - 2))).to(self._codes.device)
+        device = self._codes.device
+        asked = self._coder.of(row.to(device).view(1, -1, *[1] * (step.dim() - 2)), step.to(device))
         at = torch.searchsorted(self._codes, asked).clamp(max=len(self._codes) - 1)
         found = torch.where(self._codes[at] == asked, at, NOTHING).to(step.device)
         return found.masked_fill(step < 0, NOTHING)
@@ -97,7 +100,8 @@ class Bank:
         if self._credit is None:
             self._credit = torch.zeros_like(self._value)
         real = place >= 0
-        place, credit = place[real], credit[real]
+        if place.dim() > 1 or not bool(real.all()):
+            place, credit = place[real], credit[real]
         self._credit.index_add_(0, place, credit)
         self._reached[place[(credit != 0).any(1)]] = True
 
@@ -152,11 +156,6 @@ def _at(flat: Tensor, place: Tensor) -> Tensor:
     return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
 
 
-def _codes_of(step: Tensor, row: Tensor) -> Tensor:
-    """One number for a batch row and a stream step: of equal rows the later step's is larger."""
-    return row * STEPS + step.clamp(max=STEPS - 1)
-
-
 DState = tuple[Tensor, ...]
 """The gradient of one layer's h and of its cell's further state, (E, ...) each."""
 
@@ -201,7 +200,8 @@ class Borders:
         """The same for streams in ascending order, each one's steps in ascending order, (P,)."""
         if len(self) == 0 or len(row) == 0:
             return self.row[:0], self.row[:0]
-        known, asked = _codes_of(step, row), _codes_of(self.step, self.row)
+        coder = StepCodes(step)
+        known, asked = coder.of(row, step), coder.of(self.row, self.step)
         place = torch.searchsorted(known, asked).clamp(max=len(known) - 1)
         number = (known[place] == asked).nonzero().squeeze(1)
         return number, place[number]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar, cast
 
 import torch
@@ -57,7 +58,7 @@ class Network:
         """The op of the backend, where it has one."""
         return BACKENDS[self.backend].op
 
-    @property
+    @cached_property
     def op_rule(self) -> OpRule:
         """The settings of the one layer of a network that an op computes, as the op takes them."""
         return op_rule(self.layers[0], self.rule, cast("int", self.rule.k_top))

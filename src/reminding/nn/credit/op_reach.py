@@ -32,7 +32,7 @@ class SegmentRows:
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:
-        rows = torch.tensor([len(segment.row) for segment in segments])
+        rows = torch.tensor([segment.row.shape[0] for segment in segments])
         steps = torch.tensor([segment.steps for segment in segments])
         number = torch.repeat_interleave(torch.arange(len(segments)), rows)
         member = torch.arange(len(number)) - (rows.cumsum(0) - rows)[number]
@@ -101,7 +101,7 @@ class ReachedSteps:
     def entering(self) -> tuple[Tensor, CellState]:
         """The states in which the segments were entered, (L, H) each."""
         states = [self._segments[number].layers[self.layer].entering for number in self.segments]
-        at = self._of_segments([len(state.h) for state in states]) + self.member
+        at = self._of_segments([state.h.shape[0] for state in states]) + self.member
         further = zip(*(state.cell_state for state in states), strict=True)
         return torch.cat([state.h for state in states])[at], tuple(torch.cat(parts)[at] for parts in further)
 
@@ -126,7 +126,7 @@ class ReachedSteps:
 
     def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
         """What the steps have of the reached segments' tensors, (S, R, .) each: (S, L, .)."""
-        base = self._of_segments([len(part) * part.shape[1] for part in parts])
+        base = self._of_segments([part.shape[0] * part.shape[1] for part in parts])
         flat = torch.cat([part.flatten(0, 1) for part in parts])
         return flat[base + self._ahead * self._rows.stride[self.index] + self.member]
 
@@ -165,10 +165,11 @@ class TimeLayout:
         total = torch.zeros(len(self.row), dtype=torch.int64).scatter_add(0, self.column, reached.count)
         end = total.cumsum(0)[self.column]
         self.steps = int(total.max())
-        self._within = reached.within
+        self._shape = tuple(reached.within.shape)
+        self._source = reached.within.flatten().nonzero().squeeze(1)  # (n,) into (S, L)
         ahead = torch.arange(len(reached.within)).unsqueeze(1)
         self.time = self.steps - (end - behind + reached.count) + ahead
-        self.place = (self.time * len(self.row) + self.column)[reached.within]
+        self.place = (self.time * len(self.row) + self.column).flatten()[self._source]
         self.first = torch.ones_like(self.column, dtype=torch.bool)
         self.first[1:] = self.column[1:] != self.column[:-1]
         self.follows = ~self.first
@@ -178,14 +179,16 @@ class TimeLayout:
         """(S, L, ...) to (T, R, ...)."""
         shape = (self.steps, len(self.row), *tensor.shape[2:])
         flat = tensor.new_full((shape[0] * shape[1], *shape[2:]), nothing)
-        flat[self.place] = tensor[self._within]
-        return flat.view(shape)
+        chosen = tensor.flatten(0, 1).index_select(0, self._source.to(tensor.device))
+        return flat.index_copy_(0, self.place.to(tensor.device), chosen).view(shape)
 
     def back(self, tensor: Tensor) -> Tensor:
         """(T, R, ...) to (S, L, ...), 0 where not reached."""
-        result = tensor.new_zeros(*self._within.shape, *tensor.shape[2:])
-        result[self._within] = tensor.flatten(0, 1)[self.place]
-        return result
+        steps, entries = self._shape
+        flat = tensor.new_zeros(steps * entries, *tensor.shape[2:])
+        chosen = tensor.flatten(0, 1).index_select(0, self.place.to(tensor.device))
+        flat.index_copy_(0, self._source.to(tensor.device), chosen)
+        return flat.view(steps, entries, *tensor.shape[2:])
 
 
 class PastInputs:

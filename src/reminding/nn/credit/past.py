@@ -22,7 +22,7 @@ from reminding.nn.credit.op_replay import ArrivedCredit
 from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.state.history import History, side_by_side
 from reminding.nn.state.owed import Owed, StateCredit
 from reminding.nn.state.reachable import Evicted
@@ -66,8 +66,8 @@ class Past:
         for evicted in self.history.evicted[layer : layer + 1]:
             parts = [(torch.arange(len(evicted.step)), evicted)]
             further, when = side_by_side(parts, self.history.streams, like)
-            value, step = torch.cat([value, further], 1), torch.cat([step, when], 1)
-            gone = torch.cat([gone, torch.ones_like(when, dtype=torch.bool)], 1)
+            value, step = torch.cat([further, value], 1), torch.cat([when, step], 1)
+            gone = torch.cat([torch.ones_like(when, dtype=torch.bool), gone], 1)
         if self._constant_to is not None:
             gone = gone | (step <= self._constant_to.to(step.device).unsqueeze(1))
         return Bank(value, step, gone)
@@ -153,11 +153,20 @@ def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None
     past = call.past
     stream = past.history.stream
     assert stream is not None
-    arrived = credit_of(call.state, stream, d_state, past.network.rule.backtrack)
+    arrived = credit_of(call.state, stream, _of_finite_rows(d_state), past.network.rule.backtrack)
     if not call.due and not call.owed.settled:
         call.owed.add(arrived)
         return [None for _ in past.network.tensors]
     return past.send([*(taken(past.history) if call.due else []), *_finished(call.owed), arrived])
+
+
+def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradient of a state, 0 in rows where any of it is not finite: the call itself gives NaN for these, once."""
+    given = [d for d in d_state if d is not None]
+    if all(all_finite(d) for d in given):
+        return list(d_state)
+    finite = torch.stack([d.flatten(1).isfinite().all(1) for d in given]).all(0)  # (B,)
+    return [None if d is None else torch.where(finite.view(-1, *[1] * (d.dim() - 1)), d, 0) for d in d_state]
 
 
 def _finished(owed: Owed) -> list[StateCredit]:

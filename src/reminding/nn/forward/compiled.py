@@ -5,9 +5,9 @@ Shapes: B batch, T time, I input, M memory slots, K k_top, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from reminding.nn.forward.twice import compute
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
+from reminding.nn.state.history import Lazy
 from reminding.nn.state.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 from reminding.ops.backends import BACKENDS
@@ -51,7 +52,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     assert call.factor is None, "recurrent dropout is refused by `obstacle`"
     state, rule, layer = call.state, call.rule, call.layer
     before, op = state.memory, BACKENDS[backend].op
-    every = most_alive(before, call.steps_done, len(call.x), rule)
+    every = most_alive(before, call.steps_done, len(call.x), rule) if rule.k_top is None else 0
     # k_top=None is top-k with k = the number of memories; at least 1, since with 0 the op would remember nothing.
     at_once = max(every, 1) if rule.k_top is None else rule.k_top
     given = LayerInput(
@@ -69,19 +70,27 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     ran = op.layer(given, op_rule(layer, rule, at_once), replay=replay, milestones=milestones)
     if layer.scorer is not None and ran.peak.numel() > 0 and not op.in_range(*ran.peak.amax(0)):
         return None
-    grown = _grown(before, ran, call.steps_done, rule)
-    after = LayerState(ran.h, (ran.c,) if state.cell_state else (), _surviving(grown, ran.alive, rule))
-    recall = _noted(ran, grown, raw=rule.semantics == "release") if call.record else None
+    slots = ran.memory.shape[1]
+    steps = Lazy(partial(_grown_steps, before.step, before.count, call.steps_done, len(call.x), slots, rule))
+    grown = _when_read(partial(_grown, before, ran, call.steps_done, steps, rule))
+    surviving = _when_read(partial(_surviving, grown, ran.alive, rule))
+    after = LayerState(ran.h, (ran.c,) if state.cell_state else (), surviving)
+    recall = _noted(ran, steps.value, raw=rule.semantics == "release") if call.record else None
     if recall is not None and rule.k_top is None:
         recall = replace(recall, step=recall.step[..., :every], weight=recall.weight[..., :every])
     stored = ran.output - ran.summary if rule.stores_proposal else ran.output
-    return LayerPass(ran.output, after, recall, _replay_record(call, ran, grown), stored)
+    return LayerPass(ran.output, after, recall, _replay_record(call, ran, grown, steps), stored)
 
 
 def op_rule(layer: BoundLayer, rule: Rule, k_top: int) -> OpRule:
     """The settings of a layer that an op can run, as the op takes them."""
     assert layer.cell_name and layer.score_name, "a user's own are refused by `obstacle`"
-    return rule.for_op(layer.cell_name, layer.score_name, k_top)
+    return _op_rule(rule, layer.cell_name, layer.score_name, k_top)
+
+
+@lru_cache(maxsize=256)
+def _op_rule(rule: Rule, cell: str, score: str, k_top: int) -> OpRule:
+    return rule.for_op(cell, score, k_top)
 
 
 def _held(grown: Memory, before: Memory, steps_done: Tensor, start: int, rule: Rule) -> Memory:
@@ -106,11 +115,11 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
     return (starts[2] - starts[1] if len(starts) > 2 else FAR), starts[1]
 
 
-def _replay_record(call: LayerCall, ran: Recalled, grown: Memory) -> ReplayRecord | None:
+def _replay_record(call: LayerCall, ran: Recalled, grown: Memory, steps: Lazy[Tensor]) -> ReplayRecord | None:
     """What a replay needs, from what the op returned; None where there will be none.
 
     Args:
-        grown: every memory given or stored in the call.
+        grown: every memory given or stored in the call; steps: the stream steps of these alone.
     """
     state, rule, starts = call.state, call.rule, call.starts
     if starts is None:
@@ -123,11 +132,15 @@ def _replay_record(call: LayerCall, ran: Recalled, grown: Memory) -> ReplayRecor
     )
     cells = [ran.milestones[-borders:]] if state.cell_state else []
     later = () if before is None else (before, *cells)  # (N, B, H)
+    entering = partial(_entering, first, later)
+    if not rule.remembers:
+        nothing = ran.slots.new_zeros(*ran.slots.shape[:2], 0, dtype=torch.int64)
+        return ReplayRecord(partial(entering, [None] * len(starts)), lambda: nothing)
     if rule.k_top is None:
         held = [_held(grown, state.memory, call.steps_done, start, rule) for start in starts]
-        return ReplayRecord(partial(_entering, first, later, held), _nothing_chosen)
-    read = partial(_read, grown.without_values(), ran.slots, ran.edge.unsqueeze(2))
-    return ReplayRecord(partial(_entering, first, later, [None] * len(starts)), read)
+        return ReplayRecord(partial(entering, held), _nothing_chosen)
+    read = partial(_read, steps, ran.slots, ran.edge if rule.weights.behind else None)
+    return ReplayRecord(partial(entering, [None] * len(starts)), read)
 
 
 def _entering(
@@ -145,46 +158,64 @@ def _nothing_chosen() -> None:
     """What decided the recalls of a layer of which every step recalls all memories: nothing in particular."""
 
 
-def _read(memory: Memory, slots: Tensor, edge: Tensor) -> Tensor:
-    """The stream steps of what decided each recall, (T, B, K + 1), NOTHING where less did.
+def _read(steps: Lazy[Tensor], slots: Tensor, edge: Tensor | None) -> Tensor:
+    """The stream steps of what decided each recall, (T, B, ranks), NOTHING where less did, as `Reader.read_steps`.
+
+    Args:
+        steps: of all slots.
+        edge: the slot that set the threshold, (T, B); None where the rule has none.
 
     The op names only slots that got a weight. The edge in the place of the others leaves the threshold where it
     is, and tells a row whose scores tie from one that has too few memories for the release's rule.
     """
-    return _steps(memory, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
+    if edge is None:
+        return _steps(steps.value, slots)
+    edge = edge.unsqueeze(2)
+    return _steps(steps.value, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
 
 
-def _grown(before: Memory, ran: Recalled, steps_done: Tensor, rule: Rule) -> Memory:
+def _when_read(make: Callable[[], Memory]) -> Memory:
+    """A memory that is made when it is first looked at, in the graph if there is one now."""
+    differentiates = torch.is_grad_enabled()
+
+    def made() -> Memory:
+        with torch.set_grad_enabled(differentiates):
+            return make()
+
+    return Memory.made_when_read(made, None)
+
+
+def _grown(before: Memory, ran: Recalled, steps_done: Tensor, steps: Lazy[Tensor], rule: Rule) -> Memory:
     """Every memory given or stored in the call; which steps they were stored at follows from the step counts."""
     if not rule.remembers:
         return before
-    value, steps = ran.memory if rule.backtrack else ran.memory.detach(), len(ran.output)
-    count = before.count + rule.stored_between(steps_done, steps)
-    step = _grown_steps(before, value, steps_done, count, rule)
+    value = ran.memory if rule.backtrack else ran.memory.detach()
+    count = before.count + rule.stored_between(steps_done, len(ran.output))
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
-    return replace(before, value=value, step=step, weight=weight, count=count)
+    return replace(before, value=value, step=steps.value, weight=weight, count=count)
 
 
-def _grown_steps(before: Memory, value: Tensor, steps_done: Tensor, count: Tensor, rule: Rule) -> Tensor:
+def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, slots: int, rule: Rule) -> Tensor:
     """The stream step each memory given or stored in a call was stored at, (B, M), 0 for padding.
 
     Args:
-        value: their values, (B, M, H); count: how many a row then has.
+        before, count: the same of the memories given, and how many of them a row has.
+        steps: how many the call takes; slots: M.
     """
-    if _agree(before.count) and _agree(steps_done):  # as in most batches: then no masks are needed
-        had, has, stored_before = int(before.count[0]), int(count[0]), int(steps_done[0]) // rule.k_att
-        step = value.new_zeros(value.shape[:2], dtype=torch.int64)
-        step[:, :had] = before.step[:, :had]
-        last = stored_before + has - had
-        step[:, had:has] = torch.arange(stored_before + 1, last + 1, device=value.device) * rule.k_att
+    device, had, stored = before.device, count, rule.stored_between(steps_done, steps)
+    if _agree(had) and _agree(steps_done):  # as in most batches: then no masks are needed
+        first, more, stored_before = int(had[0]), int(stored[0]), int(steps_done[0]) // rule.k_att
+        step = before.new_zeros(len(had), slots)
+        step[:, :first] = before[:, :first]
+        new = torch.arange(stored_before + 1, stored_before + more + 1, device=device)
+        step[:, first : first + more] = new * rule.k_att
         return step
-    had, has, stored_before = (
-        on_device(rows, value.device).unsqueeze(1) for rows in (before.count, count, steps_done // rule.k_att)
+    had, stored, stored_before = (
+        on_device(rows, device).unsqueeze(1) for rows in (had, stored, steps_done // rule.k_att)
     )
-    slot = torch.arange(value.shape[1], device=value.device)
-    new = slot - had  # (B, M), 0 for the first memory of this call
-    step = torch.where((new >= 0) & (slot < has), (stored_before + new + 1) * rule.k_att, 0)
-    step[:, : before.slots] += torch.where(new[:, : before.slots] < 0, before.step, 0)
+    new = torch.arange(slots, device=device) - had  # (B, M), 0 for the first memory of this call
+    step = torch.where((new >= 0) & (new < stored), (stored_before + new + 1) * rule.k_att, 0)
+    step[:, : before.shape[1]] += torch.where(new[:, : before.shape[1]] < 0, before, 0)
     return step
 
 
@@ -197,16 +228,21 @@ def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     """The memories that were not evicted, no wider than they need to be."""
     if not rule.remembers or rule.capacity is None:
         return every.rows(slice(None))
-    return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
+    if not rule.evicts_oldest or not _agree(every.count):
+        return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
+    last = int(every.count[0])
+    first = max(last - rule.capacity, 0)
+    value, step, weight = (tensor[:, first:last] for tensor in (every.value, every.step, every.weight))
+    return replace(every, value=value, step=step, weight=weight, count=every.count.clamp(max=rule.capacity))
 
 
-def _noted(ran: Recalled, memory: Memory, raw: bool) -> Recall:
+def _noted(ran: Recalled, steps: Tensor, raw: bool) -> Recall:
     """What was recalled, in stream steps: nothing where a weight is 0, and behind what was.
 
     Args:
-        raw: whether weights may be raw scores.
+        steps: of every memory, (B, M); raw: whether weights may be raw scores.
     """
-    return recall_of(ran.summary, _steps(memory, ran.slots), ran.weights, raw)
+    return recall_of(ran.summary, _steps(steps, ran.slots), ran.weights, raw)
 
 
 def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Recall:
@@ -220,9 +256,9 @@ def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Reca
     return Recall(summary, step.gather(2, order), weights.gather(2, order))
 
 
-def _steps(memory: Memory, slots: Tensor) -> Tensor:
-    """The stream steps of recalled slots (T, B, K), NOTHING where none."""
+def _steps(step: Tensor, slots: Tensor) -> Tensor:
+    """The stream steps of recalled slots (T, B, K), NOTHING where none, from those of all slots, (B, M)."""
     rows = torch.arange(slots.shape[1], device=slots.device).view(1, -1, 1)
-    if memory.slots == 0:
+    if step.shape[1] == 0:
         return torch.full_like(slots, NOTHING, dtype=torch.int64)
-    return memory.step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, NOTHING)
+    return step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, NOTHING)

@@ -5,12 +5,14 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from reminding.nn.forward.compiled import recall_of
 from reminding.nn.forward.packed_weights import LayerWeights, Weights
-from reminding.nn.forward.slots import KeptMemory, for_next_call, load, memory_of
+from reminding.nn.forward.slots import KeptMemory, empty, for_next_call, load, memory_of
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.serving import Served, StreamState
 
@@ -66,11 +68,35 @@ def run(x: Tensor, state: SABState, weights: Weights, record: bool) -> tuple[Ten
     return x, after, stacked(recalls) if record else None
 
 
+def restarted(state: SABState, mask: Tensor, weights: Weights) -> SABState:
+    """A state with new streams in the marked rows, on the slots of the one given if it has any.
+
+    The state given stays as it is: the new streams' memories begin behind its own.
+
+    Args:
+        mask: (B,) bool on the host.
+    """
+    if not all(_has_slots(layer, mine) for layer, mine in zip(state.layers, weights.layers, strict=True)):
+        return state.reset(mask)
+    layers: list[LayerState] = []
+    for before in state.layers:
+        kept = for_next_call(before.memory.kept, room=int(state.zero_slot))
+        empty(kept, mask, kept.held.window[mask, 1], state.zero_slot)
+        h, *further = (tensor.detach().masked_fill(mask.unsqueeze(1), 0) for tensor in (before.h, *before.cell_state))
+        layers.append(LayerState(h, tuple(further), memory_of(kept.less_free(int(state.zero_slot)))))
+    return replace(state, layers=tuple(layers), step=state.step.masked_fill(mask, 0))
+
+
+def _has_slots(layer: LayerState, weights: LayerWeights) -> bool:
+    """Whether a layer's memories are in slots, with the keys that its weights make."""
+    kept = layer.memory.kept
+    return isinstance(kept, KeptMemory) and kept.weights is weights and layer.memory.is_as_kept
+
+
 def _kept(before: LayerState, mine: LayerWeights, weights: Weights, room: int) -> KeptMemory:
     """A layer's memories with the keys that its weights make, for this call to write to."""
-    kept = before.memory.kept
-    if isinstance(kept, KeptMemory) and kept.weights is mine and before.memory.is_as_kept:
-        return for_next_call(kept, room)
+    if _has_slots(before, mine):
+        return for_next_call(before.memory.kept, room)
     with torch.inference_mode(False), torch.no_grad():
         return load(before.memory, mine, weights.server, room)
 

@@ -122,6 +122,27 @@ def for_next_call(kept: KeptMemory, room: int) -> KeptMemory:
     return replace(roomy, slots=slots, held=held, number=number)
 
 
+def empty(kept: KeptMemory, mask: Tensor, begin: Tensor, zero_slot: bool) -> None:
+    """Leave nothing in some rows, or the one vector of zeros that a stream begins with under "release"; in place.
+
+    Args:
+        mask: which rows, (B,) bool; begin: the slot at which each one's window begins then, (n,) int64, behind all
+            slots that another state may look at.
+    """
+    slots, held, mine = kept.slots, kept.held, kept.weights
+    held.window[mask] = torch.stack([begin, begin + int(zero_slot)], dim=1)
+    held.tops[mask] = 0
+    held.trees.forget(mask)
+    if not zero_slot or mine.k_top == 0:
+        return
+    keys, tops = kept.server.prepare(slots.value.new_zeros(1, 1, slots.value.shape[2]), mine.scorer, mine.op_rule)
+    row = mask.nonzero().squeeze(1)
+    slots.value[row, begin], slots.step[row, begin], slots.keys[row, begin] = 0, 0, keys[0, 0]
+    held.tops[mask] = tops
+    if slots.received.shape[1]:
+        slots.received[row, begin] = 0
+
+
 def memory_of(kept: KeptMemory) -> Memory:
     """The memories as a state has them, made when they are looked at; the slots must not change until then."""
     return Memory.made_when_read(partial(snapshot, kept), kept)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reminding.nn.forward.packed_weights import LayerWeights, Weights
 from reminding.nn.forward.served import recalled, stacked
-from reminding.nn.forward.slots import KeptMemory, load, snapshot, with_room
+from reminding.nn.forward.slots import KeptMemory, empty, load, snapshot, with_room
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.serving import StreamState
 
@@ -79,10 +79,10 @@ class Streams:
         """Begin new streams in some rows, (B,) bool."""
         with torch.inference_mode(False):
             self._step = self._step.masked_fill(mask, 0)
-            for streams, mine in zip(self._layers, self._weights.layers, strict=True):
+            for streams in self._layers:
                 streams.h = streams.h.masked_fill(mask.unsqueeze(1), 0)
                 streams.c = streams.c.masked_fill(mask.unsqueeze(1), 0)
-                _empty(streams.kept, mask, self._before.zero_slot, mine, self._weights)
+                empty(streams.kept, mask, torch.zeros_like(self._step[mask]), self._before.zero_slot)
 
     def state(self) -> SABState:
         """The state that they are in, copied."""
@@ -112,18 +112,3 @@ def _make_room(streams: _LayerStreams, mine: LayerWeights) -> None:
     with torch.inference_mode(False):
         streams.kept = with_room(streams.kept.less_free(streams.kept.free), room=1)
     streams.steps_with_room = streams.kept.free
-
-
-def _empty(kept: KeptMemory, mask: Tensor, zero_slot: bool, mine: LayerWeights, weights: Weights) -> None:
-    """Leave nothing in the marked rows, or the one vector of zeros that a stream begins with under "release"."""
-    slots, held = kept.slots, kept.held
-    held.window[mask] = held.window.new_tensor([0, int(zero_slot)])
-    held.tops[mask] = 0
-    held.trees.forget(mask)
-    if not zero_slot or mine.k_top == 0:
-        return
-    keys, tops = weights.server.prepare(slots.value.new_zeros(1, 1, slots.value.shape[2]), mine.scorer, mine.op_rule)
-    slots.value[mask, 0], slots.step[mask, 0], slots.keys[mask, 0] = 0, 0, keys[0]
-    held.tops[mask] = tops
-    if slots.received.shape[1]:
-        slots.received[mask, 0] = 0

@@ -9,13 +9,14 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.credit.autograd import reaching_all
+from reminding.nn.credit.autograd import Pass, completed
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
@@ -24,10 +25,10 @@ from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
-from reminding.nn.layer.layout import Layout, Stretch, enter
+from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.layer.parameters import LayerParameters
-from reminding.nn.layer.runner import Runner
-from reminding.nn.layer.stretches import join_time, run_stretches, shapes_of
+from reminding.nn.layer.runner import Runner, draw_factors
+from reminding.nn.layer.stretches import run_all, shapes_of
 from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import counting_on_host
@@ -39,6 +40,9 @@ from reminding.nn.state.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.ops.backends import BACKENDS, REFERENCE
 from reminding.ops.contract import Demand
+
+Entered = tuple[Tensor, Layout]
+"""An input in the inner layout (T, B, I), through the encoder, and how it came in."""
 
 
 class LayerCalls(LayerParameters):
@@ -62,17 +66,20 @@ class LayerCalls(LayerParameters):
         surroundings.check_dense(input)
         surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
         surroundings.check_whole("score", self.scorers if self._own_scorers else ())
+        entered: Entered | None = None
         if isinstance(state, SABState) and not torch.is_grad_enabled() and isinstance(input, Tensor):
             with counting_on_host():
-                result = self._served(input, state, reset, return_recall)
-            if result is not None:
-                return result
+                weights = self.weights_to_serve(input) if state.history.empty else None
+                if weights is not None:
+                    entered = self.entered(input)
+                    if 0 < len(entered[0]) <= served.LONGEST:
+                        return self._served(entered, state, weights, reset, return_recall)
         if self.training and self.rule.horizon != 0:
             surroundings.check_checkpoint()
         with counting_on_host():
-            network = self._network(input, state)
+            network, choice = self._network(input, state)
             with network.modules.in_call():
-                return self._run_with(network, input, state, reset, return_recall)
+                return self._run_with(network, choice, entered, input, state, reset, return_recall)
 
     def settle(self, state: SABState) -> None:
         """Send on the credit that waits in a state; it is added to the parameters' `grad`, as by a backward pass.
@@ -89,7 +96,7 @@ class LayerCalls(LayerParameters):
             return
         entering.check_maker(state, self.made_by)
         with counting_on_host(), torch.enable_grad():
-            network = self._network(self.like(), None)
+            network, _ = self._network(self.like(), None)
             with network.modules.in_call(), torch.no_grad():
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
                 history = moved.history.changed(rule=self.rule)
@@ -110,7 +117,7 @@ class LayerCalls(LayerParameters):
             return None
         return weights_of(self)
 
-    def entered(self, input: Tensor) -> tuple[Tensor, Layout]:
+    def entered(self, input: Tensor) -> Entered:
         """An input through the encoder in the inner layout, (T, B, I), checked."""
         if self.encoder is None:
             x, layout = enter(input, None, self.batch_first)
@@ -121,44 +128,45 @@ class LayerCalls(LayerParameters):
         return x, layout
 
     def _served(
-        self, input: Tensor, state: SABState, reset: Tensor | None, return_recall: bool
-    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall] | None:
-        """A call that goes on from a state on slots; None where the ordinary way has to be gone."""
-        if self.encoder is not None or not state.history.empty:
-            return None
-        weights = self.weights_to_serve(input)
-        if weights is None:
-            return None
-        x, layout = self.entered(input)
+        self, entered: Entered, state: SABState, weights: Weights, reset: Tensor | None, return_recall: bool
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """A call that goes on from a state on slots."""
+        x, layout = entered
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        if not 0 < len(x) <= served.LONGEST or (mask is not None and bool(mask.any())):
-            return None
         if state.batched != layout.batched or len(state.step) != x.shape[1] or not served.goes_on(state, weights):
             fresh = self.fresh(x.shape[1], layout.batched)
             entering.check_state(state, fresh)
             entering.check_capacity(state, self.rule.capacity)
-        output, after, recall = served.run(x, state, weights, return_recall)
-        return self._given_back(output, after, recall, layout)
+        stretches = layout.stretches(len(x), x.shape[1], mask)
+        run = partial(served.run, weights=weights, record=return_recall)
+        if len(stretches) == 1 and stretches[0].reset is None:
+            return self._given_back(*run(x, state), layout)
+        recalled, restart = self.k_top if return_recall else None, partial(served.restarted, weights=weights)
+        ran = run_all(x, state, stretches, lambda x, state, _: run(x, state), recalled, restart)
+        return self._given_back(*ran, layout)
 
     def _run_with(
         self,
         network: Network,
+        choice: Choice,
+        entered: Entered | None,
         input: Tensor | PackedSequence,
         state: Any,
         reset: Tensor | None,
         return_recall: bool,
     ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
-        """`run`, with the tensors that the layer computes with in this call."""
+        """`run`, with the tensors that the layer computes with in this call, and its input as entered, if known."""
         like = self.like()
         encoder_input = self._encoder_input(input, network, like)
         watch = self._watch_of_past(state, network)
         with watching(watch):
-            x, layout = enter(input, self._encoder, self.batch_first)
+            x, layout = enter(input, self._encoder, self.batch_first) if entered is None else entered
         entering.check_input(x, self.input_size, like, self.encoder is not None)
-        network = replace(network, note=None if self._credit is None else partial(self._credit.take, layout.order))
+        if self._credit is not None:
+            network = replace(network, note=partial(self._credit.take, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
-        runner = self._runner(len(x), before, return_recall, encoder_input, network, watch)
+        runner = self._runner(choice, len(x), before, return_recall, encoder_input, network, watch)
         if like.device.type == "meta" and runner.network.backend == REFERENCE:
             output, after, recall = shapes_of(x, before, self.rule, return_recall)
         else:
@@ -166,11 +174,13 @@ class LayerCalls(LayerParameters):
                 runner.network.try_steps(x, before, Watch(runner.network.modules.tensors))
             with watching(runner.watch):
                 stretches = layout.stretches(len(x), x.shape[1], mask)
-                output, after, recall = self._run_stretches(x, before, stretches, runner)
+                recalled = (self.k_top or 0) if return_recall else None
+                output, after, recall = run_all(x, before, stretches, runner.run, recalled)
             if watch is not None and runner.watch is not None:
                 check_found(runner.watch, [*network.modules.tensors, *watch.found])
-            if runner.keeps_graph:
-                output, after = reaching_all(output, after, network)
+            plain = runner.keeps_graph or (runner.may_fuse and not self.rule.remembers)
+            ran = completed(Pass(output, after, recall), x, before, network, plain)
+            output, after, recall = ran.output, ran.after, ran.recall
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         return self._given_back(output, layout.unsorted_rows(after), recall, layout)
 
@@ -331,20 +341,9 @@ class LayerCalls(LayerParameters):
     def _encode(self, given: EncoderInput) -> Tensor:
         return enter(given.given, self._encoder, self.batch_first)[0]
 
-    def _run_stretches(
-        self, x: Tensor, state: SABState, stretches: list[Stretch], runner: Runner
-    ) -> tuple[Tensor, SABState, Recall | None]:
-        """All layers over all of the time that came in."""
-        rows, record = x.shape[1], runner.record
-        outputs, after, recalls = run_stretches(x, state, stretches, runner.run)
-        if not outputs:
-            output = x.new_zeros(0, rows, self.hidden_size)
-            nothing = x.new_zeros(self.num_layers, 0, rows, self.k_top or 0)
-            return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing) if record else None
-        return torch.cat(outputs), after, join_time(recalls, rows) if record else None
-
     def _runner(
         self,
+        choice: Choice,
         steps: int,
         before: SABState,
         record: bool,
@@ -353,11 +352,14 @@ class LayerCalls(LayerParameters):
         watch: Watch | None,
     ) -> Runner:
         """How this call is run; network, watch: what credit into past calls goes to, see `_watch_of_past`."""
-        choice = self.choice(network.transform)
-        backend = choice.backend_for(self._most_alive(before, steps))
-        modules, replay = self.user_modules(with_encoder=False), torch.is_grad_enabled() and choice.replays(steps)
+        if self.k_top is None:  # else the number of memories decides nothing
+            network = replace(network, backend=choice.backend_for(self._most_alive(before, steps)))
+        modules, replay = network.modules, torch.is_grad_enabled() and choice.replays(steps)
+        if modules:
+            modules = self.user_modules(with_encoder=False)
+            network = replace(network, modules=modules)
         return Runner(
-            network=replace(network, modules=modules, backend=backend),
+            network=network,
             replay=replay,
             may_fall_back=choice.may_fall_back,
             may_fuse=choice.may_fuse,
@@ -371,29 +373,29 @@ class LayerCalls(LayerParameters):
         )
 
     def draw_factors(self, state: SABState) -> tuple[Tensor, ...]:
-        """What recurrent dropout multiplies h by on its way into the cells of a call, (B, H) each; () without it."""
-        p = self.recurrent_dropout if self.training else 0.0
-        if p == 0:
-            return ()
-        scale = 1 / (1 - p) if p < 1 else 0.0
-        return tuple((torch.rand_like(layer.h) >= p).to(layer.h.dtype) * scale for layer in state.layers)
+        """`runner.draw_factors` for a call that begins with a state."""
+        return draw_factors(state, self.recurrent_dropout if self.training else 0.0)
 
-    def _network(self, input: Tensor | PackedSequence, state: Any) -> Network:
-        """The layers with the tensors they have now, and the encoder; a parametrization is computed once a call.
+    def _network(self, input: Tensor | PackedSequence, state: Any) -> tuple[Network, Choice]:
+        """The layers with the tensors they have now, made once a call, and the encoder; the choice of code for them.
 
         Args:
             input, state: the call's; what surrounds the call shows in them too.
         """
-        network = Network(
-            layers=tuple(self.watched(layer) for layer in range(self.num_layers)),
-            rule=self.rule,
-            backend=REFERENCE,
-            modules=self.user_modules(with_encoder=True),
-            autocast=autocast_type(self.like().device.type),
-            dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
-        )
+        layers = tuple(self.watched(layer) for layer in range(self.num_layers))
+        modules = self.user_modules(with_encoder=True)
         given = [input.data if isinstance(input, PackedSequence) else input]
         given += state if isinstance(state, tuple | list) else []
         tensors = [tensor for tensor in given if isinstance(cast("object", tensor), Tensor)]
-        transform = surroundings.transform_of([*tensors, *network.tensors])
-        return replace(network, backend=self.choice(transform).backend_for(memories=0), transform=transform)
+        transform = surroundings.transform_of(chain(tensors, *(layer.tensors for layer in layers), modules.tensors))
+        choice = self.choice(transform)
+        network = Network(
+            layers=layers,
+            rule=self.rule,
+            backend=choice.backend_for(memories=0),
+            modules=modules,
+            autocast=autocast_type(self.like().device.type),
+            transform=transform,
+            dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
+        )
+        return network, choice

@@ -101,4 +101,6 @@ class Choice:
         return self.rule.search if searches else "scan"
 
     def _obstacles(self, memories: int) -> dict[str, str | None]:
-        return obstacles(replace(self.demand, memories=memories), automatic=self.backend == "auto")
+        same = memories == self.demand.memories
+        demand = self.demand if same else replace(self.demand, memories=memories)
+        return obstacles(demand, automatic=self.backend == "auto")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.forward.reference import autocast_type
+from reminding.nn.parts.memory import MOST
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import LayerState, SABState
@@ -63,7 +64,7 @@ def check_state(state: SABState, fresh: SABState) -> None:
                 "state.to(...) moves it"
             )
         _check_memory(layer, wanted, number)
-    _check_counts("state.step", state.step, fresh.batch_size, most=None)
+    _check_counts("state.step", state.step, fresh.batch_size, most=MOST)
     if fresh.made_by is not None:
         check_maker(state, fresh.made_by)
 
@@ -87,16 +88,15 @@ def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
     _check_counts(f"state.layers[{number}].memory.count", memory.count, rows, slots)
 
 
-def _check_counts(name: str, count: Tensor, rows: int, most: int | None) -> None:
+def _check_counts(name: str, count: Tensor, rows: int, most: int) -> None:
     """Whether a tensor counts something for each row, on the host: (B,) int64, none negative, none above `most`."""
     if count.dtype != torch.int64 or tuple(count.shape) != (rows,) or count.device.type != "cpu":
         raise ValueError(
             f"{name} must be int64 of shape ({rows},) on the host, got {count.dtype} of shape {tuple(count.shape)} "
             f"on {count.device}"
         )
-    if rows and (int(count.min()) < 0 or (most is not None and int(count.max()) > most)):
-        limit = "" if most is None else f" and at most {most}"
-        raise ValueError(f"{name} must be at least 0{limit}, got {count.tolist()}")
+    if rows and (int(count.min()) < 0 or int(count.max()) > most):
+        raise ValueError(f"{name} must be at least 0 and at most {most}, got {count.tolist()}")
 
 
 def check_maker(state: SABState, layer: MadeBy) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from reminding.nn.parts.tensors import all_finite
 from reminding.nn.state.stream import SABState
 
 
@@ -105,6 +106,8 @@ class Layout:
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins."""
+        if self.packed is None and reset is None:
+            return [Stretch(0, steps, rows, None)] if steps else []
         sizes = [rows] * steps if self.packed is None else cast("list[int]", self.packed.batch_sizes.tolist())
         fresh = [False] * steps if reset is None else cast("list[bool]", reset.any(1).tolist())
         borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]
@@ -125,7 +128,7 @@ def enter(
     """Bring an input, through the encoder if there is one, into the inner layout.
 
     Returns:
-        x (T, B, I), and its layout.
+        x (T, B, I), and its layout. A step with an infinite feature, or one that is not a number, is NaN in all.
 
     Raises:
         ValueError: it is neither a tensor of 2 or 3 axes nor a packed sequence.
@@ -134,7 +137,7 @@ def enter(
         data = input.data if encoder is None else _require_tensor("encoder(input)", encoder(input.data))
         if data.dim() != 2:
             raise ValueError(f"input must be a PackedSequence of data (N, input_size), got {tuple(data.shape)}")
-        x, _ = pad_packed_sequence(PackedSequence(data, input.batch_sizes))
+        x, _ = pad_packed_sequence(PackedSequence(whole_steps(data), input.batch_sizes))
         return x, Layout(True, batch_first, input)
     if not isinstance(cast("object", input), Tensor):
         raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
@@ -143,10 +146,22 @@ def enter(
         source = "input" if encoder is None else "encoder(input)"
         form = "(B, T, I)" if batch_first else "(T, B, I)"
         raise ValueError(f"{source} must have shape {form} or, unbatched, (T, I); got {tuple(x.shape)}")
-    layout = Layout(x.dim() == 3, batch_first, None)
+    x, layout = whole_steps(x), Layout(x.dim() == 3, batch_first, None)
     if x.dim() == 2:
         return x.unsqueeze(1), layout
     return (x.transpose(0, 1) if batch_first else x), layout
+
+
+def whole_steps(x: Tensor) -> Tensor:
+    """The same numbers where all features of a step (..., I) are finite, and NaN in all features elsewhere.
+
+    Else an infinite feature would saturate gates and pass unseen, and its gradient would be 0 times infinity where a
+    backward pass computes it, and 0 where it does not. The gradient is that of the input.
+    """
+    if not x.is_floating_point() or all_finite(x):
+        return x
+    finite = x.detach().isfinite().all(-1, keepdim=True)
+    return x + torch.where(finite, 0.0, torch.nan).to(x.dtype)
 
 
 def _require_tensor(name: str, value: object) -> Tensor:

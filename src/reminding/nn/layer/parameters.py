@@ -226,8 +226,9 @@ class LayerParameters(nn.Module):
 
     def _learned(self, layer: int) -> RecallWeights:
         """What a recall learns besides its score."""
-        null_score, gate = (getattr(self, f"{name}_l{layer}", None) for name in ("null_score", "summary_gate"))
-        return RecallWeights(null_score, None if gate is None else torch.tanh(gate))
+        null_score = getattr(self, f"null_score_l{layer}") if self.rule.null_score else None
+        gate = torch.tanh(getattr(self, f"summary_gate_l{layer}")) if self.rule.summary_gate else None
+        return RecallWeights(null_score, gate)
 
     def _score_weights(self, layer: int) -> tuple[Tensor, ...]:
         """A built-in scorer's parameters, in the order of its equation; none where nothing is recalled."""

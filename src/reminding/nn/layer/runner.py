@@ -177,3 +177,15 @@ def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evict
 def _all_of(memories: list[Memory]) -> tuple[Evicted, ...]:
     """What each layer remembers."""
     return tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+
+
+def draw_factors(state: SABState, p: float) -> tuple[Tensor, ...]:
+    """What recurrent dropout multiplies h by on its way into the cells of a call, (B, H) each; () where p is 0.
+
+    Args:
+        p: the probability of dropping a feature.
+    """
+    if p == 0:
+        return ()
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return tuple((torch.rand_like(layer.h) >= p).to(layer.h.dtype) * scale for layer in state.layers)

@@ -23,7 +23,7 @@ from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import names
-from reminding.ops.contract import SEARCH, STORED
+from reminding.ops.contract import LARGEST_K_TOP, SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
 
 
@@ -48,17 +48,18 @@ class SAB(LayerCalls):
             [Tallec & Ollivier 2018]. A gate has two biases, whose sum counts: bias_ih is set and bias_hh is 0. None:
             as `nn.LSTM` draws them.
         k_top: how many memories a step may recall. 0: none, which is truncated BPTT. None: all of them; the C++ op
-            takes up to 1,024 at once.
+            takes up to 1,024 at once. Counts (k_att, k_trunc, capacity, horizon and credit_every) may be as large as
+            2**61, and k_top as 2**20.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
             every step where k_trunc is None too.
         k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
         score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
-        score_size: width D of the score's projections; 32 or another multiple of 16 is fastest in the C++ op. None:
-            hidden_size.
-        normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing,
-            for endless streams; or "threshold", the paper's rule. None: "softmax", or
+        score_size: width D of the score's projections; a multiple of 16 is fastest in the C++ op. None: 32, or
+            hidden_size if that is less.
+        normalizer: "softmax1" over the k_top best scores and the score 0 of recalling nothing; "softmax", the same
+            without the option to recall nothing; or "threshold", the paper's rule. None: "softmax1", or
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
             to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
@@ -170,7 +171,7 @@ class SAB(LayerCalls):
         self.input_size = settings.at_least("input_size", input_size, 1)
         self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
-        self.score_size = settings.at_least("score_size", hidden_size if score_size is None else score_size, 1)
+        self.score_size = settings.score_size(score_size, hidden_size)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
         self.bias, self.batch_first, self.encoder = bias, batch_first, encoder
         settings.refuse_bidirectional(bidirectional)
@@ -180,14 +181,14 @@ class SAB(LayerCalls):
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
-        usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
+        usual = {"paper": ("softmax1", "additive"), "release": ("threshold", "separable")}[semantics]
         self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
         self.summary_gate = settings.summary_gate(summary_gate)
         k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
         self.credit_every = settings.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
-            k_top=settings.at_least_or_none("k_top", k_top, 0),
+            k_top=settings.at_least_or_none("k_top", k_top, 0, LARGEST_K_TOP),
             k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,
@@ -262,6 +263,12 @@ class SAB(LayerCalls):
         with the memories it read at their old values. So each call's loss is backpropagated by itself, and no graph
         is kept between calls. Inputs of past calls receive no gradient. Memories evicted before the call, steps run
         without gradient, and memories beyond the horizon are constants.
+
+        Numbers that are not finite: from the first step at which a row's input has a NaN or infinite feature, the
+        row's output is NaN, until its stream is reset. Its recall there has weights and a summary of NaN, and names
+        no memory. The other rows are those of a batch without it. In such a call the gradients of all parameters are
+        NaN whatever the loss, and so is the gradient of this row's input and state; no credit goes from it into past
+        calls. Every backend and engine does the same.
         """
         return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
 

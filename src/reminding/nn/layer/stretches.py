@@ -16,10 +16,12 @@ from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import LayerState, Recall, SABState, join_rows
 
 Run = Callable[[Tensor, SABState, int], tuple[Tensor, SABState, Recall | None]]
+Restart = Callable[[SABState, Tensor], SABState]
+"""Begins new streams in the marked rows of a state, as `SABState.reset` does."""
 
 
 def run_stretches(
-    x: Tensor, state: SABState, stretches: list[Stretch], run: Run
+    x: Tensor, state: SABState, stretches: list[Stretch], run: Run, restart: Restart = SABState.reset
 ) -> tuple[list[Tensor], SABState, list[Recall]]:
     """Run every stretch; rows whose sequence has ended wait aside with the state they ended in.
 
@@ -40,12 +42,37 @@ def run_stretches(
             ended.insert(0, state.rows(slice(stretch.rows, None)))
             state = state.rows(slice(0, stretch.rows))
         if stretch.reset is not None:
-            state = state.reset(stretch.reset)
+            state = restart(state, stretch.reset)
         y, state, recall = run(x[stretch.start : stretch.stop, : stretch.rows], state, stretch.start)
         outputs.append(_padded(y, x.shape[1], axis=1))
         if recall is not None:
             recalls.append(recall)
     return outputs, join_rows([state, *ended]) if ended else state, recalls
+
+
+def run_all(
+    x: Tensor,
+    state: SABState,
+    stretches: list[Stretch],
+    run: Run,
+    recalled: int | None,
+    restart: Restart = SABState.reset,
+) -> tuple[Tensor, SABState, Recall | None]:
+    """`run_stretches`, its results joined over time.
+
+    Args:
+        recalled: how many memories a step recalls at most, if the recall is asked for; None: it is not.
+    """
+    rows = x.shape[1]
+    outputs, after, recalls = run_stretches(x, state, stretches, run, restart)
+    if outputs:
+        output = torch.cat(outputs)  # of one, a copy: the caller may change it in place, and a backward pass reads it
+        return output, after, None if recalled is None else join_time(recalls, rows)
+    output = x.new_zeros(0, rows, state.layers[0].h.shape[1])
+    if recalled is None:
+        return output, after, None
+    nothing = x.new_zeros(len(state.layers), 0, rows, recalled)
+    return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing)
 
 
 def shapes_of(x: Tensor, before: SABState, rule: Rule, record: bool) -> tuple[Tensor, SABState, Recall | None]:

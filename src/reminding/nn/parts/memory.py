@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ NOTHING = -1
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
 FAR = torch.iinfo(torch.int64).max
 """The stream step of padding where steps must ascend."""
+MOST = 2**61
+"""The most steps of a stream, and the largest setting that counts steps or memories: sums of two fit into int64."""
 
 
 @dataclass(eq=False)
@@ -65,8 +67,9 @@ class Memory(TensorGroup):
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():  # it must serve in any mode
             made = make()
         found = {field.name: getattr(made, field.name) for field in fields(made)}
-        versions = tuple((at, tensor, tensor._version) for at, tensor in found.items() if tensor is not None)
-        vars(self).update(found, _made=versions)
+        noted = found.items() if self.kept is not None else ()
+        versions = tuple((at, tensor, tensor._version) for at, tensor in noted if tensor is not None)
+        vars(self).update(found, _made=versions, _make=None)
         return found[name]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,3 +213,23 @@ def evict_least_recalled(memory: Memory) -> Tensor:
 
 
 EVICT: dict[str, Evict] = {"fifo": evict_oldest, "least_recalled": evict_least_recalled}
+
+
+class StepCodes:
+    """One number for a batch row and a stream step; of one row, the later step's is larger.
+
+    Steps may be as large as int64 allows, in any number of rows: what counts is their rank among the known ones.
+
+    Args:
+        known: the steps that have a number, of any shape.
+    """
+
+    def __init__(self, known: Tensor) -> None:
+        self._known = cast("Tensor", known.unique())
+
+    def of(self, row: Tensor, step: Tensor) -> Tensor:
+        """The numbers of rows and steps, which are broadcast; NOTHING for steps that are not known."""
+        if len(self._known) == 0:
+            return torch.full_like(row + step, NOTHING)
+        rank = torch.searchsorted(self._known, step.contiguous()).clamp(max=len(self._known) - 1)
+        return torch.where(self._known[rank] == step, row * len(self._known) + rank, NOTHING)

@@ -10,26 +10,36 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from reminding.nn.parts.memory import EVICT, Evict
+from reminding.nn.parts.memory import EVICT, MOST, Evict
 from reminding.nn.parts.scorers import Scorer
 
 Name = TypeVar("Name", bound=str)
+SCORE_SIZE = 32
+"""Usual width of the score's projections. A scorer as wide as the state takes parameters from the cell and gains
+nothing: results/recipe."""
 
 
 def at_least(name: str, value: Any, least: int) -> int:
-    """An integer no smaller than `least`."""
+    """An integer from `least` to `MOST`."""
+    return _at_least(name, value, least, "")
+
+
+def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
+    """An integer from `least` to `most`, or None."""
+    return None if value is None else _at_least(name, value, least, ", or None", most)
+
+
+def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOST) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be an integer of at least {least}{otherwise}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
     return value
 
 
-def at_least_or_none(name: str, value: Any, least: int) -> int | None:
-    """An integer no smaller than `least`, or None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, or None, got {value!r}")
-    return value
+def score_size(value: Any, hidden_size: int) -> int:
+    """An integer of at least 1; None: `SCORE_SIZE`, or hidden_size if that is less."""
+    return at_least("score_size", min(SCORE_SIZE, hidden_size) if value is None else value, 1)
 
 
 def one_of(name: str, value: Name, known: Sequence[str]) -> Name:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -141,10 +142,16 @@ def _restored(hint: Any, named: dict[str, Tensor], name: str) -> Any:
     if hint is Tensor:
         return named[name]
     if hint in (int, bool):
-        return hint(named[name].item())
+        return _number(hint, named[name], name)
     hints = get_type_hints(hint, include_extras=True)
     fields = {field.name for field in dataclasses.fields(hint)}
     return hint(**{own: _restored(hints[own], named, f"{name}.{own}" if name else own) for own in fields})
+
+
+def _number(hint: Any, tensor: Tensor, name: str) -> Any:
+    if tensor.dim() or tensor.dtype != torch.tensor(hint()).dtype:
+        raise ValueError(f"{name} must be one {hint.__name__}, got {tensor.dtype} of shape {tuple(tensor.shape)}")
+    return hint(tensor.item())
 
 
 def _on_its_side(tensor: Tensor, lies: Lies) -> Tensor:
@@ -166,3 +173,12 @@ def counting_on_host() -> Generator[None]:
 def counts_of(tensor: Tensor) -> list[int]:
     """Counts (B,) as a list. PyTorch 2.6's `tolist` cannot read them under torch.func."""
     return [int(number) for number in tensor]
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor is known to hold finite numbers only; False on devices that a look at it would wait for."""
+    if tensor.device.type == "meta" or not tensor.numel():
+        return True
+    if tensor.device.type != "cpu":
+        return False
+    return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.tensors import HostWhole, TensorGroup
+from reminding.nn.state.checks import WrongFieldError
 from reminding.nn.state.history import History, HistoryData, Lazy
 from reminding.nn.state.owed import Owed, StateCredit
 from reminding.nn.state.reachable import Evicted
@@ -61,9 +62,13 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     named = {name.removeprefix(PREFIX): tensor for name, tensor in named.items()}
     inputs = [EncoderInput.restored(part) for part in _parts(named, "inputs")]
     segments: list[Segment] = []
-    for part in _parts(named, "segments"):
+    for number, part in enumerate(_parts(named, "segments")):
         segment = Segment.restored(part)
-        segments.append(replace(segment, encoder_input=inputs[int(part["input"])]) if "input" in part else segment)
+        place = part.get("input")
+        if place is not None and (place.dim() or place.dtype != torch.int64 or not 0 <= int(place) < len(inputs)):
+            name = f"{PREFIX}segments.{number}.input"
+            raise WrongFieldError(name, f"must be a number from 0 to {len(inputs) - 1}, got {place}")
+        segments.append(segment if place is None else replace(segment, encoder_input=inputs[int(place)]))
     data = HistoryData(tuple(segments), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
     if not any(name.startswith("owing.") for name in named):
         held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)

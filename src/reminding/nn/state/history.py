@@ -249,7 +249,8 @@ class History:
         for call in self.calls:
             segments = joined(segments, call.by_stream, rule)
         own = self._own(HistoryData(tuple(segments))).segments
-        kept = compacted(pruned(own, memories, step, rule))
+        reached, begins = pruned(own, memories, step, rule)
+        kept = compacted(reached)
         if rule.capacity is None or not kept:
             return HistoryData(tuple(kept))
         gone: list[Evicted] = []
@@ -258,7 +259,7 @@ class History:
             every += [(torch.arange(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
             value, steps = side_by_side(every, self.streams, memory.value)
             at = stream.to(value.device)
-            gone.append(evicted_and_read([Evicted(value[at], steps[at])], memory, kept, layer, rule))
+            gone.append(evicted_and_read(Evicted(value[at], steps[at]), memory, (kept, begins), layer, rule))
         return HistoryData(tuple(kept), tuple(gone))
 
     def _is_in_order(self, step: Tensor) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import FAR, Memory
+from reminding.nn.parts.memory import FAR, MOST, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Rows, TensorGroup
 from reminding.nn.state.segments import Segment
@@ -28,8 +29,12 @@ class Evicted(TensorGroup):
     step: Rows
 
 
-def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule) -> list[Segment]:
-    """The segments, or rows of them, that credit from later steps can still reach.
+def pruned(
+    segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule
+) -> tuple[list[Segment], Tensor]:
+    """The segments, or rows of them, that credit from later steps can still reach, and where each row's begin.
+
+    These are stream steps, (B,) on the host; FAR where a row has no segment.
 
     That is those in which a memory was stored that is still there, and those from which the state was carried
     into one of them, or into the present, without a cut; none further back than the horizon.
@@ -38,7 +43,7 @@ def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor
         memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
     """
     if not segments:
-        return []
+        return [], torch.full_like(step, FAR)
     start, end = _spans(segments, len(step))  # (N, B), -1 where a row has no part in a segment
     oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
     reached = torch.zeros_like(start, dtype=torch.bool)
@@ -47,19 +52,23 @@ def pruned(segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor
             reached |= _stored_within(memory, torch.maximum(start, oldest), end)
     reached &= end > oldest
     _follow_state(reached, start, end, step, rule, oldest)
-    kept: list[Segment] = []
-    for segment, rows in zip(segments, reached, strict=True):
-        mine = rows[segment.row]
-        if bool(mine.all()) or (segment.draws and bool(mine.any())):
+    reached &= end >= 0
+    counts, kept = cast("list[int]", reached.sum(1).tolist()), list[Segment]()
+    for segment, rows, count in zip(segments, reached, counts, strict=True):
+        if count == segment.row.shape[0] or (count and segment.draws):
             kept.append(segment)
-        elif bool(mine.any()):
-            kept.append(segment.rows(mine.nonzero().squeeze(1)))
-    return kept
+        elif count:
+            kept.append(segment.rows(rows[segment.row].nonzero().squeeze(1)))
+    drawn = [segment.draws for segment in segments]
+    if any(drawn):  # these were kept whole
+        reached |= torch.tensor(drawn).unsqueeze(1) & reached.any(1, keepdim=True) & (end >= 0)
+    return kept, torch.where(reached, start, FAR).amin(0)
 
 
 def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
     """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
-    number = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor([len(s.row) for s in segments]))
+    sizes = torch.tensor([segment.row.shape[0] for segment in segments])
+    number = torch.repeat_interleave(torch.arange(len(segments)), sizes)
     row, steps_done = torch.cat([s.row for s in segments]), torch.cat([s.steps_done for s in segments])
     steps = torch.tensor([s.steps for s in segments])[number]
     start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
@@ -88,51 +97,42 @@ def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rul
 
 
 def evicted_and_read(
-    parts: Sequence[Evicted], after: Memory, segments: Sequence[Segment], layer: int, rule: Rule
+    every: Evicted, after: Memory, kept: tuple[Sequence[Segment], Tensor], layer: int, rule: Rule
 ) -> Evicted:
     """The memories of a layer that are no longer there, but that the kept segments have read.
 
     Args:
-        parts: all that was remembered before, or had been evicted; after: what is remembered now.
+        every: all that was remembered before, or had been evicted; after: what is remembered now.
+        kept: the segments, and where each row's begin; see `pruned`.
     """
-    value, step = torch.cat([part.value for part in parts], 1), torch.cat([part.step for part in parts], 1)
-    rows = len(step)
-    row = torch.arange(rows).unsqueeze(1)
-    at = step.cpu().masked_fill(step.cpu() == FAR, -1)  # (B, N)
-    wanted = ~torch.isin(_codes(row, at, rows), _codes(row, after.ascending_steps.cpu(), rows)) & (at >= 0)
+    value, step, (segments, begins) = every.value, every.step, kept
+    rows, now, at = step.shape[0], after.ascending_steps.cpu(), step.cpu()
     if rule.evicts_oldest:
-        wanted &= at > _before_oldest(segments, rows, rule).unsqueeze(1)
+        assert rule.capacity is not None
+        # What is there now is the newest of all; a segment has read nothing older than a full memory at its begin.
+        oldest = now[:, :1] if now.shape[1] else torch.full((rows, 1), FAR)
+        wanted = (at < oldest) & (at > (begins - min((rule.capacity + 1) * rule.k_att, MOST)).unsqueeze(1))
     else:
-        wanted &= torch.isin(_codes(row, at, rows), _read_codes(segments, layer, rows))
+        row, at = torch.arange(rows).unsqueeze(1), at.masked_fill(at == FAR, -1)  # (B, N)
+        coder = StepCodes(at)
+        codes = coder.of(row, at)
+        wanted = ~torch.isin(codes, coder.of(row, now)) & (at >= 0)
+        wanted &= torch.isin(codes, _read_codes(segments, layer, coder))
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
     return Evicted(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
 
 
-def _before_oldest(segments: Sequence[Segment], rows: int, rule: Rule) -> Tensor:
-    """The stream step behind what a full memory held when the oldest kept segment began, if the oldest goes, (B,)."""
-    assert rule.capacity is not None
-    begins = torch.full((rows,), FAR)
-    for segment in segments:
-        begins[segment.row] = torch.minimum(begins[segment.row], segment.steps_done)
-    return begins - (rule.capacity + 1) * rule.k_att
-
-
-def _codes(row: Tensor, step: Tensor, rows: int) -> Tensor:
-    """One number for a batch row and a stream step."""
-    return step * rows + row
-
-
-def _read_codes(segments: Sequence[Segment], layer: int, rows: int) -> Tensor:
+def _read_codes(segments: Sequence[Segment], layer: int, coder: StepCodes) -> Tensor:
     """What the segments have read in a layer, as codes."""
     codes = [torch.empty(0, dtype=torch.int64)]
     for segment in segments:
         part, row = segment.layers[layer], segment.row
         if part.read is not None:
-            codes.append(_codes(row.view(1, -1, 1), part.read.cpu(), rows).flatten())
+            codes.append(coder.of(row.view(1, -1, 1), part.read.cpu()).flatten())
         elif part.entering.memory is not None:
-            codes.append(_codes(row.view(-1, 1), part.entering.memory.step.cpu(), rows).flatten())
+            codes.append(coder.of(row.view(-1, 1), part.entering.memory.step.cpu()).flatten())
     return torch.cat(codes)
 
 

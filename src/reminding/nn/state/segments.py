@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -140,10 +140,11 @@ class Segment(TensorGroup):
         return replace(whole, encoder_input=self.encoder_input)
 
     @property
-    def shared(self) -> list[Tensor]:
-        """The largest of its tensors, which it may share with the other segments of a pass."""
-        parts = [self.x, self.layers[-1].read, *self.dropout_masks[:1], self.layers[-1].entering.h]
-        return [part for part in parts if part is not None]
+    def shared(self) -> tuple[Tensor, ...]:
+        """Tensors that it may share with the other segments of a pass, one for all that are cut alike."""
+        last = self.layers[-1]
+        cut = self.x if self.x is not None else last.read
+        return (last.entering.h,) if cut is None else (cut, last.entering.h)
 
     @property
     def drops_state(self) -> bool:
@@ -177,16 +178,21 @@ def compacted(segments: Sequence[Segment]) -> list[Segment]:
     Those of one pass share its tensors. Where less than half of these is still needed, each gets a copy of its part.
     """
     kept: dict[int, int] = {}
+    large: dict[int, int] = {}
+    places: list[list[int]] = []
     for segment in segments:
+        places.append([])
         for tensor in segment.shared:
-            place = tensor.untyped_storage().data_ptr()
+            whole = tensor.untyped_storage()
+            place = whole.data_ptr()
+            places[-1].append(place)
             kept[place] = kept.get(place, 0) + tensor.nbytes
-
-    def loose(segment: Segment) -> bool:
-        storages = ((tensor.untyped_storage(), tensor) for tensor in segment.shared)
-        return any(2 * kept[whole.data_ptr()] < whole.nbytes() for whole, _ in storages)
-
-    return [segment.copied() if loose(segment) else segment for segment in segments]
+            large[place] = whole.nbytes()
+    loose = {place for place, size in large.items() if 2 * kept[place] < size}
+    return [
+        segment.copied() if loose and not loose.isdisjoint(at) else segment
+        for segment, at in zip(segments, places, strict=True)
+    ]
 
 
 def joined(old: Sequence[Segment], new: Sequence[Segment], rule: Rule) -> list[Segment]:
@@ -259,27 +265,35 @@ class PassRecord:
 
 def cut(record: PassRecord, starts: list[int]) -> list[Segment]:
     """The segments of one pass over time, oldest first; starts: the step of the pass at which each begins."""
-    reads = [layer.read() for layer in record.layers]
-    entering = [layer.entering() for layer in record.layers]
-    column, x = torch.arange(record.x.shape[1]), record.x
-    encoded = record.encoder_input is not None
-
-    def segment(number: int, start: int, stop: int) -> Segment:
-        parts = tuple(
-            LayerSegment(states[number], None if read is None else read[start:stop])
-            for states, read in zip(entering, reads, strict=True)
-        )
-        return Segment(
+    if not starts:
+        return []
+    sizes = [stop - start for start, stop in pairwise([*starts, len(record.x)])]
+    layers: list[list[LayerSegment]] = []
+    for layer in record.layers:
+        read = layer.read()
+        parts = [None] * len(sizes) if read is None else _split(read, sizes)
+        layers.append([LayerSegment(*each) for each in zip(layer.entering(), parts, strict=True)])
+    masks = [_split(mask, sizes) for mask in record.dropout_masks]
+    encoded, column = record.encoder_input is not None, torch.arange(record.x.shape[1])
+    inputs = [None] * len(sizes) if encoded else _split(record.x, sizes)
+    steps_done = (record.steps_done + torch.tensor(starts).unsqueeze(1)).unbind(0)
+    return [
+        Segment(
             row=column,
-            steps_done=record.steps_done + start,
-            steps=stop - start,
-            x=None if encoded else x[start:stop],
-            layers=parts,
+            steps_done=steps_done[number],
+            steps=sizes[number],
+            x=inputs[number],
+            layers=tuple(layer[number] for layer in layers),
             modes=record.modes,
-            dropout_masks=tuple(mask[start:stop] for mask in record.dropout_masks),
+            dropout_masks=tuple(mask[number] for mask in masks),
             encoder_input=record.encoder_input,
             start=record.begun + start,
             column=column if encoded else None,
         )
+        for number, start in enumerate(starts)
+    ]
 
-    return [segment(number, *ends) for number, ends in enumerate(pairwise([*starts, len(x)]))]
+
+def _split(tensor: Tensor, sizes: list[int]) -> Sequence[Tensor]:
+    split: Any = torch.split
+    return split(tensor, sizes)

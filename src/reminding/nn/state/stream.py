@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory, join
 from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
 from reminding.nn.state import history, unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
+from reminding.nn.state.checks import WrongFieldError, check_state
 from reminding.nn.state.history import History, HistoryData
 from reminding.nn.state.made_by import MadeBy
-from reminding.nn.state.storage import load_tensors, save_tensors
+from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
 FILE_VERSION = "3"
@@ -233,11 +235,26 @@ class SABState:
         return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file; `load` gives back the same numbers, bit for bit."""
+        """Write to a safetensors file; `load` gives back the same numbers, bit for bit.
+
+        The file is replaced in one step, so that a killed process or a full disk leaves the old one.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            OSError: it could not be written; the message says why.
+        """
+        save_tensors(path, *self._content())
+
+    def packed_file(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return pack_tensors(*self._content())
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors and the metadata of a file."""
         flags = {"batched": str(int(self.batched)), "zero_slot": str(int(self.zero_slot))}
         flags |= {"made_by": self.made_by.to_json()} if self.made_by is not None else {}
         tensors = {"step": self.step, **self._tensors(), **name_tensors(self._past_alone())}
-        save_tensors(path, tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags})
+        return tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags}
 
     @staticmethod
     def load(path: str | Path, device: str = "cpu") -> SABState:
@@ -245,18 +262,34 @@ class SABState:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, or holds something else.
+            DamagedFileError: a ValueError; it is damaged. The message names the file, and the tensor that is wrong.
+            ValueError: it holds something else.
         """
         tensors, metadata = load_tensors(path, device)
         if metadata.get("format") != FILE_FORMAT or metadata.get("version") != FILE_VERSION:
             raise ValueError(f"{path} holds no {FILE_FORMAT} of version {FILE_VERSION}; its metadata says {metadata}")
-        past = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
-        numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
-        layers = tuple(LayerState.restored(tensors, f"layers.{number}") for number in numbers)
-        flags = (metadata["batched"] == "1", metadata["zero_slot"] == "1")
-        made_by = MadeBy.from_json(metadata["made_by"]) if "made_by" in metadata else None
-        step = tensors["step"].cpu()
-        return SABState(layers, step, *flags, restore(past, [layer.memory for layer in layers], step), made_by)
+        try:
+            state = _restored(tensors, metadata)
+            state.check()
+            missing = tensors.keys() ^ state._content()[0].keys()
+        except WrongFieldError as error:
+            raise DamagedFileError(path, error.problem, error.field) from error
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedFileError(path, f"it holds no whole state ({error!r})") from error
+        if missing:
+            raise DamagedFileError(path, "does not fit the other tensors", f"tensor {min(missing)}")
+        return state
+
+    def check(self) -> None:
+        """Compare every tensor with the shape, type and range that it must have.
+
+        `load` does so. A state that came by another way from an untrusted place should be checked before it is given
+        to a layer: numbers out of range can end the process there.
+
+        Raises:
+            ValueError: names the first tensor that is wrong.
+        """
+        check_state(self, self._past_alone() if self.history.calls else self.history)
 
     @property
     def past(self) -> HistoryData:
@@ -282,6 +315,24 @@ class SABState:
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
         return torch.stack([tensor if self.batched else tensor[0] for tensor in tensors])
+
+
+def _restored(tensors: dict[str, Tensor], metadata: dict[str, str]) -> SABState:
+    """The state in the tensors and the metadata of a file."""
+    flags: list[bool] = []
+    for name in ("batched", "zero_slot"):
+        if metadata.get(name) not in ("0", "1"):
+            raise WrongFieldError(f"metadata {name}", f"must be 0 or 1, got {metadata.get(name)}")
+        flags.append(metadata[name] == "1")
+    numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
+    layers = tuple(LayerState.restored(tensors, f"layers.{number}") for number in numbers)
+    made_by = MadeBy.from_json(metadata["made_by"]) if "made_by" in metadata else None
+    step = tensors["step"].cpu()
+    if step.dim() != 1:
+        raise WrongFieldError("step", f"must have one axis, got {step.dim()}")
+    past = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    history = restore(past, [layer.memory for layer in layers], step)
+    return SABState(layers, step, flags[0], flags[1], history, made_by)
 
 
 def join_rows(parts: list[SABState]) -> SABState:

@@ -6,6 +6,7 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from reminding.ops.cpu_op.packing import (
     Record,
     Saved,
     Weights,
+    needed,
     pack,
     project,
     raw,
@@ -77,16 +79,25 @@ def sab_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, h0, c0, memory0, weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3; empty where none."""
     check_backward(locals())
-    found = differentiate(
-        Arriving(d_output, d_summary, d_c_T, d_memory),
-        Given(x, h0, c0, memory0, count0, step0),
-        Weights(weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3),
-        Record(output, summary, memory, slots, edge, weights, inverse),
-        Saved(gates, cells, queries, keys, entering_c) if keep != KEEP_REPLAY else entering_c,
-        rule,
-        need_x,
+    # fmt: off
+    tensors = (
+        d_output, d_summary, d_c_T, d_memory, x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih,
+        bias_hh, w1, w2, w3, output, summary, memory, slots, weights, edge, inverse, gates, cells, queries, keys,
+        entering_c,
     )
-    return cast("Any", tuple(found))
+    # fmt: on
+    return cast("Any", tuple(gradients_of(tensors, rule, keep, need_x)))
+
+
+def gradients_of(tensors: Sequence[Tensor | None], rule: list[int], keep: int, need_x: bool) -> Gradients:
+    """What `sab_backward` returns, for tensors that fit together: its own, in their order."""
+    parts = cast("Any", tensors)
+    arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10]), Weights(*parts[10:17])
+    output, summary, memory, slots, recalled, edge, inverse, *kept = parts[17:]
+    record, saved = Record(output, summary, memory, slots, edge, recalled, inverse), Saved(*kept)
+    return differentiate(
+        arriving, given, weights, record, saved if keep != KEEP_REPLAY else saved.entering_c, rule, need_x
+    )
 
 
 def differentiate(
@@ -115,7 +126,7 @@ def differentiate(
     grads = _zero_gradients((*given[:4], *weights), need_x)
     live, touched = _reached(record, given, arriving, past, rule) if again is None else again.reached
     totals = _Totals(record.output, weights, r)
-    packed = pack(weights.weight_ih if need_x else None, _needed(weights.weight_hh), weights.w1, weights.w2, r, False)
+    packed = pack(weights.weight_ih if need_x else None, needed(weights.weight_hh), weights.w1, weights.w2, r, False)
     for first, last in [(0, B)] if isinstance(saved, Saved) or again is not None else row_groups(B, T):
         slot = _Slots(touched[first:last], first, record.memory)
         credit = slot.credit(arriving.memory, weights.w1, record.output)
@@ -143,8 +154,7 @@ def differentiate(
             first,
         )
         _give_back(grads.memory0, credit, weights.w1, slot, given.count0, r)
-    totals.give(grads, r)
-    return grads
+    return totals.given_to(grads, r)
 
 
 def _reached(
@@ -172,17 +182,15 @@ class _Totals:
         self.d_bias = output.new_zeros(rows, gate_width(output.shape[2], rule))
         self.d_score = output.new_zeros(rows, 0 if w3 is None else w3.shape[0])
 
-    def give(self, grads: Gradients, rule: OpRule) -> None:
-        """Add them up into the gradients."""
-        grads.w3.add_(self.d_score.sum(0))
-        shares = split_bias(self.d_bias.sum(0), rule)
-        for own, share in zip((grads.bias_ih, grads.bias_hh), shares, strict=True):
-            own += share[: len(own)]  # of a bias that is left out, nothing
-
-
-def _needed(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None, "only the biases, and what the score has not, may be left out"
-    return tensor
+    def given_to(self, grads: Gradients, rule: OpRule) -> Gradients:
+        """The gradients, with these added up in their places."""
+        bias_ih, bias_hh = grads.bias_ih, grads.bias_hh
+        if len(bias_ih) or len(bias_hh):
+            shares = split_bias(self.d_bias.sum(0), rule)
+            bias_ih, bias_hh = (
+                share.clone() if len(own) else own for own, share in zip((bias_ih, bias_hh), shares, strict=True)
+            )
+        return grads._replace(bias_ih=bias_ih, bias_hh=bias_hh, w3=self.d_score.sum(0))
 
 
 class _Pairs:
@@ -218,13 +226,20 @@ class _Slots:
     """The memories of one group of rows that got a gradient or lent a score one, by row, oldest first."""
 
     def __init__(self, touched: Tensor, first: int, memory: Tensor) -> None:
-        self.first = first
-        row, self.slot = touched.nonzero(as_tuple=True)
-        self.row = row + first
-        self.size = row.shape[0]
-        self.index = torch.full(touched.shape, -1, dtype=torch.int32)
-        self.index[row, self.slot] = torch.arange(self.size, dtype=torch.int32)
-        self._place = self.row * memory.shape[1] + self.slot
+        self.first, self._width = first, memory.shape[1]
+        self.index, place = raw().number(touched)
+        self.size = place.shape[0]
+        self._place = place + first * self._width if first else place
+
+    @property
+    def row(self) -> Tensor:
+        """The batch row of each, (S,)."""
+        return self._place // max(self._width, 1)
+
+    @property
+    def slot(self) -> Tensor:
+        """The slot of each in its row, (S,)."""
+        return self._place % max(self._width, 1)
 
     def credit(self, d_memory: Tensor | None, w1: Tensor | None, like: Tensor) -> list[Tensor]:
         """Where the gradient of the memories, (S, H), begun with d_memory, and of their keys is added up, (S, D)."""
@@ -247,7 +262,7 @@ def _replay(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gates, cells, queries (N, .) and keys (S, D) again, as the forward pass had them; at_cuts: c at the cuts."""
     output, memory = record.output, record.memory
-    weight_ih, weight_hh = _needed(weights.weight_ih), _needed(weights.weight_hh)
+    weight_ih, weight_hh = needed(weights.weight_ih), needed(weights.weight_hh)
     N, H = pairs.size, output.shape[2]
     gates = output.new_empty(N, gate_width(H, rule))
     cells, hat = output.new_empty(N, H if rule.has_c else 0), output.new_empty(N, H)
@@ -274,21 +289,23 @@ def _give_back(
     d_memory0: Tensor, credit: list[Tensor], w1: Tensor | None, slot: _Slots, count0: Tensor, rule: OpRule
 ) -> None:
     """Credit of memories given with the call goes to memory0."""
-    given = slot.slot < count0[slot.row]
-    if d_memory0.numel() == 0 or not bool(given.any()):
+    if d_memory0.numel() == 0:
+        return
+    row, at = slot.row, slot.slot
+    given = at < count0[row]
+    if not bool(given.any()):
         return
     d_recalled, d_keys = (tensor[given] for tensor in credit)
     if w1 is not None and rule.backtrack:
         d_recalled = d_recalled.addmm(d_keys, w1)
-    d_memory0[slot.row[given], slot.slot[given]] = d_recalled
+    d_memory0[row[given], at[given]] = d_recalled
 
 
 def _zero_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:
     """`_empty_gradients`, zeroed."""
-    grads = _empty_gradients(sources, need_x)
-    for grad in grads:
-        grad.zero_()
-    return grads
+    x = needed(sources[0])
+    wanted = (x if need_x else None, *sources[1:])
+    return Gradients(*(x.new_empty(0) if source is None else source.new_zeros(source.shape) for source in wanted))
 
 
 def _empty_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +19,20 @@ from torch import Tensor
 from reminding.ops.contract import (
     CELLS,
     EVICT,
+    LARGEST_K_TOP,
     NORMALIZERS,
     SEARCH,
     SEMANTICS,
     STORED,
     OpRule,
     gate_width,
+    new_slots,
     number_of,
-    slots_for,
 )
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_NOTHING, KEEP_REPLAY, cuts_in
 from reminding.ops.scores import SCORES
 
-Shapes = dict[str, tuple[int, ...] | None]
+Shapes = Mapping[str, tuple[int, ...] | None]
 """What each tensor must be like, by name; None where it must be None."""
 
 _TYPES = {"count0": torch.int64, "step0": torch.int64, "slots": torch.int32, "edge": torch.int32}
@@ -49,10 +50,7 @@ def check_forward(arguments: Mapping[str, Any]) -> None:
     milestones = arguments["milestones"]
     if milestones and not (len(milestones) == 2 and 0 <= milestones[1] < milestones[0]):
         raise ValueError(f"milestones must be [] or [stride, offset] with 0 <= offset < stride, got {milestones}")
-    shapes = _given(arguments, rule)
-    if rule.bounded:  # otherwise the received weights are never read
-        shapes["received0"] = tuple(arguments["memory0"].shape[:2])
-    _check_tensors(arguments, shapes)
+    _check_tensors(arguments, _given(arguments, rule))
 
 
 def check_backward(arguments: Mapping[str, Any]) -> None:
@@ -63,7 +61,8 @@ def check_backward(arguments: Mapping[str, Any]) -> None:
     """
     rule, keep = check_rule(tuple(arguments["rule"])), arguments["keep"]
     _one_of("keep", keep, (KEEP_GATES, KEEP_REPLAY))
-    _check_tensors(arguments, {**_given(arguments, rule), **_recorded(arguments, rule, keep)})
+    given = {name: shape for name, shape in _given(arguments, rule).items() if name != "received0"}
+    _check_tensors(arguments, {**given, **_recorded(_sizes(arguments, rule), rule, keep)})
 
 
 def check_devices(arguments: Iterable[Any]) -> None:
@@ -100,6 +99,8 @@ def check_rule(numbers: tuple[int, ...]) -> OpRule:
     for name, least in (("k_top", 0), ("k_att", 1), ("k_trunc", 0), ("capacity", 0)):
         if getattr(rule, name) < least:
             raise ValueError(f"rule: {name} must be at least {least}, got {getattr(rule, name)}")
+    if rule.k_top > LARGEST_K_TOP:
+        raise ValueError(f"rule: k_top must be at most {LARGEST_K_TOP}, got {rule.k_top}")
     for name in ("recall_scale", "forget_scale"):
         if not 0 < number_of(getattr(rule, name)) <= 1:
             raise ValueError(f"rule: {name} must be above 0 and at most 1, got {number_of(getattr(rule, name))}")
@@ -118,26 +119,47 @@ def _given(arguments: Mapping[str, Any], rule: OpRule) -> Shapes:
         if tensor is None or tensor.dim() != dimensions:
             got = None if tensor is None else tuple(tensor.shape)
             raise ValueError(f"{name} must be a tensor of {dimensions} dimensions, got {got}")
+    return _shapes(_sizes(arguments, rule), rule)
+
+
+class _Sizes(NamedTuple):
+    """The sizes that all others follow from."""
+
+    T: int
+    B: int
+    I: int  # noqa: E741
+    H: int
+    D: int
+    given: int  # memory slots
+
+
+def _sizes(arguments: Mapping[str, Any], rule: OpRule) -> _Sizes:
     T, B, features = arguments["x"].shape
-    H = arguments["h0"].shape[1]
+    D = arguments["w1"].shape[0] if rule.has_keys else 0
+    return _Sizes(T, B, features, arguments["h0"].shape[1], D, arguments["memory0"].shape[1])
+
+
+@functools.lru_cache(maxsize=256)
+def _shapes(sizes: _Sizes, rule: OpRule) -> Shapes:
+    T, B, features, H, D, slots = sizes
     R = {CELLS["lstm"]: 4, CELLS["gru"]: 3, CELLS["rnn"]: 1}[rule.cell] * H
-    keys = (arguments["w1"].shape[0], H) if rule.has_keys else None
+    keys = (D, H) if rule.has_keys else None
     width = rule.extra_weights(H)
     if rule.k_top > 0 and "w3" in rule.scoring.roles:
-        width += 2 * H if keys is None else keys[0]
+        width += 2 * H if keys is None else D
     return {
         "x": (T, B, features), "h0": (B, H), "c0": (B, H if rule.has_c else 0),
-        "memory0": (B, arguments["memory0"].shape[1], H), "count0": (B,), "step0": (B,),
+        "memory0": (B, slots, H), "count0": (B,), "step0": (B,),
         "weight_ih": (R, features), "weight_hh": (R, H), "bias_ih": (R,), "bias_hh": (R,),
         "w1": keys, "w2": keys, "w3": (width,) if width else None,
+        **({"received0": (B, slots)} if rule.bounded else {}),  # otherwise the received weights are never read
     }  # fmt: skip
 
 
-def _recorded(arguments: Mapping[str, Any], rule: OpRule, keep: int) -> Shapes:
+def _recorded(sizes: _Sizes, rule: OpRule, keep: int) -> Shapes:
     """Of what the forward pass has left, and of the gradients that arrive."""
-    T, B, _ = arguments["x"].shape
-    H, D = arguments["h0"].shape[1], arguments["w1"].shape[0] if rule.has_keys else 0
-    C, S, K = H if rule.has_c else 0, slots_for(arguments["memory0"], T, rule), rule.k_top
+    T, B, _, H, D, slots = sizes
+    C, S, K = H if rule.has_c else 0, slots + new_slots(T, rule), rule.k_top
     P = B if keep == KEEP_GATES else 0  # rows whose steps were kept
     cuts = cuts_in(T, rule) if keep == KEEP_REPLAY and rule.has_c else 0
     return {

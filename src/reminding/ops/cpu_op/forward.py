@@ -22,14 +22,18 @@ from reminding.ops.contract import (
     scorer_parts,
     slots_for,
 )
-from reminding.ops.cpu_op.backward import sab_backward
+from reminding.ops.cpu_op.backward import gradients_of, sab_backward
 from reminding.ops.cpu_op.checks import check_devices, check_forward
+from reminding.ops.cpu_op.eager import is_eager
 from reminding.ops.cpu_op.packing import (
     KEEP_GATES,
     KEEP_NOTHING,
     KEEP_REPLAY,
+    Given,
+    Weights,
     cuts_in,
     milestones_in,
+    needed,
     pack,
     raw,
     row_groups,
@@ -53,6 +57,10 @@ SCHEMA = (
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
 
 
+MANY = 2**17
+"""Elements of output and memory from which any of the tensors can be worth huge pages."""
+
+
 @torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu", schema=SCHEMA)
 def sab_forward(
     x: Tensor,
@@ -74,46 +82,60 @@ def sab_forward(
     milestones: list[int],
 ) -> Outputs:
     """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
-    check_forward(locals())
-    r = OpRule(*rule)
-    T, B = x.shape[:2]
-    D = w1.shape[0] if w1 is not None else 0
-    out = _empty_outputs(x, h0, c0, memory0, w1, r, keep, milestones)
-    raw().ask_for_huge_pages(out)
-    output, summary, c_T, memory, peak, slots, weights, received, alive, milestone_c, *saved = out
-    edge, inverse, gates, cells, queries, keys, entering_c = saved
-    M0, M = memory0.shape[1], memory.shape[1]
-    memory[:, :M0] = memory0
-    if r.bounded:
+    given, weights = (x, h0, c0, memory0, count0, step0), (weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
+    return cast("Any", compute(*given, *weights, received0, rule, keep, milestones))
+
+
+def compute(*inputs: Any) -> tuple[Tensor, ...]:
+    """What `sab_forward` returns, of its arguments in their order."""
+    given, weights, (received0, rule, keep, milestones) = Given(*inputs[:6]), Weights(*inputs[6:13]), inputs[13:]
+    named = {"received0": received0, "rule": rule, "keep": keep, "milestones": milestones}
+    check_forward({**given._asdict(), **weights._asdict(), **named})
+    out = _empty_outputs(given.x, given.h0, given.c0, given.memory0, weights.w1, OpRule(*rule), keep, milestones)
+    if out[0].numel() + out[3].numel() >= MANY:
+        raw().ask_for_huge_pages(out)
+    M0, memory, received = given.memory0.shape[1], out[3], out[7]
+    if M0:
+        memory[:, :M0] = given.memory0
+    if received.shape[1]:
         received[:, :M0] = received0
         received[:, M0:] = 0
-    packed = pack(weight_ih, weight_hh, w1, w2, r, True)
-    bias = joint_bias(bias_ih, bias_hh, weight_hh, r)
-    x, h0, c0 = x.contiguous(), h0.contiguous(), c0.contiguous()
-    count0, step0 = count0.contiguous(), step0.contiguous()
-    score = w3.contiguous() if w3 is not None else None
-    noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
+    _fill(out, given, weights, rule, keep, milestones)
+    return out
 
-    given = [x, h0, c0, step0, count0, score]
-    record = [output, summary, memory, slots, edge, weights, inverse, entering_c if keep == KEEP_REPLAY else None]
+
+def _fill(
+    out: tuple[Tensor, ...], given: Given, weights: Weights, rule: list[int], keep: int, milestones: list[int]
+) -> None:
+    """Run all steps, with tensors of `_empty_outputs` that hold the memories given."""
+    output, summary, c_T, memory, peak, slots, recalled, received, alive, milestone_c, *saved = out
+    edge, inverse, gates, cells, queries, keys, entering_c = saved
+    r, w1, memory0, (T, B) = OpRule(*rule), weights.w1, given.memory0, given.x.shape[:2]
+    M0, M = memory0.shape[1], memory.shape[1]
+    weight_hh = needed(weights.weight_hh)
+    packed = pack(weights.weight_ih, weight_hh, w1, weights.w2, r, True)
+    bias = joint_bias(weights.bias_ih, weights.bias_hh, weight_hh, r)
+    x, h0, c0, _, count0, step0 = (tensor.contiguous() for tensor in given)
+    score = weights.w3.contiguous() if weights.w3 is not None else None
+    noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
+    state = [x, h0, c0, step0, count0, score]
+    record = [output, summary, memory, slots, edge, recalled, inverse, entering_c if keep == KEEP_REPLAY else None]
 
     def run(first: int, *kept: Tensor | None) -> None:
-        raw().forward(given, bias, packed, kept, record, c_T, peak, [received, alive], *noting, rule, first)
+        raw().forward(state, bias, packed, kept, record, c_T, peak, [received, alive], *noting, rule, first)
 
     def given_keys(first: int, last: int, keys: Tensor) -> Tensor:
         if r.has_keys and M0 > 0:
-            assert w1 is not None
-            keys[:, :M0] = memory0[first:last] @ w1.t()
+            keys[:, :M0] = memory0[first:last] @ needed(w1).t()
         return keys
 
     if keep == KEEP_GATES:
         run(0, gates, cells, queries, given_keys(0, B, keys))
-    else:
-        groups = row_groups(B, T)
-        spare_keys = keys.new_empty(groups[0][1] if groups else 0, M, D)  # the first group is the largest
-        for first, last in groups:
-            run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
-    return cast("Any", out)
+        return
+    groups = row_groups(B, T)
+    spare_keys = keys.new_empty(groups[0][1] if groups else 0, M, keys.shape[2])  # the first group is the largest
+    for first, last in groups:
+        run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
 
 
 def _empty_outputs(
@@ -170,16 +192,35 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.rule, ctx.keep = rule, keep
 
 
+class SabForward(torch.autograd.Function):
+    """`sab_forward` and its gradient, for calls that need no operator: see `is_eager`."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        """What `sab_forward` returns."""
+        output = compute(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of what `sab_forward` was given."""
+        return _backward(ctx, *d_outputs)
+
+
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
     d_output, d_summary, d_c_T, d_memory = d_outputs[:4]
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     if torch.is_grad_enabled():
         return _differentiable(ctx, d_outputs[:4])
-    saved = ctx.saved_tensors[:-2]
-    grads = sab_backward(d_output, d_summary, d_c_T, d_memory, *saved, ctx.rule, ctx.keep, need[0])
+    given = (d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors[:-2])
+    if is_eager(given):  # then autograd has seen to it that they fit together
+        grads = gradients_of(given, ctx.rule, ctx.keep, need[0])
+    else:
+        grads = sab_backward(*given, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
-    given = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
-    return (*given, None, None, None, None)
+    found = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
+    return (*found, None, None, None, None)
 
 
 def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -228,11 +269,15 @@ def layer(
         received0 = h0.new_empty(h0.shape[0], 0)
     steps = [milestones[0], milestones[1] % milestones[0]] if milestones is not None else []
     # fmt: off
-    out = sab_forward(
+    tensors = (
         x, h0, c0, given.memory0, given.count0, given.step0, weight_ih, weight_hh, bias_ih, bias_hh, *scorer,
-        received0, list(rule), keep, steps,
+        received0,
     )
     # fmt: on
+    run: Any = sab_forward
+    if is_eager(tensors):
+        run = cast("Any", SabForward).apply if differentiate else compute
+    out = run(*tensors, list(rule), keep, steps)
     output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
     return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)

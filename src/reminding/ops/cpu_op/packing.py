@@ -102,6 +102,12 @@ class Gradients(NamedTuple):
     w3: Tensor
 
 
+def needed(tensor: Tensor | None) -> Tensor:
+    """A weight that the score or the cell has."""
+    assert tensor is not None, "only the biases, and what the score has not, may be left out"
+    return tensor
+
+
 def raw() -> Any:
     """The loops of csrc/ops.cpp."""
     return torch.ops.reminding_cpu
@@ -135,11 +141,13 @@ def pack(
     weight_ih: Tensor | None, weight_hh: Tensor, w1: Tensor | None, w2: Tensor | None, rule: OpRule, transpose: bool
 ) -> list[Tensor | None]:
     """weight_ih, weight_hh, W1 and W2 in the form the loops read; None for those that are None."""
-    weight_hh = weight_hh.contiguous()
-    if rule.cell == CELLS["gru"]:  # two products, for r and z and for n, one packed tensor behind the other
-        H = weight_hh.shape[1]
-        hidden = torch.cat([raw().pack(part, transpose) for part in (weight_hh[: 2 * H], weight_hh[2 * H :])])
-    else:
-        hidden = raw().pack(weight_hh, transpose)
-    first, *scorer = (raw().pack(w.contiguous(), transpose) if w is not None else None for w in (weight_ih, w1, w2))
-    return [first, hidden, *scorer]
+    given = (weight_ih, weight_hh, w1, w2)
+    whole = [weight.contiguous() for weight in given if weight is not None]
+    if rule.cell != CELLS["gru"]:
+        packed = iter(raw().pack(whole, transpose))
+        return [None if weight is None else next(packed) for weight in given]
+    H, at = weight_hh.shape[1], int(weight_ih is not None)
+    # Of the hidden weight two products, for r and z and for n, one behind the other.
+    parts = raw().pack([*whole[:at], whole[at][: 2 * H], whole[at][2 * H :], *whole[at + 1 :]], transpose)
+    packed = iter([*parts[:at], torch.cat(parts[at : at + 2]), *parts[at + 2 :]])
+    return [None if weight is None else next(packed) for weight in given]

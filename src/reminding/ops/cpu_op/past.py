@@ -56,14 +56,14 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
     T, R = reads.read.shape[:2]
     memory, H = reads.memory, weight_hh.shape[1]
     live, touched = _visited(reads)
-    pair, slot = _numbered(live), _numbered(touched)
-    place = live.flatten().nonzero().squeeze(1)
+    pair, place = raw().number(live)
+    slot, held = raw().number(touched)
     size, like = len(place), memory.new_empty
     gates, cells = like(size, gate_width(H, rule)), like(size, H if rule.has_c else 0)
     raw().ask_for_huge_pages([gates, cells])
     bias = joint_bias(weights.bias_ih, weights.bias_hh, weight_hh, rule)
     project(reads.x.reshape(T * R, -1).index_select(0, place), weight_ih, bias, gates)
-    keys, peak = _keys(memory, touched, weights.w1, rule)
+    keys, peak = _keys(memory.flatten(0, 1), held, weights.w1, rule)
     queries = like(size, keys.shape[1])
     output, summary = memory.new_zeros(T, R, H), memory.new_zeros(T, R, H)
     slots, weighed = torch.empty(T, R, rule.k_top, dtype=torch.int32), like(T, R, rule.k_top)
@@ -96,17 +96,11 @@ def _visited(reads: PastReads) -> tuple[Tensor, Tensor]:
     return live[:-1].cumsum(0) > 0, touched
 
 
-def _numbered(chosen: Tensor) -> Tensor:
-    """The numbers of those that are chosen, one after the other, int32; -1 for the others."""
-    count = chosen.flatten().cumsum(0, dtype=torch.int32).view_as(chosen)
-    return torch.where(chosen, count - 1, -1).int()
-
-
-def _keys(memory: Tensor, touched: Tensor, w1: Tensor | None, rule: OpRule) -> tuple[Tensor, Tensor]:
-    """The keys of the touched memories as they are compared, (S, D), and the largest |W1 m| beside 0, (2,)."""
+def _keys(memory: Tensor, place: Tensor, w1: Tensor | None, rule: OpRule) -> tuple[Tensor, Tensor]:
+    """The keys of the memories at places (S,) as they are compared, (S, D), and the largest |W1 m| beside 0, (2,)."""
     if w1 is None:
-        return memory.new_empty(int(touched.sum()), 0), memory.new_zeros(2)
-    keys = memory[touched] @ w1.t()
+        return memory.new_empty(len(place), 0), memory.new_zeros(2)
+    keys = memory.index_select(0, place) @ w1.t()
     peak = memory.new_zeros(2)
     if rule.scoring.clamped:
         peak[0] = keys.abs().amax() if keys.numel() else 0

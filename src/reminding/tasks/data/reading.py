@@ -10,6 +10,8 @@ from typing import Any, Literal
 Role = Literal["input and target", "target", "known input", "time", "ignored"]
 SHOWN = 12
 """Columns and files that are listed one by one on the terminal; the record has all."""
+SPOKEN = {",": "comma", ";": "semicolon", ".": "point", "|": "bar"}
+"""Signs that would read as punctuation of the sentence they stand in."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Reading:
         """For the terminal, a few lines however many columns and files there are."""
         first = self.files[0].path if self.files else "no file"
         more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
-        settings = "".join(f", {name} {value}" for name, value in self.settings)
+        settings = "".join(f", {name} {SPOKEN.get(value, value)}" for name, value in self.settings)
         found = [f"data: {first}{more}: {self.steps:,} {self.unit}s, {self.format}{settings}"]
         used = [column for column in self.columns if column.role != "ignored"]
         ignored = [column for column in self.columns if column.role == "ignored"]

@@ -39,6 +39,10 @@ class Asked(Informed, ABC):
             return prediction.new_zeros(())
         return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten(), ignore_index=UNASKED)
 
+    def targets(self, batch: Batch) -> int:
+        """Return the number of steps that ask; see `Task.targets`."""
+        return int((batch.target != UNASKED).sum())
+
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
         """Return "accuracy" and "cross_entropy" (nats) over the steps that ask, from logits (T, B, C)."""
         check_prediction(prediction, batch, self.output_size)

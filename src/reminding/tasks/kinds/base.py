@@ -50,6 +50,11 @@ class Batch:
         """Return the batch on `device`; the mask stays on the host."""
         return Batch(self.input.to(device), self.target.to(device), self.reset)
 
+    def rows(self, chosen: slice) -> Batch:
+        """Some of the sequences."""
+        target = self.target[:, chosen] if self.target.dim() == 3 else self.target[..., chosen]
+        return Batch(self.input[:, chosen], target, None if self.reset is None else self.reset[chosen])
+
 
 class Task(Protocol):
     """What a trainer needs of a task. A task is a frozen dataclass whose fields are command line options."""
@@ -112,6 +117,13 @@ class Task(Protocol):
         """The mean training loss, a scalar. `prediction` is the readout of every step, (T, B, C).
 
         A chunk of a stream without a target has a loss of 0, without a gradient.
+        """
+        ...
+
+    def targets(self, batch: Batch) -> int:
+        """The number of targets that the loss is the mean over, in some unit; 0 without a target.
+
+        So that the losses of parts of a batch, weighted by their targets, give the loss of the whole.
         """
         ...
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
+from reminding.tasks.kinds.base import Batch
 from reminding.tasks.kinds.tallies import Tally
 
 DATA = "data"
@@ -58,6 +59,10 @@ class Informed:
         A task of published data has none: their checksums are known.
         """
         return {}
+
+    def targets(self, batch: Batch) -> int:
+        """Return the number of sequences, each of which has as many targets; see `Task.targets`."""
+        return batch.input.shape[1]
 
     def tally(self) -> Tally | None:
         """Return a tally of errors that says more than the metrics; None if there is none."""

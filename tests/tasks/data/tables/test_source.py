@@ -216,6 +216,7 @@ def test_what_was_read_is_said(tmp_path: Path) -> None:
     assert reading.columns[2].reason == "text, such as 'x' in line 3"
     assert reading.times[0].line() == "time: date, 2020-01-01 00:00:00 to 2020-01-04 00:00:00, every 1.5 d, no gaps"
     assert reading.record()["steps"] == 3
+    assert "separator semicolon, header in line 1, encoding utf-8, decimal mark comma" in reading.lines()[0]
     assert any("name (text, such as 'x' in line 3)" in line for line in reading.lines())
 
 

@@ -60,7 +60,7 @@ class ServeOptions(StepOptions):
     I: int = 64  # noqa: E741
     k_att: int = 10
     k_trunc: int = 10
-    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax"
+    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax1"
     dtype: Literal["float32", "float64"] = "float32"
     models: tuple[ServeName, ...] = SERVE_NAMES
     repetitions: int = 21

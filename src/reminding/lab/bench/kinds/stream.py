@@ -58,7 +58,7 @@ class StreamOptions(StepOptions):
     I: int = 64  # noqa: E741
     k_att: int = 10
     k_trunc: int = 10
-    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax"
+    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax1"
     dtype: Literal["float32", "float64"] = "float32"
     models: tuple[StreamName, ...] = STREAM_NAMES
     layers: tuple[int, ...] = (1, 2, 3)

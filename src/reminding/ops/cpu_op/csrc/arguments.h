@@ -28,6 +28,7 @@ using Shape = std::initializer_list<int64_t>;
 
 // Of any dimension, since slots and pairs are int32.
 constexpr int64_t largest_size = std::numeric_limits<int32_t>::max();
+constexpr int64_t largest_k_top = int64_t(1) << 20;  // room for as many is made at every step
 
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
@@ -153,7 +154,7 @@ inline Problem read_rule(const std::vector<int64_t>& rule) {
   p.score = static_cast<Score>(between("rule: score", rule[1], 0, static_cast<int64_t>(last_score)));
   p.normalizer = static_cast<Normalizer>(between("rule: normalizer", rule[2], 0, 2));
   p.semantics = static_cast<Semantics>(between("rule: semantics", rule[3], 0, 1));
-  p.k_top = between("rule: k_top", rule[4], 0, largest_size - 1);
+  p.k_top = between("rule: k_top", rule[4], 0, largest_k_top);
   p.k_att = between("rule: k_att", rule[5], 1, most);
   p.k_trunc = between("rule: k_trunc", rule[6], 0, most);
   p.backtrack = between("rule: backtrack", rule[7], 0, 1) != 0;

@@ -19,6 +19,7 @@ inline int64_t fingerprint(std::vector<Tensor> tensors) {
     if (!x.is_contiguous() || !x.is_cpu() || !has_memory(x))
       refuse("tensors must be contiguous, on the CPU, and have memory");
     const int64_t bytes = x.numel() * static_cast<int64_t>(x.element_size()), block = sizeof(uint64_t) * words;
+    if (bytes == 0) continue;
     const char* from = static_cast<const char*>(x.data_ptr());
     const int64_t blocks = bytes / block, stride = std::max<int64_t>(1, blocks / most);
     uint64_t sum[words] = {}, order[words] = {};

@@ -45,6 +45,16 @@ void expect_windows(const Problem& p, const Kept<T>& kept, const int64_t* step0)
   }
 }
 
+// notes (B, 4): of kept trees, see `KeptTrees`.
+inline void expect_notes(const Problem& p, const int64_t* notes) {
+  constexpr int64_t longest = 255;  // steps without a search, and with it the next pause
+  for (int64_t i = 0; i < p.B * 4; i += 4) {
+    expect_element("held: notes", i, notes[i], -1, p.M);
+    expect_element("held: notes", i + 1, notes[i + 1], 0, 1);
+    for (int64_t j = i + 2; j < i + 4; ++j) expect_element("held: notes", j, notes[j], 0, longest);
+  }
+}
+
 template <class T>
 void expect_past(const Problem& p, const Past<T>& past, int64_t first_row, int64_t rows) {
   if (past.cut == nullptr) return;

@@ -14,6 +14,9 @@
 #include <unistd.h>
 #endif
 
+#include <algorithm>
+#include <cmath>
+#include <tuple>
 #include <vector>
 
 #include "arguments.h"
@@ -40,7 +43,7 @@ static auto by_type(const char* name, const Tensor& x, const Call& call) {
 }
 
 // Packs a weight as the B of gemm.h: (N, K) transposed for `rows . weight^T`, or (K, N) as it is for `rows . weight`.
-static Tensor pack(Tensor weight, bool transpose) {
+static Tensor pack_one(const Tensor& weight, bool transpose) {
   const auto sizes = measured("weight", weight, 2).sizes();
   const int64_t k = sizes[transpose ? 1 : 0], n = sizes[transpose ? 0 : 1];
   return by_type("weight", weight, [&](auto zero) {
@@ -52,6 +55,32 @@ static Tensor pack(Tensor weight, bool transpose) {
       kernel.pack(static_cast<T*>(packed.data_ptr()), source, k, n, transpose ? 1 : n, transpose ? k : 1);
     return packed;
   });
+}
+
+static std::vector<Tensor> pack(std::vector<Tensor> tensors, bool transpose) {
+  std::vector<Tensor> packed;
+  packed.reserve(tensors.size());
+  for (const Tensor& weight : tensors) packed.push_back(pack_one(weight, transpose));
+  return packed;
+}
+
+// Numbers the chosen elements of a mask (rows, columns): their numbers, -1 for the others; and their places in it.
+static std::tuple<Tensor, Tensor> number(Tensor mask) {
+  const auto sizes = measured("mask", mask, 2).sizes();
+  const Flag* chosen = data<Flag>("mask", mask, {sizes[0], sizes[1]});
+  const int64_t size = mask.numel();
+  if (size > largest_size) refuse("mask must have at most ", largest_size, " elements, got ", size);
+  const int64_t count = std::count_if(chosen, chosen + size, [](Flag flag) { return flag != 0; });
+  Tensor index = torch::stable::new_empty(mask, {sizes[0], sizes[1]}, ScalarType::Int);
+  Tensor place = torch::stable::new_empty(mask, {count}, ScalarType::Long);
+  int32_t* numbers = static_cast<int32_t*>(index.data_ptr());
+  int64_t* places = static_cast<int64_t*>(place.data_ptr());
+  int32_t next = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    numbers[i] = chosen[i] != 0 ? next : -1;
+    if (chosen[i] != 0) places[next++] = i;
+  }
+  return {index, place};
 }
 
 // kept: gates, cells, queries, keys; all but keys may be None. bounded: received, alive. Other lists: see passes.h.
@@ -91,6 +120,34 @@ static void forward(Tensors given, Tensor bias, Tensors packed, Tensors kept, Te
   });
 }
 
+template <class T>
+static bool all_finite(const T* x, int64_t size) {
+  return std::all_of(x, x + size, [](T value) { return std::isfinite(value); });
+}
+
+// The steps of x (steps, inputs), those that are not finite in all features NaN in all of them, in `copy`; x if none is.
+template <class T>
+static const T* whole_steps(const T* x, int64_t steps, int64_t inputs, std::vector<T>& copy) {
+  if (all_finite(x, steps * inputs)) return x;
+  copy.assign(x, x + steps * inputs);
+  for (auto step = copy.begin(); step != copy.end(); step += inputs)
+    if (!all_finite(&*step, inputs)) std::fill_n(step, inputs, std::numeric_limits<T>::quiet_NaN());
+  return copy.data();
+}
+
+// Where the output is not finite, nothing is said of what was recalled.
+template <class T>
+static void forget_recalls(const ForwardArgs<T>& a) {
+  const Problem& p = a.problem;
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  for (int64_t at = 0; at < p.T * p.B; ++at) {
+    if (all_finite(a.output + at * p.H, p.H)) continue;
+    std::fill_n(a.summary + at * p.H, p.H, nan);
+    std::fill_n(a.weights + at * p.k_top, p.k_top, nan);
+    if (a.kept->recalled != nullptr) std::fill_n(a.kept->recalled + at * p.k_top, p.k_top, 0);
+  }
+}
+
 // Streams served call by call, whose memories are kept from one call to the next.
 // state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
 // keys. held: window, tops, bounds, alive, notes. out: output, summary or None, c_T, and what was recalled or None:
@@ -122,7 +179,10 @@ static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tenso
     if (!out[3].has_value()) a.weights = spare.data();
     if (!out[1].has_value()) a.summary = summary.data();
     const int64_t row_bytes = p.has_keys() ? p.most_alive() * p.D * static_cast<int64_t>(sizeof(T)) : 0;
+    std::vector<T> input;
+    a.x = whole_steps(a.x, p.T * p.B, a.inputs, input);
     for_rows(0, p.B, row_bytes, [&](int64_t begin, int64_t end) { kernels<T>().forward(a, begin, end); });
+    if (out[1].has_value() || out[3].has_value()) forget_recalls(a);
   });
 }
 
@@ -351,12 +411,14 @@ static Tensor bounds(Tensor keys, Tensor query, Optional weight, std::vector<int
     p.T = p.B = 1;
     p.M = sizes[0];
     p.D = sizes[1];
-    if (!p.has_keys()) refuse("rule: score must have keys");
+    if (!p.has_keys() || p.D < 1) refuse("rule: score must have keys, of a width of at least 1, got ", p.D);
+    const T* w3 = nullptr;
+    if (p.score == Score::additive) w3 = data<T>("weight", weight, {p.D});
+    else expect_none("weight", weight);
     p.k_top = 1;
     p.search = Search::tree;
     Tensor out = torch::stable::new_empty(keys, {Levels(p.M).size, p.M});
-    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}),
-                        data_if_given<T>("weight", weight, {p.score == Score::additive ? p.D : 0}),
+    kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}), w3,
                         static_cast<T*>(out.data_ptr()));
     return out;
   });
@@ -375,7 +437,8 @@ struct Unresolved<op> {
 
 STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("limit_isa(int most) -> int");
-  m.def("pack(Tensor weight, bool transpose) -> Tensor");
+  m.def("pack(Tensor[] tensors, bool transpose) -> Tensor[]");
+  m.def("number(Tensor mask) -> (Tensor, Tensor)");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
   m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
@@ -412,6 +475,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
+  m.impl("number", TORCH_BOX(&reminding::number));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
   m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));

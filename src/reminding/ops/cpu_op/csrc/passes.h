@@ -108,6 +108,7 @@ void read_trees(KeptTrees<T>& trees, const Problem& p, const Tensors& held) {
   T* bounds = data<T>("held: bounds", held[2], {p.B, levels.groups(), width});
   trees.alive = data<int32_t>("held: alive", held[3], {p.B, any ? levels.nodes : 0});
   trees.notes = data<int64_t>("held: notes", held[4], {p.B, 4});
+  expect_notes(p, trees.notes);
   if (!any) return;
   if (!p.keyed()) refuse("held: bounds must have no elements for a score without keys");
   if (p.bounded() && p.evict != Evict::fifo) refuse("held: bounds must have no elements where any memory may go");

@@ -66,13 +66,13 @@ class BoundTrees {
     for (int64_t l = 1; l < levels_.size; ++l) {
       node /= Levels::fan;
       score_.widen(bound(r, l, node), key, alive(r, l, node) == 0);
-      ++alive(r, l, node);
+      count(alive(r, l, node), 1);
     }
   }
 
   void remove(int64_t r, int64_t slot) {
     if (!any() || !built_[r]) return;
-    for (int64_t l = 0; l < levels_.size; ++l, slot /= Levels::fan) --alive(r, l, slot);
+    for (int64_t l = 0; l < levels_.size; ++l, slot /= Levels::fan) count(alive(r, l, slot), -1);
   }
 
   // Ranks the best of the memories in the slots [first, end), whose keys are (M, D) by slot, for the query of the score;
@@ -133,6 +133,11 @@ class BoundTrees {
     return bounds_ + (r * levels_.groups() + levels_.group(l, node)) * width_;
   }
   int32_t& alive(int64_t r, int64_t l, int64_t node) const { return alive_[r * levels_.nodes + levels_.place(l, node)]; }
+
+  // Kept counts are not checked at the door, of which there are as many as memories: any number may stand there.
+  static void count(int32_t& members, int32_t more) {
+    members = static_cast<int32_t>(static_cast<uint32_t>(members) + static_cast<uint32_t>(more));
+  }
 
   // Returns false if more than `limit` scores would be computed, or if a bound is NaN.
   bool find(int64_t r, const T* keys, Ranking<T>& best, int64_t limit) {

@@ -1,0 +1,38 @@
+"""The errors of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DamagedFileError(ValueError):
+    """A file does not hold what was written to it.
+
+    Attributes:
+        path: of the file; field: the part of it that is wrong, "" if that is unknown.
+    """
+
+    def __init__(self, path: str | Path, problem: object, field: str = "") -> None:
+        self.path, self.field = Path(path), field
+        super().__init__(f"{path} is damaged: {field}{': ' if field else ''}{problem}")
+
+
+class CannotWriteError(OSError):
+    """A file could not be written: the disk is full or read-only, or permission is missing.
+
+    Attributes:
+        path: of the file, which is as it was before.
+    """
+
+    def __init__(self, path: Path, reason: OSError | str, advice: str = "") -> None:
+        self.path = path
+        self.reason = reason if isinstance(reason, str) else str(reason.strerror or reason)
+        super().__init__(f"could not write {path}: {self.reason}{'; ' if advice else ''}{advice}")
+
+    def with_advice(self, advice: str) -> CannotWriteError:
+        """The same error, with what can be done after it."""
+        return CannotWriteError(self.path, self.reason, advice)
+
+
+class FolderInUseError(ValueError):
+    """Another living process has locked the folder."""

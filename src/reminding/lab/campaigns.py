@@ -1,0 +1,121 @@
+"""The actions of the verbs that run many runs, `sweep` and `reproduce`, with their output on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reminding.lab.commands import show_report
+from reminding.lab.paper.reproduce import (
+    Experiment,
+    Job,
+    ReproduceOptions,
+    experiment,
+    run_jobs,
+    shortened,
+    testing_jobs,
+    time_left,
+    training_jobs,
+    tuned,
+    tuning_jobs,
+)
+from reminding.lab.paper.shared import run_shared, shared_jobs
+from reminding.lab.report.writing import write_report
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import ModelOptions, RunConfig
+from reminding.lab.show.terminal import say, show_table
+from reminding.lab.sweep.record import SweepRecord
+from reminding.lab.sweep.space import Space
+from reminding.lab.sweep.sweep import Sweep, SweepOptions, trial_folder, work
+
+
+def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters: int | None) -> None:
+    """Run trials until the sweep has all of them, then show the best.
+
+    Args:
+        config: the options that are not searched.
+        out: folder of the sweep; None: runs/sweep/STUDY.
+        parameters: the number of parameters of every trial's model; None: as its options give.
+
+    Raises:
+        ValueError: an option is wrong; or Ctrl-C, after the trial has been given back.
+    """
+    kind: Any = config.task.__class__
+    space = Space.read(options.space, kind, ModelOptions)
+    space.check_free(config)
+    wanted = Sweep(config, space, options, out, parameters)
+    try:
+        record = work(wanted)
+    except KeyboardInterrupt:
+        raise ValueError("stopped by Ctrl-C; the trial was given back, and the same command continues") from None
+    _show_best(record, wanted.folder)
+
+
+def _show_best(record: SweepRecord, folder: Path) -> None:
+    ranked = record.ranked()
+    states = [each.state for each in record.attempts]
+    counts = {"complete": "complete", "pruned": "pruned", "failed": "failed", "void": "given back and run again"}
+    say("trials: " + ", ".join(f"{states.count(state)} {told}" for state, told in counts.items() if state in states))
+    if not ranked:
+        raise ValueError(f"no trial has a result; {folder} tells why each ended")
+    names = [each.name for each in record.space.dimensions]
+    rows = [[each.job, f"{each.value:.4f}", *(_cell(each.params[name]) for name in names)] for each in ranked[:5]]
+    show_table(f"Best trials of {record.name}", ["trial", f"valid {record.metric}", *names], rows)
+    say(f"best run: {trial_folder(folder, ranked[0].job)}; reminding report {folder} shows the sweep")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def reproduce(name: str, options: ReproduceOptions) -> None:
+    """Run the missing parts of an experiment of the paper, test its models, and write its report.
+
+    Raises:
+        ValueError: some runs failed; the message names them, after all others have run.
+    """
+    wanted = experiment(name, options)
+    tuning = tuning_jobs(wanted, options)
+    if options.dry:
+        _show_plan(wanted, tuning, options)
+        return
+    try:
+        failed = _run(name, "tuning runs", tuning, [], options)
+        if failed:
+            raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+        wanted, tables = tuned(wanted, options)
+        for table in tables:
+            show_table(table.title, table.columns, table.rows)
+        jobs = training_jobs(wanted, options)
+        failed = _run(name, "runs", jobs, testing_jobs(wanted, options), options)
+    except KeyboardInterrupt:
+        raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
+    begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
+    remarks = [*wanted.remarks, *shortened(wanted, options)]
+    if begun:
+        out = options.out / f"{name}-report"
+        show_report(write_report(begun, out, title=wanted.title, remarks=remarks, tuning=tables))
+    if failed:
+        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+
+
+def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], options: ReproduceOptions) -> list[str]:
+    """Run the jobs that are not done, here or by all workers of a storage, and return the failed ones."""
+    if jobs:
+        say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
+    if options.storage is not None:
+        return run_shared(name, shared_jobs(jobs, tests, options.out), options)
+    return run_jobs(jobs, options.jobs) + run_jobs(tests, options.jobs)
+
+
+def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
+    """List the commands of an experiment. What a grid will choose is not known before it has been run."""
+    ready = all(job.state == "done" for job in tuning)
+    settled = tuned(wanted, options)[0] if ready else wanted
+    jobs = training_jobs(settled, options)
+    for job in [*tuning, *jobs, *testing_jobs(settled, options)]:
+        say(f"{job.state}: reminding {' '.join(job.words)}")
+    if not ready:
+        say("the rate and the forget bias of the runs after the tuning are those that it will choose")
+    say(time_left([*tuning, *jobs], options.jobs))

@@ -1,0 +1,204 @@
+"""What training changes, as a file and back: progress, model, optimizer and random numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+
+from reminding.disk.errors import DamagedFileError
+from reminding.nn.state.storage import load_tensors, pack_tensors
+from reminding.tasks import MetricSums
+
+FORMAT = "reminding.Training"
+VERSION = "1"
+
+
+class Update(TypedDict):
+    """The figures of one update: loss, gradient norm before clipping, time steps read, and on streams the metrics.
+
+    The loss is nan for a chunk without a target.
+    """
+
+    loss: float
+    norm: float
+    steps: int
+    metrics: MetricSums
+
+
+@dataclass
+class Standing:
+    """The progress of a run: everything that it needs to continue, except weights and optimizer.
+
+    Attributes:
+        step: updates done.
+        seconds: time spent on updates and evaluations.
+        best: the best main metric on the validation split so far; best_step: the update at which it was reached.
+        stale: evaluations since then.
+        since: the updates since the last evaluation; the next evaluation logs their means.
+        stopped: the reason to stop that the last evaluation gave, "target" or "patience"; None: the run is not at its
+            end, or is there because of a limit that may be raised.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    since: list[Update] = field(default_factory=list[Update])
+    stopped: str | None = None
+
+
+@dataclass
+class Restored:
+    """What a checkpoint holds besides model and optimizer.
+
+    Attributes:
+        clip_mean: of the gradient clipper.
+        random: the states of the random number generators, as `random_state` has them.
+    """
+
+    standing: Standing
+    clip_mean: float | None
+    random: dict[str, Tensor]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the random number generators that training draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Let the generators go on from what `random_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def of_processes(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of the generators of several processes under one roof; those of process 0 have their own names."""
+    return {
+        name if rank == 0 else f"{rank}.{name}": tensor
+        for rank, state in enumerate(states)
+        for name, tensor in state.items()
+    }
+
+
+def of_process(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Those of one process; empty if it was not there."""
+    if rank == 0:
+        return {name: tensor for name, tensor in states.items() if "." not in name}
+    return {name.removeprefix(f"{rank}."): each for name, each in states.items() if name.startswith(f"{rank}.")}
+
+
+def pack_training(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clip_mean: float | None,
+    standing: Standing,
+    random: Mapping[str, Tensor],
+) -> bytes:
+    """The content of a checkpoint's file; `restore_training` is the reverse."""
+    state = optimizer.state_dict()
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"random.{name}": tensor for name, tensor in random.items()}
+    numbers: dict[str, Any] = {}
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{parameter}.{name}"] = value
+            else:
+                numbers[f"{parameter}.{name}"] = value
+    content = {
+        "standing": vars(standing),
+        "clip_mean": clip_mean,
+        "groups": state["param_groups"],
+        "numbers": numbers,
+    }
+    return pack_tensors(tensors, {"format": FORMAT, "version": VERSION, "training": json.dumps(content)})
+
+
+def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Restored:
+    """Restore model and optimizer from a checkpoint's file.
+
+    Raises:
+        DamagedFileError: the file is damaged.
+        ValueError: it belongs to another model.
+    """
+    tensors, metadata = load_tensors(path)
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise ValueError(
+            f"{path} is no checkpoint of version {VERSION}; its metadata says {sorted(metadata.items())}"
+        )
+    try:
+        content = json.loads(metadata["training"])
+        parts = _parted(tensors)
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in [*parts["optimizer"].items(), *content["numbers"].items()]:
+            parameter, _, key = name.partition(".")
+            state.setdefault(int(parameter), {})[key] = value
+        standing = _standing(content["standing"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path, repr(error), "metadata training") from error
+    try:
+        model.load_state_dict(parts["model"])
+        optimizer.load_state_dict({"state": state, "param_groups": [_group(group) for group in content["groups"]]})
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} belongs to another model: {error}") from error
+    return Restored(standing, content["clip_mean"], parts["random"])
+
+
+def restore_old(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Restored, str | None]:
+    """Restore from checkpoint.pt of version 0.1, which has no checksums.
+
+    Returns:
+        what was restored, and the name of the file with the state of the streams, if there are any.
+
+    Raises:
+        DamagedFileError: the file is damaged, or belongs to another model.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        restored = Restored(_standing(content["standing"]), content["clip_mean"], {"cpu": content["rng"]})
+        return restored, cast("str | None", content.get("state"))
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise DamagedFileError(path, f"it cannot be read, or belongs to another model: {error}") from error
+
+
+def _parted(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors "part.name" by part, as "name"."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
+    for whole, tensor in tensors.items():
+        part, _, name = whole.partition(".")
+        parts[part][name] = tensor
+    return parts
+
+
+def _standing(values: Mapping[str, Any]) -> Standing:
+    since = [
+        Update(
+            loss=each["loss"],
+            norm=each["norm"],
+            steps=each["steps"],
+            metrics={name: (sums[0], sums[1]) for name, sums in each["metrics"].items()},
+        )
+        for each in values["since"]
+    ]
+    rest: dict[str, Any] = {name: value for name, value in values.items() if name != "since"}
+    return Standing(**rest, since=since)
+
+
+def _group(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's settings for some parameters; JSON has made lists of its tuples."""
+    return {
+        name: tuple(cast("list[Any]", value)) if isinstance(value, list) and name != "params" else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,101 @@
+"""The record of a sweep beside its runs: sweep.json, from which a report is made without the storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import read_json, write_json
+from reminding.lab.sweep.attempts import Attempt
+from reminding.lab.sweep.space import Dimension, Space
+
+RECORD_NAME = "sweep.json"
+TRIALS_NAME = "trials"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What a sweep searches, and all attempts at its trials so far.
+
+    Args:
+        name: of the study.
+        storage: its address, without a password.
+        task: the name of the task; model: the kind of network; metric: the result of a trial, on validation data.
+        maximize: whether a larger result is better.
+        space: the options that are searched.
+        trials: the number of trials that the sweep shall have.
+        command: that was typed.
+        attempts: at the trials.
+    """
+
+    name: str
+    storage: str
+    task: str
+    model: str
+    metric: str
+    maximize: bool
+    space: Space
+    trials: int
+    command: str
+    attempts: Sequence[Attempt]
+
+    def ranked(self) -> list[Attempt]:
+        """The complete trials, the best first."""
+        done = [each for each in self.attempts if each.state == "complete" and each.value is not None]
+        return sorted(done, key=lambda each: -_number(each) if self.maximize else _number(each))
+
+    def save(self, folder: Path) -> None:
+        """Write sweep.json; workers that share the folder replace each other's."""
+        content = {
+            **{name: getattr(self, name) for name in ("name", "storage", "task", "model", "metric", "maximize")},
+            **{"format": FORMAT_VERSION, "trials": self.trials, "command": self.command},
+            "space": self.space.record(),
+            "attempts": [_plain(each) for each in self.attempts],
+        }
+        write_json(folder / RECORD_NAME, content)
+
+    @staticmethod
+    def load(folder: Path) -> SweepRecord:
+        """Read sweep.json.
+
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        path = folder / RECORD_NAME
+        try:
+            content = read_json(path)
+            if (version := content.pop("format")) != FORMAT_VERSION:
+                raise ValueError(f"format {version}, expected {FORMAT_VERSION}")
+            space = Space([Dimension.of_record(name, each) for name, each in content.pop("space").items()])
+            attempts = [_attempt(each) for each in content.pop("attempts")]
+            return SweepRecord(**content, space=space, attempts=attempts)
+        except DamagedFileError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error!r}") from error
+
+
+def _number(attempt: Attempt) -> float:
+    return math.nan if attempt.value is None else attempt.value
+
+
+def _plain(attempt: Attempt) -> dict[str, Any]:
+    times = {name: getattr(attempt, name) for name in ("began", "ended")}
+    return {
+        **{name: getattr(attempt, name) for name in ("number", "job", "state", "worker", "value", "notes")},
+        "params": dict(attempt.params),
+        "intermediate": sorted(attempt.intermediate.items()),
+        **{name: None if value is None else value.isoformat() for name, value in times.items()},
+    }
+
+
+def _attempt(content: dict[str, Any]) -> Attempt:
+    times = {name: content.pop(name) for name in ("began", "ended")}
+    read: dict[str, Any] = {name: value and datetime.fromisoformat(value) for name, value in times.items()}
+    return Attempt(intermediate=dict(content.pop("intermediate")), **content, **read)

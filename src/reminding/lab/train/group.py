@@ -1,0 +1,187 @@
+"""The processes that train one run together. The one file that imports accelerate.
+
+Rows are divided, never time: each process reads its own rows of every batch, and keeps the state of its own streams.
+The gradients of all are added up, weighted so that the sum is the gradient of the whole batch; every process then
+makes the same update. Only process 0 writes to the run's folder and to the terminal.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, nn
+
+from reminding.lab.runs.machine import choose_device
+from reminding.lab.runs.model import StreamState
+from reminding.nn import CarriedState, SABState
+from reminding.nn.baselines import carried
+from reminding.nn.state import stream
+from reminding.tasks import Batch, MetricSums
+
+Thing = TypeVar("Thing")
+
+
+class Group:
+    """A process that trains alone; `join` gives one of several.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        size: the number of processes.
+        device: of this process.
+    """
+
+    rank = 0
+    size = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def check(self, batch_size: int) -> None:
+        """Refuse a batch that cannot be divided.
+
+        Raises:
+            ValueError: the processes would have unequal numbers of rows.
+        """
+        if batch_size % self.size:
+            raise ValueError(
+                f"batch_size must be divisible by {self.size}, the number of processes, got {batch_size}"
+            )
+
+    def rows(self, count: int) -> slice:
+        """The rows of this process among `count`; none if there are too few."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def part(self, batch: Batch) -> Batch:
+        """The rows of this process in a batch."""
+        return batch if self.size == 1 else batch.rows(self.rows(batch.input.shape[1]))
+
+    def share(self, task: Any, whole: Batch, part: Batch) -> float:
+        """The weight of this process's mean loss in that of the whole batch."""
+        return 1.0 if self.size == 1 else task.targets(part) / max(task.targets(whole), 1)
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """The sum of each number over all processes, the same in each."""
+        return list(numbers)
+
+    def totals(self, metrics: MetricSums, *numbers: float) -> tuple[Any, ...]:
+        """The sums over all processes of metrics, whose names are the same in each, and of some numbers."""
+        flat = [each for sums in metrics.values() for each in sums]
+        total = self.sums([*flat, *numbers])
+        pairs = zip(total[: len(flat) : 2], total[1 : len(flat) : 2], strict=True)
+        return dict(zip(metrics, pairs, strict=True)), *total[len(flat) :]
+
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is set in any process."""
+        return self.sums([float(flag)])[0] > 0
+
+    def first(self, number: float) -> float:
+        """The number that process 0 has."""
+        return self.sums([number if self.rank == 0 else 0.0])[0]
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all processes."""
+
+    def gathered(self, thing: Thing) -> list[Thing]:
+        """The things of all processes, in each, by rank."""
+        return [thing]
+
+    def collected(self, thing: Thing) -> list[Thing]:
+        """The things of all processes by rank, in process 0; in the others an empty list."""
+        return [thing]
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+
+    def leave(self) -> None:
+        """End the work together."""
+
+
+class Several(Group):
+    """One of several processes, which `torchrun` or `accelerate launch` started."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(state.device)
+        self.rank, self.size = int(state.process_index), int(state.num_processes)
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """The sum of each number over all processes, in float64."""
+        total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.tolist()
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all processes, in one exchange for each type of number.
+
+        A parameter without a gradient here, such as that of a score without memories, counts as 0; it keeps none if
+        it has none anywhere.
+        """
+        trained = list(parameters)
+        has = self.sums([float(each.grad is not None) for each in trained])
+        kinds: dict[torch.dtype, list[nn.Parameter]] = {}
+        for each, count in zip(trained, has, strict=True):
+            if count:
+                kinds.setdefault(each.dtype, []).append(each)
+        for group in kinds.values():
+            parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
+            flat = torch.cat([part.flatten() for part in parts])
+            distributed.all_reduce(flat)
+            for each, total in zip(group, flat.split([each.numel() for each in group]), strict=True):
+                each.grad = total.view_as(each).clone()
+
+    def gathered(self, thing: Thing) -> list[Thing]:
+        """The things of all processes, in each, by rank."""
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, thing)
+        return found
+
+    def collected(self, thing: Thing) -> list[Thing]:
+        """The things of all processes by rank, in process 0; in the others an empty list."""
+        found: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        distributed.gather_object(thing, found)
+        return found or []
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        self.sums([0.0])
+
+    def leave(self) -> None:
+        """Wait for all processes, and end the work together."""
+        self.wait()
+        distributed.destroy_process_group()
+
+
+def join(device: str) -> Group:
+    """The group that this process was started in, or this process alone.
+
+    Args:
+        device: the option of a run. With "auto" each process of a machine has a GPU of its own, if there are GPUs.
+
+    Raises:
+        ValueError: there is no such device here, or several processes are given the same GPU.
+        ImportError: several processes were started, and accelerate is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Group(choose_device(device))
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        needed = 'training in several processes needs accelerate: pip install "reminding[distributed]"'
+        raise ImportError(needed) from error
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda for several processes, got {device}")
+    return Several(PartialState(cpu=choose_device(device).type == "cpu"))
+
+
+def joined(states: Sequence[StreamState | None]) -> StreamState | None:
+    """The state of all streams, from those of the processes by rank; None if there are no streams."""
+    if len(states) == 1:
+        return states[0]
+    if isinstance(states[0], SABState):
+        return stream.join_rows([each for each in states if isinstance(each, SABState)])
+    parts = [each for each in states if isinstance(each, CarriedState)]
+    return carried.join_rows(parts) if parts else None

@@ -1,0 +1,142 @@
+"""A run in progress: everything that its updates change, when that may be saved, and how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.checkpoint import Saved, Standing
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.model import SequenceModel, StreamState
+from reminding.lab.runs.runlog import RunLog
+from reminding.lab.runs.saved.training import of_process, of_processes, random_state, set_random_state
+from reminding.lab.runs.watch import Watch
+from reminding.lab.show.terminal import say
+from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.group import Group, join, joined
+
+Judge = Callable[[int, float], str | None]
+"""Called with an update and the main metric on the validation split; returns a reason to end the run, or None."""
+
+
+@dataclass
+class Run:
+    """A run in progress.
+
+    Attributes:
+        state: of the streams, if the task has streams.
+        best: the content of model.safetensors, once there is any.
+        random: the states of the random number generators when the run was last consistent.
+        consistent: whether everything is as an update or an evaluation has left it, and may be saved. It is not in
+            the middle of one: a run that is interrupted there goes on from its last checkpoint.
+        saved: the step of the last whole checkpoint.
+        group: the processes that train together, of which this one has its own rows of batch and state.
+        judge: may end the run after an evaluation.
+    """
+
+    config: RunConfig
+    folder: Path
+    group: Group
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
+    clipper: GradientClipper
+    watch: Watch
+    standing: Standing = field(default_factory=Standing)
+    state: StreamState | None = None
+    best: bytes | None = None
+    random: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    consistent: bool = True
+    saved: int | None = None
+    judge: Judge | None = None
+
+    @staticmethod
+    def prepare(config: RunConfig, folder: Path) -> Run:
+        """Build everything from the options, and leave the folder alone.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        group = join(config.train.device)
+        group.check(config.train.batch_size)
+        torch.manual_seed(config.train.seed)
+        model = SequenceModel(config.task, config.model).to(group.device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+        clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
+        watch = Watch(config.model, config.train)
+        run = Run(config, folder, group, model, optimizer, clipper, watch)
+        run._draw_apart()
+        run.random = random_state(group.device)
+        return run
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.group.device
+
+    def _draw_apart(self) -> None:
+        """Let every process but the first draw random numbers of its own, for dropout, from here on."""
+        if self.group.rank > 0:
+            torch.manual_seed(hash((self.config.train.seed, self.standing.step, self.group.rank)) % 2**63)
+
+    def since(self, began: float) -> float:
+        """The seconds since a reading of `time.perf_counter`; those of process 0 if a decision depends on them."""
+        seconds = time.perf_counter() - began
+        return seconds if self.config.train.max_seconds is None else self.group.first(seconds)
+
+    @contextmanager
+    def changing(self) -> Generator[None]:
+        """A stretch that must be gone through as a whole; if it is not, nothing may be saved afterwards."""
+        self.consistent = False
+        yield
+        self.random = random_state(self.device)
+        self.consistent = True
+
+    def resume(self) -> None:
+        """Go on from the last whole checkpoint, if there is one.
+
+        Raises:
+            ValueError: the checkpoints are damaged, or of another model.
+        """
+        saved, damaged = checkpoint.load_checkpoint(self.folder, self.model, self.optimizer, self.device)
+        self.group.wait()  # nobody writes before all have read
+        if saved is None:
+            return
+        self.clipper.mean, self.standing = saved.clip_mean, saved.standing
+        self.best, self.saved = saved.best, saved.step
+        self.state = saved.state
+        if saved.state is not None and self.group.size > 1:
+            self.state = saved.state.rows(self.group.rows(self.config.train.batch_size))
+        self._draw_apart()  # unless this process was there when the checkpoint was written
+        own = of_process(saved.random, self.group.rank)
+        set_random_state({**random_state(self.device), **own}, self.device)
+        self.random = random_state(self.device)
+        if self.group.rank == 0:
+            for error in damaged:
+                say(f"{error}; the run goes on from the checkpoint before, of update {saved.standing.step}")
+            checkpoint.publish_weights(self.folder, saved.best)
+
+    def save(self, log: RunLog) -> None:
+        """Write a checkpoint, unless there is one of this update already.
+
+        Raises:
+            CannotWriteError: the disk is full or read-only; the last checkpoint is as it was.
+        """
+        step = self.standing.step
+        if step == self.saved:
+            return
+        if self.best is None or self.standing.best is None:
+            self.best = checkpoint.packed_weights(self.model, step)
+        log.sync()  # the log must not end before the checkpoint
+        states, randoms = self.group.collected(self.state), self.group.collected(self.random)
+        if self.group.rank == 0:
+            state, random = joined(states), of_processes(randoms)
+            saved = Saved(self.model, self.optimizer, self.clipper.mean, self.standing, random, self.best, state)
+            checkpoint.save_checkpoint(self.folder, saved, self.saved)
+        self.saved = step

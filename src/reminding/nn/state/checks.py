@@ -1,0 +1,237 @@
+"""What must hold of a state, wherever it comes from: every shape, type and range that compiled code relies on.
+
+Shapes: L layers, B batch rows, N streams, R rows of a segment or a credit, S steps of a segment, M memory slots,
+G memories, K ranks, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from reminding.nn.parts.cells import CELLS
+from reminding.nn.parts.memory import FAR, NOTHING, Memory
+from reminding.nn.state.history import History
+from reminding.nn.state.owed import LayerCredit, StateCredit
+from reminding.nn.state.reachable import Evicted
+from reminding.nn.state.segments import EncoderInput, EnteringState, Segment
+
+if TYPE_CHECKING:
+    from reminding.nn.state.stream import LayerState, SABState
+
+AUTOCAST_KINDS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class WrongFieldError(ValueError):
+    """A part of a state is not as it must be.
+
+    Attributes:
+        field: its name in a file of the state; problem: what was expected, and what came.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field, self.problem = field, problem
+        super().__init__(f"state: {field} {problem}")
+
+
+def check_state(state: SABState, history: History) -> None:
+    """Compare every tensor of a state with what it must be.
+
+    Args:
+        history: the state's own as `History.alone` has it.
+
+    Raises:
+        WrongFieldError: names the first that is wrong.
+    """
+    _counts("step", state.step, (len(state.step),) if state.step.dim() == 1 else (-1,), 0, FAR)
+    if not state.layers:
+        raise WrongFieldError("layers", "must be at least one, got none")
+    if not state.batched and len(state.step) != 1:
+        raise WrongFieldError("step", f"must have one row without a batch axis, got {len(state.step)}")
+    own_cell = state.made_by is None or state.made_by.cell not in CELLS
+    for number, layer in enumerate(state.layers):
+        _check_layer(f"layers.{number}", layer, state.step, own_cell)
+    _check_history(history, state.layers, len(state.step))
+
+
+def _check_layer(name: str, layer: LayerState, step: Tensor, own_cell: bool) -> None:
+    """One layer's h, further state and memory; a cell of the user's own may keep what it likes for each row."""
+    rows = len(step)
+    if layer.h.dim() != 2 or not layer.h.is_floating_point():
+        raise WrongFieldError(f"{name}.h", f"must be floating-point (B, H), got {_told(layer.h)}")
+    size = layer.h.shape[1]
+    _typed(f"{name}.h", layer.h, layer.h.dtype, (rows, size))
+    for number, further in enumerate(layer.cell_state):
+        shape = (rows, *further.shape[1:]) if own_cell else (rows, size)
+        _typed(f"{name}.cell_state.{number}", further, further.dtype if own_cell else layer.h.dtype, shape)
+    _check_memory(f"{name}.memory", layer.memory, rows, size, layer.h.dtype)
+    memory = layer.memory
+    filled = torch.arange(memory.slots, device=memory.step.device) < memory.count.to(memory.step.device).unsqueeze(1)
+    latest = step.to(memory.step.device).unsqueeze(1)
+    if bool(((memory.step > latest) & filled).any()):
+        raise WrongFieldError(f"{name}.memory.step", "must not be later than the row's own step")
+    if bool(((memory.step.diff() <= 0) & filled[:, 1:]).any()):
+        raise WrongFieldError(f"{name}.memory.step", "must ascend")
+
+
+def _check_memory(name: str, memory: Memory, rows: int, size: int, kind: torch.dtype) -> None:
+    slots = memory.value.shape[1] if memory.value.dim() == 3 else 0
+    _typed(f"{name}.value", memory.value, kind, (rows, slots, size))
+    _counts(f"{name}.step", memory.step, (rows, slots), 0, FAR)
+    _typed(f"{name}.weight", memory.weight, kind, (rows, slots))
+    _counts(f"{name}.count", memory.count, (rows,), 0, slots)
+
+
+def _check_history(history: History, layers: Sequence[LayerState], rows: int) -> None:
+    if history.stream is None or history.begun is None:
+        return
+    streams = len(history.begun) if history.begun.dim() else -1
+    _counts("history.owing.begun", history.begun, (streams,), 0, FAR)
+    _counts("history.owing.stream", history.stream, (rows,), 0, streams - 1)
+    inputs = {id(segment.encoder_input): segment.encoder_input for segment in history.segments}
+    for number, given in enumerate(given for given in inputs.values() if given is not None):
+        _check_input(f"history.inputs.{number}", given)
+    for number, segment in enumerate(history.segments):
+        _check_segment(f"history.segments.{number}", segment, layers, streams)
+    _check_alike(history.segments)
+    _check_evicted("history.evicted", history.evicted, layers)
+    if history.owing:
+        _check_evicted("history.owing.held", () if history.held is None else history.held.value, layers)
+    for number, owed in enumerate(history.owing):
+        if owed.credit is not None:
+            _check_credit(f"history.owing.credit.{number}", owed.credit, layers, streams)
+
+
+def _check_segment(name: str, segment: Segment, layers: Sequence[LayerState], streams: int) -> None:
+    rows, steps = len(segment.row) if segment.row.dim() else -1, segment.steps
+    if steps < 1:
+        raise WrongFieldError(f"{name}.steps", f"must be at least 1, got {steps}")
+    _counts(f"{name}.row", segment.row, (rows,), 0, streams - 1)
+    if len(segment.row.unique()) != rows:
+        raise WrongFieldError(f"{name}.row", "must name each row once")
+    _counts(f"{name}.steps_done", segment.steps_done, (rows,), 0, FAR - steps)
+    if segment.x is not None and segment.encoder_input is None:
+        _check_x(f"{name}.x", segment.x, layers[0].h.dtype, steps, rows)
+        if not 0 <= segment.start < FAR:
+            raise WrongFieldError(f"{name}.start", f"must be at least 0, got {segment.start}")
+    elif segment.x is not None or segment.encoder_input is None:
+        raise WrongFieldError(f"{name}.x", "must be there if, and only if, there is no input of an encoder")
+    else:
+        _check_encoded(name, segment)
+    _same_number(f"{name}.layers", len(segment.layers), len(layers))
+    _typed(f"{name}.modes", segment.modes, torch.bool, (segment.modes.numel(),))
+    for number, mask in enumerate(segment.dropout_masks):
+        _typed(f"{name}.dropout_masks.{number}", mask, torch.bool, (steps, rows, layers[number].h.shape[1]))
+    latest = int(segment.steps_done.max()) + steps if rows else 0
+    for number, (part, layer) in enumerate(zip(segment.layers, layers, strict=True)):
+        _check_entering(f"{name}.layers.{number}.entering", part.entering, layer, rows)
+        if part.read is not None:
+            ranks = part.read.shape[-1] if part.read.dim() else -1
+            _counts(f"{name}.layers.{number}.read", part.read, (steps, rows, ranks), NOTHING, latest)
+
+
+def _check_x(name: str, x: Tensor, kind: torch.dtype, steps: int, rows: int) -> None:
+    """A segment's input. Under autocast its type may be one of those that autocast converts."""
+    kinds = (kind,) if kind == torch.float64 else AUTOCAST_KINDS
+    features = x.shape[-1] if x.dim() else -1
+    _typed(name, x, x.dtype if x.dtype in kinds else kind, (steps, rows, features))
+
+
+def _check_alike(segments: Sequence[Segment]) -> None:
+    """Whether the segments of one stream have inputs of one width, and reads of one number of ranks."""
+    widths = [segment.x.shape[-1] for segment in segments if segment.x is not None]
+    if len(set(widths)) > 1:
+        raise WrongFieldError("history.segments.x", f"must have one number of features, got {sorted(set(widths))}")
+    ranks = {part.read.shape[-1] for segment in segments for part in segment.layers if part.read is not None}
+    if len(ranks) > 1:
+        raise WrongFieldError("history.segments.layers.read", f"must have one number of ranks, got {sorted(ranks)}")
+
+
+def _check_input(name: str, given: EncoderInput) -> None:
+    """The random numbers and the modes that an encoder starts from; what it reads is its own affair."""
+    for number, generator in enumerate(given.generators or ()):
+        _typed(f"{name}.generators.{number}", generator, torch.uint8, (generator.numel(),))
+    _typed(f"{name}.modes", given.modes, torch.bool, (given.modes.numel(),))
+    if given.batch_sizes is not None:
+        _counts(f"{name}.batch_sizes", given.batch_sizes, (given.batch_sizes.numel(),), 0, FAR)
+
+
+def _check_encoded(name: str, segment: Segment) -> None:
+    """The place of a segment in the input that an encoder reads: (T, B, ...), (B, T, ...), or packed."""
+    given, rows = segment.encoder_input, len(segment.row)
+    assert given is not None
+    if segment.column is None:
+        raise WrongFieldError(f"{name}.column", "must be there beside an encoder's input")
+    longest = max(given.input.shape[:2], default=0) if given.batch_sizes is None else len(given.input)
+    _counts(f"{name}.column", segment.column, (rows,), 0, max(longest - 1, 0))
+    if not 0 <= segment.start <= longest - segment.steps:
+        raise WrongFieldError(f"{name}.start", f"must be from 0 to {longest - segment.steps}, got {segment.start}")
+
+
+def _check_entering(name: str, entering: EnteringState, layer: LayerState, rows: int) -> None:
+    kind, size = layer.h.dtype, layer.h.shape[1]
+    _typed(f"{name}.h", entering.h, kind, (rows, size))
+    _same_number(f"{name}.cell_state", len(entering.cell_state), len(layer.cell_state))
+    for number, (mine, like) in enumerate(zip(entering.cell_state, layer.cell_state, strict=True)):
+        _typed(f"{name}.cell_state.{number}", mine, like.dtype, (rows, *like.shape[1:]))
+    if entering.memory is not None:
+        _check_memory(f"{name}.memory", entering.memory, rows, entering.memory.value.shape[-1], kind)
+    for number, generator in enumerate(entering.generators or ()):
+        _typed(f"{name}.generators.{number}", generator, torch.uint8, (generator.numel(),))
+    if entering.factor is not None:
+        _typed(f"{name}.factor", entering.factor, kind, (rows, size))
+
+
+def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerState]) -> None:
+    if parts:
+        _same_number(name, len(parts), len(layers))
+    for number, part in enumerate(parts):
+        rows, width = (*part.step.shape, -1, -1)[:2]
+        _counts(f"{name}.{number}.step", part.step, (rows, width), 0, FAR)
+        layer = layers[number]
+        _typed(f"{name}.{number}.value", part.value, layer.h.dtype, (rows, width, layer.h.shape[1]))
+
+
+def _check_credit(name: str, credit: StateCredit, layers: Sequence[LayerState], streams: int) -> None:
+    rows = len(credit.stream) if credit.stream.dim() else -1
+    _counts(f"{name}.stream", credit.stream, (rows,), 0, streams - 1)
+    _counts(f"{name}.step", credit.step, (rows,), 0, FAR)
+    _same_number(f"{name}.layers", len(credit.layers), len(layers))
+    for number, (part, layer) in enumerate(zip(credit.layers, layers, strict=True)):
+        _check_layer_credit(f"{name}.layers.{number}", part, layer, rows)
+
+
+def _check_layer_credit(name: str, credit: LayerCredit, layer: LayerState, rows: int) -> None:
+    _typed(f"{name}.h", credit.h, layer.h.dtype, (rows, layer.h.shape[1]))
+    _same_number(f"{name}.cell_state", len(credit.cell_state), len(layer.cell_state))
+    for number, (mine, like) in enumerate(zip(credit.cell_state, layer.cell_state, strict=True)):
+        _typed(f"{name}.cell_state.{number}", mine, like.dtype, (rows, *like.shape[1:]))
+    slots = credit.memory_step.shape[-1] if credit.memory_step.dim() else -1
+    _counts(f"{name}.memory_step", credit.memory_step, (rows, slots), 0, FAR)
+    if credit.memory is not None:
+        _typed(f"{name}.memory", credit.memory, layer.h.dtype, (rows, slots, layer.h.shape[1]))
+
+
+def _typed(name: str, tensor: Tensor, kind: torch.dtype, shape: tuple[int, ...]) -> None:
+    if tensor.dtype != kind or tuple(tensor.shape) != shape:
+        raise WrongFieldError(name, f"must be {kind} of shape {shape}, got {_told(tensor)}")
+
+
+def _counts(name: str, tensor: Tensor, shape: tuple[int, ...], least: int, most: int) -> None:
+    """Whether a tensor holds whole numbers of a range."""
+    _typed(name, tensor, torch.int64, shape)
+    if tensor.numel() and (int(tensor.min()) < least or int(tensor.max()) > most):
+        upper = "" if most == FAR else f" to {most}"
+        raise WrongFieldError(name, f"must be from {least}{upper}, got {int(tensor.min())} to {int(tensor.max())}")
+
+
+def _same_number(name: str, got: int, wanted: int) -> None:
+    if got != wanted:
+        raise WrongFieldError(name, f"must be {wanted}, one for each of the layers or of their tensors, got {got}")
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"

@@ -1,0 +1,91 @@
+"""JSON files and lines with checksums: damage is found, other lines are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reminding.disk.errors import DamagedFileError
+from reminding.disk.records import add_line, packed_line, read_json, read_lines, write_json
+
+CONTENT: dict[str, Any] = {"name": "übung", "rate": 0.003, "sizes": (1, 2), "none": None, "nan": float("inf")}
+
+
+def test_a_file_gives_its_object_back_and_stays_readable(tmp_path: Path) -> None:
+    for ascii_only in (True, False):
+        write_json(tmp_path / "file", CONTENT, ascii_only=ascii_only)
+        assert read_json(tmp_path / "file") == {**CONTENT, "sizes": [1, 2]}
+        assert list(json.loads((tmp_path / "file").read_text(encoding="utf-8"))) == [*CONTENT, "checksum"]
+
+
+def test_no_flipped_bit_gives_other_values(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_json(path, CONTENT)
+    whole, want = path.read_bytes(), read_json(path)
+    refused = list[Path]()
+    for at in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            try:
+                assert read_json(path) == want
+            except DamagedFileError as error:
+                refused.append(error.path)
+    assert set(refused) == {path}
+    assert len(refused) > 6 * len(whole)
+
+
+def test_a_file_without_a_checksum_is_read_and_one_that_lost_its_checksum_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text('{"a": 1}')
+    assert read_json(path) == {"a": 1}
+    with pytest.raises(DamagedFileError, match="checksum: it is missing"):
+        read_json(path, checksum_required=True)
+    write_json(path, {"a": 1})
+    path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
+    with pytest.raises(DamagedFileError, match='If you changed the file yourself, delete the entry "checksum"'):
+        read_json(path)
+    path.write_text(path.read_text().replace("checksum", "cheksums"))
+    with pytest.raises(DamagedFileError, match="checksum: it is missing"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"5", b"[]", b'"a"', b'{"a"', b"[" * 100_000, b"\xed\xa0\x80"])
+def test_what_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "file").write_bytes(text)
+    with pytest.raises(DamagedFileError, match="file is damaged"):
+        read_json(tmp_path / "file")
+
+
+def test_a_line_is_added_after_what_a_killed_process_left(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    add_line(path, {"a": 1})
+    with path.open("a") as file:
+        file.write('{"a": 2, "b"')
+    assert read_lines(path).records == [{"a": 1}]
+    add_line(path, {"a": 3})
+    assert read_lines(path).records == [{"a": 1}, {"a": 3}]
+    assert path.read_text().count("\n") == 2
+
+
+def test_a_broken_line_is_numbered_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    lines = [packed_line({"a": 1}), '{"a": 2}', "{", "5", "[" * 100_000, packed_line({"a": 3}).replace("3", "4", 1)]
+    path.write_text("".join(f"{line}\n" for line in [*lines, packed_line({"a": 5})]))
+    found = read_lines(path)
+    assert found.records == [{"a": 1}, {"a": 2}, {"a": 5}]
+    assert found.damaged == [3, 4, 5, 6]
+    assert [path.read_bytes()[start : start + 7] for start in found.starts] == [b'{"a": 1', b'{"a": 2', b'{"a": 5']
+    assert found.whole == path.stat().st_size
+
+
+def test_no_flipped_bit_of_a_line_gives_other_values(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    add_line(path, {"kind": "train", "step": 12, "loss": 0.25})
+    (want,), whole = read_lines(path).records, path.read_bytes()
+    for at in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert all(record == want for record in read_lines(path).records)

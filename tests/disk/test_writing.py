@@ -1,0 +1,145 @@
+"""A file is the old one or the new one, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reminding.disk.commits import Commits
+from reminding.disk.errors import CannotWriteError, DamagedFileError
+from reminding.disk.writing import remove_leftovers, write_file
+from tests.reliability.faults import Fault, faulty
+
+OLD = {"a": b"old", "b": b"old too"}
+NEW = {"a": b"new" * 100, "b": b"new too"}
+
+
+def calls_of(action: Callable[[], object]) -> list[str]:
+    with faulty() as system:
+        action()
+    return system.calls
+
+
+def test_a_file_is_replaced_with_the_users_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    before = os.umask(0o027)
+    try:
+        write_file(path, b"one")
+        write_file(path, b"two")
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_the_name_before_the_call_returns(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"one")
+    assert calls_of(lambda: write_file(tmp_path / "file", b"two")) == [
+        *("open", "write", "fsync"),
+        "replace",
+        *("open", "fsync"),
+    ]
+
+
+def test_what_is_unchanged_is_not_written(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"one")
+    assert calls_of(lambda: write_file(tmp_path / "file", b"one")) == []
+
+
+@pytest.mark.parametrize("fault", ["no space", "read-only", "interrupt"])
+def test_after_a_fault_at_any_call_the_file_is_the_old_or_the_new_one(tmp_path: Path, fault: Fault) -> None:
+    path = tmp_path / "file"
+    write_file(path, b"old")
+    calls = len(calls_of(lambda: write_file(tmp_path / "other", b"new")))
+    for at in range(1, calls + 1):
+        path.write_bytes(b"old")
+        with faulty(fault, at), pytest.raises((CannotWriteError, KeyboardInterrupt)):
+            write_file(path, b"new")
+        assert path.read_bytes() == (b"old" if at <= 4 else b"new"), "the fourth call renames"
+        assert {each.name for each in tmp_path.iterdir()} == {"file", "other"}, "nothing else is left behind"
+
+
+def test_an_error_names_the_file_and_the_reason(tmp_path: Path) -> None:
+    with faulty("no space", 2), pytest.raises(CannotWriteError) as raised:
+        write_file(tmp_path / "file", b"new")
+    assert str(raised.value) == f"could not write {tmp_path / 'file'}: No space left on device"
+
+
+def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    host, dead = platform.node().replace(".", "_"), 2**22 + 1  # above the largest number of a process
+    names = {
+        "dead": f".file.{host}-{dead}-0.part",
+        "alive": f".file.{host}-1-0.part",
+        "this process, before": f".file.{host}-{os.getpid()}-999.part",
+        "elsewhere": ".file.another_host-1-0.part",
+        "no leftover": ".file.part",
+    }
+    for name in names.values():
+        (tmp_path / name).touch()
+    write_file(tmp_path / "file", b"new")
+    left = {"alive", "elsewhere", "no leftover"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", *(names[each] for each in left)}
+    remove_leftovers(tmp_path, everywhere=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", names["alive"], names["no leftover"]}
+
+
+def content(commits: Commits, number: int) -> dict[str, bytes]:
+    return {name: commits.verified(number, name).read_bytes() for name in commits.manifest(number)}
+
+
+@pytest.mark.parametrize("fault", ["no space", "read-only", "interrupt"])
+def test_a_commit_is_whole_or_absent_after_a_fault_at_any_call(tmp_path: Path, fault: Fault) -> None:
+    calls = calls_of(lambda: Commits(tmp_path / "trial").write(2, NEW))
+    renamed = calls.index("replace") + 1
+    for at in range(1, len(calls) + 1):
+        commits = Commits(tmp_path / str(at) / "commits")
+        commits.folder.parent.mkdir()
+        commits.write(1, OLD)
+        with faulty(fault, at - 3):  # the folder of all commits is there already
+            try:
+                commits.write(2, NEW)
+            except (CannotWriteError, KeyboardInterrupt):
+                assert at > 3
+        found = {number: content(commits, number) for number in commits.numbers()}
+        assert found == ({1: OLD} if 3 < at <= renamed else {1: OLD, 2: NEW})
+        assert {path.name for path in commits.folder.iterdir()} == {str(number) for number in found}
+        commits.write(2, NEW)
+        assert content(commits, 2) == NEW
+
+
+def test_only_some_commits_are_kept(tmp_path: Path) -> None:
+    commits = Commits(tmp_path)
+    for number in (3, 20, 100):
+        commits.write(number, OLD)
+    assert commits.numbers() == [100, 20, 3]
+    commits.keep_only(100, 20)
+    assert commits.numbers() == [100, 20]
+    commits.keep_only()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_damaged_byte_of_a_commit_is_found_and_its_file_named(tmp_path: Path) -> None:
+    commits = Commits(tmp_path)
+    commits.write(1, {"a": b"some bytes"})
+    for path in (tmp_path / "1" / "a", tmp_path / "1" / "manifest.json"):
+        whole = path.read_bytes()
+        for at in range(len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            wrong = commits.check(1)
+            if path.name == "a":
+                assert [each.path for each in wrong] == [path]
+            elif wrong:  # else a space became another character that JSON passes over
+                assert wrong[0].path == path
+            else:
+                assert chr(whole[at]).isspace()
+        path.write_bytes(whole)
+    assert commits.check(1) == []
+    (tmp_path / "1" / "a").unlink()
+    with pytest.raises(DamagedFileError, match=r"1/a is damaged: it is missing"):
+        commits.verified(1, "a")

@@ -1,0 +1,248 @@
+"""Two processes that train together do what one does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import trainer
+from reminding.lab.train.group import Group
+from reminding.lab.train.run import Run
+from reminding.tasks import Batch, Copying, Cue
+from tests.lab.conftest import small
+
+PROCESSES = 2
+STREAM = Cue(lag=7, gap=3, chunk=5)
+MEMORY = ModelOptions(hidden_size=6, embedding_size=4, k_top=2, k_trunc=3, capacity=6, horizon=None)
+LEARNING: dict[str, tuple[Any, ModelOptions]] = {
+    "whole sequences": (Copying(T=4, symbols=2, balanced=True), replace(MEMORY, capacity=None, horizon=0)),
+    "streams": (STREAM, MEMORY),
+    "deferred credit": (STREAM, replace(MEMORY, credit_every=3)),
+    "streams, lstm": (STREAM, replace(MEMORY, model="lstm")),
+}
+"""Streams whose processes have unequal numbers of questions in a chunk, and chunks without any."""
+
+needs_accelerate = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"
+)
+pytest.importorskip("accelerate")
+
+
+def together(work: Callable[..., Any], *arguments: Any, processes: int = PROCESSES) -> list[Any]:
+    """Run a function in processes that are started as torchrun starts them; its results by rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reminding.lab.train.trainer", "accelerate", "torch._dynamo", "rich.progress"])
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
+    started = [
+        context.Process(target=_started, args=(rank, processes, port, pipe[1], work, arguments))
+        for rank, pipe in enumerate(pipes)
+    ]
+    for process in started:
+        process.start()
+    for _, writing in pipes:
+        writing.close()
+    try:
+        results = [pickle.loads(reading.recv_bytes()) for reading, _ in pipes]
+    finally:
+        for process in started:
+            process.join(60)
+            process.kill()
+    for result in results:
+        if isinstance(result, str) and result.startswith("Traceback"):
+            raise AssertionError(result)
+    return results
+
+
+def _started(rank: int, processes: int, port: int, pipe: Any, work: Callable[..., Any], arguments: Any) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    try:
+        result = work(*arguments)
+    except BaseException:
+        result = traceback.format_exc()
+    pipe.send_bytes(pickle.dumps(result))
+    pipe.close()
+    os._exit(0)  # shutting down gloo's threads while the other process exits may abort this one
+
+
+def learned(task: Any, model: ModelOptions, folder: Path) -> list[dict[str, Tensor]]:
+    """The gradients of some updates in float64, the last one of settling, and the weights in the end."""
+    torch.set_num_threads(1)
+    config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9))
+    run = Run.prepare(config, folder)
+    run.model.double()
+    run.optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
+    batches = task.train_batches(4, seed=0)
+    found: list[dict[str, Tensor]] = []
+    for _ in range(11):
+        trainer.learn(run, next(batches))
+        found.append(gradients(run))
+    trainer.settle(run)
+    found.append(gradients(run))
+    found.append({name: parameter.detach().clone() for name, parameter in run.model.named_parameters()})
+    return found
+
+
+def gradients(run: Run) -> dict[str, Tensor]:
+    return {name: each.grad.clone() for name, each in run.model.named_parameters() if each.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[dict[str, Tensor]]]]:
+    return together(learned_all, tmp_path_factory.mktemp("both"))
+
+
+def learned_all(folder: Path) -> dict[str, list[dict[str, Tensor]]]:
+    return {name: learned(*case, folder / name) for name, case in LEARNING.items()}
+
+
+@needs_accelerate
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_gradients_of_two_processes_are_those_of_one(
+    name: str, both: list[dict[str, list[dict[str, Tensor]]]], tmp_path: Path
+) -> None:
+    alone = learned(*LEARNING[name], tmp_path)
+    assert sum(any(bool(each.abs().max() > 0) for each in step.values()) for step in alone) > 3
+    for rank in range(PROCESSES):
+        for number, (want, got) in enumerate(zip(alone, both[rank][name], strict=True)):
+            assert set(want) <= set(got), number
+            for key, value in got.items():
+                expected = want.get(key, torch.zeros_like(value))
+                scale = float(expected.abs().max().clamp(min=1e-3))
+                assert float((value - expected).abs().max()) <= 1e-9 * scale, (number, key)
+    for mine, others in zip(both[0][name], both[1][name], strict=True):
+        assert all(torch.equal(mine[key], others[key]) for key in mine)
+
+
+def trained(config: RunConfig, folder: Path, resume: bool = False) -> dict[str, Any]:
+    return trainer.train(config, folder, resume=resume)
+
+
+def stream_run(steps: int, **model: Any) -> RunConfig:
+    config = small(steps, STREAM, batch_size=4, eval_every=4)
+    return replace(config, model=replace(MEMORY, **model))
+
+
+def same_numbers(mine: dict[str, Any], others: dict[str, Any], tolerance: float) -> None:
+    """The metrics and the course of two runs agree; times, memory and commands may differ."""
+    names = ("valid_accuracy", "accuracy", "cross_entropy")
+    assert {name: mine[name] for name in names} == pytest.approx(
+        {name: others[name] for name in names}, rel=tolerance, abs=tolerance
+    )
+    assert (mine["steps"], mine["best_step"], mine["stopped"]) == (
+        others["steps"],
+        others["best_step"],
+        others["stopped"],
+    )
+
+
+def course(folder: Path) -> list[float]:
+    """The losses and validation results of a run, in order."""
+    return [each["loss"] if each["kind"] == "train" else each["cross_entropy"] for each in read_log(folder)]
+
+
+@needs_accelerate
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole sequences", "streams"])
+def test_the_summary_of_two_processes_is_that_of_one_within_rounding(streamed: bool, tmp_path: Path) -> None:
+    config = stream_run(12) if streamed else small(12, eval_every=4)
+    alone = trained(config, tmp_path / "alone")
+    first, second = together(trained, config, tmp_path / "both")
+    assert second == {}
+    assert first["processes"] == PROCESSES
+    assert first["cross_entropy"] == pytest.approx(alone["cross_entropy"], rel=1e-4)
+    assert course(tmp_path / "both") == pytest.approx(course(tmp_path / "alone"), rel=1e-4)
+    assert [each["step"] for each in read_log(tmp_path / "both")] == [4, 4, 8, 8, 12, 12]
+    assert checkpoint.read_summary(tmp_path / "both")["processes"] == PROCESSES
+
+
+def killed(config: RunConfig, folder: Path, at: int) -> None:
+    """Train until an update at which process 1 dies without a word."""
+    steps = 0
+
+    def learn(run: Run, batch: Batch) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == at:
+            os._exit(9 if run.group.rank == 1 else 0)
+        return original(run, batch)
+
+    original = trainer.learn
+    trainer.learn = learn
+    trainer.train(config, folder)
+
+
+def killed_and_gone(config: RunConfig, folder: Path, at: int) -> None:
+    """Start both processes, and wait for their end."""
+    with pytest.raises(EOFError):
+        together(killed, config, folder, at)
+
+
+@needs_accelerate
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_stream_goes_on_after_the_death_of_a_process_as_if_it_had_lived(dropout: float, tmp_path: Path) -> None:
+    config = stream_run(12, num_layers=2, dropout=dropout)
+    whole = together(trained, config, tmp_path / "whole")[0]
+    killed_and_gone(config, tmp_path / "killed", at=7)
+    assert checkpoint.newest(tmp_path / "killed") == tmp_path / "killed" / "checkpoints" / "4"
+    resumed = together(trained, config, tmp_path / "killed", True)[0]
+    same_numbers(resumed, whole, tolerance=1e-6)
+    assert course(tmp_path / "killed") == pytest.approx(course(tmp_path / "whole"), rel=1e-6)
+
+
+@needs_accelerate
+def test_a_stream_goes_on_in_another_number_of_processes(tmp_path: Path) -> None:
+    config = stream_run(12)
+    alone = trained(config, tmp_path / "alone")
+    killed_and_gone(config, tmp_path / "run", at=7)
+    resumed = trained(config, tmp_path / "run", resume=True)
+    assert resumed["cross_entropy"] == pytest.approx(alone["cross_entropy"], rel=1e-4)
+    assert course(tmp_path / "run") == pytest.approx(course(tmp_path / "alone"), rel=1e-4)
+
+
+def refused(config: RunConfig, folder: Path) -> str:
+    with pytest.raises(ValueError, match="batch_size must be divisible by 2") as caught:
+        trainer.train(config, folder)
+    return str(caught.value)
+
+
+@needs_accelerate
+def test_a_batch_that_cannot_be_divided_is_refused_by_all(tmp_path: Path) -> None:
+    told = together(refused, small(batch_size=3), tmp_path / "run")
+    assert set(told) == {"batch_size must be divisible by 2, the number of processes, got 3"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_are_divided_without_a_rest() -> None:
+    batch = Batch(torch.arange(12).view(2, 6), torch.arange(6), torch.arange(6) > 2)
+    parts: list[Batch] = []
+    for rank in range(3):
+        group = Group(torch.device("cpu"))
+        group.rank, group.size = rank, 3
+        parts.append(group.part(batch))
+    assert torch.equal(torch.cat([part.input for part in parts], 1), batch.input)
+    assert torch.equal(torch.cat([part.target for part in parts]), batch.target)
+    assert [part.reset.tolist() for part in parts if part.reset is not None] == [
+        [False] * 2,
+        [False, True],
+        [True] * 2,
+    ]
+    values = Batch(torch.zeros(2, 6, 3), torch.arange(36).view(2, 6, 3))
+    assert torch.equal(values.rows(slice(2, 4)).target, values.target[:, 2:4])
