@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
     "nn/baselines": {"disk", "nn/parts", "nn/state", "nn/layer"},
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
-    "tasks/data": set(),
+    "tasks/data": {"disk"},
     "tasks/data/tables": {"tasks/data"},
     "tasks/data/labelled": {"tasks/data", "tasks/data/tables"},
     "tasks/kinds": set(),
@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "lab/paper": {"lab/runs", "lab/show", "lab/sweep", *NN, *TASKS},
     "lab": {
         *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain"),
-        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/sweep", "lab/paper"),
+        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/sweep", "lab/paper", "disk"),
         *NN,
         *TASKS,
     },

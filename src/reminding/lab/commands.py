@@ -19,6 +19,7 @@ from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
+from reminding.lab.check import check_run
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
@@ -198,6 +199,21 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     if out is None:
         out = runs[0] / "report" if len(runs) == 1 else Path("report")
     show_report(write_report(runs, out, sequence))
+
+
+def check(folder: Path) -> None:
+    """Verify every file of a run, show them, and say what can be done.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    found = check_run(folder)
+    rows = [[file.name, "damaged" if file.problem else "ok", file.problem] for file in found.files]
+    show_table(str(folder), ["file", "state", "problem"], rows)
+    for line in found.findings:
+        say(line)
+    if found.damaged:
+        raise ValueError(f"{len(found.damaged)} of {len(found.files)} files of {folder} are damaged")
 
 
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
