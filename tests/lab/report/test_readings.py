@@ -38,7 +38,7 @@ def test_form_columns_scale_and_times_are_shown(table: Path) -> None:
     assert isinstance(lines, Lines)
     assert isinstance(columns, Table)
     first, used, ignored, time, *_ = lines.lines
-    assert first.startswith("data: oven.csv: 400 rows, csv, separator ,, header in line 1")
+    assert first.startswith("data: oven.csv: 400 rows, csv, separator comma, header in line 1")
     assert "flow (l/h, 1 missing)" in used
     assert ignored.startswith("ignored: note (")
     assert time == "time: when, 2024-01-01 00:00:00 to 2024-01-17 15:00:00, every 1 h, no gaps"
