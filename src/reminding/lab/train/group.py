@@ -20,7 +20,7 @@ from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import StreamState
 from reminding.nn import CarriedState, SABState
 from reminding.nn.baselines import carried
-from reminding.nn.state import stream
+from reminding.nn.state.merging import merge_states, own_rows
 from reminding.tasks import Batch, MetricSums
 
 Thing = TypeVar("Thing")
@@ -177,11 +177,19 @@ def join(device: str) -> Group:
     return Several(PartialState(cpu=choose_device(device).type == "cpu"))
 
 
+def apart(state: StreamState, group: Group, batch_size: int) -> StreamState:
+    """The state of a process's own streams, from that of all; the number of processes may be another than before."""
+    rows = group.rows(batch_size)
+    if isinstance(state, SABState):
+        return own_rows(state, rows, ended=group.rank == 0)
+    return state.rows(rows)
+
+
 def joined(states: Sequence[StreamState | None]) -> StreamState | None:
     """The state of all streams, from those of the processes by rank; None if there are no streams."""
     if len(states) == 1:
         return states[0]
     if isinstance(states[0], SABState):
-        return stream.join_rows([each for each in states if isinstance(each, SABState)])
+        return merge_states([each for each in states if isinstance(each, SABState)])
     parts = [each for each in states if isinstance(each, CarriedState)]
     return carried.join_rows(parts) if parts else None
