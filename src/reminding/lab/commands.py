@@ -190,7 +190,7 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     sweeps = [path for path in runs if is_sweep(path)]
     for folder in sweeps:
         own = folder / "report" if out is None or len(runs) > 1 else out
-        show_report(Report(*write_sweep(folder, own)))
+        show_report(Report([], *write_sweep(folder, own)))
     runs = [path for path in runs if path not in sweeps]
     if sweeps and not runs:
         return
