@@ -185,3 +185,22 @@ def test_a_stream_may_change_between_the_op_and_the_reference(
                 output, state = each(x, state)
             output.pow(2).sum().backward()
     assert_same_gradients(grads(layer), grads(plain))
+
+
+@pytest.mark.parametrize(("backend", "engine"), [*WAYS, ("auto", "auto")])
+@pytest.mark.parametrize("k_top", [0, 2])
+@pytest.mark.parametrize("loss", ["output", "summary", "h", "memory"])
+def test_every_parameter_has_a_gradient_from_every_call(backend: str, engine: str, k_top: int, loss: str) -> None:
+    """A call of one step finds no memory to score; DistributedDataParallel waits for all the same gradients."""
+    layer = make(k_top=k_top, k_att=1, k_trunc=4, num_layers=2, backend=backend, engine=engine)
+    state: Any = None
+    for call, x in enumerate(draw(3, 1, 2, 3)):
+        layer.zero_grad()
+        output, state, recall = layer(x, state, return_recall=True)
+        losses = {"output": output, "summary": recall.summary, "h": state.h, "memory": state.memory}
+        if not losses[loss].requires_grad:
+            assert loss in ("summary", "memory"), "with no memory these are constants"
+            continue
+        losses[loss].sum().backward()
+        without = [name for name, parameter in layer.named_parameters() if parameter.grad is None]
+        assert without == [], f"call {call}"

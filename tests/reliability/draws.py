@@ -49,7 +49,7 @@ class Draw:
     loss: str
     scale: float
 
-    def layer(self, **ways: str) -> SAB:
+    def layer(self, ways: dict[str, Any]) -> SAB:
         """A layer with its settings, and weights that are the same every time."""
         encoder = nn.Linear(self.options["input_size"], self.options["input_size"]) if self.encoder else None
         dtype = self.options["dtype"]
@@ -79,7 +79,7 @@ class Draw:
         return replace(self, options=options, x=[x.double() for x in self.x])
 
     def underflow(self, name: str) -> float:
-        """What a result may be off since numbers below the smallest normal one are 0: inputs multiply gates' gradients."""
+        """How far a weight's gradient may be off: inputs multiply gates' gradients too small for the type."""
         largest = max((float(x.double().abs().nan_to_num(0, 0, 0).max()) for x in self.x if x.numel()), default=0.0)
         return (
             100 * torch.finfo(self.options["dtype"]).tiny * largest if name.startswith("gradient of weight") else 0.0
@@ -88,7 +88,7 @@ class Draw:
     def __str__(self) -> str:
         shapes = [tuple(part.shape) for part in self.x]
         drawn = {name: value for name, value in vars(self).items() if name not in ("x", "lengths", "reset")}
-        resets = [None if mask is None else mask.nonzero().tolist() for mask in self.reset]
+        resets: list[Any] = [None if mask is None else mask.nonzero().tolist() for mask in self.reset]
         return f"{drawn} x={shapes} lengths={self.lengths} resets={resets}"
 
 

@@ -1,9 +1,11 @@
-"""Drawn calls of a layer on every backend and engine, compared with the reference: `python -m tests.reliability.shape_fuzz`.
+"""Drawn calls of a layer on every backend and engine, compared with the reference.
 
-A call may be refused with a `ValueError`, if the reference refuses it too or the backend was asked for by name. Else
-every result and every gradient must be the reference's: the same numbers, not a number where it has none, and a
-tensor where it has one. A difference counts as rounding where the reference itself, run on inputs that differ in their
-last bits, is as far from itself.
+    python -m tests.reliability.shape_fuzz --draws 2000
+
+A call may be refused with a `ValueError` if the reference refuses it too, or if the backend was asked for by name.
+Else every result and every gradient must be the reference's: the same numbers, NaN where it has NaN, and a tensor
+where it has one. A difference counts as rounding where the reference is about as far from itself when it runs on
+inputs and weights that differ in their last bits, or in double precision.
 """
 
 from __future__ import annotations
@@ -56,36 +58,21 @@ class Verdict:
 
 def results_of(drawn: Draw, ways: dict[str, str], nudge: int = 0) -> Results:
     """Every result and gradient of a drawn stream by name; `nudge`: which change of the last bits, 0 for none."""
-    layer = drawn.layer(**ways)
+    layer = drawn.layer(ways)
     generator = torch.Generator().manual_seed(nudge)
     found: Results = {}
-    inputs: list[Tensor] = []
-    state: SABState | None = None
+    inputs = [(_nudged(x, generator) if nudge else x).detach().requires_grad_() for x in drawn.x]
     if nudge:
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.copy_(_nudged(parameter, generator))
-    if drawn.begun is not None:
-        state = _begun(layer, drawn)
-    for call, x in enumerate(drawn.x):
-        x = (_nudged(x, generator) if nudge else x).detach().requires_grad_()
-        inputs.append(x)
-        output, state, recall = layer(drawn.given(call, x), state, reset=drawn.reset_of(call), return_recall=True)
-        summary = recall.summary
-        output, summary = (part.data if drawn.form == "packed" else part for part in (output, summary))
-        found[f"output {call}"], found[f"summary {call}"] = output.detach(), summary.detach()
-        step, weight = (part.data if drawn.form == "packed" else part for part in (recall.step, recall.weight))
-        found[f"recalled steps {call}"], found[f"recall weights {call}"] = in_order(step, weight.detach())
-        loss = _loss(drawn, output, summary, state)
-        if loss.requires_grad:
-            loss.backward()
-        else:
-            found[f"graph {call}"] = None
+    state = None if drawn.begun is None else _begun(layer, drawn)
+    for call, x in enumerate(inputs):
+        state = _call(layer, drawn, call, x, state, found)
     assert state is not None
     layer.settle(state)
     for number, part in enumerate(state.without_graph().layers):
-        memory = part.memory
-        parts = [part.h, *part.cell_state, memory.value, memory.step, memory.count]
+        parts = [part.h, *part.cell_state, part.memory.value, part.memory.step, part.memory.count]
         found.update({f"state {number} {place}": tensor for place, tensor in enumerate(parts)})
     found["steps"] = state.step
     found.update({f"gradient of x {call}": x.grad for call, x in enumerate(inputs)})
@@ -93,8 +80,22 @@ def results_of(drawn: Draw, ways: dict[str, str], nudge: int = 0) -> Results:
     return found
 
 
+def _call(layer: SAB, drawn: Draw, call: int, x: Tensor, state: SABState | None, found: Results) -> SABState:
+    """One call with its backward pass; its results are added to those found."""
+    given: Any = drawn.given(call, x)
+    output, after, recall = layer(given, state, reset=drawn.reset_of(call), return_recall=True)
+    output = output.data if drawn.form == "packed" else output
+    found[f"output {call}"], found[f"summary {call}"] = output.detach(), recall.summary.detach()
+    found[f"recalled steps {call}"], found[f"recall weights {call}"] = in_order(recall.step, recall.weight.detach())
+    loss = _loss(drawn, output, recall.summary, after)
+    found[f"no graph {call}"] = None if loss.requires_grad else output.detach()
+    if loss.requires_grad:
+        loss.backward()
+    return after
+
+
 def in_order(step: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A recall by step, (..., K) each: equal weights may come in any order, and one too small to count may be left out."""
+    """A recall by step, (..., K) each: equal weights may come in any order, and the smallest ones may be left out."""
     nothing = weight.abs() <= LIMIT[weight.dtype]
     step, weight = step.masked_fill(nothing, 0), weight.masked_fill(nothing, 0)
     by_weight = weight.argsort(dim=-1, descending=True, stable=True)
@@ -176,6 +177,8 @@ def judge(drawn: Draw, ways: dict[str, str], want: Results | str, nudged: list[R
     apart = differing(got, want, drawn)
     if not apart:
         return Verdict("right")
+    if all(name.startswith("recall") for name in apart) and drawn.options["dtype"] != torch.float64:
+        return Verdict("rounding", "scores that are the same up to rounding: summaries and gradients agree")
     if not nudged:
         nudged += [results_of(drawn, PLAIN, nudge) for nudge in range(1, NUDGES + 1)]
         nudged += [results_of(drawn.in_float64(), PLAIN)]

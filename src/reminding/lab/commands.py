@@ -19,10 +19,12 @@ from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
+from reminding.lab.check import check_run
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
+from reminding.lab.explain.summary import summary
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
@@ -199,8 +201,23 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     show_report(write_report(runs, out, sequence))
 
 
+def check(folder: Path) -> None:
+    """Verify every file of a run, show them, and say what can be done.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    found = check_run(folder)
+    rows = [[file.name, "damaged" if file.problem else "ok", file.problem] for file in found.files]
+    show_table(str(folder), ["file", "state", "problem"], rows)
+    for line in found.findings:
+        say(line)
+    if found.damaged:
+        raise ValueError(f"{len(found.damaged)} of {len(found.files)} files of {folder} are damaged")
+
+
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
-    """Explain some sequences of a run; show the files and the most credited memories.
+    """Explain some sequences of a run; show the files, a summary of each, and the most credited memories.
 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
@@ -215,6 +232,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
             say(note)
     _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
+        say(f"{each.name}: {summary(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections import Counter
 from typing import Any
 
 import torch
@@ -26,18 +27,22 @@ def outcome(call: Call, arguments: list[Any]) -> list[Tensor] | None:
         return None
 
 
-def run_each(calls: list[Call], first: int, stride: int) -> int:
-    """Make every n-th of all possible damaged calls; returns how many calls were made."""
+def run_each(calls: list[Call], first: int, stride: int) -> Counter[str]:
+    """Make every n-th of all possible damaged calls; returns how they ended: right, refused, or wrong."""
     right: dict[int, list[Tensor]] = {}
+    found: Counter[str] = Counter()
     every = [(at, damage) for at, call in enumerate(calls) for damage in damages(call)]
-    for at, damage in every[first::stride]:
+    for number in range(first, len(every), stride):
+        at, damage = every[number]
         call = calls[at]
         right[at] = right.get(at) or call.run(call.arguments)
-        print(call.name, damage.says, flush=True)
-        found = outcome(call, damage.of(call.arguments))
-        if not damage.other and found is not None and not equal(found, right[at]):
-            print("WRONG", call.name, damage.says)
-    return len(every[first::stride])
+        print(number, call.name, damage.says, flush=True)
+        results = outcome(call, damage.of(call.arguments))
+        wrong = not damage.other and results is not None and not equal(results, right[at])
+        kind = "refused" if results is None else "wrong" if wrong else "right"
+        found[kind] += 1
+        print("WRONG" if wrong else "=", kind, number, call.name, damage.says)
+    return found
 
 
 def run_pairs(calls: list[Call], seed: int, size: int) -> int:
@@ -88,7 +93,7 @@ def main() -> None:
         if options.pairs:
             made = run_pairs(calls, options.seed, options.pairs)
         else:
-            made = run_each(calls, options.first, options.stride)
+            made = run_each(calls, options.first, options.stride).total()
         print("made", made)
 
 

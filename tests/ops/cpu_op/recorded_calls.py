@@ -28,7 +28,9 @@ CASES: dict[str, dict[str, Any]] = {
     "lstm additive stream": {"cell": "lstm", "score": "additive", "normalizer": "softmax", "engine": "replay"},
     "gru additive stream": {"cell": "gru", "score": "additive", "normalizer": "threshold", "engine": "autograd"},
     "lstm without memory": {"cell": "lstm", "score": "additive", "k_top": 0, "engine": "replay"},
-    "lstm additive served by a tree": {"cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree"},
+    "lstm additive served by a tree": {
+        "cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree",
+    },
     "gru separable served least recalled": {
         "cell": "gru", "score": "separable", "normalizer": "softmax", "capacity": 3, "evict": "least_recalled",
     },

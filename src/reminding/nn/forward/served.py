@@ -27,6 +27,7 @@ def goes_on(state: SABState, weights: Weights) -> bool:
         len(state.layers) == len(weights.layers)
         and state.made_by == weights.made_by
         and state.step.dtype == torch.int64
+        and (rows == 0 or int(state.step.min()) >= 0)
         and all(_goes_on(layer, rows, weights) for layer in state.layers)
     )
 

@@ -178,8 +178,7 @@ class LayerCalls(LayerParameters):
                 output, after, recall = run_all(x, before, stretches, runner.run, recalled)
             if watch is not None and runner.watch is not None:
                 check_found(runner.watch, [*network.modules.tensors, *watch.found])
-            plain = runner.keeps_graph or (runner.may_fuse and not self.rule.remembers)
-            ran = completed(Pass(output, after, recall), x, before, network, plain)
+            ran = completed(Pass(output, after, recall), x, before, network, runner.keeps_graph)
             output, after, recall = ran.output, ran.after, ran.recall
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
         return self._given_back(output, layout.unsorted_rows(after), recall, layout)
@@ -281,8 +280,7 @@ class LayerCalls(LayerParameters):
 
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
-        release = self.semantics == "release"
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), release)
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.semantics == "release")
         return replace(fresh, batched=batched, made_by=self.made_by)
 
     def backend_now(self) -> str:

@@ -54,15 +54,17 @@ def check_state(state: SABState, fresh: SABState) -> None:
             "state.rows(index) is the state of some of its rows"
         )
     for number, (layer, wanted) in enumerate(zip(state.layers, fresh.layers, strict=True)):
+        parts = zip((layer.h, *layer.cell_state), (wanted.h, *wanted.cell_state), strict=False)
         got = [tuple(tensor.shape) for tensor in (layer.h, *layer.cell_state)]
         want = [tuple(tensor.shape) for tensor in (wanted.h, *wanted.cell_state)]
         if got != want:
             raise ValueError(f"state must have h and c of shapes {want} in layer {number}, got {got}")
-        if layer.h.device != wanted.h.device or layer.h.dtype != wanted.h.dtype:
-            raise ValueError(
-                f"state must be {wanted.h.dtype} on {wanted.h.device}, got {layer.h.dtype} on {layer.h.device}; "
-                "state.to(...) moves it"
-            )
+        for tensor, like in parts:
+            if tensor.device != like.device or tensor.dtype != like.dtype:
+                raise ValueError(
+                    f"state must be {like.dtype} on {like.device}, got {tensor.dtype} on {tensor.device}; "
+                    f"state.to(...) moves it (h and c of layer {number})"
+                )
         _check_memory(layer, wanted, number)
     _check_counts("state.step", state.step, fresh.batch_size, most=MOST)
     if fresh.made_by is not None:
@@ -86,6 +88,8 @@ def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
                 f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
             )
     _check_counts(f"state.layers[{number}].memory.count", memory.count, rows, slots)
+    if slots > 1 and memory.step.is_cpu and bool((memory.ascending_steps.diff(dim=1) < 0).any()):
+        raise ValueError(f"state.layers[{number}].memory.step must ascend among the filled slots of each row")
 
 
 def _check_counts(name: str, count: Tensor, rows: int, most: int) -> None:

@@ -65,9 +65,9 @@ class Runner:
 
     @property
     def keeps_graph(self) -> bool:
-        """Whether plain PyTorch runs the call and autograd keeps its graph."""
-        plain = self.network.backend == REFERENCE and not self.replay
-        return plain and torch.is_grad_enabled() and self.network.transform is None
+        """Whether plain PyTorch may run the call, or its recurrent kernels, whose graph autograd keeps."""
+        fuses = self.may_fuse and not self.network.rule.remembers
+        return fuses or (self.network.backend == REFERENCE and not self.replay)
 
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""

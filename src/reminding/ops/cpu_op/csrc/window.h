@@ -54,7 +54,7 @@ struct Window {
   void move(int64_t to, int64_t from, int64_t size, int64_t D) const {
     if (size == 0) return;
     __builtin_memmove(slots + to, slots + from, sizeof(int32_t) * static_cast<size_t>(size));
-    __builtin_memmove(keys + to * D, keys + from * D, sizeof(T) * static_cast<size_t>(size * D));
+    if (D > 0) __builtin_memmove(keys + to * D, keys + from * D, sizeof(T) * static_cast<size_t>(size * D));
   }
 };
 
