@@ -66,7 +66,7 @@ class Group:
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, the same in each."""
-        return list(numbers)
+        return [float(number) for number in numbers]
 
     def totals(self, metrics: MetricSums, *numbers: float) -> tuple[Any, ...]:
         """The sums over all processes of metrics, whose names are the same in each, and of some numbers."""
@@ -112,7 +112,7 @@ class Several(Group):
         """The sum of each number over all processes, in float64."""
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
-        return total.tolist()
+        return [float(number) for number in total]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in one exchange for each type of number.
@@ -130,7 +130,8 @@ class Several(Group):
             parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
             flat = torch.cat([part.flatten() for part in parts])
             distributed.all_reduce(flat)
-            for each, total in zip(group, flat.split([each.numel() for each in group]), strict=True):
+            parts = torch.split(flat, [each.numel() for each in group])
+            for each, total in zip(group, parts, strict=True):
                 each.grad = total.view_as(each).clone()
 
     def gathered(self, thing: Thing) -> list[Thing]:
