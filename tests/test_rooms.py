@@ -52,11 +52,11 @@ ROOMS: dict[str, set[str]] = {
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},
     "lab/sweep": {"disk", "lab/runs", "lab/show", "lab/train", *NN, *TASKS},
-    "lab/report": {"lab/runs", "lab/show", "lab/bench", "lab/sweep", *NN, *TASKS},
+    "lab/report": {"disk", "lab/runs", "lab/show", "lab/bench", "lab/sweep", *NN, *TASKS},
     "lab/paper": {"lab/runs", "lab/show", "lab/sweep", *NN, *TASKS},
     "lab": {
         *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain"),
-        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/sweep", "lab/paper", "disk"),
+        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/sweep", "lab/paper"),
         *NN,
         *TASKS,
     },

@@ -23,7 +23,7 @@ HEAD = "| campaign | tried | right | refused | wrong |\n|---|---|---|---|---|"
 
 def arguments() -> argparse.Namespace:
     """The sizes of the campaigns."""
-    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=300, help="runs killed at random moments")
     parser.add_argument("--every", type=int, default=1, help="every how many file operations one is tried")
     parser.add_argument("--signals", type=int, default=120, help="runs that get signals")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reminding.cli import main
-from reminding.lab.check import check_run
+from reminding.lab.report.check import check_run
 from tests.lab.stream_runs import assert_same_run
 from tests.reliability.faults import Fault, faulty
 

@@ -19,7 +19,6 @@ from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
-from reminding.lab.check import check_run
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
@@ -28,6 +27,7 @@ from reminding.lab.explain.summary import summary as summary_of
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
+from reminding.lab.report.check import check_run
 from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity

@@ -11,8 +11,9 @@ from reminding.lab.report.groups import group
 from reminding.lab.report.readings import readings
 from reminding.lab.report.sections import Lines
 from reminding.lab.report.writing import write_report
-from reminding.lab.runs.checkpoint import CONFIG_NAME
-from reminding.lab.runs.facts import FACTS_NAME, save_facts
+from reminding.lab.runs.checkpoint import opened
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.facts import FACTS_NAME
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table
 from reminding.tasks import FileStream
@@ -26,11 +27,11 @@ def table(tmp_path: Path) -> Path:
     rows = "".join(f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00,{i},{2 * i},x\n" for i in range(400))
     (tmp_path / "oven.csv").write_text("when,warm,flow,note\n,degC,l/h,\n" + rows.replace("399,798,", "399,,"))
     config = small(task=FileStream(tmp_path / "oven.csv", time="when", missing="carry", held_out=100, eval_rows=1))
-    run = tmp_path / "run"
-    run.mkdir()
-    replace(config, model=replace(config.model, capacity=4)).save(run / CONFIG_NAME)
-    save_facts(run, config.task)
-    return run
+    config = replace(config, model=replace(config.model, capacity=4))
+    run = RunConfig(config.task, config.model, config.train)
+    with opened(tmp_path / "run", run, resume=False, overwrite=False):
+        pass
+    return tmp_path / "run"
 
 
 def test_form_columns_scale_and_times_are_shown(table: Path) -> None:

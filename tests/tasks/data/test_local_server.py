@@ -112,7 +112,7 @@ def test_several_at_once_download_a_file_once(server: Server, tmp_path: Path) ->
         (tmp_path / "one" / name).touch()
     (tmp_path / "one" / "tmpofmine12").write_text("mine")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: fetch("one", tmp_path), range(4)))
+        found = list(pool.map(fetch, ["one"] * 4, [tmp_path] * 4))
     assert all(each == {NAME: tmp_path / "one" / NAME} for each in found)
     assert len(server.asked) == 1
     assert {each.name for each in (tmp_path / "one").iterdir()} == {NAME, ".lock", "tmpofmine12"}

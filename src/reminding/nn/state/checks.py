@@ -128,7 +128,7 @@ def _check_segment(name: str, segment: Segment, layers: Sequence[LayerPart], str
     if steps < 1:
         raise WrongFieldError(f"{name}.steps", f"must be at least 1, got {steps}")
     _counts(f"{name}.row", segment.row, (rows,), 0, streams - 1)
-    if len(segment.row.unique()) != rows:
+    if len(set(segment.row.tolist())) != rows:
         raise WrongFieldError(f"{name}.row", "must name each row once")
     _counts(f"{name}.steps_done", segment.steps_done, (rows,), 0, FAR - steps)
     if segment.x is not None and segment.encoder_input is None:

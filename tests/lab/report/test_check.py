@@ -10,7 +10,7 @@ import pytest
 
 from reminding.cli import main
 from reminding.disk.lock import locked
-from reminding.lab.check import check_run
+from reminding.lab.report.check import check_run
 from reminding.lab.runs import checkpoint
 from reminding.lab.train import trainer
 from tests.lab.conftest import small
@@ -69,19 +69,33 @@ def test_a_damaged_file_is_named_with_what_is_lost(
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-Spoil = Callable[[Path], object]
+def without_weights(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+
+
+def without_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+
+
+def with_damaged_checkpoints(run: Path) -> None:
+    for path in run.rglob("training.safetensors"):
+        damage(path)
+
+
+def with_an_unfinished_file(run: Path) -> None:
+    (run / ".log.jsonl.elsewhere-1-0.part").touch()
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda run: (run / "model.safetensors").unlink(), "model.safetensors: --resume restores it"),
-        (lambda run: shutil.rmtree(run / "checkpoints"), "cannot go on, but its weights can be used"),
-        (lambda run: [damage(path) for path in run.rglob("training.safetensors")], "cannot go on, but its weights"),
-        (lambda run: (run / ".log.jsonl.elsewhere-1-0.part").touch(), "1 unfinished files of killed processes"),
+        (without_weights, "model.safetensors: --resume restores it"),
+        (without_checkpoints, "cannot go on, but its weights can be used"),
+        (with_damaged_checkpoints, "cannot go on, but its weights can be used"),
+        (with_an_unfinished_file, "1 unfinished files of killed processes"),
     ],
 )
-def test_what_is_missing_is_told(run: Path, spoil: Spoil, said: str) -> None:
+def test_what_is_missing_is_told(run: Path, spoil: Callable[[Path], None], said: str) -> None:
     spoil(run)
     assert any(said in finding for finding in check_run(run).findings)
 
