@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all test-oldest test-gpu sanitize dist-check bench bench-suite docs setup clean
+.PHONY: run test test-all test-oldest test-gpu test-reliability sanitize dist-check bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -82,6 +82,10 @@ dist-check: setup
 # share the device.
 test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_operator.py
+
+# Runs that are killed, stopped, out of space or trained twice, and 10,000 damaged files: about 30 minutes on two cores.
+test-reliability: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --out results/reliability
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, some minutes. Any report fails it.
 sanitize: setup

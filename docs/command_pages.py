@@ -24,6 +24,7 @@ SHOWN = {
     "sample": ("sample RUN",),
     "report": ("report",),
     "explain": ("explain RUN",),
+    "check": ("check",),
     "reproduce": ("reproduce copying",),
     "sweep": ("sweep copying",),
     "data": ("data",),

@@ -18,7 +18,7 @@ def test_a_file_gives_its_object_back_and_stays_readable(tmp_path: Path) -> None
     for ascii_only in (True, False):
         write_json(tmp_path / "file", CONTENT, ascii_only=ascii_only)
         assert read_json(tmp_path / "file") == {**CONTENT, "sizes": [1, 2]}
-        assert list(json.loads((tmp_path / "file").read_text(encoding="utf-8"))) == [*CONTENT, "checksum"]
+        assert list(json.loads((tmp_path / "file").read_text(encoding="utf-8"))) == ["sealed", *CONTENT, "checksum"]
 
 
 def test_no_flipped_bit_gives_other_values(tmp_path: Path) -> None:
@@ -45,11 +45,15 @@ def test_a_file_without_a_checksum_is_read_and_one_that_lost_its_checksum_is_not
         read_json(path, checksum_required=True)
     write_json(path, {"a": 1})
     path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
-    with pytest.raises(DamagedFileError, match='If you changed the file yourself, delete the entry "checksum"'):
+    with pytest.raises(
+        DamagedFileError, match='If you changed the file yourself, delete its entries "sealed" and "checksum"'
+    ):
         read_json(path)
-    path.write_text(path.read_text().replace("checksum", "cheksums"))
-    with pytest.raises(DamagedFileError, match="checksum: it is missing"):
-        read_json(path)
+    for name in ("sealed", "checksum"):
+        write_json(path, {"a": 1})
+        path.write_text(path.read_text().replace(name, "another"))
+        with pytest.raises(DamagedFileError, match=f"{name}: it is missing"):
+            read_json(path)
 
 
 @pytest.mark.parametrize("text", [b"", b"5", b"[]", b'"a"', b'{"a"', b"[" * 100_000, b"\xed\xa0\x80"])
@@ -72,13 +76,25 @@ def test_a_line_is_added_after_what_a_killed_process_left(tmp_path: Path) -> Non
 
 def test_a_broken_line_is_numbered_and_the_others_are_read(tmp_path: Path) -> None:
     path = tmp_path / "lines"
-    lines = [packed_line({"a": 1}), '{"a": 2}', "{", "5", "[" * 100_000, packed_line({"a": 3}).replace("3", "4", 1)]
-    path.write_text("".join(f"{line}\n" for line in [*lines, packed_line({"a": 5})]))
+    good = [packed_line({"a": 1}), packed_line({"a": 2})]
+    bad = ["{", "5", "[" * 100_000, '{"a": 2}', packed_line({"a": 3}).replace(": 3", ": 4"), good[0]]
+    path.write_text("".join(f"{line}\n" for line in [good[0], *bad, good[1]]))
     found = read_lines(path)
-    assert found.records == [{"a": 1}, {"a": 2}, {"a": 5}]
-    assert found.damaged == [3, 4, 5, 6]
-    assert [path.read_bytes()[start : start + 7] for start in found.starts] == [b'{"a": 1', b'{"a": 2', b'{"a": 5']
+    assert found.records == [{"a": 1}, {"a": 2}]
+    assert found.damaged == [2, 3, 4, 5, 6, 7]
+    assert found.starts == [0, path.stat().st_size - len(good[1]) - 1]
     assert found.whole == path.stat().st_size
+
+
+def test_lines_of_version_0_1_get_checksums_when_one_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text('{"a": 1}\n{"a"\n{"a": 2}\n{"a": 3')
+    assert read_lines(path).records == [{"a": 1}, {"a": 2}]
+    assert read_lines(path).damaged == [2]
+    add_line(path, {"a": 4})
+    assert read_lines(path).records == [{"a": 1}, {"a": 2}, {"a": 4}]
+    assert read_lines(path).damaged == [2]
+    assert [line[:9] for line in path.read_text().splitlines()] == ['{"crc32":', '{"a"', '{"crc32":', '{"crc32":']
 
 
 def test_no_flipped_bit_of_a_line_gives_other_values(tmp_path: Path) -> None:

@@ -93,7 +93,16 @@ def test_the_other_commands_are_ones_that_there_are() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     others = [words for _, words in COMMANDS if not words[0].endswith("reminding")]
     assert {words[1] for words in others if words[0] == "make"} <= targets
-    assert {words[0] for words in others} <= {"git", "cd", "make", "source", "torchrun", "python", "pip"}
+    assert {words[0] for words in others} <= {
+        "git",
+        "cd",
+        "make",
+        "source",
+        "torchrun",
+        "accelerate",
+        "python",
+        "pip",
+    }
     scripts = [word for words in others for word in words if word.endswith(".py")]
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
 

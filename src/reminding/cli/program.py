@@ -11,7 +11,7 @@ from reminding.cli.data import data
 from reminding.cli.paper import reproduce
 from reminding.cli.parsing import LISTS, first_line, known_name, overview
 from reminding.cli.predicting import predict, sample
-from reminding.cli.results import explain, report
+from reminding.cli.results import check, explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
 from reminding.lab.runs.tied import end_with_starter
@@ -27,6 +27,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sample": sample,
     "report": report,
     "explain": explain,
+    "check": check,
     "reproduce": reproduce,
     "sweep": sweep,
     "data": data,

@@ -1,4 +1,4 @@
-"""The verbs `report` and `explain`."""
+"""The verbs `report`, `explain` and `check`."""
 
 from __future__ import annotations
 
@@ -45,3 +45,20 @@ def explain(arguments: list[str]) -> None:
 
     options = arguments if asks_for_help(arguments) else arguments[1:]
     parse(run, options, "explain RUN", explain=ExplainOptions())
+
+
+def check(arguments: list[str]) -> None:
+    """Verify every file of a run, and say what can be done with it: reminding check RUN."""
+    from reminding.lab import commands
+
+    def run(folder: Path, /) -> None:
+        """Compare every file of a run with its checksum, and say what is damaged and from where the run can go on.
+
+        Nothing is changed. The exit status is 1 if a file is damaged.
+
+        Args:
+            folder: of the run.
+        """
+        commands.check(folder)
+
+    parse(run, arguments, "check")

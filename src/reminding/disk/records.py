@@ -1,7 +1,7 @@
 """JSON with checksums: files of one object, and files of one object a line.
 
-A file's checksum is its last entry, "checksum"; a line's is "crc32". Files and lines without one are from older
-versions or written by hand, and are read as they are.
+A file begins with the entry "sealed" and ends with "checksum"; a line begins with "crc32". Files without any of these
+are from version 0.1 or written by hand, and are read as they are; a file that has some of them must have them all.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from reminding.disk import lock, operations
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.writing import naming, write_file
 
-CHECKSUM = "checksum"
-_LOST = re.compile(rb'"[0-9a-f]{64}"\s*\}\s*$')
-"""The end of a file whose last value is a checksum, whatever it is called."""
-_LINE_END = re.compile(rb', "(?P<name>[^"]*)": "(?P<sum>[^"]*)"\}$')
-_CRC_NAME = "crc32"
+SEALED, CHECKSUM = "sealed", "checksum"
+"""The first and the last entry of a file: damage in one place does not take both."""
+_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
+"""The beginning of a line."""
+_LOST = re.compile(rb'\{"[^"]*": "[0-9a-f]{8}", ')
+"""The same under another name, which only damage gives it."""
 
 
 def packed_json(content: Mapping[str, Any], *, ascii_only: bool = True) -> bytes:
     """The text of a file with one object and its checksum."""
-    whole = {**content, CHECKSUM: _checksum(content)}
+    whole = {SEALED: "sha256", **content, CHECKSUM: _checksum(content)}
     return (json.dumps(whole, indent=2, ensure_ascii=ascii_only) + "\n").encode()
 
 
@@ -57,13 +58,14 @@ def read_json(path: Path, *, checksum_required: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFileError(path, "it holds no object")
     content = cast("dict[str, Any]", content)
-    found = content.pop(CHECKSUM, None)
-    if found is None and (checksum_required or _LOST.search(raw)):
-        raise DamagedFileError(path, "it is missing", CHECKSUM)
-    if found is not None and found != _checksum(content):
-        raise DamagedFileError(
-            path, f'it is wrong. If you changed the file yourself, delete the entry "{CHECKSUM}"', CHECKSUM
-        )
+    kind, found = content.pop(SEALED, None), content.pop(CHECKSUM, None)
+    if kind is None and found is None and not checksum_required:
+        return content
+    if kind != "sha256" or found is None:
+        raise DamagedFileError(path, "it is missing", CHECKSUM if found is None else SEALED)
+    if found != _checksum(content):
+        advice = f'If you changed the file yourself, delete its entries "{SEALED}" and "{CHECKSUM}"'
+        raise DamagedFileError(path, f"it is wrong. {advice}", CHECKSUM)
     return content
 
 
@@ -80,18 +82,20 @@ class Lines:
         starts: where each of these lines begins in the file, bytes.
         damaged: the numbers of the other lines, from 1.
         whole: the size of the file without a last line that was cut short, bytes.
+        checked: whether its lines have checksums.
     """
 
     records: list[dict[str, Any]]
     starts: list[int]
     damaged: list[int]
     whole: int
+    checked: bool
 
 
 def packed_line(record: Mapping[str, Any]) -> str:
     """The text of a line with one object and its checksum."""
     text = json.dumps(record)
-    return f'{text[:-1]}, "{_CRC_NAME}": "{zlib.crc32(text.encode()):08x}"}}'
+    return f'{{"crc32": "{zlib.crc32(text.encode()):08x}", {text[1:]}'
 
 
 def add_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -100,42 +104,58 @@ def add_line(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         CannotWriteError: the disk is full or read-only.
     """
+    seal_lines(path)
     with naming(path):
         descriptor = operations.open_to_append(path)
         try:
             lock.wait(descriptor)  # a second process may add a line too
-            whole = path.read_bytes().rfind(b"\n") + 1
-            if path.stat().st_size > whole:  # a killed process has left a line unfinished
-                operations.truncate(descriptor, whole)
+            lines = read_lines(path)
+            if path.stat().st_size > lines.whole:  # a killed process has left a line unfinished
+                operations.truncate(descriptor, lines.whole)
             operations.write(descriptor, packed_line(record).encode() + b"\n")
             operations.sync(descriptor)
         finally:
             operations.close(descriptor)
 
 
+def seal_lines(path: Path) -> None:
+    """Give the lines of a file of version 0.1 checksums, as those to come have; damaged ones stay as they are."""
+    if not path.is_file() or path.stat().st_size == 0 or read_lines(path).checked:
+        return
+    lines = path.read_bytes().split(b"\n")[:-1]
+    records = [_record(line, checked=False) for line in lines]
+    sealed = [
+        line if record is None else packed_line(record).encode() for line, record in zip(lines, records, strict=True)
+    ]
+    write_file(path, b"".join(line + b"\n" for line in sealed))
+
+
 def read_lines(path: Path) -> Lines:
     """Read a file with one object a line; a missing file has no lines."""
     raw = path.read_bytes() if path.is_file() else b""
-    lines = Lines([], [], [], raw.rfind(b"\n") + 1)
-    start = 0
+    lines = Lines([], [], [], raw.rfind(b"\n") + 1, checked=b'"crc32"' in raw)
+    start, seen = 0, set[bytes]()
     for number, line in enumerate(raw[: lines.whole].split(b"\n")[:-1], 1):
-        record = _record(line)
-        if record is None:
+        record = _record(line, lines.checked)
+        if record is None or (lines.checked and line in seen):  # no line is written twice
             lines.damaged.append(number)
         else:
             lines.records.append(record)
             lines.starts.append(start)
+        seen.add(line)
         start += len(line) + 1
     return lines
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes, checked: bool) -> dict[str, Any] | None:
     """The object in a line; None if the line is damaged."""
-    end = _LINE_END.search(line)
-    if end is not None and (end["name"] == _CRC_NAME.encode() or re.fullmatch(rb"[0-9a-f]{8}", end["sum"])):
-        line = line[: end.start()] + b"}"
-        if end["name"] != _CRC_NAME.encode() or end["sum"] != f"{zlib.crc32(line):08x}".encode():
+    if checked:
+        found = _CRC.match(line)
+        line = b"{" + line[found.end() :] if found is not None else b""
+        if found is None or found[1] != f"{zlib.crc32(line):08x}".encode():
             return None
+    elif _LOST.match(line):
+        return None
     try:
         content: Any = json.loads(line)
     except (ValueError, RecursionError):

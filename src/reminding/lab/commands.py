@@ -23,9 +23,11 @@ from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
+from reminding.lab.explain.summary import summary as summary_of
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
+from reminding.lab.report.check import check_run
 from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
@@ -190,7 +192,7 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     sweeps = [path for path in runs if is_sweep(path)]
     for folder in sweeps:
         own = folder / "report" if out is None or len(runs) > 1 else out
-        show_report(Report(*write_sweep(folder, own)))
+        show_report(Report((), *write_sweep(folder, own)))
     runs = [path for path in runs if path not in sweeps]
     if sweeps and not runs:
         return
@@ -199,8 +201,23 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     show_report(write_report(runs, out, sequence))
 
 
+def check(folder: Path) -> None:
+    """Verify every file of a run, show them, and say what can be done.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    found = check_run(folder)
+    rows = [[file.name, "damaged" if file.problem else "ok", file.problem] for file in found.files]
+    show_table(str(folder), ["file", "state", "problem"], rows)
+    for line in found.findings:
+        say(line)
+    if found.damaged:
+        raise ValueError(f"{len(found.damaged)} of {len(found.files)} files of {folder} are damaged")
+
+
 def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: int | None) -> None:
-    """Explain some sequences of a run; show the files and the most credited memories.
+    """Explain some sequences of a run; show the files, a summary of each, and the most credited memories.
 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
@@ -215,6 +232,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
             say(note)
     _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
+        say(f"{each.name}: {summary_of(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
 

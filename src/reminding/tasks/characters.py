@@ -228,7 +228,7 @@ def _lines(paths: Sequence[Path]) -> Text:
     """The files of the Penn Treebank: train, valid, test."""
     parts: list[NDArray[np.uint8]] = []
     for file, path in zip(DATASETS["ptb"].files, paths, strict=True):
-        raw = read_raw(path, file.plain_name)
+        raw = read_raw(path, file.plain_name, file.raw_size)
         check_raw(raw, file, path)
         parts.append(np.frombuffer(raw.removeprefix(b" ").replace(b"\n ", b"\n"), np.uint8))
         _check_symbols(parts[-1], PTB_SYMBOLS, path)
@@ -240,7 +240,7 @@ def _lines(paths: Sequence[Path]) -> Text:
 def _large(name: str, path: Path, prefix: int | None, symbols: bytes) -> Text:
     """One file, or its first `prefix` characters, checked as far as checksums are known."""
     (file,), beginning = DATASETS[name].files, DATASETS[name].beginning
-    raw = open_raw(path, file.plain_name)
+    raw = open_raw(path, file.plain_name, file.raw_size)
     if prefix is None or len(raw) == file.raw_size:
         check_raw(raw, file, path)
         return _split(raw[:prefix])

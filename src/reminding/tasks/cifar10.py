@@ -108,7 +108,7 @@ def splits(paths: tuple[Path, ...], channels: Channels, verify: bool) -> dict[Sp
 
 def _read(file: DataFile, path: Path, verify: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Planes (n, 3072) and labels (n,) of one file."""
-    raw = read_raw(path, file.plain_name)
+    raw = read_raw(path, file.plain_name, file.raw_size)
     if verify:
         check_raw(raw, file, path)  # before the file is parsed
     return parse_batch(raw, path)

@@ -310,6 +310,10 @@ class FileStream(DescribedStream):
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         return self.prepared(self.opened.read(start, stop))
 
+    def times(self, start: int, stop: int) -> NDArray[Any] | None:
+        """The time column of rows of one file, counted over all files, (n,); None without `time`."""
+        return self.opened.times(start, stop)
+
     @cached_property
     def scale(self) -> Scale:
         """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""

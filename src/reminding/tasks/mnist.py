@@ -85,7 +85,7 @@ def _splits(paths: tuple[Path, ...], permuted: bool) -> dict[Split, Examples]:
 
 
 def _read(file: DataFile, path: Path) -> NDArray[np.uint8]:
-    raw = read_raw(path, file.plain_name)
+    raw = read_raw(path, file.plain_name, file.raw_size)
     # The structure is checked first: "half the file" helps more than a checksum that differs.
     array = parse_idx(raw, 3 if "images" in file.name else 1, path)
     check_raw(raw, file, path)

@@ -18,6 +18,7 @@ from torch import Tensor
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
 from reminding.tasks.data.labelled.files import numbers, read_series
+from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
@@ -32,10 +33,12 @@ class Own(NamedTuple):
     Attributes:
         input: tokens (T, 1), or values (T, 1, I).
         target: the next steps, if the file is a stream; None: unknown.
+        times: of a table with a time column: its values at these steps and the next, (T + 1,); else None.
     """
 
     input: Tensor
     target: Tensor | None
+    times: NDArray[Any] | None = None
 
 
 def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) -> Own:
@@ -71,10 +74,11 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps of a file in the form that a model reads: their number, and a function of begin and end."""
+    """The steps of a file in the form that a model reads: their number, and functions of begin and end."""
 
     total: int
     read: Callable[[int, int], NDArray[Any]]
+    times: Callable[[int, int], NDArray[Any] | None] | None = None
 
 
 def _one_series(task: LabelledTask, path: Path) -> NDArray[Any]:
@@ -123,7 +127,7 @@ def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, pat
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
     batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1), begins=True)
-    return Own(batch.input, batch.target)
+    return Own(batch.input, batch.target, None if steps_of.times is None else steps_of.times(start, end))
 
 
 def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
@@ -142,7 +146,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
     def prepared(begin: int, end: int) -> NDArray[Any]:
         return task.prepared(source.read(begin, end))
 
-    return _Steps(source.steps(), prepared)
+    return _Steps(source.steps(), prepared, source.times if isinstance(source, TableSource) else None)
 
 
 def _tokens(task: Any, path: Path) -> Tensor:

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
 from reminding.lab.explain.occlusion import Occlusion
 from reminding.lab.explain.page import page, write_explanations
+from reminding.lab.explain.summary import summary
+from reminding.lab.explain.times import recorded
 from tests.lab.browser import Tab
 
 SLOWEST = 10_000
@@ -59,9 +62,8 @@ def written(tmp_path: Path, *explanations: Explanation) -> Path:
 def test_it_draws_arcs_without_complaint_or_network(browser: Any, tmp_path: Path) -> None:
     shown = Shown(browser, written(tmp_path, made_up(60)))
     drawn = shown.ask("window.explain.drawn")
-    assert drawn["recall"] > 50
-    assert drawn["credit"] > 10
-    assert drawn["bundled"] is False
+    assert (drawn["recall"], drawn["credit"]) == (40, 40), "a few arcs, however many links there are"
+    assert drawn["bundled"]
     assert shown.complaints == []
     assert [url.split(":")[0] for url in shown.requests] == ["file"]
     assert shown.ask("[...$('arcs').getContext('2d').getImageData(0, 0, 800, 200).data].some(Boolean)"), "painted"
@@ -133,11 +135,37 @@ def test_wheel_and_drag_move_the_view(browser: Any, tmp_path: Path) -> None:
     assert after["span"] == before["span"]
 
 
-def test_weak_arcs_and_layers_can_be_hidden(browser: Any, tmp_path: Path) -> None:
+def test_every_arc_can_be_drawn(browser: Any, tmp_path: Path) -> None:
+    explanation = made_up(60)
+    shown = Shown(browser, written(tmp_path, explanation))
+    shown.tab.locator("#most").fill("6")
+    shown.tab.wait_for_function("!window.explain.drawn.bundled")
+    layer = explanation.layers[0]
+    assert shown.ask("window.explain.drawn.recall") == int(((layer.step > 0) & (layer.weight > 0)).sum())
+    assert shown.tab.inner_text("#note").startswith(f"{shown.ask('window.explain.drawn.recall')} arcs of recalls")
+
+
+def test_a_bundle_has_the_sum_of_its_links_and_keeps_its_memory(browser: Any, tmp_path: Path) -> None:
+    explanation = made_up(2000, hubs=3)
+    shown = Shown(browser, written(tmp_path, explanation))
+    arcs = np.array(shown.ask("scene.arcs.recall.arcs"))
+    layer = explanation.layers[0]
+    assert arcs[-1, 2] == shown.ask("scene.arcs.recall.largest")
+    assert (np.diff(arcs[:, 2]) >= 0).all(), "the weakest first"
+    hubs = [float(layer.weight[layer.step == hub].sum()) for hub in (10, 20, 30)]
+    for hub, weight in zip((10, 20, 30), hubs, strict=True):
+        of_hub = arcs[np.abs(arcs[:, 1] - hub) < 1]
+        assert 5 < len(of_hub) <= 40
+        assert of_hub[:, 2].sum() <= weight + 1e-3
+        spans = of_hub[:, 0]
+        assert spans.max() - spans.min() > 1000, "from all over the sequence, not from its beginning alone"
+
+
+def test_few_arcs_or_none_and_layers_can_be_shown(browser: Any, tmp_path: Path) -> None:
     shown = Shown(browser, written(tmp_path, made_up(60, layers=2)))
-    before = shown.ask("window.explain.drawn.recall")
-    shown.tab.locator("#least").fill("0.5")
-    shown.tab.wait_for_function(f"window.explain.drawn.recall < {before}")
+    shown.tab.locator("#most").fill("0")
+    shown.tab.wait_for_function("window.explain.drawn.recall === 12")
+    assert shown.tab.inner_text("#most-value") == "12"
     shown.tab.uncheck("#show-recall")
     shown.tab.wait_for_function("window.explain.drawn.recall === 0")
     shown.tab.select_option("#layer", "0")
@@ -157,7 +185,7 @@ def test_where_the_gradient_met_the_input_is_told(browser: Any, tmp_path: Path) 
     met = np.zeros(60)
     met[[9, 29, 30]] = 6, 3, 1
     shown = Shown(browser, written(tmp_path, replace(made_up(60), reached=met), made_up(60)))
-    rows = shown.tab.locator("table:has(caption.credit) tbody tr").all_text_contents()
+    rows = shown.tab.locator("table:has(caption.met) tbody tr").all_text_contents()
     assert rows == ["1060%", "3030%", "3110%"]
     paid, unpaid = shown.ask("""(() => {
         const [paper, scale] = [document.getElementById("strip"), devicePixelRatio];
@@ -169,7 +197,7 @@ def test_where_the_gradient_met_the_input_is_told(browser: Any, tmp_path: Path) 
     shown.press("Home", *["ArrowRight"] * 9)
     assert "60% of all" in shown.tab.locator("#details").inner_text()
     shown.tab.select_option("#sequence", "1")
-    assert shown.tab.locator("caption.credit").count() == 0
+    assert shown.tab.locator("caption.met").count() == 0
     assert shown.complaints == []
 
 
@@ -183,6 +211,117 @@ def test_what_blanking_does_stands_below_and_fits_a_phone(browser: Any, tmp_path
     assert "received 25% of the credit" in shown.tab.locator("#check").inner_text()
     assert shown.ask("document.documentElement.scrollWidth") <= 390
     assert shown.complaints == []
+
+
+def of_a_table(columns: int, steps: int = 200, **changes: Any) -> Explanation:
+    """An explanation of a table with dates, whose first column is forecast 1 too high."""
+    names = tuple(f"column {i}" for i in range(columns))
+    legend = Legend("lines", "row", channels=names, units=("degC", *("",) * (columns - 1)))
+    values = np.random.default_rng(0).normal(10, 3, (steps, columns))
+    truth = np.roll(values[:, :1], -1, axis=0)
+    forecast = Forecast(names[:1], ("degC",), (0,), truth + 1, truth, values[:, :1])
+    dates = np.datetime64("2024-03-01") + np.arange(steps) * np.timedelta64(6, "h")
+    found = replace(made_up(steps), legend=legend, input=values, prediction=forecast.predicted, target=forecast.truth)
+    return replace(found, forecast=forecast, times=recorded("when", dates.astype("datetime64[us]")), **changes)
+
+
+def drawing(shown: Shown) -> ElementTree.Element:
+    """The strip as it is drawn, in SVG."""
+    return ElementTree.fromstring(
+        shown.ask("""(() => {
+        const painter = new SvgPainter(scene.width, scene.height);
+        drawStrip(painter, scene, state.colours);
+        return painter.written();
+    })()""")
+    )
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_the_forecast_is_drawn_over_the_truth(browser: Any, tmp_path: Path) -> None:
+    explanation = of_a_table(1, steps=40)
+    shown = Shown(browser, written(tmp_path, explanation))
+    lines = [line for line in drawing(shown).findall(f".//{SVG}polyline") if len(line.get("points", "").split()) > 40]
+    (truth,) = (line for line in lines if line.get("stroke-dasharray") is None)
+    (forecast,) = (line for line in lines if line.get("stroke-dasharray") == "5 3")
+    own, told = (np.array(line.get("points", "").split(), float).reshape(-1, 2) for line in (truth, forecast))
+    assert (len(own), len(told)) == (40, 39)
+    np.testing.assert_allclose(told[:, 0], own[1:, 0], atol=0.02)
+    per_unit = (own[:, 1].max() - own[:, 1].min()) / np.ptp(explanation.input)
+    np.testing.assert_allclose(own[1:, 1] - told[:, 1], per_unit, atol=0.05)  # 1 degC higher
+    words = [text.text for text in drawing(shown).findall(f".//{SVG}text")]
+    assert "column 0, degC" in words
+    high = max(explanation.input.max(), float(explanation.input[1:].max()) + 1)
+    assert f"{high:.1f}" in words
+    assert "2024-03-03" in words
+    assert shown.complaints == []
+
+
+def test_details_have_dates_and_units(browser: Any, tmp_path: Path) -> None:
+    explanation = of_a_table(2, reached=np.arange(200.0))
+    assert explanation.forecast is not None
+    shown = Shown(browser, written(tmp_path, explanation))
+    captions = shown.tab.locator("#details caption").all_text_contents()
+    assert captions == ["Where the gradient met the input", "Memories with the most credit"], "the input comes first"
+    first = shown.tab.locator("table:has(caption.met) tbody tr").first.locator("td").all_text_contents()
+    assert first == ["200", "2024-04-19 18:00", "1.0%"]
+    shown.press("Home", "ArrowRight")
+    assert "Row 2 · 2024-03-01 06:00" in shown.tab.inner_text("#details")
+    (cells,) = (row.split("\t") for row in shown.tab.locator("table.forecast tbody").inner_text().split("\n"))
+    numbers = (explanation.input[1, 0], explanation.forecast.predicted[1, 0], explanation.input[2, 0])
+    assert cells == ["column 0, degC", *(f"{number:#.3g}" for number in numbers)]
+    assert shown.tab.get_attribute("#figure", "aria-valuetext") == "row 2 · 2024-03-01 06:00"
+
+
+def test_a_column_can_be_shown_alone(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, of_a_table(12)))
+    assert shown.tab.locator("#column option").first.text_content() == "the first 8 of 12"
+    assert shown.ask("lanesOf(scene).length") == 8
+    shown.tab.select_option("#column", "11")
+    assert shown.ask("lanesOf(scene).map((lane) => lane.name)") == ["column 11"]
+    words = [text.text for text in drawing(shown).findall(f".//{SVG}text")]
+    assert "column 11" in words
+    assert "column 0, degC" not in words
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_name_covers_another(browser: Any, tmp_path: Path, width: int) -> None:
+    names = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+    explanation = of_a_table(7)
+    assert explanation.forecast is not None
+    legend = replace(explanation.legend, channels=tuple(names), units=())
+    shown = Shown(
+        browser, written(tmp_path, replace(explanation, legend=legend)), viewport={"width": width, "height": 844}
+    )
+    boxes: list[tuple[float, float, float, float]] = []
+    for text in drawing(shown).findall(f".//{SVG}text"):
+        size, x, y = (float(text.get(name, "")) for name in ("font-size", "x", "y"))
+        wide = 0.62 * size * len(text.text or "")
+        left = {"start": x, "middle": x - wide / 2, "end": x - wide}[text.get("text-anchor", "start")]
+        boxes.append((left, left + wide, y - size / 2, y + size / 2))
+    assert len(boxes) > 15
+    for i, (left, right, top, bottom) in enumerate(boxes):
+        for other in boxes[:i]:
+            apart = right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
+            assert apart, f"{boxes[i]} covers {other}"
+    assert shown.ask("document.documentElement.scrollWidth") <= width
+
+
+def test_the_summary_and_the_verdict_stand_in_the_header(browser: Any, tmp_path: Path) -> None:
+    classes = tuple("0123456789")
+    right = replace(made_up(60, legend=Legend("wave", classes=classes, channels=("value",))), at=(7,))
+    target = np.full(60, -1)
+    target[6] = right.prediction[6].argmax()
+    right = replace(right, target=target)
+    wrong = replace(right, target=np.where(target >= 0, (target + 1) % 10, -1))
+    open_ = of_a_table(1)
+    shown = Shown(browser, written(tmp_path, right, wrong, open_))
+    for number, (found, mark) in enumerate(((right, "✓ right · "), (wrong, "✗ wrong · "), (open_, ""))):
+        shown.tab.select_option("#sequence", str(number))
+        assert shown.tab.inner_text("#summary") == mark + summary(found)
+    box = shown.tab.locator("#summary").bounding_box()
+    assert box["y"] < shown.tab.locator("#figure").bounding_box()["y"]
 
 
 def test_dark_and_light_follow_the_reader(browser: Any, tmp_path: Path) -> None:
@@ -218,7 +357,7 @@ def test_long_sequences_are_soon_there(browser: Any, tmp_path: Path, capsys: pyt
         print(f" [20,000 steps: {ready:.0f} ms until they can be pointed at] ", end="")
     assert ready < SLOWEST
     assert shown.ask("window.explain.drawn.bundled")
-    shown.press("End", *"+" * 9)
+    shown.press("End", *"+" * 12)
     assert shown.ask("window.explain.drawn.bundled") is False
     assert shown.complaints == []
 

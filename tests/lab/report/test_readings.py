@@ -11,7 +11,7 @@ from reminding.lab.report.groups import group
 from reminding.lab.report.readings import readings
 from reminding.lab.report.sections import Lines
 from reminding.lab.report.writing import write_report
-from reminding.lab.runs.checkpoint import open_run
+from reminding.lab.runs.checkpoint import opened
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.facts import FACTS_NAME
 from reminding.lab.runs.records import Run
@@ -28,7 +28,9 @@ def table(tmp_path: Path) -> Path:
     (tmp_path / "oven.csv").write_text("when,warm,flow,note\n,degC,l/h,\n" + rows.replace("399,798,", "399,,"))
     config = small(task=FileStream(tmp_path / "oven.csv", time="when", missing="carry", held_out=100, eval_rows=1))
     config = replace(config, model=replace(config.model, capacity=4))
-    open_run(tmp_path / "run", RunConfig(config.task, config.model, config.train), resume=False, overwrite=False)
+    run = RunConfig(config.task, config.model, config.train)
+    with opened(tmp_path / "run", run, resume=False, overwrite=False):
+        pass
     return tmp_path / "run"
 
 
@@ -37,7 +39,7 @@ def test_form_columns_scale_and_times_are_shown(table: Path) -> None:
     assert isinstance(lines, Lines)
     assert isinstance(columns, Table)
     first, used, ignored, time, *_ = lines.lines
-    assert first.startswith("data: oven.csv: 400 rows, csv, separator ,, header in line 1")
+    assert first.startswith("data: oven.csv: 400 rows, csv, separator comma, header in line 1")
     assert "flow (l/h, 1 missing)" in used
     assert ignored.startswith("ignored: note (")
     assert time == "time: when, 2024-01-01 00:00:00 to 2024-01-17 15:00:00, every 1 h, no gaps"

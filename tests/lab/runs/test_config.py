@@ -103,7 +103,7 @@ def test_a_run_older_than_an_option_of_the_model_has_its_default(tmp_path: Path)
     small().save(path)
     content = json.loads(path.read_text())
     content["model"] = {name: content["model"][name] for name in ("model", "hidden_size", "k_trunc")}
-    del content["checksum"]
+    del content["sealed"], content["checksum"]
     path.write_text(json.dumps(content))
     assert RunConfig.load(path) == small()
 

@@ -156,7 +156,8 @@ def same_numbers(mine: dict[str, Any], others: dict[str, Any], tolerance: float)
 
 def course(folder: Path) -> list[float]:
     """The losses and validation results of a run, in order."""
-    return [each["loss"] if each["kind"] == "train" else each["cross_entropy"] for each in read_log(folder)]
+    names = {"train": "loss", "valid": "cross_entropy"}
+    return [each[names[each["kind"]]] for each in read_log(folder) if each["kind"] in names]
 
 
 @needs_accelerate
@@ -169,7 +170,8 @@ def test_the_summary_of_two_processes_is_that_of_one_within_rounding(streamed: b
     assert first["processes"] == PROCESSES
     assert first["cross_entropy"] == pytest.approx(alone["cross_entropy"], rel=1e-4)
     assert course(tmp_path / "both") == pytest.approx(course(tmp_path / "alone"), rel=1e-4)
-    assert [each["step"] for each in read_log(tmp_path / "both")] == [4, 4, 8, 8, 12, 12]
+    steps = [each["step"] for each in read_log(tmp_path / "both") if each["kind"] != "warning"]
+    assert steps == [4, 4, 8, 8, 12, 12]
     assert checkpoint.read_summary(tmp_path / "both")["processes"] == PROCESSES
 
 

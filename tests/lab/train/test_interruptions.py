@@ -194,9 +194,9 @@ def test_a_full_disk_is_told_in_one_line_with_what_can_be_done(tmp_path: Path) -
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     trainer.train(small(3), tmp_path / "run")
     with locked(tmp_path / "run"):
-        for options in ({"resume": True}, {"overwrite": True}):
+        for resume in (True, False):
             with pytest.raises(FolderInUseError, match=f"run is in use by process {os.getpid()}"):
-                trainer.train(small(6), tmp_path / "run", **options)
+                trainer.train(small(6), tmp_path / "run", resume=resume, overwrite=not resume)
     assert content(tmp_path / "run")["standing"]["step"] == 3
     assert trainer.train(small(6), tmp_path / "run", resume=True)["steps"] == 6
 

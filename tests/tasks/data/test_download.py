@@ -8,12 +8,14 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reminding.tasks import DATASETS, MNIST, fetch, status
 from reminding.tasks.data.datasets import Archive, DataFile, Dataset
 from reminding.tasks.data.download import data_folder, locate
+from tests.reliability.faults import faulty
 from tests.tasks.conftest import md5
 
 pooch = pytest.importorskip("pooch")
@@ -29,7 +31,7 @@ class Server:
         self.asked: list[tuple[str, str]] = []
         self.errors: dict[str, Exception] = {}
 
-    def __call__(self, url: str, known_hash: str, fname: str, path: Path) -> str:
+    def __call__(self, url: str, known_hash: str, fname: str, path: Path, **_: object) -> str:
         self.asked.append((url, known_hash))
         host = url.split("/")[2]
         if host in self.errors:
@@ -99,17 +101,17 @@ def test_pooch_itself_refuses_a_wrong_download(
     fake_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pooch's own retrieve, with the transfer replaced: the checksum must be one that pooch understands.
-    def transfer(url: str, output_file: str, _: object) -> None:
-        Path(output_file).write_bytes(b"a login page")
+    class LoginPage:
+        def __init__(self, **_: object) -> None: ...
 
-    def choose(*_: object, **__: object) -> Callable[[str, str, object], None]:
-        return transfer
+        def __call__(self, url: str, output_file: Any, caller: object) -> None:
+            output_file.write(b"a login page")
 
     monkeypatch.setattr(pooch, "retrieve", pooch.core.retrieve)
-    monkeypatch.setattr(pooch.core, "choose_downloader", choose)
+    monkeypatch.setattr(pooch, "HTTPDownloader", LoginPage)
     with pytest.raises(ValueError, match="does not match the known hash"):
         fetch("mnist", tmp_path / "cache")
-    assert list((tmp_path / "cache" / "mnist").iterdir()) == [], "nothing half-done is left"
+    assert [path.name for path in (tmp_path / "cache" / "mnist").iterdir()] == [".lock"], "nothing half-done is left"
 
 
 def test_what_is_found_is_never_replaced(server: Server, repack: Repack, fake_mnist: Path) -> None:
@@ -225,16 +227,9 @@ def test_only_the_missing_file_is_unpacked_and_nothing_replaced(
     assert (place / "two").read_bytes() == b"my own notes"
 
 
-def test_an_archive_that_cannot_be_unpacked_leaves_no_file(
-    archived: Dataset, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:1])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+def test_an_archive_that_cannot_be_unpacked_leaves_no_file(archived: Dataset, server: Server, tmp_path: Path) -> None:
+    calls = 3  # those of the lock, and of opening the file
+    with faulty("no space", calls, lasting=True), pytest.raises(OSError, match="No space left"):
         fetch("pair", tmp_path / "cache")
     assert list((tmp_path / "cache" / "pair" / "inside").iterdir()) == []
 

@@ -6,11 +6,10 @@ Shapes: T time, I input features, C outputs, K recalled memories, L layers, N en
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,54 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
+from reminding.lab.explain.forecast import Forecast, forecast_of
 from reminding.lab.explain.legend import Legend, legend_of
+from reminding.lab.explain.times import StepTimes
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
-from reminding.tasks import TRAINING, Batch, EvalSplit
-from reminding.tasks.kinds.asked import Asked
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
-from reminding.tasks.own import read_own
+from reminding.tasks import TRAINING, Batch
 
-STREAM_STEPS = 1000
-"""Default number of steps to read of a stream."""
 NO_TARGET = -1
 """The target class of a step without a target."""
-
-
-@dataclass(frozen=True)
-class ExplainOptions:
-    """What to explain.
-
-    Args:
-        input: a file of your own to explain, of the kind that the run's task reads; None: test sequences.
-        split: the split that the sequences are from, test or valid.
-        sequence: numbers of the sequences, from 0; on a stream, numbers of its rows. By default the first three
-            sequences, or the first row.
-        at: steps, from 1, whose loss the credit is of: why this output? By default the credit is of the whole loss.
-        start: number of steps to skip at the beginning of `input`, if it is a stream.
-        steps: number of steps to read of a stream; None: 1000.
-        layer: the layer that the figures draw and the page shows first, from 1; None: the last.
-    """
-
-    input: Path | None = None
-    split: EvalSplit = "test"
-    sequence: tuple[int, ...] = ()
-    at: tuple[int, ...] = ()
-    start: int = 0
-    steps: int | None = None
-    layer: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        each_at_least("sequence", self.sequence, 0)
-        each_at_least("at", self.at, 1)
-        at_least("start", self.start, 0)
-        at_least_or_none("steps", self.steps, 1)
-        if self.start and self.input is None:
-            raise ValueError(f"start must be 0 without input, got {self.start}")
 
 
 @dataclass(frozen=True)
@@ -115,6 +79,9 @@ class Explanation:
         interval: number of steps between two memories.
         reached: the gradient at the input, (T,): the absolute value of input times gradient, summed over the values
             of a step. None: the input is tokens.
+        at: the steps whose loss the credit is of; () for the whole loss.
+        times: of the steps; None: they have none.
+        forecast: of a table: the predicted values and the truth in their own units.
     """
 
     name: str
@@ -126,14 +93,14 @@ class Explanation:
     layers: tuple[Reminders, ...]
     interval: int
     reached: NDArray[np.float64] | None = None
+    at: tuple[int, ...] = ()
+    times: StepTimes | None = None
+    forecast: Forecast | None = None
 
-
-class _Excerpt(NamedTuple):
-    """The steps of one sequence to explain, as a batch of one row; the target is None if it is unknown."""
-
-    name: str
-    input: Tensor
-    target: Tensor | None
+    def place(self, step: int) -> str:
+        """The time of a step in words, or its number."""
+        time = None if self.times is None else self.times.of(step)
+        return time or f"{self.legend.unit} {step:,}"
 
 
 def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explanation]:
@@ -151,7 +118,7 @@ def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explana
     if options.layer is not None and not 1 <= options.layer <= layer.num_layers:
         raise ValueError(f"layer must be from 1 to {layer.num_layers}, got {options.layer}")
     task, legend = config.task, legend_of(config.task)
-    return [_explained(model, layer, task, legend, excerpt, options.at) for excerpt in _excerpts(task, options)]
+    return [_explained(model, layer, task, legend, excerpt, options.at) for excerpt in excerpts(task, options)]
 
 
 def explainable(folder: Path) -> tuple[RunConfig, SequenceModel, SAB]:
@@ -182,48 +149,8 @@ def most_credited(explanation: Explanation, layer: int | None = None) -> str:
     return f"shares of the credit of {explanation.credit_of}: {shares}"
 
 
-def _excerpts(task: Any, options: ExplainOptions) -> list[_Excerpt]:
-    """The sequences to explain."""
-    if options.input is not None:
-        steps = (options.steps or STREAM_STEPS) if task.streamed and not isinstance(task, Asked) else options.steps
-        own = read_own(task, options.input, options.start, steps)
-        return [_Excerpt(options.input.name, own.input, own.target)]
-    if task.streamed:
-        return _rows_of_streams(task, options)
-    if options.steps is not None:
-        raise ValueError(f"steps is for streams; a sequence of {task.name} is read whole")
-    return [_whole_sequence(task, options.split, number) for number in options.sequence or (0, 1, 2)]
-
-
-def _whole_sequence(task: Any, split: EvalSplit, number: int) -> _Excerpt:
-    batches: Iterator[Batch] = task.eval_batches(split, 1)
-    batch = next(islice(batches, number, None), None)
-    if batch is None:
-        raise ValueError(f"sequence: the {split} split of {task.name} has no sequence {number}")
-    return _Excerpt(f"{split} sequence {number}", batch.input, batch.target)
-
-
-def _rows_of_streams(task: Any, options: ExplainOptions) -> list[_Excerpt]:
-    """The first steps of some rows of a held-out stream."""
-    steps, chosen = options.steps or STREAM_STEPS, options.sequence or (0,)
-    chunks: Iterator[Batch] = task.eval_batches(options.split, max(chosen) + 1)
-    batches: list[Batch] = []
-    for batch in islice(chunks, -(-steps // task.chunk)):
-        if batches and batch.reset is not None and bool(batch.reset.all()):
-            break  # other rows follow
-        batches.append(batch)
-    input = torch.cat([batch.input for batch in batches])[:steps]
-    target = torch.cat([batch.target for batch in batches])[:steps]
-    rows = input.shape[1]
-    if max(chosen) >= rows:
-        raise ValueError(f"sequence must be below {rows}, the number of streams of {task.name}, got {max(chosen)}")
-    return [
-        _Excerpt(f"{options.split} stream {row}", input[:, row : row + 1], target[:, row : row + 1]) for row in chosen
-    ]
-
-
 def _explained(
-    model: SequenceModel, layer: SAB, task: Any, legend: Legend, excerpt: _Excerpt, at: Sequence[int]
+    model: SequenceModel, layer: SAB, task: Any, legend: Legend, excerpt: Excerpt, at: Sequence[int]
 ) -> Explanation:
     steps = len(excerpt.input)
     if at and max(at) > steps:
@@ -246,6 +173,9 @@ def _explained(
         tuple(_reminders(recall, credit, number, layer.num_layers) for number in range(layer.num_layers)),
         layer.k_att,
         None if read.grad is None else input_times_gradient(read, read.grad)[:, 0].double().numpy(),
+        tuple(at),
+        excerpt.times,
+        forecast_of(task, excerpt.input, prediction, excerpt.target),
     )
 
 
@@ -266,7 +196,7 @@ def _reminders(recall: Recall, credit: Credit, layer: int, layers: int) -> Remin
     )
 
 
-def _objective(task: Any, prediction: Tensor, excerpt: _Excerpt, at: Sequence[int]) -> tuple[Tensor, str]:
+def _objective(task: Any, prediction: Tensor, excerpt: Excerpt, at: Sequence[int]) -> tuple[Tensor, str]:
     """The scalar whose gradient the credit is, and its name."""
     place = f"at step{'s' * (len(at) > 1)} {', '.join(map(str, at))}"
     if excerpt.target is None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.characters import CharacterStream
+from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.sources import MU
 from reminding.tasks.delayed.match import MatchSpeaker
 from reminding.tasks.delayed.nback import NBack
@@ -20,6 +21,7 @@ from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
+from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.mnist import pixel_permutation
 
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
@@ -41,6 +43,9 @@ class Legend:
         channels: names of the values of a step.
         side: pixels on a side of the square image that the steps form; 0 if they form none.
         order: the pixel, counted in row order, that each step shows; None: row order.
+        units: of the values of a step, "" where unknown; () if all are.
+        scale: undone to show values in their own units, (D,), each step with one or several frames of D values; None:
+            values are shown as they are.
     """
 
     kind: str
@@ -51,11 +56,16 @@ class Legend:
     channels: tuple[str, ...] = ()
     side: int = 0
     order: NDArray[np.int64] | None = None
+    units: tuple[str, ...] = ()
+    scale: Scale | None = None
 
     def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
-        """The real values to draw, (T, I), of tokens (T,) or values (T, I)."""
+        """The real values to draw, (T, I), of tokens (T,) or values (T, I), in their own units."""
         if input.ndim == 2:
-            return input.astype(np.float64)
+            values = input.astype(np.float64)
+            if self.scale is None:
+                return values
+            return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
         return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
 
     def marks(self, input: NDArray[Any]) -> list[str]:
@@ -75,7 +85,7 @@ def legend_of(task: Any) -> Legend:
         order = pixel_permutation().numpy() if task.name == "pmnist" else None
         return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
     if isinstance(task, LabelledTask):
-        return Legend("wave", classes=task.classes, channels=("value",))
+        return Legend("wave", classes=task.classes, channels=("value",), scale=_scale_of_series(task))
     if isinstance(task, MatchSpeaker):
         return Legend("wave", classes=("another", "same"), channels=("value",))
     if isinstance(task, NBack | NoisyCIFAR10):
@@ -88,13 +98,23 @@ def legend_of(task: Any) -> Legend:
     return Legend("tokens", names=names, quiet=(0,), classes=classes)
 
 
+def _scale_of_series(task: LabelledTask) -> Scale:
+    """The scale of the values of a step; masks stay as they are."""
+    cut = task.form.cut
+    masks = len(cut.scale.mean) if cut.masked else 0
+    return Scale(np.append(cut.scale.mean, np.zeros(masks)), np.append(cut.scale.deviation, np.ones(masks)))
+
+
+def unit_of(task: FileStream, column: str) -> str:
+    """The unit of a column, if its file named it; else ""."""
+    columns = task.facts().get(DATA, {}).get("reading", {}).get("columns", ())
+    return next((str(each["unit"]) for each in columns if each["name"] == column), "")
+
+
 def _of_file(task: FileStream) -> Legend:
-    if isinstance(task, MatchSpeaker):
-        return Legend("wave", classes=("another", "same"), channels=("value",))
-    if isinstance(task, NBack | NoisyCIFAR10):
-        return Legend("wave", classes=numbered(task.output_size), channels=("pixel",))
     if task.vocabulary is None:
-        return Legend("lines", task.unit, channels=task.input_names)
+        units = (*(unit_of(task, name) for name in task.column_names), *("" for _ in task.masks))
+        return Legend("lines", task.unit, channels=task.input_names, units=units, scale=task.scale)
     if task.unit == "sample":
         levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
         return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))

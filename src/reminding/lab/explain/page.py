@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
 from reminding.lab.explain.occlusion import Occlusion, write_occlusion
+from reminding.lab.explain.summary import summary, verdict
 from reminding.lab.show.assets import asset, data, whole_page
 from reminding.lab.show.escaping import for_file_name, for_html
+from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.markup import table
 from reminding.lab.show.plots import credit_map, recall_map
 
@@ -74,6 +77,7 @@ def _legend(legend: Legend) -> dict[str, Any]:
         "classes": legend.classes,
         "channels": legend.channels,
         "side": legend.side,
+        "units": legend.units,
         "order": None if legend.order is None else packed(legend.order),
     }
 
@@ -83,6 +87,9 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
     content: dict[str, Any] = {
         "name": explanation.name,
         "credit_of": explanation.credit_of,
+        "summary": [summary(explanation, layer) for layer in range(1, len(explanation.layers) + 1)],
+        "verdict": vars(verdict(explanation)),
+        "times": None if explanation.times is None else explanation.times.texts,
         "steps": len(explanation.input),
         "interval": explanation.interval,
         "layers": [_layer(layer) for layer in explanation.layers],
@@ -98,10 +105,13 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
         content["sure"] = packed(1 / surplus.sum(1))
     else:
         content["predicted"] = packed(prediction)  # (T, C)
+    if (forecast := explanation.forecast) is not None:
+        content["forecast"] = {"names": forecast.names, "units": forecast.units, "places": forecast.places}
+        content["predicted"], content["wanted"] = packed(forecast.predicted), packed(forecast.truth)
+    elif explanation.target is not None:
+        content["wanted"] = packed(explanation.target)
     if explanation.reached is not None:
         content["reached"] = packed(explanation.reached)  # (T,)
-    if explanation.target is not None:
-        content["wanted"] = packed(explanation.target)
     return content
 
 
@@ -117,7 +127,7 @@ def write_explanations(
     layer: int | None = None,
     occlusion: Occlusion | None = None,
 ) -> list[Path]:
-    """Write index.html and two figures per sequence: the recalls, and the credit of the memories.
+    """Write index.html and figures of each sequence: recalls, credit of the memories, forecasts of a table.
 
     An occlusion adds occlusion.png with its curves and occlusion.json with its numbers.
 
@@ -136,14 +146,39 @@ def write_explanations(
 
 
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
-    """The two static figures of a sequence."""
+    """The static figures of a sequence: recalls, credit and, of a table, the forecasts."""
     reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
     stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
-    shown, marks = explanation.legend.values(explanation.input), explanation.legend.marks(explanation.input)
+    times = () if explanation.times is None else explanation.times.texts
+    strip: dict[str, Any] = {
+        "input": _shades(explanation),
+        "marks": explanation.legend.marks(explanation.input),
+        "times": times,
+    }
     name = f"Recalls of {title}: {explanation.name}"
-    recall_map(reminders.step, reminders.weight, title=name, input=shown, marks=marks, path=recalls)
+    recall_map(reminders.step, reminders.weight, title=name, path=recalls, **strip)
     name = f"Credit of {explanation.credit_of}: {explanation.name}"
-    links = (reminders.reader, reminders.memory, reminders.amount)
-    credit_map(*links, title=name, input=shown, marks=marks, path=credit)
-    return [recalls, credit]
+    credit_map(reminders.reader, reminders.memory, reminders.amount, title=name, path=credit, **strip)
+    if explanation.forecast is None:
+        return [recalls, credit]
+    forecasts = out / f"forecast-{stem}.png"
+    forecast_figure(lines_of(explanation.forecast), times, f"Forecasts of {title}: {explanation.name}", forecasts)
+    return [forecasts, recalls, credit]
+
+
+def _shades(explanation: Explanation) -> NDArray[np.float64]:
+    """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
+    values = explanation.legend.values(explanation.input)
+    if explanation.legend.kind != "lines":
+        return values
+    low, high = values.min(0), values.max(0)
+    return (values - low) / np.where(high > low, high - low, 1)
+
+
+def lines_of(forecast: Forecast) -> list[Lines]:
+    """The columns of a forecast, (T,) each, where each prediction stands at the step that it is of."""
+    before = np.full((1, len(forecast.names)), np.nan)
+    shifted = np.concatenate([before, forecast.predicted[:-1]])
+    names = [f"{name}, {unit}" if unit else name for name, unit in zip(forecast.names, forecast.units, strict=True)]
+    return [Lines(name, forecast.present[:, i], shifted[:, i]) for i, name in enumerate(names)]

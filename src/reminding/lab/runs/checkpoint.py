@@ -41,6 +41,7 @@ STATE_NAME = "state.safetensors"
 WEIGHTS_NAME = "model.safetensors"
 SUMMARY_NAME = "summary.json"
 EVALUATIONS_NAME = "eval.jsonl"
+DATA_NAME = "data.json"
 OLD_CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_FORMAT = "reminding.SequenceModel"
 _OLD_LITTER = re.compile(r"\.tmp\w{6}|checkpoint\.pt\.part|(state-\d+|model)\.safetensors\.part")
@@ -78,7 +79,7 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
     if (folder / CONFIG_NAME).exists():
         if resume:
             check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
-            if read_summary(folder) and not _has_checkpoint(folder):
+            if not _has_checkpoint(folder) and (folder / SUMMARY_NAME).exists():
                 raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
         elif not overwrite:
             raise FileExistsError(
@@ -134,7 +135,7 @@ def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
 def _remove_run(folder: Path) -> None:
     """Delete the files that a run wrote, and no others. Its config.json stays until the new one replaces it."""
     Commits(folder / CHECKPOINTS_NAME).keep_only()
-    for name in (SUMMARY_NAME, EVALUATIONS_NAME, LOG_NAME, WEIGHTS_NAME, FACTS_NAME):
+    for name in (SUMMARY_NAME, EVALUATIONS_NAME, LOG_NAME, WEIGHTS_NAME, FACTS_NAME, DATA_NAME):
         discard(folder / name)
     _remove_old(folder)
     shutil.rmtree(folder / BOARD_NAME, ignore_errors=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from reminding.disk import operations
-from reminding.disk.records import packed_line, read_lines
+from reminding.disk.records import packed_line, read_lines, seal_lines
 from reminding.disk.writing import naming
 from reminding.lab.runs.watch import Trouble
 
@@ -37,6 +37,7 @@ class RunLog:
 
     def __init__(self, folder: Path, after: int = 0) -> None:
         self._path, self._board_path = folder / LOG_NAME, folder / BOARD_NAME
+        seal_lines(self._path)
         lines = read_lines(self._path)
         steps = [int(record["step"]) if _is_record(record) else 0 for record in lines.records]
         count = next((at for at, step in enumerate(steps) if step > after), len(steps)) if after else 0

@@ -26,6 +26,8 @@ CROWD = 6
 """Above this number of curves the legend stands beside the figure."""
 MARKS = 150
 """Above this number of steps there is no room for their texts."""
+TICKS = 5
+"""Times that are written along an axis."""
 TITLE = 80
 """Characters of a line of a title."""
 
@@ -54,6 +56,12 @@ def curve_look(curve: Curve, place: int) -> tuple[str, str]:
 def title_of(text: str) -> str:
     """A title on as many lines as it needs."""
     return textwrap.fill(for_figure(text), TITLE, break_long_words=True) if text else ""
+
+
+def time_ticks(times: Sequence[str], steps: int) -> tuple[list[int], list[str]]:
+    """A few steps, from 1 to `steps`, with their times."""
+    chosen: list[int] = np.unique(np.linspace(1, steps, min(TICKS, steps)).round().astype(int)).tolist()
+    return chosen, [for_figure(times[step - 1]) for step in chosen]
 
 
 def finish(figure: Any, path: Path) -> None:
@@ -160,6 +168,7 @@ def recall_map(
     title: str = "",
     input: Any = None,
     marks: Sequence[str] | None = None,
+    times: Sequence[str] = (),
     path: Path | None = None,
 ) -> Any:
     """Draw which earlier step each step of one sequence recalled.
@@ -173,6 +182,7 @@ def recall_map(
         title: of the figure.
         input: the input, (T,) or (T, I), drawn as a strip of shades along the time axis.
         marks: a short text for each step, "" for none, (T,); drawn on the strip if there is room.
+        times: of the steps, (T,) or more, such as dates; (): the axes show the numbers of the steps.
         path: a file to save the figure to.
 
     Returns:
@@ -186,7 +196,8 @@ def recall_map(
         raise ValueError(f"step and weight must be (T, K), got {steps.shape} and {weights.shape}")
     at, slot = np.nonzero((steps > 0) & (weights > 0))
     links = (at + 1, steps[at, slot].astype(np.int64), weights[at, slot])
-    return _map(links, len(steps), _Look(COLOURS[0], "weight", title), input, marks, path)
+    look = _Look(COLOURS[0], "weight", title, times=times)
+    return _map(links, len(steps), look, input, marks, path)
 
 
 def credit_map(
@@ -198,6 +209,7 @@ def credit_map(
     title: str = "",
     input: Any = None,
     marks: Sequence[str] | None = None,
+    times: Sequence[str] = (),
     path: Path | None = None,
 ) -> Any:
     """Draw how much gradient each memory of one sequence received, through each recall and in total.
@@ -209,7 +221,7 @@ def credit_map(
         memory_step: the step at which the memory was stored, (N,).
         amount: norm of the gradient that the memory received, (N,).
         steps: length of the sequence, T; None: that of the input, or the last step in `step`.
-        title, input, marks, path: as for `recall_map`.
+        title, input, marks, times, path: as for `recall_map`.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
@@ -224,7 +236,7 @@ def credit_map(
     length = steps or (last if input is None else len(input))
     if last > length:
         raise ValueError(f"step must be at most {length}, the length of the sequence, got {last}")
-    look = _Look(COLOURS[1], "credit", title, totals=True)
+    look = _Look(COLOURS[1], "credit", title, totals=True, times=times)
     return _map(links, length, look, input, marks, path)
 
 
@@ -234,6 +246,7 @@ class _Look:
     measure: str
     title: str
     totals: bool = False
+    times: Sequence[str] = ()
 
 
 _Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -263,6 +276,9 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
         xlim=span,
         ylim=span,
     )
+    if look.times:
+        main.set_xticks(*time_ticks(look.times, steps), fontsize=8)
+        main.set_yticks(*time_ticks(look.times, steps), fontsize=8)
     main.grid(alpha=0.25)
     if look.totals:
         aside = figure.add_subplot(grid[:rows, 1], sharey=main)
@@ -273,7 +289,9 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
     if input is not None:
         main.set_xlabel("")
         main.tick_params(labelbottom=False)
-        _draw_strip(figure.add_subplot(grid[1, :side], sharex=main), _array(input), marks, span)
+        strip = figure.add_subplot(grid[1, :side], sharex=main)
+        _draw_strip(strip, _array(input), marks, span)
+        strip.set_xlabel("" if look.times else "step")
     if path is not None:
         save(figure, path)
     return figure
@@ -309,7 +327,7 @@ def _draw_strip(axes: Any, values: NDArray[Any], marks: Sequence[str] | None, sp
     for number, mark in enumerate(marks if marks is not None and len(marks) <= MARKS else (), 1):
         colour = "black" if bright[number - 1] else "white"
         axes.text(number, 0.5, for_figure(mark), ha="center", va="center", color=colour, fontsize=7)
-    axes.set(xlabel="step", yticks=[], ylabel="input")
+    axes.set(yticks=[], ylabel="input")
 
 
 def new_figure(**look: Any) -> Any:

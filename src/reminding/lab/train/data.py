@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from reminding.disk.records import write_json
+from reminding.lab.runs.checkpoint import DATA_NAME
 from reminding.lab.show.terminal import say
 from reminding.tasks.data.reading import Reading
-
-DATA_NAME = "data.json"
 
 
 def reading_of(task: Any) -> Reading | None:

@@ -20,7 +20,7 @@ from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import StreamState
 from reminding.nn import CarriedState, SABState
 from reminding.nn.baselines import carried
-from reminding.nn.state import stream
+from reminding.nn.state.merging import merge_states, own_rows
 from reminding.tasks import Batch, MetricSums
 
 Thing = TypeVar("Thing")
@@ -66,7 +66,7 @@ class Group:
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, the same in each."""
-        return list(numbers)
+        return [float(number) for number in numbers]
 
     def totals(self, metrics: MetricSums, *numbers: float) -> tuple[Any, ...]:
         """The sums over all processes of metrics, whose names are the same in each, and of some numbers."""
@@ -112,7 +112,7 @@ class Several(Group):
         """The sum of each number over all processes, in float64."""
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
-        return total.tolist()
+        return [float(number) for number in total]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in one exchange for each type of number.
@@ -130,7 +130,8 @@ class Several(Group):
             parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
             flat = torch.cat([part.flatten() for part in parts])
             distributed.all_reduce(flat)
-            for each, total in zip(group, flat.split([each.numel() for each in group]), strict=True):
+            parts = torch.split(flat, [each.numel() for each in group])
+            for each, total in zip(group, parts, strict=True):
                 each.grad = total.view_as(each).clone()
 
     def gathered(self, thing: Thing) -> list[Thing]:
@@ -177,11 +178,19 @@ def join(device: str) -> Group:
     return Several(PartialState(cpu=choose_device(device).type == "cpu"))
 
 
+def apart(state: StreamState, group: Group, batch_size: int) -> StreamState:
+    """The state of a process's own streams, from that of all; the number of processes may be another than before."""
+    rows = group.rows(batch_size)
+    if isinstance(state, SABState):
+        return own_rows(state, rows, ended=group.rank == 0)
+    return state.rows(rows)
+
+
 def joined(states: Sequence[StreamState | None]) -> StreamState | None:
     """The state of all streams, from those of the processes by rank; None if there are no streams."""
     if len(states) == 1:
         return states[0]
     if isinstance(states[0], SABState):
-        return stream.join_rows([each for each in states if isinstance(each, SABState)])
+        return merge_states([each for each in states if isinstance(each, SABState)])
     parts = [each for each in states if isinstance(each, CarriedState)]
     return carried.join_rows(parts) if parts else None

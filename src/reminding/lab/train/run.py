@@ -20,7 +20,7 @@ from reminding.lab.runs.saved.training import of_process, of_processes, random_s
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import say
 from reminding.lab.train.clip import GradientClipper
-from reminding.lab.train.group import Group, join, joined
+from reminding.lab.train.group import Group, apart, join, joined
 
 Judge = Callable[[int, float], str | None]
 """Called with an update and the main metric on the validation split; returns a reason to end the run, or None."""
@@ -112,7 +112,7 @@ class Run:
         self.best, self.saved = saved.best, saved.step
         self.state = saved.state
         if saved.state is not None and self.group.size > 1:
-            self.state = saved.state.rows(self.group.rows(self.config.train.batch_size))
+            self.state = apart(saved.state, self.group, self.config.train.batch_size)
         self._draw_apart()  # unless this process was there when the checkpoint was written
         own = of_process(saved.random, self.group.rank)
         set_random_state({**random_state(self.device), **own}, self.device)

@@ -280,8 +280,7 @@ class LayerCalls(LayerParameters):
 
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
-        release = self.semantics == "release"
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), release)
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.semantics == "release")
         return replace(fresh, batched=batched, made_by=self.made_by)
 
     def backend_now(self) -> str:

@@ -7,7 +7,7 @@ G memories, K ranks, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +19,26 @@ from reminding.nn.state.owed import LayerCredit, StateCredit
 from reminding.nn.state.reachable import Evicted
 from reminding.nn.state.segments import EncoderInput, EnteringState, Segment
 
-if TYPE_CHECKING:
-    from reminding.nn.state.stream import LayerState, SABState
-
 AUTOCAST_KINDS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class LayerPart(Protocol):
+    """One layer's part of a state."""
+
+    @property
+    def h(self) -> Tensor:
+        """(B, H)."""
+        ...
+
+    @property
+    def cell_state(self) -> tuple[Tensor, ...]:
+        """The cell's further state, (B, ...) each."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """Its memory."""
+        ...
 
 
 class WrongFieldError(ValueError):
@@ -37,27 +53,29 @@ class WrongFieldError(ValueError):
         super().__init__(f"state: {field} {problem}")
 
 
-def check_state(state: SABState, history: History) -> None:
+def check_state(
+    step: Tensor, layers: Sequence[LayerPart], history: History, *, batched: bool, cell: str | None
+) -> None:
     """Compare every tensor of a state with what it must be.
 
     Args:
-        history: the state's own as `History.alone` has it.
+        step, layers, batched: the state's own; history: its own as `History.alone` has it.
+        cell: the name of the cell; None: unknown.
 
     Raises:
         WrongFieldError: names the first that is wrong.
     """
-    _counts("step", state.step, (len(state.step),) if state.step.dim() == 1 else (-1,), 0, FAR)
-    if not state.layers:
+    _counts("step", step, (len(step),) if step.dim() == 1 else (-1,), 0, FAR)
+    if not layers:
         raise WrongFieldError("layers", "must be at least one, got none")
-    if not state.batched and len(state.step) != 1:
-        raise WrongFieldError("step", f"must have one row without a batch axis, got {len(state.step)}")
-    own_cell = state.made_by is None or state.made_by.cell not in CELLS
-    for number, layer in enumerate(state.layers):
-        _check_layer(f"layers.{number}", layer, state.step, own_cell)
-    _check_history(history, state.layers, len(state.step))
+    if not batched and len(step) != 1:
+        raise WrongFieldError("step", f"must have one row without a batch axis, got {len(step)}")
+    for number, layer in enumerate(layers):
+        _check_layer(f"layers.{number}", layer, step, own_cell=cell not in CELLS)
+    _check_history(history, layers, len(step))
 
 
-def _check_layer(name: str, layer: LayerState, step: Tensor, own_cell: bool) -> None:
+def _check_layer(name: str, layer: LayerPart, step: Tensor, *, own_cell: bool) -> None:
     """One layer's h, further state and memory; a cell of the user's own may keep what it likes for each row."""
     rows = len(step)
     if layer.h.dim() != 2 or not layer.h.is_floating_point():
@@ -85,7 +103,7 @@ def _check_memory(name: str, memory: Memory, rows: int, size: int, kind: torch.d
     _counts(f"{name}.count", memory.count, (rows,), 0, slots)
 
 
-def _check_history(history: History, layers: Sequence[LayerState], rows: int) -> None:
+def _check_history(history: History, layers: Sequence[LayerPart], rows: int) -> None:
     if history.stream is None or history.begun is None:
         return
     streams = len(history.begun) if history.begun.dim() else -1
@@ -105,12 +123,12 @@ def _check_history(history: History, layers: Sequence[LayerState], rows: int) ->
             _check_credit(f"history.owing.credit.{number}", owed.credit, layers, streams)
 
 
-def _check_segment(name: str, segment: Segment, layers: Sequence[LayerState], streams: int) -> None:
+def _check_segment(name: str, segment: Segment, layers: Sequence[LayerPart], streams: int) -> None:
     rows, steps = len(segment.row) if segment.row.dim() else -1, segment.steps
     if steps < 1:
         raise WrongFieldError(f"{name}.steps", f"must be at least 1, got {steps}")
     _counts(f"{name}.row", segment.row, (rows,), 0, streams - 1)
-    if len(segment.row.unique()) != rows:
+    if len(set(segment.row.tolist())) != rows:
         raise WrongFieldError(f"{name}.row", "must name each row once")
     _counts(f"{name}.steps_done", segment.steps_done, (rows,), 0, FAR - steps)
     if segment.x is not None and segment.encoder_input is None:
@@ -171,7 +189,7 @@ def _check_encoded(name: str, segment: Segment) -> None:
         raise WrongFieldError(f"{name}.start", f"must be from 0 to {longest - segment.steps}, got {segment.start}")
 
 
-def _check_entering(name: str, entering: EnteringState, layer: LayerState, rows: int) -> None:
+def _check_entering(name: str, entering: EnteringState, layer: LayerPart, rows: int) -> None:
     kind, size = layer.h.dtype, layer.h.shape[1]
     _typed(f"{name}.h", entering.h, kind, (rows, size))
     _same_number(f"{name}.cell_state", len(entering.cell_state), len(layer.cell_state))
@@ -185,7 +203,7 @@ def _check_entering(name: str, entering: EnteringState, layer: LayerState, rows:
         _typed(f"{name}.factor", entering.factor, kind, (rows, size))
 
 
-def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerState]) -> None:
+def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerPart]) -> None:
     if parts:
         _same_number(name, len(parts), len(layers))
     for number, part in enumerate(parts):
@@ -195,7 +213,7 @@ def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerSt
         _typed(f"{name}.{number}.value", part.value, layer.h.dtype, (rows, width, layer.h.shape[1]))
 
 
-def _check_credit(name: str, credit: StateCredit, layers: Sequence[LayerState], streams: int) -> None:
+def _check_credit(name: str, credit: StateCredit, layers: Sequence[LayerPart], streams: int) -> None:
     rows = len(credit.stream) if credit.stream.dim() else -1
     _counts(f"{name}.stream", credit.stream, (rows,), 0, streams - 1)
     _counts(f"{name}.step", credit.step, (rows,), 0, FAR)
@@ -204,7 +222,7 @@ def _check_credit(name: str, credit: StateCredit, layers: Sequence[LayerState], 
         _check_layer_credit(f"{name}.layers.{number}", part, layer, rows)
 
 
-def _check_layer_credit(name: str, credit: LayerCredit, layer: LayerState, rows: int) -> None:
+def _check_layer_credit(name: str, credit: LayerCredit, layer: LayerPart, rows: int) -> None:
     _typed(f"{name}.h", credit.h, layer.h.dtype, (rows, layer.h.shape[1]))
     _same_number(f"{name}.cell_state", len(credit.cell_state), len(layer.cell_state))
     for number, (mine, like) in enumerate(zip(credit.cell_state, layer.cell_state, strict=True)):

@@ -289,7 +289,9 @@ class SABState:
         Raises:
             ValueError: names the first tensor that is wrong.
         """
-        check_state(self, self._past_alone() if self.history.calls else self.history)
+        history = self._past_alone() if self.history.calls else self.history
+        cell = None if self.made_by is None else self.made_by.cell
+        check_state(self.step, self.layers, history, batched=self.batched, cell=cell)
 
     @property
     def past(self) -> HistoryData:

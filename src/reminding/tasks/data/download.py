@@ -6,15 +6,27 @@ An existing file is never overwritten or deleted, even if it is damaged. The one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reminding.disk import lock, operations
+from reminding.disk.writing import LEFTOVER, discard, naming, write_file
 from reminding.tasks.data.datasets import DATASETS, Archive, DataFile, Dataset
 from reminding.tasks.data.packed import SUFFIXES, check_raw, open_raw, read_raw
 
 DATA_VARIABLE = "REMINDING_DATA"
+PARTIAL = ".partial"
+"""The end of the name of a download that is not complete."""
+POOCHS = re.compile(r"tmp\w{8}")
+"""The names of pooch's temporary files, which stay empty here until a download is complete."""
+PAST_THE_END = 416
+"""The status of a request that begins behind the end of a file."""
+PACKING = 1 << 20
+"""Bytes that an archive may add to its files."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,13 @@ def fetch(name: str, data_dir: Path | str | None = None, *, beginning: bool = Fa
     dataset, folder = _dataset(name), data_folder(data_dir)
     # All are searched for first: a downloaded archive would count as the path of the other files.
     paths = [_find(file, dataset, folder, beginning) for file in dataset.files]
-    return {
-        file.name: path or _obtain(file, dataset, folder / name)
-        for file, path in zip(dataset.files, paths, strict=True)
-    }
+    if all(paths):
+        return {file.name: path for file, path in zip(dataset.files, paths, strict=True) if path is not None}
+    with _alone(folder / name):
+        return {
+            file.name: path or _obtain(file, dataset, folder / name)
+            for file, path in zip(dataset.files, paths, strict=True)
+        }
 
 
 def locate_or_fetch(name: str, data_dir: Path | None, *, beginning: bool = False) -> dict[str, Path]:
@@ -162,46 +177,81 @@ def _file_status(file: DataFile, path: Path | None, folder: Path) -> FileStatus:
     if path is None:
         return FileStatus(file, "missing", None, f"no {' or '.join(file.names)} in {folder}")
     try:
-        check_raw(open_raw(path, file.plain_name), file, path)
+        check_raw(open_raw(path, file.plain_name, file.raw_size), file, path)
     except (ValueError, OSError) as error:
         return FileStatus(file, "damaged", path, str(error))
     return FileStatus(file, "ok", path, "")
 
 
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Wait until no other process downloads to a folder, and remove what killed ones have left there."""
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = operations.open_to_append(folder / lock.LOCK_NAME)
+    try:
+        lock.wait(descriptor)
+        for path in folder.rglob("*"):
+            empty = POOCHS.fullmatch(path.name) is not None and path.is_file() and path.stat().st_size == 0
+            if empty or LEFTOVER.fullmatch(path.name):
+                discard(path)
+        yield
+    finally:
+        operations.close(descriptor)
+
+
 def _obtain(file: DataFile, dataset: Dataset, folder: Path) -> Path:
-    """Download one file, or download the archive and extract the file."""
+    """Download one file, or download the archive and extract the file; another process may have done so by now."""
     archive = dataset.archive
     if archive is None:
-        return _download(file.name, f"md5:{file.md5}", dataset, folder)
+        return _download(file.name, f"md5:{file.md5}", _most([file]), dataset, folder)
     packed = folder / archive.name  # it exists if another file has just been extracted
     if not packed.is_file():
-        packed = _download(archive.name, archive.checksum, dataset, folder)
+        packed = _download(archive.name, archive.checksum, _most(dataset.files), dataset, folder)
     return _unpack(packed, archive, file, folder)
 
 
+def _most(files: Sequence[DataFile]) -> int:
+    """More bytes than some files can have when they are packed."""
+    return sum(file.raw_size for file in files) * 101 // 100 + PACKING
+
+
 def _unpack(packed: Path, archive: Archive, file: DataFile, folder: Path) -> Path:
-    """Extract one file of an archive; it gets its name when it is complete."""
+    """Extract one file of an archive; it gets its name when it is complete and known to be the published one."""
     target = folder / archive.folder / file.name
+    if target.is_file():
+        return target
     _check_free(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(read_raw(packed, file.name))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    raw = read_raw(packed, file.name, file.raw_size)
+    check_raw(raw, file, packed)
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, raw)
     return target
 
 
-def _download(name: str, checksum: str, dataset: Dataset, folder: Path) -> Path:
-    _check_free(folder / name)
-    retrieve, failures = _pooch().retrieve, list[Exception]()
-    for url in dataset.urls:
-        try:
-            # pooch writes to a temporary file and moves it into place when the checksum is right.
-            return Path(retrieve(url + name, known_hash=checksum, fname=name, path=folder))
-        except (OSError, ValueError) as error:  # no network, no such file, no space; wrong checksum
-            failures.append(error)
+def _download(name: str, checksum: str, most: int, dataset: Dataset, folder: Path) -> Path:
+    """Download a file, going on from what an interrupted download has left.
+
+    Args:
+        most: bytes at which a download is broken off.
+    """
+    target = folder / name
+    if target.is_file():
+        return target
+    _check_free(target)
+    partial, failures = folder / f".{name}{PARTIAL}", list[Exception]()
+    for url in (url + name for url in dataset.urls):
+        for _ in range(2 if partial.exists() else 1):  # from what is there; if that is of no use, anew
+            try:
+                # pooch gives the file its name when the checksum is right.
+                get = partial_downloader(partial, most)
+                return Path(_pooch().retrieve(url, known_hash=checksum, fname=name, path=folder, downloader=get))
+            except (OSError, ValueError) as error:  # no network, no such file, no space; wrong checksum
+                failures.append(error)
+                if isinstance(error, OSError) and not _is_past_the_end(error):
+                    break
+                discard(partial)
     wrong = any(not isinstance(error, OSError) for error in failures)
     wanted = ", ".join(each.name for each in dataset.files)
     if dataset.archive is not None:
@@ -211,6 +261,50 @@ def _download(name: str, checksum: str, dataset: Dataset, folder: Path) -> Path:
         f"{'; '.join(map(str, failures))}. Without a network, put {wanted} (packed or not) in a folder and "
         f"give it as --data-dir or {DATA_VARIABLE}."
     ) from failures[-1]
+
+
+def _is_past_the_end(error: OSError) -> bool:
+    """Whether a server says that it has no more than there is already."""
+    return getattr(getattr(error, "response", None), "status_code", None) == PAST_THE_END
+
+
+@dataclass
+class _Bounded:
+    """A file that is written to, up to a number of bytes."""
+
+    file: Any
+    most: int
+
+    def write(self, data: bytes) -> None:
+        """Write, or refuse.
+
+        Raises:
+            ValueError: the file would become too large.
+        """
+        if self.file.tell() + len(data) > self.most:
+            raise ValueError(f"the download is larger than {self.most} bytes")
+        self.file.write(data)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self.file.flush()
+
+
+def partial_downloader(partial: Path, most: int) -> Callable[[str, str, Any], None]:
+    """A downloader for pooch that keeps what it has got when it is interrupted, and goes on from there.
+
+    Args:
+        partial: the file that is kept; most: its greatest size, bytes.
+    """
+
+    def download(url: str, output_file: str, caller: Any) -> None:
+        done = partial.stat().st_size if partial.exists() else 0
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
+        with partial.open("ab") as file:
+            _pooch().HTTPDownloader(headers=headers)(url, _Bounded(file, most), caller)
+        operations.rename(partial, Path(output_file))
+
+    return download
 
 
 def _check_free(target: Path) -> None:

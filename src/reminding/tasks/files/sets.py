@@ -120,10 +120,20 @@ class FileSet:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Steps of one file, counted over all files: tokens (n,), or values (n, I)."""
+        source, begin = self._file(start)
+        return source.read(start - begin, stop - begin)
+
+    def times(self, start: int, stop: int) -> NDArray[Any] | None:
+        """The time column of rows of one file, counted over all files, (n,); None if no such column was named."""
+        source, begin = self._file(start)
+        return source.times(start - begin, stop - begin) if isinstance(source, TableSource) else None
+
+    def _file(self, step: int) -> tuple[Source, int]:
+        """The file of a step, and the number of its first step."""
         if len(self.sources) == 1:
-            return self.first.read(start, stop)
-        number, steps = next((i, steps) for i, steps in enumerate(self.ranges()) if start in steps)
-        return self.sources[number].read(start - steps.start, stop - steps.start)
+            return self.first, 0
+        number, steps = next((i, steps) for i, steps in enumerate(self.ranges()) if step in steps)
+        return self.sources[number], steps.start
 
     def reading(self, notes: Sequence[str]) -> Reading:
         """What was read of all files."""

@@ -170,6 +170,10 @@ class NextStep(Informed, ABC):
         """The unbroken streams of a split, at least one."""
         return [self._part(split)]
 
+    def held_out_row(self, split: EvalSplit, row: int) -> Row:
+        """What one of the parallel streams of a held-out part reads, by its number from 0."""
+        return self._rows(split, self.eval_rows)[row]
+
     def sections(self, split: Split, rows: int) -> list[range]:
         """The steps that each row reads of a split that is one unbroken stream.
 

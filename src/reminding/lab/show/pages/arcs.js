@@ -1,8 +1,7 @@
 // The arcs of a scene, in bundles if there are many, and the arcs of one step.
 
-const SINGLE = 3000; // up to this number of links in view, each is drawn by itself
-const BUNDLES = 1500; // greatest number of bundles
-const BIN = 2; // pixels per end of a bundle
+const MOST = [12, 24, 40, 100, 300, 700, 1500]; // the choice of the greatest number of arcs of a kind
+const BIN = 2; // pixels at the memory's end of a bundle
 const COARSE = 16; // how many times wider the ends out of view are
 const NAME = 24; // pixels for the name of a layer
 
@@ -17,19 +16,20 @@ function arcsInView(scene) {
   return found;
 }
 
-/** The arcs of a kind that are in view, the weakest first, as { arcs: [from, to, amount], largest, bundled }. */
+/** The strongest arcs of a kind in view, the weakest first, as { arcs: [from, to, amount], largest, bundled, all }. */
 function arcsOf(scene, kind) {
   const links = scene.layer[kind];
   const [first, last] = inView(scene);
   const begun = links.byFrom.between(first, last);
   const ended = links.byTo.between(first, last).filter((i) => links.from[i] > last);
-  const bundled = begun.length + ended.length > SINGLE;
+  const bundled = begun.length + ended.length > scene.most;
   const found = bundled ? bundles(scene, links, [begun, ended], first, last) : singles(links, [begun, ended]);
   const largest = found.amounts.reduce((most, amount) => Math.max(most, amount), 0);
-  const enough = Math.max(scene.least * largest, Number.MIN_VALUE, bundled ? nthLargest(found.amounts, BUNDLES) : 0);
-  const arcs = [];
-  found.amounts.forEach((amount, i) => { if (amount >= enough) arcs.push([...found.ends(i), amount]); });
-  return { arcs: arcs.sort((a, b) => a[2] - b[2]), largest, bundled };
+  const strongest = nthLargest(found.amounts, scene.most);
+  const chosen = Array.from(found.amounts.keys()).filter((i) => found.amounts[i] > 0 && found.amounts[i] >= strongest);
+  chosen.sort((a, b) => found.amounts[a] - found.amounts[b]);
+  const arcs = chosen.slice(-scene.most).map((i) => [...found.ends(i), found.amounts[i]]);
+  return { arcs, largest, bundled, all: begun.length + ended.length };
 }
 
 /** The n-th largest number; 0 if there are fewer. */
@@ -41,32 +41,42 @@ function singles(links, parts) {
   return { amounts: Float32Array.from(numbers, (i) => links.amount[i]), ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]] };
 }
 
-/** Sums over bins of a few pixels at both ends, as `singles` returns them; bins out of view are coarser. */
+/**
+ * Sums over neighbouring steps that recalled the same memory, as `singles` returns them. The fewer arcs are wanted, the
+ * more neighbours are taken together; an end lies at the mean of its links.
+ */
 function bundles(scene, links, parts, first, last) {
-  const size = Math.max(1, Math.ceil((BIN * scene.view.span) / scene.width));
+  const { span } = scene.view;
+  const readers = Math.min(scene.width / BIN, Math.round(2 * scene.most ** 0.7));
+  const from = bins(links.steps, Math.max(1, Math.ceil(span / readers)), first, last);
+  const to = bins(links.steps, Math.max(1, Math.ceil((BIN * span) / scene.width)), first, last);
+  const [sums, froms, tos] = Array.from({ length: 3 }, () => new Float64Array(from.count * to.count));
+  for (const part of parts) {
+    for (const i of part) {
+      const at = from.place[links.from[i]] * to.count + to.place[links.to[i]];
+      sums[at] += links.amount[i];
+      froms[at] += links.amount[i] * links.from[i];
+      tos[at] += links.amount[i] * links.to[i];
+    }
+  }
+  const filled = [];
+  for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
+  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends: (i) => [froms[filled[i]] / sums[filled[i]], tos[filled[i]] / sums[filled[i]]] };
+}
+
+/** The bin of each step, and the number of bins; those out of view are coarser. */
+function bins(steps, size, first, last) {
   const binOf = (step) => Math.floor((step - 1) / size); // aligned with the sequence, so that panning does not change the bins
   const [low, high] = [binOf(first), binOf(last)];
   const left = Math.ceil(low / COARSE);
   const inner = high - low + 1;
-  const count = left + inner + Math.ceil((binOf(links.steps) - high) / COARSE);
-  const place = new Int32Array(links.steps + 1); // bin of each step
-  for (let step = 1; step <= links.steps; step++) {
+  const place = new Int32Array(steps + 1);
+  for (let step = 1; step <= steps; step++) {
     const bin = binOf(step);
     if (bin < low) place[step] = Math.floor(bin / COARSE);
     else place[step] = bin <= high ? left + bin - low : left + inner + Math.floor((bin - high - 1) / COARSE);
   }
-  const middle = (at) => {
-    if (at < left) return Math.min((at + 0.5) * COARSE, low - 0.5) * size + 0.5;
-    if (at < left + inner) return (low + at - left + 0.5) * size + 0.5;
-    return (high + 1 + (at - left - inner + 0.5) * COARSE) * size + 0.5;
-  };
-  const sums = new Float32Array(count * count);
-  for (const part of parts) for (const i of part) sums[place[links.from[i]] * count + place[links.to[i]]] += links.amount[i];
-  for (let at = 0; at < count; at++) sums[at * count + at] = 0; // within a bin there is no arc to see
-  const filled = [];
-  for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
-  const ends = (i) => [middle(Math.floor(filled[i] / count)), middle(filled[i] % count)];
-  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends };
+  return { count: left + inner + Math.ceil((binOf(steps) - high) / COARSE), place };
 }
 
 /** The height of an arc: it grows with the width, and the longest arcs reach up to the name of the layer. */
@@ -74,7 +84,7 @@ function rise(scene, dx, room) { return Math.max(3, (room - NAME) * Math.min(1, 
 
 function drawArcs(painter, scene, colours) {
   const at = layoutOf(scene);
-  const drawn = { recall: 0, credit: 0, bundled: false };
+  const drawn = { recall: 0, credit: 0, bundled: false, all: { recall: scene.arcs.recall.all, credit: scene.arcs.credit.all } };
   for (const [kind, y, room] of [["recall", at.input, at.above], ["credit", at.credit, -at.below]]) {
     if (!scene.show[kind]) continue;
     const { arcs, largest, bundled } = scene.arcs[kind];
@@ -87,7 +97,7 @@ function drawArcs(painter, scene, colours) {
       const [x0, x1] = [xOf(scene, to), xOf(scene, from)];
       const height = Math.sign(room) * rise(scene, x1 - x0, Math.abs(room));
       painter.arc(x0, x1, y, height, colours[kind], 0.5 + widest * share, (0.12 + 0.78 * share) * crowd);
-      if (!bundled) painter.dot(x0, y - Math.sign(room) * 1.5, 1 + 2 * share, colours[kind], 0.3 + 0.6 * share);
+      painter.dot(x0, y - Math.sign(room) * 1.5, 1 + 2 * share, colours[kind], 0.3 + 0.6 * share);
     }
     drawn[kind] = arcs.length;
     drawn.bundled ||= bundled;

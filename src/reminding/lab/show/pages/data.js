@@ -72,6 +72,7 @@ class Index {
 class Sequence {
   constructor(packed, legend) {
     Object.assign(this, { name: packed.name, creditOf: packed.credit_of, steps: packed.steps, interval: packed.interval });
+    Object.assign(this, { summary: packed.summary, verdict: packed.verdict, times: packed.times, forecast: packed.forecast ?? null });
     this.legend = legend;
     this.quiet = new Set(legend.quiet);
     for (const name of ["tokens", "values", "answers", "sure", "predicted", "wanted", "reached"]) {
@@ -84,7 +85,32 @@ class Sequence {
       recall: Links.ofRecalls(unpacked(layer.step), unpacked(layer.weight), this.steps),
       credit: new Links(unpacked(layer.reader), unpacked(layer.memory), unpacked(layer.amount), this.steps),
     }));
+    this.lanes = legend.kind === "lines" ? this.lanesOf(legend) : [];
     this.range = this.values ? extent(this.values) : [0, 1];
+  }
+
+  /** One lane for each value of a step, the forecast ones first; masks have none. */
+  lanesOf(legend) {
+    const places = this.forecast?.places ?? [];
+    const shown = Array.from({ length: this.width }, (_, channel) => channel).filter((channel) => !(legend.channels[channel] ?? "").endsWith(" missing"));
+    const ordered = [...places, ...shown.filter((channel) => !places.includes(channel))];
+    return ordered.map((channel) => {
+      const column = places.indexOf(channel);
+      const own = Float32Array.from({ length: this.steps }, (_, i) => this.values[i * this.width + channel]);
+      const told = column < 0 ? null : Float32Array.from({ length: this.steps }, (_, i) => this.predicted[i * this.outputs + column]);
+      const [[low, high], [least, most]] = [extent(own), extent(told ?? own)];
+      const unit = legend.units?.[channel];
+      return { name: legend.channels[channel] ?? String(channel), unit, own, told, range: [Math.min(low, least), Math.max(high, most)] };
+    });
+  }
+
+  /** The time of a step; null if it is not known. */
+  timeOf(step) { return this.times?.[step - 1] ?? null; }
+
+  /** A step by its number and, if it is known, its time. */
+  called(step) {
+    const time = this.timeOf(step);
+    return `${this.legend.unit} ${step.toLocaleString("en")}${time === null ? "" : ` · ${time}`}`;
   }
 
   /** Whether a step has a target; true if the targets are unknown. */
@@ -107,12 +133,12 @@ class Sequence {
   readAt(step) {
     if (this.legend.kind === "tokens") return this.legend.names[this.tokens[step - 1]];
     if (this.width > 4) return `${this.width} values`;
-    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels);
+    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels, this.legend.units);
   }
 
   /** The prediction at a step, as text. */
   answerAt(step) {
-    if (this.answers === null) return named(this.predicted.subarray((step - 1) * this.outputs, step * this.outputs), this.legend.channels);
+    if (this.answers === null) return this.outputsOf(this.predicted, step);
     return `${this.legend.classes[this.answers[step - 1]]} (${percent(this.sure[step - 1])})`;
   }
 
@@ -121,13 +147,19 @@ class Sequence {
     if (this.wanted === null) return null;
     if (this.answers !== null) return this.asked(step) ? this.legend.classes[this.wanted[step - 1]] : null;
     const values = this.wanted.subarray((step - 1) * this.outputs, step * this.outputs);
-    return Number.isNaN(values[0]) ? null : named(values, this.legend.channels);
+    return values.every(Number.isNaN) ? null : this.outputsOf(this.wanted, step);
+  }
+
+  /** What is predicted at a step, of predictions or targets, as text. */
+  outputsOf(values, step) {
+    const { names, units } = this.forecast ?? { names: this.legend.channels, units: this.legend.units };
+    return named(values.subarray((step - 1) * this.outputs, step * this.outputs), names, units);
   }
 }
 
-/** Values with their names; a single value has none. */
-function named(values, names) {
-  const shown = Array.from(values, (value) => value.toPrecision(3));
+/** Values with their names and units; a single value has no name. */
+function named(values, names, units) {
+  const shown = Array.from(values, (value, i) => `${value.toPrecision(3)}${units?.[i] ? ` ${units[i]}` : ""}`);
   return shown.length === 1 ? shown[0] : shown.map((value, i) => `${names[i] ?? i}: ${value}`).join(", ");
 }
 

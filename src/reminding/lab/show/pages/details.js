@@ -20,46 +20,65 @@ function overall() {
   const [links, what] = credit.total ? [credit, "credit"] : [recall, "recall weight"];
   const best = Array.from(links.received.keys()).filter((step) => links.received[step] > 0);
   best.sort((a, b) => links.received[b] - links.received[a]);
-  const rows = best.slice(0, ROWS).map((step) => [step, remembered(step), percent(links.received[step] / links.total)]);
+  const rows = best.slice(0, ROWS).map((step) => [step, timeOf(step), remembered(step), percent(links.received[step] / links.total)]);
   return [
-    made("h2", `Memories with the most ${what}`),
-    table("", ["memory", "read last", "share"], rows),
-    ...whereItMet(),
+    ...whereItMet(), // of numbers this comes first: it points at inputs, where a memory points at a stretch of them
+    table(`Memories with the most ${what}`, ["memory", "time", "read last", "share"], rows, credit.total ? "credit" : "recall"),
     made("p", "Point at a step, tap it, or use the arrow keys.", { class: "quiet" }),
   ];
 }
+
+function timeOf(step) { return scene.sequence.timeOf(step); }
 
 /** The steps with the largest input times gradient; nothing if the input is tokens. */
 function whereItMet() {
   const { reached, reachedInAll } = scene.sequence;
   if (!reachedInAll) return [];
   const best = Array.from(reached.keys()).filter((i) => reached[i] > 0).sort((a, b) => reached[b] - reached[a]);
-  const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, percent(reached[i] / reachedInAll)]);
-  return [table("Gradient at the input", ["step", "input × gradient"], rows, "credit")];
+  const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, timeOf(i + 1), percent(reached[i] / reachedInAll)]);
+  return [table("Where the gradient met the input", ["step", "time", "share"], rows, "credit met")];
 }
 
 function aboutStep(step) {
   const { sequence, layer } = scene;
   const facts = made("dl", "", { class: "numbers" });
   const target = sequence.wantedAt(step);
-  const known = [["input", sequence.readAt(step)], ["prediction", sequence.answerAt(step)], ["target", target]];
+  const known = sequence.forecast ? [] : [["input", sequence.readAt(step)], ["prediction", sequence.answerAt(step)], ["target", target]];
   if (sequence.reachedInAll) known.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
   for (const [name, value] of known.filter(([, value]) => value !== null)) {
     facts.append(made("dt", name), made("dd", value, name === "prediction" && sequence.wrong(step) ? { class: "wrong" } : {}));
   }
-  const parts = [made("h2", `Step ${step.toLocaleString("en")}`), facts];
+  const called = sequence.called(step);
+  const parts = [made("h2", called[0].toUpperCase() + called.slice(1)), ...forecastTable(step), facts];
   const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
   const users = joined(layer.recall.usersOf(step), layer.credit.usersOf(step));
-  const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
-  if (memories.length) parts.push(table("It recalled", ["memory", "read last", "weight", "credit"], rowsOf(memories), "recall"));
+  const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, timeOf(end.step), remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
+  if (memories.length) parts.push(table("It recalled", ["memory", "time", "read last", "weight", "credit"], rowsOf(memories), "recall"));
   else parts.push(made("p", "It recalled nothing.", { class: "quiet" }));
   if (users.length) {
     const received = layer.credit.received[step];
     const credited = received ? `, and received ${share(received)} of all credit` : "";
-    parts.push(table(`It was recalled by these steps${credited}`, ["step", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
+    parts.push(table(`It was recalled by these steps${credited}`, ["step", "time", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
     if (users.length > ROWS) parts.push(made("p", `and by ${(users.length - ROWS).toLocaleString("en")} more`, { class: "quiet" }));
   }
   return parts;
+}
+
+/** The forecast columns of a table at a step: the value there, the forecast of the next one, and the truth. */
+function forecastTable(step) {
+  const { forecast, values, width, predicted, wanted, outputs } = scene.sequence;
+  if (forecast === null) return [];
+  const node = made("table", "", { class: "forecast" });
+  const add = (row, tag, texts) => texts.forEach((text) => row.append(made(tag, text, tag === "th" ? { scope: "col" } : {})));
+  add(node.createTHead().insertRow(), "th", ["column", "now", "forecast", "next"]);
+  const body = node.createTBody();
+  const shown = (value) => (Number.isNaN(value) ? "-" : value.toPrecision(3));
+  forecast.names.slice(0, LANES).forEach((name, i) => {
+    const [now, told, next] = [values[(step - 1) * width + forecast.places[i]], predicted[(step - 1) * outputs + i], wanted[(step - 1) * outputs + i]];
+    const unit = forecast.units[i];
+    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, shown(now), shown(told), shown(next)]);
+  });
+  return [node];
 }
 
 /** An amount of credit, as its share of the total. */
@@ -103,8 +122,9 @@ function table(caption, columns, rows, kind = "") {
 /** A step as one sentence, for screen readers. */
 function inWords(step) {
   const { sequence, layer } = scene;
-  const list = (ends, shown) => ends.slice(0, 3).map((end) => `step ${end.step} (${shown(end.amount)})`).join(", ") || "nothing";
+  const list = (ends, shown) => ends.slice(0, 3).map((end) => `${sequence.called(end.step)} (${shown(end.amount)})`).join(", ") || "nothing";
   const target = sequence.wantedAt(step);
   const answer = `read ${sequence.readAt(step)}, predicted ${sequence.answerAt(step)}${target === null ? "" : `, target ${target}`}`;
-  return `Step ${step}: ${answer}. Recalled ${list(layer.recall.memoriesOf(step), percent)}. Credit to ${list(layer.credit.memoriesOf(step), share)}.`;
+  const called = sequence.called(step);
+  return `${called[0].toUpperCase()}${called.slice(1)}: ${answer}. Recalled ${list(layer.recall.memoriesOf(step), percent)}. Credit to ${list(layer.credit.memoriesOf(step), share)}.`;
 }

@@ -5,7 +5,7 @@ const COLOURS = ["paper", "surface", "ink", "quiet", "line", "recall", "credit",
 
 const $ = (id) => document.getElementById(id);
 const content = JSON.parse($("content").textContent);
-const scene = { sequence: null, layer: null, view: { left: 0, span: 1 }, width: 1, height: 1, least: 0.03, show: { recall: true, credit: true } };
+const scene = { sequence: null, layer: null, view: { left: 0, span: 1 }, width: 1, height: 1, most: MOST[2], column: null, show: { recall: true, credit: true } };
 const state = { focus: null, pinned: false, drawn: null, colours: null, waiting: false, readyMs: null };
 const unpackedSequences = new Map();
 
@@ -32,14 +32,39 @@ function chooseSequence(number) {
   $("credit-of").textContent = scene.sequence.creditOf;
   $("about").textContent = `${content.title} · ${scene.sequence.name} · ${scene.sequence.steps.toLocaleString("en")} steps · credit of ${scene.sequence.creditOf}`;
   $("figure").setAttribute("aria-valuemax", scene.sequence.steps);
+  offerColumns();
   setFocus(null);
   chooseLayer(Number($("layer").value));
   setView(0, scene.sequence.steps);
   showPicture();
 }
 
+/** The choice of one column of a table, or all. */
+function offerColumns() {
+  const { lanes } = scene.sequence;
+  const all = lanes.length > LANES ? `the first ${LANES} of ${lanes.length}` : "all";
+  $("column").replaceChildren(made("option", all, { value: "" }), ...lanes.map((lane, i) => made("option", lane.name, { value: i })));
+  $("choose-column").hidden = lanes.length < 2;
+  chooseColumn("");
+}
+
+function chooseColumn(chosen) {
+  scene.column = chosen === "" ? null : Number(chosen);
+  const tall = scene.sequence.legend.kind === "lines" ? lanesHeight(scene) - WAVE : 0;
+  $("figure").style.setProperty("--lanes", `${tall}px`);
+  redraw();
+}
+
+/** The summary of the sequence and a layer: the verdict as a mark, then the sentence. */
+function showSummary(number) {
+  const { right } = scene.sequence.verdict;
+  const mark = right === null ? [] : [made("b", right ? "✓ right" : "✗ wrong", { class: right ? "right" : "wrong" }), " · "];
+  $("summary").replaceChildren(...mark, scene.sequence.summary[number]);
+}
+
 function chooseLayer(number) {
   scene.layer = scene.sequence.layers[number];
+  showSummary(number);
   redraw();
   showDetails();
 }
@@ -70,7 +95,7 @@ function setFocus(step, pinned = false) {
   $("figure").classList.toggle("focused", step !== null);
   if (step !== null) {
     $("figure").setAttribute("aria-valuenow", step);
-    $("figure").setAttribute("aria-valuetext", `step ${step}`);
+    $("figure").setAttribute("aria-valuetext", scene.sequence.called(step));
   }
   redraw(true);
   showDetails();
@@ -120,12 +145,15 @@ function drawNow() {
 }
 
 function showNote() {
-  const { recall, credit, bundled } = state.drawn;
-  const count = (number, what) => `${number.toLocaleString("en")} ${bundled ? "bundles" : "arcs"} of ${what}`;
+  const { recall, credit, bundled, all } = state.drawn;
+  const count = (number, of, what) => {
+    const drawn = `${number.toLocaleString("en")} arcs of ${what}`;
+    return bundled && of > number ? `${drawn} for ${of.toLocaleString("en")} links` : drawn;
+  };
   const shown = [];
-  if (scene.show.recall) shown.push(count(recall, "recalls"));
-  if (scene.show.credit) shown.push(scene.layer.credit.total ? count(credit, "credit") : "no memory received credit");
-  $("note").textContent = `${shown.join(", ")}${bundled ? "; zoom in to see single arcs" : ""}`;
+  if (scene.show.recall) shown.push(count(recall, all.recall, "recalls"));
+  if (scene.show.credit) shown.push(scene.layer.credit.total ? count(credit, all.credit, "credit") : "no memory received credit");
+  $("note").textContent = `${shown.join(", ")}${bundled ? "; zoom in, or move Arcs to the right, to see more" : ""}`;
   Object.assign($("figure").dataset, { recall, credit, bundled });
 }
 
@@ -300,7 +328,8 @@ function listen() {
   on("whole", "click", () => setView(0, scene.sequence.steps));
   on("save-png", "click", () => saved("png"));
   on("save-svg", "click", () => saved("svg"));
-  on("least", "input", showLeast);
+  on("most", "input", showMost);
+  on("column", "change", () => chooseColumn($("column").value));
   for (const kind of ["recall", "credit"]) {
     on(`show-${kind}`, "change", (event) => { scene.show[kind] = event.target.checked; redraw(); });
   }
@@ -308,9 +337,9 @@ function listen() {
   followTheme(recolour);
 }
 
-function showLeast() {
-  scene.least = Number($("least").value);
-  $("least-value").textContent = percent(scene.least);
+function showMost() {
+  scene.most = MOST[Number($("most").value)];
+  $("most-value").textContent = scene.most.toLocaleString("en");
   redraw();
 }
 
@@ -328,7 +357,7 @@ function begin() {
   $("choose-layer").hidden = layers < 2;
   listen();
   chooseSequence(0);
-  showLeast();
+  showMost();
 }
 
 begin();

@@ -41,14 +41,16 @@ class CanvasPainter {
   }
 
   /** A line through points [x0, y0, x1, y1, ...]. */
-  line(points, colour, thickness, alpha = 1) {
+  line(points, colour, thickness, alpha = 1, dashes = []) {
     this.pen.globalAlpha = alpha;
+    this.pen.setLineDash(dashes);
     this.pen.strokeStyle = colour;
     this.pen.lineWidth = thickness;
     this.pen.lineJoin = "round";
     this.pen.beginPath();
     for (let i = 0; i < points.length; i += 2) this.pen.lineTo(points[i], points[i + 1]);
     this.pen.stroke();
+    this.pen.setLineDash([]);
   }
 
   text(words, x, y, size, colour, { align = "center", mono = false, bold = false, alpha = 1 } = {}) {
@@ -94,9 +96,9 @@ class SvgPainter {
     this.add("path", { d, fill: "none", stroke: colour, "stroke-width": thickness, opacity: alpha });
   }
 
-  line(points, colour, thickness, alpha = 1) {
+  line(points, colour, thickness, alpha = 1, dashes = []) {
     const list = Array.from(points, short).join(" ");
-    this.add("polyline", { points: list, fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha });
+    this.add("polyline", { points: list, fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha, ...(dashes.length ? { "stroke-dasharray": dashes.join(" ") } : {}) });
   }
 
   text(words, x, y, size, colour, { align = "center", mono = false, bold = false, alpha = 1 } = {}) {

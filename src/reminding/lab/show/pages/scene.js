@@ -1,6 +1,6 @@
 // The layout of the drawing: the part of the sequence in view, with its arcs above and below. It handles no events.
 //
-// A scene is { sequence, layer, view: { left, span }, width, height, least, show: { recall, credit }, arcs }. The view is
+// A scene is { sequence, layer, view: { left, span }, width, height, most, column, show: { recall, credit }, arcs }. The view is
 // in steps: step s covers s - 1 to s. `arcsInView` computes its arcs, whenever the rest changes.
 
 function xOf(scene, step) { return ((step - 0.5 - scene.view.left) / scene.view.span) * scene.width; }
@@ -16,10 +16,24 @@ function inView(scene) {
   return [Math.floor(left) + 1, Math.min(Math.ceil(left + span), scene.sequence.steps)];
 }
 
+const WAVE = 76; // height of a single line
+const LANES = 8; // greatest number of lanes
+
+/** The lanes that are drawn: all, as far as there is room, or the chosen one. */
+function lanesOf(scene) {
+  const { lanes } = scene.sequence;
+  return scene.column === null ? lanes.slice(0, LANES) : [lanes[scene.column]];
+}
+
+function lanesHeight(scene) {
+  const count = lanesOf(scene).length;
+  return count < 2 ? WAVE : count * (count === 2 ? 52 : count < 5 ? 44 : 36);
+}
+
 /** Heights: y of the parts, from the top. */
 function layoutOf(scene) {
   const { legend, answers } = scene.sequence;
-  const input = { tokens: 24, pixels: 30, wave: 76, lines: 76 }[legend.kind];
+  const input = { tokens: 24, pixels: 30, wave: WAVE, lines: lanesHeight(scene) }[legend.kind];
   const output = answers === null || legend.kind === "wave" && legend.names.length ? 0 : 22;
   const profile = scene.show.credit ? Math.min(64, scene.height * 0.12) : 0;
   const axis = 22;

@@ -2,7 +2,6 @@
 
 const LETTER = 5.75; // pixels that the name of a step needs
 const FEW = 32; // up to this number, each token has its own shade
-const LINES = ["ink", "recalled-by", "purple", "gold", "quiet"];
 
 function drawStrip(painter, scene, colours) {
   const at = layoutOf(scene);
@@ -12,7 +11,8 @@ function drawStrip(painter, scene, colours) {
     if (sequence.legend.kind === "tokens") drawTokens(painter, scene, colours, at);
     if (sequence.legend.kind === "pixels") drawPixels(painter, scene, at);
     if (sequence.reachedInAll && scene.show.credit) drawReached(painter, scene, colours, at);
-    if (sequence.legend.kind === "wave" || sequence.legend.kind === "lines") drawLines(painter, scene, colours, at);
+    if (sequence.legend.kind === "wave") drawWave(painter, scene, colours, at);
+    if (sequence.legend.kind === "lines") drawLanes(painter, scene, colours, at);
     if (at.outputHeight) drawAnswers(painter, scene, colours, at);
     if (scene.show.credit) drawProfile(painter, scene, colours, at);
     drawAxis(painter, scene, colours, at);
@@ -25,13 +25,32 @@ function drawNames(painter, scene, colours, at) {
   if (scene.show.recall) names.push(["recalled, by weight", 12, colours.recall]);
   if (scene.show.credit) names.push(["credit: gradient received", at.profile - 20, colours.credit], ["total per memory", at.profile + 2, colours.credit]);
   for (const [words, y, colour] of names) painter.text(words, 2, y, 12.5, colour, { align: "left", bold: true });
-  const { legend, width } = scene.sequence;
-  if (legend.kind !== "lines" || width < 2) return;
-  let x = scene.width - 2;
-  for (let channel = Math.min(width, legend.channels.length) - 1; channel >= 0; channel--) {
-    painter.text(legend.channels[channel], x, 12, 12, colours[LINES[channel % LINES.length]], { align: "right" });
-    x -= legend.channels[channel].length * 7 + 10;
+  eachLane(scene, at, (lane, top, height) => nameLane(painter, scene, colours, lane, top, height));
+  if (lanesOf(scene).some((lane) => lane?.told)) {
+    painter.text("- - forecast", scene.width - 2, 12, 12, colours.purple, { align: "right", bold: true });
+    painter.text("measured", scene.width - 100, 12, 12, colours.ink, { align: "right" });
   }
+}
+
+/** The name of a lane at its left, and the ends of its range at its right. */
+function nameLane(painter, scene, colours, lane, top, height) {
+  const words = lane.unit ? `${lane.name}, ${lane.unit}` : lane.name;
+  const write = (text, x, y, look) => {
+    const wide = text.length * 6.4 + 4;
+    painter.rect(look.align === "left" ? x - 2 : x - wide + 2, y - 7, wide, 14, colours.surface, 0.88);
+    painter.text(text, x, y, 11.5, look.colour, look);
+  };
+  const [low, high] = lane.range.map((value) => value.toPrecision(3));
+  write(high, scene.width - 2, top + 9, { align: "right", colour: colours.quiet });
+  if (height >= 34) write(low, scene.width - 2, top + height - 9, { align: "right", colour: colours.quiet });
+  write(words, 3, top + 9, { align: "left", colour: colours.ink, bold: true });
+}
+
+/** Call `paint(lane, top, height)` for each lane. */
+function eachLane(scene, at, paint) {
+  const lanes = lanesOf(scene).filter(Boolean);
+  const height = at.inputHeight / (lanes.length || 1);
+  lanes.forEach((lane, i) => paint(lane, at.input + i * height, height));
 }
 
 /** Call `paint(first step, last step, x, width)` for each step, or for each pixel if steps are narrower. */
@@ -145,23 +164,27 @@ function drawReached(painter, scene, colours, at) {
   }
 }
 
-function drawLines(painter, scene, colours, at) {
-  const { sequence } = scene;
-  const [low, high] = sequence.range;
-  const yOf = (value) => at.input + 6 + (at.inputHeight - 12) * (1 - (value - low) / (high - low));
-  const wave = sequence.legend.kind === "wave";
+function drawWave(painter, scene, colours, at) {
+  const yOf = heightIn(scene.sequence.range, at.input, at.inputHeight);
+  const [low, high] = scene.sequence.range;
   if (low < 0 && high > 0) painter.line([0, yOf(0), scene.width, yOf(0)], colours.line, 1);
-  for (let channel = 0; channel < (wave ? 1 : sequence.width); channel++) {
-    const points = wave ? wavePoints(scene, yOf) : channelPoints(scene, channel, yOf);
-    painter.line(points, colours[LINES[channel % LINES.length]], 1.2, channel ? 0.9 : 1);
-  }
+  painter.line(wavePoints(scene, yOf), colours.ink, 1.2);
 }
 
-/** The points of a line through one value of each step, or through the range in each pixel if steps are narrower. */
-function channelPoints(scene, channel, yOf) {
-  const { values, width } = scene.sequence;
-  return throughEnds(scene, yOf, (step) => [values[(step - 1) * width + channel]]);
+/** A line for each value of a step, each on its own scale, and over it the forecasts, which are of the next step. */
+function drawLanes(painter, scene, colours, at) {
+  eachLane(scene, at, (lane, top, height) => {
+    const yOf = heightIn(lane.range, top, height);
+    if (top > at.input) painter.line([0, top, scene.width, top], colours.line, 1);
+    painter.line(throughEnds(scene, yOf, (step) => [lane.own[step - 1]]), colours.ink, 1.2);
+    if (!lane.told) return;
+    const later = throughEnds(scene, yOf, (step) => step > 1 ? [lane.told[step - 2]] : []);
+    painter.line(later, colours.purple, 1.5, 0.9, [5, 3]);
+  });
 }
+
+/** The function from a value to its y, within a range. */
+function heightIn([low, high], top, height) { return (value) => top + 5 + (height - 10) * (1 - (value - low) / (high - low)); }
 
 /** The points of a line through all values of all steps. */
 function wavePoints(scene, yOf) {
@@ -181,7 +204,7 @@ function throughEnds(scene, yOf, valuesOf) {
     for (let step = first; step <= last; step++) {
       for (const value of valuesOf(step)) [low, high] = [Math.min(low, value), Math.max(high, value)];
     }
-    points.push(x + wide / 2, yOf(low), x + wide / 2, yOf(high));
+    if (low <= high) points.push(x + wide / 2, yOf(low), x + wide / 2, yOf(high));
   });
   return points;
 }
@@ -206,22 +229,38 @@ function drawProfile(painter, scene, colours, at) {
 }
 
 function drawAxis(painter, scene, colours, at) {
-  const [first, last] = inView(scene);
-  const gap = niceGap((scene.view.span / scene.width) * 70);
   painter.line([0, at.axis, scene.width, at.axis], colours.line, 1);
-  for (let step = first; step <= last; step++) {
-    if (step % gap && !(step === 1 && gap > 1)) {
-      step += gap - (step % gap) - 1;
-      continue;
-    }
+  let free = -Infinity; // the end of the last label
+  for (const [step, label] of ticksOf(scene)) {
     const x = xOf(scene, step);
-    const label = step.toLocaleString("en");
     const half = label.length * 3.6;
     painter.line([x, at.axis, x, at.axis + 4], colours.quiet, 1);
-    if (step !== 1 || x + half + 8 < xOf(scene, gap)) {
-      painter.text(label, Math.min(Math.max(x, half), scene.width - half), at.axis + 13, 12, colours.quiet);
-    }
+    const middle = Math.min(Math.max(x, half), scene.width - half);
+    if (middle - half < free + 8) continue;
+    painter.text(label, middle, at.axis + 13, 12, colours.quiet);
+    free = middle + half;
   }
+}
+
+/** The steps that the axis marks, with their labels: round numbers or, if the steps have times, midnights and times. */
+function ticksOf(scene) {
+  const [first, last] = inView(scene);
+  const { times } = scene.sequence;
+  const perPixel = scene.view.span / scene.width;
+  if (times === null) return roundSteps(first, last, niceGap(perPixel * 70)).map((step) => [step, step.toLocaleString("en")]);
+  const days = [];
+  for (let step = first; step <= last; step++) if (times[step - 1].endsWith(" 00:00")) days.push([step, times[step - 1].slice(0, -6)]);
+  const apart = Math.ceil((days.length * 84) / scene.width);
+  if (days.length > 2) return days.filter((_, i) => i % apart === 0);
+  const letters = times.slice(first - 1, last).reduce((most, time) => Math.max(most, time.length), 1);
+  return roundSteps(first, last, niceGap(perPixel * (letters * 7.2 + 12))).map((step) => [step, times[step - 1]]);
+}
+
+/** The first step of all and the multiples of a gap, between two steps. */
+function roundSteps(first, last, gap) {
+  const steps = first === 1 && gap > 1 ? [1] : [];
+  for (let step = Math.ceil(first / gap) * gap; step <= last; step += gap) steps.push(step);
+  return steps;
 }
 
 /** 1, 2 or 5 times a power of ten, at least `least`. */

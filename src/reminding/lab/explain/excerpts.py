@@ -1,0 +1,151 @@
+"""The sequences to explain: which of a task's, or a file of one's own, with the times of their steps.
+
+Shapes: T time, B rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reminding.lab.explain.times import StepTimes, recorded, seconds
+from reminding.tasks import Batch, EvalSplit
+from reminding.tasks.files.labelled import LabelledTask
+from reminding.tasks.filestream import FileStream
+from reminding.tasks.kinds.asked import Asked
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
+from reminding.tasks.own import read_own
+
+STREAM_STEPS = 1000
+"""Default number of steps to read of a stream."""
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What to explain.
+
+    Args:
+        input: a file of your own to explain, of the kind that the run's task reads; None: test sequences.
+        split: the split that the sequences are from, test or valid.
+        sequence: numbers of the sequences, from 0; on a stream, numbers of its rows. By default the first three
+            sequences, or the first row.
+        at: steps, from 1, whose loss the credit is of: why this output? By default the credit is of the whole loss.
+        start: number of steps to skip at the beginning of `input`, if it is a stream.
+        steps: number of steps to read of a stream; None: 1000.
+        layer: the layer that the figures draw and the page shows first, from 1; None: the last.
+    """
+
+    input: Path | None = None
+    split: EvalSplit = "test"
+    sequence: tuple[int, ...] = ()
+    at: tuple[int, ...] = ()
+    start: int = 0
+    steps: int | None = None
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        each_at_least("sequence", self.sequence, 0)
+        each_at_least("at", self.at, 1)
+        at_least("start", self.start, 0)
+        at_least_or_none("steps", self.steps, 1)
+        if self.start and self.input is None:
+            raise ValueError(f"start must be 0 without input, got {self.start}")
+
+
+class Excerpt(NamedTuple):
+    """The steps of one sequence to explain, as a batch of one row; the target is None if it is unknown."""
+
+    name: str
+    input: Tensor
+    target: Tensor | None
+    times: StepTimes | None = None
+
+
+def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
+    """The sequences to explain.
+
+    Raises:
+        FileNotFoundError: there is no such input.
+        ValueError: an option does not fit; the message names it.
+    """
+    if options.input is not None:
+        return [_own(task, options.input, options)]
+    if task.streamed:
+        return _rows_of_streams(task, options)
+    if options.steps is not None:
+        raise ValueError(f"steps is for streams; a sequence of {task.name} is read whole")
+    return [_whole_sequence(task, options.split, number) for number in options.sequence or (0, 1, 2)]
+
+
+def _own(task: Any, path: Path, options: ExplainOptions) -> Excerpt:
+    steps = (options.steps or STREAM_STEPS) if task.streamed and not isinstance(task, Asked) else options.steps
+    own = read_own(task, path, options.start, steps)
+    if isinstance(task, FileStream) and task.time is not None and own.times is not None:
+        return Excerpt(path.name, own.input, own.target, recorded(task.time, own.times))
+    return Excerpt(path.name, own.input, own.target, _of_sound(task, own.input, options.start))
+
+
+def _whole_sequence(task: Any, split: EvalSplit, number: int) -> Excerpt:
+    batches: Iterator[Batch] = task.eval_batches(split, 1)
+    batch = next(islice(batches, number, None), None)
+    if batch is None:
+        raise ValueError(f"sequence: the {split} split of {task.name} has no sequence {number}")
+    return Excerpt(f"{split} sequence {number}", batch.input, batch.target, _of_sound(task, batch.input))
+
+
+def _rows_of_streams(task: Any, options: ExplainOptions) -> list[Excerpt]:
+    """The first steps of some rows of a held-out stream."""
+    steps, chosen = options.steps or STREAM_STEPS, options.sequence or (0,)
+    chunks: Iterator[Batch] = task.eval_batches(options.split, max(chosen) + 1)
+    batches: list[Batch] = []
+    for batch in islice(chunks, -(-steps // task.chunk)):
+        if batches and batch.reset is not None and bool(batch.reset.all()):
+            break  # other rows follow
+        batches.append(batch)
+    input = torch.cat([batch.input for batch in batches])[:steps]
+    target = torch.cat([batch.target for batch in batches])[:steps]
+    rows = input.shape[1]
+    if max(chosen) >= rows:
+        raise ValueError(f"sequence must be below {rows}, the number of streams of {task.name}, got {max(chosen)}")
+    return [
+        Excerpt(
+            f"{options.split} stream {row}",
+            input[:, row : row + 1],
+            target[:, row : row + 1],
+            _of_stream(task, options.split, row, [len(batch.input) for batch in batches]),
+        )
+        for row in chosen
+    ]
+
+
+def _of_stream(task: Any, split: EvalSplit, row: int, lengths: list[int]) -> StepTimes | None:
+    """The times of the chunks, of these lengths, that a row of a held-out part reads."""
+    if not isinstance(task, FileStream) or task.time is None:
+        return None
+    found: list[Any] = []
+    for number, length in enumerate(lengths):
+        steps = task.held_out_row(split, row).chunk(number).steps
+        times = task.times(steps.start, steps.stop)
+        if times is None or len(times) <= length:  # the row is shorter than others
+            return None
+        found.append(times if number == len(lengths) - 1 else times[:-1])
+    return recorded(task.time, np.concatenate(found))
+
+
+def _of_sound(task: Any, input: Tensor, start: int = 0) -> StepTimes | None:
+    """The times of the steps of a recording; None if it is none."""
+    if isinstance(task, LabelledTask) and task.form.rate is not None:
+        sound = input[:, 0].abs().sum(1) > 0
+        silent = int(sound.to(torch.int8).argmax()) if bool(sound.any()) else 0
+        return seconds(len(input), task.frame / task.form.rate, -silent)
+    if isinstance(task, FileStream) and task.known.rate is not None:
+        return seconds(len(input), 1 / task.known.rate, start)
+    return None

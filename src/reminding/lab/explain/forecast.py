@@ -1,0 +1,57 @@
+"""The forecasts of a table's next rows beside the truth, in the columns' own units.
+
+Shapes: T time, I values of a step, K columns that are predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reminding.lab.explain.legend import unit_of
+from reminding.lab.predict.forecast import Scaling
+from reminding.tasks.filestream import FileStream
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a network predicted of the next row at each step, in the columns' own units.
+
+    Attributes:
+        names: of the columns, (K,); units: "" where unknown, (K,).
+        places: of the columns among the values of a step, (K,).
+        predicted: the next row, (T, K).
+        truth: the next row as it was, (T, K), nan where it is not known.
+        present: the row at the step, which is what predicts no change, (T, K).
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    places: tuple[int, ...]
+    predicted: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    present: NDArray[np.float64]
+
+    def errors(self) -> list[tuple[float, float]]:
+        """The mean absolute error of each column, and that of no change; nan if no truth is known."""
+        known = ~np.isnan(self.truth)
+        counts = known.sum(0)
+        sums = [np.where(known, np.abs(each - self.truth), 0).sum(0) for each in (self.predicted, self.present)]
+        means = [np.divide(each, counts, out=np.full(len(counts), np.nan), where=counts > 0) for each in sums]
+        return [(float(own), float(unchanged)) for own, unchanged in zip(*means, strict=True)]
+
+
+def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast | None:
+    """The forecasts of a batch of one row, (T, 1, I) and (T, 1, K); None if the task is no table."""
+    if not isinstance(task, FileStream) or task.vocabulary is not None:
+        return None
+    scaling = Scaling(task)
+    predicted = scaling.own(prediction)[:, 0]
+    truth = np.full(predicted.shape, np.nan) if target is None else scaling.own(target)[:, 0]
+    units = tuple(unit_of(task, name) for name in task.targets)
+    present = scaling.own(task.unchanged(input))[:, 0]
+    return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present)

@@ -1,0 +1,55 @@
+"""The times of the steps of a sequence, as texts: dates of a table, or seconds of a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """The times of steps.
+
+    Args:
+        texts: of step 1, step 2, ...; perhaps also of the step after the last one.
+        name: what a text is preceded by in a sentence; "" for dates and seconds, which need none.
+    """
+
+    texts: tuple[str, ...]
+    name: str = ""
+
+    def of(self, step: int) -> str | None:
+        """The time of a step, counted from 1; None if it is not known."""
+        if not 1 <= step <= len(self.texts):
+            return None
+        text = f"{self.name} {self.texts[step - 1]}".strip()
+        return f"{text[1:]} before its beginning" if text.startswith("-") and text.endswith(" s") else text
+
+
+def recorded(column: str, values: NDArray[Any]) -> StepTimes:
+    """The values of a time column: points in time, (T,) datetime64, or numbers.
+
+    Points in time have no more digits than they need: no seconds if all are 0, and no hours if all are at midnight.
+    """
+    if values.dtype.kind != "M":
+        return StepTimes(tuple(f"{value:.15g}" for value in values.tolist()), column)
+    texts = [text.replace("T", " ") for text in np.datetime_as_string(values, unit="us").tolist()]
+    for ending in (".000000", ":00", " 00:00"):
+        if not all(text.endswith(ending) for text in texts):
+            break
+        texts = [text.removesuffix(ending) for text in texts]
+    return StepTimes(tuple(texts))
+
+
+def seconds(steps: int, each: float, first: int = 0) -> StepTimes:
+    """The seconds of a recording at the beginning of each step.
+
+    Args:
+        each: seconds of a step.
+        first: number of the first step in the recording; below 0 for steps of padding in front of it.
+    """
+    digits = max(0, int(np.ceil(-np.log10(each))))
+    return StepTimes(tuple(f"{(first + i) * each:.{digits}f} s" for i in range(steps)))

@@ -1,0 +1,61 @@
+"""A figure of forecasts over the truth, one row per column, in the columns' own units.
+
+Shapes: T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.lab.show.escaping import for_figure
+from reminding.lab.show.plots import COLOURS, new_figure, save, time_ticks, title_of
+
+MOST_COLUMNS = 12
+"""Columns that a figure has room for."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The values of a column at each step, and their forecasts by the step before, nan where there is none: (T,)."""
+
+    name: str
+    truth: NDArray[np.float64]
+    forecast: NDArray[np.float64]
+
+
+def forecast_figure(columns: Sequence[Lines], times: Sequence[str], title: str, path: Path | None = None) -> Any:
+    """Draw forecasts over the truth.
+
+    Args:
+        columns: at least one; the first `MOST_COLUMNS` are drawn.
+        times: of the steps, (T,), or perhaps of more; (): the steps are numbered from 1.
+
+    Returns:
+        a matplotlib Figure; a notebook shows it.
+    """
+    drawn = columns[:MOST_COLUMNS]
+    steps = np.arange(1, len(drawn[0].truth) + 1)
+    figure = new_figure(figsize=(10, 1.4 + 1.15 * len(drawn)), layout="constrained")
+    grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, column in zip(grid, drawn, strict=True):
+        axes.plot(steps, column.truth, color="black", linewidth=1.1, label="measured")
+        axes.plot(steps, column.forecast, "--", color=COLOURS[3], linewidth=1.1, label="forecast by the step before")
+        axes.set_ylabel(for_figure(column.name), rotation=0, ha="right", va="center")
+        axes.margins(x=0)
+        axes.grid(alpha=0.25)
+    grid[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
+    more = f" (the first {len(drawn)} of {len(columns)} columns)" if len(columns) > len(drawn) else ""
+    figure.suptitle(title_of(title + more), fontsize=10)
+    if times:
+        grid[-1].set_xticks(*time_ticks(times, len(steps)), fontsize=8)
+    else:
+        grid[-1].set_xlabel("step")
+    if path is not None:
+        save(figure, path)
+    return figure

@@ -1,0 +1,172 @@
+"""One state of the streams of several states that share no past, such as those of processes that train together.
+
+Shapes: B batch rows, N streams, G memories, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reminding.nn.parts.memory import FAR
+from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.state.history import History, HistoryData, Lazy
+from reminding.nn.state.owed import LayerCredit, Owed, StateCredit
+from reminding.nn.state.reachable import Evicted
+from reminding.nn.state.stream import SABState, join_rows
+
+One = TypeVar("One")
+Two = TypeVar("Two")
+
+
+def merge_states(parts: Sequence[SABState]) -> SABState:
+    """Put the rows of states of one layer under one another, with their pasts; `own_rows` takes them apart again."""
+    pasts = [part.history.alone([layer.memory for layer in part.layers], part.step) for part in parts]
+    whole = join_rows([part.detach() for part in parts])
+    made_by = next((part.made_by for part in parts if part.made_by is not None), None)
+    with torch.inference_mode(False), torch.no_grad(), counting_on_host():
+        return replace(whole, history=_merged(pasts, [part.step for part in parts]), made_by=made_by)
+
+
+def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
+    """Some rows of a state, with their own past alone, and the credit that waits for it.
+
+    `SABState.rows` keeps the past of all rows, whose credit would be sent on by each part.
+
+    Args:
+        rows: of the state.
+        ended: whether streams that have ended, but are owed credit, belong to these rows.
+    """
+    past = state.history.alone([layer.memory for layer in state.layers], state.step)
+    if past.kept is None or past.held is None or past.begun is None or past.stream is None:
+        return state.rows(rows)
+    own = torch.zeros(past.streams, dtype=torch.bool)
+    own[past.stream[rows]] = True
+    if ended:
+        own |= ~torch.isin(torch.arange(past.streams), past.stream)
+    index = own.nonzero().squeeze(1)  # ascending, so that the streams that were there first stay first
+    number = own.cumsum(0) - 1
+    data = HistoryData(past.kept.value.segments).rows(index)
+    data = HistoryData(data.segments, _rows_of(past.kept.value.evicted, index))
+    held = _rows_of(past.held.value, index)
+    owed: list[Owed] = []
+    for credit in (each.credit for each in past.owing):
+        if credit is not None:
+            mine = credit.rows(own[credit.stream].nonzero().squeeze(1))
+            owed.append(Owed(replace(mine, stream=number[mine.stream])))
+    history = History(
+        Lazy(lambda: data), Lazy(lambda: held), past.begun[index], (), number[past.stream[rows]], tuple(owed)
+    )
+    return replace(state.detach().rows(rows), history=history, made_by=state.made_by)
+
+
+def _rows_of(layers: Sequence[Evicted], index: Tensor) -> tuple[Evicted, ...]:
+    """Each layer's memories of some streams, as far as there are any of them."""
+    return tuple(each.rows(index[index < len(each.step)].to(each.step.device)) for each in layers)
+
+
+def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
+    """The past of all rows.
+
+    Args:
+        steps: the stream step of each row of each part, (B,) each.
+    """
+    begun = [step if past.begun is None else past.begun for past, step in zip(pasts, steps, strict=True)]
+    kept = [HistoryData() if past.kept is None else past.kept.value for past in pasts]
+    held = [() if past.held is None else past.held.value for past in pasts]
+    now = [torch.arange(len(step)) if past.stream is None else past.stream for past, step in _pairs(pasts, steps)]
+    known = [len(data.evicted[0].step) if data.evicted else len(each) for data, each in _pairs(kept, begun)]
+    numbers = _numbers(known, [len(each) for each in begun])
+    streams = torch.cat(numbers)
+    segments = [
+        segment.renumbered(number[segment.row]) for data, number in _pairs(kept, numbers) for segment in data.segments
+    ]
+    first = [number[:count] for number, count in _pairs(numbers, known)]
+    data = HistoryData(tuple(segments), _layers([each.evicted for each in kept], first))
+    remembered = _layers(held, numbers)
+    return History(
+        Lazy(lambda: data),
+        Lazy(lambda: remembered),
+        torch.cat(begun)[streams.argsort()],
+        (),
+        torch.cat([number[stream] for number, stream in _pairs(numbers, now)]),
+        tuple(_owed(pasts, numbers)),
+    )
+
+
+def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
+    """The new number of each stream of each part: those that were there when the past was put in order come first."""
+    first, later = 0, sum(known)
+    numbers: list[Tensor] = []
+    for old, count in zip(known, counts, strict=True):
+        numbers.append(torch.cat([torch.arange(first, first + old), torch.arange(later, later + count - old)]))
+        first, later = first + old, later + count - old
+    return numbers
+
+
+def _owed(pasts: Sequence[History], numbers: Sequence[Tensor]) -> Iterator[Owed]:
+    """What waits, call by call: when it is sent on depends on how many calls' credit waits."""
+    waiting = [
+        [replace(owed.credit, stream=number[owed.credit.stream]) for owed in past.owing if owed.credit is not None]
+        for past, number in _pairs(pasts, numbers)
+    ]
+    for credits in zip_longest(*waiting):
+        there = [credit for credit in credits if credit is not None]
+        layers = tuple(map(_credit, zip(*(credit.layers for credit in there), strict=True)))
+        step, stream = (torch.cat([getattr(credit, name) for credit in there]) for name in ("step", "stream"))
+        yield Owed(StateCredit(stream, step, layers))
+
+
+def _credit(parts: Sequence[LayerCredit]) -> LayerCredit:
+    """The credit of one layer's states, whose rows come under one another."""
+    width = max(part.memory_step.shape[1] for part in parts)
+    memory: list[Tensor] = []
+    for part in parts:
+        rows, slots = part.memory_step.shape
+        like = part.h if part.memory is None else part.memory
+        memory.append(like.new_zeros(rows, width, like.shape[-1]))
+        if part.memory is not None:
+            memory[-1][:, :slots] = part.memory
+    step = [F.pad(part.memory_step, (0, width - part.memory_step.shape[1]), value=FAR) for part in parts]
+    further = zip(*(part.cell_state for part in parts), strict=True)
+    return LayerCredit(
+        h=torch.cat([part.h for part in parts]),
+        cell_state=tuple(torch.cat(tensors) for tensors in further),
+        memory=None if all(part.memory is None for part in parts) else torch.cat(memory),
+        memory_step=torch.cat(step),
+    )
+
+
+def _layers(parts: Sequence[tuple[Evicted, ...]], streams: Sequence[Tensor]) -> tuple[Evicted, ...]:
+    """Each layer's memories of all streams, (N, G, H), from those of each part; a part may have none.
+
+    Args:
+        streams: the number of each row of each part.
+    """
+    layers = max(map(len, parts))
+    return tuple(_padded([part[layer] if part else None for part in parts], streams) for layer in range(layers))
+
+
+def _padded(parts: Sequence[Evicted | None], streams: Sequence[Tensor]) -> Evicted:
+    """Memories of some streams each as those of all, with the step FAR where there is none."""
+    like = next(part for part in parts if part is not None)
+    total = sum(map(len, streams))
+    width = max(part.step.shape[1] for part in parts if part is not None)
+    value = like.value.new_zeros(total, width, like.value.shape[-1])
+    step = like.step.new_full((total, width), FAR)
+    for part, stream in _pairs(parts, streams):
+        if part is not None:
+            rows, slots = part.step.shape
+            value[stream[:rows], :slots] = part.value
+            step[stream[:rows], :slots] = part.step
+    return Evicted(value, step)
+
+
+def _pairs(first: Iterable[One], second: Iterable[Two]) -> zip[tuple[One, Two]]:
+    return zip(first, second, strict=True)

@@ -1,0 +1,56 @@
+"""The commands of docs/howto/scale.md run on this machine, with two processes each, at tiny sizes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reminding.lab.runs import checkpoint
+from reminding.lab.runs.runlog import read_log
+from reminding.lab.sweep.record import SweepRecord
+from tests.docs.pages import BLOCKS, ROOT, command_lines
+from tests.forked import Forked, reminding
+
+PAGE = [block for block in BLOCKS if block.page == "docs/howto/scale.md"]
+COMMANDS = [words for block in PAGE if block.kind == "sh" for words in command_lines(block)]
+SIZES = ["--T", "4", "--hidden-size", "4", "--steps", "4", "--eval-every", "2", "--eval-sequences", "4"]
+TINY = [*SIZES, "--batch-size", "4", "--test-sequences", "4", "--device", "cpu"]
+LAUNCHERS = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.launch"}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_run_is_launched_in_two_processes(launcher: str, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    (typed,) = (words for words in COMMANDS if words[0] == launcher)
+    words = typed[2:] if launcher == "accelerate" else ["--standalone", *typed[1:]]
+    out = Path(words[words.index("--out") + 1])
+    paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", LAUNCHERS[launcher], *words, *TINY]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("written to") == 1
+    assert checkpoint.read_summary(tmp_path / out)["processes"] == 2
+    assert [record["step"] for record in read_log(tmp_path / out) if record["kind"] == "valid"] == [2, 4]
+
+
+def test_a_sweep_is_shared_by_the_same_command_typed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (space,) = (block.text for block in PAGE if block.text.startswith("[lr]"))
+    (typed,) = (words for words in COMMANDS if words[:2] == ["reminding", "sweep"])
+    (report,) = (words for words in COMMANDS if words[:2] == ["reminding", "report"])
+    (tmp_path / "space.toml").write_text(space)
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "reminding", *typed[1:], *TINY, "--trials", "4"]
+    workers = [Forked(command) for _ in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    record = SweepRecord.load(Path(report[2]))
+    assert sorted(each.job for each in record.ranked()) == ["0000", "0001", "0002", "0003"]
+    assert {each.name for each in record.space.dimensions} == {"lr", "score_size", "k_trunc"}
+    assert reminding(*report[1:]).returncode == 0
+    assert (Path(report[2]) / "report" / "index.html").is_file()

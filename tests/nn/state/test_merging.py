@@ -1,0 +1,97 @@
+"""States of separate streams merged into one, and taken apart again, go on as if they had been one from the start.
+
+Shapes: T time, B batch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reminding import SAB, SABState
+from reminding.nn.state.merging import merge_states, own_rows
+
+CASES: dict[str, dict[str, Any]] = {
+    "credit into past calls": {},
+    "capacity": {"capacity": 3},
+    "deferred credit": {"capacity": 3, "credit_every": 4},
+    "two layers": {"num_layers": 2, "capacity": 4},
+    "release": {"semantics": "release", "score": "separable", "normalizer": None, "k_top": 3},
+    "within the call": {"horizon": 0},
+    "encoder": {"encoder": torch.nn.Linear(3, 3, dtype=torch.float64)},
+}
+CALLS, STEPS = 8, 4
+HALVES = (slice(0, 2), slice(2, 4))
+
+
+def layer_of(options: dict[str, Any]) -> SAB:
+    torch.manual_seed(0)
+    usual: dict[str, Any] = {"k_top": 2, "k_trunc": 3, "k_att": 2, "horizon": None, "dtype": torch.float64}
+    return SAB(3, 5, **{**usual, **options})
+
+
+def chunks() -> Tensor:
+    """(calls, T, B, I), two streams for each of two processes."""
+    torch.manual_seed(1)
+    return torch.randn(CALLS, STEPS, 4, 3, dtype=torch.float64)
+
+
+def run(layer: SAB, x: Tensor, state: Any, resets: Tensor | None = None) -> SABState:
+    """Read some chunks of a stream, each with a backward pass of its own."""
+    for number, chunk in enumerate(x):
+        reset = resets if number == 0 else None
+        output, state = layer(chunk, state, reset=reset)
+        output.pow(2).sum().backward()
+    return state
+
+
+def gradients(layer: SAB) -> list[Tensor]:
+    return [torch.zeros_like(each) if each.grad is None else each.grad for each in layer.parameters()]
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["in memory", "by a file"])
+@pytest.mark.parametrize("name", CASES)
+def test_separate_streams_go_on_together(name: str, saved: bool, tmp_path: Path) -> None:
+    x = chunks()
+    whole = layer_of(CASES[name])
+    end = run(whole, x, None)
+    whole.settle(end)
+
+    split = layer_of(CASES[name])
+    parts = [run(split, x[:5, :, rows], None) for rows in HALVES]
+    state = merge_states(parts)
+    if saved:
+        state.save(tmp_path / "state.safetensors")
+        state = SABState.load(tmp_path / "state.safetensors")
+    assert torch.equal(state.h, torch.cat([part.h for part in parts], dim=1))
+    middle = run(split, x[5:6], state)
+    again = [own_rows(middle, rows, ended=rows.start == 0) for rows in HALVES]
+    ends = [run(split, x[6:, :, rows], part) for part, rows in zip(again, HALVES, strict=True)]
+    for each in ends:
+        split.settle(each)
+    torch.testing.assert_close(torch.cat([each.h for each in ends], dim=1), end.h, rtol=1e-9, atol=1e-12)
+    for got, want in zip(gradients(split), gradients(whole), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("credit_every", [1, 3, 100])
+def test_streams_that_begin_anew_in_one_part_are_kept_apart(credit_every: int) -> None:
+    x, fresh = chunks(), torch.tensor([False, True])
+    options = {"capacity": 3, "credit_every": credit_every}
+    whole, split = layer_of(options), layer_of(options)
+    state = run(whole, x[:2], None)
+    state = run(whole, x[2:4], state, torch.cat([fresh, ~fresh]))
+    whole.settle(run(whole, x[4:], state))
+    parts: list[SABState] = []
+    for rows, reset in zip(HALVES, (fresh, ~fresh), strict=True):
+        part = run(split, x[:2, :, rows], None)
+        parts.append(run(split, x[2:4, :, rows], part, reset))
+    middle = run(split, x[4:5], merge_states(parts))
+    for rows in HALVES:
+        split.settle(run(split, x[5:, :, rows], own_rows(middle, rows, ended=rows.start == 0)))
+    for got, want in zip(gradients(split), gradients(whole), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
