@@ -41,17 +41,6 @@ class Group:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def check(self, batch_size: int) -> None:
-        """Refuse a batch that cannot be divided.
-
-        Raises:
-            ValueError: the processes would have unequal numbers of rows.
-        """
-        if batch_size % self.size:
-            raise ValueError(
-                f"batch_size must be divisible by {self.size}, the number of processes, got {batch_size}"
-            )
-
     def rows(self, count: int) -> slice:
         """The rows of this process among `count`; none if there are too few."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
@@ -156,6 +145,21 @@ class Several(Group):
         distributed.destroy_process_group()
 
 
+def started() -> int:
+    """The number of processes that were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_divides(batch_size: int) -> None:
+    """Refuse a batch that cannot be divided, in each process before it waits for the others.
+
+    Raises:
+        ValueError: the processes would have unequal numbers of rows.
+    """
+    if batch_size % started():
+        raise ValueError(f"batch_size must be divisible by {started()}, the number of processes, got {batch_size}")
+
+
 def join(device: str) -> Group:
     """The group that this process was started in, or this process alone.
 
@@ -166,7 +170,7 @@ def join(device: str) -> Group:
         ValueError: there is no such device here, or several processes are given the same GPU.
         ImportError: several processes were started, and accelerate is missing.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if started() < 2:
         return Group(choose_device(device))
     try:
         from accelerate import PartialState
