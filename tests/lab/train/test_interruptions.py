@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -272,14 +272,15 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path: Path) -> Non
 def test_a_run_of_version_0_1_goes_on_and_is_brought_into_the_new_form(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(GOLDEN / "run-0.1", folder)
-    _, model = checkpoint.load_run(folder)
+    config, model = checkpoint.load_run(folder)
+    longer = replace(config, train=replace(config.train, steps=9))
     old = torch.load(folder / "checkpoint.pt", weights_only=True)
-    summary = trainer.train(streaming(CUE, 6), folder, resume=True)
+    summary = trainer.train(config, folder, resume=True)
     assert summary["accuracy"] == pytest.approx(0.1371237, rel=1e-3)
     for name, want in content(folder)["model"].items():
         assert torch.equal(old["model"][name], want), "no update was made"
-    trainer.train(streaming(CUE, 9), folder, resume=True)
-    trainer.train(streaming(CUE, 9), tmp_path / "whole")
+    trainer.train(longer, folder, resume=True)
+    trainer.train(longer, tmp_path / "whole")
     names = {path.name for path in folder.iterdir()}
     assert "checkpoints" in names
     assert not names & {"checkpoint.pt", "state-6.safetensors"}

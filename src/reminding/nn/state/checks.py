@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reminding.nn.parts.cells import CELLS
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
+from reminding.nn.parts.tensors import counts_of
 from reminding.nn.state.history import History
 from reminding.nn.state.owed import LayerCredit, StateCredit
 from reminding.nn.state.reachable import Evicted
@@ -128,7 +129,7 @@ def _check_segment(name: str, segment: Segment, layers: Sequence[LayerPart], str
     if steps < 1:
         raise WrongFieldError(f"{name}.steps", f"must be at least 1, got {steps}")
     _counts(f"{name}.row", segment.row, (rows,), 0, streams - 1)
-    if len(set(segment.row.tolist())) != rows:
+    if len(set(counts_of(segment.row))) != rows:
         raise WrongFieldError(f"{name}.row", "must name each row once")
     _counts(f"{name}.steps_done", segment.steps_done, (rows,), 0, FAR - steps)
     if segment.x is not None and segment.encoder_input is None:
