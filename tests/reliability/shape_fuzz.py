@@ -72,7 +72,10 @@ def results_of(drawn: Draw, ways: dict[str, str], nudge: int = 0) -> Results:
     assert state is not None
     layer.settle(state)
     for number, part in enumerate(state.without_graph().layers):
-        parts = [part.h, *part.cell_state, part.memory.value, part.memory.step, part.memory.count]
+        lost = ~part.h.isfinite().all(1)  # which memories such a row keeps is not defined
+        value = part.memory.value.masked_fill(lost.view(-1, 1, 1), 0)
+        step = part.memory.step.masked_fill(lost.view(-1, 1), 0)
+        parts = [part.h, *part.cell_state, value, step, part.memory.count]
         found.update({f"state {number} {place}": tensor for place, tensor in enumerate(parts)})
     found["steps"] = state.step
     found.update({f"gradient of x {call}": x.grad for call, x in enumerate(inputs)})

@@ -23,7 +23,7 @@ from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
-from reminding.lab.explain.summary import summary
+from reminding.lab.explain.summary import summary as summary_of
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.predictor import load
@@ -192,7 +192,7 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
     sweeps = [path for path in runs if is_sweep(path)]
     for folder in sweeps:
         own = folder / "report" if out is None or len(runs) > 1 else out
-        show_report(Report(*write_sweep(folder, own)))
+        show_report(Report((), *write_sweep(folder, own)))
     runs = [path for path in runs if path not in sweeps]
     if sweeps and not runs:
         return
@@ -232,7 +232,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
             say(note)
     _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
-        say(f"{each.name}: {summary(each, options.layer)}")
+        say(f"{each.name}: {summary_of(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
 
 

@@ -8,6 +8,7 @@ Shapes: B batch, M memory slots, H hidden, D score width.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,6 +102,7 @@ SCORES: dict[str, Score] = {
 """The paper's score, the scaled dot product, and the score of the authors' code, the release."""
 
 
+@functools.cache
 def score_of(code: int) -> Score:
     """The score with this number."""
     return next(score for score in SCORES.values() if score.code == code)

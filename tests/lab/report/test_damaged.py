@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from reminding.disk.records import add_line
+from reminding.disk.records import read_json, read_lines
 from reminding.lab.report.curves import mean_curve
 from reminding.lab.report.groups import group
 from reminding.lab.report.opening import sentences, title_of
@@ -36,17 +36,13 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def unsealed(path: Path) -> list[Any]:
-    """The objects in a file of JSON, without checksums, so that a change of them is not told by these."""
-    text = path.read_text()
-    found = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
-    return [{name: each[name] for name in each if name not in ("sealed", "checksum", "crc32")} for each in found]
-
-
 def change(name: str, edit: Callable[[str], str]) -> Callable[[Path], None]:
+    """Edit a file; one with a single object loses its checksum, as a file of an older version has none."""
+
     def apply(folder: Path) -> None:
         path = folder / name
-        path.write_text(edit("".join(f"{line}\n" for line in map(json.dumps, unsealed(path)))))
+        text = path.read_text() if name == LOG_NAME else json.dumps(read_json(path), indent=2)
+        path.write_text(edit(text))
 
     return apply
 
@@ -60,29 +56,38 @@ def in_the_middle(line: str) -> Callable[[str], str]:
 
 DEEP = "[" * 100_000
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "empty summary": (change(checkpoint.SUMMARY_NAME, lambda _: ""), "summary.json cannot be read: it is empty"),
+    "empty summary": (change(checkpoint.SUMMARY_NAME, lambda _: ""), "summary.json is damaged: it is no JSON"),
     "deep summary": (
         change(checkpoint.SUMMARY_NAME, lambda _: DEEP),
-        "summary.json cannot be read: maximum",
+        "summary.json is damaged: it is no JSON (maximum recursion",
     ),
-    "list for a summary": (change(checkpoint.SUMMARY_NAME, lambda _: "[1]"), "expected an object, got '[1]'"),
+    "list for a summary": (
+        change(checkpoint.SUMMARY_NAME, lambda _: "[1]"),
+        "it holds no object",
+    ),
     "text for a number": (
         change(checkpoint.SUMMARY_NAME, lambda text: text.replace('"steps": 4', '"steps": "4"')),
         "summary.json cannot be read: 'steps' is '4'",
     ),
     "number in the log": (
         change(LOG_NAME, in_the_middle("5")),
-        "log.jsonl, line 3, cannot be read: expected",
+        "log.jsonl, line 3, cannot be read",
     ),
-    "broken line in the log": (change(LOG_NAME, in_the_middle('{"kind": "va')), "log.jsonl, line 3, cannot be read:"),
-    "deep line in the log": (change(LOG_NAME, in_the_middle(DEEP)), "log.jsonl, line 3, cannot be read: maximum"),
+    "broken line in the log": (
+        change(LOG_NAME, in_the_middle('{"kind": "va')),
+        "log.jsonl, line 3, cannot be read",
+    ),
+    "deep line in the log": (
+        change(LOG_NAME, in_the_middle(DEEP)),
+        "log.jsonl, line 3, cannot be read",
+    ),
     "line without a kind": (
         change(LOG_NAME, in_the_middle('{"step": 1}')),
         "line 3, cannot be read: it has no",
     ),
     "deep config": (
         change(checkpoint.CONFIG_NAME, lambda _: DEEP),
-        "config.json is damaged: it is no JSON (maximum recursion",
+        "config.json is damaged: it is no JSON",
     ),
     "no task": (
         change(checkpoint.CONFIG_NAME, lambda text: text.replace('"copying"', '["copying"]')),
@@ -169,10 +174,11 @@ def changed(value: Any, draw: random.Random) -> Any:
 
 
 def contents(folder: Path) -> dict[str, list[Any]]:
-    """The JSON values of a run's files."""
+    """The JSON values of a run's files, without their checksums, which would refuse every change."""
     names = (checkpoint.CONFIG_NAME, checkpoint.SUMMARY_NAME, FACTS_NAME)
     lines = (LOG_NAME, checkpoint.EVALUATIONS_NAME)
-    return {name: unsealed(folder / name) for name in (*names, *lines)}
+    found: dict[str, list[Any]] = {name: [read_json(folder / name)] for name in names}
+    return found | {name: list(read_lines(folder / name).records) for name in lines}
 
 
 def test_whatever_is_changed_in_a_file_the_run_is_reported_or_refused(finished: Path, tmp_path: Path) -> None:
@@ -185,7 +191,8 @@ def test_whatever_is_changed_in_a_file_the_run_is_reported_or_refused(finished: 
     shutil.copytree(finished, copied)
     draw, refused = random.Random(0), 0
     for folder in (copied, table):
-        add_line(folder / LOG_NAME, WARNING)
+        with (folder / LOG_NAME).open("a") as file:
+            file.write(json.dumps(WARNING) + "\n")
         record = {"task": {"name": "copying", "T": 9}, "accuracy": 0.5, "mse": 1.0, "command": "reminding eval"}
         checkpoint.add_evaluation(folder, {**record, "changes": {"capacity": 4}, "sequences": 5})
         original = contents(folder)

@@ -151,7 +151,18 @@ def test_random_trees_end_no_process() -> None:
         given = searched()
         trees = given["held"].trees
         trees.alive.random_(-3, 4)
-        trees.notes.random_(-2, 40)
+        trees.notes[:, 0].random_(-1, given["slots"].step.shape[1] + 1)
+        trees.notes[:, 1].random_(0, 2)
+        trees.notes[:, 2:].random_(0, 256)
         trees.bounds.normal_().mul_(10.0 ** (seed % 20))
         served = serving.serve(**given)
         assert served.output.shape == (1, B, H)
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("number", [-2, 10**6, 2**63 - 1])
+def test_notes_of_no_tree_are_refused(place: int, number: int) -> None:
+    given = searched()
+    given["held"].trees.notes[-1, place] = number
+    with pytest.raises(RuntimeError, match=rf"held: notes must be between -?\d+ and \d+, got {number}"):
+        serving.serve(**given)

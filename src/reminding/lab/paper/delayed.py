@@ -24,7 +24,7 @@ REMARKS = (
     "other.",
 )
 MEMORY = ModelOptions(
-    hidden_size=64, embedding_size=64, normalizer="softmax1", recall_scale=0.5, horizon=None, capacity=64
+    hidden_size=64, embedding_size=64, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
 )
 """Of SAB on a stream; a step may recall nothing, and the state stays bounded."""
 

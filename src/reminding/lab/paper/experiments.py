@@ -24,7 +24,7 @@ HOUR = 3600.0
 COPYING = TrainOptions(steps=6000, lr=3e-3, anneal=0.25, target=0.999)
 TOO_FAST = 1e-2
 """A learning rate at which copying trains on some seeds and not on others."""
-SYMBOLS = ModelOptions(embedding_size=64)
+SYMBOLS = ModelOptions(hidden_size=144, embedding_size=64)
 ADDING = TrainOptions(steps=8000, lr=5e-3, anneal=0.25, target=3e-4)
 SYNTHETIC = (
     "sab-paper has the paper's rule (threshold), k_att 2, k_top 10 and fixed clipping. sab-no-credit is SAB whose "
@@ -48,7 +48,7 @@ OURS = (
     "SAB is trained with this library's recipe: softmax over the k_top best scores, one memory per segment (k_att = "
     "k_trunc), and adaptive clipping.",
     TUNED,
-    "Hidden sizes are chosen so that all methods have as many parameters as SAB with hidden size 128.",
+    "Hidden sizes are chosen so that all methods have as many parameters as SAB, within 3%.",
 )
 REAL = (
     "Every method trains for the same time; results after equal numbers of updates are shown as well.",
@@ -89,7 +89,7 @@ def text8(data_dir: Path | None = None) -> Setting:
 
 def _text(task: Any) -> dict[str, RunConfig]:
     """Runs on a text. SAB's credit reaches 200 steps back into earlier chunks; the others' stays in the chunk."""
-    model = ModelOptions(hidden_size=256, capacity=20, horizon=None, recall_scale=0.5, embedding_size=64)
+    model = ModelOptions(hidden_size=256, capacity=20, horizon=None, stored="proposal", embedding_size=64)
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=2e-3, eval_every=500, eval_sequences=100)
     return methods(task, model, train, (10, 50), streamed=True)
 

@@ -264,10 +264,10 @@ def load_task(options: Mapping[str, Any]) -> Any:
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
-    """The default network of a task. On a stream its memory is bounded, and credit crosses the borders of chunks."""
+    """The default network of a task. On a stream its memory and its state are bounded, and credit crosses chunks."""
     if not task.streamed:
         return ModelOptions()
-    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, recall_scale=0.5)
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, stored="proposal")
 
 
 def make_task(name: str, options: dict[str, Any]) -> Any:

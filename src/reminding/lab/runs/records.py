@@ -5,15 +5,14 @@ The numbers come from each run's config.json, summary.json, log.jsonl and eval.j
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from reminding.disk.records import read_lines
+from reminding.disk.records import read_json, read_lines
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import load_task, read_config
 from reminding.lab.runs.facts import informed
@@ -199,10 +198,7 @@ def _whole(value: Any) -> bool:
 
 def _config(path: Path) -> dict[str, Any]:
     """The options in config.json; see `read_config`."""
-    try:
-        content = read_config(path)
-    except RecursionError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    content = read_config(path)
     _check(content["task"], {"name": _text}, path, needed=("name",))
     _check(content["model"], {"model": _text}, path, needed=("model",))
     _check(content["train"], {"steps": _whole}, path)
@@ -213,13 +209,11 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _summary(path: Path) -> dict[str, Any]:
     """The content of summary.json; {} if there is none yet."""
-    if not path.is_file():
-        return {}
-    content = _object(_content(path), path)
+    content = read_json(path) if path.is_file() else {}
     texts = dict.fromkeys(("metric", "stopped", "command"), _text)
     numbers = dict.fromkeys(SUMMARY_NUMBERS, _number_or_none)
     _check(content, {**texts, **numbers, "steps": _whole, "errors": _mapping}, path)
-    return checkpoint.read_summary(path.parent)
+    return content
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
@@ -251,46 +245,16 @@ def _evaluations(path: Path, metric: str) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a file that hold an object each, with their place for messages."""
-    *lines, unfinished = _content(path).split("\n") if path.is_file() else [""]
-    damaged = set(read_lines(path).damaged)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            place = f"{path}, line {number},"
-            record = _object(line, place)
-            if number in damaged:
-                raise ValueError(f"{place} cannot be read: its checksum is wrong")
-            record.pop("crc32", None)
-            yield place, record
-    place = f"{path}, line {len(lines) + 1},"
-    try:
-        record = _object(unfinished, place)
-    except ValueError:
-        return
-    record.pop("crc32", None)
-    yield place, record
-
-
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _object(text: str, place: object) -> dict[str, Any]:
-    """An object in JSON.
+    """The lines of a file that hold an object each, with their place for messages.
 
     Raises:
-        ValueError: the text is something else.
+        ValueError: a line is damaged.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} cannot be read: {error if text.strip() else 'it is empty'}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{place} cannot be read: expected an object, got {text.strip()[:40]!r}")
-    return cast("dict[str, Any]", content)
+    lines = read_lines(path)
+    if lines.damaged:
+        raise ValueError(f"{path}, line {lines.damaged[0]}, cannot be read: it is damaged, or holds no object")
+    for number, record in enumerate(lines.records, 1):
+        yield f"{path}, line {number},", record
 
 
 def _check(

@@ -41,17 +41,6 @@ class Group:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def check(self, batch_size: int) -> None:
-        """Refuse a batch that cannot be divided.
-
-        Raises:
-            ValueError: the processes would have unequal numbers of rows.
-        """
-        if batch_size % self.size:
-            raise ValueError(
-                f"batch_size must be divisible by {self.size}, the number of processes, got {batch_size}"
-            )
-
     def rows(self, count: int) -> slice:
         """The rows of this process among `count`; none if there are too few."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
@@ -66,7 +55,7 @@ class Group:
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, the same in each."""
-        return list(numbers)
+        return [float(number) for number in numbers]
 
     def totals(self, metrics: MetricSums, *numbers: float) -> tuple[Any, ...]:
         """The sums over all processes of metrics, whose names are the same in each, and of some numbers."""
@@ -112,7 +101,7 @@ class Several(Group):
         """The sum of each number over all processes, in float64."""
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
-        return total.tolist()
+        return [float(number) for number in total]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over all processes, in one exchange for each type of number.
@@ -130,7 +119,8 @@ class Several(Group):
             parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
             flat = torch.cat([part.flatten() for part in parts])
             distributed.all_reduce(flat)
-            for each, total in zip(group, flat.split([each.numel() for each in group]), strict=True):
+            parts = torch.split(flat, [each.numel() for each in group])
+            for each, total in zip(group, parts, strict=True):
                 each.grad = total.view_as(each).clone()
 
     def gathered(self, thing: Thing) -> list[Thing]:
@@ -155,6 +145,21 @@ class Several(Group):
         distributed.destroy_process_group()
 
 
+def started() -> int:
+    """The number of processes that were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_divides(batch_size: int) -> None:
+    """Refuse a batch that cannot be divided, in each process before it waits for the others.
+
+    Raises:
+        ValueError: the processes would have unequal numbers of rows.
+    """
+    if batch_size % started():
+        raise ValueError(f"batch_size must be divisible by {started()}, the number of processes, got {batch_size}")
+
+
 def join(device: str) -> Group:
     """The group that this process was started in, or this process alone.
 
@@ -165,7 +170,7 @@ def join(device: str) -> Group:
         ValueError: there is no such device here, or several processes are given the same GPU.
         ImportError: several processes were started, and accelerate is missing.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if started() < 2:
         return Group(choose_device(device))
     try:
         from accelerate import PartialState

@@ -20,7 +20,7 @@ from reminding.lab.runs.saved.training import of_process, of_processes, random_s
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import say
 from reminding.lab.train.clip import GradientClipper
-from reminding.lab.train.group import Group, apart, join, joined
+from reminding.lab.train.group import Group, apart, check_divides, join, joined
 
 Judge = Callable[[int, float], str | None]
 """Called with an update and the main metric on the validation split; returns a reason to end the run, or None."""
@@ -63,8 +63,8 @@ class Run:
         Raises:
             ValueError: an option is out of range.
         """
+        check_divides(config.train.batch_size)
         group = join(config.train.device)
-        group.check(config.train.batch_size)
         torch.manual_seed(config.train.seed)
         model = SequenceModel(config.task, config.model).to(group.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)

@@ -5,10 +5,13 @@ Shapes: I input, H hidden, D score width.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,25 @@ from reminding.nn.parts.user_modules import UserModules
 from reminding.ops.scores import SCORES
 
 BIASES = ("bias_ih", "bias_hh")
+
+
+class _Bound(NamedTuple):
+    """A layer bound to its parameters, and what it depends on."""
+
+    rule: Rule
+    tensors: tuple[nn.Parameter, ...]
+    layer: BoundLayer
+
+
+_BOUND: WeakKeyDictionary[nn.Module, dict[int, _Bound]] = WeakKeyDictionary()
+"""The layers of each module, bound to their parameters for as long as these stay the same tensors."""
+
+
+@functools.cache
+def _names_of(cell: str, bias: bool, score: str | None, null_score: bool, layer: int) -> tuple[str, ...]:
+    recurrent = [name for name in CELLS[cell].weight_shapes(1, 1) if bias or name not in BIASES]
+    recall = [] if score is None else [*SCORES[score].parameters, *(["null_score"] if null_score else [])]
+    return tuple(f"{name}_l{layer}" for name in (*recurrent, *recall))
 
 
 class LayerParameters(nn.Module):
@@ -165,7 +187,27 @@ class LayerParameters(nn.Module):
 
     def bound(self, layer: int) -> BoundLayer:
         """One layer with the tensors it has now; a parametrization computes them anew at every call of this."""
-        return self.bound_to(layer, *self.own_modules(layer))
+        mine = self._parameters_of(layer)
+        if mine is None:
+            return self.bound_to(layer, *self.own_modules(layer))
+        known = _BOUND.setdefault(self, {})
+        held = known.get(layer)
+        if held is None or held.rule is not self.rule or not all(map(is_, held.tensors, mine)):
+            held = known[layer] = _Bound(self.rule, mine, self.bound_to(layer, None, None))
+        return held.layer
+
+    def _parameters_of(self, layer: int) -> tuple[nn.Parameter, ...] | None:
+        """The parameters of one layer where it is made of these alone, as they are."""
+        if self.has_own_modules or self.rule.summary_gate:
+            return None
+        own: dict[str, Tensor | None] = vars(self)["_parameters"]
+        found = tuple(own.get(name) for name in self._names(layer))
+        plain = all(type(parameter) is nn.Parameter for parameter in found)  # torch.func puts others in their places
+        return cast("tuple[nn.Parameter, ...]", found) if plain else None
+
+    def _names(self, layer: int) -> tuple[str, ...]:
+        """The names of one layer's parameters, where cell and scorer are built in."""
+        return _names_of(self.cell, self.bias, self.score if self._remembers else None, self.rule.null_score, layer)
 
     def watched(self, layer: int) -> BoundLayer:
         """`bound`, with cells and scorers of one's own as a watch sees them."""

@@ -8,8 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-
-_PLAIN = (Tensor, torch.nn.Parameter)
+from torch.nn import Parameter
 
 
 def is_eager(arguments: Iterable[object]) -> bool:
@@ -22,4 +21,8 @@ def is_eager(arguments: Iterable[object]) -> bool:
         return False
     if cast("int", forward_ad._current_level) >= 0 or torch.jit.is_tracing():  # pyright: ignore
         return False
-    return all(type(each) in _PLAIN for each in arguments if isinstance(each, Tensor))
+    for each in arguments:
+        kind = type(each)
+        if kind is not Tensor and kind is not Parameter and isinstance(each, Tensor):
+            return False
+    return True

@@ -43,14 +43,13 @@ function aboutStep(step) {
   const { sequence, layer } = scene;
   const facts = made("dl", "", { class: "numbers" });
   const target = sequence.wantedAt(step);
-  const [told, true_] = sequence.forecast ? ["forecast of the next", "the next"] : ["prediction", "target"];
-  const known = [["input", sequence.readAt(step)], [told, sequence.answerAt(step)], [true_, target]];
+  const known = sequence.forecast ? [] : [["input", sequence.readAt(step)], ["prediction", sequence.answerAt(step)], ["target", target]];
   if (sequence.reachedInAll) known.push(["input × gradient", `${percent(sequence.reached[step - 1] / sequence.reachedInAll)} of all`]);
   for (const [name, value] of known.filter(([, value]) => value !== null)) {
-    facts.append(made("dt", name), made("dd", value, name === told && sequence.wrong(step) ? { class: "wrong" } : {}));
+    facts.append(made("dt", name), made("dd", value, name === "prediction" && sequence.wrong(step) ? { class: "wrong" } : {}));
   }
   const called = sequence.called(step);
-  const parts = [made("h2", called[0].toUpperCase() + called.slice(1)), facts];
+  const parts = [made("h2", called[0].toUpperCase() + called.slice(1)), ...forecastTable(step), facts];
   const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
   const users = joined(layer.recall.usersOf(step), layer.credit.usersOf(step));
   const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, timeOf(end.step), remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
@@ -63,6 +62,23 @@ function aboutStep(step) {
     if (users.length > ROWS) parts.push(made("p", `and by ${(users.length - ROWS).toLocaleString("en")} more`, { class: "quiet" }));
   }
   return parts;
+}
+
+/** The forecast columns of a table at a step: the value there, the forecast of the next one, and the truth. */
+function forecastTable(step) {
+  const { forecast, values, width, predicted, wanted, outputs } = scene.sequence;
+  if (forecast === null) return [];
+  const node = made("table", "", { class: "forecast" });
+  const add = (row, tag, texts) => texts.forEach((text) => row.append(made(tag, text, tag === "th" ? { scope: "col" } : {})));
+  add(node.createTHead().insertRow(), "th", ["column", "now", "forecast", "next"]);
+  const body = node.createTBody();
+  const shown = (value) => (Number.isNaN(value) ? "-" : value.toPrecision(3));
+  forecast.names.slice(0, LANES).forEach((name, i) => {
+    const [now, told, next] = [values[(step - 1) * width + forecast.places[i]], predicted[(step - 1) * outputs + i], wanted[(step - 1) * outputs + i]];
+    const unit = forecast.units[i];
+    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, shown(now), shown(told), shown(next)]);
+  });
+  return [node];
 }
 
 /** An amount of credit, as its share of the total. */
