@@ -18,7 +18,7 @@ from reminding.cli import main
 
 PRELOADED = [
     "reminding.cli",
-    "reminding.lab.commands",
+    "reminding.lab.verbs.commands",
     "reminding.lab.train.trainer",
     "reminding.ops.cpu_op",
     "reminding.ops.cuda_op",

@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # The rooms that each room may import, besides itself. A file belongs to the innermost room listed: "nn/parts" is the
 # folder parts of nn, and "nn" has the files directly in nn. "" is the __init__ of the package.
-NN = {"nn/parts", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
+NN = {"nn/parts", "nn/state/past", "nn/state", "nn/forward", "nn/credit", "nn/layer", "nn/baselines", "nn"}
 TASKS = {
     *("tasks", "tasks/delayed", "tasks/files", "tasks/kinds", "tasks/data"),
     *("tasks/data/tables", "tasks/data/labelled"),
@@ -30,10 +30,11 @@ ROOMS: dict[str, set[str]] = {
     "ops/cpu_op": {"ops"},
     "ops/cuda_op": {"ops", "ops/cpu_op"},
     "nn/parts": {"ops"},
-    "nn/state": {"disk", "nn/parts", "ops"},
-    "nn/forward": {"nn/parts", "nn/state", "ops", "ops/cpu_op", "ops/cuda_op"},
-    "nn/credit": {"nn/parts", "nn/state", "nn/forward", "ops", "ops/cpu_op"},
-    "nn/layer": {"nn/parts", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
+    "nn/state/past": {"nn/parts", "ops"},
+    "nn/state": {"disk", "nn/parts", "nn/state/past", "ops"},
+    "nn/forward": {"nn/parts", "nn/state/past", "nn/state", "ops", "ops/cpu_op", "ops/cuda_op"},
+    "nn/credit": {"nn/parts", "nn/state/past", "nn/state", "nn/forward", "ops", "ops/cpu_op"},
+    "nn/layer": {"nn/parts", "nn/state/past", "nn/state", "nn/forward", "nn/credit", "ops", "ops/cpu_op"},
     "nn/baselines": {"disk", "nn/parts", "nn/state", "nn/layer"},
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks/data": {"disk"},
@@ -51,26 +52,27 @@ ROOMS: dict[str, set[str]] = {
     "lab/explain": {"lab/runs", "lab/show", "lab/predict", *NN, *TASKS},
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},
-    "lab/sweep": {"disk", "lab/runs", "lab/show", "lab/train", *NN, *TASKS},
-    "lab/report": {"disk", "lab/runs", "lab/show", "lab/bench", "lab/sweep", *NN, *TASKS},
-    "lab/paper": {"lab/runs", "lab/show", "lab/sweep", *NN, *TASKS},
-    "lab": {
+    "lab/train/sweep": {"disk", "lab/runs", "lab/show", "lab/train", *NN, *TASKS},
+    "lab/report": {"disk", "lab/runs", "lab/show", "lab/bench", "lab/train/sweep", *NN, *TASKS},
+    "lab/paper": {"lab/runs", "lab/show", "lab/train/sweep", *NN, *TASKS},
+    "lab/verbs": {
         *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain"),
-        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/sweep", "lab/paper"),
+        *("lab/bench", "lab/bench/kinds", "lab/report", "lab/train/sweep", "lab/paper"),
         *NN,
         *TASKS,
     },
     "estimators": {"lab/runs", "lab/train", *NN, *TASKS},
     "cli": {
-        "lab",
+        "lab/verbs",
         "lab/runs",
         "lab/show",
         "lab/explain",
         "lab/bench",
         "lab/bench/kinds",
-        "lab/sweep",
+        "lab/train/sweep",
         "lab/paper",
     },
+    "lab": set(),
     "__main__": {"cli"},
     "moved": set(),
     "version": set(),

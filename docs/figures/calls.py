@@ -88,7 +88,7 @@ def call_forward() -> Picture:
         LEFT,
         y,
         WIDE - 20,
-        "nn/state/stream.py, nn/state/history.py",
+        "nn/state/stream.py, nn/state/past/history.py",
         ("the state after the call: h, c, memories, and a record of each segment for later credit",),
     )
     picture.text(

@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 
 def small(**model: Any) -> RunConfig:
-    base = paper.recipe().runs["recipe"]
+    base = paper.parts().runs["recipe"]
     options = replace(base.model, hidden_size=8, embedding_size=4, k_trunc=3, **model)
     return RunConfig(Copying(T=6, symbols=2, balanced=True), options, replace(base.train, batch_size=4))
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from reminding.cli import main
-from reminding.lab import commands
 from reminding.lab.bench import gpu
 from reminding.lab.bench.gpu import measure_row
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.options import GpuOptions
+from reminding.lab.verbs import commands
 from tests.lab.bench.gpu_sizes import ABOUT, CEILINGS, CPU, SMALL
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

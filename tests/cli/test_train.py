@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from reminding import cli
-from reminding.lab import commands
 from reminding.lab.paper.experiments import EXPERIMENTS
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
+from reminding.lab.verbs import commands
 from reminding.tasks import Copying, Cue
 
 

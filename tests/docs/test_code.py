@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from reminding import cli
-from reminding.lab import campaigns, commands
 from reminding.lab.show import plots
+from reminding.lab.verbs import campaigns, commands
 from reminding.tasks import Copying, FileStream
 
 from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, Block, command_lines

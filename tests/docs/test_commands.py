@@ -14,7 +14,7 @@ from reminding.lab.bench.kinds.serve import ServeOptions
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.explain.explanation import ExplainOptions
 from reminding.lab.runs.config import ModelOptions, TrainOptions
-from reminding.lab.sweep.sweep import SweepOptions
+from reminding.lab.train.sweep.sweep import SweepOptions
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.runlog import read_log
-from reminding.lab.sweep.record import SweepRecord
+from reminding.lab.train.sweep.record import SweepRecord
 from tests.docs.pages import BLOCKS, ROOT, command_lines
 from tests.forked import Forked, reminding
 

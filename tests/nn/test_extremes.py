@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reminding import SAB, SABState
 from reminding.nn.parts.memory import MOST
-from reminding.nn.state.segments import segment_starts
+from reminding.nn.state.past.segments import segment_starts
 from reminding.ops.backends import BACKENDS
 from tests.nn.samples import BUILT, assert_same_gradients, chunks, draw, make, needs_op
 from tests.tolerance import assert_equal

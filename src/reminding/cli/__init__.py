@@ -1,8 +1,8 @@
-"""The command line: verbs only, no logic. Each verb reads its options and calls a function of `lab.commands`.
+"""The command line: verbs only, no logic. Each verb reads its options and calls a function of `lab.verbs.commands`.
 
 `program` finds the verb, `parsing` reads the options, the other files hold the verbs. A verb imports `lab` when it
 runs, so that `reminding --help` needs nothing of it.
-May import: `lab`, its options in `lab.runs`, `lab.explain`, `lab.bench` and `lab.paper`, and `lab.show`.
+May import: `lab.verbs`, its options in `lab.runs`, `lab.explain`, `lab.bench` and `lab.paper`, and `lab.show`.
 """
 
 from reminding.cli.program import VERBS, main

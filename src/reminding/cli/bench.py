@@ -24,8 +24,8 @@ def _bench_step(arguments: list[str]) -> None:
 
 
 def _bench_cpu(arguments: list[str]) -> None:
-    from reminding.lab import commands
     from reminding.lab.bench.options import BenchOptions
+    from reminding.lab.verbs import commands
 
     def run(*, bench: Any, out: Path = Path("runs/bench")) -> None:
         """Measure the time and the peak memory of one training step, beside nn.LSTM with full BPTT.
@@ -46,8 +46,8 @@ def _bench_cpu(arguments: list[str]) -> None:
 
 
 def _bench_serve(arguments: list[str]) -> None:
-    from reminding.lab import commands
     from reminding.lab.bench.kinds.serve import ServeOptions
+    from reminding.lab.verbs import commands
 
     def run(*, bench: Any, out: Path = Path("runs/bench-serve")) -> None:
         """Measure the time of one step a call, without gradient, beside nn.LSTM called the same way.
@@ -65,8 +65,8 @@ def _bench_serve(arguments: list[str]) -> None:
 
 
 def _bench_gpu(arguments: list[str]) -> None:
-    from reminding.lab import commands
     from reminding.lab.bench.options import GpuOptions
+    from reminding.lab.verbs import commands
 
     def run(*, bench: Any, out: Path = Path("runs/bench-gpu")) -> None:
         """Measure the time and the peak memory of one training step on a GPU, beside nn.LSTM on cuDNN.
@@ -85,8 +85,8 @@ def _bench_gpu(arguments: list[str]) -> None:
 
 
 def _bench_stream(arguments: list[str]) -> None:
-    from reminding.lab import commands
     from reminding.lab.bench.kinds.stream import StreamOptions
+    from reminding.lab.verbs import commands
 
     def run(*, bench: Any, out: Path = Path("runs/bench-stream")) -> None:
         """Measure the time of training on a stream, chunk by chunk, beside nn.LSTM doing the same.

@@ -9,7 +9,7 @@ from reminding.cli.parsing import parse
 
 def data(arguments: list[str]) -> None:
     """List the data sets on this machine, and download one: reminding data [--fetch NAME]."""
-    from reminding.lab import commands
+    from reminding.lab.verbs import commands
 
     def run(*, fetch: str | None = None, data_dir: Path | None = None) -> None:
         """Show the files of each data set, and whether they are the published ones.

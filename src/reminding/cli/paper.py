@@ -9,9 +9,9 @@ from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse
 
 def reproduce(arguments: list[str]) -> None:
     """Run an experiment of the paper: reminding reproduce NAME [--seeds 5] [--jobs 2]."""
-    from reminding.lab import campaigns
     from reminding.lab.paper.experiments import EXPERIMENTS
     from reminding.lab.paper.reproduce import ReproduceOptions
+    from reminding.lab.verbs import campaigns
 
     if not arguments or arguments[0].startswith("-"):
         lines = {name: first_line(experiment) for name, experiment in EXPERIMENTS.items()}

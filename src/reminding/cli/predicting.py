@@ -10,7 +10,7 @@ from reminding.cli.parsing import asks_for_help, parse, run_folder
 def predict(arguments: list[str]) -> None:
     """Forecast a table's next rows, or label series: reminding predict RUN --input FILE [--steps 24] [--out FILE]."""
     folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "predict")
-    from reminding.lab import commands
+    from reminding.lab.verbs import commands
 
     def run(*, input: Path, steps: int = 1, future: Path | None = None, out: Path | None = None) -> None:
         """Predict the rows that follow a table, in the columns' own units; or label series, with probabilities.
@@ -30,7 +30,7 @@ def predict(arguments: list[str]) -> None:
 def sample(arguments: list[str]) -> None:
     """Continue a text: reminding sample RUN --prompt TEXT [--length 200] [--temperature 0.8]."""
     folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "sample")
-    from reminding.lab import commands
+    from reminding.lab.verbs import commands
 
     def run(*, prompt: str, length: int = 200, temperature: float = 1.0, seed: int = 0) -> None:
         """Draw characters one by one from a model of text, each after all before it.

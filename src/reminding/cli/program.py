@@ -14,11 +14,12 @@ from reminding.cli.predicting import predict, sample
 from reminding.cli.results import check, explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
-from reminding.lab.runs.tied import end_with_starter
-from reminding.lab.show.escaping import for_terminal
 
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
+
+TIED = "REMINDING_TIED"
+"""Environment variable of a process that ends with the one that started it: see `lab.paper.tied`."""
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
@@ -38,7 +39,10 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
-    end_with_starter()
+    if TIED in os.environ:
+        from reminding.lab.paper.tied import end_with_starter
+
+        end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if verb in ("-h", "--help"):
@@ -51,4 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_PIPE)
     except (ValueError, OSError, ImportError) as error:
+        from reminding.lab.show.escaping import for_terminal
+
         sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")

@@ -10,7 +10,7 @@ from reminding.cli.parsing import asks_for_help, parse, run_folder
 
 def report(arguments: list[str]) -> None:
     """Summarize runs in tables and figures: reminding report RUN... [--out DIR]."""
-    from reminding.lab import commands
+    from reminding.lab.verbs import commands
 
     def run(runs: list[Path], /, *, out: Path | None = None, sequence: int = 0) -> None:
         """Write tables of methods over their seeds, learning curves, and what SAB recalled in one test sequence.
@@ -29,8 +29,8 @@ def report(arguments: list[str]) -> None:
 def explain(arguments: list[str]) -> None:
     """Show what a trained model recalls and which memories get credit: reminding explain RUN [--input FILE]."""
     folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "explain")
-    from reminding.lab import commands
     from reminding.lab.explain.explanation import ExplainOptions
+    from reminding.lab.verbs import commands
 
     def run(*, explain: Any, out: Path | None = None, occlude: int | None = None) -> None:
         """Write a page that shows what each step of some sequences recalled, and which memories received the credit.
@@ -49,7 +49,7 @@ def explain(arguments: list[str]) -> None:
 
 def check(arguments: list[str]) -> None:
     """Verify every file of a run, and say what can be done with it: reminding check RUN."""
-    from reminding.lab import commands
+    from reminding.lab.verbs import commands
 
     def run(folder: Path, /) -> None:
         """Compare every file of a run with its checksum, and say what is damaged and from where the run can go on.

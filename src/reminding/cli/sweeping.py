@@ -12,9 +12,9 @@ USAGE = "reminding sweep TASK --space FILE [--trials 20] [--storage URL] [--opti
 
 def sweep(arguments: list[str]) -> None:
     """Search options of a task by many trials: reminding sweep TASK --space FILE [--storage URL]."""
-    from reminding.lab import campaigns
     from reminding.lab.runs.config import TASKS, RunConfig, TrainOptions, model_defaults
-    from reminding.lab.sweep.sweep import SweepOptions
+    from reminding.lab.train.sweep.sweep import SweepOptions
+    from reminding.lab.verbs import campaigns
 
     if not arguments or arguments[0].startswith("-"):
         lines = {name: first_line(task) for name, task in TASKS.items()}

@@ -21,8 +21,8 @@ USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|ming
 
 def train(arguments: list[str]) -> None:
     """Train a model on a task: reminding train TASK [--option value ...]."""
-    from reminding.lab import commands
     from reminding.lab.runs.config import TASKS, TrainOptions, model_defaults
+    from reminding.lab.verbs import commands
 
     if not arguments or arguments[0].startswith("-"):
         lines = {name: first_line(task) for name, task in TASKS.items()}
@@ -60,8 +60,8 @@ def train(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """Test a trained model, also with other options of its task: reminding eval RUN [--T 200] [--data FILE]."""
-    from reminding.lab import commands
     from reminding.lab.runs.evaluation import EvalOptions
+    from reminding.lab.verbs import commands
 
     if asks_for_help(arguments):
 

@@ -16,12 +16,12 @@ from reminding.cli import main
 from reminding.lab.paper import reproduce
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, training_jobs
 from reminding.lab.paper.shared import Shared, packed, shared_jobs, unpack
+from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import command
 from reminding.lab.runs.runlog import read_log
-from reminding.lab.runs.tied import TIED
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.storage import Study
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.storage import Study
 from tests.forked import Forked
 from tests.lab.conftest import small
 from tests.lab.paper.tiny import only_tiny as only_tiny

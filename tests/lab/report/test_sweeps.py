@@ -10,9 +10,9 @@ import pytest
 
 from reminding.cli import main
 from reminding.lab.report.sweeps import write_sweep
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.record import SweepRecord
-from reminding.lab.sweep.space import Dimension, Space
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.record import SweepRecord
+from reminding.lab.train.sweep.space import Dimension, Space
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5)
 SPACE = Space(

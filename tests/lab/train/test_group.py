@@ -22,17 +22,29 @@ from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
 from reminding.lab.train.group import Group
 from reminding.lab.train.run import Run
-from reminding.tasks import Batch, Copying, Cue
+from reminding.tasks import Batch, Copying, Cue, FileStream
 from tests.lab.conftest import small
 
 PROCESSES = 2
 STREAM = Cue(lag=7, gap=3, chunk=5)
 MEMORY = ModelOptions(hidden_size=6, embedding_size=4, k_top=2, k_trunc=3, capacity=6, horizon=None)
+
+
+def table(folder: Path) -> FileStream:
+    """A table whose target is missing in most rows, so that the processes have unequal numbers of targets."""
+    path = folder.with_suffix(".csv")
+    rows = [f"{t % 7},{t % 5 if t % 3 == 0 else ''}" for t in range(400)]
+    if not path.is_file():
+        path.write_text("flow,level\n" + "\n".join(rows) + "\n")
+    return FileStream(path, target=("level",), missing="carry", held_out=40, eval_rows=1, chunk=5)
+
+
 LEARNING: dict[str, tuple[Any, ModelOptions]] = {
     "whole sequences": (Copying(T=4, symbols=2, balanced=True), replace(MEMORY, capacity=None, horizon=0)),
     "streams": (STREAM, MEMORY),
     "deferred credit": (STREAM, replace(MEMORY, credit_every=3)),
     "streams, lstm": (STREAM, replace(MEMORY, model="lstm")),
+    "a table": (table, MEMORY),
 }
 """Streams whose processes have unequal numbers of questions in a chunk, and chunks without any."""
 
@@ -86,6 +98,7 @@ def _started(rank: int, processes: int, port: int, pipe: Any, work: Callable[...
 def learned(task: Any, model: ModelOptions, folder: Path) -> list[dict[str, Tensor]]:
     """The gradients of some updates in float64, the last one of settling, and the weights in the end."""
     torch.set_num_threads(1)
+    task = task(folder) if callable(task) else task
     config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9))
     run = Run.prepare(config, folder)
     run.model.double()
@@ -107,7 +120,9 @@ def gradients(run: Run) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[dict[str, Tensor]]]]:
-    return together(learned_all, tmp_path_factory.mktemp("both"))
+    folder = tmp_path_factory.mktemp("both")
+    table(folder / "a table")  # before there are two that would write it
+    return together(learned_all, folder)
 
 
 def learned_all(folder: Path) -> dict[str, list[dict[str, Tensor]]]:

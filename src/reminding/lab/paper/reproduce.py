@@ -13,9 +13,9 @@ from typing import Literal
 
 from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
+from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
-from reminding.lab.runs.tied import TIED
 from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
 from reminding.tasks.kinds.checks import above_zero, at_least

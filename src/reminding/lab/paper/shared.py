@@ -22,10 +22,10 @@ from reminding.lab.paper.reproduce import Job, ReproduceOptions
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.machine import without_password
 from reminding.lab.show.terminal import say
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.pulse import Pulse
-from reminding.lab.sweep.queue import Queue
-from reminding.lab.sweep.storage import GivenAwayError, Study
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.queue import Queue
+from reminding.lab.train.sweep.storage import GivenAwayError, Study
 
 PIECE = 40_000
 """Characters of a note in the storage: MySQL's texts have at most 65,535 bytes."""

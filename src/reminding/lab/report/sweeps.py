@@ -11,10 +11,10 @@ from reminding.lab.report.sections import Block, Chart, Lines, Section, figures_
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.pictures import draw
-from reminding.lab.sweep.record import RECORD_NAME, SweepRecord
-from reminding.lab.sweep.sweep import trial_folder
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.pictures import draw
+from reminding.lab.train.sweep.record import RECORD_NAME, SweepRecord
+from reminding.lab.train.sweep.sweep import trial_folder
 
 BEST = 10
 """Trials in the first table."""

@@ -51,7 +51,7 @@ class Group:
 
     def share(self, task: Any, whole: Batch, part: Batch) -> float:
         """The weight of this process's mean loss in that of the whole batch."""
-        return 1.0 if self.size == 1 else task.targets(part) / max(task.targets(whole), 1)
+        return 1.0 if self.size == 1 else task.count_targets(part) / max(task.count_targets(whole), 1)
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, the same in each."""

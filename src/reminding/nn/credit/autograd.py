@@ -19,9 +19,9 @@ from reminding.nn.parts.generators import GeneratorStates, drawing_as, generator
 from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.tensors import all_finite, counting_on_host
-from reminding.nn.state.owed import LayerCredit, StateCredit
-from reminding.nn.state.reachable import Evicted
-from reminding.nn.state.segments import Segment
+from reminding.nn.state.past.owed import LayerCredit, StateCredit
+from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.segments import Segment
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.twice import alias
 

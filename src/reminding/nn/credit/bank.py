@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.parts.memory import NOTHING, StepCodes
-from reminding.nn.state.owed import StateCredit
+from reminding.nn.state.past.owed import StateCredit
 
 
 @dataclass(frozen=True)

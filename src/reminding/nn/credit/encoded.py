@@ -13,7 +13,7 @@ from torch import Tensor
 from reminding.nn.credit.network import Network, gradients
 from reminding.nn.parts.generators import drawing_as
 from reminding.nn.parts.outside import check_followed
-from reminding.nn.state.segments import EncoderInput
+from reminding.nn.state.past.segments import EncoderInput
 
 Encode = Callable[[EncoderInput], Tensor]
 """Makes x (T, B, I) of an encoder's input, differentiably."""

@@ -16,7 +16,7 @@ from reminding.nn.credit.bank import Bank
 from reminding.nn.credit.encoded import Encode, Encoded
 from reminding.nn.credit.network import Network, leaves_of, totals
 from reminding.nn.parts.cells import CellState
-from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.ops.backends import Op
 from reminding.ops.contract import OpRule
 

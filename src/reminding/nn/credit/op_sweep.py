@@ -23,7 +23,7 @@ from reminding.nn.credit.encoded import Encode
 from reminding.nn.credit.network import Network, totals
 from reminding.nn.credit.op_reach import PastInputs, ReachedSteps, SegmentRows, TimeLayout
 from reminding.nn.credit.op_replay import ArrivedCredit, Replayed, replay, weights_of
-from reminding.nn.state.segments import Segment
+from reminding.nn.state.past.segments import Segment
 from reminding.ops.contract import PastGradients, scorer_of
 
 

@@ -23,10 +23,10 @@ from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import all_finite, counting_on_host
-from reminding.nn.state.history import History, side_by_side
-from reminding.nn.state.owed import Owed, StateCredit
-from reminding.nn.state.reachable import Evicted
-from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.state.past.history import History, side_by_side
+from reminding.nn.state.past.owed import Owed, StateCredit
+from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
 
 

@@ -25,7 +25,7 @@ from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.generators import drawing_as
 from reminding.nn.parts.memory import NOTHING, Memory
 from reminding.nn.parts.outside import check_followed
-from reminding.nn.state.segments import Segment
+from reminding.nn.state.past.segments import Segment
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from reminding.nn.forward.twice import compute
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.history import Lazy
-from reminding.nn.state.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.history import Lazy
+from reminding.nn.state.past.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 from reminding.ops.backends import BACKENDS
 from reminding.ops.contract import LayerInput, OpRule, Recalled, on_device

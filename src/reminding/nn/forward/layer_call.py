@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.segments import ReplayRecord
+from reminding.nn.state.past.segments import ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 
 

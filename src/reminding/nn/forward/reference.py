@@ -23,7 +23,7 @@ from reminding.nn.parts.cells import CellState, Step
 from reminding.nn.parts.generators import GeneratorStates, generator_states
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import counts_of
-from reminding.nn.state.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState
 
 

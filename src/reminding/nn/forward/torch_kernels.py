@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.parts.bound import BoundLayer
-from reminding.nn.state.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.segments import EnteringState, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 
 

@@ -33,10 +33,10 @@ from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.parts.user_modules import UserModules
-from reminding.nn.state.history import History
 from reminding.nn.state.made_by import MadeBy
-from reminding.nn.state.owed import Owed
-from reminding.nn.state.segments import EncoderInput
+from reminding.nn.state.past.history import History
+from reminding.nn.state.past.owed import Owed
+from reminding.nn.state.past.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.ops.backends import BACKENDS, REFERENCE
 from reminding.ops.contract import Demand

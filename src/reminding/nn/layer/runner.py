@@ -20,9 +20,9 @@ from reminding.nn.layer.stretches import stack_layers
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.history import History, Lazy
-from reminding.nn.state.reachable import Evicted, stored_in
-from reminding.nn.state.segments import EncoderInput, PassRecord, cut, segment_starts
+from reminding.nn.state.past.history import History, Lazy
+from reminding.nn.state.past.reachable import Evicted, stored_in
+from reminding.nn.state.past.segments import EncoderInput, PassRecord, cut, segment_starts
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import REFERENCE
 

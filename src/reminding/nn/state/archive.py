@@ -11,10 +11,10 @@ from torch import Tensor
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.tensors import HostWhole, TensorGroup
 from reminding.nn.state.checks import WrongFieldError
-from reminding.nn.state.history import History, HistoryData, Lazy
-from reminding.nn.state.owed import Owed, StateCredit
-from reminding.nn.state.reachable import Evicted
-from reminding.nn.state.segments import EncoderInput, Segment
+from reminding.nn.state.past.history import History, HistoryData, Lazy
+from reminding.nn.state.past.owed import Owed, StateCredit
+from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.segments import EncoderInput, Segment
 
 Named = dict[str, Tensor]
 PREFIX = "history."

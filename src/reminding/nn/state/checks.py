@@ -15,10 +15,10 @@ from torch import Tensor
 from reminding.nn.parts.cells import CELLS
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.tensors import counts_of
-from reminding.nn.state.history import History
-from reminding.nn.state.owed import LayerCredit, StateCredit
-from reminding.nn.state.reachable import Evicted
-from reminding.nn.state.segments import EncoderInput, EnteringState, Segment
+from reminding.nn.state.past.history import History
+from reminding.nn.state.past.owed import LayerCredit, StateCredit
+from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.segments import EncoderInput, EnteringState, Segment
 
 AUTOCAST_KINDS = (torch.float32, torch.float16, torch.bfloat16)
 

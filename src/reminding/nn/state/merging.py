@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from reminding.nn.parts.memory import FAR
 from reminding.nn.parts.tensors import counting_on_host
-from reminding.nn.state.history import History, HistoryData, Lazy
-from reminding.nn.state.owed import LayerCredit, Owed, StateCredit
-from reminding.nn.state.reachable import Evicted
+from reminding.nn.state.past.history import History, HistoryData, Lazy
+from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
+from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.stream import SABState, join_rows
 
 One = TypeVar("One")

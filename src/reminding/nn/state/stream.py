@@ -17,11 +17,12 @@ from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory, join
 from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
-from reminding.nn.state import history, unpacked
+from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
-from reminding.nn.state.history import History, HistoryData
 from reminding.nn.state.made_by import MadeBy
+from reminding.nn.state.past.history import History, HistoryData
+from reminding.nn.state.past.history import join_rows as join_histories
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
@@ -342,14 +343,12 @@ def join_rows(parts: list[SABState]) -> SABState:
     layers = tuple(
         LayerState(
             h=torch.cat([layer.h for layer in peers]),
-            cell_state=tuple(
-                torch.cat(tensors) for tensors in zip(*(layer.cell_state for layer in peers), strict=True)
-            ),
+            cell_state=tuple(map(torch.cat, zip(*(layer.cell_state for layer in peers), strict=True))),
             memory=join([layer.memory for layer in peers]),
         )
         for peers in zip(*(part.layers for part in parts), strict=True)
     )
-    past = history.join_rows([part.history for part in parts])
+    past = join_histories([part.history for part in parts])
     return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
 
 

@@ -39,8 +39,8 @@ class Asked(Informed, ABC):
             return prediction.new_zeros(())
         return F.cross_entropy(prediction.flatten(0, 1), batch.target.flatten(), ignore_index=UNASKED)
 
-    def targets(self, batch: Batch) -> int:
-        """Return the number of steps that ask; see `Task.targets`."""
+    def count_targets(self, batch: Batch) -> int:
+        """Return the number of steps that ask; see `Task.count_targets`."""
         return int((batch.target != UNASKED).sum())
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:

@@ -120,7 +120,7 @@ class Task(Protocol):
         """
         ...
 
-    def targets(self, batch: Batch) -> int:
+    def count_targets(self, batch: Batch) -> int:
         """The number of targets that the loss is the mean over, in some unit; 0 without a target.
 
         So that the losses of parts of a batch, weighted by their targets, give the loss of the whole.

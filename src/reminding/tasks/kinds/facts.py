@@ -60,8 +60,8 @@ class Informed:
         """
         return {}
 
-    def targets(self, batch: Batch) -> int:
-        """Return the number of sequences, each of which has as many targets; see `Task.targets`."""
+    def count_targets(self, batch: Batch) -> int:
+        """Return the number of sequences, each of which has as many targets; see `Task.count_targets`."""
         return batch.input.shape[1]
 
     def tally(self) -> Tally | None:

@@ -121,8 +121,8 @@ class NextStep(Informed, ABC):
             F.mse_loss(prediction[known], target[known]) if not bool(known.all()) else F.mse_loss(prediction, target)
         )
 
-    def targets(self, batch: Batch) -> int:
-        """Return the number of known targets; see `Task.targets`."""
+    def count_targets(self, batch: Batch) -> int:
+        """Return the number of known targets; see `Task.count_targets`."""
         return int(_known(batch.target).sum())
 
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:

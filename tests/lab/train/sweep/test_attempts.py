@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reminding.lab.sweep.attempts import Attempt, State, all_settled, free_jobs, last_params, owners
+from reminding.lab.train.sweep.attempts import Attempt, State, all_settled, free_jobs, last_params, owners
 
 STATES: list[State] = ["running", "complete", "pruned", "failed", "void"]
 ATTEMPTS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(STATES)), max_size=8).map(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from reminding.lab.show.plots import finish
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.record import SweepRecord
-from reminding.lab.sweep.space import Space
-from reminding.lab.sweep.storage import distribution, optuna
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.record import SweepRecord
+from reminding.lab.train.sweep.space import Space
+from reminding.lab.train.sweep.storage import distribution, optuna
 
 LEAST_RESULTS = 5
 """Complete trials from which importances are computed."""

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import pytest
 
 from reminding.lab.runs.config import ModelOptions
-from reminding.lab.sweep.space import Space
-from reminding.lab.sweep.storage import Study
+from reminding.lab.train.sweep.space import Space
+from reminding.lab.train.sweep.storage import Study
 from reminding.tasks import Copying
 
 SPACE = """

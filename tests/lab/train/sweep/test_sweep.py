@@ -11,10 +11,10 @@ import pytest
 from reminding.cli import main
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
-from reminding.lab.sweep import sweep as sweeping
-from reminding.lab.sweep.record import SweepRecord
-from reminding.lab.sweep.storage import Searching
-from tests.lab.sweep.conftest import FIXED
+from reminding.lab.train.sweep import sweep as sweeping
+from reminding.lab.train.sweep.record import SweepRecord
+from reminding.lab.train.sweep.storage import Searching
+from tests.lab.train.sweep.conftest import FIXED
 
 
 def words(space: Path, out: Path, *more: str, trials: int = 3) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from docs.command_pages import printed
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
-from reminding.lab.sweep.space import Dimension, Space, command_line_options
+from reminding.lab.train.sweep.space import Dimension, Space, command_line_options
 from reminding.tasks import TASKS, Copying
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Change, counting_on_host
-from reminding.nn.state.owed import Owed
-from reminding.nn.state.reachable import Evicted, evicted_and_read, pruned
-from reminding.nn.state.segments import EncoderInput, Segment, compacted, joined
+from reminding.nn.state.past.owed import Owed
+from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
+from reminding.nn.state.past.segments import EncoderInput, Segment, compacted, joined
 
 Made = TypeVar("Made")
 

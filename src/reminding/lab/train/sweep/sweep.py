@@ -14,11 +14,12 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, without_password
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.show.terminal import say
-from reminding.lab.sweep.pulse import Pulse
-from reminding.lab.sweep.queue import Queue
-from reminding.lab.sweep.record import TRIALS_NAME, SweepRecord
-from reminding.lab.sweep.space import Scalar, Space
-from reminding.lab.sweep.storage import (
+from reminding.lab.train import trainer
+from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.queue import Queue
+from reminding.lab.train.sweep.record import TRIALS_NAME, SweepRecord
+from reminding.lab.train.sweep.space import Scalar, Space
+from reminding.lab.train.sweep.storage import (
     GivenAwayError,
     Pruner,
     Sampler,
@@ -26,7 +27,6 @@ from reminding.lab.sweep.storage import (
     Searching,
     Study,
 )
-from reminding.lab.train import trainer
 from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none
 
 JOURNAL_NAME = "journal.log"

@@ -15,7 +15,7 @@ from torch import Tensor
 from reminding.nn.parts.memory import FAR, MOST, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Rows, TensorGroup
-from reminding.nn.state.segments import Segment
+from reminding.nn.state.past.segments import Segment
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.runlog import read_log
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.record import SweepRecord
-from reminding.lab.sweep.storage import Study
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.record import SweepRecord
+from reminding.lab.train.sweep.storage import Study
 from tests.forked import Forked
-from tests.lab.sweep.conftest import FIXED
+from tests.lab.train.sweep.conftest import FIXED
 
 TRIALS, UPDATES = 20, 40
 PATIENCE_SECONDS = 120.0

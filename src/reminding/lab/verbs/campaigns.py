@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.commands import show_report
 from reminding.lab.paper.reproduce import (
     Experiment,
     Job,
@@ -25,9 +24,10 @@ from reminding.lab.report.writing import write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig
 from reminding.lab.show.terminal import say, show_table
-from reminding.lab.sweep.record import SweepRecord
-from reminding.lab.sweep.space import Space
-from reminding.lab.sweep.sweep import Sweep, SweepOptions, trial_folder, work
+from reminding.lab.train.sweep.record import SweepRecord
+from reminding.lab.train.sweep.space import Space
+from reminding.lab.train.sweep.sweep import Sweep, SweepOptions, trial_folder, work
+from reminding.lab.verbs.commands import show_report
 
 
 def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters: int | None) -> None:

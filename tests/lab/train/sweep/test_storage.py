@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab.sweep.pictures import importance, rebuilt
-from reminding.lab.sweep.pulse import Pulse
-from reminding.lab.sweep.queue import Queue
-from reminding.lab.sweep.space import Space
-from reminding.lab.sweep.storage import GivenAwayError, Search, Study
+from reminding.lab.train.sweep.pictures import importance, rebuilt
+from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.queue import Queue
+from reminding.lab.train.sweep.space import Space
+from reminding.lab.train.sweep.storage import GivenAwayError, Search, Study
 
 Make = Callable[[str], Study]
 JOBS = [f"{number}" for number in range(8)]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.storage import GivenAwayError, Study
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.storage import GivenAwayError, Study
 
 BEATS = 6
 """Signs of life within the time after which a silent worker is presumed dead."""

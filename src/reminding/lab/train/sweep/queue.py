@@ -7,10 +7,10 @@ import platform
 import random
 from collections.abc import Sequence
 
-from reminding.lab.sweep.attempts import Attempt, all_settled, free_jobs, last_params, owners
-from reminding.lab.sweep.pulse import Pulse
-from reminding.lab.sweep.space import Space
-from reminding.lab.sweep.storage import GivenAwayError, Study
+from reminding.lab.train.sweep.attempts import Attempt, all_settled, free_jobs, last_params, owners
+from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.space import Space
+from reminding.lab.train.sweep.storage import GivenAwayError, Study
 
 
 def this_worker() -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.records import read_json, write_json
-from reminding.lab.sweep.attempts import Attempt
-from reminding.lab.sweep.space import Dimension, Space
+from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.space import Dimension, Space
 
 RECORD_NAME = "sweep.json"
 TRIALS_NAME = "trials"

@@ -1,7 +1,7 @@
 """A study in a storage that several workers share. The one file that imports Optuna.
 
 The storage is a journal file, which may lie in a network folder, or a database. Optuna's own heartbeat works with
-databases alone and compares clocks; `reminding.lab.sweep.pulse` works with both and needs no common time.
+databases alone and compares clocks; `reminding.lab.train.sweep.pulse` works with both and needs no common time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from reminding.lab.runs.machine import without_password
-from reminding.lab.sweep.attempts import Attempt, State
-from reminding.lab.sweep.space import Dimension, Scalar, Space
+from reminding.lab.train.sweep.attempts import Attempt, State
+from reminding.lab.train.sweep.space import Dimension, Scalar, Space
 
 Result = TypeVar("Result")
 Sampler = Literal["tpe", "random"]
