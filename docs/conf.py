@@ -46,7 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", pattern)
     for pattern in (
-        r"(reminding.nn.layer.calls|reminding.nn.state.(history|made_by|owed|reachable|segments)|TypeAliasForwardRef|Rows|HostRows|TimeRows|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
+        r"(reminding.nn.layer.calls|reminding.nn.state.(past|made_by)|reminding.lab.train.group|reminding.lab.explain.times|FolderInUseError|CannotWriteError|DamagedFileError|TypeAliasForwardRef|Rows|HostRows|TimeRows|torch|np|numpy|nn|collections|pathlib|abc|NDArray|Tensor|PackedSequence|Path|Any|Literal).*",
     )
 ]
 

@@ -20,7 +20,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = SAB(4, 16, capacity=32, recall_scale=0.5)
+        self.recurrent = SAB(4, 16, capacity=32, stored="proposal")
         self.out = nn.Linear(16, 4)
 
     def forward(self, x: torch.Tensor, state: object = None) -> tuple[torch.Tensor, object]:

@@ -19,18 +19,16 @@ PAGE = [block for block in BLOCKS if block.page == "docs/howto/scale.md"]
 COMMANDS = [words for block in PAGE if block.kind == "sh" for words in command_lines(block)]
 SIZES = ["--T", "4", "--hidden-size", "4", "--steps", "4", "--eval-every", "2", "--eval-sequences", "4"]
 TINY = [*SIZES, "--batch-size", "4", "--test-sequences", "4", "--device", "cpu"]
-LAUNCHERS = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.launch"}
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_run_is_launched_in_two_processes(launcher: str, tmp_path: Path) -> None:
+def test_a_run_is_launched_in_two_processes(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
-    (typed,) = (words for words in COMMANDS if words[0] == launcher)
-    words = typed[2:] if launcher == "accelerate" else ["--standalone", *typed[1:]]
+    (typed,) = (words for words in COMMANDS if words[0] == "torchrun")
+    words = ["--standalone", *typed[1:]]
     out = Path(words[words.index("--out") + 1])
     paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", LAUNCHERS[launcher], *words, *TINY]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, *TINY]
     ran = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
     )

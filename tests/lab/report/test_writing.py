@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reminding.disk.records import add_line
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.runlog import LOG_NAME
@@ -88,8 +88,7 @@ def test_what_training_warned_of_is_told(finished: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     told = {"kind": "warning", "step": 6, "name": "n", "what": "the norm | of h is 99", "advice": "try less"}
-    with (run / LOG_NAME).open("a") as file:
-        file.write(json.dumps(told) + "\n")
+    add_line(run / LOG_NAME, told)
     report = write_report([run], tmp_path / "report")
     assert row_of(report, "Warnings while training")["advice"] == "try less"
     assert "the norm &#124; of h is 99" in (tmp_path / "report" / "report.md").read_text()

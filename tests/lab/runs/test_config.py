@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.config import ModelOptions, RunConfig, command, from_plain, load_task, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.tasks import TASKS, Copying
@@ -141,9 +142,9 @@ def test_a_run_of_version_0_1_keeps_the_defaults_it_was_trained_with(
 ) -> None:
     path = tmp_path / "config.json"
     RunConfig(Copying(T=9), ModelOptions(hidden_size=64, semantics=semantics)).save(path)
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "format": 1}))
+    content = read_json(path)
+    write_json(path, {**content, "format": 1})
     old = RunConfig.load(path).model
     assert (old.score_size, old.normalizer) == (64, normalizer)
-    path.write_text(json.dumps({**content, "format": 1, "model": {**content["model"], "score_size": 8}}))
+    write_json(path, {**content, "format": 1, "model": {**content["model"], "score_size": 8}})
     assert RunConfig.load(path).model.score_size == 8

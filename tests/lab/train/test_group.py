@@ -106,7 +106,10 @@ def learned(task: Any, model: ModelOptions, folder: Path) -> list[dict[str, Tens
     batches = task.train_batches(4, seed=0)
     found: list[dict[str, Tensor]] = []
     for _ in range(11):
-        trainer.learn(run, next(batches))
+        batch = next(batches)
+        if batch.input.is_floating_point():
+            batch = replace(batch, input=batch.input.double(), target=batch.target.double())
+        trainer.learn(run, batch)
         found.append(gradients(run))
     trainer.settle(run)
     found.append(gradients(run))

@@ -25,7 +25,7 @@ from tests.nn.samples import draw, spread
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 PERTURBATION = 1e-7
-PERTURBED = 4
+PERTURBED = 8
 # Rounding perturbs every number of every step by up to 6e-8; the test perturbs only input and weights, a few times.
 SLACK = 10
 # Below this share of the largest number, a difference concerns only the last few bits and is allowed.

@@ -39,6 +39,7 @@ from reminding.lab.show.errors import error_tables
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
+from reminding.lab.train.group import end_process
 from reminding.tasks import DATASETS, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
@@ -52,8 +53,12 @@ def train(
     """Train, then show the test metrics and the folder."""
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
     summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
-    if not summary:  # of several processes the first one tells
-        return
+    if summary:  # of several processes the first one tells
+        _show_training(model, task, summary, folder)
+    end_process()
+
+
+def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], folder: Path) -> None:
     metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
