@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import threading
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 RAW = bytes(range(256)) * 2000
 PUBLISHED = gzip.compress(RAW, mtime=0)
 NAME = "one.gz"
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Broken-off connections are closed here, and not in a test of another file."""
+    yield
+    gc.collect()
 
 
 class Server(ThreadingHTTPServer):
