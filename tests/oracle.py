@@ -29,7 +29,7 @@ class Config:
     k_att: int | None = None
     k_trunc: int | None = 10
     score: str = "additive"
-    normalizer: str = "softmax1"
+    normalizer: str = "softmax"
     recall_scale: float = 1.0
     semantics: str = "paper"
     capacity: int | None = None

@@ -40,7 +40,7 @@ class Reader(lightning.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = SAB(2, 32, k_top=2, k_trunc=5, capacity=8, normalizer="softmax", stored="proposal")
+        self.recurrent = SAB(2, 32, k_top=2, k_trunc=5, capacity=8, stored="proposal")
         self.out = nn.Linear(32, 2)
         self.state: SABState | None = None
 

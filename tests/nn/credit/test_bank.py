@@ -133,7 +133,7 @@ def test_the_recall_names_the_steps_and_weighs_their_states() -> None:
 
 
 def test_nothing_is_recalled_before_something_was_stored() -> None:
-    recall = make(k_top=2, k_att=5, normalizer="softmax")(draw(7, 2, 3), return_recall=True)[2]
+    recall = make(k_top=2, k_att=5)(draw(7, 2, 3), return_recall=True)[2]
     assert not recall.step[:5].any()
     assert not recall.weight[:5].any()
     assert not recall.summary[:5].any()

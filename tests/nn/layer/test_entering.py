@@ -104,7 +104,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         "null_score must be a finite number, or None, got inf",
     ),
     "null_score of softmax": (
-        {"null_score": 1.0, "normalizer": "softmax"},
+        {"null_score": 1.0},
         "null_score is for normalizer='softmax1', which can recall nothing, got normalizer='softmax'",
     ),
     "summary_gate": ({"summary_gate": 1}, "summary_gate must be a number between -1 and 1, or None, got 1"),

@@ -124,7 +124,7 @@ def test_initial_weights_are_uniform_within_one_over_the_root_of_the_fan() -> No
 def test_defaults() -> None:
     layer = SAB(3, 4)
     assert (layer.k_top, layer.k_att, layer.k_trunc) == (5, 10, 10)
-    assert (layer.score, layer.normalizer, layer.semantics) == ("additive", "softmax1", "paper")
+    assert (layer.score, layer.normalizer, layer.semantics) == ("additive", "softmax", "paper")
     assert (layer.score_size, SAB(3, 32).score_size, SAB(3, 100).score_size) == (4, 32, 32)
     assert SAB(3, 4, k_trunc=7).k_att == 7
     assert SAB(3, 4, k_trunc=None).k_att == 1
@@ -136,7 +136,7 @@ def test_the_text_of_a_layer_shows_its_settings() -> None:
     shown = repr(SAB(3, 4, 2, cell="gru", k_top=None, k_att=3, k_trunc=6, score="dot", capacity=9, backtrack=False))
     for setting in ("3, 4", "num_layers=2", "cell='gru'", "k_top=None", "k_att=3", "k_trunc=6", "score='dot'"):
         assert setting in shown
-    for setting in ("normalizer='softmax1'", "semantics='paper'", "capacity=9", "backtrack=False"):
+    for setting in ("normalizer='softmax'", "semantics='paper'", "capacity=9", "backtrack=False"):
         assert setting in shown
 
 

@@ -155,5 +155,5 @@ def test_a_state_that_cannot_fit_is_refused(backend: str, name: str, ending: str
 def test_a_refusal_names_both_layers() -> None:
     maker, taker = layer_of({}, {}), layer_of({"k_top": 5, "normalizer": "threshold"}, {})
     _, state = maker(given_to(maker))
-    with pytest.raises(ValueError, match=r"k_top=2, normalizer='softmax1', this layer has k_top=5, normalizer='thre"):
+    with pytest.raises(ValueError, match=r"k_top=2, normalizer='softmax', this layer has k_top=5, normalizer='thre"):
         taker(given_to(taker), state)

@@ -89,7 +89,8 @@ def text8(data_dir: Path | None = None) -> Setting:
 
 def _text(task: Any) -> dict[str, RunConfig]:
     """Runs on a text. SAB's credit reaches 200 steps back into earlier chunks; the others' stays in the chunk."""
-    model = ModelOptions(hidden_size=256, capacity=20, horizon=None, stored="proposal", embedding_size=64)
+    model = ModelOptions(hidden_size=256, capacity=20, horizon=None, embedding_size=64)
+    model = replace(model, normalizer="softmax1", stored="proposal")
     train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=2e-3, eval_every=500, eval_sequences=100)
     return methods(task, model, train, (10, 50), streamed=True)
 

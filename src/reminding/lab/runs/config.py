@@ -51,7 +51,7 @@ class ModelOptions:
             with hidden_size. None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: 32, or hidden_size if that is less.
         normalizer: how scores become weights. softmax1: a softmax over the k_top best scores that can also choose no
-            memory; softmax: one that cannot; threshold: the paper's rule. None: softmax1 or, with semantics release,
+            memory; softmax: one that cannot; threshold: the paper's rule. None: softmax or, with semantics release,
             the release's rule.
         recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
         null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
@@ -267,7 +267,7 @@ def model_defaults(task: type[Any]) -> ModelOptions:
     """The default network of a task. On a stream its memory and its state are bounded, and credit crosses chunks."""
     if not task.streamed:
         return ModelOptions()
-    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, stored="proposal")
+    return ModelOptions(capacity=STREAM_CAPACITY, horizon=None, normalizer="softmax1", stored="proposal")
 
 
 def make_task(name: str, options: dict[str, Any]) -> Any:

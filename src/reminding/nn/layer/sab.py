@@ -58,8 +58,8 @@ class SAB(LayerCalls):
             several layers. None: "additive", or "separable" under semantics="release".
         score_size: width D of the score's projections; a multiple of 16 is fastest in the C++ op. None: 32, or
             hidden_size if that is less.
-        normalizer: "softmax1" over the k_top best scores and the score 0 of recalling nothing; "softmax", the same
-            without the option to recall nothing; or "threshold", the paper's rule. None: "softmax1", or
+        normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing, at
+            the score 0, which streams need; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
             to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
@@ -181,7 +181,7 @@ class SAB(LayerCalls):
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
         self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
-        usual = {"paper": ("softmax1", "additive"), "release": ("threshold", "separable")}[semantics]
+        usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
         self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
         self.summary_gate = settings.summary_gate(summary_gate)
