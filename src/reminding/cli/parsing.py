@@ -100,6 +100,21 @@ def without(option: str, arguments: list[str]) -> list[str]:
     ]
 
 
+def named_task(verb: str, usage: str, arguments: list[str]) -> type[Any] | None:
+    """The class of the task that a verb's first argument names; None, with the tasks shown, where it names none.
+
+    Raises:
+        ValueError: there is no such task; the message has the nearest.
+    """
+    from reminding.lab.runs.config import TASKS
+
+    if not arguments or arguments[0].startswith("-"):
+        lines = {name: first_line(task) for name, task in TASKS.items()}
+        print(overview(usage, lines, f"reminding {verb} TASK --help {LISTS}"))
+        return None
+    return TASKS[known_name("task", arguments[0], TASKS)]
+
+
 def overview(usage: str, lines: Mapping[str, str], ending: str) -> str:
     """A help text that lists names, each with a line about it."""
     width = max(map(len, lines), default=0)

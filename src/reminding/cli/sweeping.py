@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import LISTS, first_line, known_name, overview, parse
+from reminding.cli.parsing import named_task, parse
 
 USAGE = "reminding sweep TASK --space FILE [--trials 20] [--storage URL] [--option value ...]"
 
 
 def sweep(arguments: list[str]) -> None:
     """Search options of a task by many trials: reminding sweep TASK --space FILE [--storage URL]."""
-    from reminding.lab.runs.config import TASKS, RunConfig, TrainOptions, model_defaults
+    from reminding.lab.runs.config import RunConfig, TrainOptions, model_defaults
     from reminding.lab.train.sweep.sweep import SweepOptions
     from reminding.lab.verbs import campaigns
 
-    if not arguments or arguments[0].startswith("-"):
-        lines = {name: first_line(task) for name, task in TASKS.items()}
-        print(overview(USAGE, lines, f"reminding sweep TASK --help {LISTS}"))
+    if (task_class := named_task("sweep", USAGE, arguments)) is None:
         return
-    task_class = TASKS[known_name("task", arguments[0], TASKS)]
 
     def run(
         *,

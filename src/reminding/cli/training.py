@@ -5,30 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import (
-    LISTS,
-    asks_for_help,
-    first_line,
-    known_name,
-    overview,
-    parse,
-    run_folder,
-    values_of,
-)
+from reminding.cli.parsing import asks_for_help, named_task, parse, run_folder, values_of
 
 USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
 
 def train(arguments: list[str]) -> None:
     """Train a model on a task: reminding train TASK [--option value ...]."""
-    from reminding.lab.runs.config import TASKS, TrainOptions, model_defaults
+    from reminding.lab.runs.config import TrainOptions, model_defaults
     from reminding.lab.verbs import commands
 
-    if not arguments or arguments[0].startswith("-"):
-        lines = {name: first_line(task) for name, task in TASKS.items()}
-        print(overview(USAGE, lines, f"reminding train TASK --help {LISTS}"))
+    if (task_class := named_task("train", USAGE, arguments)) is None:
         return
-    task_class = TASKS[known_name("task", arguments[0], TASKS)]
 
     def run(
         *,
