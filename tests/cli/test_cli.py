@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reminding.cli import main
+from reminding.cli import VERBS, main
 from tests.forked import reminding
 
 TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4", "--steps", "4", "--eval-every", "2"]
@@ -136,6 +136,19 @@ def test_a_run_on_a_file_named_from_its_folder_is_read_from_any_other(
     monkeypatch.chdir(tmp_path.parent)
     main(["eval", str(tmp_path / "run"), "--sequences", "1"])
     assert (tmp_path / "run" / "eval.jsonl").is_file()
+
+
+def test_ctrl_c_is_a_line_and_not_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "data", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["data"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "reminding: interrupted\n"
 
 
 def test_a_reader_that_has_enough_ends_the_program_in_silence(tmp_path: Path) -> None:

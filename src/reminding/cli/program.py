@@ -18,6 +18,8 @@ from reminding.cli.training import evaluate, train
 EX_PIPE = 141
 """Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
 
+EX_INTERRUPTED = 130
+"""The same of a program that Ctrl-C ended."""
 TIED = "REMINDING_TIED"
 """Environment variable of a process that ends with the one that started it: see `lab.paper.tied`."""
 
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of the output, such as `head`, has enough. Nothing may be written when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_PIPE)
+    except KeyboardInterrupt:
+        print("reminding: interrupted", file=sys.stderr)
+        sys.exit(EX_INTERRUPTED)
     except (ValueError, OSError, ImportError) as error:
         from reminding.lab.show.escaping import for_terminal
 
