@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastReads, PastSteps, Recalled
+from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastSegments
 from reminding.ops.serving import Server
 
 logger = logging.getLogger("reminding")
@@ -70,15 +71,18 @@ class Op(Protocol):
         """The gradients of x and of the parameters, from those that arrive at steps of past calls."""
         ...
 
-    def reach_past(
-        self,
-        segments: Sequence[Tensor],
-        read: Tensor,
-        memory: Sequence[Tensor],
-        arrived: Tensor,
-        rule: OpRule,
-    ) -> Tensor:
+    def reach_past(self, segments: PastSegments, memories: PastMemories, arrived: Tensor, rule: OpRule) -> Tensor:
         """How many steps of each segment of past calls credit can have come to."""
+        ...
+
+    def lay_out_past(
+        self, segments: PastSegments, memories: PastMemories, count: Tensor, cut_at: Tensor | None, rule: OpRule
+    ) -> PastLayout:
+        """The first steps of segments of past calls, so many of each, laid out in time."""
+        ...
+
+    def gather_past(self, parts: Sequence[Tensor], rows: PastRows, layout: PastLayout) -> Tensor:
+        """Rows of some tensors, laid out as the steps of segments are; zeros elsewhere."""
         ...
 
 

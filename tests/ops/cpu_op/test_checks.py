@@ -105,6 +105,14 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("reach_past", (1, 0), with_first(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
     ("reach_past", (1, 3), with_first(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
     ("reach_past", (1,), lambda segments: segments[:-1], r"segments must hold 5 values, got 4"),
+    ("lay_out_past", (4,), with_first(99), r"count must be between 0 and \d+, got 99 in element 0"),
+    ("lay_out_past", (0, 0), with_first(1), r"segments: row must ascend, got 0 in element 1"),
+    ("gather_past", (1,), with_first(9), r"part must be between -1 and \d+, got 9 in element 0"),
+    ("gather_past", (2,), with_first(-1), r"base must be between 0 and \d+, got -1 in element 0"),
+    ("gather_past", (6,), lambda out: out.double(), r"parts must be contiguous, of out's type and on the CPU"),
+    ("give_back", (2,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("give_back", (3,), with_first(-1), r"count0 must be between 0 and \d+, got -1 in element 0"),
+    ("give_back", (4,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
 ]
 # fmt: on
 

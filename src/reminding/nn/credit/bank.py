@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import NOTHING, StepCodes
 from reminding.nn.state.past.owed import StateCredit
+from reminding.ops.past_layout import PastMemories
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,11 @@ class Bank:
         return self._reached.view_as(self.step)
 
     @property
-    def passes(self) -> Tensor:
-        """Which of them pass credit on, (B, N) bool."""
-        if self._constant is None:
-            return torch.ones_like(self.step, dtype=torch.bool)
-        return ~self._constant.view_as(self.step)
+    def memories(self) -> PastMemories:
+        """When each was stored, which of them pass credit on, and which it has come to, as an op takes them."""
+        constant = self._constant
+        passes = torch.ones_like(self.step, dtype=torch.bool) if constant is None else ~constant.view_as(self.step)
+        return PastMemories(self.step.cpu().contiguous(), passes.cpu(), self.credited.cpu())
 
     def reached(self, place: Tensor) -> bool:
         """Whether credit has come to any of the states at places."""

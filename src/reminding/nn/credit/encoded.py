@@ -33,13 +33,13 @@ class Encoded:
         self._credit: Tensor | None = None
 
     @property
-    def size(self) -> int:
-        """Features of a step, I."""
-        return self._encoded.shape[2]
+    def x(self) -> Tensor:
+        """What the encoder has made, (T, B, I)."""
+        return self._encoded.detach()
 
     def at(self, time: Tensor, column: Tensor) -> Tensor:
         """X at steps (S, n) or (S, 1) of columns (n,), (S, n, I)."""
-        return self._encoded.detach()[time.to(self._encoded.device), column.to(self._encoded.device)]
+        return self.x[time.to(self._encoded.device), column.to(self._encoded.device)]
 
     def add(self, time: Tensor, column: Tensor, credit: Tensor) -> None:
         """Credit (S, n, I) for x at these steps and columns."""

@@ -3,7 +3,8 @@
 The op does it where it can, else plain PyTorch.
 
 Shapes: B batch rows, L segments of single rows that credit reaches, S steps of the longest of them, T steps laid out,
-R rows that have any, N memories of a row, M those and the states laid out, K ranks, I input, H hidden.
+R rows that have any, n steps in all, N memories of a row, M those and the states laid out, K ranks, I input,
+H hidden.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.bank import Bank, Borders, ReadPlaces
+from reminding.nn.credit.bank import Bank, Borders
 from reminding.nn.credit.network import Network
-from reminding.nn.credit.op_reach import ReachedSteps, TimeLayout
+from reminding.nn.credit.op_reach import ReachedSteps
 from reminding.nn.credit.recorded import RecordedReader
 from reminding.nn.forward.reference import loop
 from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
 from reminding.ops.contract import Past, PastReads, PastSteps, scorer_parts
+from reminding.ops.past_layout import PastLayout
 
 
 @dataclass(frozen=True)
@@ -45,71 +47,59 @@ class Replayed:
     """What is reached of one layer, run again with today's weights.
 
     Attributes:
-        reached: which steps; layout: where they lie in time; steps: they, as the op takes them.
+        reached: which steps; steps: they, as the op takes them.
         credit: that of their memories, (R, M, H).
     """
 
     reached: ReachedSteps
-    layout: TimeLayout
     steps: PastSteps
     credit: Tensor | None
-
-    @property
-    def output(self) -> Tensor:
-        """(S, L, H)."""
-        return self.layout.back(self.steps.output)
 
 
 def replay(network: Network, reached: ReachedSteps, credit: ArrivedCredit, x: Tensor) -> Replayed | None:
     """Run what is reached of a layer forward, all at once; None where its scores leave the op's exact range.
 
     Args:
-        x: (S, L, I).
+        x: (T, R, I).
     """
-    layout, bank, rule = TimeLayout(reached), credit.banks[reached.layer], network.rule
-    read = torch.where(reached.within.unsqueeze(2), reached.read, NOTHING)
-    places = bank.read_places(read, reached.row, reached.steps_done)
-    cut = rule.cuts_after(reached.step - 1)
-    if credit.cut_at is not None:
-        cut = cut | (reached.step == credit.cut_at[reached.row])
-    steps = _on_op(network, layout, credit, places, cut, x)
+    bank, row = credit.banks[reached.layer], reached.layout.row
+    steps = _on_op(network, reached, bank, x)
     if steps is None:
-        steps = _in_plain_torch(network, layout, credit, places, cut, x)
+        steps = _in_plain_torch(network, reached, credit, x)
     if steps is None or isinstance(steps, str):
         return None
-    d_memory = None if bank.credit is None else bank.credit[layout.row]
+    d_memory = None if bank.credit is None else _of_rows(bank.credit, row)
     if d_memory is not None and steps.memory.shape[1] > d_memory.shape[1]:
         behind = steps.memory.shape[1] - d_memory.shape[1]
         d_memory = torch.cat([d_memory, d_memory.new_zeros(len(d_memory), behind, d_memory.shape[2])], 1)
-    return Replayed(reached, layout, steps, d_memory)
+    return Replayed(reached, steps, d_memory)
 
 
-def _on_op(
-    network: Network, layout: TimeLayout, credit: ArrivedCredit, places: ReadPlaces, cut: Tensor, x: Tensor
-) -> PastSteps | str | None:
+def _of_rows(tensor: Tensor, row: Tensor) -> Tensor:
+    """The part of some batch rows, which ascend."""
+    return tensor if len(row) == len(tensor) else tensor[row]
+
+
+def _on_op(network: Network, reached: ReachedSteps, bank: Bank, x: Tensor) -> PastSteps | str | None:
     """`replay` by the op; None: it leaves that to plain PyTorch; a str: it would not be exact."""
-    reached, bank = layout.reached, credit.banks[layout.reached.layer]
-    own = bool((places.own >= 0).any())
     if network.autocast is not None:
         return None
+    layout, width = reached.layout, bank.step.shape[1]
     h, *further = reached.entering()
     wide = torch.promote_types(h.dtype, torch.float32)
     c = further[0][0] if further[0] else h.new_empty(len(h), 0)
-    entry = torch.full((layout.steps, len(layout.row)), NOTHING, dtype=torch.int32)
-    entry[layout.time[0], layout.column] = torch.arange(len(layout.column), dtype=torch.int32)
-    past = _past_of(network.rule, layout, credit, cut, own, entry, (h.to(wide), c.to(wide)))
-    memory, width = bank.states[layout.row], bank.step.shape[1]
-    if own:
-        memory = torch.cat([memory, memory.new_empty(len(memory), layout.steps, memory.shape[2])], 1)
-    slot = _numbered(_slots(places, reached.row, width), bank, layout)
+    cut, stored, entry = (each.to(h.device) for each in (layout.cut, layout.stored, layout.entry))
+    memory = _of_rows(bank.states, layout.row)
+    if layout.own:
+        memory = torch.cat([memory, memory.new_empty(len(memory), layout.shape[0], memory.shape[2])], 1)
     reads = PastReads(
-        x=layout.of(x.to(wide)),
-        memory=memory.to(wide),
-        credited=bank.credited[layout.row],
-        read=layout.of(slot.int(), NOTHING),
-        own=width if own else NOTHING,
-        entries=torch.stack([layout.time[0], layout.column, reached.count]),
-        past=past,
+        x=x.to(wide),
+        memory=memory.to(wide).contiguous(),
+        credited=_of_rows(bank.credited, layout.row),
+        read=layout.read,
+        own=width if layout.own else NOTHING,
+        entries=layout.entries,
+        past=Past(cut, stored, entry, h.to(wide), c.to(wide)),
     )
     return network.op.replay_past(reads, weights_of(network, reached.layer, wide), network.op_rule)
 
@@ -121,78 +111,81 @@ def weights_of(network: Network, number: int, wide: torch.dtype) -> list[Tensor 
     return [None if weight is None else weight.detach().to(wide) for weight in weights]
 
 
-def _past_of(
-    rule: Rule,
-    layout: TimeLayout,
-    credit: ArrivedCredit,
-    cut: Tensor,
-    own: bool,
-    entry: Tensor,
-    states: tuple[Tensor, Tensor],
-) -> Past:
-    """How the steps are laid out, for the op.
+class _SideBySide:
+    """The same steps with the segments side by side, S of the longest.
 
-    Args:
-        own: whether any step has read a state of its own segment; entry: (T, R); states: those it names, (E, H).
+    Attributes:
+        within: which of S steps are reached, (S, L); time: where each lies in the layout, (S, L).
     """
-    reached, bank = layout.reached, credit.banks[layout.reached.layer]
-    cut = cut.clone()
-    cut[0] |= ~layout.follows  # what was laid before it did not come before it
-    h, c = states
-    return Past(
-        cut=layout.of(cut).to(h.device),
-        stored=layout.of(_stored(rule, reached, layout, bank, own).int(), NOTHING).to(h.device),
-        entry=entry.to(h.device),
-        h=h,
-        c=c,
-    )
+
+    def __init__(self, reached: ReachedSteps) -> None:
+        start, column, count = reached.layout.entries
+        ahead = torch.arange(int(count.max())).unsqueeze(1)
+        self.within, self.time = ahead < count, start + ahead
+        self._shape = reached.layout.shape
+        self._step = self.within.flatten().nonzero().squeeze(1)  # (n,) into (S, L)
+        self._place = (self.time * self._shape[1] + column).flatten()[self._step]  # (n,) into (T, R)
+
+    def laid_out(self, tensor: Tensor, nothing: float = 0) -> Tensor:
+        """(S, L, ...) to (T, R, ...)."""
+        rest = tensor.shape[2:]
+        flat = tensor.new_full((self._shape[0] * self._shape[1], *rest), nothing)
+        chosen = tensor.flatten(0, 1).index_select(0, self._step.to(tensor.device))
+        return flat.index_copy_(0, self._place.to(tensor.device), chosen).view(*self._shape, *rest)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """(T, R, ...) to (S, L, ...), 0 where not reached."""
+        flat = tensor.new_zeros(self.within.numel(), *tensor.shape[2:])
+        chosen = tensor.flatten(0, 1).index_select(0, self._place.to(tensor.device))
+        flat.index_copy_(0, self._step.to(tensor.device), chosen)
+        return flat.view(*self.within.shape, *tensor.shape[2:])
 
 
-def _in_plain_torch(
-    network: Network, layout: TimeLayout, credit: ArrivedCredit, places: ReadPlaces, cut: Tensor, x: Tensor
-) -> PastSteps | None:
+def _in_plain_torch(network: Network, reached: ReachedSteps, credit: ArrivedCredit, x: Tensor) -> PastSteps | None:
     """`replay` in as many steps as the longest segment has."""
-    reached, rule = layout.reached, network.rule
+    rule, layout, side = network.rule, reached.layout, _SideBySide(reached)
     row, bank, layer = reached.row, credit.banks[reached.layer], network.layers[reached.layer]
+    source = side.of(layout.source)  # (S, L)
+    read = torch.where(side.within.unsqueeze(2), reached.given.read[source], NOTHING)
+    places = bank.read_places(read, row, reached.steps_done)
     reader = RecordedReader(bank.at(places.place), places, layer.scorer, rule)
-    entering, states = _EnteringStates(cut), reached.entering()
+    entering, states = _EnteringStates(side.of(layout.cut)), reached.entering()
     cuts = None if credit.cut_at is None else cast("list[int]", credit.cut_at[row].tolist())
     streams = cast("list[int]", reached.steps_done.tolist())
     cell = network.cell(reached.layer, x.device.type)
-    outputs, proposals, _ = loop(x, *states, streams, cell, reader, rule, entering.note, cuts)
+    outputs, proposals, _ = loop(side.of(x), *states, streams, cell, reader, rule, entering.note, cuts)
     output, summary = torch.stack(outputs), torch.stack(reader.summaries)
     stored = torch.stack(proposals) if rule.stores_proposal else output
     clamped = network.op_rule.k_top and network.op_rule.scoring.clamped
     if clamped and not _in_range(network, reached.layer, output - summary, bank, stored):
         return None
     scores = torch.stack(reader.scores) if reader.scores else output.new_zeros(*output.shape[:2], places.own.shape[2])
-    slot = _slots(places, row, bank.step.shape[1]).to(x.device)
+    slot = side.of(layout.read).long().to(x.device)
     slot, weights, edge, inverse = _record_weights(scores, places.filled.to(x.device), slot, rule)
-    own = bool((places.own >= 0).any())
-    h, cell_state = entering.states
-    wide = torch.promote_types(h.dtype, torch.float32)  # what sums over many steps are computed in
-    c = cell_state[0].to(wide) if cell_state else h.new_empty(len(h), 0, dtype=wide)
-    entry = layout.of(entering.number.int(), NOTHING)
-    memory = bank.states[layout.row]
-    if own:
-        memory = torch.cat([memory, layout.of(stored).transpose(0, 1)], 1)
+    memory = _of_rows(bank.states, layout.row)
+    if layout.own:
+        memory = torch.cat([memory, side.laid_out(stored).transpose(0, 1)], 1)
+    wide = torch.promote_types(output.dtype, torch.float32)  # what sums over many steps are computed in
     return PastSteps(
-        x=layout.of(x.to(wide)),
-        output=layout.of(output.to(wide)),
-        summary=layout.of(summary.to(wide)),
+        x=x.to(wide),
+        output=side.laid_out(output.to(wide)),
+        summary=side.laid_out(summary.to(wide)),
         memory=memory.to(wide).contiguous(),
-        slots=layout.of(_numbered(slot, bank, layout).int(), NOTHING),
-        edges=layout.of(_numbered(edge.unsqueeze(2), bank, layout).squeeze(2).int(), NOTHING),
-        weights=layout.of(weights.to(wide)),
-        inverses=layout.of(inverse.to(wide)),
-        past=_past_of(rule, layout, credit, cut, own, entry, (h.to(wide), c)),
+        slots=side.laid_out(slot.int(), NOTHING),
+        edges=side.laid_out(edge.int(), NOTHING),
+        weights=side.laid_out(weights.to(wide)),
+        inverses=side.laid_out(inverse.to(wide)),
+        past=_past_of(layout, side, entering, x.device),
     )
 
 
-def _slots(places: ReadPlaces, row: Tensor, width: int) -> Tensor:
-    """Read states as slots of their rows, (S, L, K): `width` and more for a state of the recall's own segment."""
-    older = torch.where(places.place >= 0, places.place - (row * width).unsqueeze(1), NOTHING)
-    return torch.where(places.own >= 0, places.own + width, older)
+def _past_of(layout: PastLayout, side: _SideBySide, entering: _EnteringStates, device: torch.device) -> Past:
+    """How the steps are laid out, for the op, with the states that entered them."""
+    h, cell_state = entering.states
+    wide = torch.promote_types(h.dtype, torch.float32)
+    c = cell_state[0].to(wide) if cell_state else h.new_empty(len(h), 0, dtype=wide)
+    entry = side.laid_out(entering.number.int(), NOTHING)
+    return Past(layout.cut.to(device), layout.stored.to(device), entry.to(device), h.to(wide), c)
 
 
 class _EnteringStates:
@@ -256,26 +249,3 @@ def _record_weights(
         ranked = rule.weigh_ranked(torch.where(again, scores.gather(2, at_edge), scores), filled)
     edge = slot.gather(2, at_edge).squeeze(2).masked_fill(ranked.edge < 0, NOTHING)
     return slot.masked_fill(~ranked.recalled, NOTHING)[..., :top], ranked.weights[..., :top], edge, ranked.inverse
-
-
-def _numbered(slot: Tensor, bank: Bank, layout: TimeLayout) -> Tensor:
-    """Slots (S, L, K) with those of a segment's own states numbered by their time in the layout."""
-    width = bank.step.shape[1]
-    return torch.where(slot >= width, slot + layout.time[0].view(1, -1, 1).to(slot.device), slot)
-
-
-def _stored(rule: Rule, reached: ReachedSteps, layout: TimeLayout, bank: Bank, own: bool) -> Tensor:
-    """The slots that took each h, (S, L, 2): the bank's, and where segments have read states of their own, that of h
-    itself: behind the bank's come all the states laid out.
-    """
-    stored, width = rule.credited(reached.step), bank.step.shape[1]
-    place = bank.places(torch.where(stored, reached.step, NOTHING), reached.row)
-    constant = bank.constant(place)
-    if constant is not None:
-        place = place.masked_fill(constant, NOTHING)
-    kept = torch.where(place >= 0, place - reached.row * width, NOTHING)
-    again = torch.full_like(kept, NOTHING)
-    if own:
-        passes = stored if constant is None else stored & ~constant
-        again = torch.where(passes, layout.time + width, NOTHING)
-    return torch.stack([kept, again], 2)

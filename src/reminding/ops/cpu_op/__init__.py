@@ -6,12 +6,14 @@ May import: `reminding.ops`.
 
 from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches
 from reminding.ops.cpu_op.forward import layer
-from reminding.ops.cpu_op.past import differentiate_past, reach_past, replay_past
+from reminding.ops.cpu_op.past import differentiate_past, gather_past, lay_out_past, reach_past, replay_past
 
 __all__ = [
     "credits_past",
     "differentiate_past",
+    "gather_past",
     "in_range",
+    "lay_out_past",
     "layer",
     "missing",
     "obstacle",

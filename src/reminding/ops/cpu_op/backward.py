@@ -231,16 +231,6 @@ class _Slots:
         self.size = place.shape[0]
         self._place = place + first * self._width if first else place
 
-    @property
-    def row(self) -> Tensor:
-        """The batch row of each, (S,)."""
-        return self._place // max(self._width, 1)
-
-    @property
-    def slot(self) -> Tensor:
-        """The slot of each in its row, (S,)."""
-        return self._place % max(self._width, 1)
-
     def credit(self, d_memory: Tensor | None, w1: Tensor | None, like: Tensor) -> list[Tensor]:
         """Where the gradient of the memories, (S, H), begun with d_memory, and of their keys is added up, (S, D)."""
         d_keys = like.new_zeros(self.size, w1.shape[0] if w1 is not None else 1)
@@ -291,14 +281,10 @@ def _give_back(
     """Credit of memories given with the call goes to memory0."""
     if d_memory0.numel() == 0:
         return
-    row, at = slot.row, slot.slot
-    given = at < count0[row]
-    if not bool(given.any()):
-        return
-    d_recalled, d_keys = (tensor[given] for tensor in credit)
+    d_recalled, d_keys = credit
     if w1 is not None and rule.backtrack:
         d_recalled = d_recalled.addmm(d_keys, w1)
-    d_memory0[row[given], at[given]] = d_recalled
+    raw().give_back(d_memory0, d_recalled, slot.index, count0, slot.first)
 
 
 def _zero_gradients(sources: tuple[Tensor | None, ...], need_x: bool) -> Gradients:

@@ -1,6 +1,7 @@
-"""Credit back through steps of past calls: which of them it reaches, found with integers, and their gradients.
+"""Credit back through steps of past calls: which of them it reaches, laid out in time, and their gradients.
 
-Shapes: B batch rows, P segments of single rows, K ranks, N memories of a row; else as in `Past` and `PastSteps`.
+Shapes: B batch rows, P segments of single rows, K ranks, N memories of a row, F features; else as in `Past`,
+`PastLayout` and `PastSteps`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, 
 from reminding.ops.cpu_op.able import in_range
 from reminding.ops.cpu_op.backward import differentiate
 from reminding.ops.cpu_op.packing import Again, Arriving, Given, Record, Weights, pack, project, raw
+from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastSegments
 
 MOST_KEPT = 2**26
 """Elements of the gates that a replay keeps at most; of more, the backward pass makes them again, group by group."""
@@ -65,7 +67,7 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
     project(reads.x.reshape(T * R, -1).index_select(0, place), weight_ih, bias, gates)
     keys, peak = _keys(memory.flatten(0, 1), held, weights.w1, rule)
     queries = like(size, keys.shape[1])
-    output, summary = memory.new_zeros(T, R, H), memory.new_zeros(T, R, H)
+    output, summary = like(T, R, H), like(T, R, H)
     slots, weighed = torch.empty(T, R, rule.k_top, dtype=torch.int32), like(T, R, rule.k_top)
     edges, inverses = torch.empty(T, R, dtype=torch.int32), like(T, R)
     _, *packed = pack(None, weight_hh, weights.w1, weights.w2, rule, True)
@@ -108,19 +110,40 @@ def _keys(memory: Tensor, place: Tensor, w1: Tensor | None, rule: OpRule) -> tup
     return keys, peak
 
 
-def reach_past(
-    segments: Sequence[Tensor], read: Tensor, memory: Sequence[Tensor], arrived: Tensor, rule: OpRule
-) -> Tensor:
-    """How many steps of each segment of a single row credit can have come to, (P,) int64.
+def reach_past(segments: PastSegments, memories: PastMemories, arrived: Tensor, rule: OpRule) -> Tensor:
+    """How many steps of each segment credit can have come to, (P,) int64.
 
     Args:
-        segments: row, steps done before, steps, base and stride of each, (P,) int64, each row's oldest first; its
-            steps lie `stride` apart among all steps, from `base` on.
-        read: the stream steps of the memories that decided each recall, of all steps, (., K) int64.
-        memory: stream steps ascending, which of them pass credit on, and which of them have any, (B, N) each.
         arrived: how many steps of each segment, from its first, credit reaches from outside, (P,): all of them where
             the state after it has any, those that the layer above has sent some to.
     """
     until = arrived.to(torch.int32, copy=True)
-    raw().reach_past(until, list(segments), read.unsqueeze(1).contiguous(), list(memory), list(rule))
+    *where, read = segments
+    memory = [memories.step, memories.passes, memories.credited.clone()]
+    raw().reach_past(until, where, read.unsqueeze(1), memory, list(rule))
     return until.long()
+
+
+def lay_out_past(
+    segments: PastSegments, memories: PastMemories, count: Tensor, cut_at: Tensor | None, rule: OpRule
+) -> PastLayout:
+    """The first steps of segments, laid out in time.
+
+    Args:
+        count: how many of each, (P,) int64, not all 0.
+        cut_at: a stream step of each batch row before which its state is cut besides, (B,) int64, or None.
+    """
+    *where, read = segments
+    *laid, own = raw().lay_out_past(
+        where, read.unsqueeze(1), memories.step, memories.passes, count, cut_at, list(rule)
+    )
+    segment, row, entries, source, read_slots, stored, cut, entry = laid
+    return PastLayout(segment, row, entries, source, read_slots, stored, cut, entry, bool(own))
+
+
+def gather_past(parts: Sequence[Tensor], rows: PastRows, layout: PastLayout) -> Tensor:
+    """Rows of tensors (., F) each, as the steps of segments are laid out: (T, R, F), zeros where there are none."""
+    whole = [part.contiguous() for part in parts]
+    out = whole[0].new_empty(*layout.shape, whole[0].shape[1])
+    raw().gather_past(whole, *rows, layout.entries, out)
+    return out

@@ -15,13 +15,15 @@ from reminding.ops.cuda_op.able import (
     searches,
 )
 from reminding.ops.cuda_op.forward import layer
-from reminding.ops.cuda_op.past import differentiate_past, reach_past, replay_past
+from reminding.ops.cuda_op.past import differentiate_past, gather_past, lay_out_past, reach_past, replay_past
 
 __all__ = [
     "credits_past",
     "differentiate_past",
+    "gather_past",
     "in_range",
     "interpreted",
+    "lay_out_past",
     "layer",
     "missing",
     "most_recalled",

@@ -11,12 +11,27 @@ import torch
 from torch import Tensor
 
 from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, joint_bias, split_bias
-from reminding.ops.cpu_op import reach_past
+from reminding.ops.cpu_op import lay_out_past, reach_past
 from reminding.ops.cuda_op.backward import remake_gates, run_backward
 from reminding.ops.cuda_op.packing import Call, Record
 from reminding.ops.cuda_op.triton.tiling import launch_cells
+from reminding.ops.past_layout import PastLayout, PastRows
 
-__all__ = ["differentiate_past", "reach_past", "replay_past"]
+__all__ = ["differentiate_past", "gather_past", "lay_out_past", "reach_past", "replay_past"]
+
+
+def gather_past(parts: Sequence[Tensor], rows: PastRows, layout: PastLayout) -> Tensor:
+    """As `cpu_op.gather_past`, on the device of the tensors."""
+    sizes = torch.tensor([0, *(len(part) for part in parts[:-1])]).cumsum(0)
+    count = torch.where(rows.part >= 0, rows.steps, 0)
+    segment = torch.repeat_interleave(count)  # (n,), of each step that is there
+    ahead = torch.arange(len(segment)) - (count.cumsum(0) - count)[segment]
+    source = (sizes[rows.part.clamp(min=0)] + rows.base)[segment] + ahead * rows.stride[segment]
+    place = layout.first[segment] + ahead * layout.shape[1]
+    flat = torch.cat(list(parts))
+    out = flat.new_zeros(layout.source.numel(), flat.shape[1])
+    out.index_copy_(0, place.to(flat.device), flat.index_select(0, source.to(flat.device)))
+    return out.view(*layout.shape, flat.shape[1])
 
 
 def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpRule) -> PastSteps | None:

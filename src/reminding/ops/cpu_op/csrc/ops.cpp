@@ -23,6 +23,7 @@
 #include "fingerprint.h"
 #include "indices.h"
 #include "isa.h"
+#include "layout.h"
 #include "parallel.h"
 #include "passes.h"
 #include "problem.h"
@@ -347,32 +348,39 @@ static void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
   });
 }
 
-// segments: row, steps_done, steps, base, stride. read: (., 1, ranks). memory: step, passes, credited, see reach.h.
-// until: in: the steps of each that credit reaches from outside; out: all that it can reach.
+// Copies the gradients of memories that were given with a call to their places. d_memory0: (B, M0, H). d_recalled: (S, H),
+// of the slots that touched (rows, M) numbers. count0: how many memories each row was given, (B,).
+static void give_back(Tensor d_memory0, Tensor d_recalled, Tensor touched, Tensor count0, int64_t first_row) {
+  by_type("d_memory0", d_memory0, [&](auto zero) {
+    using T = decltype(zero);
+    const auto sizes = measured("d_memory0", d_memory0, 3).sizes();
+    const int64_t B = sizes[0], M0 = sizes[1], H = sizes[2], rows = measured("touched", touched, 2).size(0);
+    const int64_t M = touched.size(1), S = measured("d_recalled", d_recalled, 2).size(0);
+    T* to = data<T>("d_memory0", d_memory0, {B, M0, H});
+    const T* from = data<T>("d_recalled", d_recalled, {S, H});
+    const int32_t* number = data<int32_t>("touched", touched, {rows, M});
+    const int64_t* count = data<int64_t>("count0", count0, {B});
+    if (rows > B) refuse("touched must have at most ", B, " rows, got ", rows);
+    between("first_row", first_row, 0, B - rows);
+    expect_numbering("touched", number, rows * M, S);
+    for (int64_t b = 0; b < B; ++b) expect_element("count0", b, count[b], 0, std::min(M0, M));
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t b = first_row + r, given = count[b];
+      for (int64_t m = 0; m < given; ++m)
+        if (number[r * M + m] >= 0) std::copy_n(from + number[r * M + m] * H, H, to + (b * M0 + m) * H);
+    }
+  });
+}
+
+// memory: step, passes, credited, see reach.h; other arguments: see `read_segments`.
+// until: in: the steps of each segment that credit reaches from outside; out: all that it can reach.
 static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, std::vector<Tensor> memory,
                        std::vector<int64_t> rule) {
-  expect_length("segments", segments, 5);
   expect_length("memory", memory, 3);
-  PastReachArgs a = {};
-  a.problem = read_rule(rule);
-  a.segments = measured("until", until, 1).size(0);
-  a.ranks = measured("read", read, 3).size(2);
-  const int64_t reads = read.size(0), rows = measured("memory: step", memory[0], 2).size(0), M = memory[0].size(1);
-  a.problem.M = M;
-  const Shape all = {a.segments};
-  a.row = data<int64_t>("segments: row", segments[0], all);
-  a.steps_done = data<int64_t>("segments: steps_done", segments[1], all);
-  a.steps = data<int64_t>("segments: steps", segments[2], all);
-  a.base = data<int64_t>("segments: base", segments[3], all);
-  a.stride = data<int64_t>("segments: stride", segments[4], all);
-  a.read = data<int64_t>("read", read, {reads, 1, a.ranks});
-  a.memory_step = data<int64_t>("memory: step", memory[0], {rows, M});
-  a.passes = data<Flag>("memory: passes", memory[1], {rows, M});
-  a.credited = data<Flag>("memory: credited", memory[2], {rows, M});
-  a.until = data<int32_t>("until", until, all);
-  expect_segments(a, rows, reads);
+  PastReachArgs a = {read_segments(segments, read, memory[0], memory[1], rule), nullptr, nullptr};
+  a.credited = data<Flag>("memory: credited", memory[2], {a.rows, a.problem.M});
+  a.until = data<int32_t>("until", until, {a.segments});
   for (int64_t i = 0; i < a.segments; ++i) expect_element("until", i, a.until[i], 0, a.steps[i]);
-  expect_ascending(a.memory_step, rows, M);
   PastReach(a).run();
 }
 
@@ -465,8 +473,16 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_c, "
       "Tensor? d_memory, Tensor?[] past, int[] rule) -> ()");
   m.def(
+      "give_back(Tensor(a!) d_memory0, Tensor d_recalled, Tensor touched, Tensor count0, int first_row) -> ()");
+  m.def(
       "reach_past(Tensor(a!) until, Tensor[] segments, Tensor read, Tensor[] memory, "
       "int[] rule) -> ()");
+  m.def(
+      "lay_out_past(Tensor[] segments, Tensor read, Tensor step, Tensor passes, Tensor count, Tensor? cut_at, "
+      "int[] rule) -> Tensor[]");
+  m.def(
+      "gather_past(Tensor[] parts, Tensor part, Tensor base, Tensor stride, Tensor count, Tensor entries, "
+      "Tensor(a!) out) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CompositeExplicitAutograd, m) {
@@ -486,7 +502,10 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("replay", TORCH_BOX(&reminding::replay));
   m.impl("past_forward", TORCH_BOX(&reminding::past_forward));
   m.impl("reach", TORCH_BOX(&reminding::reach));
+  m.impl("give_back", TORCH_BOX(&reminding::give_back));
   m.impl("reach_past", TORCH_BOX(&reminding::reach_past));
+  m.impl("lay_out_past", TORCH_BOX(&reminding::lay_out_past));
+  m.impl("gather_past", TORCH_BOX(&reminding::gather_past));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, Negative, m) {

@@ -82,18 +82,36 @@ class Reach {
   std::vector<char> carried_, credited_;
 };
 
+// Segments of past calls, each of a single row of the batch, by row, each row's oldest first.
+struct PastSegments {
+  Problem problem;
+  int64_t segments, ranks, rows;            // rows: B
+  const int64_t *row, *steps_done, *steps;  // (segments,)
+  const int64_t *base, *stride;             // (segments,): a segment's first read, and the distance between its reads
+  const int64_t* read;         // (., ranks): stream steps of the memories that a step read, -1 where none
+  const int64_t* memory_step;  // (B, M), ascending
+  const Flag* passes;          // (B, M): whether the memory passes credit on
+
+  // The slot of the memory that a row stored at a stream step, -1 where there is none.
+  int64_t find(int64_t b, int64_t step) const {
+    const int64_t *begin = memory_step + b * problem.M, *end = begin + problem.M;
+    const int64_t* at = std::lower_bound(begin, end, step);
+    return at != end && *at == step ? at - begin : -1;
+  }
+  // The slot of the memory that step s of segment i stored and that passes credit on, -1 where there is none.
+  int64_t stored(int64_t i, int64_t s) const {
+    if (!problem.backtrack || !problem.stores(steps_done[i] + s)) return -1;
+    const int64_t slot = find(row[i], steps_done[i] + s + 1);
+    return slot >= 0 && passes[row[i] * problem.M + slot] ? slot : -1;
+  }
+  const int64_t* reads(int64_t i, int64_t s) const { return read + (base[i] + s * stride[i]) * ranks; }
+};
+
 // Finds the segments of past calls that credit can reach, and how many steps of each, before any step is replayed.
 // Rows are visited one after the other, the segments of each from newest to oldest. All steps of a segment up to the
 // last one that credit reaches count as reached, even if a cut lies between them.
-struct PastReachArgs {
-  Problem problem;
-  int64_t segments, ranks;
-  const int64_t *row, *steps_done, *steps;  // (segments,), by row, oldest first
-  const int64_t *base, *stride;        // (segments,): a segment's first read, and the distance between its reads
-  const int64_t* read;                 // (., ranks): stream steps of the memories that a step read, -1 where none
-  const int64_t* memory_step;          // (B, M), ascending
-  const Flag* passes;                  // (B, M): whether the memory passes credit on
-  Flag* credited;                      // (B, M): whether the memory has received credit; in and out
+struct PastReachArgs : PastSegments {
+  Flag* credited;  // (B, M): whether the memory has received credit; in and out
   // (segments,): how many steps credit can reach, counted from the first; in: from outside, out: in all.
   int32_t* until;
 };
@@ -120,26 +138,20 @@ class PastReach {
   }
 
  private:
-  int64_t find(int64_t row, int64_t step) const {
-    const int64_t *begin = a.memory_step + row * p.M, *end = begin + p.M, *at = std::lower_bound(begin, end, step);
-    return at != end && *at == step ? row * p.M + (at - begin) : -1;
-  }
-
   // The last step beyond the first `known` whose memory is credited.
   int64_t last_credited(int64_t i, int64_t known) const {
     for (int64_t s = a.steps[i]; s > known; --s) {
-      if (!p.stores(a.steps_done[i] + s - 1)) continue;
-      const int64_t m = find(a.row[i], a.steps_done[i] + s);
-      if (m >= 0 && a.passes[m] && a.credited[m]) return s;
+      const int64_t slot = a.stored(i, s - 1);
+      if (slot >= 0 && a.credited[a.row[i] * p.M + slot]) return s;
     }
     return 0;
   }
 
   void mark_read(int64_t i, int64_t s) const {
-    const int64_t* read = a.read + (a.base[i] + s * a.stride[i]) * a.ranks;
+    const int64_t* read = a.reads(i, s);
     for (int64_t k = 0; k < a.ranks && read[k] >= 0; ++k) {
-      const int64_t m = find(a.row[i], read[k]);
-      if (m >= 0) a.credited[m] = true;
+      const int64_t slot = a.find(a.row[i], read[k]);
+      if (slot >= 0) a.credited[a.row[i] * p.M + slot] = true;
     }
   }
 
