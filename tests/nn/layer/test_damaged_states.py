@@ -90,3 +90,15 @@ def test_a_call_names_the_entry(backend: str, way: str, name: str) -> None:
             layer.stepper(damaged(state, entry, change)) if way == "stepper" else layer(
                 x, damaged(state, entry, change)
             )
+
+
+@pytest.mark.parametrize("backend", BUILT)
+@pytest.mark.parametrize("entry", ["step", "count"])
+def test_a_change_in_place_is_seen_too(backend: str, entry: str) -> None:
+    layer = make(k_top=2, k_att=1, k_trunc=3, num_layers=2, backend=backend)
+    _, state = layer(draw(5, 3, 3))
+    layer(draw(4, 3, 3), state)
+    tensor = getattr(state.layers[1].memory, entry)
+    tensor.copy_(tensor.flip(1) if entry == "step" else torch.full_like(tensor, -1))
+    with pytest.raises(ValueError, match=MEMORY + entry):
+        layer(draw(4, 3, 3), state)

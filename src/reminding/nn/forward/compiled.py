@@ -202,16 +202,16 @@ def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, 
         before, count: the same of the memories given, and how many of them a row has.
         steps: how many the call takes; slots: M.
     """
-    device, had, stored = before.device, count, rule.stored_between(steps_done, steps)
-    if _agree(had) and _agree(steps_done):  # as in most batches: then no masks are needed
-        first, more, stored_before = int(had[0]), int(stored[0]), int(steps_done[0]) // rule.k_att
-        step = before.new_zeros(len(had), slots)
-        step[:, :first] = before[:, :first]
-        new = torch.arange(stored_before + 1, stored_before + more + 1, device=device)
-        step[:, first : first + more] = new * rule.k_att
-        return step
+    device, first, begun = before.device, _common(count), _common(steps_done)
+    if first is not None and begun is not None:  # as in most batches: then no masks are needed
+        later = range(begun // rule.k_att + 1, (begun + steps) // rule.k_att + 1)
+        new = torch.arange(later.start, later.stop, device=device) * rule.k_att
+        parts = [before[:, :first], new.expand(len(count), -1)]
+        missing = slots - first - len(later)
+        return torch.cat(parts if missing == 0 else [*parts, before.new_zeros(len(count), missing)], 1)
     had, stored, stored_before = (
-        on_device(rows, device).unsqueeze(1) for rows in (had, stored, steps_done // rule.k_att)
+        on_device(rows, device).unsqueeze(1)
+        for rows in (count, rule.stored_between(steps_done, steps), steps_done // rule.k_att)
     )
     new = torch.arange(slots, device=device) - had  # (B, M), 0 for the first memory of this call
     step = torch.where((new >= 0) & (new < stored), (stored_before + new + 1) * rule.k_att, 0)
@@ -219,18 +219,21 @@ def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, 
     return step
 
 
-def _agree(rows: Tensor) -> bool:
-    """Whether all rows, of which there are some, have the same number."""
-    return len(rows) > 0 and (len(rows) == 1 or bool((rows == rows[0]).all()))
+def _common(rows: Tensor) -> int | None:
+    """The number that all rows have, (B,) on the host; None where they differ, or there are none."""
+    if len(rows) == 0:
+        return None
+    least, largest = rows.aminmax()
+    return int(least) if least == largest else None
 
 
 def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
     """The memories that were not evicted, no wider than they need to be."""
     if not rule.remembers or rule.capacity is None:
         return every.rows(slice(None))
-    if not rule.evicts_oldest or not _agree(every.count):
+    last = _common(every.count) if rule.evicts_oldest else None
+    if last is None:
         return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
-    last = int(every.count[0])
     first = max(last - rule.capacity, 0)
     value, step, weight = (tensor[:, first:last] for tensor in (every.value, every.step, every.weight))
     return replace(every, value=value, step=step, weight=weight, count=every.count.clamp(max=rule.capacity))

@@ -87,6 +87,8 @@ def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
                 f"state.layers[{number}].memory.{name} must be {kind} of shape {shape}, "
                 f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
             )
+    if memory.counts_as_made:
+        return
     _check_counts(f"state.layers[{number}].memory.count", memory.count, rows, slots)
     if slots > 1 and memory.step.is_cpu and bool((memory.ascending_steps.diff(dim=1) < 0).any()):
         raise ValueError(f"state.layers[{number}].memory.step must ascend among the filled slots of each row")
@@ -99,7 +101,8 @@ def _check_counts(name: str, count: Tensor, rows: int, most: int) -> None:
             f"{name} must be int64 of shape ({rows},) on the host, got {count.dtype} of shape {tuple(count.shape)} "
             f"on {count.device}"
         )
-    if rows and (int(count.min()) < 0 or int(count.max()) > most):
+    least, largest = (int(end) for end in count.aminmax()) if rows else (0, 0)
+    if least < 0 or largest > most:
         raise ValueError(f"{name} must be at least 0 and at most {most}, got {count.tolist()}")
 
 

@@ -60,6 +60,12 @@ class Memory(TensorGroup):
         made: tuple[tuple[str, Tensor, int], ...] = vars(self).get("_made", ())
         return all(getattr(self, name) is tensor and tensor._version == version for name, tensor, version in made)
 
+    @property
+    def counts_as_made(self) -> bool:
+        """Whether `step` and `count` are as a call of a layer left them, so that they need no check."""
+        own: tuple[tuple[str, Tensor, int], ...] = vars(self).get("_own", ())
+        return bool(own) and all(getattr(self, at) is tensor and tensor._version == was for at, tensor, was in own)
+
     def __getattr__(self, name: str) -> Any:
         make = vars(self).get("_make")
         if make is None or name not in {field.name for field in fields(Memory)}:
@@ -69,7 +75,9 @@ class Memory(TensorGroup):
         found = {field.name: getattr(made, field.name) for field in fields(made)}
         noted = found.items() if self.kept is not None else ()
         versions = tuple((at, tensor, tensor._version) for at, tensor in noted if tensor is not None)
-        vars(self).update(found, _made=versions, _make=None)
+        counts = (("step", made.step), ("count", made.count))
+        own = () if made.step.is_inference() else tuple((at, tensor, tensor._version) for at, tensor in counts)
+        vars(self).update(found, _made=versions, _own=own, _make=None)
         return found[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class TensorGroup:
         found = {
             name: _applied(getattr(self, name), lies, change, inner) for name, lies in _lies_of(type(self)).items()
         }
-        return dataclasses.replace(cast("Any", self), **found)
+        return type(self)(**found)  # all fields are in it
 
 
 def _changed(group: Group, change: Callable[[Tensor, Lies], Tensor], host: bool, plain: Change) -> Group:
