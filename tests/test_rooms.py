@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "lab/runs/saved": {"disk", *NN, *TASKS},
     "lab/runs": {"lab/runs/saved", "disk", "version", *NN, *TASKS},
     "lab/train": {"disk", "lab/runs/saved", "lab/runs", "lab/show", *NN, *TASKS},
-    "lab/predict": {"lab/runs", *NN, *TASKS},
+    "lab/predict": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/explain": {"lab/runs", "lab/show", "lab/predict", *NN, *TASKS},
     "lab/bench": {"lab/runs", "lab/show", *NN, *TASKS},
     "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},

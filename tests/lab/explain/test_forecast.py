@@ -93,6 +93,16 @@ def test_the_figure_draws_each_forecast_at_the_step_it_is_of(tmp_path: Path) -> 
     assert "forecast-oven-csv.png" in [file.name for file in files]
 
 
+def test_a_forecast_of_several_rows_begins_at_its_origin() -> None:
+    truth, forecast = np.array([1.0, 2, 3, np.nan]), np.array([np.nan, np.nan, 5, 6])
+    (axes,) = forecast_figure([Lines("a", truth, forecast)], (), "t", origin=2).axes
+    measured, drawn, origin = axes.lines
+    np.testing.assert_array_equal(measured.get_ydata(), truth)
+    np.testing.assert_array_equal(drawn.get_ydata(), forecast)
+    assert drawn.get_label() == "forecast"
+    assert list(origin.get_xdata()) == [2.5, 2.5]
+
+
 def test_a_figure_of_many_columns_says_how_many_it_shows() -> None:
     columns = [Lines(str(i), np.zeros(3), np.zeros(3)) for i in range(20)]
     figure = forecast_figure(columns, (), "t")

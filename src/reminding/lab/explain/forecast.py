@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.explain.legend import unit_of
 from reminding.lab.predict.forecast import Scaling
 from reminding.tasks.filestream import FileStream
 
@@ -52,6 +51,6 @@ def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | N
     scaling = Scaling(task)
     predicted = scaling.own(prediction)[:, 0]
     truth = np.full(predicted.shape, np.nan) if target is None else scaling.own(target)[:, 0]
-    units = tuple(unit_of(task, name) for name in task.targets)
+    units = tuple(task.unit_of(name) for name in task.targets)
     present = scaling.own(task.unchanged(input))[:, 0]
     return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present)

@@ -21,7 +21,6 @@ from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.mnist import pixel_permutation
 
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
@@ -105,15 +104,9 @@ def _scale_of_series(task: LabelledTask) -> Scale:
     return Scale(np.append(cut.scale.mean, np.zeros(masks)), np.append(cut.scale.deviation, np.ones(masks)))
 
 
-def unit_of(task: FileStream, column: str) -> str:
-    """The unit of a column, if its file named it; else ""."""
-    columns = task.facts().get(DATA, {}).get("reading", {}).get("columns", ())
-    return next((str(each["unit"]) for each in columns if each["name"] == column), "")
-
-
 def _of_file(task: FileStream) -> Legend:
     if task.vocabulary is None:
-        units = (*(unit_of(task, name) for name in task.column_names), *("" for _ in task.masks))
+        units = (*(task.unit_of(name) for name in task.column_names), *("" for _ in task.masks))
         return Legend("lines", task.unit, channels=task.input_names, units=units, scale=task.scale)
     if task.unit == "sample":
         levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
