@@ -45,6 +45,7 @@ class Legend:
         units: of the values of a step, "" where unknown; () if all are.
         scale: undone to show values in their own units, (D,), each step with one or several frames of D values; None:
             values are shown as they are.
+        pooled: whether the mean of a step's values is shown in their place.
     """
 
     kind: str
@@ -57,11 +58,14 @@ class Legend:
     order: NDArray[np.int64] | None = None
     units: tuple[str, ...] = ()
     scale: Scale | None = None
+    pooled: bool = False
 
     def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
         """The real values to draw, (T, I), of tokens (T,) or values (T, I), in their own units."""
         if input.ndim == 2:
             values = input.astype(np.float64)
+            if self.pooled:
+                return values.mean(1, keepdims=True)
             if self.scale is None:
                 return values
             return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
@@ -83,6 +87,8 @@ def legend_of(task: Any) -> Legend:
     if isinstance(task, PixelClassification):
         order = pixel_permutation().numpy() if task.name == "pmnist" else None
         return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
+    if isinstance(task, LabelledTask) and task.spectrum:
+        return Legend("lines", classes=task.classes, channels=("mean of the log spectrum",), pooled=True)
     if isinstance(task, LabelledTask):
         return Legend("wave", classes=task.classes, channels=("value",), scale=_scale_of_series(task))
     if isinstance(task, MatchSpeaker):

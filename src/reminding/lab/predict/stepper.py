@@ -25,9 +25,16 @@ class Stepper:
     Attributes:
         steps: number of steps read.
         state: of the layer, after them; None before the first.
+
+    Raises:
+        ValueError: the run reads spectra, which are known at the end of a series only.
     """
 
     def __init__(self, model: SequenceModel, task: Any) -> None:
+        if isinstance(task, LabelledTask) and task.spectrum:
+            raise ValueError(
+                "stepper is not for runs with spectrum, which is relative to the mean power of a whole series"
+            )
         self._model, self._task = model, task
         self._device = next(model.parameters()).device
         self._scaling = Scaling(task) if isinstance(task, FileStream) and task.vocabulary is None else None
