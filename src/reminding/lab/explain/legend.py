@@ -71,6 +71,14 @@ class Legend:
             return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
         return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
 
+    def shades(self, input: NDArray[Any]) -> NDArray[np.float64]:
+        """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
+        values = self.values(input)
+        if self.kind != "lines":
+            return values
+        low, high = values.min(0), values.max(0)
+        return (values - low) / np.where(high > low, high - low, 1)
+
     def marks(self, input: NDArray[Any]) -> list[str]:
         """A short text for each step: the name of its token, "" if it is quiet or a value."""
         if self.kind != "tokens":
