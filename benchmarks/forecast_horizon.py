@@ -48,9 +48,7 @@ def main() -> None:
     """Measure every run and write what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="a CSV file without missing values"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="a CSV file without missing values")
     parser.add_argument("--steps", type=int, default=24, help="rows of a forecast")
     parser.add_argument("--last", type=int, required=True, help="the last rows of the table, which are forecast")
     parser.add_argument("--every", type=int, default=48, help="rows between two origins")

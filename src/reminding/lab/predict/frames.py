@@ -156,12 +156,15 @@ def write_frame(frame: Any, path: Path) -> None:
         write_parquet(frame.reset_index(), path)
 
 
-def cells_of(frame: Any) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of a table as text, the index first."""
+def cells_of(frame: Any, digits: str = ".6g") -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of a table as text, the index first.
+
+    Args:
+        digits: the format of numbers.
+    """
     columns = [str(frame.index.name or ROW), *map(str, frame.columns)]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(name=None)]
+    rows = [
+        [format(value, digits) if isinstance(value, float) else str(value) for value in row]
+        for row in frame.itertuples(name=None)
+    ]
     return columns, rows
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

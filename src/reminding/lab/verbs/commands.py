@@ -47,6 +47,8 @@ from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
 
 Row = TypeVar("Row")
+PROBABILITY = ".3f"
+"""Format of a probability on the terminal."""
 
 
 def train(
@@ -61,7 +63,8 @@ def train(
 
 
 def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], folder: Path) -> None:
-    metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
+    values = {name: summary[name] for name in metric_names(summary)}
+    metrics = ", ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in values.items())
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
     _show_errors(summary)
@@ -178,7 +181,7 @@ def predict(
         return
     if held_out or figure is not None:
         raise ValueError(f"{'held_out' if held_out else 'figure'} is for forecasts of tables, not for {folder}")
-    _show_frame(predictor.predict(opened, steps, future=future), f"{folder}: {input}", out)
+    _show_frame(predictor.predict(opened, steps, future=future), f"{folder}: {input}", out, PROBABILITY)
 
 
 def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path | None, figure: Path | None) -> None:
@@ -191,10 +194,10 @@ def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path 
         _show_files([figure])
 
 
-def _show_frame(frame: Any, title: str, out: Path | None) -> None:
-    """Show a table, or write it to a file."""
+def _show_frame(frame: Any, title: str, out: Path | None, digits: str = ".6g") -> None:
+    """Show a table with this format of numbers, or write it to a file."""
     if out is None:
-        show_table(title, *cells_of(frame))
+        show_table(title, *cells_of(frame, digits))
         return
     write_frame(frame, out)
     _show_files([out])
