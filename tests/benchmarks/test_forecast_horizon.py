@@ -26,7 +26,7 @@ def test_each_error_is_the_mean_over_the_origins(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=60)
     found = script.measured(run, pd.DataFrame({"x": values}), 3, range(40, 58, 8), 20)
     model = reminding.load(run)
-    off = {"model": [], "unchanged": [], "seasonal": []}
+    off: dict[str, list[float]] = {"model": [], "unchanged": [], "seasonal": []}
     for origin in (40, 48, 56):
         truth = values[origin : origin + 3]
         off["model"].append(np.abs(model.predict(values[origin - 20 : origin], 3)["x"].to_numpy() - truth).mean())

@@ -36,7 +36,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, **instead: list[float]) -> None:
     """Give the first evaluations of a split these errors in the place of their own."""
     real = trainer.evaluate
 
-    def evaluated(model: Any, task: Any, split: str, **options: Any) -> dict[str, float]:
+    def evaluated(model: Any, task: Any, split: Any, **options: Any) -> dict[str, float]:
         found, left = real(model, task, split, **options), instead.get(split, [])
         return {**found, "mse": left.pop(0)} if left else found
 

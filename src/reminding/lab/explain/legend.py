@@ -23,6 +23,8 @@ from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.mnist import pixel_permutation
 
+AMPLITUDE = "amplitude"
+"""The name of the values of a stream of sound."""
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
 """Visible glyphs for white space."""
 
@@ -46,6 +48,7 @@ class Legend:
         scale: undone to show values in their own units, (D,), each step with one or several frames of D values; None:
             values are shown as they are.
         pooled: whether the mean of a step's values is shown in their place.
+        sampled: whether tokens are mu-law levels of sound, which are shown as amplitudes.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Legend:
     units: tuple[str, ...] = ()
     scale: Scale | None = None
     pooled: bool = False
+    sampled: bool = False
 
     def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
         """The real values to draw, (T, I), of tokens (T,) or values (T, I), in their own units."""
@@ -69,7 +73,7 @@ class Legend:
             if self.scale is None:
                 return values
             return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
-        return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
+        return (from_mu_law(input) if self.sampled else input.astype(np.float64))[:, None]
 
     def shades(self, input: NDArray[Any]) -> NDArray[np.float64]:
         """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
@@ -123,8 +127,7 @@ def _of_file(task: FileStream) -> Legend:
         units = (*(task.unit_of(name) for name in task.column_names), *("" for _ in task.masks))
         return Legend("lines", task.unit, channels=task.input_names, units=units, scale=task.scale)
     if task.unit == "sample":
-        levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
-        return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))
+        return Legend("lines", task.unit, channels=(AMPLITUDE,), sampled=True)
     return _of_text(bytes(range(256)), task.unit)
 
 
