@@ -21,6 +21,8 @@ LONGEST_SEASON = 2000
 """Steps; a longer season is not looked for."""
 CLEAR = 0.2
 """The least autocorrelation at a lag that counts as a season."""
+RISE = 0.1
+"""By how much the autocorrelation rises to a season from its lowest value before: noise on a slow course rises less."""
 NEARLY = 0.9
 """A peak of this share of the highest one is nearly as high."""
 
@@ -46,7 +48,8 @@ def season_of(values: NDArray[np.float64]) -> int | None:
         values: (N, C).
 
     Returns:
-        at least 2 and at most a third of N; None if there is no peak of at least 0.2.
+        at least 2 and at most a third of N; None if there is no peak of at least 0.2 to which the autocorrelation
+        has risen by at least 0.1.
     """
     rows = len(values)
     longest = min(LONGEST_SEASON, rows // 3)
@@ -62,10 +65,13 @@ def season_of(values: NDArray[np.float64]) -> int | None:
     correlation = products / (rows - np.arange(len(products)))  # the mean product at each lag
     inner = correlation[1:-1]
     peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= CLEAR))
-    peaks = peaks[peaks > 1]
+    lowest = np.minimum.accumulate(correlation)
+    peaks = peaks[(peaks > 1) & (correlation[peaks] >= lowest[peaks] + RISE * correlation[0])]
     if not len(peaks):
         return None
-    return int(peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0])
+    first = peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0]
+    hill = peaks[(peaks >= first) & (2 * peaks < 3 * first)]  # noise makes several peaks on the top of a wide one
+    return int(hill[correlation[hill].argmax()])
 
 
 @dataclass(frozen=True)
