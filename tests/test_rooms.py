@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "lab/bench/kinds": {"lab/bench", "lab/runs", "lab/show", *NN, *TASKS},
     "lab/train/sweep": {"disk", "lab/runs", "lab/show", "lab/train", *NN, *TASKS},
     "lab/report": {"disk", "lab/runs", "lab/show", "lab/bench", "lab/train/sweep", *NN, *TASKS},
-    "lab/paper": {"lab/runs", "lab/show", "lab/train/sweep", *NN, *TASKS},
+    "lab/paper": {"lab/runs", "lab/show", "lab/train", "lab/train/sweep", *NN, *TASKS},
     "lab/verbs": {
         *("lab/runs", "lab/show", "lab/train", "lab/predict", "lab/explain"),
         *("lab/bench", "lab/bench/kinds", "lab/report", "lab/train/sweep", "lab/paper"),
