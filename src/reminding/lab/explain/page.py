@@ -152,7 +152,7 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.texts
     strip: dict[str, Any] = {
-        "input": _shades(explanation),
+        "input": explanation.legend.shades(explanation.input),
         "marks": explanation.legend.marks(explanation.input),
         "times": times,
     }
@@ -165,15 +165,6 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     forecasts = out / f"forecast-{stem}.png"
     forecast_figure(lines_of(explanation.forecast), times, f"Forecasts of {title}: {explanation.name}", forecasts)
     return [forecasts, recalls, credit]
-
-
-def _shades(explanation: Explanation) -> NDArray[np.float64]:
-    """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
-    values = explanation.legend.values(explanation.input)
-    if explanation.legend.kind != "lines":
-        return values
-    low, high = values.min(0), values.max(0)
-    return (values - low) / np.where(high > low, high - low, 1)
 
 
 def lines_of(forecast: Forecast) -> list[Lines]:
