@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.disk.writing import write_text
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
@@ -140,7 +141,7 @@ def write_explanations(
     """
     out.mkdir(parents=True, exist_ok=True)
     index = out / "index.html"
-    index.write_text(page(explanations, title, layer, occlusion), encoding="utf-8")
+    write_text(index, page(explanations, title, layer, occlusion))
     files = [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
     return files if occlusion is None else [*files, *write_occlusion(occlusion, out, title)]
 
