@@ -8,7 +8,7 @@ import platform
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeGuard, cast
+from typing import cast
 
 import pytest
 
@@ -183,16 +183,13 @@ WRITES_ITSELF = {
 def _writes(call: ast.Call) -> bool:
     """Whether a call writes a file without this room: by pathlib, open, savefig, or pandas."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    texts = [each.value for each in [*call.args, *(keyword.value for keyword in call.keywords)] if _is_text(each)]
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    texts = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     if name == "open":
         return any(set(text) <= set("rwxabt+") and set(text) & set("wxa+") for text in texts)
     if name in ("savefig", "to_csv"):
         return bool(call.args) and not any(keyword.arg == "format" for keyword in call.keywords)
     return name in ("write_text", "write_bytes") and isinstance(call.func, ast.Attribute)
-
-
-def _is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def test_no_other_room_writes_files_itself() -> None:
