@@ -67,8 +67,8 @@ def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | N
 
 def _of_sound(input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast:
     """The expected amplitude of the next sample, by the probabilities of all levels."""
-    shares = prediction[:, 0].detach().double().softmax(-1).cpu().numpy()  # (T, 256)
-    predicted = shares @ from_mu_law(np.arange(shares.shape[1]))
+    shares: NDArray[np.float64] = prediction[:, 0].detach().double().softmax(-1).cpu().numpy()  # (T, 256)
+    predicted = shares @ from_mu_law(np.arange(prediction.shape[-1]))
     truth = np.full(predicted.shape, np.nan) if target is None else from_mu_law(target[:, 0].cpu().numpy())
     present = from_mu_law(input[:, 0].cpu().numpy())
     return Forecast((AMPLITUDE,), ("",), (0,), predicted[:, None], truth[:, None], present[:, None])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.disk.writing import write_text
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
@@ -22,8 +23,8 @@ from reminding.lab.explain.summary import summary, verdict
 from reminding.lab.show.assets import asset, data, whole_page
 from reminding.lab.show.escaping import for_file_name, for_html
 from reminding.lab.show.forecasts import Lines, forecast_figure
-from reminding.lab.show.markup import table
 from reminding.lab.show.plots import credit_map, recall_map
+from reminding.lab.show.tables import table
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
 
@@ -140,7 +141,7 @@ def write_explanations(
     """
     out.mkdir(parents=True, exist_ok=True)
     index = out / "index.html"
-    index.write_text(page(explanations, title, layer, occlusion), encoding="utf-8")
+    write_text(index, page(explanations, title, layer, occlusion))
     files = [index, *(path for each in explanations for path in _figures(each, out, title, layer))]
     return files if occlusion is None else [*files, *write_occlusion(occlusion, out, title)]
 

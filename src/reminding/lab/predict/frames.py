@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.disk.writing import replacing, write_text
 from reminding.tasks.data.tables.database import write_parquet
 
 REGULAR = 100
@@ -151,9 +152,10 @@ def write_frame(frame: Any, path: Path) -> None:
     kind = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == ".csv":
-        frame.to_csv(path)
+        write_text(path, frame.to_csv())
     else:
-        write_parquet(frame.reset_index(), path)
+        with replacing(path) as unfinished:
+            write_parquet(frame.reset_index(), unfinished)
 
 
 def cells_of(frame: Any, digits: str = ".6g") -> tuple[list[str], list[list[str]]]:

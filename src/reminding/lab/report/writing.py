@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from reminding.disk.writing import write_text
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
@@ -99,8 +100,8 @@ def write_report(
     ]
     sections = [section for section in sections if any(map(filled, section.blocks))]
     text, index = out / "report.md", out / "index.html"
-    text.write_text(markdown(title, sections, out), encoding="utf-8")
-    index.write_text(page(title, sections, out), encoding="utf-8")
+    write_text(text, markdown(title, sections, out))
+    write_text(index, page(title, sections, out))
     return Report(sentences(groups), tables_of(sections), [index, text, *figures_of(sections)])
 
 

@@ -5,6 +5,7 @@ Shapes: T time, I input features, K recalled memories, N links.
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.disk.writing import write_file
 from reminding.lab.show.escaping import for_figure
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
@@ -83,11 +85,13 @@ def finish(figure: Any, path: Path) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Save a figure. A character that the font lacks is a box in it."""
+    """Save a figure, of the kind that its suffix says. A character that the font lacks is a box in it."""
+    content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, content.getvalue())
 
 
 def pyplot() -> Any:

@@ -118,7 +118,10 @@ def _trained(run: Run) -> str:
     Returns:
         what ended it: "steps", "time", "patience", "target", "interrupted" or "pruned".
     """
-    log = RunLog(run.folder, after=run.standing.step) if run.group.rank == 0 else SilentLog()
+    first = run.group.rank == 0
+    log = RunLog(run.folder, after=run.standing.step, committed=run.logged) if first else SilentLog()
+    if log.missing:
+        say(f"{run.folder / LOG_NAME}: {log.missing} lines are missing; the run goes on without their records")
     for line in log.damaged:
         say(f"{run.folder / LOG_NAME}: line {line} is damaged; the run goes on without its record")
     for record in log.earlier:
