@@ -92,7 +92,7 @@ class HorizonForecast:
     def _index(self) -> Any:
         """The index of all rows that are drawn: the measured ones, and those of the forecast that are not known."""
         known = len(self.measured) - self.origin
-        return self.measured.index.append(self.predicted.index[known:])
+        return _joined(self.measured.index, self.predicted.index[known:])
 
     def _line(self, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A column measured and forecast at each row that is drawn."""
@@ -143,7 +143,14 @@ def _index_of(data: Any, rows: Rows, first: int, end: int, further: int) -> Any:
         name = rows.time or "time"
         known = times_index(rows.times(first, end), name)
         after = times_after(rows.times(max(0, end - LATEST), end), name, further)
-    return known.append(after)
+    return _joined(known, after)
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Two indices after each other. An empty one has no kind of its own: it leaves the other's as it is."""
+    if not len(first) or not len(second):
+        return first if len(first) else second
+    return first.append(second)
 
 
 def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> dict[str, NDArray[np.float64]]:
