@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, DamagedFileError
-from reminding.disk.writing import remove_leftovers, write_file
+from reminding.disk.writing import remove_leftovers, replacing, write_file
+from tests.places import ROOT
 from tests.reliability.faults import Fault, faulty
 
 OLD = {"a": b"old", "b": b"old too"}
@@ -143,3 +146,59 @@ def test_every_damaged_byte_of_a_commit_is_found_and_its_file_named(tmp_path: Pa
     (tmp_path / "1" / "a").unlink()
     with pytest.raises(DamagedFileError, match=r"1/a is damaged: it is missing"):
         commits.verified(1, "a")
+
+
+def _by_a_library(path: Path, data: bytes) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(data)
+
+
+@pytest.mark.parametrize("fault", ["no space", "read-only", "interrupt"])
+def test_a_file_that_a_library_writes_is_the_old_or_the_new_one(tmp_path: Path, fault: Fault) -> None:
+    path = tmp_path / "file"
+    _by_a_library(path, b"old")
+    calls = len(calls_of(lambda: _by_a_library(tmp_path / "other", b"new")))
+    (tmp_path / "other").unlink()
+    for at in range(1, calls + 1):
+        with pytest.raises((CannotWriteError, KeyboardInterrupt)), faulty(fault, at):
+            _by_a_library(path, b"new")
+        assert path.read_bytes() in (b"old", b"new")
+        assert list(tmp_path.iterdir()) == [path]
+        _by_a_library(path, b"old")
+    with pytest.raises(TypeError, match="a bytes-like object"), replacing(path) as unfinished:
+        unfinished.write_bytes(cast("bytes", 1))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITES_ITSELF = {
+    "lab/bench/meter.py": "the system's own file that resets a peak",
+    "lab/paper/reproduce.py": "what a process prints, as it comes",
+    "tasks/data/download.py": "a download that goes on where it was interrupted, renamed when it is whole",
+    "tasks/data/tables/store.py": "a cache in a temporary folder",
+    "tasks/data/text.py": "a copy in a temporary folder",
+}
+
+
+def _writes(call: ast.Call) -> bool:
+    """Whether a call writes a file without this room: by pathlib, open, savefig, or pandas."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    texts = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    if name == "open":
+        return any(set(text) <= set("rwxabt+") and set(text) & set("wxa+") for text in texts)
+    if name in ("savefig", "to_csv"):
+        return bool(call.args) and not any(keyword.arg == "format" for keyword in call.keywords)
+    return name in ("write_text", "write_bytes") and isinstance(call.func, ast.Attribute)
+
+
+def test_no_other_room_writes_files_itself() -> None:
+    """So that a killed process or a full disk leaves the old file or the new one, whatever was being written."""
+    package = ROOT / "src" / "reminding"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _writes(node)
+    }
+    assert found == set(WRITES_ITSELF)

@@ -50,6 +50,30 @@ def write_file(path: Path, data: bytes) -> None:
         operations.sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_file` of text in UTF-8."""
+    write_file(path, text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Let another library write a file, under the name this gives; it then takes the place of `path` in one step.
+
+    Raises:
+        CannotWriteError: the disk is full or read-only; the old file is as it was.
+    """
+    remove_leftovers(path.parent, path.name)
+    with naming(path), temporary(path) as unfinished:
+        yield unfinished
+        descriptor = operations.open_to_append(unfinished)
+        try:
+            operations.sync(descriptor)
+        finally:
+            operations.close(descriptor)
+        operations.rename(unfinished, path)
+        operations.sync_folder(path.parent)
+
+
 def holds(path: Path, data: bytes) -> bool:
     """Whether a file has this content."""
     try:

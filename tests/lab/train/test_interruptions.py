@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 import torch
 
+from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.disk.lock import locked
+from reminding.lab.report.check import check_run
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
@@ -246,6 +248,39 @@ def test_a_log_with_a_broken_line_goes_on_and_says_so(tmp_path: Path, capsys: py
         *(("train", 3), ("train", 6), ("valid", 6)),
         *(("train", 9), ("valid", 9)),
     ]
+
+
+@pytest.mark.parametrize(("kept", "missing"), [(0, 4), (1, 3), (3, 1)])
+def test_a_log_that_lacks_lines_goes_on_and_says_so(
+    tmp_path: Path, kept: int, missing: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    trainer.train(small(6), folder)
+    assert check_run(folder).damaged == []
+    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    (folder / "log.jsonl").write_text("".join(lines[:kept]))
+    (damaged,) = check_run(folder).damaged
+    assert (damaged.name, damaged.problem) == (
+        "log.jsonl",
+        f"{missing} lines are missing that the last checkpoint counts",
+    )
+    capsys.readouterr()
+    trainer.train(small(9), folder, resume=True)
+    assert f"log.jsonl: {missing} lines are missing; the run goes on without their records" in capsys.readouterr().out
+    assert check_run(folder).damaged == []
+    trainer.train(small(12), folder, resume=True)
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_before_the_log_was_counted_serves(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trainer.train(small(6), folder)
+    commits = Commits(folder / checkpoint.CHECKPOINTS_NAME)
+    names = [name for name in commits.manifest(6) if name != checkpoint.LOG_SIZE_NAME]
+    commits.write(6, {name: commits.verified(6, name).read_bytes() for name in names})
+    (folder / "log.jsonl").write_text("")
+    assert check_run(folder).damaged == []
+    trainer.train(small(9), folder, resume=True)
 
 
 def test_litter_of_killed_processes_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from reminding import SAB
 from reminding.ops import cuda_op
 from reminding.ops.contract import LayerInput, OpRule, Recalled, on_device
 from tests.nn.samples import draw, make
+from tests.ops.cuda_op.arguments import arguments
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,28 +27,6 @@ pytestmark = [
     ),
 ]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def arguments(cell: str, score: str, evict: str | None, weights: torch.dtype, replay: bool) -> tuple[Any, ...]:
-    """Arguments of the forward operator: rows at different steps; with `evict`, a full memory of one slot."""
-    T, B, features, H, D = 5, 2, 3, 4, 6
-    width = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
-    state = torch.float64 if weights == torch.float64 else torch.float32
-
-    def drawn(*shape: int, dtype: torch.dtype = weights) -> Tensor:
-        return torch.randn(*shape, dtype=dtype, device=DEVICE, requires_grad=True)
-
-    keys = (drawn(D, H), drawn(D, H)) if score != "separable" else (None, None)
-    sizes = {"additive": D, "separable": 2 * H}
-    out = drawn(sizes[score], dtype=state) if score in sizes else None
-    start = (drawn(B, H, dtype=state), drawn(B, H, dtype=state), drawn(B, 1, H, dtype=state))
-    bias = drawn(H if cell == "rnn" else 4 * H, dtype=state)
-    counters = (torch.tensor([1, 0], device=DEVICE), torch.tensor([2, 5], device=DEVICE))
-    room: dict[str, Any] = {"capacity": 1, "evict": evict} if evict else {}
-    rule = OpRule.of(cell=cell, score=score, normalizer="softmax", k_top=2, k_att=2, k_trunc=3, **room)
-    received = torch.rand(B, 1, dtype=state, device=DEVICE) if evict else None
-    recurrent = (drawn(width, features), drawn(width, H), bias)
-    return (drawn(T, B, features), *start, *recurrent, *keys, out, *counters, received, list(rule), replay)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -61,7 +40,7 @@ def arguments(cell: str, score: str, evict: str | None, weights: torch.dtype, re
 )
 def test_opcheck_finds_nothing(cell: str, score: str, evict: str | None, weights: torch.dtype, replay: bool) -> None:
     torch.manual_seed(0)
-    given = arguments(cell, score, evict, weights, replay)
+    given = arguments(cell, score, evict, weights, replay, DEVICE)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     forward: Any = torch.ops.reminding.sab_cuda_forward.default
     torch.library.opcheck(forward, given, test_utils=tests)

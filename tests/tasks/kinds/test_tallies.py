@@ -100,6 +100,18 @@ def test_a_season_longer_than_what_is_evaluated_is_left_out() -> None:
     assert list(record["columns"]["a"]) == ["model", "unchanged"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_on_a_slow_course_is_no_season(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    slow = np.sin(np.arange(900) / 200) + rng.normal(0, 0.3, 900)  # its period is longer than a third of the rows
+    drift = np.cumsum(rng.normal(size=900)) / 10 + rng.normal(0, 0.1, 900)
+    assert season_of(slow[:, None]) is None
+    found = season_of(drift[:, None])
+    assert found is None or found > 20, "chance makes long waves in a random walk, but no short ones"
+    waves = np.sin(np.arange(900) / 30) + rng.normal(0, 0.3, 900)
+    assert season_of(waves[:, None]) == pytest.approx(60 * np.pi, abs=12)
+
+
 def test_the_season_is_found_in_noise_and_drift_and_none_is_made_up() -> None:
     rng, t = np.random.default_rng(0), np.arange(2000)
     daily = np.sin(2 * np.pi * t / 24) + 0.3 * rng.normal(size=2000)

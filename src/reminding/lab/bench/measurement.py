@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from reminding.disk.records import write_json
+from reminding.disk.writing import write_text
 from reminding.lab.bench.options import StepOptions
 from reminding.lab.runs.config import plain
 from reminding.lab.runs.machine import command_line, environment
@@ -79,9 +80,9 @@ class Measurement(ABC):
         """Write measured.json, report.md and the figures to a folder, replacing old ones; returns the files."""
         out.mkdir(parents=True, exist_ok=True)
         record, page = out / RECORD_NAME, out / PAGE_NAME
-        record.write_text(json.dumps(self.record(), indent=2) + "\n")
+        write_json(record, self.record())
         figures = self.draw(out)
-        page.write_text(self.page(figures))
+        write_text(page, self.page(figures))
         return [record, page, *figures]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from reminding.disk.records import read_json
 from reminding.lab.bench.contestants import CONTESTANTS
 from reminding.lab.bench.measurement import FORMAT_VERSION, RECORD_NAME, Measurement, shown
 from reminding.lab.bench.meter import Lap
@@ -251,7 +251,7 @@ def read(folder: Path) -> SavedMeasurement | None:
     """
     path = folder / RECORD_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if "results" not in content or "clock" not in content:
             return None
         if content["format"] != FORMAT_VERSION:

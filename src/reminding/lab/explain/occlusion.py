@@ -5,7 +5,6 @@ Shapes: T time, R sequences, N entries of credit, P pieces.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from reminding.disk.records import write_json
 from reminding.lab.explain.explanation import explainable, input_times_gradient
 from reminding.lab.explain.legend import legend_of
 from reminding.lab.runs.model import SequenceModel
@@ -123,8 +123,7 @@ def write_occlusion(occlusion: Occlusion, out: Path, title: str) -> list[Path]:
         Curve(ORDERS[order], blanked, [occlusion.untouched, *values]) for order, values in occlusion.blanked.items()
     ]
     occlusion_curves(curves, occlusion.metric, f"{title}: does the credit find what matters?", figure)
-    record = {**asdict(occlusion), "shares": SHARES}
-    numbers.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(numbers, {**asdict(occlusion), "shares": SHARES})
     return [figure, numbers]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from reminding.disk.writing import write_text
 from reminding.lab.paper import reproduce
 from reminding.lab.paper.reproduce import Job, ReproduceOptions
 from reminding.lab.runs import checkpoint
@@ -203,4 +204,4 @@ def unpack(notes: Mapping[str, str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         if Path(name).name == name and Path(name).suffix in COLLECTED:  # nothing outside the folder
-            (folder / name).write_text(text)
+            write_text(folder / name, text)

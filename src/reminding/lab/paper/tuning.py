@@ -7,12 +7,12 @@ that count take the choice with the best validation result.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reminding.disk.records import write_json
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table
@@ -131,7 +131,7 @@ def write_choice(folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Vari
         "chosen": {method: {"lr": each.lr, "forget_bias": each.bias} for method, each in choice.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CHOICE_NAME).write_text(json.dumps(content, indent=2) + "\n")
+    write_json(folder / CHOICE_NAME, content)
 
 
 def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -> Table:

@@ -86,12 +86,14 @@ def _records(folder: Path) -> Iterator[CheckedFile]:
     for name, read in readers.items():
         if (folder / name).is_file():
             yield CheckedFile(name, _problem(folder / name, read))
-    for name, damaged in (
-        (LOG_NAME, damaged_lines(folder)),
-        (checkpoint.EVALUATIONS_NAME, read_lines(folder / checkpoint.EVALUATIONS_NAME).damaged),
+    for name, damaged, missing in (
+        (LOG_NAME, damaged_lines(folder), checkpoint.missing_lines(folder)),
+        (checkpoint.EVALUATIONS_NAME, read_lines(folder / checkpoint.EVALUATIONS_NAME).damaged, 0),
     ):
         if (folder / name).is_file():
-            yield CheckedFile(name, f"lines {', '.join(map(str, damaged))} cannot be read" if damaged else "")
+            problems = [f"lines {', '.join(map(str, damaged))} cannot be read"] if damaged else []
+            problems += [f"{missing} lines are missing that the last checkpoint counts"] if missing else []
+            yield CheckedFile(name, "; ".join(problems))
 
 
 def _weights(folder: Path) -> Iterator[CheckedFile]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.writing import write_text
 from reminding.lab.report.page import page
 from reminding.lab.report.sections import Block, Chart, Lines, Section, figures_of, markdown, tables_of
 from reminding.lab.runs import checkpoint
@@ -59,8 +60,8 @@ def write_sweep(folder: Path, out: Path) -> tuple[list[Table], list[Path]]:
     sections = [section for section in sections if section.blocks]
     title = f"Sweep {record.name}"
     text, index = out / "report.md", out / "index.html"
-    text.write_text(markdown(title, sections, out), encoding="utf-8")
-    index.write_text(page(title, sections, out), encoding="utf-8")
+    write_text(text, markdown(title, sections, out))
+    write_text(index, page(title, sections, out))
     return tables_of(sections), [index, text, *figures_of(sections)]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from torch import Tensor
 from reminding.disk.commits import Commits
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.lock import LOCK_NAME, locked
-from reminding.disk.records import add_line, read_json, read_lines, write_json
+from reminding.disk.records import add_line, packed_json, read_json, read_lines, write_json
 from reminding.disk.writing import discard, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
-from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME
+from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME, LogSize, log_size
 from reminding.lab.runs.saved.training import (
     Restored,
     Standing,
@@ -39,6 +39,7 @@ CHECKPOINTS_NAME = "checkpoints"
 TRAINING_NAME = "training.safetensors"
 STATE_NAME = "state.safetensors"
 WEIGHTS_NAME = "model.safetensors"
+LOG_SIZE_NAME = "log.json"
 SUMMARY_NAME = "summary.json"
 EVALUATIONS_NAME = "eval.jsonl"
 DATA_NAME = "data.json"
@@ -119,13 +120,15 @@ def with_facts(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
 def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
     """Refuse to resume a run with other options. It may be resumed for longer, unless its learning rate anneals.
 
-    Files may be in other places; `with_facts` has checked their content.
+    Options that its model does not read may differ. Files may be in other places; `with_facts` has checked their
+    content.
 
     Raises:
         ValueError: names every option that differs.
     """
     old, new = saved.settings(), wanted.settings()
-    names = sorted({*old, *new} - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
+    unread = {f"model.{name}" for name in wanted.model.unread()}
+    names = sorted({*old, *new} - unread - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:
@@ -158,6 +161,7 @@ class Saved:
         state: of the streams, if the task has streams.
         clip_mean, standing, random: see `Restored`.
         step: of the checkpoint it was read from; None: there is none in this version's format.
+        log: the size of log.jsonl at this step; None: unknown, as of older checkpoints.
     """
 
     model: SequenceModel
@@ -168,6 +172,7 @@ class Saved:
     best: bytes
     state: StreamState | None
     step: int | None = None
+    log: LogSize | None = None
 
 
 def save_checkpoint(folder: Path, saved: Saved, before: int | None) -> None:
@@ -184,6 +189,8 @@ def save_checkpoint(folder: Path, saved: Saved, before: int | None) -> None:
     files = {TRAINING_NAME: packed, WEIGHTS_NAME: saved.best}
     if saved.state is not None:
         files[STATE_NAME] = saved.state.packed_file()
+    if saved.log is not None:
+        files[LOG_SIZE_NAME] = packed_json(asdict(saved.log))
     commits.write(step, files)
     commits.keep_only(step, step if before is None else before)
     publish_weights(folder, saved.best)
@@ -233,7 +240,28 @@ def _load_commit(
     path = commits.verified(number, STATE_NAME) if STATE_NAME in commits.manifest(number) else None
     state = None if path is None else _state_of(model).load(path, str(device))
     restored = restore_training(commits.verified(number, TRAINING_NAME), model, optimizer)
-    return replace(_saved(model, optimizer, restored, best, state), step=number)
+    return replace(_saved(model, optimizer, restored, best, state), step=number, log=_log_size(commits, number))
+
+
+def _log_size(commits: Commits, number: int) -> LogSize | None:
+    """The size of the log at a checkpoint."""
+    if LOG_SIZE_NAME not in commits.manifest(number):
+        return None
+    path = commits.verified(number, LOG_SIZE_NAME)
+    content = read_json(path, checksum_required=True)
+    if not all(isinstance(content.get(name), int) for name in ("lines", "bytes")):
+        raise DamagedFileError(path, f"it has no lines and bytes, only {sorted(content)}")
+    return LogSize(content["lines"], content["bytes"])
+
+
+def missing_lines(folder: Path) -> int:
+    """How many lines of a run's log are gone that were there when its last whole checkpoint was written."""
+    commits = Commits(folder / CHECKPOINTS_NAME)
+    for number in commits.numbers():
+        with contextlib.suppress(DamagedFileError):
+            size = _log_size(commits, number)
+            return 0 if size is None else size.beyond(log_size(folder))
+    return 0
 
 
 def _load_old(folder: Path, model: SequenceModel, optimizer: torch.optim.Optimizer, device: torch.device) -> Saved:

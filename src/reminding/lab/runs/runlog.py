@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,18 @@ LOG_NAME = "log.jsonl"
 BOARD_NAME = "tensorboard"
 
 
+@dataclass(frozen=True)
+class LogSize:
+    """How long a log is: its whole lines, and their bytes."""
+
+    lines: int
+    bytes: int
+
+    def beyond(self, other: LogSize) -> int:
+        """How many lines of this log another one lacks; at least 1 if it has fewer bytes."""
+        return max(self.lines - other.lines, 1) if self.bytes > other.bytes else 0
+
+
 class RunLog:
     """Writes one JSON object per line to log.jsonl, and its numbers to TensorBoard.
 
@@ -26,16 +39,18 @@ class RunLog:
     Args:
         folder: of the run.
         after: the update from which a resumed run continues.
+        committed: the size of the log when that update was saved; None: unknown.
 
     Attributes:
         earlier: the records that a resumed run continues.
         damaged: the numbers of lines among these that cannot be read.
+        missing: the number of lines that were there when the update was saved, and are no more.
 
     Raises:
         CannotWriteError: the disk is full or read-only; so do its methods.
     """
 
-    def __init__(self, folder: Path, after: int = 0) -> None:
+    def __init__(self, folder: Path, after: int = 0, committed: LogSize | None = None) -> None:
         self._path, self._board_path = folder / LOG_NAME, folder / BOARD_NAME
         seal_lines(self._path)
         lines = read_lines(self._path)
@@ -47,7 +62,8 @@ class RunLog:
             self._file = operations.open_to_append(self._path)
             if self._path.stat().st_size > size:
                 operations.truncate(self._file, size)
-        self.damaged = damaged_lines(folder)
+        self.damaged, self._size = damaged_lines(folder), log_size(folder)
+        self.missing = 0 if committed is None else committed.beyond(self._size)
         with naming(self._board_path):
             self._board = _board(self._board_path, after)
         self._hook = threading.excepthook
@@ -72,13 +88,16 @@ class RunLog:
             self._board.add_text("warning", str(trouble), step)
 
     def _append(self, record: dict[str, Any]) -> None:
+        line = packed_line(record).encode() + b"\n"
         with naming(self._path):
-            operations.write(self._file, packed_line(record).encode() + b"\n")
+            operations.write(self._file, line)
+        self._size = LogSize(self._size.lines + 1, self._size.bytes + len(line))
 
-    def sync(self) -> None:
-        """Wait until log.jsonl is on the disk."""
+    def sync(self) -> LogSize:
+        """Wait until log.jsonl is on the disk; returns its size."""
         with naming(self._path):
             operations.sync(self._file)
+        return self._size
 
     def close(self) -> None:
         """Close the files. TensorBoard's, which only repeats the log, may then lack its last numbers."""
@@ -91,6 +110,13 @@ class RunLog:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The records of a run so far, without damaged lines; `damaged_lines` numbers these."""
     return [record for record in read_lines(folder / LOG_NAME).records if _is_record(record)]
+
+
+def log_size(folder: Path) -> LogSize:
+    """The size of a run's log without a last line that was cut short; that of a missing log is 0."""
+    path = folder / LOG_NAME
+    raw = path.read_bytes() if path.is_file() else b""
+    return LogSize(raw.count(b"\n"), raw.rfind(b"\n") + 1)
 
 
 def damaged_lines(folder: Path) -> list[int]:

@@ -5,6 +5,7 @@ Shapes: T time, I input features, K recalled memories, N links.
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.disk.writing import write_file
 from reminding.lab.show.escaping import for_figure
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
@@ -28,6 +30,8 @@ MARKS = 150
 """Above this number of steps there is no room for their texts."""
 TICKS = 5
 """Times that are written along an axis."""
+FIGURES = (".png", ".svg", ".pdf")
+"""Suffixes of files that a figure can be written to."""
 TITLE = 80
 """Characters of a line of a title."""
 
@@ -64,6 +68,16 @@ def time_ticks(times: Sequence[str], steps: int) -> tuple[list[int], list[str]]:
     return chosen, [for_figure(times[step - 1]) for step in chosen]
 
 
+def check_figure(path: Path) -> None:
+    """Check that a figure can be written to a file.
+
+    Raises:
+        ValueError: the suffix is of no kind that is known.
+    """
+    if path.suffix.lower() not in FIGURES:
+        raise ValueError(f"figure must end in {', '.join(FIGURES)}, got {path}")
+
+
 def finish(figure: Any, path: Path) -> None:
     """Save a figure of pyplot and close it."""
     save(figure, path)
@@ -71,10 +85,13 @@ def finish(figure: Any, path: Path) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Save a figure. A character that the font lacks is a box in it."""
+    """Save a figure, of the kind that its suffix says. A character that the font lacks is a box in it."""
+    content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(path, dpi=150)
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, content.getvalue())
 
 
 def pyplot() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import Saved, Standing
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.model import SequenceModel, StreamState
-from reminding.lab.runs.runlog import RunLog
+from reminding.lab.runs.runlog import LogSize, RunLog
 from reminding.lab.runs.saved.training import of_process, of_processes, random_state, set_random_state
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import say
@@ -36,7 +36,7 @@ class Run:
         random: the states of the random number generators when the run was last consistent.
         consistent: whether everything is as an update or an evaluation has left it, and may be saved. It is not in
             the middle of one: a run that is interrupted there goes on from its last checkpoint.
-        saved: the step of the last whole checkpoint.
+        saved: the step of the last whole checkpoint; logged: the size of log.jsonl then, of a resumed run.
         group: the processes that train together, of which this one has its own rows of batch and state.
         judge: may end the run after an evaluation.
     """
@@ -54,6 +54,7 @@ class Run:
     random: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     consistent: bool = True
     saved: int | None = None
+    logged: LogSize | None = None
     judge: Judge | None = None
 
     @staticmethod
@@ -109,7 +110,7 @@ class Run:
         if saved is None:
             return
         self.clipper.mean, self.standing = saved.clip_mean, saved.standing
-        self.best, self.saved = saved.best, saved.step
+        self.best, self.saved, self.logged = saved.best, saved.step, saved.log
         self.state = saved.state
         if saved.state is not None and self.group.size > 1:
             self.state = apart(saved.state, self.group, self.config.train.batch_size)
@@ -133,10 +134,10 @@ class Run:
             return
         if self.best is None or self.standing.best is None:
             self.best = checkpoint.packed_weights(self.model, step)
-        log.sync()  # the log must not end before the checkpoint
+        logged = log.sync()  # the log must not end before the checkpoint
         states, randoms = self.group.collected(self.state), self.group.collected(self.random)
         if self.group.rank == 0:
             state, random = joined(states), of_processes(randoms)
             saved = Saved(self.model, self.optimizer, self.clipper.mean, self.standing, random, self.best, state)
-            checkpoint.save_checkpoint(self.folder, saved, self.saved)
+            checkpoint.save_checkpoint(self.folder, replace(saved, log=logged), self.saved)
         self.saved = step

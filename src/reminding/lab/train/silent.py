@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reminding.lab.runs.runlog import RunLog
+from reminding.lab.runs.runlog import LogSize, RunLog
 from reminding.lab.show.terminal import LiveDisplay
 
 
@@ -14,6 +14,7 @@ class SilentLog(RunLog):
     def __init__(self) -> None:
         self.earlier: list[dict[str, Any]] = []
         self.damaged: list[int] = []
+        self.missing = 0
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Do nothing."""
@@ -21,8 +22,9 @@ class SilentLog(RunLog):
     def warn(self, step: int, trouble: Any) -> None:
         """Do nothing."""
 
-    def sync(self) -> None:
-        """Do nothing."""
+    def sync(self) -> LogSize:
+        """Do nothing; only process 0 knows the size."""
+        return LogSize(0, 0)
 
     def close(self) -> None:
         """Do nothing."""

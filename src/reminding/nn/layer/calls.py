@@ -176,6 +176,7 @@ class LayerCalls(LayerParameters):
                 stretches = layout.stretches(len(x), x.shape[1], mask)
                 recalled = (self.k_top or 0) if return_recall else None
                 output, after, recall = run_all(x, before, stretches, runner.run, recalled)
+            after = runner.finished(after)
             if watch is not None and runner.watch is not None:
                 check_found(runner.watch, [*network.modules.tensors, *watch.found])
             ran = completed(Pass(output, after, recall), x, before, network, runner.keeps_graph)

@@ -17,7 +17,6 @@ from reminding.nn.forward import compiled, torch_kernels
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.forward.reference import unroll
 from reminding.nn.layer.stretches import stack_layers
-from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.past.history import History, Lazy
@@ -155,28 +154,23 @@ class Runner:
 
     def _history(self, before: SABState, ran: Pass) -> History:
         """The history after a stretch; what no later credit can reach is left out when it is put in order."""
-        past, rule = before.history, self.network.rule
-        if ran.segments is not None and self.remember:
-            segments, stored = ran.segments, ran.stored
-            return past.followed_by(
-                Lazy(lambda: tuple(segments())), Lazy(lambda: () if stored is None else stored()), rule
-            )
-        after = ran.after.without_graph()
-        memories = [layer.memory for layer in after.layers]
-        if not past.waits:
-            return past.in_order(memories, after.step)
-        # No credit reaches what is not kept of this call, but later calls may read what it has stored.
-        return past.followed_by(Lazy(tuple), Lazy(partial(_all_of, memories)), rule)
+        past = before.history.changed(rule=self.network.rule)  # one from a file has none
+        if ran.segments is None or not self.remember:
+            return past
+        segments, stored = ran.segments, ran.stored
+        return past.followed_by(Lazy(lambda: tuple(segments())), Lazy(lambda: () if stored is None else stored()))
+
+    def finished(self, after: SABState) -> SABState:
+        """The state after all stretches; its history knows of a call that is not kept."""
+        if self.remember:
+            return after
+        memories = [layer.memory for layer in after.without_graph().layers]
+        return replace(after, history=after.history.passed_by(memories, after.step))
 
 
 def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evicted, ...]:
     """What each layer stored in memory in a pass, from its states that go there, (T, B, H)."""
     return tuple(stored_in(state, steps_done, rule) for state in states)
-
-
-def _all_of(memories: list[Memory]) -> tuple[Evicted, ...]:
-    """What each layer remembers."""
-    return tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
 
 
 def draw_factors(state: SABState, p: float) -> tuple[Tensor, ...]:

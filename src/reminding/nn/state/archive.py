@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.tensors import HostWhole, TensorGroup
 from reminding.nn.state.checks import WrongFieldError
-from reminding.nn.state.past.history import History, HistoryData, Lazy
+from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.segments import EncoderInput, Segment
@@ -20,14 +21,35 @@ Named = dict[str, Tensor]
 PREFIX = "history."
 
 
+MOST_IDLE = 1 << 20
+"""The most calls without credit that a file may count."""
+
+
 @dataclass(frozen=True)
 class _Owing(TensorGroup):
-    """What a history holds besides segments and evicted memories where credit waits to be sent on; see `History`."""
+    """What a history holds besides segments and evicted memories where calls' credit is to be sent on; see `History`.
+
+    Attributes:
+        idle: how many of the calls have not been sent any credit yet; None for 0.
+    """
 
     begun: HostWhole
     stream: HostWhole
     held: tuple[Evicted, ...]
     credit: tuple[StateCredit, ...]
+    idle: int | None
+
+
+@dataclass(frozen=True)
+class _Call(TensorGroup):
+    """One of the calls since credit was last sent on; its segments stand behind those kept and those of older calls.
+
+    Attributes:
+        segments: how many there are; stored: see `PastCall`.
+    """
+
+    segments: int
+    stored: tuple[Evicted, ...]
 
 
 def name_tensors(history: History) -> Named:
@@ -35,21 +57,25 @@ def name_tensors(history: History) -> Named:
 
     `restore` is the reverse.
     """
-    data = HistoryData() if history.kept is None else history.kept.value
-    inputs = list({id(segment.encoder_input): segment.encoder_input for segment in data.segments}.values())
+    segments = history.segments
+    inputs = list({id(segment.encoder_input): segment.encoder_input for segment in segments}.values())
     inputs = [given for given in inputs if given is not None]
     named: Named = {}
     for number, given in enumerate(inputs):
         named |= given.named(f"inputs.{number}")
-    for number, segment in enumerate(data.segments):
+    for number, segment in enumerate(segments):
         named |= replace(segment, encoder_input=None).named(f"segments.{number}")
         at = [place for place, given in enumerate(inputs) if given is segment.encoder_input]
         named |= {f"segments.{number}.input": segment.row.new_tensor(place) for place in at}
-    for number, evicted in enumerate(data.evicted):
+    for number, evicted in enumerate(history.evicted):
         named |= evicted.named(f"evicted.{number}")
-    credit = tuple(each.credit for each in history.owing if each.credit is not None)
-    if credit and history.begun is not None and history.stream is not None and history.held is not None:
-        named |= _Owing(history.begun, history.stream, history.held.value, credit).named("owing")
+    for number, call in enumerate(history.calls):
+        named |= _Call(len(call.by_stream), call.stored.value).named(f"calls.{number}")
+    if history.owing and history.begun is not None and history.stream is not None:
+        held = () if history.held is None else history.held.value
+        credit = tuple(each.credit for each in history.owing if each.credit is not None)
+        idle = len(history.owing) - len(credit)
+        named |= _Owing(history.begun, history.stream, held, credit, idle or None).named("owing")
     return {PREFIX + name: tensor for name, tensor in named.items()}
 
 
@@ -69,13 +95,34 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
             name = f"{PREFIX}segments.{number}.input"
             raise WrongFieldError(name, f"must be a number from 0 to {len(inputs) - 1}, got {place}")
         segments.append(segment if place is None else replace(segment, encoder_input=inputs[int(place)]))
-    data = HistoryData(tuple(segments), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
+    calls = _restored_calls(_parts(named, "calls"), segments)
+    kept = segments[: len(segments) - sum(len(call.segments.value) for call in calls)]
+    data = HistoryData(tuple(kept), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
     if not any(name.startswith("owing.") for name in named):
         held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
-        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), torch.arange(len(step)))
+        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), calls, torch.arange(len(step)))
     owing = _Owing.restored(named, "owing")
-    owed = tuple(Owed(credit) for credit in owing.credit)
-    return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, (), owing.stream, owed)
+    idle = 0 if owing.idle is None else owing.idle
+    if not 0 <= idle <= MOST_IDLE:
+        raise WrongFieldError(f"{PREFIX}owing.idle", f"must be from 0 to {MOST_IDLE}, got {idle}")
+    owed = *(Owed() for _ in range(idle)), *(Owed(credit) for credit in owing.credit)
+    return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, calls, owing.stream, owed)
+
+
+def _restored_calls(named: list[Named], segments: Sequence[Segment]) -> tuple[PastCall, ...]:
+    """The calls, which have the last of the segments."""
+    found = [_Call.restored(part) for part in named]
+    first = len(segments) - sum(call.segments for call in found)
+    if first < 0 or any(call.segments < 0 for call in found):
+        raise WrongFieldError(
+            f"{PREFIX}calls", f"must have {len(segments)} segments at most, and none a negative number"
+        )
+    calls: list[PastCall] = []
+    for call in found:
+        own, first = tuple(segments[first : first + call.segments]), first + call.segments
+        streams = torch.arange(len(call.stored[0].step) if call.stored else 0)
+        calls.append(PastCall(streams, Lazy(partial(tuple, own)), Lazy(partial(tuple, call.stored))))
+    return tuple(calls)
 
 
 def _parts(named: Named, name: str) -> list[Named]:

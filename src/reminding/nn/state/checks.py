@@ -116,9 +116,11 @@ def _check_history(history: History, layers: Sequence[LayerPart], rows: int) -> 
     for number, segment in enumerate(history.segments):
         _check_segment(f"history.segments.{number}", segment, layers, streams)
     _check_alike(history.segments)
-    _check_evicted("history.evicted", history.evicted, layers)
+    _check_evicted("history.evicted", history.evicted, layers, streams)
     if history.owing:
-        _check_evicted("history.owing.held", () if history.held is None else history.held.value, layers)
+        _check_evicted("history.owing.held", () if history.held is None else history.held.value, layers, streams)
+    for number, call in enumerate(history.calls):
+        _check_evicted(f"history.calls.{number}.stored", call.stored.value, layers, streams)
     for number, owed in enumerate(history.owing):
         if owed.credit is not None:
             _check_credit(f"history.owing.credit.{number}", owed.credit, layers, streams)
@@ -204,11 +206,13 @@ def _check_entering(name: str, entering: EnteringState, layer: LayerPart, rows: 
         _typed(f"{name}.factor", entering.factor, kind, (rows, size))
 
 
-def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerPart]) -> None:
+def _check_evicted(name: str, parts: Sequence[Evicted], layers: Sequence[LayerPart], streams: int) -> None:
     if parts:
         _same_number(name, len(parts), len(layers))
     for number, part in enumerate(parts):
         rows, width = (*part.step.shape, -1, -1)[:2]
+        if rows > streams:
+            raise WrongFieldError(f"{name}.{number}.step", f"must have {streams} rows at most, got {rows}")
         _counts(f"{name}.{number}.step", part.step, (rows, width), 0, FAR)
         layer = layers[number]
         _typed(f"{name}.{number}.value", part.value, layer.h.dtype, (rows, width, layer.h.shape[1]))

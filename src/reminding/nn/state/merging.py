@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from reminding.nn.parts.memory import FAR
 from reminding.nn.parts.tensors import counting_on_host
-from reminding.nn.state.past.history import History, HistoryData, Lazy
+from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.segments import Segment
 from reminding.nn.state.stream import SABState, join_rows
 
 One = TypeVar("One")
@@ -55,15 +56,21 @@ def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
     data = HistoryData(past.kept.value.segments).rows(index)
     data = HistoryData(data.segments, _rows_of(past.kept.value.evicted, index))
     held = _rows_of(past.held.value, index)
+    calls = tuple(_call(call.by_stream, call.stored.value, index) for call in past.calls)
     owed: list[Owed] = []
     for credit in (each.credit for each in past.owing):
-        if credit is not None:
-            mine = credit.rows(own[credit.stream].nonzero().squeeze(1))
-            owed.append(Owed(replace(mine, stream=number[mine.stream])))
+        mine = None if credit is None else credit.rows(own[credit.stream].nonzero().squeeze(1))
+        owed.append(Owed(None if mine is None else replace(mine, stream=number[mine.stream])))
     history = History(
-        Lazy(lambda: data), Lazy(lambda: held), past.begun[index], (), number[past.stream[rows]], tuple(owed)
+        Lazy(lambda: data), Lazy(lambda: held), past.begun[index], calls, number[past.stream[rows]], tuple(owed)
     )
     return replace(state.detach().rows(rows), history=history, made_by=state.made_by)
+
+
+def _call(segments: Sequence[Segment], stored: Sequence[Evicted], index: Tensor) -> PastCall:
+    """The part of one call that is of some streams, which get the numbers of their places in `index`."""
+    own, mine = HistoryData(tuple(segments)).rows(index), _rows_of(stored, index)
+    return PastCall(torch.arange(len(index)), Lazy(lambda: own.segments), Lazy(lambda: mine))
 
 
 def _rows_of(layers: Sequence[Evicted], index: Tensor) -> tuple[Evicted, ...]:
@@ -94,10 +101,18 @@ def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
         Lazy(lambda: data),
         Lazy(lambda: remembered),
         torch.cat(begun)[streams.argsort()],
-        (),
+        tuple(_merged_call(calls, numbers) for calls in zip_longest(*(past.calls for past in pasts))),
         torch.cat([number[stream] for number, stream in _pairs(numbers, now)]),
         tuple(_owed(pasts, numbers)),
     )
+
+
+def _merged_call(calls: Sequence[PastCall | None], numbers: Sequence[Tensor]) -> PastCall:
+    """One call of each part as one; a part that has made fewer calls has none."""
+    there = [(call, number) for call, number in _pairs(calls, numbers) if call is not None]
+    segments = [segment.renumbered(number[segment.row]) for call, number in there for segment in call.by_stream]
+    stored = _layers([() if call is None else call.stored.value for call in calls], numbers)
+    return PastCall(torch.arange(sum(map(len, numbers))), Lazy(lambda: tuple(segments)), Lazy(lambda: stored))
 
 
 def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
@@ -113,11 +128,14 @@ def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
 def _owed(pasts: Sequence[History], numbers: Sequence[Tensor]) -> Iterator[Owed]:
     """What waits, call by call: when it is sent on depends on how many calls' credit waits."""
     waiting = [
-        [replace(owed.credit, stream=number[owed.credit.stream]) for owed in past.owing if owed.credit is not None]
+        [owed.credit and replace(owed.credit, stream=number[owed.credit.stream]) for owed in past.owing]
         for past, number in _pairs(pasts, numbers)
     ]
     for credits in zip_longest(*waiting):
         there = [credit for credit in credits if credit is not None]
+        if not there:
+            yield Owed()
+            continue
         layers = tuple(map(_credit, zip(*(credit.layers for credit in there), strict=True)))
         step, stream = (torch.cat([getattr(credit, name) for credit in there]) for name in ("step", "stream"))
         yield Owed(StateCredit(stream, step, layers))

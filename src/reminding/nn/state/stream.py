@@ -297,17 +297,15 @@ class SABState:
     @property
     def past(self) -> HistoryData:
         """What later credit can reach of the calls that led here."""
-        if not self.history.waits:
-            self.history = self._past_alone()  # the same, without what it took to make it
+        self.history = self._past_alone()  # the same, without what it took to make it
         return self.history.reachable([layer.memory for layer in self.layers], self.step)
 
     def _past_alone(self) -> History:
         return self.history.alone([layer.memory for layer in self.layers], self.step)
 
     def __getstate__(self) -> dict[str, Any]:
-        if not self.history.waits:
-            self.history = self._past_alone()  # so that the same state has the same bytes again
-        return {**self.__dict__, "history": self._past_alone()}
+        self.history = self._past_alone()  # so that the same state has the same bytes again
+        return self.__dict__
 
     def _tensors(self) -> dict[str, Tensor]:
         named = [layer.named(f"layers.{number}") for number, layer in enumerate(self.layers)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding.ops.contract import CELLS, Past, number_of
+from reminding.ops.cuda_op.checks import check_backward
 from reminding.ops.cuda_op.packing import Call, Record, project, widened
 from reminding.ops.cuda_op.triton.tiling import launch_backward
 
@@ -124,7 +125,9 @@ def sweep(
     swept = Swept(
         d_gates=torch.zeros_like(gates),
         d_queries=torch.zeros_like(queries),
-        d_memory=torch.zeros_like(record.memory) if d[3] is None else d[3].clone(),
+        d_memory=torch.zeros_like(record.memory)
+        if d[3] is None
+        else d[3].clone(memory_format=torch.contiguous_format),
         d_keys=torch.zeros_like(record.keys),
         d_w3=h0.new_zeros(call.B, call.width),
         d_offset=h0.new_zeros(call.T, call.B),
@@ -197,11 +200,14 @@ def sab_backward(
         record: the fields of `Record`; kept: gates and queries.
     """
     given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
-    parts = [None if tensor is None else tensor.contiguous() for tensor in given]
-    made, call = Record(*record), Call.of(x, h0, memory0, w1, rule)
+    d = (d_output, d_summary, d_c_last, d_memory)
+    counters, made = check_backward(given, d, record, kept, rule, replay)
+    parts = [None if tensor is None else tensor.contiguous() for tensor in (*given[:10], *counters)]
+    made = Record(*(tensor.contiguous() for tensor in made))
+    call = Call.of(x, h0, memory0, w1, rule)
     with torch.autocast(x.device.type, enabled=False):
-        gates, queries = remake_gates(widened(parts), made, call) if replay else kept
-        found = run_backward((d_output, d_summary, d_c_last, d_memory), parts, made, gates, queries, call, need_x)
+        gates, queries = remake_gates(widened(parts), made, call) if replay else [each.contiguous() for each in kept]
+        found = run_backward(d, parts, made, gates, queries, call, need_x)
     pairs = zip(found, parts, strict=False)
     return cast("Any", tuple(h0.new_empty(0) if d is None or p is None else d.to(p.dtype) for d, p in pairs))
 

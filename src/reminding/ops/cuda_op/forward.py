@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reminding.ops.contract import LayerInput, OpRule, Recalled, joint_bias, on_device, scorer_parts
 from reminding.ops.cuda_op.backward import sab_backward
+from reminding.ops.cuda_op.checks import check_forward
 from reminding.ops.cuda_op.packing import Call, Record, project, widened
 from reminding.ops.cuda_op.triton.tiling import launch_forward
 
@@ -97,7 +98,8 @@ def sab_forward(
         replay: keep no gates and queries, which are then empty; the backward pass makes them again.
     """
     given = (x, h0, c0, memory0, weight_ih, weight_hh, bias, w1, w2, w3, count0, step0)
-    parts = [None if tensor is None else tensor.contiguous() for tensor in given]
+    counters = check_forward(given, received0, rule)
+    parts = [None if tensor is None else tensor.contiguous() for tensor in (*given[:10], *counters)]
     call = Call.of(x, h0, memory0, w1, rule)
     wide = widened(parts)
     gates = project(cast("Tensor", wide[0]), cast("Tensor", wide[4]), cast("Tensor", wide[6]))

@@ -59,7 +59,8 @@ class TimeRange:
     def line(self) -> str:
         """One line for the terminal."""
         steps = f"every {self.step}"
-        gaps = f"{self.gaps:,} gaps, the largest {self.largest_gap}" if self.gaps else "no gaps"
+        several = f"{self.gaps:,} gaps, the largest {self.largest_gap}"
+        gaps = several if self.gaps > 1 else f"1 gap of {self.largest_gap}" if self.gaps else "no gaps"
         shorter = f", {self.irregular:,} shorter distances" if self.irregular else ""
         return f"time: {self.column}, {self.first} to {self.last}, {steps}, {gaps}{shorter}"
 

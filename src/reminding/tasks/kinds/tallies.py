@@ -5,6 +5,7 @@ Shapes: T time, B batch, C columns or classes, N rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ LONGEST_SEASON = 2000
 """Steps; a longer season is not looked for."""
 CLEAR = 0.2
 """The least autocorrelation at a lag that counts as a season."""
+RISE = 0.1
+"""The least rise of the autocorrelation from its lowest value to a season; noise on a slow course has less."""
 NEARLY = 0.9
 """A peak of this share of the highest one is nearly as high."""
 
@@ -45,7 +48,8 @@ def season_of(values: NDArray[np.float64]) -> int | None:
         values: (N, C).
 
     Returns:
-        at least 2 and at most a third of N; None if there is no peak of at least 0.2.
+        at least 2 and at most a third of N; None if there is no peak of at least 0.2 to which the autocorrelation
+        has risen by at least 0.1.
     """
     rows = len(values)
     longest = min(LONGEST_SEASON, rows // 3)
@@ -61,10 +65,13 @@ def season_of(values: NDArray[np.float64]) -> int | None:
     correlation = products / (rows - np.arange(len(products)))  # the mean product at each lag
     inner = correlation[1:-1]
     peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= CLEAR))
-    peaks = peaks[peaks > 1]
+    lowest = np.minimum.accumulate(correlation)
+    peaks = peaks[(peaks > 1) & (correlation[peaks] >= lowest[peaks] + RISE * correlation[0])]
     if not len(peaks):
         return None
-    return int(peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0])
+    first = peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0]
+    hill = peaks[(peaks >= first) & (2 * peaks < 3 * first)]  # noise makes several peaks on the top of a wide one
+    return int(hill[correlation[hill].argmax()])
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,10 @@ class ColumnTally:
         """
         present = self._columns.present(batch.input).double()  # (T, B, C)
         wanted = batch.target.double()
-        self._note("model", prediction.double() - wanted)
-        self._note("unchanged", present - wanted)
+        self._note("model", prediction.double(), wanted)
+        self._note("unchanged", present, wanted)
         if season := self._columns.season:
-            self._note("seasonal", self._before(present, batch.reset, season) - wanted)
+            self._note("seasonal", self._before(present, batch.reset, season), wanted)
         self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
 
     def _before(self, present: Tensor, reset: Tensor | None, season: int) -> Tensor:
@@ -134,15 +141,15 @@ class ColumnTally:
         self._past, self._age = past[-season:], self._age + steps
         return torch.where((read >= season)[..., None], earlier, present)
 
-    def _note(self, method: str, error: Tensor) -> None:
-        error = error.nan_to_num(0.0)
+    def _note(self, method: str, predicted: Tensor, wanted: Tensor) -> None:
+        error = torch.where(wanted.isnan(), 0.0, predicted - wanted)
         self._squared[method] += error.square().sum((0, 1)).cpu().numpy()
         self._absolute[method] += error.abs().sum((0, 1)).cpu().numpy()
 
     def record(self) -> dict[str, Any]:
         """Root mean squared and mean absolute error of each method and column, in the column's own unit.
 
-        A column without a known target has None. At least one batch was added.
+        An error is None if it is not finite, or if no target of the column is known. At least one batch was added.
         """
         columns = self._columns
         methods = [method for method in self._squared if method != "seasonal" or self._in_season]
@@ -159,10 +166,9 @@ class ColumnTally:
         count, deviation = int(self._count[column]), self._columns.deviation[column]
         if not count:
             return {"rmse": None, "mae": None}
-        return {
-            "rmse": float(np.sqrt(self._squared[method][column] / count) * deviation),
-            "mae": float(self._absolute[method][column] / count * deviation),
-        }
+        rmse = float(np.sqrt(self._squared[method][column] / count) * deviation)
+        mae = float(self._absolute[method][column] / count * deviation)
+        return {name: value if math.isfinite(value) else None for name, value in (("rmse", rmse), ("mae", mae))}
 
 
 class ClassTally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables import TableSource, Wanted
 
 
@@ -63,3 +64,10 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
 def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         table(tmp_path / "a.csv", times)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"), [(0, "no gaps"), (1, "1 gap of 5 h"), (1200, "1,200 gaps, the largest 5 h")]
+)
+def test_gaps_are_said_in_words(gaps: int, said: str) -> None:
+    assert TimeRange("t", "a", "b", "1 h", gaps, "5 h", 0).line() == f"time: t, a to b, every 1 h, {said}"

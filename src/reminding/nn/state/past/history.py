@@ -21,6 +21,8 @@ from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
 from reminding.nn.state.past.segments import EncoderInput, Segment, compacted, joined
 
 Made = TypeVar("Made")
+MappedInputs = dict[int, tuple[EncoderInput, EncoderInput]]
+"""Inputs of the encoder by their id, each with what it became."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,20 @@ class HistoryData:
         )
         return HistoryData(tuple(chosen), tuple(gone))
 
-    def map(self, change: Change) -> HistoryData:
-        """The same function applied to every tensor on the device; shared inputs of the encoder stay shared."""
-        inputs: dict[int, EncoderInput] = {}
+    def map(self, change: Change, inputs: MappedInputs | None = None) -> HistoryData:
+        """The same function applied to every tensor on the device; shared inputs of the encoder stay shared.
+
+        Args:
+            inputs: those that were mapped with other parts of the same history; this adds its own.
+        """
+        inputs = {} if inputs is None else inputs
         changed: list[Segment] = []
         for segment in self.segments:
             given = segment.encoder_input
             if given is not None and id(given) not in inputs:
-                inputs[id(given)] = given.map(change)
+                inputs[id(given)] = given, given.map(change)
             alone = replace(segment, encoder_input=None).map(change)
-            changed.append(alone if given is None else replace(alone, encoder_input=inputs[id(given)]))
+            changed.append(alone if given is None else replace(alone, encoder_input=inputs[id(given)][1]))
         return HistoryData(tuple(changed), tuple(part.map(change) for part in self.evicted))
 
 
@@ -96,11 +102,13 @@ class PastCall:
     Attributes:
         stream: which stream each of its rows was of, (R,) int64 on the host.
         segments: its segments, whose rows are the pass's; stored: what each layer stored in memory, (R, G, H).
+        passing: whether no credit reaches it, and `stored` is all that it left in memory: what later calls may read.
     """
 
     stream: Tensor
     segments: Lazy[tuple[Segment, ...]]
     stored: Lazy[tuple[Evicted, ...]]
+    passing: bool = False
 
     @property
     def by_stream(self) -> tuple[Segment, ...]:
@@ -109,12 +117,22 @@ class PastCall:
             return self.segments.value
         return tuple(segment.renumbered(self.stream[segment.row]) for segment in self.segments.value)
 
-    def map(self, change: Change) -> PastCall:
-        """The same function applied to every tensor on the device."""
+    def alone(self, streams: int) -> PastCall:
+        """The same as tensors alone, its rows those of all the streams there are."""
+        segments, stored = self.by_stream, self.stored.value
+        if torch.equal(self.stream, torch.arange(len(self.stream))):
+            return self
+        parts = [side_by_side([(self.stream, part)], streams, part.value) for part in stored]
+        every = tuple(Evicted(*part) for part in parts)
+        return PastCall(torch.arange(streams), Lazy(lambda: segments), Lazy(lambda: every), self.passing)
+
+    def map(self, change: Change, inputs: MappedInputs) -> PastCall:
+        """The same function applied to every tensor on the device; inputs: see `HistoryData.map`."""
         return PastCall(
             self.stream,
-            Lazy(lambda: HistoryData(self.segments.value).map(change).segments),
+            Lazy(lambda: HistoryData(self.segments.value).map(change, inputs).segments),
             Lazy(lambda: tuple(part.map(change) for part in self.stored.value)),
+            self.passing,
         )
 
 
@@ -200,20 +218,32 @@ class History:
             found.append((torch.arange(self.streams), Evicted(zeros, torch.zeros_like(zeros[..., 0]).long())))
         return found + [(call.stream, call.stored.value[layer]) for call in self.calls if call.stored.value]
 
-    def followed_by(
-        self, segments: Lazy[tuple[Segment, ...]], stored: Lazy[tuple[Evicted, ...]], rule: Rule
-    ) -> History:
+    def followed_by(self, segments: Lazy[tuple[Segment, ...]], stored: Lazy[tuple[Evicted, ...]]) -> History:
         """With one call more, by the rows of the present."""
         assert self.stream is not None, "a call begins with streams that have numbers"
-        return self.changed(calls=(*self.calls, PastCall(self.stream, segments, stored)), rule=rule)
+        return self.changed(calls=(*self.calls, PastCall(self.stream, segments, stored)))
+
+    def passed_by(self, memories: Sequence[Memory], step: Tensor) -> History:
+        """With one call more that no credit reaches: later calls may read what it has left in memory, as constants.
+
+        Args:
+            memories, step: as the call left them; see `reachable`.
+        """
+        if not self.waits:
+            return self.in_order(memories, step)
+        assert self.stream is not None, "credit waits for streams that have numbers"
+        held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+        call = PastCall(self.stream, Lazy(tuple), Lazy(lambda: held), passing=True)
+        before = self.calls[:-1] if self.calls and self.calls[-1].passing else self.calls
+        return self.changed(calls=(*before, call))
 
     def map(self, change: Change) -> History:
         """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
-        kept, held = self.kept, self.held
+        kept, held, inputs = self.kept, self.held, MappedInputs()
         return self.changed(
-            kept=None if kept is None else Lazy(lambda: kept.value.map(change)),
+            kept=None if kept is None else Lazy(lambda: kept.value.map(change, inputs)),
             held=None if held is None else Lazy(lambda: tuple(part.map(change) for part in held.value)),
-            calls=tuple(call.map(change) for call in self.calls),
+            calls=tuple(call.map(change, inputs) for call in self.calls),
         )
 
     def rows(self, index: Tensor) -> History:
@@ -286,17 +316,19 @@ class History:
         return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.settle)
 
     def alone(self, memories: Sequence[Memory], step: Tensor) -> History:
-        """The same as tensors alone, for a file: nothing is left to be made; the next layer sets `rule`."""
-        owed = tuple(each for each in self.owing if each.credit is not None)
-        if not owed or self.stream is None:
-            return self.in_order(memories, step).changed(rule=None, settle=None)
-        with torch.inference_mode(False), torch.no_grad():
-            data = HistoryData(self.segments, self.evicted)
-            held = tuple(
-                Evicted(*side_by_side(self.remembered(layer, memory.value), self.streams, memory.value))
-                for layer, memory in enumerate(memories)
-            )
-        return History(Lazy(lambda: data), Lazy(lambda: held), self.begun, (), self.stream, owed, None)
+        """The same as tensors alone: nothing is left to be made.
+
+        Calls whose credit has not been sent on stay apart, even if none has come. So a stream that goes on from here
+        sends credit on at the same calls, and joins the same segments, as one that was never saved.
+        """
+        if not self.owing or self.stream is None:
+            return self.in_order(memories, step)
+        with torch.inference_mode(False), torch.no_grad(), counting_on_host():
+            calls = tuple(call.alone(self.streams) for call in self.calls)
+        return self.changed(calls=calls, owed=self.owing)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rule": None, "settle": None}  # the next layer sets them
 
 
 def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Tensor) -> tuple[Tensor, Tensor]:
