@@ -22,7 +22,7 @@ LONGEST_SEASON = 2000
 CLEAR = 0.2
 """The least autocorrelation at a lag that counts as a season."""
 RISE = 0.1
-"""The least rise of the autocorrelation from its lowest value to a season; noise on a slow course has less."""
+"""The least rise of the autocorrelation from its lowest value to a season; noise on a slow course rises less."""
 NEARLY = 0.9
 """A peak of this share of the highest one is nearly as high."""
 
