@@ -96,7 +96,7 @@ def _recorded(sizes: Sizes, rule: OpRule, keep: int) -> Shapes:
 
 
 def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
-    floating = arguments["x"].dtype
+    floating: torch.dtype = arguments["x"].dtype
     if floating is not torch.float32 and floating is not torch.float64:
         raise ValueError(f"x must be float32 or float64, got {floating}")
     for name, shape in shapes.items():

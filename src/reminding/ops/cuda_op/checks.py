@@ -116,7 +116,8 @@ def _recorded(sizes: Sizes, rule: OpRule) -> Shapes:
 
 
 def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
-    state, device = arguments["h0"].dtype, arguments["h0"].device
+    state: torch.dtype = arguments["h0"].dtype
+    device: torch.device = arguments["h0"].device
     if state not in (torch.float32, torch.float64):
         raise ValueError(f"h0 must be float32 or float64, got {state}")
     for name, shape in shapes.items():
@@ -126,7 +127,8 @@ def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
                 raise ValueError(f"{name} must be a tensor of shape {shape} on {told(device)}, got None")
             continue
         lowered = name in LOWERED and state == torch.float32 and tensor.dtype in HALVES
-        check_tensor(name, tensor, shape, tensor.dtype if lowered else _TYPES.get(name, state), device)
+        kind = tensor.dtype if lowered else _TYPES.get(name, state)
+        check_tensor(name, tensor, shape, kind, device)
 
 
 def _counters(arguments: Mapping[str, Any], sizes: Sizes) -> tuple[Tensor, Tensor]:
