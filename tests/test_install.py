@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from reminding.moved import MOVED
 
@@ -33,3 +37,26 @@ def test_a_module_that_has_moved_is_still_imported_by_its_old_name(old: str) -> 
     with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]}"):
         assert importlib.import_module(old) is new
     assert new.__spec__ is before, "the module still knows itself by its present name"
+
+
+def test_the_pinned_packages_install_on_the_oldest_python_of_every_minor_version() -> None:
+    """A package may ask for 3.11.5, and Debian 12 has 3.11.2."""
+    declared = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    pythons = [f"3.{minor}.0" for minor in range(11, 14)]
+    assert all(map(declared.contains, pythons))
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert len(pins) > 50
+    installed = {name: metadata.distribution(name) for name in pins if _is_installed(name)}
+    assert len(installed) > 50
+    for name, package in installed.items():
+        asked = SpecifierSet(package.metadata["Requires-Python"] or "")
+        refused = [python for python in pythons if not asked.contains(python)]
+        assert not refused, f"{name} {package.version} asks for Python {asked}: it does not install on {refused}"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

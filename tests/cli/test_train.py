@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,14 @@ def test_what_is_typed_is_what_is_run(name: str, monkeypatch: pytest.MonkeyPatch
     runs = [run for setting in EXPERIMENTS[name](None, True).settings for run in setting.runs.values()]
     for run in runs:
         cli.main(command(run))
-    assert typed == runs
+    assert list(map(essential, typed)) == list(map(essential, runs))
+
+
+def essential(config: RunConfig) -> RunConfig:
+    """A configuration with what its model does not read, which commands leave out, at the defaults."""
+    defaults = ModelOptions()
+    unread = {name: getattr(defaults, name) for name in config.model.unread()}
+    return replace(config, model=replace(config.model, **unread))
 
 
 def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

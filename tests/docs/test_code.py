@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,22 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     for block in PYTHON[page]:
         if not block.announced and not any(name in block.text for name in BEYOND_OLDEST):
             exec(compile("\n" * block.line + block.text, ROOT / block.page, "exec"), names)
+
+
+def test_git_ignores_what_the_tutorials_write() -> None:
+    """A newcomer types the commands in the clone: its scripts, tables, pictures and runs are no changes of it."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    words = " ".join(block.text for block in BLOCKS if block.page.startswith("docs/howto") and block.kind != "text")
+    prose = " ".join(page.read_text() for page in PAGES if "howto" in page.parts)
+    named = set(re.findall(r"[\s\"'=]([\w./-]+\.(?:csv|tsv|txt|parquet|png))\b", words))
+    named |= set(re.findall(r"`(make_\w+\.py)`", prose)) | set(re.findall(r"--out (runs/[\w-]+)", words))
+    written = {name for name in named if not name.startswith(("/", "~", "../", "docs/"))} | {"levels/config.json"}
+    assert {"sensors.csv", "knocks.tsv", "make_kiln.py", "forecast.csv", "next.png", "runs/sensors"} <= written
+    told = subprocess.run(
+        ["git", "check-ignore", "--no-index", *sorted(written)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert sorted(written) == told.stdout.split()
 
 
 def test_every_fenced_block_is_of_a_known_kind() -> None:

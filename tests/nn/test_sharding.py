@@ -215,7 +215,14 @@ def work_on_inner(rank: int, kind: str, meeting: Path) -> None:
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
-@pytest.mark.parametrize("kind", ["FSDP2", pytest.param("FSDP1, flat", marks=pytest.mark.slow), "FSDP1, original"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("FSDP2", marks=needs_streams),
+        pytest.param("FSDP1, flat", marks=pytest.mark.slow),
+        "FSDP1, original",
+    ],
+)
 def test_modules_wrapped_by_themselves_find_the_mean_or_are_refused(kind: str, tmp_path: Path) -> None:
     processes: Any = multiprocessing
     processes.spawn(work_on_inner, (kind, tmp_path / "meeting"), nprocs=PROCESSES)

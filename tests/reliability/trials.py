@@ -118,6 +118,7 @@ class Child:
 
 def forked(action: Callable[[], object], console: Path) -> Child:
     """Do something in a process of its own."""
+    console.touch()  # a signal may end the process before it has opened the file
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of threads; here they are idle
         pid = os.fork()

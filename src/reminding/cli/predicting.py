@@ -12,7 +12,15 @@ def predict(arguments: list[str]) -> None:
     folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "predict")
     from reminding.lab.verbs import commands
 
-    def run(*, input: Path, steps: int = 1, future: Path | None = None, out: Path | None = None) -> None:
+    def run(
+        *,
+        input: Path,
+        steps: int = 1,
+        future: Path | None = None,
+        out: Path | None = None,
+        held_out: int = 0,
+        figure: Path | None = None,
+    ) -> None:
         """Predict the rows that follow a table, in the columns' own units; or label series, with probabilities.
 
         Args:
@@ -21,8 +29,10 @@ def predict(arguments: list[str]) -> None:
             steps: rows to predict; each is fed back as the input of the next.
             future: a table with the known inputs of the next rows, if the run reads columns that it does not predict.
             out: a .csv or .parquet file to write; None: the terminal.
+            held_out: rows at the end of a table that are not read, but forecast and compared.
+            figure: a .png, .svg or .pdf file with a picture of the forecast of a table; None: no picture.
         """
-        commands.predict(folder, input, steps, future, out)
+        commands.predict(folder, input, steps, future, out, held_out, figure)
 
     parse(run, arguments if asks_for_help(arguments) else arguments[1:], "predict RUN")
 

@@ -59,6 +59,9 @@ class Series(LabelledTask):
         test: the test series, a file or folder like data; None: NAME_TEST.ts beside NAME_TRAIN.ts, if data has such a
             name.
         frame: values per step and dimension, at least 1; the last frame of a series is padded with zeros.
+        spectrum: for sound: whether a step reads the log power spectrum of its frame, of which at least 8 values are
+            needed, in the place of the values. It is relative to the mean power of the series, so that loud and soft
+            recordings are alike.
         samples: number of values of a series to read, from its beginning; None: all.
         missing: what a missing value becomes: error: it is refused; carry: the last value; zero: 0 on the scale. With
             carry and zero each dimension has a mask as a further input, if any value is missing.
@@ -77,6 +80,7 @@ class Series(LabelledTask):
     valid: Path | None = None
     test: Path | None = None
     frame: int = 1
+    spectrum: bool = False
     samples: int | None = None
     missing: Missing = "error"
     pattern: str | None = None
@@ -86,6 +90,7 @@ class Series(LabelledTask):
         at_least("frame", self.frame, 1)
         at_least_or_none("samples", self.samples, 1)
         one_of("missing", self.missing, MISSING)
+        self.check_spectrum()
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
@@ -118,6 +123,8 @@ class SpokenDigits(LabelledTask):
         data_dir: folder with the recordings (`0_george_0.wav`, ...), or with a folder `fsdd` or `recordings` that
             holds them.
         frame: samples per step, at least 1; 16 are two milliseconds.
+        spectrum: whether a step reads the log power spectrum of its frame, of which at least 8 samples are needed, in
+            the place of the samples. It is relative to the mean power of the recording.
         hold_out: takes: as above, all speakers are in all parts; speakers: the test set is the last speaker by name,
             the validation set the one before.
 
@@ -130,12 +137,14 @@ class SpokenDigits(LabelledTask):
 
     data_dir: Path | None = None
     frame: int = 16
+    spectrum: bool = False
     hold_out: Literal["takes", "speakers"] = "takes"
 
     def __post_init__(self) -> None:
         """Check the options."""
         at_least("frame", self.frame, 1)
         one_of("hold_out", self.hold_out, ("takes", "speakers"))
+        self.check_spectrum()
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""

@@ -12,6 +12,7 @@ from reminding.lab.explain.excerpts import ExplainOptions
 from reminding.lab.explain.explanation import Explanation, explain
 from reminding.lab.explain.legend import legend_of
 from reminding.lab.explain.page import lines_of, write_explanations
+from reminding.lab.explain.summary import summary
 from reminding.lab.explain.times import recorded, seconds
 from reminding.lab.predict.predictor import load
 from reminding.lab.show.forecasts import MOST_COLUMNS, Lines, forecast_figure
@@ -93,6 +94,16 @@ def test_the_figure_draws_each_forecast_at_the_step_it_is_of(tmp_path: Path) -> 
     assert "forecast-oven-csv.png" in [file.name for file in files]
 
 
+def test_a_forecast_of_several_rows_begins_at_its_origin() -> None:
+    truth, forecast = np.array([1.0, 2, 3, np.nan]), np.array([np.nan, np.nan, 5, 6])
+    (axes,) = forecast_figure([Lines("a", truth, forecast)], (), "t", origin=2).axes
+    measured, drawn, origin = axes.lines
+    np.testing.assert_array_equal(measured.get_ydata(), truth)
+    np.testing.assert_array_equal(drawn.get_ydata(), forecast)
+    assert drawn.get_label() == "forecast"
+    assert list(origin.get_xdata()) == [2.5, 2.5]
+
+
 def test_a_figure_of_many_columns_says_how_many_it_shows() -> None:
     columns = [Lines(str(i), np.zeros(3), np.zeros(3)) for i in range(20)]
     figure = forecast_figure(columns, (), "t")
@@ -110,6 +121,26 @@ def test_dates_have_the_digits_that_they_need() -> None:
     assert numbered.texts == ("3", "4.5")
     assert numbered.of(2) == "t 4.5"
     assert numbered.of(3) is None
+
+
+def test_sound_is_forecast_by_the_amplitude_that_is_expected(tmp_path: Path) -> None:
+    samples = (np.sin(np.arange(600) / 5) * 20000).astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+    run = untrained(tmp_path / "run", FileStream(tmp_path / "a.wav", chunk=20, eval_rows=1))
+    found = one(run, input=tmp_path / "a.wav", steps=50)
+    forecast = found.forecast
+    assert forecast is not None
+    shares = np.exp(found.prediction - found.prediction.max(1, keepdims=True))
+    squeezed = np.arange(256) / 255 * 2 - 1
+    levels = np.sign(squeezed) * (256 ** np.abs(squeezed) - 1) / 255
+    np.testing.assert_allclose(forecast.predicted[:, 0], shares @ levels / shares.sum(1), atol=1e-9)
+    np.testing.assert_allclose(forecast.truth[:, 0], samples[1:51] / 2**15, atol=0.02)
+    np.testing.assert_allclose(forecast.present[:, 0], samples[:50] / 2**15, atol=0.02)
+    assert "the model forecast the next one: amplitude with a mean error of" in summary(found)
+    files = write_explanations([found], tmp_path / "out", "a run")
+    assert "forecast-a-wav.png" in [file.name for file in files]
 
 
 def test_sound_has_seconds_from_its_own_beginning(tmp_path: Path) -> None:

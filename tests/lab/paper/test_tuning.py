@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,6 +16,7 @@ from reminding.lab.paper.reproduce import ReproduceOptions, training_jobs, tuned
 from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
+from reminding.tasks import PTB, Cue
 from tests.lab.conftest import small
 
 GRID = Grid(rates=(1e-3, 1e-2), biases=(None, 1.0, "chrono:9"), share=0.5)
@@ -138,8 +140,16 @@ def test_an_update_is_timed() -> None:
     assert 0 < estimate.seconds_per_update(small(steps=4)) < 5
 
 
+@pytest.mark.parametrize("model", ["sab", "tbptt", "rtu"])
+def test_updates_of_a_stream_are_timed_with_and_without_answers(model: Literal["sab", "tbptt", "rtu"]) -> None:
+    """Most chunks of a cue hold no answer, so that their loss has no gradient."""
+    config = small(steps=4, model=model)
+    stream = replace(config.model, capacity=8, normalizer="softmax1")
+    run = replace(config, task=Cue(lag=200, chunk=10), model=stream, train=replace(config.train, batch_size=2))
+    assert 0 < estimate.seconds_per_update(run) < 5
+
+
 def test_without_its_data_no_time_is_told(tmp_path: Path) -> None:
-    from reminding.tasks import PTB
 
     missing = replace(small(steps=4), task=PTB(data_dir=tmp_path))
     assert estimate.seconds([missing]) is None

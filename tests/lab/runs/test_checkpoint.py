@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reminding.lab.runs import checkpoint
+from tests.lab.conftest import small
 
 
 def test_evaluations_are_json_lines(tmp_path: Path) -> None:
@@ -15,3 +19,12 @@ def test_evaluations_are_json_lines(tmp_path: Path) -> None:
     assert [line["accuracy"] for line in lines] == [1.0, 0.5]
     assert checkpoint.read_evaluations(tmp_path) == [{"accuracy": 1.0}, {"accuracy": 0.5}]
     assert checkpoint.read_evaluations(tmp_path / "nowhere") == []
+
+
+def test_options_that_the_model_does_not_read_may_differ(tmp_path: Path) -> None:
+    """So that a new default of the memory's lets old runs of the LSTM go on."""
+    begun, lstm = small(model="lstm"), small(model="lstm")
+    wanted = replace(lstm, model=replace(lstm.model, score_size=5, normalizer="softmax1", capacity=3))
+    checkpoint.check_same(begun, wanted, tmp_path)
+    with pytest.raises(ValueError, match=r"other options \(model\.dropout: 0\.0 there, 0\.5 here\)"):
+        checkpoint.check_same(begun, replace(lstm, model=replace(lstm.model, dropout=0.5)), tmp_path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from reminding import SAB
+from reminding.lab.runs.config import COMMON, READ, ModelOptions, RunConfig, command
+from reminding.lab.runs.model import SequenceModel
 from reminding.nn import RTU, MinGRU, Transformer
 from reminding.tasks import Adding, Copying, Cue
 from tests.lab.runs.conftest import MODELS, UNLIKE_SAB, build
@@ -130,3 +134,43 @@ def test_chunks_of_a_stream_are_read_with_the_carried_state(model: str) -> None:
         pieces.append(prediction)
     whole = network(torch.cat([batch.input for batch in batches]))[0]
     torch.testing.assert_close(torch.cat(pieces), whole)
+
+
+TASK = Copying(T=4, symbols=2)
+OTHER: dict[str, Any] = {
+    "cell": "gru", "forget_scale": 0.5, "forget_bias": 2.0, "k_top": 2, "k_att": 1, "k_trunc": 2, "score": "dot",
+    "score_size": 3, "normalizer": "softmax1", "recall_scale": 0.3, "null_score": 1.0, "summary_gate": 0.2,
+    "stored": "proposal", "semantics": "release", "capacity": 1, "evict": "least_recalled", "horizon": 7,
+    "credit_every": 3, "backtrack": False, "positions": "none", "feedforward_size": 5, "min_radius": 0.5,
+    "dropout": 0.5, "recurrent_dropout": 0.5, "backend": "reference", "engine": "autograd",
+}  # fmt: skip
+"""Each option with a value that is not its default."""
+
+
+@pytest.mark.parametrize("model", READ)
+@pytest.mark.parametrize("name", OTHER)
+def test_an_unread_option_changes_nothing(model: Any, name: str) -> None:
+    """And the command that names the run leaves it out."""
+    plain = ModelOptions(model=model, hidden_size=4, k_trunc=3)
+    changed = replace(plain, **{name: OTHER[name]})
+    if name not in plain.unread():
+        assert f"--{name.replace('_', '-')}" in " ".join(command(RunConfig(TASK, changed))).replace("--no-", "--")
+        return
+    assert command(RunConfig(TASK, changed)) == command(RunConfig(TASK, plain))
+    assert all(torch.equal(a, b) for a, b in zip(learned(changed), learned(plain), strict=True))
+
+
+def learned(options: ModelOptions) -> list[Tensor]:
+    """What a model predicts, and its gradients."""
+    torch.manual_seed(0)
+    network = SequenceModel(TASK, options)
+    prediction, _, _ = network(next(TASK.train_batches(2, 0)).input)
+    prediction.square().mean().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    return [prediction, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
+
+
+def test_the_options_are_all_told_apart() -> None:
+    names = {field.name for field in fields(ModelOptions)}
+    assert names == {*COMMON, *OTHER, "hidden_size"}
+    assert all(set(read) <= names for read in READ.values())

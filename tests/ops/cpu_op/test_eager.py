@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reminding import SAB
+from reminding.ops.cpu_op import missing
 from reminding.ops.cpu_op.eager import is_eager
 
 
@@ -44,6 +45,7 @@ def _trained(engine: str, watched: bool) -> tuple[list[Tensor], list[str]]:
     return [output, state.h, state.memory, *(g for g in gradients if g is not None)], seen.names
 
 
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 def test_a_watched_call_runs_the_operators_and_gives_the_same(engine: str) -> None:
     alone, nothing = _trained(engine, watched=False)

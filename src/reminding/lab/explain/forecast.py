@@ -1,4 +1,4 @@
-"""The forecasts of a table's next rows beside the truth, in the columns' own units.
+"""The forecasts of a table's next rows, or of sound's next samples, beside the truth.
 
 Shapes: T time, I values of a step, K columns that are predicted.
 """
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.explain.legend import unit_of
+from reminding.lab.explain.legend import AMPLITUDE, from_mu_law
 from reminding.lab.predict.forecast import Scaling
 from reminding.tasks.filestream import FileStream
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a network predicted of the next row at each step, in the columns' own units.
+    """What a network predicted of the next row at each step, in the columns' own units; of sound, of the next sample.
 
     Attributes:
         names: of the columns, (K,); units: "" where unknown, (K,).
@@ -46,12 +46,29 @@ class Forecast:
 
 
 def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast | None:
-    """The forecasts of a batch of one row, (T, 1, I) and (T, 1, K); None if the task is no table."""
-    if not isinstance(task, FileStream) or task.vocabulary is not None:
+    """The forecasts of a batch of one row; None if the task is neither a table nor a stream of sound.
+
+    Args:
+        input: of a table (T, 1, I), of sound levels (T, 1).
+        prediction: of a table (T, 1, K), of sound the logits of the levels, (T, 1, 256).
+        target: as the prediction, or levels (T, 1); None: it is not known.
+    """
+    if not isinstance(task, FileStream):
         return None
+    if task.vocabulary is not None:
+        return _of_sound(input, prediction, target) if task.unit == "sample" else None
     scaling = Scaling(task)
     predicted = scaling.own(prediction)[:, 0]
     truth = np.full(predicted.shape, np.nan) if target is None else scaling.own(target)[:, 0]
-    units = tuple(unit_of(task, name) for name in task.targets)
+    units = tuple(task.unit_of(name) for name in task.targets)
     present = scaling.own(task.unchanged(input))[:, 0]
     return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present)
+
+
+def _of_sound(input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast:
+    """The expected amplitude of the next sample, by the probabilities of all levels."""
+    shares: NDArray[np.float64] = prediction[:, 0].detach().double().softmax(-1).cpu().numpy()  # (T, 256)
+    predicted = shares @ from_mu_law(np.arange(prediction.shape[-1]))
+    truth = np.full(predicted.shape, np.nan) if target is None else from_mu_law(target[:, 0].cpu().numpy())
+    present = from_mu_law(input[:, 0].cpu().numpy())
+    return Forecast((AMPLITUDE,), ("",), (0,), predicted[:, None], truth[:, None], present[:, None])

@@ -21,9 +21,10 @@ from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.mnist import pixel_permutation
 
+AMPLITUDE = "amplitude"
+"""The name of the values of a stream of sound."""
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
 """Visible glyphs for white space."""
 
@@ -46,6 +47,8 @@ class Legend:
         units: of the values of a step, "" where unknown; () if all are.
         scale: undone to show values in their own units, (D,), each step with one or several frames of D values; None:
             values are shown as they are.
+        pooled: whether the mean of a step's values is shown in their place.
+        sampled: whether tokens are mu-law levels of sound, which are shown as amplitudes.
     """
 
     kind: str
@@ -58,15 +61,27 @@ class Legend:
     order: NDArray[np.int64] | None = None
     units: tuple[str, ...] = ()
     scale: Scale | None = None
+    pooled: bool = False
+    sampled: bool = False
 
     def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
         """The real values to draw, (T, I), of tokens (T,) or values (T, I), in their own units."""
         if input.ndim == 2:
             values = input.astype(np.float64)
+            if self.pooled:
+                return values.mean(1, keepdims=True)
             if self.scale is None:
                 return values
             return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
-        return (from_mu_law(input) if self.kind == "wave" else input.astype(np.float64))[:, None]
+        return (from_mu_law(input) if self.sampled else input.astype(np.float64))[:, None]
+
+    def shades(self, input: NDArray[Any]) -> NDArray[np.float64]:
+        """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
+        values = self.values(input)
+        if self.kind != "lines":
+            return values
+        low, high = values.min(0), values.max(0)
+        return (values - low) / np.where(high > low, high - low, 1)
 
     def marks(self, input: NDArray[Any]) -> list[str]:
         """A short text for each step: the name of its token, "" if it is quiet or a value."""
@@ -84,6 +99,8 @@ def legend_of(task: Any) -> Legend:
     if isinstance(task, PixelClassification):
         order = pixel_permutation().numpy() if task.name == "pmnist" else None
         return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
+    if isinstance(task, LabelledTask) and task.spectrum:
+        return Legend("lines", classes=task.classes, channels=("mean of the log spectrum",), pooled=True)
     if isinstance(task, LabelledTask):
         return Legend("wave", classes=task.classes, channels=("value",), scale=_scale_of_series(task))
     if isinstance(task, MatchSpeaker):
@@ -105,19 +122,12 @@ def _scale_of_series(task: LabelledTask) -> Scale:
     return Scale(np.append(cut.scale.mean, np.zeros(masks)), np.append(cut.scale.deviation, np.ones(masks)))
 
 
-def unit_of(task: FileStream, column: str) -> str:
-    """The unit of a column, if its file named it; else ""."""
-    columns = task.facts().get(DATA, {}).get("reading", {}).get("columns", ())
-    return next((str(each["unit"]) for each in columns if each["name"] == column), "")
-
-
 def _of_file(task: FileStream) -> Legend:
     if task.vocabulary is None:
-        units = (*(unit_of(task, name) for name in task.column_names), *("" for _ in task.masks))
+        units = (*(task.unit_of(name) for name in task.column_names), *("" for _ in task.masks))
         return Legend("lines", task.unit, channels=task.input_names, units=units, scale=task.scale)
     if task.unit == "sample":
-        levels = tuple(f"{value:+.3f}" for value in from_mu_law(np.arange(MU + 1)))
-        return Legend("wave", task.unit, names=levels, classes=levels, channels=("amplitude",))
+        return Legend("lines", task.unit, channels=(AMPLITUDE,), sampled=True)
     return _of_text(bytes(range(256)), task.unit)
 
 

@@ -23,8 +23,8 @@ from reminding.lab.explain.summary import summary, verdict
 from reminding.lab.show.assets import asset, data, whole_page
 from reminding.lab.show.escaping import for_file_name, for_html
 from reminding.lab.show.forecasts import Lines, forecast_figure
-from reminding.lab.show.markup import table
 from reminding.lab.show.plots import credit_map, recall_map
+from reminding.lab.show.tables import table
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
 
@@ -153,7 +153,7 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.texts
     strip: dict[str, Any] = {
-        "input": _shades(explanation),
+        "input": explanation.legend.shades(explanation.input),
         "marks": explanation.legend.marks(explanation.input),
         "times": times,
     }
@@ -166,15 +166,6 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     forecasts = out / f"forecast-{stem}.png"
     forecast_figure(lines_of(explanation.forecast), times, f"Forecasts of {title}: {explanation.name}", forecasts)
     return [forecasts, recalls, credit]
-
-
-def _shades(explanation: Explanation) -> NDArray[np.float64]:
-    """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
-    values = explanation.legend.values(explanation.input)
-    if explanation.legend.kind != "lines":
-        return values
-    low, high = values.min(0), values.max(0)
-    return (values - low) / np.where(high > low, high - low, 1)
 
 
 def lines_of(forecast: Forecast) -> list[Lines]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.lab.show.times import time_texts
+
 
 @dataclass(frozen=True)
 class StepTimes:
@@ -30,18 +32,8 @@ class StepTimes:
 
 
 def recorded(column: str, values: NDArray[Any]) -> StepTimes:
-    """The values of a time column: points in time, (T,) datetime64, or numbers.
-
-    Points in time have no more digits than they need: no seconds if all are 0, and no hours if all are at midnight.
-    """
-    if values.dtype.kind != "M":
-        return StepTimes(tuple(f"{value:.15g}" for value in values.tolist()), column)
-    texts = [text.replace("T", " ") for text in np.datetime_as_string(values, unit="us").tolist()]
-    for ending in (".000000", ":00", " 00:00"):
-        if not all(text.endswith(ending) for text in texts):
-            break
-        texts = [text.removesuffix(ending) for text in texts]
-    return StepTimes(tuple(texts))
+    """The values of a time column: points in time, (T,) datetime64, or numbers."""
+    return StepTimes(time_texts(values), "" if values.dtype.kind == "M" else column)
 
 
 def seconds(steps: int, each: float, first: int = 0) -> StepTimes:

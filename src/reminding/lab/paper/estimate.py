@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
+from pathlib import Path
 
 import torch
 
 from reminding.lab.runs.config import ModelOptions, RunConfig
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.train.run import Run
+from reminding.lab.train.trainer import learn
 
-UPDATES = 3
-"""Measured updates of a run, after one that is not counted."""
+UPDATES = 20
+"""The most updates measured of a run, after one that is not counted."""
+
+ENOUGH = 2.0
+"""Seconds after which the measuring of a run ends."""
 
 
 def seconds(runs: Sequence[RunConfig]) -> float | None:
@@ -39,23 +43,21 @@ def seconds(runs: Sequence[RunConfig]) -> float | None:
 
 
 def seconds_per_update(run: RunConfig) -> float:
-    """The median time of an update on one thread: forward, backward and Adam's step."""
+    """The mean time of the first updates of a training run on one thread, with the making of their batches.
+
+    The mean, since the updates of a stream differ: only some of them hold an answer, or send credit into the past.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = SequenceModel(run.task, run.model)
-        optimizer = torch.optim.Adam(model.parameters(), lr=run.train.lr)
+        begun = Run.prepare(run, Path("never written"))
         batches = run.task.train_batches(run.train.batch_size, run.train.seed)
-        state, times = None, list[float]()
-        for _ in range(1 + UPDATES):
-            batch = next(batches)
-            began = time.perf_counter()
-            optimizer.zero_grad()
-            prediction, state = model.read(batch, state)
-            run.task.loss(prediction, batch).backward()
-            optimizer.step()
-            times.append(time.perf_counter() - began)
-        return median(times[1:])
+        learn(begun, next(batches))
+        began, done = time.perf_counter(), 0
+        while done < UPDATES and time.perf_counter() - began < ENOUGH:
+            learn(begun, next(batches))
+            done += 1
+        return (time.perf_counter() - began) / done
     finally:
         torch.set_num_threads(threads)
 
@@ -66,4 +68,4 @@ def told(seconds: float | None, jobs: int) -> str:
         return "the time cannot be estimated: the data set is not here"
     hours = seconds / jobs / 3600
     shown = f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
-    return f"about {shown} with --jobs {jobs}, by {UPDATES} updates of each kind of run, without evaluations"
+    return f"about {shown} with --jobs {jobs}, by the first updates of each kind of run, without evaluations"

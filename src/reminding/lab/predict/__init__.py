@@ -1,9 +1,10 @@
 """Trained runs at work: forecasts, labels, text, one step at a time, and the Hugging Face Hub.
 
-May import: `disk`, `lab.runs`, `reminding.nn`, `reminding.tasks`.
+May import: `disk`, `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 """
 
+from reminding.lab.predict.horizon import HorizonForecast
 from reminding.lab.predict.predictor import Predictor, load
 from reminding.lab.predict.stepper import Stepper
 
-__all__ = ["Predictor", "Stepper", "load"]
+__all__ = ["HorizonForecast", "Predictor", "Stepper", "load"]

@@ -1,4 +1,4 @@
-"""Forecasts of a table's next rows, by feeding each prediction back as the next input.
+"""The values of a table's next rows, by feeding each prediction back as the next input.
 
 Shapes: T rows, C columns, I values of a row: the columns, then the masks; K columns predicted, S steps.
 """
@@ -6,7 +6,7 @@ Shapes: T rows, C columns, I values of a row: the columns, then the masks; K col
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from reminding.tasks.files.known import MASK
 
 CHUNK = 1000
 """Rows that are read at a time."""
-LATEST = 1000
-"""The last rows, whose times say what the regular step is."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,26 @@ class Rows:
         total: their number.
         read: reads rows start to stop - 1 as the training data were read, (n, I): with NaN where a value is missing
             and was not carried, and with masks.
-        times: the time column of the last rows, as an array or a column of a table; None: it has none.
+        times: the time column of rows start to stop - 1, as an array or a column of a table; None: it has none.
         time: its name.
         reading: what was read of a file.
     """
 
     total: int
     read: Callable[[int, int], NDArray[np.float64]]
-    times: Any = None
+    times: Callable[[int, int], Any] | None = None
     time: str | None = None
     reading: Reading | None = None
+
+    def without_last(self, count: int) -> Rows:
+        """The rows without the last ones.
+
+        Raises:
+            ValueError: none would be left.
+        """
+        if not 0 <= count < self.total:
+            raise ValueError(f"held_out must be from 0 to {self.total - 1}, for {self.total} rows, got {count}")
+        return replace(self, total=self.total - count)
 
 
 def rows_of(task: FileStream, data: Any) -> Rows:
@@ -56,17 +64,19 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     """
     if isinstance(data, str | Path):
         source = _opened(task, data, None, "data")
-        clock = source.clock
-        times = None if clock is None else source.times(max(0, source.steps() - LATEST), source.steps())
-        return Rows(source.steps(), source.read, times, None if clock is None else clock.column, source.reading())
+        times = None if source.clock is None else source.times
+        return Rows(source.steps(), source.read, times, task.time, source.reading())
     values = task.filled(table_values(data, task.column_names, missing=task.missing != "error"))
 
     def read(start: int, stop: int) -> NDArray[np.float64]:
         return values[start:stop]
 
+    def times_of(start: int, stop: int) -> Any:
+        return np.asarray(data[task.time])[start:stop]
+
     names = [str(name) for name in names_of(data) or ()]
-    times = data[task.time] if task.time in names and task.missing != "drop" else None
-    return Rows(len(values), read, times, None if times is None else task.time)
+    timed = task.time in names and task.missing != "drop"
+    return Rows(len(values), read, times_of if timed else None, task.time)
 
 
 def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:
@@ -130,25 +140,44 @@ class Scaling:
         return np.where(np.isnan(row), before, row) if self._task.missing == "carry" else row
 
 
-def forecast(model: SequenceModel, task: FileStream, rows: Rows, steps: int, future: Any) -> NDArray[np.float64]:
+def known_inputs(task: FileStream, rows: Rows, origin: int, steps: int, future: Any) -> NDArray[np.float64]:
+    """The known inputs of the S - 1 rows from `origin` on, (S - 1, C - K) and their masks.
+
+    Args:
+        rows: all that are there. If they go on long enough after the origin, they have the inputs.
+        origin: number of the first row that is predicted.
+        steps: S.
+        future: a path, a table or an array with the inputs; None: there is none.
+
+    Raises:
+        ValueError: they are needed and missing, or too few.
+    """
+    if steps == 1 or len(task.targets) == len(task.column_names):
+        return np.empty((steps - 1, 0))
+    if future is None and rows.total >= origin + steps - 1:
+        return rows.read(origin, origin + steps - 1)[:, Scaling(task).known]
+    return future_of(task, future, steps - 1)
+
+
+def next_rows(
+    model: SequenceModel, task: FileStream, rows: Rows, steps: int, known: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Predict the rows that follow some rows, in the columns' own units.
 
     Args:
         rows: those so far; at least one.
         steps: S, at least 1.
-        future: the known inputs of the S - 1 rows that follow; None: there are none.
+        known: what `known_inputs` gives.
 
     Returns:
         (S, K).
 
     Raises:
-        ValueError: there are no rows, or known inputs of the future are missing.
+        ValueError: there are no rows.
     """
     if rows.total < 1:
         raise ValueError("data must have at least 1 row, got none")
     scaling = Scaling(task)
-    needed = steps > 1 and len(task.targets) < len(task.column_names)
-    known = future_of(task, future, steps - 1) if needed else np.empty((steps - 1, 0))
     state: Any = None
     last, row = torch.zeros(0), np.zeros(0)
     device = next(model.parameters()).device

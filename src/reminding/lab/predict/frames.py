@@ -64,20 +64,27 @@ def index_of(data: Any, rows: int) -> Any:
     return row_numbers(0, rows) if index is None or callable(index) else index
 
 
+def index_between(data: Any, start: int, stop: int) -> Any:
+    """The index of rows start to stop - 1: that of a pandas table if it is one of times, else the row numbers."""
+    index: Any = getattr(data, "index", None)
+    timed = isinstance(index, pandas().DatetimeIndex)
+    return index[start:stop] if timed else row_numbers(start, stop - start)
+
+
 def index_after(data: Any, rows: int, steps: int) -> Any:
-    """The index of the rows that follow some data.
+    """The index of the rows that follow the first rows of some data.
 
     If `data` is a pandas table with an index of times, they go on by its regular step. Otherwise the index is the row
     number.
     """
-    index = getattr(data, "index", None)
+    index = index_between(data, 0, rows)
     if rows < 2 or not isinstance(index, pandas().DatetimeIndex):
         return row_numbers(rows, steps)
     return _dates_after(index, steps)
 
 
-def times_after(times: Any, name: str, steps: int) -> Any:
-    """The times that follow those of the last rows, by their regular step, the median.
+def times_index(times: Any, name: str) -> Any:
+    """The times of rows as an index.
 
     Args:
         times: in an array, or in a column of a table: points in time, as such or as text, or numbers.
@@ -89,13 +96,28 @@ def times_after(times: Any, name: str, steps: int) -> Any:
     values: NDArray[Any] = np.asarray(times)
     if values.dtype.kind not in "iuf":
         try:
-            return _dates_after(pandas().DatetimeIndex(values, name=name), steps)
+            return pandas().DatetimeIndex(values, name=name)
         except (TypeError, ValueError) as error:
             raise ValueError(f"time: the column {name!r} cannot be read as times: {error}") from error
+    whole = bool((values == np.round(values)).all())
+    return pandas().Index(values.astype(np.int64) if whole else values, name=name)
+
+
+def times_after(times: Any, name: str, steps: int) -> Any:
+    """The times that follow those of the last rows, by their regular step, the median.
+
+    Args:
+        times, name: as for `times_index`.
+
+    Raises:
+        ValueError: they are neither points in time nor numbers.
+    """
+    index = times_index(times, name)
+    if isinstance(index, pandas().DatetimeIndex):
+        return _dates_after(index, steps)
+    values: NDArray[Any] = np.asarray(times)
     step: Any = np.median(np.diff(values)) if len(values) > 1 else 1
-    following: NDArray[Any] = values[-1] + step * np.arange(1, steps + 1)
-    whole = bool((following == np.round(following)).all())
-    return pandas().Index(following.astype(np.int64) if whole else following, name=name)
+    return times_index(values[-1] + step * np.arange(1, steps + 1), name)
 
 
 def _dates_after(times: Any, steps: int) -> Any:
@@ -136,12 +158,15 @@ def write_frame(frame: Any, path: Path) -> None:
             write_parquet(frame.reset_index(), unfinished)
 
 
-def cells_of(frame: Any) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of a table as text, the index first."""
+def cells_of(frame: Any, digits: str = ".6g") -> tuple[list[str], list[list[str]]]:
+    """The columns and rows of a table as text, the index first.
+
+    Args:
+        digits: the format of numbers.
+    """
     columns = [str(frame.index.name or ROW), *map(str, frame.columns)]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(name=None)]
+    rows = [
+        [format(value, digits) if isinstance(value, float) else str(value) for value in row]
+        for row in frame.itertuples(name=None)
+    ]
     return columns, rows
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

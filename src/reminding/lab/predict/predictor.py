@@ -13,17 +13,10 @@ import numpy as np
 from torch import nn
 
 from reminding.lab.predict import hub
-from reminding.lab.predict.forecast import Rows, forecast, rows_of
-from reminding.lab.predict.frames import (
-    frame_of,
-    index_after,
-    index_of,
-    labels_frame,
-    names_index,
-    row_numbers,
-    times_after,
-)
+from reminding.lab.predict.forecast import Rows, rows_of
+from reminding.lab.predict.frames import index_of, labels_frame, names_index, row_numbers
 from reminding.lab.predict.given import names_of
+from reminding.lab.predict.horizon import HorizonForecast, horizon_forecast
 from reminding.lab.predict.labels import probabilities, sequences_of
 from reminding.lab.predict.stepper import Stepper
 from reminding.lab.predict.text import is_text, sample_tokens, symbols_of, tokens_of
@@ -101,15 +94,8 @@ class Predictor:
         """
         at_least("steps", steps, 1)
         task = self.config.task
-        if isinstance(task, FileStream) and task.vocabulary is None:
-            rows = data if isinstance(data, Rows) else rows_of(task, data)
-            values = forecast(self.model, task, rows, steps, future)
-            index = (
-                index_after(data, rows.total, steps)
-                if rows.times is None
-                else times_after(rows.times, rows.time or "time", steps)
-            )
-            return frame_of(self.targets, values, index)
+        if self.columns:
+            return self.forecast(data, steps, future=future).predicted
         if not self.classes:
             hint = "; sample continues a text" if is_text(task) else ""
             raise ValueError(
@@ -123,6 +109,28 @@ class Predictor:
             return labels_frame(self.classes, found, names_index(names, "file"))
         index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
         return labels_frame(self.classes, found, index)
+
+    def forecast(self, data: Any, steps: int = 1, *, future: Any = None, held_out: int = 0) -> HorizonForecast:
+        """Forecast the next rows of a table as `predict` does, with what is needed for a picture and for errors.
+
+            model.forecast("sensors.csv", steps=24).figure("next.png")
+            model.forecast("sensors.csv", steps=24, held_out=24).errors()
+
+        Args:
+            data, steps, future: as for `predict`.
+            held_out: the last rows of the data, which are not read: the forecast begins before them, and is compared
+                with them. They also have the known inputs of the forecast, if `steps` is at most held_out + 1.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the data do not fit, or the run was not trained on a table; the message says why.
+        """
+        at_least("steps", steps, 1)
+        task = self.config.task
+        if not isinstance(task, FileStream) or not self.columns:
+            raise ValueError(f"forecast is for tables, and this run was trained on {task.name}")
+        rows = data if isinstance(data, Rows) else rows_of(task, data)
+        return horizon_forecast(self.model, task, data, rows, steps, future, held_out)
 
     def opened(self, path: str | Path) -> Rows | Path:
         """A file that `predict` takes in the place of its path, so that a table is read once.

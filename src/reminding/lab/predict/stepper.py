@@ -25,9 +25,13 @@ class Stepper:
     Attributes:
         steps: number of steps read.
         state: of the layer, after them; None before the first.
+
+    Raises:
+        ValueError: the run reads spectra, which are known at the end of a series only.
     """
 
     def __init__(self, model: SequenceModel, task: Any) -> None:
+        _refuse_spectra(task)
         self._model, self._task = model, task
         self._device = next(model.parameters()).device
         self._scaling = Scaling(task) if isinstance(task, FileStream) and task.vocabulary is None else None
@@ -98,3 +102,10 @@ class Stepper:
         row = row if self._before is None else scaling.carried(row, self._before)
         self._before = row
         return scaling.scaled(row[None])
+
+
+def _refuse_spectra(task: Any) -> None:
+    if isinstance(task, LabelledTask) and task.spectrum:
+        raise ValueError(
+            "stepper is not for runs with spectrum, which is relative to the mean power of a whole series"
+        )

@@ -11,8 +11,7 @@ from reminding.lab.report.sections import Block, Chart, Lead, Lines, Picture, Se
 from reminding.lab.show.assets import asset, in_script, whole_page
 from reminding.lab.show.charts import library
 from reminding.lab.show.escaping import for_html, for_link
-from reminding.lab.show.markup import notes, table
-from reminding.lab.show.tables import Table
+from reminding.lab.show.tables import Table, notes, table
 
 
 def page(title: str, sections: Sequence[Section], out: Path) -> str:

@@ -15,6 +15,8 @@ import torch
 from reminding.disk.writing import write_text
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
+from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
+from reminding.lab.explain.legend import legend_of
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.opening import sentences, title_of
@@ -41,7 +43,6 @@ from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
 from reminding.lab.show.plots import recall_map
 from reminding.lab.show.tables import Table
-from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
@@ -221,11 +222,11 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         path = _unused(out / f"recall-{for_file_name(folder.name)}.png", figures_of([Section("", blocks)]))
         try:
             config, model = checkpoint.load_run(folder)
-            batch = _test_batch(config.task, sequence)
+            excerpt = _test_sequence(config.task, sequence)
         except Exception as error:  # a damaged file makes torch raise almost anything
             blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        _draw_recall(config.task, model, batch, sequence, folder.name, path)
+        _draw_recall(config.task, model, excerpt, folder.name, path)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
@@ -233,25 +234,25 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
     return blocks
 
 
-def _test_batch(task: Any, sequence: int) -> Batch:
-    limit = None if task.streamed else sequence + 1
-    return next(iter(task.eval_batches("test", sequence + 1, limit)))
+def _test_sequence(task: Any, sequence: int) -> Excerpt:
+    """A test sequence as `reminding explain` reads it; of a stream, the first chunk of a row."""
+    steps = task.chunk if task.streamed else None
+    (found,) = excerpts(task, ExplainOptions(split="test", sequence=(sequence,), steps=steps))
+    return found
 
 
-def _draw_recall(task: Any, model: torch.nn.Module, batch: Batch, sequence: int, name: str, path: Path) -> None:
-    if batch.input.shape[1] <= sequence:
-        raise ValueError(f"sequence must be below {batch.input.shape[1]}, got {sequence}")
-    tokens = batch.input[:, sequence : sequence + 1]
+def _draw_recall(task: Any, model: torch.nn.Module, excerpt: Excerpt, name: str, path: Path) -> None:
     with torch.no_grad():
-        _, _, recall = model(tokens)
+        _, _, recall = model(excerpt.input)
     top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
-    shown = tokens[:, 0] if tokens.dim() == 2 else tokens[:, 0, 0]
+    legend, read = legend_of(task), excerpt.input[:, 0].numpy()
     recall_map(
         top.step[:, 0],
         top.weight[:, 0],
-        title=f"Recalls of {name}: test sequence {sequence} of {task.name}",
-        input=shown,
-        marks=[str(int(token)) if token else "" for token in shown] if tokens.dim() == 2 else None,
+        title=f"Recalls of {name}: {excerpt.name} of {task.name}",
+        input=legend.shades(read),
+        marks=legend.marks(read),
+        times=() if excerpt.times is None else excerpt.times.texts,
         path=path,
     )
 

@@ -120,13 +120,15 @@ def with_facts(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
 def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
     """Refuse to resume a run with other options. It may be resumed for longer, unless its learning rate anneals.
 
-    Files may be in other places; `with_facts` has checked their content.
+    Options that its model does not read may differ. Files may be in other places; `with_facts` has checked their
+    content.
 
     Raises:
         ValueError: names every option that differs.
     """
     old, new = saved.settings(), wanted.settings()
-    names = sorted({*old, *new} - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
+    unread = {f"model.{name}" for name in wanted.model.unread()}
+    names = sorted({*old, *new} - unread - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:

@@ -111,6 +111,35 @@ class ModelOptions:
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "autograd", "replay"] = "auto"
 
+    def unread(self) -> frozenset[str]:
+        """The options that mean nothing to this model, whatever their value."""
+        return frozenset(field.name for field in fields(self)) - {*COMMON, *READ[self.model]}
+
+
+COMMON = ("model", "hidden_size", "num_layers", "embedding_size", "dropout")
+"""The options of every model."""
+RECURRENT = ("cell", "forget_scale", "forget_bias", "dropout", "recurrent_dropout", "backend", "engine")
+"""Those of the models that are the layer with other settings."""
+SCORING = ("score", "score_size")
+"""Those of models that score memories."""
+RECALLING = (
+    "k_top", "k_att", "k_trunc", "normalizer", "recall_scale", "null_score", "summary_gate", "stored", "semantics",
+    "capacity", "evict", "backtrack", "credit_every",
+)  # fmt: skip
+"""Those of SAB alone."""
+# A model that is not the layer refuses some of its options, unless they have the value that changes nothing.
+_REFUSED = ("forget_scale", "forget_bias", "recurrent_dropout")
+READ: Mapping[str, tuple[str, ...]] = {
+    "sab": (*RECURRENT, *SCORING, *RECALLING, "horizon"),
+    "lstm": RECURRENT,
+    "tbptt": (*RECURRENT, "k_trunc", "horizon"),
+    "attention": (*RECURRENT, *SCORING, "horizon"),
+    "transformer": ("positions", "feedforward_size", *_REFUSED),
+    "mingru": _REFUSED,
+    "rtu": ("min_radius", *_REFUSED),
+}
+"""The options that each model reads, beside those of every model."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -325,13 +354,15 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 
 
 def command(config: RunConfig) -> list[str]:
-    """The arguments after `reminding` that train a run; options at their defaults are left out."""
+    """The arguments after `reminding` that train a run; options at their defaults are left out, as are the unread."""
     kind = TASKS[config.task.name]
     own = {field.name for field in fields(kind)}
+    unread = config.model.unread()
+    model = {name: value for name, value in plain(config.model).items() if name not in unread}
     training = changed_options(plain(config.train), plain(TrainOptions()))
     changed = [
         *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
-        *changed_options(plain(config.model), plain(model_defaults(kind))),
+        *changed_options(model, plain(model_defaults(kind))),
         *((f"train-{name}" if name in own else name, value) for name, value in training),
     ]
     return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]

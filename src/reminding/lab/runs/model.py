@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions
 from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
     RTU,
@@ -28,16 +28,6 @@ from reminding.nn import (
 )
 from reminding.tasks import Batch
 from reminding.tasks.kinds.checks import at_least
-
-RECURRENT = ("cell", "forget_scale", "forget_bias", "dropout", "recurrent_dropout", "backend", "engine")
-"""The options of every recurrent model."""
-SCORING = ("score", "score_size")
-"""Those of models that score memories."""
-RECALLING = (
-    "k_top", "k_att", "k_trunc", "normalizer", "recall_scale", "null_score", "summary_gate", "stored", "semantics",
-    "capacity", "evict", "backtrack", "credit_every",
-)  # fmt: skip
-"""Those of SAB alone."""
 
 StreamState = SABState | CarriedState
 """The state that a model carries from chunk to chunk of a stream."""

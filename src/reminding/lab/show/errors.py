@@ -32,18 +32,35 @@ def _of_columns(record: Mapping[str, Any]) -> Table:
         [name, *(_number(errors[method][measure]) for measure in ("rmse", "mae") for method in methods)]
         for name, errors in columns.items()
     ]
-    season = record["season"]
+    notes = _of_next_row(record, columns) if record.get("horizon") is None else _of_next_rows(record)
+    return Table("Errors by column", ["column", *heads], rows, notes)
+
+
+def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[str]:
+    """What the errors of predictions of the next row are."""
     notes = [
         f"Errors of the next row over {record['predictions']:,} predictions, in each column's own unit: root mean "
         "squared (RMSE) and mean absolute (MAE). No change predicts the present value."
     ]
-    if season:
+    if season := record["season"]:
         notes.append(f"A season before predicts the value {season:,} rows before the next one.")
     if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
         notes.append(
             f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options."
         )
-    return Table("Errors by column", ["column", *heads], rows, notes)
+    return notes
+
+
+def _of_next_rows(record: Mapping[str, Any]) -> list[str]:
+    """What the errors of one forecast of several rows are."""
+    notes = [
+        f"Errors of one forecast of {record['horizon']:,} rows over the {record['predictions']:,} that are known, in "
+        "each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last row "
+        "before the forecast."
+    ]
+    if season := record["season"]:
+        notes.append(f"A season before repeats the last {season:,} rows before the forecast.")
+    return notes
 
 
 def _is_worse(errors: Mapping[str, Mapping[str, float | None]]) -> bool:

@@ -22,30 +22,38 @@ MOST_COLUMNS = 12
 
 @dataclass(frozen=True)
 class Lines:
-    """The values of a column at each step, and their forecasts by the step before, nan where there is none: (T,)."""
+    """The values of a column at each step, and their forecasts, nan where there is none: (T,)."""
 
     name: str
     truth: NDArray[np.float64]
     forecast: NDArray[np.float64]
 
 
-def forecast_figure(columns: Sequence[Lines], times: Sequence[str], title: str, path: Path | None = None) -> Any:
+def forecast_figure(
+    columns: Sequence[Lines], times: Sequence[str], title: str, path: Path | None = None, *, origin: int | None = None
+) -> Any:
     """Draw forecasts over the truth.
 
     Args:
         columns: at least one; the first `MOST_COLUMNS` are drawn.
         times: of the steps, (T,), or perhaps of more; (): the steps are numbered from 1.
+        path: a file to save the figure to.
+        origin: the last step before the forecasts, if all were made there; it is marked. None: each forecast was made
+            by the step before it.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
     """
+    label = "forecast by the step before" if origin is None else "forecast"
     drawn = columns[:MOST_COLUMNS]
     steps = np.arange(1, len(drawn[0].truth) + 1)
     figure = new_figure(figsize=(10, 1.4 + 1.15 * len(drawn)), layout="constrained")
     grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
     for axes, column in zip(grid, drawn, strict=True):
         axes.plot(steps, column.truth, color="black", linewidth=1.1, label="measured")
-        axes.plot(steps, column.forecast, "--", color=COLOURS[3], linewidth=1.1, label="forecast by the step before")
+        axes.plot(steps, column.forecast, "--", color=COLOURS[3], linewidth=1.1, label=label)
+        if origin is not None:
+            axes.axvline(origin + 0.5, color="grey", linewidth=0.8, linestyle=":")
         axes.set_ylabel(for_figure(column.name), rotation=0, ha="right", va="center")
         axes.margins(x=0)
         axes.grid(alpha=0.25)

@@ -30,6 +30,8 @@ MARKS = 150
 """Above this number of steps there is no room for their texts."""
 TICKS = 5
 """Times that are written along an axis."""
+FIGURES = (".png", ".svg", ".pdf")
+"""Suffixes of files that a figure can be written to."""
 TITLE = 80
 """Characters of a line of a title."""
 
@@ -66,6 +68,16 @@ def time_ticks(times: Sequence[str], steps: int) -> tuple[list[int], list[str]]:
     return chosen, [for_figure(times[step - 1]) for step in chosen]
 
 
+def check_figure(path: Path) -> None:
+    """Check that a figure can be written to a file.
+
+    Raises:
+        ValueError: the suffix is of no kind that is known.
+    """
+    if path.suffix.lower() not in FIGURES:
+        raise ValueError(f"figure must end in {', '.join(FIGURES)}, got {path}")
+
+
 def finish(figure: Any, path: Path) -> None:
     """Save a figure of pyplot and close it."""
     save(figure, path)
@@ -78,6 +90,7 @@ def save(figure: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content.getvalue())
 
 

@@ -337,15 +337,22 @@ def _reason(run: Run, value: float) -> str | None:
 
 
 def _better(value: float, other: float, maximize: bool) -> bool:
+    """Whether a value is better than another. One that is not finite is worse than all that are."""
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return math.isfinite(value)
     return value > other if maximize else value < other
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:
-    """Test the best weights, unless the run was interrupted or pruned, and write the summary."""
+    """Test the best weights, unless the run was interrupted or pruned, and write the summary.
+
+    Raises:
+        NotFiniteError: a metric of the test is not finite, which the summary has as null.
+    """
     task, options, standing = run.config.task, run.config.train, run.standing
     tested, cost, errors = ({}, {}, {}) if stopped in UNTESTED else _tested(run)
     summary: dict[str, Any] = {
-        **tested,
+        **{name: _finite(value) for name, value in tested.items()},
         "task": task.name,
         "model": run.config.model.model,
         "metric": task.metric,
@@ -353,7 +360,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "stopped": stopped,
         "steps": standing.step,
         "best_step": standing.best_step,
-        f"valid_{task.metric}": standing.best,
+        f"valid_{task.metric}": _finite(standing.best),
         "seconds": standing.seconds,
         "ms_per_update": 1000 * standing.seconds / max(standing.step, 1),
         "peak_resident_bytes": peak_resident_bytes(),
@@ -365,7 +372,17 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         **errors,
     }
     checkpoint.write_summary(run.folder, summary)
+    if options.check_finite and (bad := [name for name in tested if not math.isfinite(tested[name])]):
+        raise NotFiniteError(
+            f"the {bad[0]} of the test is {tested[bad[0]]}; the weights and the summary are in {run.folder}. "
+            "The network's state grows without bound on the test split: try a smaller --lr, or --normalizer softmax1"
+        )
     return summary
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that JSON can hold; None for others."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _tested(run: Run) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:

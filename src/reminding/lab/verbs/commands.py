@@ -26,6 +26,7 @@ from reminding.lab.explain.page import write_explanations
 from reminding.lab.explain.summary import summary as summary_of
 from reminding.lab.predict.forecast import Rows
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
+from reminding.lab.predict.horizon import HorizonForecast
 from reminding.lab.predict.predictor import load
 from reminding.lab.report.check import check_run
 from reminding.lab.report.sweeps import is_sweep, write_sweep
@@ -36,6 +37,7 @@ from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_files, read_facts
 from reminding.lab.runs.records import ENDINGS
 from reminding.lab.show.errors import error_tables
+from reminding.lab.show.plots import check_figure
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
@@ -45,6 +47,8 @@ from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
 
 Row = TypeVar("Row")
+PROBABILITY = ".3f"
+"""Format of a probability on the terminal."""
 
 
 def train(
@@ -59,7 +63,8 @@ def train(
 
 
 def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], folder: Path) -> None:
-    metrics = ", ".join(f"{name} {summary[name]:.4f}" for name in metric_names(summary))
+    values = {name: summary[name] for name in metric_names(summary)}
+    metrics = ", ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in values.items())
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
     _show_errors(summary)
@@ -157,18 +162,42 @@ def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, flo
     show_table(title, ["metric", "test", "words", "characters"], rows)
 
 
-def predict(folder: Path, input: Path, steps: int, future: Path | None, out: Path | None) -> None:
+def predict(
+    folder: Path, input: Path, steps: int, future: Path | None, out: Path | None, held_out: int, figure: Path | None
+) -> None:
     """Predict a table's next rows, or labels; show them, or write them to a file."""
     if out is not None:
         check_suffix(out)
+    if figure is not None:
+        check_figure(figure)
     predictor = load(folder)
     opened = predictor.opened(input)
-    if isinstance(opened, Rows) and opened.reading is not None:
-        for line in opened.reading.lines():
+    if isinstance(opened, Rows):
+        for line in () if opened.reading is None else opened.reading.lines():
             say(line)
-    frame = predictor.predict(opened, steps, future=future)
+        _show_forecast(
+            predictor.forecast(opened, steps, future=future, held_out=held_out), folder, input, out, figure
+        )
+        return
+    if held_out or figure is not None:
+        raise ValueError(f"{'held_out' if held_out else 'figure'} is for forecasts of tables, not for {folder}")
+    _show_frame(predictor.predict(opened, steps, future=future), f"{folder}: {input}", out, PROBABILITY)
+
+
+def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path | None, figure: Path | None) -> None:
+    """Show or write a forecast, its errors if rows were held out, and its picture."""
+    _show_frame(found.predicted, f"{folder}: after {input}", out)
+    errors = found.errors()
+    _show_errors({} if errors is None else {"errors": errors})
+    if figure is not None:
+        found.figure(figure, f"Forecast of {folder} after {input.name}")
+        _show_files([figure])
+
+
+def _show_frame(frame: Any, title: str, out: Path | None, digits: str = ".6g") -> None:
+    """Show a table with this format of numbers, or write it to a file."""
     if out is None:
-        show_table(f"{folder}: after {input}", *cells_of(frame))
+        show_table(title, *cells_of(frame, digits))
         return
     write_frame(frame, out)
     _show_files([out])

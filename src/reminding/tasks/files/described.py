@@ -18,6 +18,7 @@ from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.tables.columns import Missing
 from reminding.tasks.data.tables.missing import filled
 from reminding.tasks.files.known import MASK, Known
+from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
 from reminding.tasks.kinds.tallies import Columns, ColumnTally
 
@@ -81,6 +82,11 @@ class DescribedStream(NextStep, ABC):
     def target_scale(self) -> Scale:
         """The scale of what is predicted, (C,)."""
         return self.scale.of(self.known.target_places)
+
+    def unit_of(self, column: str) -> str:
+        """The unit of a column, if its file named it; else ""."""
+        columns = self.facts().get(DATA, {}).get("reading", {}).get("columns", ())
+        return next((str(each["unit"]) for each in columns if each["name"] == column), "")
 
     def prepared(self, values: NDArray[Any]) -> NDArray[Any]:
         """Steps as the model reads them: tokens as they are, values (n, I) on the scale, 0 where one is missing."""

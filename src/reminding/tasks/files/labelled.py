@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.data.labelled.files import One
-from reminding.tasks.data.labelled.packed import Cut, Missing, classes_of, cut_of, pack
+from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale
 from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.classification import Classification
 from reminding.tasks.kinds.facts import DATA
 
@@ -67,9 +68,10 @@ class Form:
         return Form(classes, tuple(counts[label] for label in classes), cut, rate)
 
     @staticmethod
-    def of_facts(facts: Mapping[str, Any], frame: int, samples: int | None, missing: Missing) -> Form:
+    def of_facts(facts: Mapping[str, Any], frame: int, samples: int | None, missing: Missing, spectrum: bool) -> Form:
         """What `to_facts` wrote, with the options of the task."""
-        cut = Cut(frame, samples, facts["steps"], missing, facts["masked"], Scale.load(cast("Any", facts)))
+        scale = Scale.load(cast("Any", facts))
+        cut = Cut(frame, samples, facts["steps"], missing, facts["masked"], scale, spectrum)
         return Form(tuple(facts["classes"]), tuple(facts["counts"]), cut, facts["rate"])
 
     def to_facts(self) -> dict[str, Any]:
@@ -90,8 +92,8 @@ class Form:
 
     @property
     def features(self) -> int:
-        """I, the values of a frame: of all dimensions, and of their masks."""
-        return self.cut.frame * self.dimensions * (2 if self.cut.masked else 1)
+        """I, the values of a step."""
+        return self.cut.features
 
     def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
         """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
@@ -123,9 +125,10 @@ class Loaded:
 
 
 class LabelledTask(Classification):
-    """Labelled series, cut into steps of `frame` values each."""
+    """Labelled series, cut into steps of `frame` values each, or of the spectrum of these with `spectrum`."""
 
     frame: int
+    spectrum: bool
 
     def loaded(self) -> Loaded:
         """Return the data, read at most once per process."""
@@ -138,6 +141,16 @@ class LabelledTask(Classification):
     def filling(self) -> Missing:
         """What a missing value becomes."""
         return "error"
+
+    def check_spectrum(self) -> None:
+        """Check that a frame is long enough for its spectrum, and that no value may be missing in it.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.spectrum:
+            at_least("frame with spectrum", self.frame, SPECTRUM_FRAME)
+            require(self.filling() == "error", "missing with spectrum", "be error", self.filling())
 
     def learn(self) -> dict[str, Any]:
         """Read the classes, the scale, the longest series, and what else was read of the files."""
@@ -153,7 +166,7 @@ class LabelledTask(Classification):
 
     def form_of(self, facts: Mapping[str, Any]) -> Form:
         """The form of a run."""
-        return Form.of_facts(facts, self.frame, self.longest(), self.filling())
+        return Form.of_facts(facts, self.frame, self.longest(), self.filling(), self.spectrum)
 
     def form_for(self, parts: Parts, rate: int | None, known: str | None) -> Form:
         """The form of these series or, if they are read for a run, of that run.
@@ -163,7 +176,8 @@ class LabelledTask(Classification):
         """
         if known is not None:
             return self.form_of(json.loads(known))
-        return Form.of_parts(parts, cut_of(parts, self.frame, self.longest(), self.filling()), rate)
+        cut = cut_of(parts, self.frame, self.longest(), self.filling(), self.spectrum)
+        return Form.of_parts(parts, cut, rate)
 
     def known_form(self) -> str | None:
         """The facts as text, by which data in memory are found again; None: there are none."""
@@ -184,7 +198,7 @@ class LabelledTask(Classification):
 
     @property
     def input_size(self) -> int:
-        """I, the values of a frame: of all dimensions, and of their masks."""
+        """I, the values of a step: of all dimensions, and of their masks."""
         return self.form.features
 
     @property

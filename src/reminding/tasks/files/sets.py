@@ -22,6 +22,11 @@ from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
 from reminding.tasks.data.text import PACKED, suffix_of
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
+TABLES = (
+    *(".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".nc", ".mat", ".npy", ".npz"),
+    *(".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
+)
+"""Suffixes of tables in a form that is not read."""
 
 
 def list_files(data: Path, option: str = "data") -> list[Path]:
@@ -62,7 +67,7 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
     """How a file is read: "bytes", "audio" or "table".
 
     Raises:
-        ValueError: the file is packed and holds no table.
+        ValueError: the file is packed and holds no table, or is a table in a form that is not read.
     """
     if format != "auto":
         return {"bytes": "bytes", "wav": "audio"}.get(format, "table")
@@ -70,6 +75,11 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
         return "audio"
     if is_table(path, wanted.asked):
         return "table"
+    if path.suffix.lower() in TABLES:
+        raise ValueError(
+            f"format: {path} is a table in a form that is not read; save it as CSV or Parquet, or read its bytes by "
+            "--format bytes"
+        )
     if path.suffix.lower() in PACKED:
         raise ValueError(
             f"format: {path} is packed and holds no table by its name; unpack it, name its --format, or read the "

@@ -5,6 +5,7 @@ Shapes: T time, B batch, C columns or classes, N rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,10 +111,10 @@ class ColumnTally:
         """
         present = self._columns.present(batch.input).double()  # (T, B, C)
         wanted = batch.target.double()
-        self._note("model", prediction.double() - wanted)
-        self._note("unchanged", present - wanted)
+        self._note("model", prediction.double(), wanted)
+        self._note("unchanged", present, wanted)
         if season := self._columns.season:
-            self._note("seasonal", self._before(present, batch.reset, season) - wanted)
+            self._note("seasonal", self._before(present, batch.reset, season), wanted)
         self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
 
     def _before(self, present: Tensor, reset: Tensor | None, season: int) -> Tensor:
@@ -134,15 +135,15 @@ class ColumnTally:
         self._past, self._age = past[-season:], self._age + steps
         return torch.where((read >= season)[..., None], earlier, present)
 
-    def _note(self, method: str, error: Tensor) -> None:
-        error = error.nan_to_num(0.0)
+    def _note(self, method: str, predicted: Tensor, wanted: Tensor) -> None:
+        error = torch.where(wanted.isnan(), 0.0, predicted - wanted)
         self._squared[method] += error.square().sum((0, 1)).cpu().numpy()
         self._absolute[method] += error.abs().sum((0, 1)).cpu().numpy()
 
     def record(self) -> dict[str, Any]:
         """Root mean squared and mean absolute error of each method and column, in the column's own unit.
 
-        A column without a known target has None. At least one batch was added.
+        An error is None if it is not finite, or if no target of the column is known. At least one batch was added.
         """
         columns = self._columns
         methods = [method for method in self._squared if method != "seasonal" or self._in_season]
@@ -159,10 +160,9 @@ class ColumnTally:
         count, deviation = int(self._count[column]), self._columns.deviation[column]
         if not count:
             return {"rmse": None, "mae": None}
-        return {
-            "rmse": float(np.sqrt(self._squared[method][column] / count) * deviation),
-            "mae": float(self._absolute[method][column] / count * deviation),
-        }
+        rmse = float(np.sqrt(self._squared[method][column] / count) * deviation)
+        mae = float(self._absolute[method][column] / count * deviation)
+        return {name: value if math.isfinite(value) else None for name, value in (("rmse", rmse), ("mae", mae))}
 
 
 class ClassTally:

@@ -18,6 +18,10 @@ from reminding.tasks.data.tables.missing import carried
 
 Missing = Literal["error", "carry", "zero"]
 MISSING: tuple[Missing, ...] = ("error", "carry", "zero")
+SPECTRUM_FRAME = 8
+"""The least values of a frame whose spectrum is read."""
+FAINT = 100.0
+"""Powers are told apart down to about the mean power divided by this."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Cut:
         missing: what a missing value becomes.
         masked: whether each dimension has a mask as a further dimension, 1 where a value is missing.
         scale: of the dimensions, (D,).
+        spectrum: whether the log power spectrum of a frame is read in the place of its values.
     """
 
     frame: int
@@ -39,6 +44,13 @@ class Cut:
     missing: Missing
     masked: bool
     scale: Scale
+    spectrum: bool = False
+
+    @property
+    def features(self) -> int:
+        """I, the values of a step: of all dimensions, and of their masks."""
+        each = self.frame // 2 + 1 if self.spectrum else self.frame
+        return each * len(self.scale.mean) * (2 if self.masked else 1)
 
     def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
         """A series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series.
@@ -56,7 +68,9 @@ class Cut:
         scaled = np.nan_to_num(self.scale.apply(filled))
         if self.masked:
             scaled = np.concatenate([scaled, absent], axis=1)
-        return in_frames(scaled, self.frame, max(self.steps, -(-len(beginning) // self.frame)))
+        own = -(-len(beginning) // self.frame)
+        frames = in_frames(scaled, self.frame, max(self.steps, own))
+        return log_spectrum(frames, scaled.shape[1], own) if self.spectrum else frames
 
 
 def classes_of(parts: Mapping[str, Sequence[One]]) -> tuple[str, ...]:
@@ -64,7 +78,9 @@ def classes_of(parts: Mapping[str, Sequence[One]]) -> tuple[str, ...]:
     return tuple(sorted({one.label for part in parts.values() for one in part}, key=label_order))
 
 
-def cut_of(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, missing: Missing) -> Cut:
+def cut_of(
+    parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, missing: Missing, spectrum: bool
+) -> Cut:
     """The cut by the mean and deviation of the training series, and by the longest of all.
 
     Raises:
@@ -77,7 +93,7 @@ def cut_of(parts: Mapping[str, Sequence[One]], frame: int, samples: int | None, 
     scale = scale_of((one.values[:samples] for one in train), train[0].values.shape[1])
     masked = any(bool(np.isnan(one.values[:samples]).any()) for one in everything)
     steps = max(-(-len(one.values[:samples]) // frame) for one in everything)
-    return Cut(frame, samples, steps, missing, masked, scale)
+    return Cut(frame, samples, steps, missing, masked, scale, spectrum)
 
 
 def pack(
@@ -143,3 +159,22 @@ def in_frames(values: NDArray[Any], frame: int, steps: int) -> NDArray[np.float3
     cut = np.zeros((steps, frame * width), np.float32)
     cut[steps - -(-len(values) // frame) :].reshape(-1)[: values.size] = values.reshape(-1)
     return cut
+
+
+def log_spectrum(frames: NDArray[np.float32], width: int, own: int) -> NDArray[np.float32]:
+    """The log power spectrum of each frame, relative to the mean power of the series: loud and soft ones are alike.
+
+    Args:
+        frames: (T, frame D).
+        width: D.
+        own: number of the last frames, which hold the series; those before them are padding.
+
+    Returns:
+        (T, (frame // 2 + 1) D): 1 at a frequency with the mean power, and 0 where there is none.
+    """
+    steps, frame = len(frames), frames.shape[1] // width
+    values = frames.reshape(steps, frame, width).astype(np.float64)
+    power = np.abs(np.fft.rfft(values * np.hanning(frame)[:, None], axis=1)) ** 2  # (T, frame // 2 + 1, D)
+    mean = power[steps - own :].mean((0, 1))
+    relative = np.divide(power, mean, out=np.zeros_like(power), where=mean > 0)
+    return (np.log1p(FAINT * relative) / np.log1p(FAINT)).reshape(steps, -1).astype(np.float32)

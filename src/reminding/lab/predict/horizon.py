@@ -1,0 +1,163 @@
+"""Forecasts of several rows from one origin, beside the rows that were measured.
+
+Shapes: S rows forecast, n rows measured, K columns predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.lab.predict.forecast import Rows, Scaling, known_inputs, next_rows
+from reminding.lab.predict.frames import frame_of, index_after, index_between, times_after, times_index
+from reminding.lab.runs.model import SequenceModel
+from reminding.lab.show.forecasts import Lines, forecast_figure
+from reminding.lab.show.times import time_texts
+from reminding.tasks import FileStream
+from reminding.tasks.kinds.checks import at_least
+
+LATEST = 1000
+"""The last rows, whose times say what the regular step is."""
+SHOWN = 3
+"""Rows before the forecast that are drawn, for each row of the forecast."""
+LEAST_SHOWN = 48
+"""Rows before the forecast that are drawn at least, if there are as many."""
+
+
+@dataclass(frozen=True)
+class HorizonForecast:
+    """The rows that follow some rows, all forecast from the last of these.
+
+    Attributes:
+        predicted: the forecast rows, a pandas table of the target columns in their own units, (S, K).
+        measured: the rows before the forecast that a picture shows, then those of the forecast that are known: a
+            pandas table like `predicted`, (n, K), NaN where a value is missing.
+        origin: number of rows of `measured` before the forecast.
+        units: of the columns, "" where unknown, (K,).
+        baselines: name -> what it predicts of the forecast rows, (S, K). "unchanged" repeats the last row, "seasonal"
+            the last season; it is left out where no season is known.
+        season: rows of a season; None: none is known.
+    """
+
+    predicted: Any
+    measured: Any
+    origin: int
+    units: tuple[str, ...]
+    baselines: dict[str, NDArray[np.float64]]
+    season: int | None
+
+    def errors(self) -> dict[str, Any] | None:
+        """The errors over the forecast rows that are known, as `reminding.tasks.kinds.tallies` records them.
+
+        Returns:
+            None if no such row is known.
+        """
+        truth = self.measured.to_numpy()[self.origin :]
+        known = ~np.isnan(truth)
+        if not known.any():
+            return None
+        methods = {"model": self.predicted.to_numpy(), **self.baselines}
+        off = {name: np.where(known, values[: len(truth)] - truth, 0) for name, values in methods.items()}
+        return {
+            "kind": "columns",
+            "season": self.season,
+            "horizon": len(self.predicted),
+            "predictions": int(known.sum(0).max()),
+            "columns": {
+                column: {name: _errors(each[:, i], int(known[:, i].sum())) for name, each in off.items()}
+                for i, column in enumerate(self.predicted.columns)
+            },
+        }
+
+    def figure(self, path: Path | str | None = None, title: str = "") -> Any:
+        """Draw the last measured rows, the forecast, and the truth where it is known: a panel a column.
+
+        Args:
+            path: a .png, .svg or .pdf file to write; None: no file.
+
+        Returns:
+            a matplotlib Figure; a notebook shows it.
+        """
+        lines = [
+            Lines(f"{name}, {unit}" if unit else str(name), *self._line(i))
+            for i, (name, unit) in enumerate(zip(self.predicted.columns, self.units, strict=True))
+        ]
+        times = time_texts(self._index().to_numpy())
+        return forecast_figure(lines, times, title, None if path is None else Path(path), origin=self.origin)
+
+    def _index(self) -> Any:
+        """The index of all rows that are drawn: the measured ones, and those of the forecast that are not known."""
+        known = len(self.measured) - self.origin
+        return self.measured.index.append(self.predicted.index[known:])
+
+    def _line(self, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A column measured and forecast at each row that is drawn."""
+        measured, predicted = (frame.iloc[:, column].to_numpy() for frame in (self.measured, self.predicted))
+        unknown = np.full(self.origin + len(predicted) - len(measured), np.nan)
+        return np.append(measured, unknown), np.append(np.full(self.origin, np.nan), predicted)
+
+
+def horizon_forecast(
+    model: SequenceModel, task: FileStream, data: Any, rows: Rows, steps: int, future: Any, held_out: int
+) -> HorizonForecast:
+    """Forecast the rows that follow some rows.
+
+    Args:
+        data: what the user gave, whose index names the rows if they have no times.
+        rows: of the data.
+        steps: S, at least 1.
+        future: the known inputs of the forecast rows; None: there are none, or the rows held out have them.
+        held_out: the last rows, which are not read but compared with the forecast.
+
+    Raises:
+        ValueError: there are no rows, or known inputs are missing; or held_out is not below the number of rows.
+    """
+    at_least("held_out", held_out, 0)
+    before = rows.without_last(held_out) if held_out else rows
+    origin = before.total
+    values = next_rows(model, task, before, steps, known_inputs(task, rows, origin, steps, future))
+    end = origin + min(steps, held_out)
+    first = max(0, origin - max(SHOWN * steps, LEAST_SHOWN))
+    measured = task.target_of(rows.read(first, end))
+    index = _index_of(data, rows, first, end, steps - (end - origin))
+    season = task.facts()["season"]
+    return HorizonForecast(
+        frame_of(task.targets, values, index[origin - first :]),
+        frame_of(task.targets, measured, index[: end - first]),
+        origin - first,
+        tuple(task.unit_of(name) for name in task.targets),
+        _baselines(task, before, steps, season),
+        season if season is not None and season <= origin else None,
+    )
+
+
+def _index_of(data: Any, rows: Rows, first: int, end: int, further: int) -> Any:
+    """The index of rows first to end - 1, and of so many that follow them."""
+    if rows.times is None:
+        known, after = index_between(data, first, end), index_after(data, end, further)
+    else:
+        name = rows.time or "time"
+        known = times_index(rows.times(first, end), name)
+        after = times_after(rows.times(max(0, end - LATEST), end), name, further)
+    return known.append(after)
+
+
+def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> dict[str, NDArray[np.float64]]:
+    """What no change and a season before predict of the rows that follow, (S, K)."""
+    places = Scaling(task).targets
+    last = rows.read(rows.total - 1, rows.total)[:, places]
+    found = {"unchanged": np.repeat(last, steps, axis=0)}
+    if season is not None and season <= rows.total:
+        cycle = rows.read(rows.total - season, rows.total)[:, places]
+        found["seasonal"] = cycle[np.arange(steps) % season]
+    return found
+
+
+def _errors(off: NDArray[np.float64], count: int) -> dict[str, float | None]:
+    if not count:
+        return {"rmse": None, "mae": None}
+    return {"rmse": float(np.sqrt(np.square(off).sum() / count)), "mae": float(np.abs(off).sum() / count)}

@@ -1,0 +1,48 @@
+"""The picture of what was recalled in a report shows the input as an explanation shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reminding.lab.report import writing
+from reminding.lab.report.writing import write_report
+from reminding.tasks import FileStream
+from tests.lab.explain.conftest import untrained
+from tests.lab.explain.tables import HOURS, table
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was given to each map of recalls."""
+    found: list[dict[str, Any]] = []
+    real = writing.recall_map
+
+    def noted(step: Any, weight: Any, **options: Any) -> Any:
+        found.append(options)
+        return real(step, weight, **options)
+
+    monkeypatch.setattr(writing, "recall_map", noted)
+    return found
+
+
+def test_steps_of_a_table_have_their_dates_and_all_columns(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:
+    _, run, values = table(tmp_path)
+    write_report([run], tmp_path / "report", 1)
+    (options,) = drawn
+    assert tuple(options["times"][:20]) == tuple(HOURS[350:370]), "the first chunk of the second of two rows"
+    rows = values[350:370]
+    shades = (rows - rows.min(0)) / (rows.max(0) - rows.min(0))
+    np.testing.assert_allclose(options["input"], shades, atol=1e-5)
+    assert options["title"] == "Recalls of run: test stream 1 of stream"
+
+
+def test_characters_are_written_on_the_strip(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be, " * 40)
+    run = untrained(tmp_path / "run", FileStream(tmp_path / "a.txt", chunk=7, eval_rows=1))
+    write_report([run], tmp_path / "report")
+    assert "".join(mark or " " for mark in drawn[0]["marks"]) in "to be or not to be, " * 2
+    assert drawn[0]["times"] == ()
