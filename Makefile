@@ -83,7 +83,8 @@ dist-check: setup
 test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_operator.py
 
-# Runs that are killed, stopped, out of space or trained twice, and 10,000 damaged files: about 30 minutes on two cores.
+# Every campaign of tests/reliability: runs that are killed, stopped, out of space or trained twice, damaged files, states
+# and arguments, threads and processes, sanitizers, a long stream. About half an hour on two idle cores.
 test-reliability: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --out results/reliability
 

@@ -1,84 +1,189 @@
-"""The campaigns at full size: `make test-reliability`. Any wrong trial makes it fail.
+"""The campaigns at full size: `make test-reliability`. Anything wrong makes it fail.
 
-python -m tests.reliability --kills 300 --mutations 10000 --out results/reliability
+python -m tests.reliability --out results/reliability
+python -m tests.reliability --only mutations together --mutations 1000
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import os
 import platform
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from reminding.disk.records import read_json, write_json
+from reminding.disk.writing import write_text
+from tests.ops.cpu_op.recorded_calls import CASES
+from tests.reliability import direct_calls, million, pages, shape_fuzz, suites, together
 from tests.reliability.campaigns import Campaigns
 from tests.reliability.mutations import mutations
 from tests.reliability.trials import Tally
 
-HEAD = "| campaign | tried | right | refused | wrong |\n|---|---|---|---|---|"
+HEAD = "| campaign | tried | right | refused | wrong | crashed | hung |\n|---|---|---|---|---|---|---|"
+RECORD_NAME = "measured.json"
+Campaign = Callable[[], Tally]
 
 
 def arguments() -> argparse.Namespace:
     """The sizes of the campaigns."""
-    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.reliability", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=None, help="the campaigns to run, by name; all if left out")
     parser.add_argument("--kills", type=int, default=300, help="runs killed at random moments")
     parser.add_argument("--every", type=int, default=1, help="every how many file operations one is tried")
     parser.add_argument("--signals", type=int, default=120, help="runs that get signals")
     parser.add_argument("--disks", type=int, default=40, help="runs on a small tmpfs, where root may mount one")
     parser.add_argument("--together", type=int, default=60, help="runs that several processes resume")
     parser.add_argument("--mutations", type=int, default=10_000, help="damaged files")
+    parser.add_argument("--stride", type=int, default=7, help="every how many damaged calls of the op one is made")
+    parser.add_argument("--draws", type=int, default=600, help="drawn calls of a layer, each on every backend")
+    parser.add_argument("--trials", type=int, default=20, help="of threads, of each kind of process, and of DDP")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of the stream that is killed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=None, help="folder for the table of results")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the table; other campaigns in it stay")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Run every campaign and print what came of it."""
-    wanted, began = arguments(), time.monotonic()
-    torch.set_num_threads(1)
-    tallies: list[Tally] = []
+def campaigns_of(wanted: argparse.Namespace, place: Path) -> dict[str, Campaign]:
+    """Every campaign by name; the runs they share are trained when one first needs them."""
+    made: list[Campaigns] = []
+
+    def runs() -> Campaigns:
+        made.extend([] if made else [Campaigns(place, wanted.seed)])
+        return made[0]
+
+    return {
+        "kills": lambda: runs().kills_at_random_moments(wanted.kills),
+        "operations": lambda: runs().kills_at_operations(wanted.every),
+        "signals": lambda: runs().signals(wanted.signals),
+        "full-disk": lambda: runs().full_disk(wanted.every),
+        "tmpfs": lambda: runs().small_disk(wanted.disks),
+        "processes": lambda: runs().together(wanted.together),
+        "mutations": lambda: mutations(runs().whole, wanted.mutations, wanted.seed),
+        "states": lambda: suites.tested("damaged, copied and resumed states", suites.STATES),
+        "direct-calls": lambda: _direct_calls(wanted.stride, wanted.seed),
+        "shapes": lambda: _shapes(wanted.draws, wanted.seed),
+        "together": lambda: _together(wanted.trials, wanted.seed),
+        "server": lambda: suites.tested("a hostile server", suites.SERVER),
+        "pages": pages.hostile_names,
+        "stream": lambda: million.run(wanted.steps, place, wanted.seed),
+        "sanitizers": suites.sanitized,
+    }
+
+
+def _direct_calls(stride: int, seed: int) -> Tally:
+    found: Counter[str] = Counter()
+    problems: list[str] = []
+    for case in CASES:
+        counts, bad = direct_calls.run(case, seed % stride, stride)
+        found += counts
+        problems += bad
+    return Tally.of("the C++ op's operators with a damaged argument", found, problems)
+
+
+def _shapes(draws: int, seed: int) -> Tally:
+    found = shape_fuzz.run(seed, 0, draws, longest=24)
+    tally = Tally.of("drawn calls of a layer, on every backend and engine", found, [])
+    tally.note = f"{found['rounding']} of those right differ by rounding"
+    return tally
+
+
+def _together(trials: int, seed: int) -> Tally:
+    found: Counter[str] = Counter()
+    problems: list[str] = []
+    for way in together.WAYS:
+        counts, bad = together.run(way, trials, seed)
+        found += counts
+        problems += bad
+    return Tally.of("8 threads; fork, spawn and forkserver by a queue; DDP of two", found, problems)
+
+
+def ran(wanted: argparse.Namespace) -> Iterator[tuple[str, Tally, float]]:
+    """Run the campaigns: the name, what came of it, and the seconds it took."""
     with tempfile.TemporaryDirectory() as place:
-        campaigns = Campaigns(Path(place), wanted.seed)
-        print(HEAD, flush=True)
-        for campaign in (
-            lambda: campaigns.kills_at_random_moments(wanted.kills),
-            lambda: campaigns.kills_at_operations(wanted.every),
-            lambda: campaigns.signals(wanted.signals),
-            lambda: campaigns.full_disk(wanted.every),
-            lambda: campaigns.small_disk(wanted.disks),
-            lambda: campaigns.together(wanted.together),
-            lambda: mutations(campaigns.whole, wanted.mutations, wanted.seed),
-        ):
-            tallies.append(campaign())
-            print(tallies[-1].line(), flush=True)
-    for tally in tallies:
-        for wrong in tally.wrong:
-            print(f"wrong, {tally.name}: {wrong}")
-    if wanted.out is not None:
-        wanted.out.mkdir(parents=True, exist_ok=True)
-        (wanted.out / "README.md").write_text(_page(tallies, time.monotonic() - began))
-    sys.exit(any(tally.wrong for tally in tallies))
+        every = campaigns_of(wanted, Path(place))
+        names = wanted.only or list(every)
+        if unknown := [name for name in names if name not in every]:
+            raise SystemExit(f"there is no campaign {', '.join(unknown)}; there are {', '.join(every)}")
+        for name in names:
+            began = time.monotonic()
+            tally = every[name]()
+            yield name, tally, time.monotonic() - began
 
 
-def _page(tallies: list[Tally], seconds: float) -> str:
-    """The table of results, with the command that made it."""
+def main() -> None:
+    """Run the campaigns, print what came of each, and record it."""
+    wanted, failed = arguments(), False
+    torch.set_num_threads(1)
+    print(HEAD, flush=True)
+    for name, tally, seconds in ran(wanted):
+        print(tally.line(), *([f"  {tally.note}"] if tally.note else []), sep="\n", flush=True)
+        for problem in tally.problems:
+            print(f"  {problem}", flush=True)
+        failed |= bool(tally.problems)
+        if wanted.out is not None:
+            record(wanted.out, name, tally, seconds, wanted.seed)
+    sys.exit(failed)
+
+
+def record(out: Path, name: str, tally: Tally, seconds: float, seed: int) -> None:
+    """Add a campaign's figures to measured.json and README.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / RECORD_NAME
+    content = read_json(path) if path.is_file() else {}
+    content[name] = {
+        "campaign": tally.name,
+        **tally.numbers,
+        "note": tally.note,
+        "problems": tally.problems,
+        "minutes": round(seconds / 60, 1),
+        "seed": seed,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": f"python -m tests.reliability {' '.join(sys.argv[1:])}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"PyTorch {torch.__version__}",
+    }
+    write_json(path, content)
+    write_text(out / "README.md", page(content))
+
+
+def page(content: dict[str, Any]) -> str:
+    """The table of results, with the commands that made it."""
     lines = [
         "# Reliability",
         "",
-        "Right: the result is that of an uninterrupted run, or the file is read as it was written. Refused: by the",
-        "documented error. Wrong: anything else.",
+        "Right: the result is that of an uninterrupted run or stream, or the file is read as it was written.",
+        "Refused: by the documented error. Wrong: anything else. A process that crashed or hung is counted apart.",
         "",
-        HEAD,
-        *(tally.line() for tally in tallies),
+        HEAD.replace(" hung |", " hung | minutes | date |") + "---|---|",
+        *(_row(each) for each in content.values()),
         "",
-        f"Command: `python -m tests.reliability {' '.join(sys.argv[1:])}`; {seconds / 60:.0f} minutes on "
-        f"{platform.machine()}, Python {platform.python_version()}, PyTorch {torch.__version__}.",
+        *(f"- {each['campaign']}: {each['note']}." for each in content.values() if each["note"]),
+        "",
+        "A campaign that is not in the table has not been recorded here. Minutes are those of a machine that other",
+        "processes used too. Commands:",
+        "",
+        *(f"    {command}" for command in dict.fromkeys(each["command"] for each in content.values())),
+        "",
+        *(f"Machine: {machine}." for machine in dict.fromkeys(each["machine"] for each in content.values())),
         "",
     ]
     return "\n".join(lines)
+
+
+def _row(each: dict[str, Any]) -> str:
+    numbers = " | ".join(f"{each[kind]:,}" for kind in ("tried", "right", "refused", "wrong", "crashed", "hung"))
+    return f"| {each['campaign']} | {numbers} | {each['minutes']} | {each['date']} |"
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ def mutations(run: Path, trials: int, seed: int = 0) -> Tally:
             tally.wrong += [line] if line not in ("right", "refused") else []
         number += len(lines)
         if code:
-            tally.wrong.append(f"mutation {number} of {kinds[number % len(kinds)].name} ended its reader with {code}")
+            told = f"mutation {number} of {kinds[number % len(kinds)].name} ended its reader with {code}"
+            (tally.hung if code == -signal.SIGALRM else tally.crashed).append(told)
             number += 1
     return tally
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.reliability import million
 from tests.reliability.campaigns import Campaigns
 from tests.reliability.mutations import mutations
+from tests.reliability.pages import hostile_names
 from tests.reliability.trials import Tally
 
 
@@ -16,7 +20,7 @@ def campaigns(tmp_path_factory: pytest.TempPathFactory) -> Campaigns:
 
 def assert_right(tally: Tally, least: int) -> None:
     assert tally.tried >= least
-    assert tally.wrong == []
+    assert tally.problems == []
 
 
 def test_runs_killed_at_random_moments(campaigns: Campaigns) -> None:
@@ -43,3 +47,16 @@ def test_damaged_files(campaigns: Campaigns) -> None:
     tally = mutations(campaigns.whole, 200)
     assert_right(tally, 200)
     assert tally.refused > 100
+
+
+def test_hostile_names() -> None:
+    tally = hostile_names()
+    if not tally.tried:
+        pytest.skip("no browser")
+    assert_right(tally, 40)
+
+
+def test_a_long_stream_that_is_killed(tmp_path: Path) -> None:
+    tally = million.run(30_000, tmp_path, every=15_000)
+    assert_right(tally, 1)
+    assert tally.note.startswith("30,000 steps")

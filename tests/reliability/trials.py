@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,29 +34,54 @@ class Tally:
 
     Attributes:
         right: the result was that of an uninterrupted run; refused: an error as documented came instead.
-        wrong: anything else, with what it was.
+        wrong: anything else, with what it was; crashed, hung: a process that ended by a signal, or did not end.
+        note: a sentence on the whole campaign.
     """
 
     name: str
     right: int = 0
     refused: int = 0
     wrong: list[str] = field(default_factory=list[str])
+    crashed: list[str] = field(default_factory=list[str])
+    hung: list[str] = field(default_factory=list[str])
+    note: str = ""
+
+    @staticmethod
+    def of(name: str, found: Counter[str], problems: list[str]) -> Tally:
+        """That of a campaign which counted its trials by verdict; rounding is right."""
+        tally = Tally(name, found["right"] + found["rounding"], found["refused"])
+        for kind in ("wrong", "crashed", "hung"):
+            getattr(tally, kind).extend([f"{kind}; see above"] * found[kind])
+        tally.wrong[: len(problems)] = problems[: len(tally.wrong)]
+        return tally
+
+    @property
+    def problems(self) -> list[str]:
+        """All that was not as it must be."""
+        return [*self.wrong, *self.crashed, *self.hung]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """How many trials there were of each kind."""
+        counts = {"right": self.right, "refused": self.refused, "wrong": len(self.wrong)}
+        counts |= {"crashed": len(self.crashed), "hung": len(self.hung)}
+        return {"tried": sum(counts.values()), **counts}
 
     @property
     def tried(self) -> int:
         """The number of trials."""
-        return self.right + self.refused + len(self.wrong)
+        return self.numbers["tried"]
 
     def line(self) -> str:
         """A row of the table of results."""
-        return f"| {self.name} | {self.tried} | {self.right} | {self.refused} | {len(self.wrong)} |"
+        return f"| {self.name} | {' | '.join(f'{number:,}' for number in self.numbers.values())} |"
 
     def judge(self, problem: str) -> None:
         """Count a trial; "" if nothing is wrong."""
-        if problem:
-            self.wrong.append(problem)
-        else:
+        if not problem:
             self.right += 1
+        else:
+            (self.hung if problem.endswith(" hung") else self.wrong).append(problem)
 
 
 @dataclass

@@ -127,7 +127,8 @@ def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
                 raise ValueError(f"{name} must be a tensor of shape {shape} on {told(device)}, got None")
             continue
         lowered = name in LOWERED and state == torch.float32 and tensor.dtype in HALVES
-        check_tensor(name, tensor, shape, tensor.dtype if lowered else _TYPES.get(name, state), device)
+        kind = tensor.dtype if lowered else _TYPES.get(name, state)
+        check_tensor(name, tensor, shape, kind, device)
 
 
 def _counters(arguments: Mapping[str, Any], sizes: Sizes) -> tuple[Tensor, Tensor]:
