@@ -10,7 +10,6 @@ import pytest
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.train import trainer
 from reminding.tasks import Copying
-from tests.lab.browser import browser as browser
 
 
 def small(steps: int = 6, task: Any = None, model: str = "sab", **train: Any) -> RunConfig:

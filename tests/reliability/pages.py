@@ -19,6 +19,7 @@ from tests.lab.explain.test_page import made_up
 from tests.reliability.trials import Tally
 
 RUN = "window.hostile = 1"
+NAME = "hostile names in a browser"
 HOSTILE = (
     f"<script>{RUN}</script>",
     f"</script><script>{RUN}</script>",
@@ -46,22 +47,29 @@ HOSTILE = (
 
 
 def hostile_names() -> Tally:
-    """Open both kinds of page for each name; no trials where there is no browser."""
-    tally = Tally("hostile names in a browser")
+    """Open both kinds of page for each name in a browser of its own; no trials where there is none."""
     found = os.environ.get("REMINDING_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        return tally
+        return Tally(NAME)
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as started, tempfile.TemporaryDirectory() as place:
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=found, args=FLAGS)
+        tally = opened(browser)
+        browser.close()
+    return tally
+
+
+def opened(browser: Any) -> Tally:
+    """Open both kinds of page for each name in a browser."""
+    tally = Tally(NAME)
+    with tempfile.TemporaryDirectory() as place:
         for name in HOSTILE:
             for kind, text in (("report", _report(name)), ("explanation", _explanation(name))):
                 path = Path(place) / f"{kind}.html"
                 path.write_text(text, encoding="utf-8")
                 problem = _problem(browser, path)
                 tally.judge(f"{kind} of {name!r}: {problem}" if problem else "")
-        browser.close()
     return tally
 
 

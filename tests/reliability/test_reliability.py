@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.reliability import million
+from tests.reliability import million, pages
 from tests.reliability.campaigns import Campaigns
 from tests.reliability.mutations import mutations
-from tests.reliability.pages import hostile_names
 from tests.reliability.trials import Tally
 
 
@@ -49,11 +49,8 @@ def test_damaged_files(campaigns: Campaigns) -> None:
     assert tally.refused > 100
 
 
-def test_hostile_names() -> None:
-    tally = hostile_names()
-    if not tally.tried:
-        pytest.skip("no browser")
-    assert_right(tally, 40)
+def test_hostile_names(browser: Any) -> None:
+    assert_right(pages.opened(browser), 40)
 
 
 def test_a_long_stream_that_is_killed(tmp_path: Path) -> None:

@@ -204,10 +204,10 @@ def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, 
     """
     device, first, begun = before.device, _common(count), _common(steps_done)
     if first is not None and begun is not None:  # as in most batches: then no masks are needed
-        later = range(begun // rule.k_att + 1, (begun + steps) // rule.k_att + 1)
-        new = torch.arange(later.start, later.stop, device=device) * rule.k_att
+        stored = int(rule.stored_between(steps_done[:1], steps))
+        new = (begun // rule.k_att + 1 + torch.arange(stored, device=device)) * rule.k_att
         parts = [before[:, :first], new.expand(len(count), -1)]
-        missing = slots - first - len(later)
+        missing = slots - first - stored
         return torch.cat(parts if missing == 0 else [*parts, before.new_zeros(len(count), missing)], 1)
     had, stored, stored_before = (
         on_device(rows, device).unsqueeze(1)

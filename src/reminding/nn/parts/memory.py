@@ -76,7 +76,8 @@ class Memory(TensorGroup):
         noted = found.items() if self.kept is not None else ()
         versions = tuple((at, tensor, tensor._version) for at, tensor in noted if tensor is not None)
         counts = (("step", made.step), ("count", made.count))
-        own = () if made.step.is_inference() else tuple((at, tensor, tensor._version) for at, tensor in counts)
+        counted = not any(tensor.is_inference() for _, tensor in counts)
+        own = tuple((at, tensor, tensor._version) for at, tensor in counts) if counted else ()
         vars(self).update(found, _made=versions, _own=own, _make=None)
         return found[name]
 
