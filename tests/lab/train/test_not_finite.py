@@ -16,7 +16,7 @@ from reminding.lab.report.writing import write_report
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
-from reminding.tasks import Adding, Batch
+from reminding.tasks import Adding, Batch, Cue
 from reminding.tasks.kinds.tallies import Columns, ColumnTally
 from tests.lab.conftest import small
 
@@ -90,3 +90,23 @@ def test_a_prediction_that_is_not_a_number_is_no_error_of_zero() -> None:
     assert found["a"]["model"] == {"rmse": None, "mae": None}
     assert found["b"]["model"] == {"rmse": 1, "mae": 1}
     assert found["a"]["unchanged"] == {"rmse": 1, "mae": 1}
+
+
+def test_chunks_without_an_answer_leave_no_bare_nan_in_the_log(tmp_path: Path) -> None:
+    """They have no loss; NaN is not JSON, and other programs stop at it."""
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    config = small(steps=4, task=Cue(lag=60, gap=4, chunk=6), eval_every=2, eval_sequences=40, test_sequences=40)
+    config = replace(config, model=replace(config.model, capacity=8, normalizer="softmax1"))
+    trainer.train(config, tmp_path / "run")
+    trainer.train(replace(config, train=replace(config.train, steps=6)), tmp_path / "run", resume=True)
+    records = [
+        json.loads(line, parse_constant=refused) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()
+    ]
+    trained = [record for record in records if record["kind"] == "train"]
+    assert len(trained) >= 3
+    assert any("loss" not in record for record in trained)
+    json.loads((tmp_path / "run/summary.json").read_text(), parse_constant=refused)
+    write_report([tmp_path / "run"], tmp_path / "report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -128,7 +129,7 @@ class LiveDisplay:
         """
         for record in records:
             if record["kind"] == "train":
-                self._series["loss"].add(record["loss"])
+                self._series["loss"].add(record.get("loss", math.nan))
             elif record["kind"] == "valid":
                 self._follow(metric, record[metric], record.get("state_norm"))
 

@@ -197,13 +197,14 @@ def _set_rate(run: Run, seconds: float) -> None:
 def _mean(updates: list[Update]) -> dict[str, float]:
     """Means over some updates, with the last and the largest gradient norm.
 
-    Chunks without a target have no loss, and do not count.
+    Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean.
     """
     losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
-    metrics = mean_metrics(update["metrics"] for update in updates)
-    loss = sum(losses) / len(losses) if losses else math.nan
+    means = mean_metrics(update["metrics"] for update in updates)
+    metrics = {name: value for name, value in means.items() if not math.isnan(value)}
+    loss = {"loss": sum(losses) / len(losses)} if losses else {}
     norms = [update["norm"] for update in updates]
-    return {"loss": loss, "gradient_norm": norms[-1], "gradient_norm_max": max(norms), **metrics}
+    return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": max(norms), **metrics}
 
 
 def _running(run: Run) -> str:
