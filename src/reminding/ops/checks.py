@@ -6,7 +6,7 @@ Shapes: B batch, T time, I input, H hidden, D score width.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -126,6 +126,30 @@ def check_tensor(
         raise ValueError(f"{name} must be {wanted}, got {described(tensor)}")
     if tensor.data_ptr() == 0 and tensor.numel() > 0:  # as sharded training leaves parameters between their uses
         raise ValueError(f"{name} must have memory, but its storage was emptied")
+
+
+def check_tensors(
+    arguments: Mapping[str, Any],
+    shapes: Shapes,
+    optional: Collection[str],
+    device: torch.device,
+    dtype_of: Callable[[str, Tensor], torch.dtype],
+) -> None:
+    """Refuse the first tensor among an operator's arguments that is missing or not as it must be.
+
+    Args:
+        optional: the names that may be None.
+        dtype_of: the type that a tensor must have, by its name, where it depends on the tensor's own.
+
+    Raises:
+        ValueError: names the tensor, and shows what was expected and what came.
+    """
+    for name, shape in shapes.items():
+        tensor: Tensor | None = arguments[name]
+        if tensor is not None:
+            check_tensor(name, tensor, shape, dtype_of(name, tensor), device)
+        elif shape is not None and name not in optional:
+            raise ValueError(f"{name} must be a tensor of shape {shape}, got None")
 
 
 def told(device: torch.device) -> str:

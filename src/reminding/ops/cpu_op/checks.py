@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.ops.checks import Shapes, Sizes, check_rule, check_tensor, one_of, shapes_of_weights
+from reminding.ops.checks import Shapes, Sizes, check_rule, check_tensors, one_of, shapes_of_weights
 from reminding.ops.contract import OpRule, gate_width, new_slots
 from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_NOTHING, KEEP_REPLAY, cuts_in
 
@@ -99,10 +99,4 @@ def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
     floating: torch.dtype = arguments["x"].dtype
     if floating is not torch.float32 and floating is not torch.float64:
         raise ValueError(f"x must be float32 or float64, got {floating}")
-    for name, shape in shapes.items():
-        tensor: Tensor | None = arguments[name]
-        if tensor is None:
-            if shape is not None and name not in _OPTIONAL:
-                raise ValueError(f"{name} must be a tensor of shape {shape}, got None")
-            continue
-        check_tensor(name, tensor, shape, _TYPES.get(name, floating), CPU)
+    check_tensors(arguments, shapes, _OPTIONAL, CPU, lambda name, _: _TYPES.get(name, floating))

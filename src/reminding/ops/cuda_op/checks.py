@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.ops.checks import Shapes, Sizes, check_rule, check_tensor, shapes_of_weights, told
+from reminding.ops.checks import Shapes, Sizes, check_rule, check_tensors, shapes_of_weights
 from reminding.ops.contract import OpRule, gate_width, new_slots
 from reminding.ops.cuda_op.packing import Record
 
@@ -120,15 +120,12 @@ def _check_tensors(arguments: Mapping[str, Any], shapes: Shapes) -> None:
     device: torch.device = arguments["h0"].device
     if state not in (torch.float32, torch.float64):
         raise ValueError(f"h0 must be float32 or float64, got {state}")
-    for name, shape in shapes.items():
-        tensor: Tensor | None = arguments[name]
-        if tensor is None:
-            if shape is not None and name not in ARRIVING:
-                raise ValueError(f"{name} must be a tensor of shape {shape} on {told(device)}, got None")
-            continue
+
+    def dtype_of(name: str, tensor: Tensor) -> torch.dtype:
         lowered = name in LOWERED and state == torch.float32 and tensor.dtype in HALVES
-        kind = tensor.dtype if lowered else _TYPES.get(name, state)
-        check_tensor(name, tensor, shape, kind, device)
+        return tensor.dtype if lowered else _TYPES.get(name, state)
+
+    check_tensors(arguments, shapes, ARRIVING, device, dtype_of)
 
 
 def _counters(arguments: Mapping[str, Any], sizes: Sizes) -> tuple[Tensor, Tensor]:
