@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.contract import OpRule
 from reminding.ops.cpu_op import checks
+from tests.ops.cpu_op.damage import damages
 from tests.ops.cpu_op.direct_calls import outcome
 from tests.ops.cpu_op.recorded_calls import CASES, Call, recorded
 
@@ -40,15 +41,43 @@ def run(*words: str) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("made"))
 
 
+def number_of_damages(case: str) -> int:
+    return sum(1 for call in recorded(case) for _ in damages(call))
+
+
 def test_a_damaged_call_is_refused_or_gives_the_same() -> None:
     """Every twentieth damaged call; the slow test makes all of them."""
-    assert run(*CASES, "--first", "7", "--stride", "20") > 900
+    first, stride = 7, 20
+    made = sum(len(range(first, number_of_damages(case), stride)) for case in CASES)
+    assert run(*CASES, "--first", str(first), "--stride", str(stride)) == made > 1500
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_damaged_call_is_refused_or_gives_the_same(case: str) -> None:
-    assert run(case) > 2000
+    assert run(case) == number_of_damages(case)
+
+
+def test_every_argument_of_every_operator_is_damaged() -> None:
+    called: set[str] = set()
+    for call in (call for case in CASES for call in recorded(case)):
+        called.add(call.operator._schema.name)
+        damaged = {damage.place for damage in damages(call)}
+        for at, (name, value) in enumerate(zip(call.names, call.arguments, strict=True)):
+            assert any(place == at for place, _ in damaged), f"{call.name}: {name}"
+            members: list[Any] = value if isinstance(value, list) else []
+            wanted = {(at, member) for member, each in enumerate(members) if isinstance(each, Tensor)}
+            assert wanted <= damaged, f"{call.name}: {name}"
+    names = cast("Any", torch)._C._dispatch_get_all_op_names()
+    ours = {name.split(".")[0] for name in names if name.startswith(("reminding_cpu::", "reminding::sab_"))}
+    others = {"reminding::sab_cuda_forward", "reminding::sab_cuda_backward", "reminding_cpu::limit_isa"}
+    assert called == ours - others
+
+
+@pytest.mark.parametrize("number", [-1, 3, 2**63 - 1])
+def test_the_one_number_of_the_operator_without_a_tensor_is_checked(number: int) -> None:
+    with pytest.raises(RuntimeError, match="reminding: most must be between 0 and 2"):
+        torch.ops.reminding_cpu.limit_isa(number)
 
 
 @pytest.mark.slow
