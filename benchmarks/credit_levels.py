@@ -14,7 +14,6 @@ Shapes: T time, B batch, K recalled memories.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reminding.disk.records import write_json
 from reminding.lab.runs.checkpoint import load_run
 from reminding.lab.runs.machine import environment
 from reminding.lab.train.effort import recalls, steps_with_loss
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     command = f"python benchmarks/credit_levels.py {' '.join(arguments or sys.argv[1:])}"
     content = {"command": command, "seed": SEED, **environment(torch.device("cpu")), "counts": rows}
-    (options.out / "measured.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(options.out / "measured.json", content)
 
 
 if __name__ == "__main__":

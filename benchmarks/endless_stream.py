@@ -11,7 +11,6 @@ Shapes: T steps of a chunk; one row.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -24,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from reminding import SAB
+from reminding.disk.records import write_json
 from reminding.lab.runs.machine import environment
 
 BYTES = 256
@@ -124,7 +124,7 @@ def main() -> None:
     command = " ".join(["python benchmarks/endless_stream.py", options.file.name, *sys.argv[2:]])
     told = {name: value for name, value in vars(options).items() if name not in ("file", "out")}
     measured = {"command": command, "options": told, "chunks": records, **environment()}
-    (options.out / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
+    write_json(options.out / "measured.json", measured)
     plot(records, options.out / "stream.png")
 
 

@@ -11,7 +11,6 @@ must be equal bit by bit. Writes measured.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reminding.disk.records import write_json
 from reminding.lab.runs.checkpoint import load_run
 from reminding.lab.runs.machine import environment
 from reminding.nn import SAB, SABState
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
     rows = measure(options.run, sorted(options.memories))
     options.out.mkdir(parents=True, exist_ok=True)
     content = {"command": " ".join(["python", *sys.argv]), "run": str(options.run), "rows": rows, **environment()}
-    (options.out / "measured.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(options.out / "measured.json", content)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Shapes: T time, B batch, I input, H hidden, M memories so far.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reminding.disk.records import write_json
 from reminding.lab.paper import experiments as paper
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import environment
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
             records.append(trained(run, written))
             command = f"python benchmarks/what_is_written.py {' '.join(arguments or sys.argv[1:])}"
             content = {"command": command, **environment(torch.device("cpu")), "runs": records}
-            (options.out / "measured.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_json(options.out / "measured.json", content)
             print(f"seed {run.train.seed}, {written}: {records[-1]['accuracy']:.4f}", flush=True)
     for written in WRITTEN:
         found = [record["accuracy"] for record in records if record["written"] == written]

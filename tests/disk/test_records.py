@@ -11,14 +11,15 @@ import pytest
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.records import add_line, packed_line, read_json, read_lines, write_json
 
-CONTENT: dict[str, Any] = {"name": "übung", "rate": 0.003, "sizes": (1, 2), "none": None, "nan": float("inf")}
+CONTENT: dict[str, Any] = {"name": "übung", "rate": 0.003, "sizes": (1, 2), "none": None, "rise": float("inf")}
 
 
 def test_a_file_gives_its_object_back_and_stays_readable(tmp_path: Path) -> None:
     for ascii_only in (True, False):
         write_json(tmp_path / "file", CONTENT, ascii_only=ascii_only)
         assert read_json(tmp_path / "file") == {**CONTENT, "sizes": [1, 2]}
-        assert list(json.loads((tmp_path / "file").read_text(encoding="utf-8"))) == ["sealed", *CONTENT, "checksum"]
+        entries = list(json.loads((tmp_path / "file").read_text(encoding="utf-8")))
+        assert entries == ["sealed", *CONTENT, "not_finite", "checksum"]
 
 
 def test_no_flipped_bit_gives_other_values(tmp_path: Path) -> None:

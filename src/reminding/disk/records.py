@@ -2,6 +2,7 @@
 
 A file begins with the entry "sealed" and ends with "checksum"; a line begins with "crc32". Files without any of these
 are from version 0.1 or written by hand, and are read as they are; a file that has some of them must have them all.
+Numbers that are not finite are written as `finite` says, and given back as they were.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 from reminding.disk import lock, operations
 from reminding.disk.errors import DamagedFileError
+from reminding.disk.finite import finite, restored
 from reminding.disk.writing import naming, write_file
 
 SEALED, CHECKSUM = "sealed", "checksum"
@@ -29,8 +31,9 @@ _LOST = re.compile(rb'\{"[^"]*": "[0-9a-f]{8}", ')
 
 def packed_json(content: Mapping[str, Any], *, ascii_only: bool = True) -> bytes:
     """The text of a file with one object and its checksum."""
+    content = finite(content)
     whole = {SEALED: "sha256", **content, CHECKSUM: _checksum(content)}
-    return (json.dumps(whole, indent=2, ensure_ascii=ascii_only) + "\n").encode()
+    return (json.dumps(whole, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n").encode()
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, ascii_only: bool = True) -> None:
@@ -60,16 +63,24 @@ def read_json(path: Path, *, checksum_required: bool = False) -> dict[str, Any]:
     content = cast("dict[str, Any]", content)
     kind, found = content.pop(SEALED, None), content.pop(CHECKSUM, None)
     if kind is None and found is None and not checksum_required:
-        return content
+        return _restored(path, content)
     if kind != "sha256" or found is None:
         raise DamagedFileError(path, "it is missing", CHECKSUM if found is None else SEALED)
     if found != _checksum(content):
         advice = f'If you changed the file yourself, delete its entries "{SEALED}" and "{CHECKSUM}"'
         raise DamagedFileError(path, f"it is wrong. {advice}", CHECKSUM)
-    return content
+    return _restored(path, content)
+
+
+def _restored(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return restored(content)
+    except ValueError as error:
+        raise DamagedFileError(path, str(error)) from error
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
+    """Of the object in a file; one of version 0.1 may have numbers that are not finite."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -94,7 +105,7 @@ class Lines:
 
 def packed_line(record: Mapping[str, Any]) -> str:
     """The text of a line with one object and its checksum."""
-    text = json.dumps(record)
+    text = json.dumps(finite(record), allow_nan=False)
     return f'{{"crc32": "{zlib.crc32(text.encode()):08x}", {text[1:]}'
 
 
@@ -158,6 +169,6 @@ def _record(line: bytes, checked: bool) -> dict[str, Any] | None:
         return None
     try:
         content: Any = json.loads(line)
+        return restored(cast("dict[str, Any]", content)) if isinstance(content, dict) else None
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", content) if isinstance(content, dict) else None

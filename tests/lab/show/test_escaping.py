@@ -152,3 +152,7 @@ def test_pages_and_tables_keep_any_name(name: str) -> None:
     text = Table("", [name], [[name]], [name]).markdown()
     assert text.splitlines()[0] == f"| {for_markdown(name)} |"
     text.encode("utf-8")
+
+
+def test_numbers_that_json_lacks_are_null_in_a_page() -> None:
+    assert data({"a": [1.5, float("nan"), (float("-inf"),)]}) == '{"a":[1.5,null,[null]]}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 import torch
 
 from reminding.cli import main
+from reminding.lab.explain.explanation import explain
+from reminding.lab.explain.page import write_explanations
+from reminding.lab.report.check import check_run
 from reminding.lab.report.writing import write_report
 from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.records import read_runs
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
 from reminding.tasks import Adding, Batch, Cue
@@ -90,6 +95,54 @@ def test_a_prediction_that_is_not_a_number_is_no_error_of_zero() -> None:
     assert found["a"]["model"] == {"rmse": None, "mae": None}
     assert found["b"]["model"] == {"rmse": 1, "mae": 1}
     assert found["a"]["unchanged"] == {"rmse": 1, "mae": 1}
+
+
+def diverging(steps: int) -> RunConfig:
+    """A run whose rate is far too high, and which is not checked."""
+    config = small(steps, task=Cue(lag=7, gap=3, chunk=6), eval_every=3, eval_sequences=4, test_sequences=4)
+    model = replace(config.model, capacity=4)
+    return replace(config, model=model, train=replace(config.train, lr=1e30, check_finite=False))
+
+
+def test_the_files_of_a_run_that_diverges_are_json_and_give_its_numbers_back(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer.train(diverging(9), run)
+    lines = [json.loads(line, parse_constant=refuse) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [record for record in read_log(run) if record["kind"] == "train"][-1]
+    assert any(line.get("not_finite", {}).get("/loss") == "NaN" for line in lines)
+    assert math.isnan(last["loss"]) and math.isnan(last["gradient_norm"]) and math.isnan(last["gradient_norm_max"])
+    summary_of(run)
+    assert check_run(run).damaged == []
+    (read,), damaged = read_runs([run])
+    assert not damaged
+    assert math.isfinite(read.valid[-1].best)
+    write_report([run], tmp_path / "report")
+    write_explanations(explain(run), tmp_path / "pages", "run")
+    for page in (tmp_path / "report" / "index.html", tmp_path / "pages" / "index.html"):
+        texts = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)
+        assert texts
+        for text in texts:
+            json.loads(text, parse_constant=refuse)
+
+
+def test_a_run_that_diverges_is_the_same_when_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between two evaluations, its checkpoint holds losses and norms that are no numbers."""
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    trainer.train(diverging(9), whole)
+    learn = trainer.learn
+
+    def interrupted(run: Any, batch: Any) -> Any:
+        if run.standing.step == 8:
+            raise KeyboardInterrupt
+        return learn(run, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(diverging(9), resumed)
+    trainer.train(diverging(9), resumed, resume=True)
+    logs = [[{**record, "seconds": 0} for record in read_log(folder)] for folder in (resumed, whole)]
+    assert repr(logs[0]) == repr(logs[1])
 
 
 def test_chunks_without_an_answer_leave_no_bare_nan_in_the_log(tmp_path: Path) -> None:

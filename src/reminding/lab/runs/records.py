@@ -350,6 +350,7 @@ def _progress(records: Sequence[Mapping[str, Any]], task: TaskRecord) -> list[Pr
             continue
         value = record[task.metric]
         candidates = [value, *(each.best for each in results[-1:])]
+        candidates = [each for each in candidates if math.isfinite(each)] or [math.nan]
         best = max(candidates) if task.maximize else min(candidates)
         results.append(Progress(record["step"], seconds.get(record["step"], 0.0), value, best))
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -43,8 +44,11 @@ def in_script(text: str) -> str:
 
 
 def data(value: Any) -> str:
-    """JSON values for a script element. Characters that cannot be seen are escaped in all texts."""
-    return in_script(json.dumps(_seen(value), ensure_ascii=False, separators=(",", ":")))
+    """JSON values for a script element. Characters that cannot be seen are escaped in all texts.
+
+    A number that is not finite becomes null: a browser reads no JSON with NaN in it.
+    """
+    return in_script(json.dumps(_seen(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def _seen(value: Any) -> Any:
@@ -54,4 +58,4 @@ def _seen(value: Any) -> Any:
         return {name: _seen(each) for name, each in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, list | tuple):
         return [_seen(each) for each in cast("Sequence[Any]", value)]
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

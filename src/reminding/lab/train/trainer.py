@@ -21,6 +21,7 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
+from reminding.lab.runs.saved.training import mean_figures
 from reminding.lab.show.terminal import LiveDisplay, say
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
@@ -194,19 +195,6 @@ def _set_rate(run: Run, seconds: float) -> None:
         group["lr"] = options.lr * min(1.0, max(0.0, 1.0 - done) / options.anneal)
 
 
-def _mean(updates: list[Update]) -> dict[str, float]:
-    """Means over some updates, with the last and the largest gradient norm.
-
-    Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean.
-    """
-    losses = [update["loss"] for update in updates if not math.isnan(update["loss"])]
-    means = mean_metrics(update["metrics"] for update in updates)
-    metrics = {name: value for name, value in means.items() if not math.isnan(value)}
-    loss = {"loss": sum(losses) / len(losses)} if losses else {}
-    norms = [update["norm"] for update in updates]
-    return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": max(norms), **metrics}
-
-
 def _running(run: Run) -> str:
     """The main metric over the latest updates on a stream, for the display."""
     if not run.config.task.streamed:
@@ -297,7 +285,7 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
         if last:
             settle(run)
         standing.seconds += seconds
-        _note(run, log, display, "train", {**_mean(standing.since), "seconds": standing.seconds})
+        _note(run, log, display, "train", {**mean_figures(standing.since), "seconds": standing.seconds})
         standing.since.clear()
         began = time.perf_counter()
         metrics, means = _validated(run)

@@ -37,7 +37,7 @@ class MadeBy(NamedTuple):
 
     def to_json(self) -> str:
         """For a file's metadata; `from_json` is the reverse."""
-        return json.dumps(self._asdict())
+        return json.dumps(self._asdict(), allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> MadeBy:

@@ -39,7 +39,7 @@ def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     sums = {name: _digest(tensor) for name, tensor in own.items()}
-    sealed = {**metadata, TENSOR_SUMS: json.dumps(sums), WHOLE_SUM: _seal(own, metadata, sums)}
+    sealed = {**metadata, TENSOR_SUMS: json.dumps(sums, allow_nan=False), WHOLE_SUM: _seal(own, metadata, sums)}
     return _safetensors().torch.save(own, metadata=sealed)
 
 

@@ -181,7 +181,7 @@ class LabelledTask(Classification):
 
     def known_form(self) -> str | None:
         """The facts as text, by which data in memory are found again; None: there are none."""
-        return None if self._facts is None else json.dumps(dict(self._facts))
+        return None if self._facts is None else json.dumps(dict(self._facts), allow_nan=False)
 
     def reading(self) -> Reading:
         """What was read."""

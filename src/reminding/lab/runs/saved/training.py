@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from reminding.disk.errors import DamagedFileError
+from reminding.disk.finite import finite, restored
 from reminding.nn.state.storage import load_tensors, pack_tensors
-from reminding.tasks import MetricSums
+from reminding.tasks import MetricSums, mean_metrics
 
 FORMAT = "reminding.Training"
 VERSION = "1"
@@ -66,6 +68,28 @@ class Restored:
     standing: Standing
     clip_mean: float | None
     random: dict[str, Tensor]
+
+
+def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
+    """Means over some updates, with the last and the largest gradient norm.
+
+    Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean. A
+    loss, metric or norm that is not a number is not left out: the run diverges.
+    """
+    losses = [update["loss"] for update in updates if _has_target(update)]
+    means = mean_metrics(update["metrics"] for update in updates)
+    counted = {name for update in updates for name, (_, count) in update["metrics"].items() if count}
+    metrics = {name: value for name, value in means.items() if name in counted}
+    loss = {"loss": sum(losses) / len(losses)} if losses else {}
+    norms = [update["norm"] for update in updates]
+    highest = max(norms, key=lambda norm: (math.isnan(norm), norm))
+    return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": highest, **metrics}
+
+
+def _has_target(update: Update) -> bool:
+    """Whether an update had anything to learn from; only on streams may a chunk lack that."""
+    counts = [count for _, count in update["metrics"].values()]
+    return not counts or any(counts)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -121,7 +145,8 @@ def pack_training(
         "groups": state["param_groups"],
         "numbers": numbers,
     }
-    return pack_tensors(tensors, {"format": FORMAT, "version": VERSION, "training": json.dumps(content)})
+    text = json.dumps(finite(content), allow_nan=False)
+    return pack_tensors(tensors, {"format": FORMAT, "version": VERSION, "training": text})
 
 
 def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Restored:
@@ -137,7 +162,7 @@ def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
             f"{path} is no checkpoint of version {VERSION}; its metadata says {sorted(metadata.items())}"
         )
     try:
-        content = json.loads(metadata["training"])
+        content = restored(json.loads(metadata["training"]))
         parts = _parted(tensors)
         state: dict[int, dict[str, Any]] = {}
         for name, value in [*parts["optimizer"].items(), *content["numbers"].items()]:
@@ -167,8 +192,8 @@ def restore_old(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
         content = torch.load(path, weights_only=True, map_location="cpu")
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
-        restored = Restored(_standing(content["standing"]), content["clip_mean"], {"cpu": content["rng"]})
-        return restored, cast("str | None", content.get("state"))
+        found = Restored(_standing(content["standing"]), content["clip_mean"], {"cpu": content["rng"]})
+        return found, cast("str | None", content.get("state"))
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise DamagedFileError(path, f"it cannot be read, or belongs to another model: {error}") from error
 
