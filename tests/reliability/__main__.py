@@ -23,13 +23,14 @@ import torch
 from reminding.disk.records import read_json, write_json
 from reminding.disk.writing import write_text
 from tests.ops.cpu_op.recorded_calls import CASES
-from tests.reliability import direct_calls, million, pages, shape_fuzz, suites, together
+from tests.reliability import direct_calls, kinds, million, pages, shape_fuzz, suites, together
 from tests.reliability.campaigns import Campaigns
 from tests.reliability.mutations import mutations
 from tests.reliability.trials import Tally
 
 HEAD = "| campaign | tried | right | refused | wrong | crashed | hung |\n|---|---|---|---|---|---|---|"
 RECORD_NAME = "measured.json"
+DATA = "mutations of data files, which have no checksums: read, or refused"
 Campaign = Callable[[], Tally]
 
 
@@ -44,7 +45,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--signals", type=int, default=120, help="runs that get signals")
     parser.add_argument("--disks", type=int, default=40, help="runs on a small tmpfs, where root may mount one")
     parser.add_argument("--together", type=int, default=60, help="runs that several processes resume")
-    parser.add_argument("--mutations", type=int, default=10_000, help="damaged files")
+    parser.add_argument("--mutations", type=int, default=10_000, help="damaged files of a run")
+    parser.add_argument("--data", type=int, default=2000, help="damaged files of data")
     parser.add_argument("--stride", type=int, default=7, help="every how many damaged calls of the op one is made")
     parser.add_argument("--draws", type=int, default=600, help="drawn calls of a layer, each on every backend")
     parser.add_argument("--trials", type=int, default=20, help="of threads, of each kind of process, and of DDP")
@@ -69,7 +71,8 @@ def campaigns_of(wanted: argparse.Namespace, place: Path) -> dict[str, Campaign]
         "full-disk": lambda: runs().full_disk(wanted.every),
         "tmpfs": lambda: runs().small_disk(wanted.disks),
         "processes": lambda: runs().together(wanted.together),
-        "mutations": lambda: mutations(runs().whole, wanted.mutations, wanted.seed),
+        "mutations": lambda: mutations(kinds.of_run(runs().whole), place, wanted.mutations, wanted.seed),
+        "data": lambda: mutations(kinds.of_data(place / "data"), place, wanted.data, wanted.seed, DATA),
         "states": lambda: suites.tested("damaged, copied and resumed states", suites.STATES),
         "direct-calls": lambda: _direct_calls(wanted.stride, wanted.seed),
         "shapes": lambda: _shapes(wanted.draws, wanted.seed),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from tests.reliability import million, pages
+from tests.reliability import kinds, million, pages
 from tests.reliability.campaigns import Campaigns
+from tests.reliability.kinds import Kind
 from tests.reliability.mutations import mutations
 from tests.reliability.trials import Tally
 
@@ -43,10 +47,41 @@ def test_processes_on_one_run(campaigns: Campaigns) -> None:
     assert_right(campaigns.together(2), 2)
 
 
-def test_damaged_files(campaigns: Campaigns) -> None:
-    tally = mutations(campaigns.whole, 200)
+def test_damaged_files(campaigns: Campaigns, tmp_path: Path) -> None:
+    tally = mutations(kinds.of_run(campaigns.whole), tmp_path, 200)
     assert_right(tally, 200)
     assert tally.refused > 100
+
+
+def test_damaged_files_of_data(tmp_path: Path) -> None:
+    tally = mutations(kinds.of_data(tmp_path / "data"), tmp_path, 80)
+    assert_right(tally, 80)
+    assert tally.refused > 20
+
+
+ALLOCATE: dict[str, Callable[[int], object]] = {
+    "Python": bytearray,
+    "NumPy": lambda size: np.ones(size, np.uint8),
+    "PyTorch": lambda size: torch.ones(size, dtype=torch.uint8),
+    "PyTorch, unused": lambda size: torch.empty(size, dtype=torch.uint8),
+}
+
+
+@pytest.mark.parametrize("library", ALLOCATE)
+def test_a_reader_that_believes_a_length_is_found(library: str, tmp_path: Path) -> None:
+    """The first eight bytes say how many there are; in a damaged file that is any number."""
+
+    def read() -> None:
+        raw = path.read_bytes()
+        ALLOCATE[library](min(int.from_bytes(raw[:8], "little"), 64 << 20))
+        if len(raw) != 1000 or any(raw[8:]):
+            raise ValueError(f"{path} is damaged")
+
+    path = tmp_path / "file"
+    path.write_bytes((1000).to_bytes(8, "little") + bytes(992))
+    tally = mutations([Kind("file", path, read, lambda _, __: True)], tmp_path, 60)
+    assert tally.wrong
+    assert all("are allowed" in problem for problem in tally.wrong)
 
 
 def test_hostile_names(browser: Any) -> None:

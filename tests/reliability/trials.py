@@ -95,13 +95,16 @@ class Child:
     pid: int
     console: Path
 
-    def wait(self) -> int:
+    def wait(self, patience: float = PATIENCE) -> int:
         """Its exit status, negative for a signal.
+
+        Args:
+            patience: seconds after which it counts as hung.
 
         Raises:
             TimeoutError: it hangs; it is killed.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from reminding.tasks import FileStream, Series
-from reminding.tasks.own import read_own
+from reminding.tasks.own import numbers_of_file, read_own
+from tests.reliability.memory import measured
 
 
 def test_own_series_is_standardised_as_in_training(tmp_path: Path) -> None:
@@ -41,3 +42,26 @@ def test_own_table_has_the_columns_of_training_by_name_on_its_scale(tmp_path: Pa
     assert first.target is not None
     assert first.target.shape == (10, 1, 1)
     assert torch.equal(first.target[:-1, 0, 0], first.input[1:, 0, 1])
+
+
+def test_an_array_is_read_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    for values in (np.arange(6.0).reshape(3, 2), np.asfortranarray(np.ones((2, 3))), np.arange(3, dtype=">i2")):
+        np.save(path, values)
+        np.testing.assert_array_equal(numbers_of_file(path), values)
+    for values in (np.array(["a"]), np.ones(2, complex)):
+        np.save(path, values)
+        with pytest.raises(ValueError, match=r"a\.npy holds no array of numbers"):
+            numbers_of_file(path)
+
+
+@pytest.mark.parametrize("claim", [b"(99999999999,)", b"(-2,)", b"(3,", b"[]+"])
+def test_a_damaged_header_of_an_array_asks_for_no_memory(tmp_path: Path, claim: bytes) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones(3))
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"(3,), }" + b" " * (len(claim) - 4), claim + b", }"))
+    _, error, memory = measured(lambda: numbers_of_file(path))
+    assert isinstance(error, ValueError)
+    assert "a.npy holds no array of numbers" in str(error)
+    assert memory.traced < 1 << 20

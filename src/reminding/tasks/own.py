@@ -97,7 +97,7 @@ def _one_series(task: LabelledTask, path: Path) -> NDArray[Any]:
             )
         return form.prepared(series[0].values, str(path))
     if suffix_of(path) == ".npy":
-        return form.prepared(_numbers(path), str(path))
+        return form.prepared(numbers_of_file(path), str(path))
     return form.prepared(_series_of_text(path, form.dimensions), str(path))
 
 
@@ -150,7 +150,7 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
 
 
 def _tokens(task: Any, path: Path) -> Tensor:
-    values = _numbers(path).reshape(-1)
+    values = numbers_of_file(path).reshape(-1)
     wrong = np.flatnonzero((values != np.round(values)) | (values < 0) | (values >= task.vocabulary))
     if len(wrong):
         place = int(wrong[0])
@@ -161,7 +161,7 @@ def _tokens(task: Any, path: Path) -> Tensor:
 
 
 def _values(task: Any, path: Path) -> Tensor:
-    values = _numbers(path)
+    values = numbers_of_file(path)
     features = task.input_size
     if isinstance(task, PixelClassification):
         steps, _ = task.shape
@@ -176,15 +176,25 @@ def _values(task: Any, path: Path) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32).unsqueeze(1)  # (T, 1, I)
 
 
-def _numbers(path: Path) -> NDArray[np.float64]:
+def numbers_of_file(path: Path) -> NDArray[np.float64]:
     """All numbers of a file: an .npy array; of text one row per line, or a single row if lengths differ."""
-    if path.suffix.lower() == ".npy":
-        values = np.asarray(np.load(path, allow_pickle=False), np.float64)
-    else:
-        values = _rows(path)
+    values = _array(path) if path.suffix.lower() == ".npy" else _rows(path)
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{path} holds {'numbers that are not finite' if values.size else 'no numbers'}")
     return values
+
+
+def _array(path: Path) -> NDArray[np.float64]:
+    """The array in an .npy file, which is mapped first: a damaged header may claim any size."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if mapped.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {mapped.dtype}")
+        return np.array(mapped, np.float64)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, and so raises almost anything
+        raise ValueError(f"{path} holds no array of numbers that NumPy can read: {error}") from error
 
 
 def _rows(path: Path) -> NDArray[np.float64]:

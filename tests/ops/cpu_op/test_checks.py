@@ -65,7 +65,7 @@ def test_every_argument_of_every_operator_is_damaged() -> None:
         damaged = {damage.place for damage in damages(call)}
         for at, (name, value) in enumerate(zip(call.names, call.arguments, strict=True)):
             assert any(place == at for place, _ in damaged), f"{call.name}: {name}"
-            members: list[Any] = value if isinstance(value, list) else []
+            members = cast("list[Any]", value) if isinstance(value, list) else []
             wanted = {(at, member) for member, each in enumerate(members) if isinstance(each, Tensor)}
             assert wanted <= damaged, f"{call.name}: {name}"
     names = cast("Any", torch)._C._dispatch_get_all_op_names()

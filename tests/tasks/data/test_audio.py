@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reminding.tasks import FileStream, mean_metrics
 from reminding.tasks.data.audio import AudioSource, FollowedAudio, read_audio
 from reminding.tasks.data.sources import mu_law
+from tests.reliability.memory import measured
 
 soundfile: Any = pytest.importorskip("soundfile")
 
@@ -96,6 +97,29 @@ def test_damage_is_named(tmp_path: Path) -> None:
     values[7] = np.nan
     with pytest.raises(ValueError, match="sample 8 is not finite"):
         read_audio(write(tmp_path / "a.wav", values, "FLOAT"))
+
+
+def test_a_header_that_claims_too_many_samples_asks_for_no_memory(tmp_path: Path) -> None:
+    """The number of samples of a FLAC file is the low 36 bits of the eight bytes from byte 18."""
+    path = write(tmp_path / "a.flac", tone(500))
+    raw = bytearray(path.read_bytes())
+    raw[21] |= 15  # the highest four of them
+    path.write_bytes(raw)
+    assert soundfile.info(path).frames > 1 << 35
+    _, error, memory = measured(lambda: read_audio(path))
+    assert isinstance(error, ValueError)
+    assert "a.flac" in str(error)
+    assert memory.traced < 4 << 20
+
+
+def test_samples_are_read_over_the_borders_of_blocks(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, (150_000, 2))
+    path = write(tmp_path / "a.wav", values, "DOUBLE")
+    np.testing.assert_array_equal(read_audio(path)[0], values.mean(1))
+    np.testing.assert_array_equal(AudioSource(path).read(60_000, 140_000), mu_law(values.mean(1)[60_000:140_000]))
+    values[99_999, 1] = np.inf
+    with pytest.raises(ValueError, match="sample 100000 is not finite"):
+        AudioSource(write(tmp_path / "b.wav", values, "DOUBLE")).read(10, 140_000)
 
 
 def test_damage_in_a_held_out_part_is_found_before_training(tmp_path: Path) -> None:

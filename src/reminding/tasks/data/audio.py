@@ -20,6 +20,8 @@ from reminding.tasks.data.sources import MU, Growth, Identity, Source, mu_law, r
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".au", ".ogg", ".w64", ".rf64", ".caf")
 """Suffixes of audio files, in lower case."""
+_BLOCK = 1 << 16
+"""Samples per channel that are read at once."""
 _RIFF = 12
 """Bytes before the first chunk of a WAV file."""
 
@@ -80,7 +82,7 @@ def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
     """
     form = audio_form(path)
     with _opened(path) as file:
-        samples = _mean(_read(path, file, form.frames), path, 0)
+        samples = _read(path, file, form.frames)
     return samples, form.rate
 
 
@@ -117,7 +119,7 @@ class AudioSource(Source):
         self._identity.check(self.path)
         with _opened(self.path) as file:
             file.seek(start)
-            return mu_law(_mean(_read(self.path, file, stop - start), self.path, start))
+            return mu_law(_read(self.path, file, stop - start, start))
 
     def like(self, path: Path) -> AudioSource:
         """Another audio file.
@@ -162,7 +164,7 @@ class FollowedAudio(AudioSource):
         """Levels, (n,) uint8."""
         raw = read_range(self.path, self._begin + start * self._frame, self._begin + stop * self._frame)
         with _opened(io.BytesIO(raw), self.path, format="RAW", **self._kind) as file:
-            return mu_law(_mean(_read(self.path, file, stop - start), self.path, start))
+            return mu_law(_read(self.path, file, stop - start, start))
 
 
 def same_rate(first: Path, rate: int, second: Path, other: int) -> None:
@@ -186,21 +188,25 @@ def _opened(file: Any, path: Path | None = None, **kind: Any) -> Any:
         raise ValueError(f"data: {path or file} cannot be read as audio: {error.error_string}") from error
 
 
-def _read(path: Path, file: Any, count: int) -> NDArray[np.float64]:
-    """Samples of an opened file, (n, channels)."""
-    try:
-        samples = file.read(count, dtype="float64", always_2d=True)
-    except RuntimeError as error:  # which soundfile's own error is
-        raise ValueError(f"data: {path} is damaged: {error}") from error
-    if len(samples) < count:
-        raise ValueError(f"data: {path} ends {count - len(samples)} samples early; copy the file again")
-    return samples
+def _read(path: Path, file: Any, count: int, start: int = 0) -> NDArray[np.float64]:
+    """Samples of an opened file that stands at sample `start`, as the mean of its channels, (n,).
 
-
-def _mean(samples: NDArray[np.float64], path: Path, start: int) -> NDArray[np.float64]:
-    if len(bad := np.flatnonzero(~np.isfinite(samples).all(1))):
-        raise ValueError(f"data: {path}: sample {start + int(bad[0]) + 1} is not finite")
-    return samples.mean(1)
+    They are read block by block, since a damaged header may claim any number of them.
+    """
+    blocks: list[NDArray[np.float64]] = []
+    left = count
+    while left > 0:
+        try:
+            block = file.read(min(left, _BLOCK), dtype="float64", always_2d=True)  # (n, channels)
+        except RuntimeError as error:  # which soundfile's own error is
+            raise ValueError(f"data: {path} is damaged: {error}") from error
+        if not len(block):
+            raise ValueError(f"data: {path} ends {left} samples early; copy the file again")
+        if len(bad := np.flatnonzero(~np.isfinite(block).all(1))):
+            raise ValueError(f"data: {path}: sample {start + count - left + int(bad[0]) + 1} is not finite")
+        blocks.append(block.mean(1))
+        left -= len(block)
+    return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 def _begin_of_samples(path: Path) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, parquet
 from reminding.tasks.data.tables.database import connect
+from tests.reliability.memory import measured
 
 
 def write(path: Path, query: str, options: str = "") -> Path:
@@ -75,14 +76,15 @@ def varint(value: int) -> bytes:
     return found + bytes([value])
 
 
+def signed(value: int) -> bytes:
+    return varint((value << 1) ^ (value >> 63))
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_pages_are_compared_with_their_checksums(tmp_path: Path, flip: bool) -> None:
     """A page header in Thrift's compact protocol, with the fields that Parquet gives them, and its page."""
     page = b"some values"
     checksum = zlib.crc32(page) - (1 << 32 if zlib.crc32(page) >= 1 << 31 else 0)
-
-    def signed(value: int) -> bytes:
-        return varint((value << 1) ^ (value >> 63))
 
     inner = b"\x15" + signed(5) + b"\x15" + signed(0) + b"\x15" + signed(3) + b"\x15" + signed(3)
     inner += b"\x1c" + b"\x18" + varint(3) + b"abc" + b"\x00" + b"\x00"
@@ -100,6 +102,30 @@ def test_pages_are_compared_with_their_checksums(tmp_path: Path, flip: bool) -> 
             return
         with pytest.raises(ValueError, match="the page of column 'a' at byte 4 does not have its checksum"):
             check(file, path, "a", 4, 2 * len(content))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x35" + signed(1 << 40) + b"\x00",  # a page of a terabyte
+        b"\x35" + signed(-5) + b"\x00",  # a page before its own header
+        b"\x19\xf3" + varint(1 << 60),  # a list of bytes without end
+        b"\x19\xf1" + varint(1 << 60),  # and one of truth values, which take no bytes
+        b"\x1c" * 60_000,  # structures in structures
+    ],
+)
+def test_a_damaged_page_header_asks_for_neither_memory_nor_time(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "pages"
+    path.write_bytes(b"PAR1" + header + bytes(100))
+
+    def check() -> None:
+        with path.open("rb") as file:
+            parquet._check_pages(file, path, "a", 4, len(header) + 100)  # pyright: ignore[reportPrivateUsage]
+
+    _, error, memory = measured(check)
+    assert isinstance(error, ValueError)
+    assert "is damaged" in str(error)
+    assert memory.traced < 1 << 20
 
 
 def test_what_is_no_parquet_says_so(tmp_path: Path) -> None:

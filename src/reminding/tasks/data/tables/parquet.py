@@ -120,12 +120,13 @@ def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: in
         try:
             fields = reader.struct()
             length = int(fields[_PAGE_SIZE])
-        except (IndexError, KeyError, ValueError) as error:
+        except (IndexError, KeyError, ValueError, RecursionError) as error:
             raise ValueError(f"data: {path} is damaged: column {column!r} has no page at byte {offset}") from error
         file.seek(offset + reader.place)
-        page = file.read(length)
+        fits = 0 <= length <= end - offset - reader.place  # else it would be allocated, or read backwards
+        page = file.read(length) if fits else b""
         stated = fields.get(_CRC)
-        if len(page) < length or (stated is not None and zlib.crc32(page) != stated & 0xFFFFFFFF):
+        if not fits or len(page) < length or (stated is not None and zlib.crc32(page) != stated & 0xFFFFFFFF):
             raise ValueError(
                 f"data: {path} is damaged: the page of column {column!r} at byte {offset} does not have its "
                 "checksum; copy the file again"
@@ -162,7 +163,10 @@ class _Compact:
             self.place += length
         elif kind in (9, 10):
             head = self._byte()
-            for _ in range(self._unsigned() if head >> 4 == 15 else head >> 4):
+            count = self._unsigned() if head >> 4 == 15 else head >> 4
+            if count > len(self._raw):
+                raise ValueError(f"a list of {count} values")
+            for _ in range(count):
                 self._value(head & 15)
         elif kind == 12:
             self.struct()
