@@ -14,8 +14,9 @@ from typing import Any
 
 TRACED_SLACK = 64 << 10
 """Bytes beyond twice the honest file's, for messages and a traceback."""
-RESIDENT_SLACK, CLAIMED_SLACK = 1 << 20, 8 << 20
-"""The same of pages, which an allocator takes many at a time, and of addresses, which it takes by the arena."""
+RESIDENT_SLACK, CLAIMED_SLACK = 4 << 20, 144 << 20
+"""The same of pages, of which an allocator may have some left or not (DuckDB needs 3 MiB more for one reading than
+for another), and of addresses, of which glibc claims 128 MiB in a new thread and gives half back."""
 _PEAK, _CLAIMED = "VmHWM", "VmPeak"
 
 

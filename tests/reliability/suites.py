@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.reliability.trials import Tally
@@ -41,14 +42,30 @@ def tested(name: str, words: tuple[str, ...]) -> Tally:
     return tally
 
 
-def sanitized() -> Tally:
-    """Run the op's tests, and drawn calls of layers, under both sanitizers."""
+def sanitized(words: Sequence[str] = SANITIZED, folder: str = "build/sanitize") -> Tally:
+    """Run tests under both sanitizers; by default the op's, and drawn calls of layers.
+
+    Args:
+        words: for `tests/ops/sanitize.py`, which passes those on to pytest that it does not know.
+        folder: for the build.
+    """
     tally = Tally("AddressSanitizer and UndefinedBehaviorSanitizer")
-    command = [sys.executable, "tests/ops/sanitize.py", "--out", "build/sanitize", *SANITIZED]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "tests/ops/sanitize.py", "--out", folder, *words]
+    try:
+        ended = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        tally.hung.append(" ".join(command))
+        return tally
     told = ended.stdout + ended.stderr
-    passed = re.search(r"(\d+) passed", told)
+    passed, failed = re.search(r"(\d+) passed", told), re.findall(r"^(?:FAILED|ERROR) .*", told, re.MULTILINE)
+    reports = re.findall(r".*(?:ERROR: AddressSanitizer|runtime error:).*", told)
     tally.right = int(passed[1]) if passed else 0
-    if ended.returncode:
-        tally.wrong.append(told[-500:])
+    tally.wrong += [line[:300] for line in failed]
+    tally.crashed += [line[:300] for line in dict.fromkeys(reports)]
+    if ended.returncode and not tally.problems:
+        tally.crashed.append(told[-500:])
+    elif not ended.returncode and not passed:
+        tally.wrong.append(f"no test ran: {told[-500:]}")
     return tally
