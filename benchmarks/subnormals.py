@@ -10,7 +10,6 @@ flushed to 0, in turns; medians of processor time. Writes measured.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from reminding import SAB
+from reminding.disk.records import write_json
 from reminding.lab.runs.machine import environment, subnormals_flushed
 
 STEPS, ROWS, TURNS = 784, 32, 5
@@ -62,7 +62,7 @@ def main() -> None:
         print(f"{row['model']}, subnormal numbers {row['subnormal']}: {row['ms']:.0f} ms")
     options.out.mkdir(parents=True, exist_ok=True)
     content = {"command": " ".join(["python", *sys.argv]), "rows": rows, **environment()}
-    (options.out / "measured.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(options.out / "measured.json", content)
 
 
 if __name__ == "__main__":
