@@ -9,11 +9,6 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -21,6 +16,7 @@
 
 #include "arguments.h"
 #include "fingerprint.h"
+#include "huge_pages.h"
 #include "indices.h"
 #include "isa.h"
 #include "layout.h"
@@ -384,20 +380,18 @@ static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, 
   PastReach(a).run();
 }
 
-// Asks for huge pages for tensors that span many pages. Each new page of 4 KB costs a page fault when it is first
-// written; together these take a tenth of the time of the arithmetic.
+// Asks for huge pages for tensors that span many pages, and writes to each page once. Each new page of 4 KB costs a
+// fault when it is first written; together these take a tenth of the time of the arithmetic. Where memory is in pieces,
+// the kernel moves other pages out of the way first, which can take 5 ms for each huge page, 20 times as long as the
+// small pages that it stands for. So the rest stays in small pages for a while as soon as one has taken long.
 static void ask_for_huge_pages(std::vector<Tensor> tensors) {
 #if defined(__linux__)
   constexpr size_t worthwhile = size_t(4) << 20;
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (const Tensor& x : tensors) {
     const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
     if (!x.is_contiguous() || !has_memory(x))
       refuse("tensors must be contiguous, and have memory, got strides ", shape_name(x.strides()));
-    if (bytes < worthwhile) continue;
-    const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
-    // Only advice: if the kernel declines, small pages are used.
-    static_cast<void>(madvise(reinterpret_cast<void*>(first), (data + bytes - first) / page * page, MADV_HUGEPAGE));
+    if (bytes >= worthwhile) HugePages::fill(static_cast<char*>(x.data_ptr()), bytes);
   }
 #endif
 }
