@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEARCH, OpRule, gate_width, number_of, slots_for
+from reminding.ops.scores import SCORES
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -26,6 +27,8 @@ takes as long however few it has."""
 LEAST_SEARCHED, LEAST_IN_TREE, MOST_RANKED = 4096, LEAST_FAN + 1, 63
 """Memories from which search="auto" tries a search, by estimate, and from which search="tree" has one; the largest
 k_top with which there is one, since a search holds the ranking in registers."""
+SEARCHABLE = tuple(SCORES[name].code for name in ("additive", "dot"))
+"""Scores that a search has bounds on."""
 
 NEVER = 2**62
 """As k_trunc: more steps than a stream takes."""
@@ -156,7 +159,8 @@ def padded(size: int) -> int:
 def searches(rule: OpRule, memories: int) -> bool:
     """Whether the op may pass over some of so many memories of a row by a bound on their scores."""
     least = LEAST_SEARCHED if rule.search == SEARCH["auto"] else LEAST_IN_TREE
-    return rule.search != SEARCH["scan"] and rule.has_keys and rule.k_top <= MOST_RANKED and memories >= least
+    able = rule.score in SEARCHABLE and 0 < rule.k_top <= MOST_RANKED
+    return rule.search != SEARCH["scan"] and able and memories >= least
 
 
 class Record(NamedTuple):
