@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +22,7 @@ from reminding.ops.cuda_op import packing
 from reminding.ops.cuda_op.packing import Call
 from reminding.ops.cuda_op.trees import Trees, members
 from tests.nn.samples import draw, make
-from tests.ops.cuda_op.comparisons import DEVICE
+from tests.ops.cuda_op.comparisons import DEVICE, compiled_for_gpu
 
 pytestmark = [
     pytest.mark.slow,
@@ -241,6 +242,17 @@ def test_a_search_passes_over_what_cannot_rank(score: str, looks: list[str]) -> 
     assert_found(of)
 
 
+@both_scores
+def test_of_equal_scores_the_older_memory_ranks_first(score: str) -> None:
+    """Also where the block of the newer one has the larger bound, and is looked into first."""
+    keys, query = torch.zeros(64, 8), torch.ones(8)
+    keys[2:4, 0] = keys[40:44, 0] = 0.5
+    keys[41, 0] = 1.0
+    of = row(keys, query, query if score == "additive" else None, k_top=2)
+    assert find(of, "tree")[1][:2].tolist() == [41, 2]
+    assert_found(of)
+
+
 def test_auto_gives_up_where_a_search_passes_over_little(looks: list[str]) -> None:
     """It is tried again after one step, then after three, seven and so on; the result is a scan's."""
     of = row(torch.ones(128, 8), torch.ones(8), None)  # all bounds are equal, so nothing is passed over
@@ -318,6 +330,24 @@ def test_a_layer_recalls_what_a_scan_recalls(options: dict[str, Any], search: st
     assert torch.equal(got.output, want.output)
     for name, gradient in want.gradients.items():
         assert torch.equal(got.gradients[name], gradient), name
+
+
+@pytest.mark.parametrize(
+    ("pair", "cell", "score", "normalizer", "hidden_size", "capacity", "weights"),
+    [
+        ("rows", "lstm", "additive", "softmax", 128, 0, "fp32"),
+        ("rows", "gru", "dot", "threshold", 128, 1000, "bf16"),
+        ("tiles", "lstm", "additive", "softmax", 256, 0, "fp32"),
+    ],
+)
+def test_a_search_compiles_for_a_gpu_and_stays_in_its_registers(
+    pair: str, cell: str, score: str, normalizer: str, hidden_size: int, capacity: int, weights: str
+) -> None:
+    """Compute capability 9.0; no GPU is needed to compile for one."""
+    told = compiled_for_gpu(pair, "even", cell, score, normalizer, str(hidden_size), str(capacity), weights, "auto")
+    used = re.findall(r"STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
+    assert len(used) == 2, told
+    assert all(int(stack) <= 16 and local == "0" for stack, local in used), f"registers spill: {told}"
 
 
 def test_the_plan_says_how_memories_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
