@@ -12,7 +12,15 @@ import pytest
 
 from reminding.lab.paper import estimate
 from reminding.lab.paper.experiments import Experiment, Setting
-from reminding.lab.paper.reproduce import ReproduceOptions, training_jobs, tuned, tuning_jobs
+from reminding.lab.paper.reproduce import (
+    Job,
+    ReproduceOptions,
+    final_jobs,
+    finalists,
+    training_jobs,
+    tuned,
+    tuning_jobs,
+)
 from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
@@ -92,8 +100,42 @@ def test_the_grid_is_shown_with_its_choice() -> None:
     ]
 
 
-def grid_experiment() -> Experiment:
-    return Experiment("tiny", "Tiny", [Setting("T4", {"lstm": small(steps=4, model="lstm")}, grid=GRID)], (), "tiny")
+def test_the_finalists_are_the_best_of_different_rates() -> None:
+    grid, run = replace(GRID, finalists=2), small(steps=4)
+    found = results([0.3, 0.5, 0.49, 0.1, 0.4, 0.2])
+    finals = grid.finals(run, found, maximize=True)
+    assert [(each.lr, each.bias) for each in finals] == [(1e-3, 1.0), (1e-2, 1.0)]
+    assert [each.name for each in finals] == ["sab-lr0.001-bias-1.0-whole", "sab-lr0.01-bias-1.0-whole"]
+    assert {each.config.train.steps for each in finals} == {4}, "full length"
+    assert {each.config.train.seed for each in finals} == {TUNING_SEED}
+    least = grid.finals(run, found, maximize=False)
+    assert [(each.lr, each.bias) for each in least] == [(1e-2, None), (1e-3, None)]
+
+
+def test_a_rate_without_a_finite_result_has_no_finalist() -> None:
+    grid = replace(GRID, finalists=2)
+    assert len(grid.finals(small(steps=4), results([0.3, 0.5, 0.4, *[math.nan] * 3]), maximize=True)) == 1
+    with pytest.raises(ValueError, match="no run of sab has a finite validation result"):
+        grid.finals(small(steps=4), results([math.nan] * 6), maximize=True)
+
+
+def grid_experiment(finalists: int = 0) -> Experiment:
+    grid = replace(GRID, finalists=finalists)
+    return Experiment("tiny", "Tiny", [Setting("T4", {"lstm": small(steps=4, model="lstm")}, grid=grid)], (), "tiny")
+
+
+def finish(jobs: list[Job], values: list[float]) -> None:
+    """Leave what the runs of these jobs would leave."""
+    for job, value in zip(jobs, values, strict=True):
+        assert job.config is not None
+        steps = job.config.train.steps
+        job.folder.mkdir(parents=True)
+        job.config.save(job.folder / checkpoint.CONFIG_NAME)
+        record = {"kind": "valid", "step": steps, "accuracy": value}
+        (job.folder / "log.jsonl").write_text(json.dumps(record) + "\n")
+        checkpoint.write_summary(
+            job.folder, {"metric": "accuracy", "stopped": "steps", "steps": steps, "seconds": 1.0}
+        )
 
 
 def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
@@ -101,13 +143,7 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     options, wanted = ReproduceOptions(out=tmp_path), grid_experiment()
     jobs = tuning_jobs(wanted, options)
     assert len(jobs) == 6
-    for number, job in enumerate(jobs):
-        assert job.config is not None
-        job.folder.mkdir(parents=True)
-        job.config.save(job.folder / checkpoint.CONFIG_NAME)
-        record = {"kind": "valid", "step": 2, "accuracy": [0.2, 0.9, 0.3, 0.1, 0.4, 0.5][number]}
-        (job.folder / "log.jsonl").write_text(json.dumps(record) + "\n")
-        checkpoint.write_summary(job.folder, {"metric": "accuracy", "stopped": "steps", "steps": 2, "seconds": 1.0})
+    finish(jobs, [0.2, 0.9, 0.3, 0.1, 0.4, 0.5])
     assert all(job.state == "done" for job in tuning_jobs(wanted, options))
     settled, tables = tuned(wanted, options)
     (job,) = training_jobs(settled, options)
@@ -118,6 +154,33 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "tiny" / "T4" / "tuning" / "tuning.json").read_text())
     assert written["chosen"] == {"lstm": {"lr": 1e-3, "forget_bias": 1.0}}
     assert [each["valid"] for each in written["grid"]] == [0.2, 0.9, 0.3, 0.1, 0.4, 0.5]
+
+
+def test_the_finals_choose_and_not_the_short_runs(tmp_path: Path) -> None:
+    options, wanted = ReproduceOptions(out=tmp_path), grid_experiment(finalists=2)
+    assert [run.train.steps for run in finalists(wanted, options)] == [4, 4]
+    with pytest.raises(ValueError, match="no result yet"):
+        final_jobs(wanted, options)
+    finish(tuning_jobs(wanted, options), [0.2, 0.9, 0.3, 0.1, 0.4, 0.5])
+    jobs = final_jobs(wanted, options)
+    assert [job.folder.name for job in jobs] == ["lstm-lr0.001-bias-1.0-whole", "lstm-lr0.01-bias-chrono9-whole"]
+    with pytest.raises(ValueError, match="no result yet"):
+        tuned(wanted, options)
+    finish(jobs, [0.6, 0.7])
+    settled, tables = tuned(wanted, options)
+    (job,) = training_jobs(settled, options)
+    assert ("--forget-bias", "chrono:9") in list(zip(job.words, job.words[1:], strict=False))
+    short, full = tables
+    assert [row[1:] for row in short.rows] == [
+        ["PyTorch's", "0.2000", "0.1000"],
+        ["1.0", "0.9000", "0.4000"],
+        ["chrono:9", "0.3000", "0.5000 *"],
+    ]
+    assert full.title.startswith("Finals, in full length, of T4")
+    assert [row[1:] for row in full.rows] == [["1.0", "0.6000", "-"], ["chrono:9", "-", "0.7000 *"]]
+    written = json.loads((tmp_path / "tiny" / "T4" / "tuning" / "tuning.json").read_text())
+    assert written["chosen"] == {"lstm": {"lr": 1e-2, "forget_bias": "chrono:9"}}
+    assert [each["valid"] for each in written["finals"]] == [0.6, 0.7]
 
 
 def test_the_time_is_that_of_the_updates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,16 @@ def test_a_run_leaves_all_its_files(finished: Path) -> None:
     assert RunConfig.load(finished / "config.json") == small()
 
 
+def test_training_flushes_subnormal_numbers(tmp_path: Path) -> None:
+    products: list[float] = []
+
+    def judge(step: int, value: float) -> None:
+        products.append((torch.tensor(1.2e-38) * 0.5).item())
+
+    trainer.train(small(), tmp_path / "run", judge=judge)
+    assert set(products) == {0.0}
+
+
 def test_the_summary_has_the_tasks_metrics_under_their_own_names(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert {"accuracy", "cross_entropy", "cross_entropy_recall", "accuracy_all"} <= summary.keys()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
+from reminding.lab.runs.machine import subnormals_flushed
+
 Result = TypeVar("Result")
 
 START_UP_SECONDS = 60.0
@@ -46,6 +48,7 @@ def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Ref
         here.close()
 
 
+@subnormals_flushed()
 def _answer(connection: Connection, action: Callable[[], object]) -> None:
     try:
         answer = action()

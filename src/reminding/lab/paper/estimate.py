@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from reminding.lab.runs.config import ModelOptions, RunConfig
+from reminding.lab.runs.machine import subnormals_flushed
 from reminding.lab.train.run import Run
 from reminding.lab.train.trainer import learn
 
@@ -42,6 +43,7 @@ def seconds(runs: Sequence[RunConfig]) -> float | None:
     return total
 
 
+@subnormals_flushed()
 def seconds_per_update(run: RunConfig) -> float:
     """The mean time of the first updates of a training run on one thread, with the making of their batches.
 

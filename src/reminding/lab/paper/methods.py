@@ -72,9 +72,9 @@ class Experiment:
     tests: Sequence[FurtherTest] = ()
 
 
-def grid(reach: int, share: float) -> Grid:
-    """Rates and biases for all methods of a setting whose longest dependence is `reach` steps."""
-    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share)
+def grid(reach: int, share: float, finalists: int = 0) -> Grid:
+    """Rates and biases for all methods of a setting whose longest dependence is `reach` steps; see `Grid`."""
+    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share, finalists)
 
 
 def methods(

@@ -156,6 +156,52 @@ def tuning_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     return [_job(wanted, run, options.budget) for run in planned]
 
 
+def final_runs(
+    wanted: Experiment, setting: Setting, options: ReproduceOptions
+) -> list[tuple[Planned, tuning.Variant]]:
+    """The full runs between which the choice is made; none where the grid has no finalists.
+
+    Raises:
+        ValueError: a tuning run has not finished, or no run of a method has a finite result; the message names it.
+    """
+    if setting.grid is None or setting.grid.finalists == 0:
+        return []
+    folder = options.out / folder_of(wanted, setting) / "tuning"
+    results = _results(tuning_runs(wanted, setting, options))
+    return [
+        (Planned(f"{setting.name} {each.name}", each.method, each.config, folder / each.name), each)
+        for method, run in setting.runs.items()
+        for each in setting.grid.finals(
+            run, [one for one in results if one.variant.method == method], run.task.maximize
+        )
+    ]
+
+
+def _results(runs: Sequence[tuple[Planned, tuning.Variant]]) -> list[tuning.Tuned]:
+    return [tuning.Tuned.read(variant, planned.folder) for planned, variant in runs]
+
+
+def final_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
+    """The commands of the finals, once the tuning runs are done.
+
+    Raises:
+        ValueError: as `final_runs`; or a folder holds a run with other options, which the message names.
+    """
+    planned = [run for setting in wanted.settings for run, _ in final_runs(wanted, setting, options)]
+    return [_job(wanted, run, options.budget) for run in planned]
+
+
+def finalists(wanted: Experiment, options: ReproduceOptions) -> list[RunConfig]:
+    """Runs that take as long as the finals will, for an estimate before the finalists are known."""
+    return [
+        scaled(run, options.budget)
+        for setting in wanted.settings
+        if setting.grid is not None
+        for run in setting.runs.values()
+        for _ in range(setting.grid.finalists)
+    ]
+
+
 def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, list[Table]]:
     """The experiment with what its tuning chose, and the tables of the grids. Writes a tuning.json for each setting.
 
@@ -169,10 +215,12 @@ def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, li
         if not runs:
             settings.append(setting)
             continue
-        results = [tuning.Tuned.read(variant, planned.folder) for planned, variant in runs]
-        choice = tuning.chosen(results, next(iter(setting.runs.values())).task.maximize)
-        tuning.write_choice(options.out / folder_of(wanted, setting) / "tuning", results, choice)
+        results, finals = _results(runs), _results(final_runs(wanted, setting, options))
+        choice = tuning.chosen(finals or results, next(iter(setting.runs.values())).task.maximize)
+        tuning.write_choice(options.out / folder_of(wanted, setting) / "tuning", results, choice, finals)
         tables.append(tuning.table(setting.name, results, choice))
+        if finals:
+            tables.append(tuning.table(setting.name, finals, choice, "Finals, in full length,"))
         settings.append(replace(setting, runs=tuning.tuned_runs(setting.runs, choice), grid=None))
     return replace(wanted, settings=settings), tables
 
@@ -186,9 +234,9 @@ def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     return [_job(wanted, planned, options.budget) for planned in planned_runs(wanted, options)]
 
 
-def time_left(jobs: Sequence[Job], at_once: int) -> str:
-    """What the jobs that are not done will take, for a reader."""
-    runs = [job.config for job in jobs if job.state != "done" and job.config is not None]
+def time_left(jobs: Sequence[Job], further: Sequence[RunConfig], at_once: int) -> str:
+    """What the jobs that are not done and further runs will take, for a reader."""
+    runs = [*(job.config for job in jobs if job.state != "done" and job.config is not None), *further]
     return estimate.told(estimate.seconds(runs), at_once)
 
 

@@ -2,7 +2,8 @@
 
 A comparison whose methods had unequal tuning says nothing about the methods. So each method of a setting with a grid
 is trained with every learning rate and initialisation of the grid, on one seed that no later run has, and the runs
-that count take the choice with the best validation result.
+that count take the choice with the best validation result. A short run may prefer a rate at which a long one stalls,
+so where tuning runs are short, the best of each method are trained in full length before the choice.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from reminding.disk.records import write_json
 from reminding.lab.runs.config import RunConfig
@@ -33,38 +35,65 @@ class Grid:
         biases: initial biases of the forget gate (see `SAB`); None: PyTorch's. A model without such a gate has only
             the rates.
         share: of the updates or of the time of a run, which a tuning run has.
+        finalists: of each method, the points that are trained again in full length before one of them is chosen, each
+            the best of its rate; 0: the short runs decide.
     """
 
     rates: Sequence[float]
     biases: Sequence[float | str | None] = (None,)
     share: float = 1.0
+    finalists: int = 0
 
     def variants(self, method: str, run: RunConfig) -> Iterator[Variant]:
         """A run for each point of the grid."""
         gated = run.model.model in GATED and run.model.cell == "lstm"
         for lr in self.rates:
             for bias in self.biases if gated else (None,):
-                train = replace(run.train, lr=lr, seed=TUNING_SEED, target=None)
-                train = replace(train, steps=max(1, round(self.share * train.steps)))
+                config = tried(run, lr, bias)
+                train = replace(config.train, steps=max(1, round(self.share * config.train.steps)))
                 if train.max_seconds is not None:
                     train = replace(train, max_seconds=self.share * train.max_seconds)
-                yield Variant(method, lr, bias, replace(run, model=replace(run.model, forget_bias=bias), train=train))
+                yield Variant(method, lr, bias, replace(config, train=train))
+
+    def finals(self, run: RunConfig, tuned: Sequence[Tuned], maximize: bool) -> list[Variant]:
+        """The runs in full length of the best points of one method, none where the grid has no finalists.
+
+        Raises:
+            ValueError: as `chosen`.
+        """
+        ranked, left = list[Variant](), list(tuned)
+        while len(ranked) < self.finalists and (not ranked or any(each.finite for each in left)):
+            (best,) = chosen(left, maximize).values()
+            ranked.append(replace(best, config=tried(run, best.lr, best.bias), whole=True))
+            left = [each for each in left if each.variant.lr != best.lr]
+        return ranked
+
+
+def tried(run: RunConfig, lr: float, bias: float | str | None) -> RunConfig:
+    """A run with the rate and the bias of a point of the grid, and the seed of the tuning."""
+    train = replace(run.train, lr=lr, seed=TUNING_SEED, target=None)
+    return replace(run, model=replace(run.model, forget_bias=bias), train=train)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A point of the grid: a method with a learning rate and an initial bias of the forget gate, and its run."""
+    """A point of the grid: a method with a learning rate and an initial bias of the forget gate, and its run.
+
+    Args:
+        whole: whether the run has its full length, as a finalist's.
+    """
 
     method: str
     lr: float
     bias: float | str | None
     config: RunConfig
+    whole: bool = False
 
     @property
     def name(self) -> str:
         """For a folder."""
         bias = "default" if self.bias is None else str(self.bias).replace(":", "")
-        return f"{self.method}-lr{self.lr:g}-bias-{bias}"
+        return f"{self.method}-lr{self.lr:g}-bias-{bias}{'-whole' if self.whole else ''}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +102,11 @@ class Tuned:
 
     variant: Variant
     valid: float | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is a finite result."""
+        return self.valid is not None and math.isfinite(self.valid)
 
     @staticmethod
     def read(variant: Variant, folder: Path) -> Tuned:
@@ -114,28 +148,36 @@ def tuned_runs(runs: Mapping[str, RunConfig], choice: Mapping[str, Variant]) -> 
     }
 
 
-def write_choice(folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -> None:
-    """Record the grid, its results and the choice in tuning.json."""
+def write_choice(
+    folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Variant], finals: Sequence[Tuned] = ()
+) -> None:
+    """Record the grid, its results, the finals and the choice in tuning.json."""
     content = {
         "seed": TUNING_SEED,
-        "grid": [
-            {
-                "method": each.variant.method,
-                "lr": each.variant.lr,
-                "forget_bias": each.variant.bias,
-                "updates": each.variant.config.train.steps,
-                "valid": each.valid if each.valid is not None and math.isfinite(each.valid) else None,
-            }
-            for each in tuned
-        ],
+        "grid": [_recorded(each) for each in tuned],
+        **({"finals": [_recorded(each) for each in finals]} if finals else {}),
         "chosen": {method: {"lr": each.lr, "forget_bias": each.bias} for method, each in choice.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CHOICE_NAME, content)
 
 
-def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -> Table:
-    """The grid of a setting: a row for each method and bias, a column for each rate; the choice is marked."""
+def _recorded(each: Tuned) -> dict[str, Any]:
+    return {
+        "method": each.variant.method,
+        "lr": each.variant.lr,
+        "forget_bias": each.variant.bias,
+        "updates": each.variant.config.train.steps,
+        "valid": each.valid if each.finite else None,
+    }
+
+
+def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant], stage: str = "Tuning") -> Table:
+    """The grid of a setting: a row for each method and bias, a column for each rate; the choice is marked.
+
+    Args:
+        stage: for the title.
+    """
     rates = list(dict.fromkeys(each.variant.lr for each in tuned))
     found = {(each.variant.method, each.variant.bias, each.variant.lr): each for each in tuned}
     rows: list[list[str]] = []
@@ -143,10 +185,11 @@ def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant]) -
         cells = [_cell(found.get((method, bias, lr)), choice.get(method)) for lr in rates]
         rows.append([method, "PyTorch's" if bias is None else str(bias), *cells])
     columns = ["method", "forget bias", *(f"rate {lr:g}" for lr in rates)]
-    return Table(f"Tuning of {setting}: best validation result of one run each (* chosen)", columns, rows)
+    return Table(f"{stage} of {setting}: best validation result of one run each (* chosen)", columns, rows)
 
 
 def _cell(each: Tuned | None, choice: Variant | None) -> str:
     if each is None or each.valid is None:
         return "-"
-    return f"{each.valid:.4f}{' *' if each.variant == choice else ''}"
+    taken = choice is not None and (each.variant.lr, each.variant.bias) == (choice.lr, choice.bias)
+    return f"{each.valid:.4f}{' *' if taken else ''}"

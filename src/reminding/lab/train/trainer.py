@@ -18,7 +18,7 @@ from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import Update
 from reminding.lab.runs.config import RunConfig
-from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes
+from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes, subnormals_flushed
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
 from reminding.lab.show.terminal import LiveDisplay, say
@@ -42,6 +42,7 @@ UNTESTED = ("interrupted", "pruned")
 """Endings without a test."""
 
 
+@subnormals_flushed()
 def train(
     config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
 ) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from reminding.lab.paper.reproduce import (
     Job,
     ReproduceOptions,
     experiment,
+    final_jobs,
+    finalists,
     run_jobs,
     shortened,
     testing_jobs,
@@ -81,9 +83,8 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         _show_plan(wanted, tuning, options)
         return
     try:
-        failed = _run(name, "tuning runs", tuning, [], options)
-        if failed:
-            raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+        _run_all(name, "tuning runs", tuning, options)
+        _run_all(name, "finals of the tuning", final_jobs(wanted, options), options)
         wanted, tables = tuned(wanted, options)
         for table in tables:
             show_table(table.title, table.columns, table.rows)
@@ -100,6 +101,16 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
 
 
+def _run_all(name: str, kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> None:
+    """Run the jobs that are not done.
+
+    Raises:
+        ValueError: some failed; the message names them, after all others have run.
+    """
+    if failed := _run(name, kind, jobs, [], options):
+        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+
+
 def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], options: ReproduceOptions) -> list[str]:
     """Run the jobs that are not done, here or by all workers of a storage, and return the failed ones."""
     if jobs:
@@ -111,11 +122,16 @@ def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], option
 
 def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
     """List the commands of an experiment. What a grid will choose is not known before it has been run."""
-    ready = all(job.state == "done" for job in tuning)
+    tried = all(job.state == "done" for job in tuning)
+    finals = final_jobs(wanted, options) if tried else []
+    ready = tried and all(job.state == "done" for job in finals)
     settled = tuned(wanted, options)[0] if ready else wanted
     jobs = training_jobs(settled, options)
-    for job in [*tuning, *jobs, *testing_jobs(settled, options)]:
+    for job in [*tuning, *finals, *jobs, *testing_jobs(settled, options)]:
         say(f"{job.state}: reminding {' '.join(job.words)}")
     if not ready:
         say("the rate and the forget bias of the runs after the tuning are those that it will choose")
-    say(time_left([*tuning, *jobs], options.jobs))
+    coming = [] if tried else finalists(wanted, options)
+    if coming:
+        say(f"{len(coming)} finals of the tuning, in full length, are not listed: the tuning will show which")
+    say(time_left([*tuning, *finals, *jobs], coming, options.jobs))
