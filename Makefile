@@ -81,7 +81,7 @@ dist-check: setup
 # On a machine with a CUDA device and a PyTorch built for it: the kernels as they are, not interpreted. One process: they
 # share the device.
 test-gpu:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_operator.py
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_search.py tests/ops/cuda_op/test_operator.py
 
 # Every campaign of tests/reliability: runs that are killed, stopped, out of space or trained twice, damaged files, states
 # and arguments, threads and processes, sanitizers, a long stream. About half an hour on two idle cores.

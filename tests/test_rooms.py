@@ -104,7 +104,7 @@ OPTIONAL = {
 }
 LAUNCHED = {
     PACKAGE / "ops" / "cuda_op" / "triton" / name
-    for name in ("kernels.py", "device.py", "rows.py", "scores.py", "tiled.py")
+    for name in ("kernels.py", "device.py", "rows.py", "scores.py", "search.py", "tiled.py")
 }
 """Files written in Triton's language, which own that library; they are imported when a kernel is launched."""
 FACES = {PACKAGE / "estimators" / name for name in ("offline.py", "online.py")}

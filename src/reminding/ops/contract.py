@@ -319,9 +319,12 @@ def gate_width(H: int, rule: OpRule) -> int:
 
 
 def joint_bias(bias_ih: Tensor | None, bias_hh: Tensor | None, weight_hh: Tensor, rule: OpRule) -> Tensor:
-    """What is added to the projected input, (G,); the GRU's b_hn waits in its fourth gate column instead."""
+    """What is added to the projected input, (G,), in the type of `weight_hh`, which may be wider than the biases'.
+
+    The GRU's b_hn waits in its fourth gate column instead.
+    """
     if bias_ih is not None and bias_hh is not None and rule.cell != CELLS["gru"]:
-        return bias_ih + bias_hh
+        return bias_ih.to(weight_hh.dtype) + bias_hh.to(weight_hh.dtype)
     H = weight_hh.shape[1]
     bias = weight_hh.new_zeros(gate_width(H, rule))
     if bias_ih is not None:

@@ -139,6 +139,8 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("gather_past", (1,), with_first(9), r"part must be between -1 and \d+, got 9 in element 0"),
     ("gather_past", (2,), with_first(-1), r"base must be between 0 and \d+, got -1 in element 0"),
     ("gather_past", (6,), lambda out: out.double(), r"parts must be contiguous, of out's type and on the CPU"),
+    ("visit_past", (0, 1), with_first(9), r"entries: column must be between 0 and 1, got 9 in element 0"),
+    ("visit_past", (0, 2), with_first(99), r"entries: count must be between 0 and \d+, got 99 in element 0"),
     ("give_back", (2,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
     ("give_back", (3,), with_first(-1), r"count0 must be between 0 and \d+, got -1 in element 0"),
     ("give_back", (4,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),

@@ -1,11 +1,12 @@
 """Compiles the Triton kernels for a GPU and prints the resources that they need. No GPU is required.
 
-    python -m tests.ops.cuda_op.compile_for_gpu tiles even lstm additive softmax 256 0 bf16
+    python -m tests.ops.cuda_op.compile_for_gpu tiles even lstm additive softmax 256 0 bf16 [tree]
 
 The arguments are: pair of kernels (rows; tiles; past: the row kernels that send credit into past calls), sizes (even:
-tensors, H and D are multiples of 16, which a launch detects; any), cell, score, normalizer, H, capacity (0: none) and
-type of the weights. Kernels are compiled for compute capability 9.0; TRITON_INTERPRET=1 must be off. Prints for each
-kernel what cuobjdump reports (registers and bytes of stack per thread) and the bytes of shared memory.
+tensors, H and D are multiples of 16, which a launch detects; any), cell, score, normalizer, H, capacity (0: none),
+type of the weights and, optionally, how memories are found (scan, or among 16,384 memories tree or auto). Kernels are
+compiled for compute capability 9.0; TRITON_INTERPRET=1 must be off. Prints for each kernel what cuobjdump reports
+(registers and bytes of stack per thread) and the bytes of shared memory.
 """
 
 from __future__ import annotations
@@ -21,23 +22,34 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from reminding.ops.contract import OpRule
+from reminding.ops.contract import SEARCH, OpRule
 from reminding.ops.cuda_op.packing import WARPS, Call
 from reminding.ops.cuda_op.triton import kernels, tiled, tiling
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 ABSENT = {"separable": ("w1", "w2"), "dot": ("w3",), "additive": ()}
-BY_VALUE = ("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att")
+BY_VALUE = ("first_tile", "T", "B", "H", "D", "M", "most", "k_top", "ranks", "k_att", "spans", "blocks")
 BY_STEP = ("entry", "stored", "cut")
-INTEGERS = ("slots", "edges", "listed", "arrivals", "entry", "stored")
+INTEGERS = ("slots", "edges", "listed", "members", "patience", "arrivals", "entry", "stored")
 PROCESSORS = 132
 
 
-def main(pair: str, sizes: str, cell: str, score: str, normalizer: str, H: str, capacity: str, kind: str) -> None:
+def main(
+    pair: str,
+    sizes: str,
+    cell: str,
+    score: str,
+    normalizer: str,
+    H: str,
+    capacity: str,
+    kind: str,
+    search: str = "scan",
+) -> None:
     """Compile a pair of kernels, and print the resources that they need."""
     kept = {"capacity": int(capacity) or None, "evict": "least_recalled"}
     rule = OpRule.of(cell=cell, score=score, normalizer=normalizer, k_top=5, k_att=4, k_trunc=16, **kept)
-    slots = 16384 if int(capacity) >= 256 else 256
+    rule = rule._replace(search=SEARCH[search])
+    slots = 16384 if int(capacity) >= 256 or search != "scan" else 256
     call = Call(rule, 1024, 64, int(H), 0 if score == "separable" else int(H), slots)
     shapes = {**call.shapes, "RECURRENT": call.recurrent, **dict.fromkeys(ABSENT[score])}
     shapes |= {"PAST": pair == "past"} | ({} if pair == "past" else dict.fromkeys(BY_STEP))

@@ -123,6 +123,23 @@ def test_many_memories_are_ranked(chunk: int, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@pytest.mark.parametrize("search", ["tree", "auto"])
+@pytest.mark.parametrize("score", ["additive", "dot"])
+@pytest.mark.parametrize("H", [32, 128, 512])
+def test_a_search_gives_what_a_scan_gives(H: int, score: str, search: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit: scores are computed by one function in tiles of one shape."""
+    monkeypatch.setattr("reminding.ops.cuda_op.packing.LEAST_SEARCHED", 256)
+    found: list[tuple[Tensor, Tensor]] = []
+    for how in (search, "scan"):
+        layer, _ = pair(64, H, k_att=1, score=score, search=how)
+        assert layer.plan(1024).search == how
+        with torch.no_grad():
+            output, _, recall = layer(inputs(1024, 4, 64), return_recall=True)
+        found.append((recall.step, output))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 def step(layer: SAB, x: Tensor) -> list[Tensor]:
     """The output and every gradient of a training step."""
     x = x.detach().clone().requires_grad_()

@@ -16,6 +16,7 @@ import torch
 
 from reminding.ops import cuda_op
 from reminding.ops.contract import OpRule
+from reminding.ops.cuda_op import packing
 from reminding.ops.cuda_op.packing import Call
 from reminding.ops.cuda_op.triton import tiling
 from tests.nn.samples import draw
@@ -78,6 +79,20 @@ def test_every_setting_gives_the_reference(
 def test_every_order_gives_the_reference(order: str, score_size: int, units: int, holds: bool, tile: Tile) -> None:
     tile(4, units, order, holds=holds)
     assert_same(draw(13, 5, 3).requires_grad_(), k_top=2, k_att=2, k_trunc=3, score_size=score_size, **SIZE)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    "options",
+    [{"score": "additive"}, {"score": "dot", "capacity": 12, "evict": "least_recalled"}],
+    ids=["additive", "dot, the most recalled"],
+)
+def test_memories_are_searched(options: dict[str, Any], tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each slice raises its features of the bounding keys; rows of full memories are searched side by side."""
+    for name, value in {"LEAST_FAN": 4, "LEAST_IN_TREE": 1, "TILE_SIZE": 16}.items():
+        monkeypatch.setattr(packing, name, value)
+    tile(4, 4)
+    assert_same(draw(19, 5, 3).requires_grad_(), search="tree", k_top=2, k_att=1, k_trunc=3, **SIZE, **options)
 
 
 @interpreted

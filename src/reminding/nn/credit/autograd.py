@@ -21,7 +21,7 @@ from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.state.past.owed import LayerCredit, StateCredit
 from reminding.nn.state.past.reachable import Evicted
-from reminding.nn.state.past.segments import Segment
+from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.twice import alias
 
@@ -34,7 +34,7 @@ class Pass:
 
     Attributes:
         output: (T, B, H); after: the state after it; recall: if asked for.
-        segments: gives its segments, oldest first; None where there will be no replay.
+        runs: gives its segments, oldest first; None where there will be no replay.
         stored: gives per layer the states stored in memory, for layers that may evict some of them again within the
             pass, or whose credit into past calls is deferred.
     """
@@ -42,7 +42,7 @@ class Pass:
     output: Tensor
     after: SABState
     recall: Recall | None
-    segments: Callable[[], list[Segment]] | None = None
+    runs: Callable[[], tuple[SegmentRun, ...]] | None = None
     stored: Callable[[], tuple[Evicted, ...]] | None = None
 
 
@@ -126,8 +126,8 @@ class _Replayed(torch.autograd.Function):
         ran, before = cast("Pass", ctx.ran), cast("SABState", ctx.before)
         network = cast("_RunAgain", ctx.again).network
         d_output, d_summary, *d_after = d_results
-        assert ran.segments is not None
-        segments = ran.segments()
+        assert ran.runs is not None
+        segments = [segment for run in ran.runs() for segment in run.segments]
         banks = _banks_of_pass(before, ran)
         every = torch.arange(len(ran.after.step))
         credit = credit_of(ran.after, every, d_after, network.rule.backtrack)

@@ -18,7 +18,8 @@ from reminding.nn.credit.encoded import Encode, Encoded
 from reminding.nn.credit.network import Network, leaves_of, totals
 from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.memory import NOTHING
-from reminding.nn.state.past.segments import EncoderInput, Segment
+from reminding.nn.state.past.runs import SegmentRun
+from reminding.nn.state.past.segments import EncoderInput
 from reminding.ops.backends import Op
 from reminding.ops.past_layout import PastLayout, PastRows, PastSegments
 
@@ -28,28 +29,37 @@ class SegmentRows:
 
     Attributes:
         row, steps_done, steps: (P,), as a segment has them.
-        number, member: which segment it belongs to, and as which of its rows, (P,).
-        base, stride: where its first step lies among all steps of all segments, one behind the other as (S, R), and
+        run, segment, member: which run it belongs to, as which of its segments, and as which of its rows, (P,).
+        ahead: how many steps of the run lie before it, (P,).
+        base, stride: where its first step lies among all steps of all runs, one behind the other as (S, R), and
             how far its steps lie apart, (P,).
     """
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
-        rows = torch.tensor([segment.row.shape[0] for segment in segments])
-        steps = torch.tensor([segment.steps for segment in segments])
-        number = torch.repeat_interleave(torch.arange(len(segments)), rows)
-        member = torch.arange(len(number)) - (rows.cumsum(0) - rows)[number]
-        row = torch.cat([segment.row for segment in segments])
+    def __init__(self, runs: Sequence[SegmentRun]) -> None:
+        count, width, long = torch.tensor([(*run.span.shape[1:], run.steps) for run in runs]).unbind(1)
+        run = torch.repeat_interleave(count)  # of each segment
+        ahead, sizes = torch.cat([run.begins for run in runs]), torch.cat([run.sizes for run in runs])
+        wide = width[run]
+        start, end = torch.cat([run.span.flatten(1) for run in runs], 1)
+        cell = (end >= 0).nonzero().squeeze(1)  # (P,)
+        of = torch.repeat_interleave(wide)[cell]  # the segment of each, among those of all runs
+        member, done = cell - _before(wide)[of], start[cell]
+        row = torch.cat([run.row for run in runs])[_before(width)[run[of]] + member]
         order = row.argsort(stable=True)  # the segments of each row come oldest first
-        self.row, self.number, self.member = row[order], number[order], member[order]
-        self.steps_done = torch.cat([segment.steps_done for segment in segments])[order]
-        self.steps, self.stride = steps[self.number], rows[self.number]
-        size = rows * steps
-        self.base = (size.cumsum(0) - size)[self.number] + self.member
+        self.row, self.steps_done, of, self.member = row[order], done[order], of[order], member[order]
+        self.run, self.ahead, self.steps = run[of], ahead[of], sizes[of]
+        self.segment, self.stride = of - _before(count)[self.run], width[self.run]
+        self.base = _before(long * width)[self.run] + self.ahead * self.stride + self.member
 
-    def of_layer(self, segments: Sequence[Segment], layer: int) -> PastSegments:
+    def of_layer(self, runs: Sequence[SegmentRun], layer: int) -> PastSegments:
         """They, with what a layer has read, as an op takes them."""
-        read = [cast("Tensor", segment.layers[layer].read).flatten(0, 1) for segment in segments]
+        read = [cast("Tensor", run.layers[layer].read).flatten(0, 1) for run in runs]
         return PastSegments(self.row, self.steps_done, self.steps, self.base, self.stride, torch.cat(read).cpu())
+
+
+def _before(sizes: Tensor) -> Tensor:
+    """The sum of the sizes before each."""
+    return sizes.cumsum(0) - sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +69,13 @@ class ReachedSteps:
     Attributes:
         op: whose layout it is.
         layer: its number.
-        segments: of all layers; rows: their single rows; given: they, with what the layer has read.
+        runs: of all layers; rows: their single rows; given: they, with what the layer has read.
         layout: how the steps are laid out in time.
     """
 
     op: Op
     layer: int
-    segments: Sequence[Segment]
+    runs: Sequence[SegmentRun]
     rows: SegmentRows
     given: PastSegments
     layout: PastLayout
@@ -92,51 +102,57 @@ class ReachedSteps:
 
     @cached_property
     def held(self) -> list[int]:
-        """The numbers of the segments that they are of."""
-        return cast("list[int]", self._number.unique().tolist())
+        """The numbers of the runs that they are of."""
+        return cast("list[int]", self._run.unique().tolist())
 
     @cached_property
-    def _number(self) -> Tensor:
-        return self.rows.number[self.index]
+    def _run(self) -> Tensor:
+        return self.rows.run[self.index]
 
     @cached_property
     def _among_held(self) -> Tensor:
         """Which of `held` each is of, (L,)."""
-        return torch.searchsorted(torch.tensor(self.held), self._number)
+        return torch.searchsorted(torch.tensor(self.held), self._run)
 
     @cached_property
     def _member(self) -> Tensor:
         return self.rows.member[self.index]
 
+    @cached_property
+    def _stride(self) -> Tensor:
+        return self.rows.stride[self.index]
+
     def entering(self) -> tuple[Tensor, CellState]:
         """The states in which the segments were entered, (L, H) each."""
-        states = [self.segments[number].layers[self.layer].entering for number in self.held]
-        at = _begins([state.h.shape[0] for state in states])[self._among_held] + self._member
+        states = [self.runs[number].layers[self.layer].entering for number in self.held]
+        begins = _before(torch.tensor([state.h.shape[0] * state.h.shape[1] for state in states]))
+        at = begins[self._among_held] + self.rows.segment[self.index] * self._stride + self._member
         further = zip(*(state.cell_state for state in states), strict=True)
-        return torch.cat([state.h for state in states])[at], tuple(torch.cat(parts)[at] for parts in further)
+        return _chosen([state.h for state in states], at), tuple(_chosen(parts, at) for parts in further)
 
     def kept_input(self) -> Tensor:
         """The input, (T, R, I), where there is no encoder."""
-        held = [self.segments[number] for number in self.held]
-        return self._gathered([segment.x for segment in held if segment.x is not None])
+        held = [self.runs[number] for number in self.held]
+        return self._gathered([run.x for run in held if run.x is not None])
 
     def dropout_factor(self, layer: int, network: Network) -> Tensor | None:
         """What the input of a layer above the first was multiplied by, (T, R, H); None: by nothing."""
-        held = [self.segments[number] for number in self.held]
-        if not any(segment.dropout_masks for segment in held):
+        held = [self.runs[number] for number in self.held]
+        if not any(run.dropout_masks for run in held):
             return None
         like = network.tensors[0]
         factors = [
-            segment.dropout_masks[layer - 1].to(like) * network.dropout_scale
-            if segment.dropout_masks
-            else like.new_ones(segment.steps, len(segment.row), segment.layers[layer - 1].entering.h.shape[1])
-            for segment in held
+            run.dropout_masks[layer - 1].to(like) * network.dropout_scale
+            if run.dropout_masks
+            else like.new_ones(run.steps, len(run.row), run.layers[layer - 1].entering.h.shape[2])
+            for run in held
         ]
         return self._gathered(factors)
 
     def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
-        """What the steps have of the held segments' tensors, (S, R, .) each: (T, R, .)."""
-        rows = PastRows(self._among_held, self._member, self.rows.stride[self.index], self.count)
+        """What the steps have of the held runs' tensors, (S, R, .) each: (T, R, .)."""
+        first = self.rows.ahead[self.index] * self._stride + self._member
+        rows = PastRows(self._among_held, first, self._stride, self.count)
         return self.op.gather_past([part.flatten(0, 1) for part in parts], rows, self.layout)
 
     def taken_from(self, other: ReachedSteps, tensor: Tensor) -> Tensor:
@@ -149,14 +165,15 @@ class ReachedSteps:
         return self.op.gather_past([tensor.flatten(0, 1)], rows, self.layout)
 
     def of_input(self, number: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Which entries belong to segments of one encoder input, (m,); the step and the column of each in it."""
-        mine = torch.isin(self._number, torch.tensor(number)).nonzero().squeeze(1)
-        place = {segment: at for at, segment in enumerate(number)}
-        of = torch.tensor([place[segment] for segment in cast("list[int]", self._number[mine].tolist())])
-        start = torch.tensor([self.segments[segment].start for segment in number])
-        columns = [cast("Tensor", self.segments[segment].column) for segment in number]
-        first = _begins([len(column) for column in columns])
-        return mine, start[of], torch.cat(columns)[first[of] + self._member[mine]]
+        """Which entries belong to runs of one encoder input, (m,); the step and the column of each in it."""
+        mine = torch.isin(self._run, torch.tensor(number)).nonzero().squeeze(1)
+        place = {run: at for at, run in enumerate(number)}
+        of = torch.tensor([place[run] for run in cast("list[int]", self._run[mine].tolist())])
+        start = torch.tensor([self.runs[run].start for run in number])
+        columns = [cast("Tensor", self.runs[run].column) for run in number]
+        first = _before(torch.tensor([len(column) for column in columns]))
+        ahead = self.rows.ahead[self.index][mine]
+        return mine, start[of] + ahead, torch.cat(columns)[first[of] + self._member[mine]]
 
     def steps_of(self, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All steps of some entries, (n,) each: the entry, the step in its segment, and the flat place in (T, R)."""
@@ -166,9 +183,9 @@ class ReachedSteps:
         return which, ahead, self.layout.first[entries[which]] + ahead * self.layout.shape[1]
 
 
-def _begins(sizes: Sequence[int]) -> Tensor:
-    """Where each of some tensors of these sizes begins if they lie one behind the other."""
-    return torch.tensor([0, *sizes[:-1]]).cumsum(0)
+def _chosen(parts: Sequence[Tensor], at: Tensor) -> Tensor:
+    """Rows of tensors (N, R, ...), one behind the other, (L, ...)."""
+    return torch.cat([part.flatten(0, 1) for part in parts]).index_select(0, at.to(parts[0].device))
 
 
 class PastInputs:
@@ -186,10 +203,10 @@ class PastInputs:
             return
         numbers: dict[int, list[int]] = {}
         for number in steps.held:
-            numbers.setdefault(id(steps.segments[number].encoder_input), []).append(number)
+            numbers.setdefault(id(steps.runs[number].encoder_input), []).append(number)
         leaves = leaves_of(network.tensors)
         for held in numbers.values():
-            given = cast("EncoderInput", steps.segments[held[0]].encoder_input)
+            given = cast("EncoderInput", steps.runs[held[0]].encoder_input)
             self._encoded.append(Encoded(given, encode, network, leaves))
             self._places.append(steps.of_input(held))
         self.x = self._gathered()

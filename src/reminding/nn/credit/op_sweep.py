@@ -22,23 +22,23 @@ from reminding.nn.credit.encoded import Encode
 from reminding.nn.credit.network import Network, totals
 from reminding.nn.credit.op_reach import PastInputs, ReachedSteps, SegmentRows
 from reminding.nn.credit.op_replay import ArrivedCredit, Replayed, replay, weights_of
-from reminding.nn.state.past.segments import Segment
+from reminding.nn.state.past.runs import SegmentRun
 from reminding.ops.contract import PastGradients, scorer_of
 
 
 def credit_past(
-    network: Network, segments: Sequence[Segment], credit: ArrivedCredit, encode: Encode | None
+    network: Network, runs: Sequence[SegmentRun], credit: ArrivedCredit, encode: Encode | None
 ) -> list[Tensor | None] | None:
     """The gradients of the network's tensors, as `Sweep` finds them; None where the op would not be exact.
 
     Args:
-        segments: of past calls, each row's oldest first; encode: None: no encoder.
+        runs: of past calls, each row's oldest first; encode: None: no encoder.
     """
-    if not segments:
+    if not runs:
         return [None for _ in network.tensors]
-    rows = SegmentRows(segments)
+    rows = SegmentRows(runs)
     number, place = credit.borders.among(rows.row, rows.steps_done + rows.steps)
-    reached = _reached(network, rows, segments, credit, place)
+    reached = _reached(network, rows, runs, credit, place)
     if reached[0] is None:
         return [None for _ in network.tensors]
     inputs = PastInputs(reached[0], encode, network)
@@ -61,7 +61,7 @@ def _times(tensor: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _reached(
-    network: Network, rows: SegmentRows, segments: Sequence[Segment], credit: ArrivedCredit, ends: Tensor
+    network: Network, rows: SegmentRows, runs: Sequence[SegmentRun], credit: ArrivedCredit, ends: Tensor
 ) -> list[ReachedSteps | None]:
     """What credit reaches of each layer; None where it reaches nothing of it, nor of those above it.
 
@@ -73,13 +73,13 @@ def _reached(
     count[ends] = rows.steps[ends]
     found: list[ReachedSteps | None] = []
     for layer in range(len(network.layers) - 1, -1, -1):
-        given, memories = rows.of_layer(segments, layer), credit.banks[layer].memories
+        given, memories = rows.of_layer(runs, layer), credit.banks[layer].memories
         count = op.reach_past(given, memories, count, rule)
         if not bool(count.any()):
             found.insert(0, None)
             continue
         layout = op.lay_out_past(given, memories, count, credit.cut_at, rule)
-        found.insert(0, ReachedSteps(op, layer, segments, rows, given, layout))
+        found.insert(0, ReachedSteps(op, layer, runs, rows, given, layout))
     return found
 
 

@@ -23,7 +23,7 @@ from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import all_finite, counting_on_host
-from reminding.nn.state.past.history import History, side_by_side
+from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.segments import EncoderInput, Segment
@@ -74,20 +74,21 @@ class Past:
 
     def send(self, credits: Sequence[StateCredit]) -> list[Tensor | None]:
         """The gradient of the network's tensors from the credit of some states, on the op if it serves."""
-        network, segments = self.network, self.history.segments
+        network, runs = self.network, self.history.runs
         if network.note is not None and self.history.stream is not None:
             network = replace(network, note=partial(_note_rows, network.note, self.history.stream))
-        if not segments:
+        if not runs:
             return [None for _ in network.tensors]
         constant_to = self._constant_to
         cut_at = None if constant_to is None else constant_to + 1
-        entering = [part.entering.h for part in segments[0].layers]
+        entering = [part.entering.h for part in runs[0].layers]
         banks, borders = [self._bank(layer, h) for layer, h in enumerate(entering)], Borders(credits)
         add_to(banks, credits)
-        if self.on_op and not any(segment.drops_state for segment in segments):
-            found = credit_past(network, segments, ArrivedCredit(banks, borders, cut_at), self.encode)
+        if self.on_op and not any(run.drops_state for run in runs):
+            found = credit_past(network, runs, ArrivedCredit(banks, borders, cut_at), self.encode)
             if found is not None:
                 return found
+        segments = HistoryData(runs).segments
         sweep = Sweep(network, segments, banks, borders, self.history.streams, cut_at)
         inputs = _SegmentInputs(self.encode, sweep)
         for segment in reversed(segments):

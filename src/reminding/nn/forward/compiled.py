@@ -18,7 +18,7 @@ from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.past.history import Lazy
-from reminding.nn.state.past.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.segments import EnteringStates, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 from reminding.ops.backends import BACKENDS
 from reminding.ops.contract import LayerInput, OpRule, Recalled, on_device
@@ -72,7 +72,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
         return None
     slots = ran.memory.shape[1]
     steps = Lazy(partial(_grown_steps, before.step, before.count, call.steps_done, len(call.x), slots, rule))
-    grown = _when_read(partial(_grown, before, ran, call.steps_done, steps, rule))
+    grown = partial(_grown, before, ran, call.steps_done, steps, rule)
     surviving = _when_read(partial(_surviving, grown, ran.alive, rule))
     after = LayerState(ran.h, (ran.c,) if state.cell_state else (), surviving)
     recall = _noted(ran, steps.value, raw=rule.semantics == "release") if call.record else None
@@ -115,43 +115,39 @@ def _milestones(starts: list[int]) -> tuple[int, int]:
     return (starts[2] - starts[1] if len(starts) > 2 else FAR), starts[1]
 
 
-def _replay_record(call: LayerCall, ran: Recalled, grown: Memory, steps: Lazy[Tensor]) -> ReplayRecord | None:
+def _replay_record(
+    call: LayerCall, ran: Recalled, grown: Callable[[], Memory], steps: Lazy[Tensor]
+) -> ReplayRecord | None:
     """What a replay needs, from what the op returned; None where there will be none.
 
     Args:
-        grown: every memory given or stored in the call; steps: the stream steps of these alone.
+        grown: gives every memory given or stored in the call; steps: the stream steps of these alone.
     """
     state, rule, starts = call.state, call.rule, call.starts
     if starts is None:
         return None
-    first = (state.h.detach(), *(tensor.detach() for tensor in state.cell_state))
     stride, offset = _milestones(starts)
     borders = len(starts) - 1
-    before = (
-        ran.output.detach()[offset - 1 :: min(stride, len(ran.output) + 1)][:borders].clone() if borders else None
-    )
-    cells = [ran.milestones[-borders:]] if state.cell_state else []
-    later = () if before is None else (before, *cells)  # (N, B, H)
-    entering = partial(_entering, first, later)
+    h = [state.h.detach().unsqueeze(0)]
+    if borders:
+        h.append(ran.output.detach()[offset - 1 :: min(stride, len(ran.output) + 1)][:borders])
+    c = [tensor.detach().unsqueeze(0) for tensor in state.cell_state]
+    if borders and c:
+        c.append(ran.milestones[-borders:])
+    entering = partial(_entering, torch.cat(h), c)  # a copy: the output may be changed in place
     if not rule.remembers:
         nothing = ran.slots.new_zeros(*ran.slots.shape[:2], 0, dtype=torch.int64)
-        return ReplayRecord(partial(entering, [None] * len(starts)), lambda: nothing)
+        return ReplayRecord(entering, lambda: nothing)
     if rule.k_top is None:
-        held = [_held(grown, state.memory, call.steps_done, start, rule) for start in starts]
-        return ReplayRecord(partial(entering, held), _nothing_chosen)
-    read = partial(_read, steps, ran.slots, ran.edge if rule.weights.behind else None)
-    return ReplayRecord(partial(entering, [None] * len(starts)), read)
+        every = grown()
+        held = tuple(_held(every, state.memory, call.steps_done, start, rule) for start in starts)
+        return ReplayRecord(partial(entering, memory=held), _nothing_chosen)
+    return ReplayRecord(entering, partial(_read, steps, ran.slots, ran.edge if rule.weights.behind else None))
 
 
-def _entering(
-    first: tuple[Tensor, ...], later: tuple[Tensor, ...], held: Sequence[Memory | None]
-) -> list[EnteringState]:
-    """How segments were entered, from the state before the first and those before the others, stacked."""
-    states = [first, *zip(*(tensor.unbind(0) for tensor in later), strict=True)]
-    return [
-        EnteringState(h, tuple(cell_state), memory, None)
-        for (h, *cell_state), memory in zip(states, held, strict=True)
-    ]
+def _entering(h: Tensor, c: Sequence[Tensor], memory: tuple[Memory, ...] | None = None) -> EnteringStates:
+    """How segments were entered: with h (N, B, H), and with c before the first and before the others, stacked."""
+    return EnteringStates(h, (torch.cat([*c]),) if c else (), memory)
 
 
 def _nothing_chosen() -> None:
@@ -227,8 +223,13 @@ def _common(rows: Tensor) -> int | None:
     return int(least) if least == largest else None
 
 
-def _surviving(every: Memory, alive: Tensor, rule: Rule) -> Memory:
-    """The memories that were not evicted, no wider than they need to be."""
+def _surviving(grown: Callable[[], Memory], alive: Tensor, rule: Rule) -> Memory:
+    """The memories that were not evicted, no wider than they need to be.
+
+    Args:
+        grown: gives every memory given or stored in the call.
+    """
+    every = grown()
     if not rule.remembers or rule.capacity is None:
         return every.rows(slice(None))
     last = _common(every.count) if rule.evicts_oldest else None

@@ -23,7 +23,7 @@ from reminding.nn.parts.cells import CellState, Step
 from reminding.nn.parts.generators import GeneratorStates, generator_states
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import counts_of
-from reminding.nn.state.past.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.segments import EnteringState, EnteringStates, ReplayRecord
 from reminding.nn.state.stream import LayerState
 
 
@@ -69,7 +69,11 @@ def unroll(call: LayerCall) -> LayerPass:
     h = outputs[-1] if outputs else state.h
     output = torch.stack(outputs) if outputs else h.new_zeros(0, *h.shape)
     after = LayerState(h, cell_state, replace(reader.memory, keys=None))
-    replay = None if starts is None else ReplayRecord(lambda: states, partial(reader.read_steps, h.detach()))
+    replay = (
+        None
+        if starts is None
+        else ReplayRecord(partial(EnteringStates.of, states), partial(reader.read_steps, h.detach()))
+    )
     kept = torch.stack(stored) if outputs and rule.stores_proposal else output
     return LayerPass(output, after, reader.recalled(h) if call.record else None, replay, kept)
 

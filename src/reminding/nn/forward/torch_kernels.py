@@ -8,6 +8,7 @@ Shapes: B batch, T time, I input, H hidden.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
 from reminding.nn.parts.bound import BoundLayer
-from reminding.nn.state.past.segments import EnteringState, ReplayRecord
+from reminding.nn.state.past.segments import EnteringState, EnteringStates, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
 
 
@@ -53,7 +54,7 @@ def unroll(call: LayerCall) -> LayerPass:
     after = LayerState(h.squeeze(0), tuple(tensor.squeeze(0) for tensor in cell_state), state.memory)
     nothing = output.new_zeros(*output.shape[:2], 0)
     recall = Recall(torch.zeros_like(output), nothing.long(), nothing) if call.record else None
-    replay = None if starts is None else ReplayRecord(lambda: entering, lambda: nothing.long())
+    replay = None if starts is None else ReplayRecord(partial(EnteringStates.of, entering), nothing.long)
     return LayerPass(output, after, recall, replay, output)
 
 

@@ -21,7 +21,7 @@ class Plan:
         engine: "autograd" or "replay".
         why: the reasons for the choice of both.
         search: "scan", every memory is scored at every step; "tree", groups of memories are passed over by a bound on
-            their scores; "auto", the one of both that computes fewer scores, found out as the call proceeds.
+            their scores; "auto", the tree where it computes few of the scores, found out as the call proceeds.
     """
 
     backend: str

@@ -21,7 +21,8 @@ from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.past.history import History, Lazy
 from reminding.nn.state.past.reachable import Evicted, stored_in
-from reminding.nn.state.past.segments import EncoderInput, PassRecord, cut, segment_starts
+from reminding.nn.state.past.runs import PassRecord, cut
+from reminding.nn.state.past.segments import EncoderInput, segment_starts
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import REFERENCE
 
@@ -155,10 +156,10 @@ class Runner:
     def _history(self, before: SABState, ran: Pass) -> History:
         """The history after a stretch; what no later credit can reach is left out when it is put in order."""
         past = before.history.changed(rule=self.network.rule)  # one from a file has none
-        if ran.segments is None or not self.remember:
+        if ran.runs is None or not self.remember:
             return past
-        segments, stored = ran.segments, ran.stored
-        return past.followed_by(Lazy(lambda: tuple(segments())), Lazy(lambda: () if stored is None else stored()))
+        stored = ran.stored
+        return past.followed_by(Lazy(ran.runs), Lazy(lambda: () if stored is None else stored()))
 
     def finished(self, after: SABState) -> SABState:
         """The state after all stretches; its history knows of a call that is not kept."""

@@ -108,10 +108,11 @@ class SAB(LayerCalls):
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
             interact, if a memory's score depends on its own key alone, and if they keep nothing from one step to the
             next but their state.
-        search: how the C++ op finds the k_top best of many memories; the result is the same. "scan" scores them all.
-            "tree" first scores groups of memories by a bound on their members' scores, and passes over groups that
-            cannot hold one of the best; it needs an additive or dot score. "auto" takes the tree where it computes
-            fewer than a quarter of the scores, which it finds out step by step, and the scan elsewhere.
+        search: how the C++ op and the CUDA kernels find the k_top best of many memories; the result is the same.
+            "scan" scores them all. "tree" first scores groups of memories by a bound on their members' scores, and
+            passes over groups that cannot hold one of the best; it needs an additive or dot score. "auto" takes the
+            tree where it computes few of the scores, which it finds out step by step, and the scan elsewhere. The
+            CUDA kernels try it from 4,096 memories on.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
         device, dtype: of the parameters.

@@ -15,6 +15,7 @@ from reminding.nn.state.checks import WrongFieldError
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
+from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.past.segments import EncoderInput, Segment
 
 Named = dict[str, Tensor]
@@ -70,7 +71,8 @@ def name_tensors(history: History) -> Named:
     for number, evicted in enumerate(history.evicted):
         named |= evicted.named(f"evicted.{number}")
     for number, call in enumerate(history.calls):
-        named |= _Call(len(call.by_stream), call.stored.value).named(f"calls.{number}")
+        count = sum(len(run.numbers) for run in call.by_stream)
+        named |= _Call(count, call.stored.value).named(f"calls.{number}")
     if history.owing and history.begun is not None and history.stream is not None:
         held = () if history.held is None else history.held.value
         credit = tuple(each.credit for each in history.owing if each.credit is not None)
@@ -95,8 +97,9 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
             name = f"{PREFIX}segments.{number}.input"
             raise WrongFieldError(name, f"must be a number from 0 to {len(inputs) - 1}, got {place}")
         segments.append(segment if place is None else replace(segment, encoder_input=inputs[int(place)]))
-    calls = _restored_calls(_parts(named, "calls"), segments)
-    kept = segments[: len(segments) - sum(len(call.segments.value) for call in calls)]
+    runs = [SegmentRun.of(segment) for segment in segments]
+    calls = _restored_calls(_parts(named, "calls"), runs)
+    kept = runs[: len(runs) - sum(len(call.runs.value) for call in calls)]
     data = HistoryData(tuple(kept), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
     if not any(name.startswith("owing.") for name in named):
         held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
@@ -109,17 +112,15 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, calls, owing.stream, owed)
 
 
-def _restored_calls(named: list[Named], segments: Sequence[Segment]) -> tuple[PastCall, ...]:
-    """The calls, which have the last of the segments."""
+def _restored_calls(named: list[Named], runs: Sequence[SegmentRun]) -> tuple[PastCall, ...]:
+    """The calls, which have the last of the segments, of which each is a run."""
     found = [_Call.restored(part) for part in named]
-    first = len(segments) - sum(call.segments for call in found)
+    first = len(runs) - sum(call.segments for call in found)
     if first < 0 or any(call.segments < 0 for call in found):
-        raise WrongFieldError(
-            f"{PREFIX}calls", f"must have {len(segments)} segments at most, and none a negative number"
-        )
+        raise WrongFieldError(f"{PREFIX}calls", f"must have {len(runs)} segments at most, and none a negative number")
     calls: list[PastCall] = []
     for call in found:
-        own, first = tuple(segments[first : first + call.segments]), first + call.segments
+        own, first = tuple(runs[first : first + call.segments]), first + call.segments
         streams = torch.arange(len(call.stored[0].step) if call.stored else 0)
         calls.append(PastCall(streams, Lazy(partial(tuple, own)), Lazy(partial(tuple, call.stored))))
     return tuple(calls)

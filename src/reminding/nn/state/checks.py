@@ -110,12 +110,13 @@ def _check_history(history: History, layers: Sequence[LayerPart], rows: int) -> 
     streams = len(history.begun) if history.begun.dim() else -1
     _counts("history.owing.begun", history.begun, (streams,), 0, FAR)
     _counts("history.owing.stream", history.stream, (rows,), 0, streams - 1)
-    inputs = {id(segment.encoder_input): segment.encoder_input for segment in history.segments}
+    segments = history.segments
+    inputs = {id(segment.encoder_input): segment.encoder_input for segment in segments}
     for number, given in enumerate(given for given in inputs.values() if given is not None):
         _check_input(f"history.inputs.{number}", given)
-    for number, segment in enumerate(history.segments):
+    for number, segment in enumerate(segments):
         _check_segment(f"history.segments.{number}", segment, layers, streams)
-    _check_alike(history.segments)
+    _check_alike(segments)
     _check_evicted("history.evicted", history.evicted, layers, streams)
     if history.owing:
         _check_evicted("history.owing.held", () if history.held is None else history.held.value, layers, streams)

@@ -19,7 +19,7 @@ from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
-from reminding.nn.state.past.segments import Segment
+from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.stream import SABState, join_rows
 
 One = TypeVar("One")
@@ -53,8 +53,8 @@ def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
         own |= ~torch.isin(torch.arange(past.streams), past.stream)
     index = own.nonzero().squeeze(1)  # ascending, so that the streams that were there first stay first
     number = own.cumsum(0) - 1
-    data = HistoryData(past.kept.value.segments).rows(index)
-    data = HistoryData(data.segments, _rows_of(past.kept.value.evicted, index))
+    data = HistoryData(past.kept.value.runs).rows(index)
+    data = HistoryData(data.runs, _rows_of(past.kept.value.evicted, index))
     held = _rows_of(past.held.value, index)
     calls = tuple(_call(call.by_stream, call.stored.value, index) for call in past.calls)
     owed: list[Owed] = []
@@ -67,10 +67,10 @@ def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
     return replace(state.detach().rows(rows), history=history, made_by=state.made_by)
 
 
-def _call(segments: Sequence[Segment], stored: Sequence[Evicted], index: Tensor) -> PastCall:
+def _call(runs: Sequence[SegmentRun], stored: Sequence[Evicted], index: Tensor) -> PastCall:
     """The part of one call that is of some streams, which get the numbers of their places in `index`."""
-    own, mine = HistoryData(tuple(segments)).rows(index), _rows_of(stored, index)
-    return PastCall(torch.arange(len(index)), Lazy(lambda: own.segments), Lazy(lambda: mine))
+    own, mine = HistoryData(tuple(runs)).rows(index), _rows_of(stored, index)
+    return PastCall(torch.arange(len(index)), Lazy(lambda: own.runs), Lazy(lambda: mine))
 
 
 def _rows_of(layers: Sequence[Evicted], index: Tensor) -> tuple[Evicted, ...]:
@@ -91,11 +91,9 @@ def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
     known = [len(data.evicted[0].step) if data.evicted else len(each) for data, each in _pairs(kept, begun)]
     numbers = _numbers(known, [len(each) for each in begun])
     streams = torch.cat(numbers)
-    segments = [
-        segment.renumbered(number[segment.row]) for data, number in _pairs(kept, numbers) for segment in data.segments
-    ]
+    runs = [run.renumbered(number[run.row]) for data, number in _pairs(kept, numbers) for run in data.runs]
     first = [number[:count] for number, count in _pairs(numbers, known)]
-    data = HistoryData(tuple(segments), _layers([each.evicted for each in kept], first))
+    data = HistoryData(tuple(runs), _layers([each.evicted for each in kept], first))
     remembered = _layers(held, numbers)
     return History(
         Lazy(lambda: data),
@@ -110,9 +108,9 @@ def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
 def _merged_call(calls: Sequence[PastCall | None], numbers: Sequence[Tensor]) -> PastCall:
     """One call of each part as one; a part that has made fewer calls has none."""
     there = [(call, number) for call, number in _pairs(calls, numbers) if call is not None]
-    segments = [segment.renumbered(number[segment.row]) for call, number in there for segment in call.by_stream]
+    runs = [run.renumbered(number[run.row]) for call, number in there for run in call.by_stream]
     stored = _layers([() if call is None else call.stored.value for call in calls], numbers)
-    return PastCall(torch.arange(sum(map(len, numbers))), Lazy(lambda: tuple(segments)), Lazy(lambda: stored))
+    return PastCall(torch.arange(sum(map(len, numbers))), Lazy(lambda: tuple(runs)), Lazy(lambda: stored))
 
 
 def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:

@@ -85,17 +85,10 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
 
 def _visited(reads: PastReads) -> tuple[Tensor, Tensor]:
     """Which places are steps of the segments, (T, B), and which memories they read, or have credit, (B, M)."""
-    T, R, K = reads.read.shape
-    live = torch.zeros(T + 1, R, dtype=torch.int32)
-    start, column, count = reads.entries
-    live.index_put_((start, column), torch.ones_like(column, dtype=torch.int32), accumulate=True)
-    live.index_put_((start + count, column), torch.full_like(column, -1, dtype=torch.int32), accumulate=True)
-    touched = reads.credited.new_zeros(R, reads.memory.shape[1] + 1)
-    row = torch.arange(R).view(1, R, 1).expand(T, R, K)
-    touched[row, reads.read.long()] = True  # -1: the column behind the last, which counts for nothing
-    touched = touched[:, :-1].clone()
-    touched[:, : reads.credited.shape[1]] |= reads.credited
-    return live[:-1].cumsum(0) > 0, touched
+    live = reads.credited.new_empty(reads.read.shape[:2])
+    touched = reads.credited.new_empty(reads.memory.shape[:2])
+    raw().visit_past(list(reads.entries.unbind(0)), reads.read, reads.credited.contiguous(), live, touched)
+    return live, touched
 
 
 def _keys(memory: Tensor, place: Tensor, w1: Tensor | None, rule: OpRule) -> tuple[Tensor, Tensor]:

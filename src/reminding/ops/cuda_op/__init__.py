@@ -12,9 +12,9 @@ from reminding.ops.cuda_op.able import (
     most_recalled,
     obstacle,
     passed_over,
-    searches,
 )
 from reminding.ops.cuda_op.forward import layer
+from reminding.ops.cuda_op.packing import searches
 from reminding.ops.cuda_op.past import differentiate_past, gather_past, lay_out_past, reach_past, replay_past
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reminding.ops import cpu_op
-from reminding.ops.contract import Demand, OpRule, common_obstacle
+from reminding.ops.contract import Demand, common_obstacle
 from reminding.ops.cuda_op.packing import padded
 
 WIDEST = 1024
@@ -69,11 +69,6 @@ def passed_over() -> str | None:
 def credits_past(k_top: int | None) -> bool:
     """Whether the kernels also send credit into past calls: which steps it reaches is the C++ op's integer search."""
     return cpu_op.credits_past(k_top)
-
-
-def searches(rule: OpRule, memories: int) -> bool:
-    """Whether the op may pass over memories by a bound on their scores: it scores them all."""
-    return False
 
 
 def in_range(key: Tensor, query: Tensor) -> bool:

@@ -18,6 +18,7 @@ from reminding.ops.contract import LayerInput, OpRule, Recalled, joint_bias, on_
 from reminding.ops.cuda_op.backward import sab_backward
 from reminding.ops.cuda_op.checks import check_forward
 from reminding.ops.cuda_op.packing import Call, Record, project, widened
+from reminding.ops.cuda_op.trees import Trees
 from reminding.ops.cuda_op.triton.tiling import launch_forward
 
 # fmt: off
@@ -55,10 +56,11 @@ def run_forward(
     listed = places.repeat(B, 1)
     if B > 0:
         scratch = h0.new_empty(B, H), h0.new_empty(B, call.most)
+        trees = Trees.of(record.keys[:, : memory0.shape[1]], cast("Tensor", count0), w3, call)
         launch_forward(call, (
             weight_hh, w1, w2, w3, h0, c0, step0, count0, record.output, record.summary, scratch[0], c_last,
             record.cells, gates, queries, record.memory, record.keys, scratch[1], record.slots, record.weights,
-            record.edges, record.inverses, listed, received,
+            record.edges, record.inverses, listed, received, *trees,
         ))  # fmt: skip
     return record, queries, c_last, received, listed
 

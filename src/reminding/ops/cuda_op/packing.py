@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, OpRule, gate_width, number_of, slots_for
+from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEARCH, OpRule, gate_width, number_of, slots_for
+from reminding.ops.scores import SCORES
 
 TILE_SIZE = 2048
 """Elements of the largest tile: with 8 warps, 8 a thread. Four of them, one a gate, fit the registers at every width;
@@ -20,6 +21,14 @@ twice as many spill."""
 WARPS = 8
 CHUNK = 2048
 """Scores of a row that a program holds at a time to rank them: 8 a thread."""
+LEAST_FAN = 16
+"""Members of a block, at least, and blocks of a span (triton/search.py): as many as a tile has memories, since a tile
+takes as long however few it has."""
+LEAST_SEARCHED, LEAST_IN_TREE, MOST_RANKED = 4096, LEAST_FAN + 1, 63
+"""Memories from which search="auto" tries a search, by estimate, and from which search="tree" has one; the largest
+k_top with which there is one, since a search holds the ranking in registers."""
+SEARCHABLE = tuple(SCORES[name].code for name in ("additive", "dot"))
+"""Scores that a search has bounds on."""
 
 NEVER = 2**62
 """As k_trunc: more steps than a stream takes."""
@@ -62,7 +71,38 @@ class Call(NamedTuple):
     def choosing(self) -> dict[str, Any]:
         """Further arguments of the forward kernel: which memories it ranks, how many, and in what pieces."""
         alive = 0 if not self.rule.bounded else 2 if self.lists else 1
-        return {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
+        ranked = {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
+        if (
+            not self.searches
+        ):  # the tree's constants are then the same for all calls, for which no kernel is compiled anew
+            return {**ranked, "SEARCH": SEARCH["scan"], "spans": 0, "blocks": 0, "FAN": 1, "WIDE": 1, "LEAST": 0}
+        tree = {"spans": self.spans, "blocks": self.blocks, "FAN": self.fan, "WIDE": min(CHUNK, padded(self.spans))}
+        return {**ranked, "SEARCH": self.rule.search, **tree, "LEAST": LEAST_SEARCHED}
+
+    @property
+    def searches(self) -> bool:
+        """Whether the best memories may be found by a search through bounds."""
+        return searches(self.rule, self.most)
+
+    @property
+    def fan(self) -> int:
+        """Members of a block, and blocks of a span."""
+        return max(self.tile, LEAST_FAN)
+
+    @property
+    def blocks(self) -> int:
+        """Of a row's slots."""
+        return -(-self.M // self.fan)
+
+    @property
+    def spans(self) -> int:
+        """Of a row's blocks."""
+        return -(-self.blocks // self.fan)
+
+    @property
+    def tile(self) -> int:
+        """Vectors of H or D that a program holds at a time."""
+        return max(TILE_SIZE // padded(max(self.H, self.D)), 1)
 
     @property
     def ranks(self) -> int:
@@ -100,7 +140,6 @@ class Call(NamedTuple):
             self.rule.normalizer == NORMALIZERS["threshold"]
         )  # those with a weight, and the edge
         tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
-        slice = max(TILE_SIZE // max(tiles["HP"], tiles["DP"]), 1)
         return {
             "GATES": self.gates,
             "RECALLS": self.rule.k_top > 0,
@@ -108,13 +147,20 @@ class Call(NamedTuple):
             **kind,
             "RELEASE": self.rule.release,
             **tiles,
-            "SLICE": slice,
+            "SLICE": self.tile,
         }
 
 
 def padded(size: int) -> int:
     """The power of two that a tile of this size takes."""
     return 1 << max(size - 1, 0).bit_length()
+
+
+def searches(rule: OpRule, memories: int) -> bool:
+    """Whether the op may pass over some of so many memories of a row by a bound on their scores."""
+    least = LEAST_SEARCHED if rule.search == SEARCH["auto"] else LEAST_IN_TREE
+    able = rule.score in SEARCHABLE and 0 < rule.k_top <= MOST_RANKED
+    return rule.search != SEARCH["scan"] and able and memories >= least
 
 
 class Record(NamedTuple):

@@ -18,7 +18,8 @@ from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Change, counting_on_host
 from reminding.nn.state.past.owed import Owed
 from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
-from reminding.nn.state.past.segments import EncoderInput, Segment, compacted, joined
+from reminding.nn.state.past.runs import SegmentRun, compacted, joined
+from reminding.nn.state.past.segments import EncoderInput, Segment
 
 Made = TypeVar("Made")
 MappedInputs = dict[int, tuple[EncoderInput, EncoderInput]]
@@ -27,27 +28,32 @@ MappedInputs = dict[int, tuple[EncoderInput, EncoderInput]]
 
 @dataclass(frozen=True)
 class HistoryData:
-    """What a history holds: segments, each row's oldest first, and each layer's evicted memories."""
+    """What a history holds: runs of segments, each row's oldest first, and each layer's evicted memories."""
 
-    segments: tuple[Segment, ...] = ()
+    runs: tuple[SegmentRun, ...] = ()
     evicted: tuple[Evicted, ...] = ()
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments of all runs."""
+        return tuple(segment for run in self.runs for segment in run.segments)
 
     def rows(self, index: Tensor) -> HistoryData:
         """The part of some batch rows, which get the numbers of their places in `index`, (R,) int64."""
-        chosen: list[Segment] = []
-        for segment in self.segments:
-            new, old = (index.unsqueeze(1) == segment.row).nonzero(as_tuple=True)
+        chosen: list[SegmentRun] = []
+        for run in self.runs:
+            new, old = (index.unsqueeze(1) == run.row).nonzero(as_tuple=True)
             if len(new):
-                chosen.append(segment.rows(old).renumbered(new))
+                chosen.append(run.rows(old).renumbered(new))
         return HistoryData(tuple(chosen), tuple(evicted.rows(index) for evicted in self.evicted))
 
     def without(self, mask: Tensor) -> HistoryData:
         """Nothing of the marked rows, (B,) bool."""
-        chosen: list[Segment] = []
-        for segment in self.segments:
-            stays = (~mask[segment.row]).nonzero().squeeze(1)
+        chosen: list[SegmentRun] = []
+        for run in self.runs:
+            stays = (~mask[run.row]).nonzero().squeeze(1)
             if len(stays):
-                chosen.append(segment.rows(stays))
+                chosen.append(run.rows(stays))
         gone = (
             replace(part, step=part.step.masked_fill(mask.to(part.step.device).unsqueeze(1), FAR))
             for part in self.evicted
@@ -61,12 +67,12 @@ class HistoryData:
             inputs: those that were mapped with other parts of the same history; this adds its own.
         """
         inputs = {} if inputs is None else inputs
-        changed: list[Segment] = []
-        for segment in self.segments:
-            given = segment.encoder_input
+        changed: list[SegmentRun] = []
+        for run in self.runs:
+            given = run.encoder_input
             if given is not None and id(given) not in inputs:
                 inputs[id(given)] = given, given.map(change)
-            alone = replace(segment, encoder_input=None).map(change)
+            alone = replace(run, encoder_input=None).map(change)
             changed.append(alone if given is None else replace(alone, encoder_input=inputs[id(given)][1]))
         return HistoryData(tuple(changed), tuple(part.map(change) for part in self.evicted))
 
@@ -101,36 +107,36 @@ class PastCall:
 
     Attributes:
         stream: which stream each of its rows was of, (R,) int64 on the host.
-        segments: its segments, whose rows are the pass's; stored: what each layer stored in memory, (R, G, H).
+        runs: its segments, whose rows are the pass's; stored: what each layer stored in memory, (R, G, H).
         passing: whether no credit reaches it, and `stored` is all that it left in memory: what later calls may read.
     """
 
     stream: Tensor
-    segments: Lazy[tuple[Segment, ...]]
+    runs: Lazy[tuple[SegmentRun, ...]]
     stored: Lazy[tuple[Evicted, ...]]
     passing: bool = False
 
     @property
-    def by_stream(self) -> tuple[Segment, ...]:
+    def by_stream(self) -> tuple[SegmentRun, ...]:
         """Its segments, their rows numbered by stream."""
         if torch.equal(self.stream, torch.arange(len(self.stream))):
-            return self.segments.value
-        return tuple(segment.renumbered(self.stream[segment.row]) for segment in self.segments.value)
+            return self.runs.value
+        return tuple(run.renumbered(self.stream[run.row]) for run in self.runs.value)
 
     def alone(self, streams: int) -> PastCall:
         """The same as tensors alone, its rows those of all the streams there are."""
-        segments, stored = self.by_stream, self.stored.value
+        runs, stored = self.by_stream, self.stored.value
         if torch.equal(self.stream, torch.arange(len(self.stream))):
             return self
         parts = [side_by_side([(self.stream, part)], streams, part.value) for part in stored]
         every = tuple(Evicted(*part) for part in parts)
-        return PastCall(torch.arange(streams), Lazy(lambda: segments), Lazy(lambda: every), self.passing)
+        return PastCall(torch.arange(streams), Lazy(lambda: runs), Lazy(lambda: every), self.passing)
 
     def map(self, change: Change, inputs: MappedInputs) -> PastCall:
         """The same function applied to every tensor on the device; inputs: see `HistoryData.map`."""
         return PastCall(
             self.stream,
-            Lazy(lambda: HistoryData(self.segments.value).map(change, inputs).segments),
+            Lazy(lambda: HistoryData(self.runs.value).map(change, inputs).runs),
             Lazy(lambda: tuple(part.map(change) for part in self.stored.value)),
             self.passing,
         )
@@ -173,12 +179,17 @@ class History:
         return History(**{**vars(self), **changes})
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def runs(self) -> tuple[SegmentRun, ...]:
         """All segments, their rows numbered by stream, each stream's oldest first."""
-        found = list(self.kept.value.segments) if self.kept is not None else []
+        found = list(self.kept.value.runs) if self.kept is not None else []
         for call in self.calls:
             found += call.by_stream
         return tuple(found)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The same, one by one."""
+        return HistoryData(self.runs).segments
 
     @property
     def evicted(self) -> tuple[Evicted, ...]:
@@ -188,7 +199,7 @@ class History:
     @property
     def empty(self) -> bool:
         """Whether no call is kept."""
-        return not self.calls and (self.kept is None or not self.kept.value.segments)
+        return not self.calls and (self.kept is None or not self.kept.value.runs)
 
     @property
     def streams(self) -> int:
@@ -218,10 +229,10 @@ class History:
             found.append((torch.arange(self.streams), Evicted(zeros, torch.zeros_like(zeros[..., 0]).long())))
         return found + [(call.stream, call.stored.value[layer]) for call in self.calls if call.stored.value]
 
-    def followed_by(self, segments: Lazy[tuple[Segment, ...]], stored: Lazy[tuple[Evicted, ...]]) -> History:
+    def followed_by(self, runs: Lazy[tuple[SegmentRun, ...]], stored: Lazy[tuple[Evicted, ...]]) -> History:
         """With one call more, by the rows of the present."""
         assert self.stream is not None, "a call begins with streams that have numbers"
-        return self.changed(calls=(*self.calls, PastCall(self.stream, segments, stored)))
+        return self.changed(calls=(*self.calls, PastCall(self.stream, runs, stored)))
 
     def passed_by(self, memories: Sequence[Memory], step: Tensor) -> History:
         """With one call more that no credit reaches: later calls may read what it has left in memory, as constants.
@@ -271,14 +282,14 @@ class History:
             return self.kept.value
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():
             if self.rule is None:  # it came from a file, in order
-                return self._own(HistoryData(self.segments, self.evicted))
+                return self._own(HistoryData(self.runs, self.evicted))
             return self._reachable(memories, step, self.rule, self.stream)
 
     def _reachable(self, memories: Sequence[Memory], step: Tensor, rule: Rule, stream: Tensor) -> HistoryData:
-        segments = list(self.kept.value.segments) if self.kept is not None else []
+        runs = list(self.kept.value.runs) if self.kept is not None else []
         for call in self.calls:
-            segments = joined(segments, call.by_stream, rule)
-        own = self._own(HistoryData(tuple(segments))).segments
+            runs = joined(runs, call.by_stream, rule)
+        own = self._own(HistoryData(tuple(runs))).runs
         reached, begins = pruned(own, memories, step, rule)
         kept = compacted(reached)
         if rule.capacity is None or not kept:

@@ -12,10 +12,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import FAR, MOST, Memory, StepCodes
+from reminding.nn.parts.memory import FAR, MOST, NOTHING, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Rows, TensorGroup
-from reminding.nn.state.past.segments import Segment
+from reminding.nn.state.past.runs import SegmentRun
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Evicted(TensorGroup):
 
 
 def pruned(
-    segments: Sequence[Segment], memories: Sequence[Memory], step: Tensor, rule: Rule
-) -> tuple[list[Segment], Tensor]:
-    """The segments, or rows of them, that credit from later steps can still reach, and where each row's begin.
+    runs: Sequence[SegmentRun], memories: Sequence[Memory], step: Tensor, rule: Rule
+) -> tuple[list[SegmentRun], Tensor]:
+    """The runs with those segments marked that credit from later steps can still reach, and where each row's begin.
 
     These are stream steps, (B,) on the host; FAR where a row has no segment.
 
@@ -42,9 +42,9 @@ def pruned(
     Args:
         memories: each layer's; step: the stream step each row has reached, (B,) int64 on the host.
     """
-    if not segments:
+    if not runs:
         return [], torch.full_like(step, FAR)
-    start, end = _spans(segments, len(step))  # (N, B), -1 where a row has no part in a segment
+    start, end = _spans(runs, len(step))  # (N, B), -1 where a row has no part in a segment
     oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
     reached = torch.zeros_like(start, dtype=torch.bool)
     if rule.backtrack and rule.k_top != 0:
@@ -53,27 +53,37 @@ def pruned(
     reached &= end > oldest
     _follow_state(reached, start, end, step, rule, oldest)
     reached &= end >= 0
-    counts, kept = cast("list[int]", reached.sum(1).tolist()), list[Segment]()
-    for segment, rows, count in zip(segments, reached, counts, strict=True):
-        if count == segment.row.shape[0] or (count and segment.draws):
-            kept.append(segment)
-        elif count:
-            kept.append(segment.rows(rows[segment.row].nonzero().squeeze(1)))
-    drawn = [segment.draws for segment in segments]
-    if any(drawn):  # these were kept whole
-        reached |= torch.tensor(drawn).unsqueeze(1) & reached.any(1, keepdim=True) & (end >= 0)
-    return kept, torch.where(reached, start, FAR).amin(0)
+    if any(run.draws for run in runs):  # these are kept whole
+        drawn = torch.cat([run.drawn for run in runs])
+        reached |= drawn.unsqueeze(1) & reached.any(1, keepdim=True) & (end >= 0)
+    return _kept(runs, reached), torch.where(reached, start, FAR).amin(0)
 
 
-def _spans(segments: Sequence[Segment], rows: int) -> tuple[Tensor, Tensor]:
+def _spans(runs: Sequence[SegmentRun], rows: int) -> tuple[Tensor, Tensor]:
     """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
-    sizes = torch.tensor([segment.row.shape[0] for segment in segments])
-    number = torch.repeat_interleave(torch.arange(len(segments)), sizes)
-    row, steps_done = torch.cat([s.row for s in segments]), torch.cat([s.steps_done for s in segments])
-    steps = torch.tensor([s.steps for s in segments])[number]
-    start, end = (torch.full((len(segments), rows), -1) for _ in range(2))
-    start[number, row], end[number, row] = steps_done, steps_done + steps
+    every = torch.arange(rows)
+    spans: list[Tensor] = []
+    for run in runs:
+        span = run.span
+        if not torch.equal(run.row, every):
+            span = span.new_full((2, len(run), rows), -1).index_copy_(2, run.row, span)
+        spans.append(span)
+    start, end = torch.cat(spans, 1)
     return start, end
+
+
+def _kept(runs: Sequence[SegmentRun], reached: Tensor) -> list[SegmentRun]:
+    """The runs that are reached, (N, B), as far as they are."""
+    counts = iter(cast("list[int]", reached.sum(1).tolist()))
+    kept: list[SegmentRun] = []
+    first = 0
+    for run in runs:
+        last = first + len(run)
+        count = sum(next(counts) for _ in range(first, last))
+        if count:
+            kept.append(run if count == run.count else run.reaching(reached[first:last, run.row], count))
+        first = last
+    return kept
 
 
 def _stored_within(memory: Memory, start: Tensor, end: Tensor) -> Tensor:
@@ -97,15 +107,15 @@ def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rul
 
 
 def evicted_and_read(
-    every: Evicted, after: Memory, kept: tuple[Sequence[Segment], Tensor], layer: int, rule: Rule
+    every: Evicted, after: Memory, kept: tuple[Sequence[SegmentRun], Tensor], layer: int, rule: Rule
 ) -> Evicted:
     """The memories of a layer that are no longer there, but that the kept segments have read.
 
     Args:
         every: all that was remembered before, or had been evicted; after: what is remembered now.
-        kept: the segments, and where each row's begin; see `pruned`.
+        kept: the runs, and where each row's begin; see `pruned`.
     """
-    value, step, (segments, begins) = every.value, every.step, kept
+    value, step, (runs, begins) = every.value, every.step, kept
     rows, now, at = step.shape[0], after.ascending_steps.cpu(), step.cpu()
     if rule.evicts_oldest:
         assert rule.capacity is not None
@@ -117,22 +127,25 @@ def evicted_and_read(
         coder = StepCodes(at)
         codes = coder.of(row, at)
         wanted = ~torch.isin(codes, coder.of(row, now)) & (at >= 0)
-        wanted &= torch.isin(codes, _read_codes(segments, layer, coder))
+        wanted &= torch.isin(codes, _read_codes(runs, layer, coder))
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
     return Evicted(value.gather(1, order.unsqueeze(2).expand(-1, -1, value.shape[2])), step.gather(1, order))
 
 
-def _read_codes(segments: Sequence[Segment], layer: int, coder: StepCodes) -> Tensor:
+def _read_codes(runs: Sequence[SegmentRun], layer: int, coder: StepCodes) -> Tensor:
     """What the segments have read in a layer, as codes."""
     codes = [torch.empty(0, dtype=torch.int64)]
-    for segment in segments:
-        part, row = segment.layers[layer], segment.row
+    for run in runs:
+        part, row = run.layers[layer], run.row
         if part.read is not None:
-            codes.append(coder.of(row.view(1, -1, 1), part.read.cpu()).flatten())
-        elif part.entering.memory is not None:
-            codes.append(coder.of(row.view(-1, 1), part.entering.memory.step.cpu()).flatten())
+            gone = ~run.reached.repeat_interleave(run.sizes, 0)  # (S, R)
+            read = part.read.cpu().masked_fill(gone.unsqueeze(2), NOTHING)
+            codes.append(coder.of(row.view(1, -1, 1), read).flatten())
+        for number, memory in enumerate(part.entering.memory or ()):
+            there = run.reached[number]
+            codes.append(coder.of(row[there].view(-1, 1), memory.step.cpu()[there]).flatten())
     return torch.cat(codes)
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,16 +46,64 @@ class EnteringState(TensorGroup):
 
 
 @dataclass(frozen=True)
+class EnteringStates(TensorGroup):
+    """The states in which a layer enters N segments of a run: see `EnteringState`.
+
+    Attributes:
+        h, cell_state: (N, R, ...) each; memory, generators: one for each segment, or None where no segment has any.
+    """
+
+    h: TimeRows
+    cell_state: tuple[TimeRows, ...]
+    memory: tuple[Memory, ...] | None = None
+    generators: tuple[tuple[HostWhole, ...] | None, ...] | None = None
+    factor: Rows | None = None
+
+    @staticmethod
+    def of(states: Sequence[EnteringState]) -> EnteringStates:
+        """One state or more as one group."""
+        memory = tuple(state.memory for state in states if state.memory is not None)
+        generators = tuple(state.generators for state in states)
+        return EnteringStates(
+            h=torch.stack([state.h for state in states]),
+            cell_state=tuple(map(torch.stack, zip(*(state.cell_state for state in states), strict=True))),
+            memory=memory or None,
+            generators=generators if any(each is not None for each in generators) else None,
+            factor=states[0].factor,
+        )
+
+    def at(self, number: int) -> EnteringState:
+        """The state in which one segment is entered."""
+        return EnteringState(
+            self.h[number],
+            tuple(tensor[number] for tensor in self.cell_state),
+            None if self.memory is None else self.memory[number],
+            None if self.generators is None else self.generators[number],
+            self.factor,
+        )
+
+    def part(self, first: int, last: int) -> EnteringStates:
+        """Those of some consecutive segments."""
+        return replace(
+            self,
+            h=self.h[first:last],
+            cell_state=tuple(tensor[first:last] for tensor in self.cell_state),
+            memory=None if self.memory is None else self.memory[first:last],
+            generators=None if self.generators is None else self.generators[first:last],
+        )
+
+
+@dataclass(frozen=True)
 class ReplayRecord:
     """What one layer's pass over time leaves for a replay.
 
     Attributes:
-        entering: gives the state in which it entered each segment.
+        entering: gives the states in which it entered the segments.
         read: gives the stream steps of the memories that decided each recall, best first, -1 where there are
             fewer, (T, B, K) int64; None where all memories did.
     """
 
-    entering: Callable[[], list[EnteringState]]
+    entering: Callable[[], EnteringStates]
     read: Callable[[], Tensor | None]
 
 
@@ -134,18 +181,6 @@ class Segment(TensorGroup):
         """The same rows at other places of the batch."""
         return replace(self, row=row)
 
-    def copied(self) -> Segment:
-        """The same segment, holding on to nothing but its own steps; the encoder's input is a copy already."""
-        whole = replace(self, encoder_input=None).map(torch.Tensor.clone)
-        return replace(whole, encoder_input=self.encoder_input)
-
-    @property
-    def shared(self) -> tuple[Tensor, ...]:
-        """Tensors that it may share with the other segments of a pass, one for all that are cut alike."""
-        last = self.layers[-1]
-        cut = self.x if self.x is not None else last.read
-        return (last.entering.h,) if cut is None else (cut, last.entering.h)
-
     @property
     def drops_state(self) -> bool:
         """Whether recurrent dropout was on."""
@@ -170,130 +205,3 @@ def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
     begun = int(steps_done[0]) if len(steps_done) else 0
     first = rule.k_trunc - (begun + (rule.semantics == "release")) % rule.k_trunc
     return [0, *range(first, steps, rule.k_trunc)]
-
-
-def compacted(segments: Sequence[Segment]) -> list[Segment]:
-    """The same segments, holding on to little besides their own steps.
-
-    Those of one pass share its tensors. Where less than half of these is still needed, each gets a copy of its part.
-    """
-    kept: dict[int, int] = {}
-    large: dict[int, int] = {}
-    places: list[list[int]] = []
-    for segment in segments:
-        places.append([])
-        for tensor in segment.shared:
-            whole = tensor.untyped_storage()
-            place = whole.data_ptr()
-            places[-1].append(place)
-            kept[place] = kept.get(place, 0) + tensor.nbytes
-            large[place] = whole.nbytes()
-    loose = {place for place, size in large.items() if 2 * kept[place] < size}
-    return [
-        segment.copied() if loose and not loose.isdisjoint(at) else segment
-        for segment, at in zip(segments, places, strict=True)
-    ]
-
-
-def joined(old: Sequence[Segment], new: Sequence[Segment], rule: Rule) -> list[Segment]:
-    """The segments of a stream and those of its next pass; what the border between them has split is whole again."""
-    if old and new and _continues(old[-1], new[0], rule):
-        return [*old[:-1], _whole(old[-1], new[0]), *new[1:]]
-    return [*old, *new]
-
-
-def _continues(before: Segment, after: Segment, rule: Rule) -> bool:
-    if before.draws or after.draws or before.encoder_input is not None or not torch.equal(before.row, after.row):
-        return False
-    if not torch.equal(before.steps_done + before.steps, after.steps_done) or len(before.row) == 0:
-        return False
-    if not torch.equal(before.modes, after.modes) or not _drop_alike(before, after):
-        return False
-    if rule.k_trunc is None:
-        return before.steps + after.steps <= SHORTEST
-    return not rule.cuts(int(after.steps_done[0]) + 1)
-
-
-def _drop_alike(before: Segment, after: Segment) -> bool:
-    """Whether recurrent dropout had the same masks in both, as in two stretches of one call."""
-    if not before.drops_state and not after.drops_state:
-        return True
-    pairs = [
-        (one.entering.factor, other.entering.factor) for one, other in zip(before.layers, after.layers, strict=True)
-    ]
-    return all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
-
-
-def _whole(before: Segment, after: Segment) -> Segment:
-    assert before.x is not None and after.x is not None
-    layers = (
-        LayerSegment(
-            one.entering, None if one.read is None or other.read is None else torch.cat([one.read, other.read])
-        )
-        for one, other in zip(before.layers, after.layers, strict=True)
-    )
-    return replace(
-        before,
-        steps=before.steps + after.steps,
-        x=torch.cat([before.x, after.x]),
-        layers=tuple(layers),
-        dropout_masks=tuple(torch.cat(each) for each in zip(before.dropout_masks, after.dropout_masks, strict=True)),
-    )
-
-
-@dataclass(frozen=True)
-class PassRecord:
-    """What a pass of all layers over a stretch of time leaves, for segments to be cut from.
-
-    Attributes:
-        x: input, (T, B, I).
-        encoder_input, begun: the input it was encoded from, if any, and the step of it at which x begins.
-        steps_done: steps that the rows' streams had done before, (B,).
-        layers: each layer's record.
-        modes: see `Segment`.
-        dropout_masks: between layers, (T, B, H) bool each.
-    """
-
-    x: Tensor
-    encoder_input: EncoderInput | None
-    begun: int
-    steps_done: Tensor
-    layers: Sequence[ReplayRecord]
-    modes: Tensor
-    dropout_masks: tuple[Tensor, ...]
-
-
-def cut(record: PassRecord, starts: list[int]) -> list[Segment]:
-    """The segments of one pass over time, oldest first; starts: the step of the pass at which each begins."""
-    if not starts:
-        return []
-    sizes = [stop - start for start, stop in pairwise([*starts, len(record.x)])]
-    layers: list[list[LayerSegment]] = []
-    for layer in record.layers:
-        read = layer.read()
-        parts = [None] * len(sizes) if read is None else _split(read, sizes)
-        layers.append([LayerSegment(*each) for each in zip(layer.entering(), parts, strict=True)])
-    masks = [_split(mask, sizes) for mask in record.dropout_masks]
-    encoded, column = record.encoder_input is not None, torch.arange(record.x.shape[1])
-    inputs = [None] * len(sizes) if encoded else _split(record.x, sizes)
-    steps_done = (record.steps_done + torch.tensor(starts).unsqueeze(1)).unbind(0)
-    return [
-        Segment(
-            row=column,
-            steps_done=steps_done[number],
-            steps=sizes[number],
-            x=inputs[number],
-            layers=tuple(layer[number] for layer in layers),
-            modes=record.modes,
-            dropout_masks=tuple(mask[number] for mask in masks),
-            encoder_input=record.encoder_input,
-            start=record.begun + start,
-            column=column if encoded else None,
-        )
-        for number, start in enumerate(starts)
-    ]
-
-
-def _split(tensor: Tensor, sizes: list[int]) -> Sequence[Tensor]:
-    split: Any = torch.split
-    return split(tensor, sizes)

@@ -9,11 +9,6 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -21,6 +16,7 @@
 
 #include "arguments.h"
 #include "fingerprint.h"
+#include "huge_pages.h"
 #include "indices.h"
 #include "isa.h"
 #include "layout.h"
@@ -384,20 +380,51 @@ static void reach_past(Tensor until, std::vector<Tensor> segments, Tensor read, 
   PastReach(a).run();
 }
 
-// Asks for huge pages for tensors that span many pages. Each new page of 4 KB costs a page fault when it is first
-// written; together these take a tenth of the time of the arithmetic.
+// Finds which steps the entries (start, column, count) lie on, live (T, B), and which memories these read or have credit,
+// touched (B, M): a mark of what is credited (B, M0 <= M) is copied. read: (T, B, K), slots, -1 where none.
+static void visit_past(std::vector<Tensor> entries, Tensor read, Tensor credited, Tensor live, Tensor touched) {
+  expect_length("entries", entries, 3);
+  const auto sizes = measured("read", read, 3).sizes();
+  const int64_t T = sizes[0], B = sizes[1], K = sizes[2], M = measured("touched", touched, 2).size(1);
+  const int64_t known = measured("credited", credited, 2).size(1), count = measured("entries: start", entries[0], 1).size(0);
+  const int32_t* slots = data<int32_t>("read", read, {T, B, K});
+  const Flag* given = data<Flag>("credited", credited, {B, between("credited: width", known, 0, M)});
+  Flag *on = data<Flag>("live", live, {T, B}), *at = data<Flag>("touched", touched, {B, M});
+  const int64_t *start = data<int64_t>("entries: start", entries[0], {count}),
+                *column = data<int64_t>("entries: column", entries[1], {count}),
+                *steps = data<int64_t>("entries: count", entries[2], {count});
+  std::fill_n(on, T * B, Flag(0));
+  for (int64_t b = 0; b < B; ++b) {
+    std::copy_n(given + b * known, known, at + b * M);
+    std::fill_n(at + b * M + known, M - known, Flag(0));
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    expect_element("entries: column", i, column[i], 0, B - 1);
+    expect_element("entries: start", i, start[i], 0, T);
+    expect_element("entries: count", i, steps[i], 0, T - start[i]);
+    for (int64_t t = start[i]; t < start[i] + steps[i]; ++t) {
+      const int64_t place = t * B + column[i];
+      on[place] = 1;
+      for (int64_t k = 0; k < K && slots[place * K + k] >= 0; ++k) {
+        expect_element("read", place * K + k, slots[place * K + k], 0, M - 1);
+        at[column[i] * M + slots[place * K + k]] = 1;
+      }
+    }
+  }
+}
+
+// Asks for huge pages for tensors that span many pages, and writes to each page once. Each new page of 4 KB costs a
+// fault when it is first written; together these take a tenth of the time of the arithmetic. Where memory is in pieces,
+// the kernel moves other pages out of the way first, which can take 5 ms for each huge page, 20 times as long as the
+// small pages that it stands for. So the rest stays in small pages for a while as soon as one has taken long.
 static void ask_for_huge_pages(std::vector<Tensor> tensors) {
 #if defined(__linux__)
   constexpr size_t worthwhile = size_t(4) << 20;
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (const Tensor& x : tensors) {
     const size_t bytes = static_cast<size_t>(x.numel()) * x.element_size();
     if (!x.is_contiguous() || !has_memory(x))
       refuse("tensors must be contiguous, and have memory, got strides ", shape_name(x.strides()));
-    if (bytes < worthwhile) continue;
-    const uintptr_t data = reinterpret_cast<uintptr_t>(x.data_ptr()), first = (data + page - 1) / page * page;
-    // Only advice: if the kernel declines, small pages are used.
-    static_cast<void>(madvise(reinterpret_cast<void*>(first), (data + bytes - first) / page * page, MADV_HUGEPAGE));
+    if (bytes >= worthwhile) HugePages::fill(static_cast<char*>(x.data_ptr()), bytes);
   }
 #endif
 }
@@ -448,6 +475,7 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
   m.def("pack(Tensor[] tensors, bool transpose) -> Tensor[]");
   m.def("number(Tensor mask) -> (Tensor, Tensor)");
   m.def("ask_for_huge_pages(Tensor[] tensors) -> ()");
+  m.def("visit_past(Tensor[] entries, Tensor read, Tensor credited, Tensor(a!) live, Tensor(b!) touched) -> ()");
   m.def("fingerprint(Tensor[] tensors) -> int");
   m.def("exponentiate(Tensor(a!) x) -> ()");
   m.def("bounds(Tensor(a!) keys, Tensor(b!) query, Tensor? weight, int[] rule) -> Tensor");
@@ -493,6 +521,7 @@ STABLE_TORCH_LIBRARY_IMPL(reminding_cpu, CPU, m) {
   m.impl("pack", TORCH_BOX(&reminding::pack));
   m.impl("number", TORCH_BOX(&reminding::number));
   m.impl("ask_for_huge_pages", TORCH_BOX(&reminding::ask_for_huge_pages));
+  m.impl("visit_past", TORCH_BOX(&reminding::visit_past));
   m.impl("fingerprint", TORCH_BOX(&reminding::fingerprint));
   m.impl("exponentiate", TORCH_BOX(&reminding::exponentiate));
   m.impl("bounds", TORCH_BOX(&reminding::bounds));

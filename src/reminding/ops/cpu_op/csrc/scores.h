@@ -55,6 +55,12 @@ struct Keys {
   const T* key[Rows];
 };
 
+// Keys mostly come from L3, and their rows are too short for the hardware prefetcher to get ahead.
+template <class T, int Vectors>
+SAB_INLINE void fetch(const T* keys) {
+  for (int i = 0; i < Vectors * Simd<T>::width; i += 64 / sizeof(T)) __builtin_prefetch(keys + i);
+}
+
 template <class T, int Rows, Terms terms>
 SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, const T* query, const T* offset,
                            Vec<T>* sums) {
@@ -68,21 +74,22 @@ SAB_INLINE void block_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, 
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
     const T* key = keys.key[r] + d;
-    // Keys mostly come from L3, and their rows are too short for the hardware prefetcher to get ahead.
-    for (int i = 0; i < 4 * W; i += 64 / sizeof(T)) __builtin_prefetch(key + ahead + i);
+    fetch<T, 4>(key + ahead);
     sums[r] += block_terms<T, terms>(key, q, c);
   }
 }
 
 // The same sum for a pair of vectors after the last block; `together`: over one denominator.
 template <class T, int Rows>
-SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, const T* query, const T* offset, bool together,
-                          Vec<T>* sums) {
+SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, const T* query, const T* offset,
+                          bool together, Vec<T>* sums) {
   constexpr int W = Simd<T>::width;
   const Vec<T> q = load(query), p = load(query + W), c = load(offset), b = load(offset + W);
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
-    const Vec<T> x = multiply_add(load(keys.key[r] + d), q, c), y = multiply_add(load(keys.key[r] + d + W), p, b);
+    const T* key = keys.key[r] + d;
+    fetch<T, 2>(key + ahead);
+    const Vec<T> x = multiply_add(load(key), q, c), y = multiply_add(load(key + W), p, b);
     sums[r] += together ? (x + y) / (x * y) : T(1) / x + T(1) / y;
   }
 }
@@ -139,7 +146,7 @@ class AdditiveWeights {
   void scores(const T* keys, T* out, int64_t M) const {
     for (int64_t m = 0; m < M; m += Rows) {
       // Prefetch no further than the last key: prefetching pages that were never touched is slow.
-      const int64_t ahead = m + 3 * Rows <= M ? 2 * Rows * D_ : 0, size = M - m < Rows ? M - m : Rows;
+      const int64_t ahead = (M - m - Rows) * D_ >= distance ? distance : 0, size = M - m < Rows ? M - m : Rows;
       if (all_four_) rows<true>(keys + m * D_, size, ahead, out + m);
       else rows<false>(keys + m * D_, size, ahead, out + m);
     }
@@ -157,6 +164,7 @@ class AdditiveWeights {
  private:
   static constexpr int64_t block = 4 * Simd<T>::width, pair = 2 * Simd<T>::width;
   static constexpr int Rows = 4;
+  static constexpr int64_t distance = 4096 / sizeof(T);  // of a prefetch: as long as a key takes to come, and a little more
 
   // Whether the terms of two vectors from d on can share a denominator.
   bool pair_fits(const T* key_top, int64_t d) const {
@@ -187,7 +195,7 @@ class AdditiveWeights {
       }
     }
     if (d + pair <= D_) {
-      pair_rows<T, Rows>(keys, d, query_.get() + d, offset_.get() + d, pair_together_, sums);
+      pair_rows<T, Rows>(keys, d, ahead, query_.get() + d, offset_.get() + d, pair_together_, sums);
       d += pair;
     }
     for (; d < D_; d += W) {

@@ -183,9 +183,10 @@ def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
     """Put slot `filled` at the end of the list; where that is full, the least recalled goes, of equals the oldest.
 
     `listed` (capacity,) and `received` (M,) are of one row. A chunk is read whole before it moves up one place, and
-    the next one starts where it ends.
+    the next one starts where it ends. Returns the slot of the memory that goes, -1 where none does.
     """
     alive = tl.minimum(filled, capacity)
+    gone = tl.full((), -1, tl.int32)
     if alive == capacity:
         least = tl.full((), float("inf"), received.dtype.element_ty)
         victim = tl.full((), 0, tl.int32)
@@ -197,6 +198,8 @@ def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
             at = (start + tl.argmin(got, axis=0, tie_break_left=True)).to(tl.int32)
             victim = tl.where(here < least, at, victim)
             least = tl.where(here < least, here, least)
+        gone = tl.load(listed + victim)
+        tl.debug_barrier()
         for start in range(0, capacity, CHUNK):
             place = start + tl.arange(0, CHUNK)
             moves = (place >= victim) & (place + 1 < capacity)
@@ -206,6 +209,22 @@ def admit(listed, received, filled, capacity, CHUNK: tl.constexpr):
         alive -= 1
     tl.debug_barrier()
     tl.store(listed + alive, filled.to(tl.int32))
+    return gone
+
+
+@triton.jit
+def largest(numbers, begin, end, CHUNK: tl.constexpr):
+    """The largest of the numbers from one place to before another, and its place, of equals the first."""
+    best = tl.full((), float("-inf"), numbers.dtype.element_ty)
+    at = tl.full((), 0, tl.int32)
+    for start in range(begin, end, CHUNK):
+        place = start + tl.arange(0, CHUNK)
+        some = tl.load(numbers + place, mask=place < end, other=float("-inf"))
+        here = tl.max(some, axis=0)
+        first = (start + tl.argmax(some, axis=0, tie_break_left=True)).to(tl.int32)
+        at = tl.where(here > best, first, at)
+        best = tl.where(here > best, here, best)
+    return best, at
 
 
 @triton.jit
@@ -227,15 +246,7 @@ def best_scores(scores, alive, ranks, KP: tl.constexpr, MP: tl.constexpr, CHUNK:
             left = tl.where(slot == at, float("-inf"), left)
     else:
         for k in range(0, tl.minimum(ranks, alive)):
-            best = tl.full((), float("-inf"), scores.dtype.element_ty)
-            at = tl.full((), 0, tl.int32)
-            for start in range(0, alive, CHUNK):
-                slot = start + tl.arange(0, CHUNK)
-                some = tl.load(scores + slot, mask=slot < alive, other=float("-inf"))
-                here = tl.max(some, axis=0)
-                first = (start + tl.argmax(some, axis=0, tie_break_left=True)).to(tl.int32)
-                at = tl.where(here > best, first, at)
-                best = tl.where(here > best, here, best)
+            best, at = largest(scores, 0, alive, CHUNK)
             value = tl.where(rank == k, best, value)
             place = tl.where(rank == k, at, place)
             tl.debug_barrier()

@@ -24,20 +24,22 @@ from reminding.ops.cuda_op.triton.device import (
     times_transposed,
 )
 from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
-from reminding.ops.cuda_op.triton.scores import KEYLESS
+from reminding.ops.cuda_op.triton.scores import DOT, KEYLESS, widen
+from reminding.ops.cuda_op.triton.search import SCAN
 
 
 @triton.jit
 def forward_kernel(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
-    scores, slots, weights, edges, inverses, listed, received,
-    T, B, H, D, M, most, k_top, ranks, k_att,
+    scores, slots, weights, edges, inverses, listed, received, bounds, left, members, patience,
+    T, B, H, D, M, most, k_top, ranks, k_att, spans, blocks,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
     RECALLS: tl.constexpr,
     CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
-    ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
-    SLICE: tl.constexpr, CHUNK: tl.constexpr,
+    ALIVE: tl.constexpr, SEARCH: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
+    MP: tl.constexpr, SLICE: tl.constexpr, CHUNK: tl.constexpr, FAN: tl.constexpr, WIDE: tl.constexpr,
+    LEAST: tl.constexpr,
 ):  # fmt: skip
     """One row of the batch, all steps.   [Ke et al. 2018, Algorithm 1]
 
@@ -47,6 +49,9 @@ def forward_kernel(
 
     At most `most` memories of a row are alive. Under a capacity `received` (B, M) adds up their recall weights, and
     where the least recalled goes, `listed` (B, most) has their slots, oldest first.
+
+    SEARCH: how the best memories are found. But for a scan, search.py says what `bounds`, `left`, `members` and
+    `patience` are of each row; the first and the third come in as the given memories make them, the last as 0.
     """
     b = tl.program_id(0).to(tl.int64)
     unit = tl.arange(0, HP)
@@ -59,6 +64,11 @@ def forward_kernel(
     row_scores = scores + b * most
     row_list = listed + b * most
     row_received = received + b * M
+    nodes = spans + blocks
+    row_bounds = bounds + b * nodes * D * (2 if SCORE == DOT else 1)
+    row_left = left + b * nodes
+    row_members = members + b * (nodes + M)
+    row_patience = patience + b * 2
     row_hat = hat + b * H
     h_before = h0 + b * H
     c = tl.load(c0 + b * H + unit, mask=real, other=0.0)
@@ -81,8 +91,9 @@ def forward_kernel(
             if filled > 0:
                 h = recall(
                     h_hat, query, offset, at, filled, row_keys, w3, values, row_scores, row_list, row_received,
-                    summary, slots, weights, edges, inverses, H, D, most, k_top, ranks, recall_scale, score_scale,
-                    SCORE, NORMALIZER, RELEASE, ALIVE, HP, DP, KP, MP, SLICE, CHUNK,
+                    row_bounds, row_left, row_members, row_patience, summary, slots, weights, edges, inverses, H, D,
+                    most, k_top, ranks, spans, blocks, recall_scale, score_scale, SCORE, NORMALIZER, RELEASE, ALIVE,
+                    SEARCH, HP, DP, KP, MP, SLICE, CHUNK, FAN, WIDE, LEAST,
                 )  # fmt: skip
         tl.store(output + at * H + unit, h, mask=real)
         h_before = output + at * H
@@ -90,8 +101,15 @@ def forward_kernel(
         taken += 1
         if RECALLS and taken % k_att == 0:
             if SCORE != KEYLESS:
-                tl.store(row_keys + filled * D + feature, times(w1, h_before, D, H, DP, SLICE), mask=feature < D)
-            remember(h, filled, values, row_list, row_received, H, most, ALIVE, HP, CHUNK)
+                key = times(w1, h_before, D, H, DP, SLICE)
+                tl.store(row_keys + filled * D + feature, key, mask=feature < D)
+                if SEARCH != SCAN:
+                    widen(row_bounds, filled // (FAN * FAN), feature, key, feature < D, w3, D, SCORE)
+                    widen(row_bounds, spans + filled // FAN, feature, key, feature < D, w3, D, SCORE)
+            remember(
+                h, filled, values, row_list, row_received, row_members, H, most, spans, blocks, ALIVE, SEARCH, HP,
+                CHUNK, FAN,
+            )  # fmt: skip
             filled += 1
             tl.debug_barrier()
     tl.store(c_last + b * H + unit, c, mask=real)

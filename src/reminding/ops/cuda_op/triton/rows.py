@@ -18,36 +18,34 @@ from reminding.ops.cuda_op.triton.device import (
     LISTED,
     THRESHOLD,
     admit,
-    best_scores,
-    slots_at,
     tanh,
     weigh,
 )
-from reminding.ops.cuda_op.triton.scores import KEYLESS, score_backward, score_memories
+from reminding.ops.cuda_op.triton.scores import KEYLESS, score_backward
+from reminding.ops.cuda_op.triton.search import SCAN, count_members, find
 
 
 @triton.jit
 def recall(
-    h_hat, query, offset, at, filled, keys, w3, values, scores, listed, received, summary, slots, weights, edges,
-    inverses, H, D, most, k_top, ranks, recall_scale: tl.constexpr, score_scale: tl.constexpr, SCORE: tl.constexpr,
-    NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr,
-    KP: tl.constexpr, MP: tl.constexpr, SLICE: tl.constexpr, CHUNK: tl.constexpr,
+    h_hat, query, offset, at, filled, keys, w3, values, scores, listed, received, bounds, left, members, patience,
+    summary, slots, weights, edges, inverses, H, D, most, k_top, ranks, spans, blocks,
+    recall_scale: tl.constexpr, score_scale: tl.constexpr, SCORE: tl.constexpr,
+    NORMALIZER: tl.constexpr, RELEASE: tl.constexpr, ALIVE: tl.constexpr, SEARCH: tl.constexpr, HP: tl.constexpr,
+    DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr, SLICE: tl.constexpr, CHUNK: tl.constexpr,
+    FAN: tl.constexpr, WIDE: tl.constexpr, LEAST: tl.constexpr,
 ):  # fmt: skip
     """Read the best of a row's memories, of which it has some, and note what was read: h, (HP,).
 
-    `keys`, `values`, `scores`, `listed` and `received` are of the row; `at` is its place in what is kept by step.
+    What is kept by slot or node, and `patience`, are of the row; `at` is its place in what is kept by step.
     """
     unit = tl.arange(0, HP)
     real = unit < H
     rank = tl.arange(0, KP)
     alive = tl.minimum(filled, most)
-    first = filled - alive
-    score_memories(
-        keys, query, w3, values, listed, first, alive, scores, H, D, score_scale, offset, SCORE, ALIVE, HP, DP, SLICE
-    )
-    tl.debug_barrier()
-    value, place = best_scores(scores, alive, ranks, KP, MP, CHUNK)
-    place = slots_at(place, place >= 0, listed, first, ALIVE)
+    value, place = find(
+        keys, query, offset, w3, values, scores, listed, bounds, left, members, patience, filled, H, D, most, ranks,
+        spans, blocks, score_scale, SCORE, ALIVE, SEARCH, HP, DP, KP, MP, SLICE, CHUNK, FAN, WIDE, LEAST,
+    )  # fmt: skip
     weight, place, edge, inverse = weigh(value, place, alive, k_top, NORMALIZER, RELEASE, KP)
     weight *= recall_scale
     tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
@@ -69,8 +67,8 @@ def recall(
 
 @triton.jit
 def remember(
-    h, filled, values, listed, received, H, most,
-    ALIVE: tl.constexpr, HP: tl.constexpr, CHUNK: tl.constexpr,
+    h, filled, values, listed, received, members, H, most, spans, blocks,
+    ALIVE: tl.constexpr, SEARCH: tl.constexpr, HP: tl.constexpr, CHUNK: tl.constexpr, FAN: tl.constexpr,
 ):  # fmt: skip
     """Store h (HP,) in a row's next slot, but for its key; what `recall` wrote of the row lies behind a barrier."""
     unit = tl.arange(0, HP)
@@ -78,7 +76,12 @@ def remember(
     if ALIVE != EVERY:
         tl.store(received + filled, 0.0)
     if ALIVE == LISTED:
-        admit(listed, received, filled, most, CHUNK)
+        gone = admit(listed, received, filled, most, CHUNK)
+        if SEARCH != SCAN:
+            count_members(members, filled, 1, spans, blocks, FAN)
+            if gone >= 0:
+                tl.debug_barrier()
+                count_members(members, gone, -1, spans, blocks, FAN)
 
 
 @triton.jit

@@ -22,7 +22,8 @@ import triton.language as tl
 
 from reminding.ops.cuda_op.triton.device import GRU, LSTM, activate, cell_backward, cuts, tanh
 from reminding.ops.cuda_op.triton.rows import recall, recall_backward, remember
-from reminding.ops.cuda_op.triton.scores import KEYLESS
+from reminding.ops.cuda_op.triton.scores import DOT, KEYLESS, widen
+from reminding.ops.cuda_op.triton.search import SCAN
 
 LINE = tl.constexpr(32)
 """Counters of different tiles lie on cache lines of their own."""
@@ -149,13 +150,14 @@ def place(step0, count0, first_tile, B, H, GATES: tl.constexpr, R: tl.constexpr,
 def forward_tiles(
     weight_hh, w1, w2, w3, h0, c0, step0, count0,
     output, summary, hat, c_last, cells, gates, queries, memory, keys,
-    scores, slots, weights, edges, inverses, listed, received, parts, arrivals,
-    first_tile, T, B, H, D, M, most, k_top, ranks, k_att,
+    scores, slots, weights, edges, inverses, listed, received, bounds, left, members, patience, parts, arrivals,
+    first_tile, T, B, H, D, M, most, k_top, ranks, k_att, spans, blocks,
     recall_scale: tl.constexpr, score_scale: tl.constexpr, forget_scale: tl.constexpr, GATES: tl.constexpr,
     RECALLS: tl.constexpr,
     CELL: tl.constexpr, SCORE: tl.constexpr, NORMALIZER: tl.constexpr, RELEASE: tl.constexpr,
-    ALIVE: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr, MP: tl.constexpr,
-    SLICE: tl.constexpr, CHUNK: tl.constexpr, RECURRENT: tl.constexpr, R: tl.constexpr, U: tl.constexpr,
+    ALIVE: tl.constexpr, SEARCH: tl.constexpr, HP: tl.constexpr, DP: tl.constexpr, KP: tl.constexpr,
+    MP: tl.constexpr, SLICE: tl.constexpr, CHUNK: tl.constexpr, FAN: tl.constexpr, WIDE: tl.constexpr,
+    LEAST: tl.constexpr, RECURRENT: tl.constexpr, R: tl.constexpr, U: tl.constexpr,
     F: tl.constexpr, N: tl.constexpr, L: tl.constexpr, AT_ONCE: tl.constexpr, HOLDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -167,6 +169,8 @@ def forward_tiles(
     slice, slices = tl.program_id(1), tl.num_programs(1)
     kind: tl.constexpr = output.dtype.element_ty
     KEYED: tl.constexpr = RECALLS and SCORE != KEYLESS
+    SIDES: tl.constexpr = 2 if SCORE == DOT else 1
+    nodes = spans + blocks
     every = tl.arange(0, HP)
     feature = tl.arange(0, DP)
     first_row, live, taken0, count, here, own, own_gates = place(step0, count0, first_tile, B, H, GATES, R, U)
@@ -221,13 +225,17 @@ def forward_tiles(
                     if filled > 0:
                         h = recall(
                             h, query, offset, at, filled, keys + b * M * D, w3, values, scores + b * most,
-                            listed + b * most, received + b * M, summary, slots, weights, edges, inverses, H, D,
-                            most, k_top, ranks, recall_scale, score_scale, SCORE, NORMALIZER, RELEASE, ALIVE, HP, DP,
-                            KP, MP, SLICE, CHUNK,
+                            listed + b * most, received + b * M, bounds + b * nodes * SIDES * D, left + b * nodes,
+                            members + b * (nodes + M), patience + b * 2, summary, slots, weights, edges, inverses, H,
+                            D, most, k_top, ranks, spans, blocks, recall_scale, score_scale, SCORE, NORMALIZER,
+                            RELEASE, ALIVE, SEARCH, HP, DP, KP, MP, SLICE, CHUNK, FAN, WIDE, LEAST,
                         )  # fmt: skip
                     if (taken + t + 1) % k_att == 0:
                         tl.debug_barrier()
-                        remember(h, filled, values, listed + b * most, received + b * M, H, most, ALIVE, HP, CHUNK)
+                        remember(
+                            h, filled, values, listed + b * most, received + b * M, members + b * (nodes + M), H,
+                            most, spans, blocks, ALIVE, SEARCH, HP, CHUNK, FAN,
+                        )  # fmt: skip
                 tl.store(output + at * H + every, h, mask=every < H)
         goal += slices
         meet(arrivals, goal)
@@ -240,7 +248,13 @@ def forward_tiles(
                 key = rows_times(h_before, of_tile * H, stores, H, held_w1, HP // N, N, PRECISION)
                 slot = row * M + count + (taken0 + t) // k_att - taken0 // k_att
                 new = keys + slot[:, None] * D + own_feature[None, :]
-                tl.store(new, key, mask=stores[:, None] & (own_feature < D)[None, :])
+                mask = stores[:, None] & (own_feature < D)[None, :]
+                tl.store(new, key, mask=mask)
+                if SEARCH != SCAN:
+                    span = row * nodes + (slot - row * M) // (FAN * FAN)
+                    block = row * nodes + spans + (slot - row * M) // FAN
+                    widen(bounds, span[:, None], own_feature[None, :], key, mask, w3, D, SCORE)
+                    widen(bounds, block[:, None], own_feature[None, :], key, mask, w3, D, SCORE)
     tl.store(c_last + first_row * H + own, c, mask=here)
 
 
