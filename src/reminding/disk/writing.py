@@ -122,6 +122,11 @@ def remove_leftovers(folder: Path, name: str | None = None, *, everywhere: bool 
             discard(path)
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether this is an unfinished file, of a living process or of one that was killed."""
+    return LEFTOVER.fullmatch(path.name) is not None
+
+
 def _is_left(path: Path, host: str, process: int, everywhere: bool) -> bool:
     """Whether the process that wrote an unfinished file has ended; its number may be this process's by now."""
     if host != _host():

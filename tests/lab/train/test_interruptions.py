@@ -193,6 +193,21 @@ def test_a_full_disk_is_told_in_one_line_with_what_can_be_done(tmp_path: Path) -
         trainer.train(small(9), tmp_path / "run", resume=True)
 
 
+def test_a_run_killed_while_it_wrote_its_configuration_can_be_begun_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for resume in (False, True):
+        folder.mkdir()
+        (folder / ".lock").touch()
+        (folder / ".config.json.elsewhere-1-1.part").write_text('{"task"')
+        assert trainer.train(small(3), folder, resume=resume)["steps"] == 3
+        assert not list(folder.glob(".*.part"))
+        shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "letters.part").write_text("of somebody else")
+    with pytest.raises(FileExistsError, match="is not a run"):
+        trainer.train(small(3), folder)
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     trainer.train(small(3), tmp_path / "run")
     with locked(tmp_path / "run"):

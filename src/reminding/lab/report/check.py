@@ -12,7 +12,7 @@ import torch
 from reminding.disk.commits import Commits
 from reminding.disk.lock import holder
 from reminding.disk.records import read_json, read_lines
-from reminding.disk.writing import LEFTOVER
+from reminding.disk.writing import is_leftover
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import DATA_NAME, WEIGHTS_NAME
 from reminding.lab.runs.config import RunConfig, read_config
@@ -140,7 +140,7 @@ def _circumstances(folder: Path) -> Iterator[str]:
     if (process := holder(folder)) is not None:
         yield f"The run is in use by {process}, so its files may change while they are read."
     places = (folder, folder / checkpoint.CHECKPOINTS_NAME)
-    left = [path for place in places if place.is_dir() for path in place.iterdir() if LEFTOVER.fullmatch(path.name)]
+    left = [path for place in places if place.is_dir() for path in place.iterdir() if is_leftover(path)]
     if left:
         yield f"{len(left)} unfinished files of killed processes are left; --resume removes them."
 

@@ -17,7 +17,7 @@ from reminding.disk.commits import Commits
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.lock import LOCK_NAME, locked
 from reminding.disk.records import add_line, packed_json, read_json, read_lines, write_json
-from reminding.disk.writing import discard, naming, remove_leftovers, write_file
+from reminding.disk.writing import discard, is_leftover, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
@@ -86,8 +86,13 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
             raise FileExistsError(
                 f"out: {folder} already holds a run; --resume continues it, --overwrite replaces it"
             )
-    elif folder.exists() and (not folder.is_dir() or any(path.name != LOCK_NAME for path in folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or not all(map(_of_a_start, folder.iterdir()))):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
+
+
+def _of_a_start(path: Path) -> bool:
+    """Whether a process may leave this that is killed before it has written the configuration."""
+    return path.name == LOCK_NAME or is_leftover(path)
 
 
 def _has_checkpoint(folder: Path) -> bool:

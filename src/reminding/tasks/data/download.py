@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reminding.disk import lock, operations
-from reminding.disk.writing import LEFTOVER, discard, naming, write_file
+from reminding.disk.writing import discard, is_leftover, naming, write_file
 from reminding.tasks.data.datasets import DATASETS, Archive, DataFile, Dataset
 from reminding.tasks.data.packed import SUFFIXES, check_raw, open_raw, read_raw
 
@@ -193,7 +193,7 @@ def _alone(folder: Path) -> Generator[None]:
         lock.wait(descriptor)
         for path in folder.rglob("*"):
             empty = POOCHS.fullmatch(path.name) is not None and path.is_file() and path.stat().st_size == 0
-            if empty or LEFTOVER.fullmatch(path.name):
+            if empty or is_leftover(path):
                 discard(path)
         yield
     finally:
