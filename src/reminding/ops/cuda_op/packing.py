@@ -72,9 +72,8 @@ class Call(NamedTuple):
         """Further arguments of the forward kernel: which memories it ranks, how many, and in what pieces."""
         alive = 0 if not self.rule.bounded else 2 if self.lists else 1
         ranked = {"most": self.most, "ranks": self.ranks, "ALIVE": alive, "MP": padded(self.most), "CHUNK": CHUNK}
-        if (
-            not self.searches
-        ):  # the tree's constants are then the same for all calls, for which no kernel is compiled anew
+        if not self.searches:
+            # Constants that are the same for all such calls: no kernel is compiled anew for the tree's sizes.
             return {**ranked, "SEARCH": SEARCH["scan"], "spans": 0, "blocks": 0, "FAN": 1, "WIDE": 1, "LEAST": 0}
         tree = {"spans": self.spans, "blocks": self.blocks, "FAN": self.fan, "WIDE": min(CHUNK, padded(self.spans))}
         return {**ranked, "SEARCH": self.rule.search, **tree, "LEAST": LEAST_SEARCHED}

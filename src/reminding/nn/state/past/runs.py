@@ -119,9 +119,8 @@ class SegmentRun(TensorGroup):
     def segment(self, number: int) -> Segment:
         """One of its segments, with the rows of which it is reached."""
         first, size = int(self.begins[number]), int(self.sizes[number])
-        last = (
-            None if len(self) == 1 else first + size
-        )  # of one segment all is kept as it came, for the checks of files
+        # Of one segment all is kept as it came, for the checks of files.
+        last = None if len(self) == 1 else first + size
         segment = Segment(
             row=self.row,
             steps_done=self.steps_done + first,
