@@ -9,7 +9,7 @@ run, I input, K ranks, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self, cast
 
@@ -25,6 +25,7 @@ from reminding.nn.state.past.segments import (
     LayerSegment,
     ReplayRecord,
     Segment,
+    Stretch,
 )
 
 Spans = Annotated[Tensor, Lies(2, host=True)]
@@ -39,7 +40,7 @@ class LayerRun(TensorGroup):
 
 
 @dataclass(frozen=True)
-class SegmentRun(TensorGroup):
+class SegmentRun(Stretch):
     """Consecutive segments of the same rows, through all layers.
 
     Attributes:
@@ -167,18 +168,8 @@ class SegmentRun(TensorGroup):
 
     def rows(self, index: Tensor | slice) -> Self:
         """The part of some of its rows, given by their places within it; the encoder's input stays whole."""
-        chosen = self._beside_its_input(lambda run: run._rows(index))
+        chosen = super().rows(index)
         return replace(chosen, count=_count(chosen.span))
-
-    def _rows(self, index: Tensor | slice) -> Self:
-        return super().rows(index)
-
-    def _beside_its_input(self, change: Callable[[Self], Self]) -> Self:
-        return replace(change(replace(self, encoder_input=None)), encoder_input=self.encoder_input)
-
-    def renumbered(self, row: Tensor) -> SegmentRun:
-        """The same rows at other places of the batch."""
-        return replace(self, row=row)
 
     def reaching(self, reached: Tensor, count: int) -> SegmentRun:
         """The same run of which credit can reach these segments, (N, R), so many in all."""
@@ -190,16 +181,6 @@ class SegmentRun(TensorGroup):
         last = self.layers[-1]
         cut = self.x if self.x is not None else last.read
         return (last.entering.h,) if cut is None else (cut, last.entering.h)
-
-    @property
-    def drops_state(self) -> bool:
-        """Whether recurrent dropout was on."""
-        return any(layer.entering.factor is not None for layer in self.layers)
-
-    @property
-    def draws(self) -> bool:
-        """Whether random numbers may be drawn in any of its segments: these are replayed whole."""
-        return any(layer.entering.generators is not None for layer in self.layers)
 
     @property
     def drawn(self) -> Tensor:
@@ -223,7 +204,7 @@ class SegmentRun(TensorGroup):
 
     def _copied(self) -> Self:
         """The same, holding on to nothing but its own steps; the encoder's input is a copy already."""
-        return self._beside_its_input(lambda run: run.map(torch.Tensor.clone))
+        return self.beside_its_input(lambda run: run.map(torch.Tensor.clone))
 
 
 def _count(span: Tensor) -> int:

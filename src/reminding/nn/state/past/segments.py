@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -143,8 +143,42 @@ class EncoderInput(TensorGroup):
         return self.input if self.batch_sizes is None else PackedSequence(self.input, self.batch_sizes)
 
 
+class Stretch(TensorGroup):
+    """What a segment and a run of segments have alike: `row`, `layers`, and an `encoder_input` that stays whole."""
+
+    def rows(self, index: Tensor | slice) -> Self:
+        """The part of some of its rows, given by their places within it; the encoder's input stays whole."""
+        return self.beside_its_input(lambda part: part._rows(index))
+
+    def _rows(self, index: Tensor | slice) -> Self:
+        return super().rows(index)
+
+    def beside_its_input(self, change: Callable[[Self], Self]) -> Self:
+        """A function applied to all but the encoder's input."""
+        stretch = cast("Any", self)
+        changed = cast("Any", change(replace(stretch, encoder_input=None)))
+        return replace(changed, encoder_input=stretch.encoder_input)
+
+    def renumbered(self, row: Tensor) -> Self:
+        """The same rows at other places of the batch."""
+        stretch = cast("Any", self)
+        return replace(stretch, row=row)
+
+    @property
+    def drops_state(self) -> bool:
+        """Whether recurrent dropout was on."""
+        stretch = cast("Any", self)
+        return any(layer.entering.factor is not None for layer in stretch.layers)
+
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers may be drawn in it: such a segment is replayed whole."""
+        stretch = cast("Any", self)
+        return any(layer.entering.generators is not None for layer in stretch.layers)
+
+
 @dataclass(frozen=True)
-class Segment(TensorGroup):
+class Segment(Stretch):
     """A stretch of time of some rows of a batch, through all layers.
 
     Attributes:
@@ -169,27 +203,6 @@ class Segment(TensorGroup):
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
-
-    def rows(self, index: Tensor | slice) -> Self:
-        """The part of some of its rows, given by their places within it; the encoder's input stays whole."""
-        return replace(replace(self, encoder_input=None)._rows(index), encoder_input=self.encoder_input)
-
-    def _rows(self, index: Tensor | slice) -> Self:
-        return super().rows(index)
-
-    def renumbered(self, row: Tensor) -> Segment:
-        """The same rows at other places of the batch."""
-        return replace(self, row=row)
-
-    @property
-    def drops_state(self) -> bool:
-        """Whether recurrent dropout was on."""
-        return any(layer.entering.factor is not None for layer in self.layers)
-
-    @property
-    def draws(self) -> bool:
-        """Whether random numbers may be drawn in it: then it is replayed whole."""
-        return any(layer.entering.generators is not None for layer in self.layers)
 
 
 def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
