@@ -86,7 +86,7 @@ test-gpu:
 # Every campaign of tests/reliability: runs that are killed, stopped, out of space or trained twice, damaged files, states
 # and arguments, threads and processes, sanitizers, a long stream. About half an hour on two idle cores.
 test-reliability: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --out results/reliability
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --jobs 2 --out results/reliability
 
 # AddressSanitizer and UndefinedBehaviorSanitizer over the C++ op, some minutes. Any report fails it.
 sanitize: setup

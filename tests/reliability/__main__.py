@@ -1,35 +1,29 @@
 """The campaigns at full size: `make test-reliability`. Anything wrong makes it fail.
 
-python -m tests.reliability --out results/reliability
+python -m tests.reliability --jobs 2 --out results/reliability
 python -m tests.reliability --only mutations together --mutations 1000
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from reminding.disk.records import read_json, write_json
-from reminding.disk.writing import write_text
 from tests.ops.cpu_op.recorded_calls import CASES
 from tests.reliability import direct_calls, kinds, million, pages, shape_fuzz, suites, together
+from tests.reliability.at_once import run_at_once
 from tests.reliability.campaigns import Campaigns
 from tests.reliability.mutations import mutations
+from tests.reliability.table import HEAD, measured, record
 from tests.reliability.trials import Tally
 
-HEAD = "| campaign | tried | right | refused | wrong | crashed | hung |\n|---|---|---|---|---|---|---|"
-RECORD_NAME = "measured.json"
 DATA = "mutations of data files, which have no checksums: read, or refused"
 Campaign = Callable[[], Tally]
 
@@ -52,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=20, help="of threads, of each kind of process, and of DDP")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the stream that is killed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="campaigns at a time, each in a process of its own")
     parser.add_argument("--out", type=Path, default=None, help="folder for the table; other campaigns in it stay")
     return parser.parse_args()
 
@@ -111,14 +106,20 @@ def _together(trials: int, seed: int) -> Tally:
     return Tally.of("8 threads; fork, spawn and forkserver by a queue; DDP of two", found, problems)
 
 
+def names_of(wanted: argparse.Namespace) -> list[str]:
+    """The campaigns to run."""
+    every = list(campaigns_of(wanted, Path()))
+    names = wanted.only or every
+    if unknown := [name for name in names if name not in every]:
+        raise SystemExit(f"there is no campaign {', '.join(unknown)}; there are {', '.join(every)}")
+    return names
+
+
 def ran(wanted: argparse.Namespace) -> Iterator[tuple[str, Tally, float]]:
     """Run the campaigns: the name, what came of it, and the seconds it took."""
     with tempfile.TemporaryDirectory() as place:
         every = campaigns_of(wanted, Path(place))
-        names = wanted.only or list(every)
-        if unknown := [name for name in names if name not in every]:
-            raise SystemExit(f"there is no campaign {', '.join(unknown)}; there are {', '.join(every)}")
-        for name in names:
+        for name in names_of(wanted):
             began = time.monotonic()
             tally = every[name]()
             yield name, tally, time.monotonic() - began
@@ -126,67 +127,20 @@ def ran(wanted: argparse.Namespace) -> Iterator[tuple[str, Tally, float]]:
 
 def main() -> None:
     """Run the campaigns, print what came of each, and record it."""
-    wanted, failed = arguments(), False
-    torch.set_num_threads(1)
+    wanted = arguments()
     print(HEAD, flush=True)
+    if wanted.jobs > 1:
+        sys.exit(run_at_once(names_of(wanted), wanted.jobs, wanted.out, sys.argv[1:]))
+    torch.set_num_threads(1)
+    failed = False
     for name, tally, seconds in ran(wanted):
         print(tally.line(), *([f"  {tally.note}"] if tally.note else []), sep="\n", flush=True)
         for problem in tally.problems:
             print(f"  {problem}", flush=True)
         failed |= bool(tally.problems)
         if wanted.out is not None:
-            record(wanted.out, name, tally, seconds, wanted.seed)
+            record(wanted.out, {name: measured(tally, seconds, wanted.seed)})
     sys.exit(failed)
-
-
-def record(out: Path, name: str, tally: Tally, seconds: float, seed: int) -> None:
-    """Add a campaign's figures to measured.json and README.md."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / RECORD_NAME
-    content = read_json(path) if path.is_file() else {}
-    content[name] = {
-        "campaign": tally.name,
-        **tally.numbers,
-        "note": tally.note,
-        "problems": tally.problems,
-        "minutes": round(seconds / 60, 1),
-        "seed": seed,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": f"python -m tests.reliability {' '.join(sys.argv[1:])}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}",
-    }
-    write_json(path, content)
-    write_text(out / "README.md", page(content))
-
-
-def page(content: dict[str, Any]) -> str:
-    """The table of results, with the commands that made it."""
-    lines = [
-        "# Reliability",
-        "",
-        "Right: the result is that of an uninterrupted run or stream, or the file is read as it was written.",
-        "Refused: by the documented error. Wrong: anything else. A process that crashed or hung is counted apart.",
-        "",
-        HEAD.replace(" hung |", " hung | minutes | date |") + "---|---|",
-        *(_row(each) for each in content.values()),
-        "",
-        *(f"- {each['campaign']}: {each['note']}." for each in content.values() if each["note"]),
-        "",
-        "A campaign that is not in the table has not been recorded here. Minutes are those of a machine that other",
-        "processes used too. Commands:",
-        "",
-        *(f"    {command}" for command in dict.fromkeys(each["command"] for each in content.values())),
-        "",
-        *(f"Machine: {machine}." for machine in dict.fromkeys(each["machine"] for each in content.values())),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _row(each: dict[str, Any]) -> str:
-    numbers = " | ".join(f"{each[kind]:,}" for kind in ("tried", "right", "refused", "wrong", "crashed", "hung"))
-    return f"| {each['campaign']} | {numbers} | {each['minutes']} | {each['date']} |"
 
 
 if __name__ == "__main__":

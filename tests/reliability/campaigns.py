@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from tests.reliability.faults import Fault, faulty
@@ -37,7 +38,7 @@ class Campaigns:
         """The system calls of an uninterrupted run."""
         from reminding.cli import main
 
-        with faulty() as system:
+        with faulty() as system, (self.place / "counted.txt").open("w") as console, redirect_stdout(console):
             main(["train", "cue", *OPTIONS, "--out", str(self.place / "counted")])
         return system.calls
 
