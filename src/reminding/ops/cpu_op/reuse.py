@@ -1,0 +1,66 @@
+"""Memory for large tensors that live no longer than one sweep through past calls, kept for the next sweep.
+
+Memory that the process has not written to before costs a page fault for every 4 KB, which takes longer than the loops
+need to fill it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reminding.ops.cpu_op.packing import raw
+
+LEAST, MOST = 2**18, 2**27
+"""The size of the smallest tensor that is worth it, and of all that is kept, in bytes."""
+
+
+class _Storages:
+    """Storages of which each is in use, or free for the next tensor that it suits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[torch.UntypedStorage] = []
+
+    def take(self, like: Tensor, shape: tuple[int, ...], size: int) -> Tensor:
+        """A tensor of `size` bytes in the first free storage that is at most twice as large, or in a new one."""
+        with self._lock:  # until the tensor is there, nothing shows that its storage is in use
+            for storage in self._kept:
+                if size <= storage.nbytes() <= 2 * size and not _in_use(storage):
+                    empty: Any = like.new_empty(0)
+                    return cast("Tensor", empty.set_(storage, 0, shape))
+            tensor = like.new_empty(shape)
+            raw().ask_for_huge_pages([tensor])
+            self._keep(tensor.untyped_storage())
+            return tensor
+
+    def _keep(self, storage: torch.UntypedStorage) -> None:
+        """Keep a storage, and as few others as must go for it, those in use among the last."""
+        room = MOST - storage.nbytes()
+        kept: list[torch.UntypedStorage] = []
+        for other in sorted(self._kept, key=_in_use, reverse=True):
+            if other.nbytes() <= room:
+                room -= other.nbytes()
+                kept.append(other)
+        self._kept = [*kept, storage]
+
+
+def _in_use(storage: torch.UntypedStorage) -> bool:
+    """Whether any tensor lies in a storage that is kept."""
+    count: int = torch._C._storage_Use_Count(storage._cdata)  # pyright: ignore
+    return count > 1
+
+
+_STORAGES = _Storages()
+
+
+def reusable(like: Tensor, *shape: int) -> Tensor:
+    """A new tensor with the type of another, whose content is undefined."""
+    size = math.prod(shape) * like.element_size()
+    if not LEAST <= size <= MOST or torch.are_deterministic_algorithms_enabled():  # which fill what is new
+        return like.new_empty(shape)
+    return _STORAGES.take(like, shape, size)
