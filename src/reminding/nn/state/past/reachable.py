@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import FAR, MOST, NOTHING, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import Rows, TensorGroup
+from reminding.nn.parts.tensors import Rows, TensorGroup, common
 from reminding.nn.state.past.runs import SegmentRun
 
 
@@ -128,6 +128,11 @@ def evicted_and_read(
         codes = coder.of(row, at)
         wanted = ~torch.isin(codes, coder.of(row, now)) & (at >= 0)
         wanted &= torch.isin(codes, _read_codes(runs, layer, coder))
+    if rows and bool((wanted == wanted[:1]).all()):  # the same columns of all rows, as in most batches
+        column = wanted[0].nonzero().squeeze(1).to(step.device)
+        chosen = Evicted(value.index_select(1, column), step.index_select(1, column))
+        if bool((chosen.step.diff(dim=1) > 0).all()):
+            return chosen
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
@@ -156,6 +161,12 @@ def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
         states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
     """
     steps = len(states)
+    begun = common(steps_done)
+    if begun is not None:  # as in most batches
+        first, last = begun // rule.k_att + 1, (begun + steps) // rule.k_att
+        step = torch.arange(first, last + 1, device=states.device) * rule.k_att  # (N,)
+        value = states.index_select(0, step - begun - 1).transpose(0, 1)
+        return Evicted(value.contiguous(), step.expand(len(steps_done), -1))
     first = steps_done // rule.k_att + 1
     count = rule.stored_between(steps_done, steps)
     number = torch.arange(int(count.max()) if len(count) else 0)
