@@ -26,6 +26,19 @@ T* elements(const Tensor& x) {
   return static_cast<T*>(x.data_ptr());
 }
 
+// c += a . packed, or c = a . packed, for lists of rows that may lie anywhere; shared out to threads.
+template <class T>
+void multiply_rows(const std::vector<const T*>& a, const T* packed, const std::vector<T*>& c, int64_t k, int64_t n,
+                   bool accumulate) {
+  constexpr int64_t least = 256;  // rows for a thread
+  const int64_t rows = static_cast<int64_t>(a.size());
+  const auto work = [&](int64_t begin, int64_t end) {
+    kernels<T>().multiply(end - begin, a.data() + begin, packed, c.data() + begin, k, n, accumulate);
+  };
+  if (rows <= least || torch::stable::get_num_threads() == 1) work(0, rows);
+  else torch::stable::parallel_for(0, rows, least, work);
+}
+
 // weights: weight_ih, weight_hh, W1, W2; the last two None if the score has no keys. Sets p.D.
 template <class T>
 void expect_weights(const Tensors& weights, Problem& p, int64_t inputs) {

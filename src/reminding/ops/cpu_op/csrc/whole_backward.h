@@ -67,8 +67,7 @@ Tensor given_back(const Tensor& d_recalled, const Tensor& d_keys, const Tensor& 
       to.push_back(elements<T>(d_recalled) + s * p.H);
     }
   }
-  if (!from.empty())
-    kernels<T>().multiply(static_cast<int64_t>(from.size()), from.data(), elements<T>(*packed[2]), to.data(), p.D, p.H, true);
+  if (!from.empty()) multiply_rows<T>(from, elements<T>(*packed[2]), to, p.D, p.H, true);
   give_back(d_memory0, d_recalled, touched, count0, 0);
   return d_memory0;
 }

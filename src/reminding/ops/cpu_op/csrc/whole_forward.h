@@ -66,8 +66,7 @@ void make_given_keys(const Tensor& keys, const Tensor& memory, const Tensors& pa
       to.push_back(elements<T>(keys) + ((b - first) * p.M + m) * p.D);
     }
   }
-  const int64_t rows = static_cast<int64_t>(from.size());
-  kernels<T>().multiply(rows, from.data(), elements<T>(*packed[2]), to.data(), p.H, p.D, false);
+  multiply_rows<T>(from, elements<T>(*packed[2]), to, p.H, p.D, false);
 }
 
 // Rows that are worked through at once, so that what only they need is small beside what is kept; as `row_groups`.

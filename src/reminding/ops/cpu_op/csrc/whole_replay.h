@@ -77,7 +77,7 @@ T make_keys(const PastForwardArgs<T>& a, const int64_t* held, int64_t size) {
     from.push_back(a.memory + held[s] * p.H);
     to.push_back(a.keys + s * p.D);
   }
-  kernels<T>().multiply(static_cast<int64_t>(from.size()), from.data(), a.packed.memory, to.data(), p.H, p.D, false);
+  multiply_rows<T>(from, a.packed.memory, to, p.H, p.D, false);
   T peak = 0;
   for (T* key : to) {
     if (p.score != Score::additive) break;
