@@ -24,7 +24,7 @@ ENOUGH = 2.0
 def seconds(runs: Sequence[RunConfig]) -> float | None:
     """The time that runs take one after another on one core, without evaluations; None if their data is missing.
 
-    Runs that differ in their seed, their learning rate or their initial biases take equally long, and one of them is
+    Runs that differ in their seed, their learning rate or their start take equally long, and one of them is
     measured.
     """
     costs: dict[tuple[object, ModelOptions, int], float] = {}
@@ -33,7 +33,7 @@ def seconds(runs: Sequence[RunConfig]) -> float | None:
         if run.train.max_seconds is not None:
             total += run.train.max_seconds
             continue
-        key = (run.task, replace(run.model, forget_bias=None), run.train.batch_size)
+        key = (run.task, replace(run.model, forget_bias=None, min_radius=0.0), run.train.batch_size)
         if key not in costs:
             try:
                 costs[key] = seconds_per_update(run)
