@@ -24,7 +24,8 @@ from reminding.lab.paper.reproduce import (
 from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs, write_choice
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
-from reminding.tasks import PTB, Cue
+from reminding.lab.train.run import Run
+from reminding.tasks import PTB, Batch, Cue
 from tests.lab.conftest import small
 
 GRID = Grid(rates=(1e-3, 1e-2), biases=(None, 1.0, "chrono:9"), share=0.5)
@@ -248,6 +249,24 @@ def test_updates_of_a_stream_are_timed_with_and_without_answers(model: Literal["
     stream = replace(config.model, capacity=8, normalizer="softmax1")
     run = replace(config, task=Cue(lag=200, chunk=10), model=stream, train=replace(config.train, batch_size=2))
     assert 0 < estimate.seconds_per_update(run) < 5
+
+
+@pytest.mark.parametrize(("capacity", "updates"), [(8, 12), (40, 44), (None, 5)])
+def test_the_memory_of_a_stream_is_full_before_updates_count(
+    capacity: int | None, updates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps a chunk and a memory every ten steps; with no memory at all, one update is not counted."""
+    learned: list[int] = []
+
+    def learn(_: Run, batch: Batch) -> None:
+        learned.append(len(batch.input))
+
+    monkeypatch.setattr(estimate, "learn", learn)
+    monkeypatch.setattr(estimate, "UPDATES", 4)
+    config = small(steps=4, model="sab" if capacity else "lstm")
+    stream = replace(config.model, capacity=capacity, k_trunc=10, k_att=10 if capacity else None)
+    assert estimate.seconds_per_update(replace(config, task=Cue(lag=200, chunk=10), model=stream)) > 0
+    assert learned == [10] * updates
 
 
 def test_without_its_data_no_time_is_told(tmp_path: Path) -> None:
