@@ -84,7 +84,7 @@ test-gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest tests/ops/cuda_op/test_gpu.py tests/ops/cuda_op/test_forward.py tests/ops/cuda_op/test_search.py tests/ops/cuda_op/test_operator.py
 
 # Every campaign of tests/reliability: runs that are killed, stopped, out of space or trained twice, damaged files, states
-# and arguments, threads and processes, sanitizers, a long stream. About half an hour on two idle cores.
+# and arguments, threads and processes, sanitizers, a long stream. A quarter of an hour on two idle cores.
 test-reliability: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability --jobs 2 --out results/reliability
 

@@ -17,6 +17,8 @@ TRACED_SLACK = 64 << 10
 RESIDENT_SLACK, CLAIMED_SLACK = 4 << 20, 144 << 20
 """The same of pages, of which an allocator may have some left or not (DuckDB needs 3 MiB more for one reading than
 for another), and of addresses, of which glibc claims 128 MiB in a new thread and gives half back."""
+EXCESS = "are allowed"
+"""How the message of too much memory ends."""
 _PEAK, _CLAIMED = "VmHWM", "VmPeak"
 
 
@@ -38,7 +40,7 @@ class Memory:
         for name, slack in (("traced", TRACED_SLACK), ("resident", RESIDENT_SLACK), ("claimed", CLAIMED_SLACK)):
             own, most = getattr(self, name), 2 * getattr(honest, name) + slack
             if own > most:
-                return f"{own:,} bytes {name}, at most {most:,} are allowed"
+                return f"{own:,} bytes {name}, at most {most:,} {EXCESS}"
         return ""
 
     @staticmethod

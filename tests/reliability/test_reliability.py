@@ -85,6 +85,23 @@ def test_a_reader_that_believes_a_length_is_found(library: str, tmp_path: Path) 
     assert all("are allowed" in problem for problem in tally.wrong)
 
 
+def test_memory_that_is_taken_once_is_an_allocators(tmp_path: Path) -> None:
+    """A file that took too much is read again; here that happens for the first damaged file alone."""
+
+    def read() -> None:
+        if any(raw := path.read_bytes()) or len(raw) != 1000:
+            if not (tmp_path / "taken").exists():
+                (tmp_path / "taken").touch()
+                np.ones(64 << 20, np.uint8)
+            raise ValueError(f"{path} is damaged")
+
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1000))
+    tally = mutations([Kind("file", path, read, lambda _, __: True)], tmp_path, 20)
+    assert (tmp_path / "taken").exists()
+    assert_right(tally, 20)
+
+
 def test_hostile_names(browser: Any) -> None:
     assert_right(pages.opened(browser), 40)
 

@@ -21,10 +21,11 @@ from reminding.lab.paper.reproduce import (
     tuned,
     tuning_jobs,
 )
-from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs
+from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs, write_choice
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
-from reminding.tasks import PTB, Cue
+from reminding.lab.train.run import Run
+from reminding.tasks import PTB, Batch, Cue
 from tests.lab.conftest import small
 
 GRID = Grid(rates=(1e-3, 1e-2), biases=(None, 1.0, "chrono:9"), share=0.5)
@@ -45,14 +46,34 @@ def test_every_method_is_tried_with_every_rate_and_every_bias_that_it_has() -> N
         assert len({each.name for each in variants}) == len(variants), "a folder for each"
         for each in variants:
             train, model = each.config.train, each.config.model
-            assert (train.lr, model.forget_bias) == (each.lr, each.bias)
+            assert (train.lr, model.forget_bias) == (each.lr, each.start.value)
             assert (train.seed, train.steps, train.target) == (TUNING_SEED, 2, None)
 
 
 def test_a_grus_gates_have_no_forget_bias() -> None:
     run = small(steps=4)
     run = replace(run, model=replace(run.model, cell="gru"))
-    assert [each.bias for each in GRID.variants("sab", run)] == [None, None]
+    assert [each.start.value for each in GRID.variants("sab", run)] == [None, None]
+
+
+def test_an_rtu_is_tried_with_every_radius(tmp_path: Path) -> None:
+    run = small(steps=4, model="rtu")
+    wide = replace(GRID, radii=(0.0, 0.9))
+    variants = list(wide.variants("rtu", run))
+    assert [each.name for each in variants] == [
+        f"rtu-lr{lr}-radius-{radius}" for lr in (0.001, 0.01) for radius in (0.0, 0.9)
+    ]
+    assert [each.config.model.min_radius for each in variants] == [0.0, 0.9] * 2
+    found = [Tuned(each, value) for each, value in zip(variants, [0.1, 0.2, 0.4, 0.3], strict=True)]
+    choice = chosen(found, maximize=True)
+    chosen_run = tuned_runs({"rtu": run}, choice)["rtu"]
+    assert (chosen_run.train.lr, chosen_run.model.min_radius) == (1e-2, 0.0)
+    write_choice(tmp_path, found, choice)
+    written = json.loads((tmp_path / "tuning.json").read_text())
+    assert written["chosen"] == {"rtu": {"lr": 1e-2, "min_radius": 0.0}}
+    assert [row[1] for row in table("T4", found, choice).rows] == ["radius from 0.0", "radius from 0.9"]
+    finals = replace(wide, finalists=2).finals(run, found, maximize=True)
+    assert [each.name for each in finals] == ["rtu-lr0.01-radius-0.0-whole", "rtu-lr0.001-radius-0.9-whole"]
 
 
 def test_a_timed_run_is_tuned_for_a_share_of_its_time() -> None:
@@ -68,9 +89,9 @@ def results(values: list[float | None]) -> list[Tuned]:
 def test_the_best_on_validation_is_chosen() -> None:
     values = [0.3, 0.5, math.nan, 0.1, 0.4, 0.2]
     best = chosen(results(list(values)), maximize=True)["sab"]
-    assert (best.lr, best.bias) == (1e-3, 1.0)
+    assert (best.lr, best.start.value) == (1e-3, 1.0)
     least = chosen(results(list(values)), maximize=False)["sab"]
-    assert (least.lr, least.bias) == (1e-2, None)
+    assert (least.lr, least.start.value) == (1e-2, None)
     run = tuned_runs({"sab": small(steps=4)}, {"sab": best})["sab"]
     assert (run.train.lr, run.model.forget_bias, run.train.seed, run.train.steps) == (1e-3, 1.0, 0, 4)
 
@@ -92,11 +113,11 @@ def test_a_method_that_never_has_a_finite_result_is_named() -> None:
 def test_the_grid_is_shown_with_its_choice() -> None:
     found = results([0.3, 0.5, math.nan, 0.1, 0.4, 0.2])
     shown = table("T4", found, chosen(found, maximize=True))
-    assert shown.columns == ["method", "forget bias", "rate 0.001", "rate 0.01"]
+    assert shown.columns == ["method", "begun with", "rate 0.001", "rate 0.01"]
     assert shown.rows == [
-        ["sab", "PyTorch's", "0.3000", "0.1000"],
-        ["sab", "1.0", "0.5000 *", "0.4000"],
-        ["sab", "chrono:9", "nan", "0.2000"],
+        ["sab", "PyTorch's biases", "0.3000", "0.1000"],
+        ["sab", "forget bias 1.0", "0.5000 *", "0.4000"],
+        ["sab", "forget bias chrono:9", "nan", "0.2000"],
     ]
 
 
@@ -104,12 +125,12 @@ def test_the_finalists_are_the_best_of_different_rates() -> None:
     grid, run = replace(GRID, finalists=2), small(steps=4)
     found = results([0.3, 0.5, 0.49, 0.1, 0.4, 0.2])
     finals = grid.finals(run, found, maximize=True)
-    assert [(each.lr, each.bias) for each in finals] == [(1e-3, 1.0), (1e-2, 1.0)]
+    assert [(each.lr, each.start.value) for each in finals] == [(1e-3, 1.0), (1e-2, 1.0)]
     assert [each.name for each in finals] == ["sab-lr0.001-bias-1.0-whole", "sab-lr0.01-bias-1.0-whole"]
     assert {each.config.train.steps for each in finals} == {4}, "full length"
     assert {each.config.train.seed for each in finals} == {TUNING_SEED}
     least = grid.finals(run, found, maximize=False)
-    assert [(each.lr, each.bias) for each in least] == [(1e-2, None), (1e-3, None)]
+    assert [(each.lr, each.start.value) for each in least] == [(1e-2, None), (1e-3, None)]
 
 
 def test_a_rate_without_a_finite_result_has_no_finalist() -> None:
@@ -156,6 +177,21 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     assert [each["valid"] for each in written["grid"]] == [0.2, 0.9, 0.3, 0.1, 0.4, 0.5]
 
 
+def test_runs_are_listed_before_the_tuning_has_chosen(tmp_path: Path) -> None:
+    """A run that was begun with a rate typed by hand is no obstacle to the list, and is listed with that rate."""
+    options, wanted = ReproduceOptions(out=tmp_path), grid_experiment()
+    (planned,) = training_jobs(wanted, options)
+    assert planned.config is not None
+    other = replace(planned.config, train=replace(planned.config.train, lr=0.5))
+    finish([replace(planned, config=other)], [0.3])
+    (job,) = training_jobs(wanted, options)
+    assert job.state == "done"
+    assert job.config == other
+    finish(tuning_jobs(wanted, options), [0.2, 0.9, 0.3, 0.1, 0.4, 0.5])
+    with pytest.raises(ValueError, match=r"begun with other options \(.*train\.lr: 0\.5 there, 0\.001 here"):
+        training_jobs(tuned(wanted, options)[0], options)
+
+
 def test_the_finals_choose_and_not_the_short_runs(tmp_path: Path) -> None:
     options, wanted = ReproduceOptions(out=tmp_path), grid_experiment(finalists=2)
     assert [run.train.steps for run in finalists(wanted, options)] == [4, 4]
@@ -172,12 +208,15 @@ def test_the_finals_choose_and_not_the_short_runs(tmp_path: Path) -> None:
     assert ("--forget-bias", "chrono:9") in list(zip(job.words, job.words[1:], strict=False))
     short, full = tables
     assert [row[1:] for row in short.rows] == [
-        ["PyTorch's", "0.2000", "0.1000"],
-        ["1.0", "0.9000", "0.4000"],
-        ["chrono:9", "0.3000", "0.5000 *"],
+        ["PyTorch's biases", "0.2000", "0.1000"],
+        ["forget bias 1.0", "0.9000", "0.4000"],
+        ["forget bias chrono:9", "0.3000", "0.5000 *"],
     ]
     assert full.title.startswith("Finals, in full length, of T4")
-    assert [row[1:] for row in full.rows] == [["1.0", "0.6000", "-"], ["chrono:9", "-", "0.7000 *"]]
+    assert [row[1:] for row in full.rows] == [
+        ["forget bias 1.0", "0.6000", "-"],
+        ["forget bias chrono:9", "-", "0.7000 *"],
+    ]
     written = json.loads((tmp_path / "tiny" / "T4" / "tuning" / "tuning.json").read_text())
     assert written["chosen"] == {"lstm": {"lr": 1e-2, "forget_bias": "chrono:9"}}
     assert [each["valid"] for each in written["finals"]] == [0.6, 0.7]
@@ -210,6 +249,24 @@ def test_updates_of_a_stream_are_timed_with_and_without_answers(model: Literal["
     stream = replace(config.model, capacity=8, normalizer="softmax1")
     run = replace(config, task=Cue(lag=200, chunk=10), model=stream, train=replace(config.train, batch_size=2))
     assert 0 < estimate.seconds_per_update(run) < 5
+
+
+@pytest.mark.parametrize(("capacity", "updates"), [(8, 12), (40, 44), (None, 5)])
+def test_the_memory_of_a_stream_is_full_before_updates_count(
+    capacity: int | None, updates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps a chunk and a memory every ten steps; with no memory at all, one update is not counted."""
+    learned: list[int] = []
+
+    def learn(_: Run, batch: Batch) -> None:
+        learned.append(len(batch.input))
+
+    monkeypatch.setattr(estimate, "learn", learn)
+    monkeypatch.setattr(estimate, "UPDATES", 4)
+    config = small(steps=4, model="sab" if capacity else "lstm")
+    stream = replace(config.model, capacity=capacity, k_trunc=10, k_att=10 if capacity else None)
+    assert estimate.seconds_per_update(replace(config, task=Cue(lag=200, chunk=10), model=stream)) > 0
+    assert learned == [10] * updates
 
 
 def test_without_its_data_no_time_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reminding.lab.paper import delayed, recipe
 from reminding.lab.paper.methods import TUNED, Experiment, FurtherTest, Setting, grid, methods
@@ -34,8 +34,15 @@ SYNTHETIC = (
 BALANCED = (
     "sab-paper is trained on the mean cross-entropy over all steps; all others on the mean over the recalled steps "
     "plus the mean over the rest. All methods read symbols through a learned embedding of 64 features. sab-forgets "
-    f"is SAB whose LSTM's forget gate is multiplied by {FORGET_SCALE:g}."
+    f"is SAB whose LSTM's forget gate is multiplied by {FORGET_SCALE:g}. transformer has absolute positions, "
+    "transformer-alibi and transformer-t5 relative ones, transformer-none none."
 )
+RELATIVE: dict[str, Literal["alibi", "t5", "none"]] = {
+    "transformer-alibi": "alibi",
+    "transformer-t5": "t5",
+    "transformer-none": "none",
+}
+"""Transformers with relative or no positions, which may be used at lengths they were not trained at."""
 LONGEST = "T=1000 is not in the paper; it has 8,000 updates with batches of 16 sequences instead of 32."
 STREAMED = (
     "The text is read as unbroken streams, with state carried from chunk to chunk. lstm is full BPTT within a chunk "
@@ -66,7 +73,9 @@ def copying(T: int) -> Setting:
     sab, paper = runs["sab"], runs["sab-paper"]
     first = {"sab": sab, "sab-forgets": replace(sab, model=replace(sab.model, forget_scale=FORGET_SCALE))}
     paper = replace(paper, task=replace(paper.task, balanced=False))
-    return Setting(f"T{T}", {**first, **runs, "sab-paper": paper}, grid=grid(T + 20, share=0.25))
+    run = runs["transformer"]
+    relative = {each: replace(run, model=replace(run.model, positions=kind)) for each, kind in RELATIVE.items()}
+    return Setting(f"T{T}", {**first, **runs, **relative, "sab-paper": paper}, grid=grid(T + 20, share=0.25))
 
 
 def _copied(T: int) -> Copying:
@@ -118,7 +127,7 @@ def cifar10(data_dir: Path | None = None, verify: bool = True) -> Setting:
 def transfer() -> Sequence[FurtherTest]:
     """The lengths at which models trained at T=100 are tested.   [section 4.3, transfer]"""
     recurrent = ("sab", "sab-forgets", "sab-paper", "tbptt-10", "tbptt-50", "lstm")
-    everyone = (*recurrent, "attention", "transformer")
+    everyone = (*recurrent, "attention", "transformer", *RELATIVE)
     bounded = EvalOptions(steps_at_once=5000, capacity=256, evict="least_recalled")
     return (
         *(FurtherTest(T, everyone, EvalOptions(sequences=200)) for T in (100, 200, 300, 400, 2000)),

@@ -73,8 +73,11 @@ class Experiment:
 
 
 def grid(reach: int, share: float, finalists: int = 0) -> Grid:
-    """Rates and biases for all methods of a setting whose longest dependence is `reach` steps; see `Grid`."""
-    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share, finalists)
+    """Rates and starts for all methods of a setting whose longest dependence is `reach` steps; see `Grid`.
+
+    A method that can be begun with a memory as long as the dependence is tried that way, too.
+    """
+    return Grid((1e-3, 3e-3, 1e-2), (None, 1.0, f"chrono:{reach}"), share, finalists, (0.0, 0.9, 1 - 1 / reach))
 
 
 def methods(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -113,18 +114,20 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
 
 
 def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:
-    """Every run of an experiment at its full length; all methods with seed 0 come first, for an early comparison."""
-    return [
-        Planned(
-            f"{setting.name} {method} seed {seed}",
-            method,
-            replace(run, train=replace(run.train, seed=seed)),
-            options.out / folder_of(wanted, setting) / f"{method}-seed{seed}",
-        )
-        for seed in range(options.seeds)
-        for setting in wanted.settings
-        for method, run in setting.runs.items()
-    ]
+    """Every run of an experiment at its full length; all methods with seed 0 come first, for an early comparison.
+
+    Where the tuning has not chosen yet, a run that has been begun keeps its rate and start, and others have those of
+    the experiment.
+    """
+    planned: list[Planned] = []
+    for seed, setting in itertools.product(range(options.seeds), wanted.settings):
+        for method, run in setting.runs.items():
+            folder = options.out / folder_of(wanted, setting) / f"{method}-seed{seed}"
+            config = replace(run, train=replace(run.train, seed=seed))
+            if setting.grid is not None and (folder / checkpoint.CONFIG_NAME).is_file():
+                config = tuning.with_point_of(config, RunConfig.load(folder / checkpoint.CONFIG_NAME))
+            planned.append(Planned(f"{setting.name} {method} seed {seed}", method, config, folder))
+    return planned
 
 
 def folder_of(wanted: Experiment, setting: Setting) -> str:

@@ -8,6 +8,7 @@ so where tuning runs are short, the best of each method are trained in full leng
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,33 +28,65 @@ GATED = ("sab", "lstm", "tbptt", "attention")
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a method begins: the value of the option of its model that says how long it remembers at first.
+
+    Args:
+        option: "forget_bias" or "min_radius".
+        value: None: PyTorch's biases.
+    """
+
+    option: str = "forget_bias"
+    value: float | str | None = None
+
+    @property
+    def name(self) -> str:
+        """For a folder."""
+        value = "default" if self.value is None else str(self.value).replace(":", "")
+        return f"{'bias' if self.option == 'forget_bias' else 'radius'}-{value}"
+
+    def told(self) -> str:
+        """For a reader."""
+        if self.value is None:
+            return "PyTorch's biases"
+        return f"{'forget bias' if self.option == 'forget_bias' else 'radius from'} {self.value}"
+
+
+@dataclass(frozen=True)
 class Grid:
     """What every method of a setting is tried with.
 
     Args:
         rates: Adam's learning rates.
         biases: initial biases of the forget gate (see `SAB`); None: PyTorch's. A model without such a gate has only
-            the rates.
+            the rates, or the radii.
         share: of the updates or of the time of a run, which a tuning run has.
         finalists: of each method, the points that are trained again in full length before one of them is chosen, each
             the best of its rate; 0: the short runs decide.
+        radii: smallest moduli of an `RTU`'s eigenvalues at the beginning, which has no forget gate.
     """
 
     rates: Sequence[float]
     biases: Sequence[float | str | None] = (None,)
     share: float = 1.0
     finalists: int = 0
+    radii: Sequence[float] = (0.0,)
+
+    def starts(self, run: RunConfig) -> list[Start]:
+        """What a run is begun with, at each rate."""
+        if run.model.model == "rtu":
+            return [Start("min_radius", radius) for radius in self.radii]
+        gated = run.model.model in GATED and run.model.cell == "lstm"
+        return [Start("forget_bias", bias) for bias in self.biases] if gated else [Start()]
 
     def variants(self, method: str, run: RunConfig) -> Iterator[Variant]:
         """A run for each point of the grid."""
-        gated = run.model.model in GATED and run.model.cell == "lstm"
-        for lr in self.rates:
-            for bias in self.biases if gated else (None,):
-                config = tried(run, lr, bias)
-                train = replace(config.train, steps=max(1, round(self.share * config.train.steps)))
-                if train.max_seconds is not None:
-                    train = replace(train, max_seconds=self.share * train.max_seconds)
-                yield Variant(method, lr, bias, replace(config, train=train))
+        for lr, start in itertools.product(self.rates, self.starts(run)):
+            config = tried(run, lr, start)
+            train = replace(config.train, steps=max(1, round(self.share * config.train.steps)))
+            if train.max_seconds is not None:
+                train = replace(train, max_seconds=self.share * train.max_seconds)
+            yield Variant(method, lr, start, replace(config, train=train))
 
     def finals(self, run: RunConfig, tuned: Sequence[Tuned], maximize: bool) -> list[Variant]:
         """The runs in full length of the best points of one method, none where the grid has no finalists.
@@ -64,20 +97,20 @@ class Grid:
         ranked, left = list[Variant](), list(tuned)
         while len(ranked) < self.finalists and (not ranked or any(each.finite for each in left)):
             (best,) = chosen(left, maximize).values()
-            ranked.append(replace(best, config=tried(run, best.lr, best.bias), whole=True))
+            ranked.append(replace(best, config=tried(run, best.lr, best.start), whole=True))
             left = [each for each in left if each.variant.lr != best.lr]
         return ranked
 
 
-def tried(run: RunConfig, lr: float, bias: float | str | None) -> RunConfig:
-    """A run with the rate and the bias of a point of the grid, and the seed of the tuning."""
+def tried(run: RunConfig, lr: float, start: Start) -> RunConfig:
+    """A run with the rate and the start of a point of the grid, and the seed of the tuning."""
     train = replace(run.train, lr=lr, seed=TUNING_SEED, target=None)
-    return replace(run, model=replace(run.model, forget_bias=bias), train=train)
+    return replace(run, model=replace(run.model, **{start.option: start.value}), train=train)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A point of the grid: a method with a learning rate and an initial bias of the forget gate, and its run.
+    """A point of the grid: a method with a learning rate and a start, and its run.
 
     Args:
         whole: whether the run has its full length, as a finalist's.
@@ -85,15 +118,14 @@ class Variant:
 
     method: str
     lr: float
-    bias: float | str | None
+    start: Start
     config: RunConfig
     whole: bool = False
 
     @property
     def name(self) -> str:
         """For a folder."""
-        bias = "default" if self.bias is None else str(self.bias).replace(":", "")
-        return f"{self.method}-lr{self.lr:g}-bias-{bias}{'-whole' if self.whole else ''}"
+        return f"{self.method}-lr{self.lr:g}-{self.start.name}{'-whole' if self.whole else ''}"
 
 
 @dataclass(frozen=True)
@@ -137,15 +169,14 @@ def chosen(tuned: Sequence[Tuned], maximize: bool) -> dict[str, Variant]:
 
 
 def tuned_runs(runs: Mapping[str, RunConfig], choice: Mapping[str, Variant]) -> dict[str, RunConfig]:
-    """The runs that count, each with the rate and the bias that its tuning chose."""
-    return {
-        method: replace(
-            run,
-            model=replace(run.model, forget_bias=choice[method].bias),
-            train=replace(run.train, lr=choice[method].lr),
-        )
-        for method, run in runs.items()
-    }
+    """The runs that count, each with the rate and the start that its tuning chose."""
+    return {method: with_point_of(run, choice[method].config) for method, run in runs.items()}
+
+
+def with_point_of(run: RunConfig, other: RunConfig) -> RunConfig:
+    """A run with the rate and the start of another."""
+    model = replace(run.model, forget_bias=other.model.forget_bias, min_radius=other.model.min_radius)
+    return replace(run, model=model, train=replace(run.train, lr=other.train.lr))
 
 
 def write_choice(
@@ -156,40 +187,43 @@ def write_choice(
         "seed": TUNING_SEED,
         "grid": [_recorded(each) for each in tuned],
         **({"finals": [_recorded(each) for each in finals]} if finals else {}),
-        "chosen": {method: {"lr": each.lr, "forget_bias": each.bias} for method, each in choice.items()},
+        "chosen": {method: _point(each) for method, each in choice.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CHOICE_NAME, content)
 
 
+def _point(variant: Variant) -> dict[str, Any]:
+    return {"lr": variant.lr, variant.start.option: variant.start.value}
+
+
 def _recorded(each: Tuned) -> dict[str, Any]:
     return {
         "method": each.variant.method,
-        "lr": each.variant.lr,
-        "forget_bias": each.variant.bias,
+        **_point(each.variant),
         "updates": each.variant.config.train.steps,
         "valid": each.valid if each.finite else None,
     }
 
 
 def table(setting: str, tuned: Sequence[Tuned], choice: Mapping[str, Variant], stage: str = "Tuning") -> Table:
-    """The grid of a setting: a row for each method and bias, a column for each rate; the choice is marked.
+    """The grid of a setting: a row for each method and start, a column for each rate; the choice is marked.
 
     Args:
         stage: for the title.
     """
     rates = list(dict.fromkeys(each.variant.lr for each in tuned))
-    found = {(each.variant.method, each.variant.bias, each.variant.lr): each for each in tuned}
+    found = {(each.variant.method, each.variant.start, each.variant.lr): each for each in tuned}
     rows: list[list[str]] = []
-    for method, bias in dict.fromkeys((each.variant.method, each.variant.bias) for each in tuned):
-        cells = [_cell(found.get((method, bias, lr)), choice.get(method)) for lr in rates]
-        rows.append([method, "PyTorch's" if bias is None else str(bias), *cells])
-    columns = ["method", "forget bias", *(f"rate {lr:g}" for lr in rates)]
+    for method, start in dict.fromkeys((each.variant.method, each.variant.start) for each in tuned):
+        cells = [_cell(found.get((method, start, lr)), choice.get(method)) for lr in rates]
+        rows.append([method, start.told(), *cells])
+    columns = ["method", "begun with", *(f"rate {lr:g}" for lr in rates)]
     return Table(f"{stage} of {setting}: best validation result of one run each (* chosen)", columns, rows)
 
 
 def _cell(each: Tuned | None, choice: Variant | None) -> str:
     if each is None or each.valid is None:
         return "-"
-    taken = choice is not None and (each.variant.lr, each.variant.bias) == (choice.lr, choice.bias)
+    taken = choice is not None and (each.variant.lr, each.variant.start) == (choice.lr, choice.start)
     return f"{each.valid:.4f}{' *' if taken else ''}"

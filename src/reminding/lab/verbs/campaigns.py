@@ -130,7 +130,7 @@ def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOpti
     for job in [*tuning, *finals, *jobs, *testing_jobs(settled, options)]:
         say(f"{job.state}: reminding {' '.join(job.words)}")
     if not ready:
-        say("the rate and the forget bias of the runs after the tuning are those that it will choose")
+        say("the rate and the initial values of the runs after the tuning are those that it will choose")
     coming = [] if tried else finalists(wanted, options)
     if coming:
         say(f"{len(coming)} finals of the tuning, in full length, are not listed: the tuning will show which")
