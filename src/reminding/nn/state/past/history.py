@@ -248,6 +248,14 @@ class History:
         before = self.calls[:-1] if self.calls and self.calls[-1].passing else self.calls
         return self.changed(calls=(*before, call))
 
+    def begun_anew(self, step: Tensor) -> History:
+        """That of the same streams, of which nothing is kept, since no credit reaches behind the present.
+
+        Args:
+            step: the stream step each row has reached, (B,) int64 on the host.
+        """
+        return History(begun=step.clone(), stream=torch.arange(len(step)), rule=self.rule, settle=self.settle)
+
     def map(self, change: Change) -> History:
         """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
         kept, held, inputs = self.kept, self.held, MappedInputs()
