@@ -59,8 +59,8 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
     score = None if weights.w3 is None else weights.w3.contiguous()
     (T, R), H, memory = reads.read.shape[:2], needed(weights.weight_hh).shape[1], reads.memory
     keyed = 0 if weights.w1 is None else weights.w1.shape[0]
-    widths = (gate_width(H, rule), H if rule.has_c else 0, keyed)
-    room = [*(reusable(memory, T * R, width) for width in widths), *(reusable(memory, T, R, H) for _ in range(2))]
+    steps, widths = int(reads.entries[2].sum()), (gate_width(H, rule), H if rule.has_c else 0, keyed)
+    room = [*(reusable(memory, steps, width) for width in widths), *(reusable(memory, T, R, H) for _ in range(2))]
     output, summary, slots, edges, weighed, inverses, *kept, peak = raw().replay_past(
         reads.x,
         memory,

@@ -20,33 +20,36 @@ LEAST, MOST = 2**18, 2**27
 
 
 class _Storages:
-    """Storages of which each is in use, or free for the next tensor that it suits."""
+    """Storages of which each is in use, or free for the next tensor that it suits; the one last used comes last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[torch.UntypedStorage] = []
 
     def take(self, like: Tensor, shape: tuple[int, ...], size: int) -> Tensor:
-        """A tensor of `size` bytes in the first free storage that is at most twice as large, or in a new one."""
+        """A tensor of `size` bytes in the smallest free storage that suits it, or in a new one."""
         with self._lock:  # until the tensor is there, nothing shows that its storage is in use
-            for storage in self._kept:
-                if size <= storage.nbytes() <= 2 * size and not _in_use(storage):
-                    empty: Any = like.new_empty(0)
-                    return cast("Tensor", empty.set_(storage, 0, shape))
-            tensor = like.new_empty(shape)
-            raw().ask_for_huge_pages([tensor])
-            self._keep(tensor.untyped_storage())
-            return tensor
+            free = [each for each in self._kept if size <= each.nbytes() <= 2 * size and not _in_use(each)]
+            storage = min(free, key=torch.UntypedStorage.nbytes) if free else _new(size)
+            self._keep(storage)
+            empty: Any = like.new_empty(0)
+            return cast("Tensor", empty.set_(storage, 0, shape))
 
     def _keep(self, storage: torch.UntypedStorage) -> None:
-        """Keep a storage, and as few others as must go for it, those in use among the last."""
-        room = MOST - storage.nbytes()
-        kept: list[torch.UntypedStorage] = []
-        for other in sorted(self._kept, key=_in_use, reverse=True):
-            if other.nbytes() <= room:
-                room -= other.nbytes()
-                kept.append(other)
-        self._kept = [*kept, storage]
+        """Put a storage last, and let go of the first where all are too large together."""
+        others = [each for each in self._kept if each is not storage]
+        total = storage.nbytes() + sum(each.nbytes() for each in others)
+        while total > MOST:
+            total -= others.pop(0).nbytes()
+        self._kept = [*others, storage]
+
+
+def _new(size: int) -> torch.UntypedStorage:
+    """A storage for so many bytes, up to a quarter larger: sweeps differ in how many steps they reach."""
+    unit = 1 << max(size.bit_length() - 3, 0)
+    room = torch.empty(-(-size // unit) * unit, dtype=torch.uint8)
+    raw().ask_for_huge_pages([room])
+    return room.untyped_storage()
 
 
 def _in_use(storage: torch.UntypedStorage) -> bool:
