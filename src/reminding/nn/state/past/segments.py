@@ -156,6 +156,8 @@ class Stretch(TensorGroup):
     def beside_its_input(self, change: Callable[[Self], Self]) -> Self:
         """A function applied to all but the encoder's input."""
         stretch = cast("Any", self)
+        if stretch.encoder_input is None:
+            return change(self)
         changed = cast("Any", change(replace(stretch, encoder_input=None)))
         return replace(changed, encoder_input=stretch.encoder_input)
 
