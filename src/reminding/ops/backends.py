@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from reminding.ops.contract import Demand, LayerInput, OpRule, PastGradients, PastReads, PastSteps, Recalled
-from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastSegments
+from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastRuns, PastSegments
 from reminding.ops.serving import Server
 
 logger = logging.getLogger("reminding")
@@ -71,6 +71,10 @@ class Op(Protocol):
         """The gradients of x and of the parameters, from those that arrive at steps of past calls."""
         ...
 
+    def list_past(self, runs: PastRuns) -> tuple[Tensor, ...]:
+        """The segments of single rows in runs of past calls: `cpu_op.list_past` says how."""
+        ...
+
     def reach_past(self, segments: PastSegments, memories: PastMemories, arrived: Tensor, rule: OpRule) -> Tensor:
         """How many steps of each segment of past calls credit can have come to."""
         ...
@@ -98,7 +102,7 @@ class Backend:
     folder: str
     serves: bool = False
 
-    @property
+    @functools.cached_property
     def op(self) -> Op:
         """The backend's folder."""
         return cast("Op", importlib.import_module(f"reminding.ops.{self.folder}"))

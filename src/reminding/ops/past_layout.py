@@ -6,9 +6,22 @@ row, K ranks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+
+class PastRuns(NamedTuple):
+    """Runs of segments of past calls: N consecutive segments of the same R rows each. All is on the host."""
+
+    row: Sequence[Tensor]  # (R,) int64: the batch rows
+    span: Sequence[
+        Tensor
+    ]  # (2, N, R) int64: the stream steps before and at the end of each segment; -1 if not reached
+    begins: Sequence[Tensor]  # (N,) int64: the step of the run at which each segment begins
+    sizes: Sequence[Tensor]  # (N,) int64: its number of steps
+    steps: Sequence[int]  # of the whole run
 
 
 class PastSegments(NamedTuple):

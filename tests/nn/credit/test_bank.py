@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from reminding import SAB
+from reminding.nn.credit.bank import Bank
+from reminding.nn.parts.memory import FAR, NOTHING
 from tests.nn.samples import assert_same_gradients, assert_same_recall, draw, gradients, make
 from tests.tolerance import assert_equal
 
@@ -139,3 +141,26 @@ def test_nothing_is_recalled_before_something_was_stored() -> None:
     assert not recall.summary[:5].any()
     assert recall.step[5:, :, 0].tolist() == [[5, 5], [5, 5]]
     assert recall.weight[5:, :, 0].tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("shift", [0, 2])
+def test_credit_of_consecutive_memories_goes_where_that_of_single_ones_goes(shift: int, padded: bool) -> None:
+    """Rows that are alike take a shorter way; rows that are not, or end in padding, go memory by memory."""
+    torch.manual_seed(0)
+    step = torch.arange(2, 22, 2).repeat(3, 1)
+    step[1] += shift
+    one, other = (Bank(torch.randn(3, 10, 4), step) for _ in range(2))
+    asked, credit = step[:, 4:9].clone(), torch.randn(3, 5, 4)
+    credit[0, 2] = 0
+    if padded:
+        asked[2, 3:], credit[2, 3:] = FAR, 0
+    for _ in range(2):
+        one.add_memories(torch.arange(3), asked, credit)
+        rows = torch.arange(3).repeat_interleave(5)
+        flat = asked.masked_fill(asked == FAR, NOTHING).view(1, -1)
+        other.add(other.places(flat, rows)[0], credit.flatten(0, 1))
+    assert one.credit is not None and other.credit is not None
+    assert_equal(one.credit, other.credit, "credit")
+    assert torch.equal(one.credited, other.credited)
+    assert int(one.credited.sum()) == 14 - 2 * padded

@@ -17,13 +17,14 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "packed": ("input", "hidden", "memory", "query"),
     "kept": ("gates", "cells", "queries", "keys"),
     "record": ("output", "summary", "memory", "slots", "edge", "weights", "inverse", "entering_c"),
-    "bounded": ("received", "alive"),
-    "arriving": ("d_output", "d_summary", "d_c_T", "d_c"),
+    "weights": ("weight_ih", "weight_hh", "w1", "w2"),
+    "arriving": ("d_output", "d_summary", "d_c_T", "d_c", "d_memory"),
+    "visited": ("pair", "touched"),
+    "room": ("gates", "cells", "queries", "output", "summary"),
     "credit": ("d_recalled", "d_keys"),
     "sums": ("d_weight_ih", "d_weight_hh", "d_w1", "d_w2"),
     "leaving": ("d_x", "d_h0", "d_c0", "d_bias", "d_score"),
     "past": ("cut", "stored", "entry", "h", "c"),
-    "entries": ("start", "column", "count"),
     "segments": ("row", "steps_done", "steps", "base", "stride"),
     "memory": ("step", "passes", "credited"),
 }
@@ -46,6 +47,8 @@ OUT_OF_RANGE: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("row", "steps", "base"), (-1, -LARGEST, 10**6, LARGEST)),
     **dict.fromkeys(("steps_done", "stride"), (-1, LARGEST)),
     **dict.fromkeys(("window", "notes"), (-2, -LARGEST, 10**6, LARGEST)),
+    "entries": (-1, -LARGEST, 10**6, LARGEST),
+    "read": (10**6, 2**31 - 1),
 }
 TYPES = {
     True: (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32),
@@ -61,7 +64,7 @@ BAD_NUMBERS = {
 BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, LARGEST), "keep": (7, -1)}
 # Arguments that may be left out; the call is then valid, but a different one.
 OPTIONAL = {
-    "forward": {"gates", "cells", "queries", "entering_c", "milestones"},
+    "differentiate": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory", "d_x"},
     "backward": {"d_output", "d_summary", "d_c_T", "d_c", "d_x"},
     "reach": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh"},
@@ -116,8 +119,12 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
         for place, (number_of, bad) in enumerate(BAD_NUMBERS.items()):
             for number in bad:
                 yield damage(f"{number_of} = {number}", [*value[:place], number, *value[place + 1 :]])
-        # Asks for more ranks than were recorded. For reach_past only k_top > 0 matters.
-        yield damage("k_top + 3", [*value[:4], value[4] + 3, *value[5:]], call.name in ("reach_past", "sab_forward"))
+        # Asks for more ranks than were recorded, where they were. For reach_past only k_top > 0 matters.
+        free = ("reach_past", "sab_forward", "forward", "replay_past")
+        yield damage("k_top + 3", [*value[:4], value[4] + 3, *value[5:]], call.name in free)
+    if name == "steps":
+        for number in (-1, 2**31, LARGEST):
+            yield damage(f"[0] = {number}", [number, *value[1:]])
     if name == "milestones":
         for changed in ([3], [0, 0], [3, -1], [3, 3], [-1, 0], [2, 1, 0]):
             yield damage(f"= {changed}", changed)
@@ -125,7 +132,7 @@ def _of_list(call: Call, at: int, name: str, value: list[Any]) -> Iterator[Damag
     yield damage("= []", [], name in ("past", "tensors"))
     yield damage("without its last", value[:-1], name == "tensors")
     yield damage("with one more", [*value, value[-1] if value else 0 if name == "rule" else None], name == "tensors")
-    if name != "rule":
+    if name not in ("rule", "steps"):
         parts = (SERVED if call.name == "serve" else MEMBERS).get(
             name, [f"{name}[{member}]" for member in range(len(value))]
         )
@@ -184,24 +191,26 @@ def _measures(call: Call, name: str, dim: int) -> bool:
     """Whether a call may choose this size of a tensor freely."""
     if call.name in SHAPELESS:
         return True
-    if call.name == "forward" and name == "keys":
-        # A call may cover fewer rows; and packed weights only tell D rounded up to whole panels.
-        return (dim == 0 and call.arguments[3][0] is None) or dim == 2
     return (call.name, name, dim) in {
         ("sab_forward", "x", 0),
         ("sab_forward", "memory0", 1),
+        ("forward", "x", 0),
+        ("forward", "memory0", 1),
         ("reach_past", "read", 0),
         ("reach_past", "read", 2),
         ("lay_out_past", "read", 0),
         ("lay_out_past", "read", 2),
-        ("visit_past", "read", 2),
-        ("visit_past", "credited", 1),
-        ("visit_past", "touched", 1),
+        ("replay_past", "read", 2),
+        ("replay_past", "credited", 1),
+        ("replay_past", "memory", 1),
+        ("replay_past", "entries", 1),
+        ("replay_past", "gates", 0),
+        ("replay_past", "cells", 0),
+        ("replay_past", "queries", 0),
         ("gather_past", "parts", 0),
         ("gather_past", "out", 0),
         ("gather_past", "out", 1),
         ("give_back", "d_memory0", 1),
-        ("past_forward", "read", 2),
         ("replay", "memory", 1),
         ("bounds", "keys", 0),
     }

@@ -182,6 +182,23 @@ def test_threads_change_nothing(bound: dict[str, Any]) -> None:
         torch.set_num_threads(threads)
 
 
+def test_threads_change_nothing_where_many_memories_are_given() -> None:
+    """Keys of the memories given, their gradients, and a replay of the past, of more rows than one thread takes."""
+    module, x = layer(), torch.randn(2, 120, 5, 3, dtype=torch.float64)
+    threads, found = torch.get_num_threads(), list[list[Tensor]]()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            module.zero_grad()
+            output, state = module(x[1], module(x[0])[1])
+            output.square().sum().backward()
+            found.append([output, state.memory, *(p.grad for p in module.parameters() if p.grad is not None)])
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found[0]) > 7
+    assert_close(found[1], found[0], 1e-12)
+
+
 @every_bound
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 def test_fresh_memory_is_never_read(engine: str, bound: dict[str, Any]) -> None:

@@ -217,19 +217,10 @@ def credit_of(state: SABState, stream: Tensor, d_state: Sequence[Tensor | None],
 def add_to(banks: list[Bank], credits: Sequence[StateCredit]) -> None:
     """Hand memories their credit."""
     for number, bank in enumerate(banks):
-        steps: list[Tensor] = []
-        rows: list[Tensor] = []
-        found: list[Tensor] = []
         for credit in credits:
             layer = credit.layers[number]
             if layer.memory is not None:
-                steps.append(layer.memory_step.to(bank.device).flatten())
-                rows.append(credit.stream.to(bank.device).repeat_interleave(layer.memory_step.shape[1]))
-                found.append(layer.memory.to(bank.states).flatten(0, 1))
-        if steps:
-            step = torch.cat(steps)
-            place = bank.places(step.masked_fill(step == FAR, NOTHING).unsqueeze(0), torch.cat(rows)).squeeze(0)
-            bank.add(place, torch.cat(found))
+                bank.add_memories(credit.stream, layer.memory_step, layer.memory)
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:

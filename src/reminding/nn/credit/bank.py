@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import NOTHING, StepCodes
+from reminding.nn.parts.memory import FAR, NOTHING, StepCodes
 from reminding.nn.state.past.owed import StateCredit
 from reminding.ops.past_layout import PastMemories
 
@@ -52,11 +53,18 @@ class Bank:
         self._constant = None if constant is None else constant.flatten()
         self._value = value.flatten(0, 1)
         self.step = step  # (B, N), ascending
-        row = torch.arange(len(step), device=step.device).unsqueeze(1)
-        self._coder = StepCodes(self.step)
-        self._codes = self._coder.of(row, self.step).flatten()  # ascending
         self._credit: Tensor | None = None
         self._reached = torch.zeros(len(self._value), dtype=torch.bool, device=value.device)
+
+    @cached_property
+    def _coder(self) -> StepCodes:
+        return StepCodes(self.step)
+
+    @cached_property
+    def _codes(self) -> Tensor:
+        """The code of each state, ascending."""
+        row = torch.arange(len(self.step), device=self.step.device).unsqueeze(1)
+        return self._coder.of(row, self.step).flatten()
 
     @property
     def device(self) -> torch.device:
@@ -96,16 +104,39 @@ class Bank:
         """The states at places (...), (..., H); zeros where there is NOTHING."""
         return _at(self._value, place)
 
-    def add(self, place: Tensor, credit: Tensor) -> None:
-        """Credit (..., H) for states at places (...); none where there is NOTHING."""
+    def add_memories(self, row: Tensor, step: Tensor, credit: Tensor) -> None:
+        """Credit (R, M, H) for the states that rows (R,) stored at ascending stream steps (R, M), FAR for padding."""
+        step, credit = step.to(self.device), credit.to(self._value)
+        first = self._column_of(row, step)
+        if first is None:
+            rows = row.to(self.device).repeat_interleave(step.shape[1])
+            place = self.places(step.masked_fill(step == FAR, NOTHING).view(1, -1), rows).squeeze(0)
+            self.add(place, credit.flatten(0, 1))
+            return
+        last, shape = first + step.shape[1], self.step.shape
+        self._received().view(*shape, -1)[:, first:last] += credit
+        self._reached.view(shape)[:, first:last] |= _any_nonzero(credit)
+
+    def _column_of(self, row: Tensor, step: Tensor) -> int | None:
+        """The column at which these steps (R, M) of rows (R,) begin, if they are consecutive ones of all rows."""
+        if step.numel() == 0 or len(row) != len(self.step) or not torch.equal(row, torch.arange(len(row))):
+            return None
+        first = int(torch.searchsorted(self.step[0], step[0, 0]))
+        return first if torch.equal(self.step[:, first : first + step.shape[1]], step) else None
+
+    def _received(self) -> Tensor:
+        """The credit of each state so far, (B * N, H), to be added to."""
         if self._credit is None:
             self._credit = torch.zeros_like(self._value)
+        return self._credit
+
+    def add(self, place: Tensor, credit: Tensor) -> None:
+        """Credit (..., H) for states at places (...); none where there is NOTHING."""
         real = place >= 0
         if place.dim() > 1 or not bool(real.all()):
             place, credit = place[real], credit[real]
-        self._credit.index_add_(0, place, credit)
-        # As (credit != 0).any(1), in a sixth of the time; of NaN the largest is NaN, which is not 0 either.
-        self._reached[place[credit.abs().amax(1) != 0]] = True
+        self._received().index_add_(0, place, credit)
+        self._reached[place[_any_nonzero(credit)]] = True
 
     @property
     def states(self) -> Tensor:
@@ -151,11 +182,21 @@ class Bank:
         return (place < 0) | self._constant[place.clamp(min=0)].to(place.device)
 
 
+def _any_nonzero(credit: Tensor) -> Tensor:
+    """As (credit != 0).any(-1), in a sixth of the time; of NaN the largest is NaN, which is not 0 either."""
+    return credit.abs().amax(-1) != 0
+
+
 def _at(flat: Tensor, place: Tensor) -> Tensor:
     if len(flat) == 0:
         return flat.new_zeros(*place.shape, flat.shape[1])
     place = place.to(flat.device)
     return torch.where((place >= 0).unsqueeze(-1), flat[place.clamp(min=0)], 0)
+
+
+def _under(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors under one another."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 DState = tuple[Tensor, ...]
@@ -174,14 +215,13 @@ class Borders:
     """
 
     def __init__(self, credits: Sequence[StateCredit]) -> None:
-        row, step = torch.cat([credit.stream for credit in credits]), torch.cat([credit.step for credit in credits])
+        row, step = _under([credit.stream for credit in credits]), _under([credit.step for credit in credits])
         every: list[DState] = []
         for peers in zip(*(credit.layers for credit in credits), strict=True):
             like = peers[-1].h
             parts = zip(*((layer.h, *layer.cell_state) for layer in peers), strict=True)
-            every.append(tuple(torch.cat([part.to(like) for part in tensors]) for tensors in parts))
-        nonzero = [(tensor != 0).flatten(1).any(1) for layer in every for tensor in layer]
-        live = torch.stack(nonzero).any(0).cpu()
+            every.append(tuple(_under([part.to(like) for part in tensors]) for tensors in parts))
+        live = torch.stack([_any_nonzero(tensor.flatten(1)) for layer in every for tensor in layer]).any(0).cpu()
         if not bool(live.all()):
             row, step = row[live], step[live]
             every = [tuple(tensor[live.to(tensor.device)] for tensor in layer) for layer in every]

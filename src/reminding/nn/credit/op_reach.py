@@ -21,7 +21,7 @@ from reminding.nn.parts.memory import NOTHING
 from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.past.segments import EncoderInput
 from reminding.ops.backends import Op
-from reminding.ops.past_layout import PastLayout, PastRows, PastSegments
+from reminding.ops.past_layout import PastLayout, PastRows, PastRuns, PastSegments
 
 
 class SegmentRows:
@@ -29,27 +29,24 @@ class SegmentRows:
 
     Attributes:
         row, steps_done, steps: (P,), as a segment has them.
-        run, segment, member: which run it belongs to, as which of its segments, and as which of its rows, (P,).
+        run, member: which run it belongs to, and as which of its rows, (P,).
         ahead: how many steps of the run lie before it, (P,).
         base, stride: where its first step lies among all steps of all runs, one behind the other as (S, R), and
             how far its steps lie apart, (P,).
+        entering: where the state that it begins with lies among those of all segments of all runs, (P,).
     """
 
-    def __init__(self, runs: Sequence[SegmentRun]) -> None:
-        count, width, long = torch.tensor([(*run.span.shape[1:], run.steps) for run in runs]).unbind(1)
-        run = torch.repeat_interleave(count)  # of each segment
-        ahead, sizes = torch.cat([run.begins for run in runs]), torch.cat([run.sizes for run in runs])
-        wide = width[run]
-        start, end = torch.cat([run.span.flatten(1) for run in runs], 1)
-        cell = (end >= 0).nonzero().squeeze(1)  # (P,)
-        of = torch.repeat_interleave(wide)[cell]  # the segment of each, among those of all runs
-        member, done = cell - _before(wide)[of], start[cell]
-        row = torch.cat([run.row for run in runs])[_before(width)[run[of]] + member]
-        order = row.argsort(stable=True)  # the segments of each row come oldest first
-        self.row, self.steps_done, of, self.member = row[order], done[order], of[order], member[order]
-        self.run, self.ahead, self.steps = run[of], ahead[of], sizes[of]
-        self.segment, self.stride = of - _before(count)[self.run], width[self.run]
-        self.base = _before(long * width)[self.run] + self.ahead * self.stride + self.member
+    def __init__(self, op: Op, runs: Sequence[SegmentRun]) -> None:
+        every = PastRuns(
+            [run.row.contiguous() for run in runs],
+            [run.span.contiguous() for run in runs],
+            [run.begins.contiguous() for run in runs],
+            [run.sizes.contiguous() for run in runs],
+            [run.steps for run in runs],
+        )
+        found = op.list_past(every)
+        self.row, self.steps_done, self.steps, self.run, self.member, self.ahead = found[:6]
+        self.base, self.stride, self.entering = found[6:]
 
     def of_layer(self, runs: Sequence[SegmentRun], layer: int) -> PastSegments:
         """They, with what a layer has read, as an op takes them."""
@@ -110,11 +107,6 @@ class ReachedSteps:
         return self.rows.run[self.index]
 
     @cached_property
-    def _among_held(self) -> Tensor:
-        """Which of `held` each is of, (L,)."""
-        return torch.searchsorted(torch.tensor(self.held), self._run)
-
-    @cached_property
     def _member(self) -> Tensor:
         return self.rows.member[self.index]
 
@@ -124,16 +116,14 @@ class ReachedSteps:
 
     def entering(self) -> tuple[Tensor, CellState]:
         """The states in which the segments were entered, (L, H) each."""
-        states = [self.runs[number].layers[self.layer].entering for number in self.held]
-        begins = _before(torch.tensor([state.h.shape[0] * state.h.shape[1] for state in states]))
-        at = begins[self._among_held] + self.rows.segment[self.index] * self._stride + self._member
+        states = [run.layers[self.layer].entering for run in self.runs]
+        at = self.rows.entering[self.index]
         further = zip(*(state.cell_state for state in states), strict=True)
         return _chosen([state.h for state in states], at), tuple(_chosen(parts, at) for parts in further)
 
     def kept_input(self) -> Tensor:
         """The input, (T, R, I), where there is no encoder."""
-        held = [self.runs[number] for number in self.held]
-        return self._gathered([run.x for run in held if run.x is not None])
+        return self._gathered([run.x for run in self.runs if run.x is not None], self._run)
 
     def dropout_factor(self, layer: int, network: Network) -> Tensor | None:
         """What the input of a layer above the first was multiplied by, (T, R, H); None: by nothing."""
@@ -147,12 +137,16 @@ class ReachedSteps:
             else like.new_ones(run.steps, len(run.row), run.layers[layer - 1].entering.h.shape[2])
             for run in held
         ]
-        return self._gathered(factors)
+        return self._gathered(factors, torch.searchsorted(torch.tensor(self.held), self._run))
 
-    def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
-        """What the steps have of the held runs' tensors, (S, R, .) each: (T, R, .)."""
+    def _gathered(self, parts: Sequence[Tensor], part: Tensor) -> Tensor:
+        """What the steps have of some runs' tensors, (S, R, .) each: (T, R, .).
+
+        Args:
+            part: the number of each entry's run among them, (L,).
+        """
         first = self.rows.ahead[self.index] * self._stride + self._member
-        rows = PastRows(self._among_held, first, self._stride, self.count)
+        rows = PastRows(part, first, self._stride, self.count)
         return self.op.gather_past([part.flatten(0, 1) for part in parts], rows, self.layout)
 
     def taken_from(self, other: ReachedSteps, tensor: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def credit_past(
     """
     if not runs:
         return [None for _ in network.tensors]
-    rows = SegmentRows(runs)
+    rows = SegmentRows(network.op, runs)
     number, place = credit.borders.among(rows.row, rows.steps_done + rows.steps)
     reached = _reached(network, rows, runs, credit, place)
     if reached[0] is None:

@@ -25,7 +25,6 @@ from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit
-from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
 
@@ -58,18 +57,17 @@ class Past:
         Args:
             like: a memory's value, (..., H).
         """
-        remembered = self.history.remembered(layer, like)
-        one = len(remembered) == 1 and len(remembered[0][1].step) == self.history.streams
-        alive = remembered[0][1] if one else Evicted(*side_by_side(remembered, self.history.streams, like))
-        value, step = alive.value, alive.step
-        gone = torch.zeros_like(step, dtype=torch.bool)
-        for evicted in self.history.evicted[layer : layer + 1]:
-            parts = [(torch.arange(len(evicted.step)), evicted)]
-            further, when = side_by_side(parts, self.history.streams, like)
-            value, step = torch.cat([further, value], 1), torch.cat([when, step], 1)
-            gone = torch.cat([torch.ones_like(when, dtype=torch.bool), gone], 1)
+        evicted = [(torch.arange(len(part.step)), part) for part in self.history.evicted[layer : layer + 1]]
+        parts = [*evicted, *self.history.remembered(layer, like)]
+        value, step = side_by_side(parts, self.history.streams, like)
+        gone: Tensor | None = None
+        width = sum(part.step.shape[1] for _, part in evicted)
+        if width:
+            gone = torch.zeros_like(step, dtype=torch.bool)
+            gone[:, :width] = True
         if self._constant_to is not None:
-            gone = gone | (step <= self._constant_to.to(step.device).unsqueeze(1))
+            beyond = step <= self._constant_to.to(step.device).unsqueeze(1)
+            gone = beyond if gone is None else gone | beyond
         return Bank(value, step, gone)
 
     def send(self, credits: Sequence[StateCredit]) -> list[Tensor | None]:
@@ -146,18 +144,20 @@ class _CreditToPast(torch.autograd.Function):
         with counting_on_host():
             found = _arrive(call, d_state)
             none = [None] * len(flat(call.state))
+            if found is None:
+                return (None, *none, *(None for _ in saved))
             return with_zeros((None, *none, *found), saved, ctx.needs_input_grad)
 
 
-def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Take the credit of a call's state; the gradient of the network's tensors, where it is sent on now."""
+def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None] | None:
+    """Take the credit of a call's state; the gradient of the network's tensors if it is sent on now, or None."""
     past = call.past
     stream = past.history.stream
     assert stream is not None
     arrived = credit_of(call.state, stream, _of_finite_rows(d_state), past.network.rule.backtrack)
     if not call.due and not call.owed.settled:
         call.owed.add(arrived)
-        return [None for _ in past.network.tensors]
+        return None
     return past.send([*(taken(past.history) if call.due else []), *_finished(call.owed), arrived])
 
 

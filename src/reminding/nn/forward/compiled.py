@@ -17,6 +17,7 @@ from reminding.nn.forward.twice import compute
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
+from reminding.nn.parts.tensors import common
 from reminding.nn.state.past.history import Lazy
 from reminding.nn.state.past.segments import EnteringStates, ReplayRecord
 from reminding.nn.state.stream import LayerState, Recall
@@ -198,10 +199,12 @@ def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, 
         before, count: the same of the memories given, and how many of them a row has.
         steps: how many the call takes; slots: M.
     """
-    device, first, begun = before.device, _common(count), _common(steps_done)
+    device, first, begun = before.device, common(count), common(steps_done)
     if first is not None and begun is not None:  # as in most batches: then no masks are needed
-        stored = int(rule.stored_between(steps_done[:1], steps))
-        new = (begun // rule.k_att + 1 + torch.arange(stored, device=device)) * rule.k_att
+        k_att = rule.k_att
+        stored = (begun + steps) // k_att - begun // k_att if rule.remembers else 0
+        least = (begun // k_att + 1) * k_att
+        new = torch.arange(least, least + stored * k_att, k_att, device=device)
         parts = [before[:, :first], new.expand(len(count), -1)]
         missing = slots - first - stored
         return torch.cat(parts if missing == 0 else [*parts, before.new_zeros(len(count), missing)], 1)
@@ -215,14 +218,6 @@ def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, 
     return step
 
 
-def _common(rows: Tensor) -> int | None:
-    """The number that all rows have, (B,) on the host; None where they differ, or there are none."""
-    if len(rows) == 0:
-        return None
-    least, largest = rows.aminmax()
-    return int(least) if least == largest else None
-
-
 def _surviving(grown: Callable[[], Memory], alive: Tensor, rule: Rule) -> Memory:
     """The memories that were not evicted, no wider than they need to be.
 
@@ -232,7 +227,7 @@ def _surviving(grown: Callable[[], Memory], alive: Tensor, rule: Rule) -> Memory
     every = grown()
     if not rule.remembers or rule.capacity is None:
         return every.rows(slice(None))
-    last = _common(every.count) if rule.evicts_oldest else None
+    last = common(every.count) if rule.evicts_oldest else None
     if last is None:
         return every.take(alive, every.count.clamp(max=rule.capacity)).rows(slice(None))
     first = max(last - rule.capacity, 0)
@@ -262,7 +257,9 @@ def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Reca
 
 def _steps(step: Tensor, slots: Tensor) -> Tensor:
     """The stream steps of recalled slots (T, B, K), NOTHING where none, from those of all slots, (B, M)."""
-    rows = torch.arange(slots.shape[1], device=slots.device).view(1, -1, 1)
-    if step.shape[1] == 0:
+    B, M = step.shape
+    if M == 0:
         return torch.full_like(slots, NOTHING, dtype=torch.int64)
-    return step[rows, slots.clamp(min=0).long()].masked_fill(slots < 0, NOTHING)
+    named = torch.cat([step.new_full((B, 1), NOTHING), step], 1).view(-1)  # a row's first is what slot -1 means
+    first = torch.arange(B, device=slots.device).unsqueeze(1) * (M + 1) + 1
+    return named.index_select(0, (slots + first).view(-1)).view(slots.shape)

@@ -259,24 +259,24 @@ class LayerCalls(LayerParameters):
         return None if self.encoder is None else watched("encoder", self.encoder, self.encoder)
 
     def _enter_state(self, state: Any, x: Tensor, layout: Layout, network: Network, watch: Watch | None) -> SABState:
-        like = self.like()
-        fresh = self.fresh(x.shape[1], layout.batched)
         if state is None:
+            fresh = self.fresh(x.shape[1], layout.batched)
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
-            entering.check_state(state, fresh)
+            blank = entering.blank(self, x.shape[1], layout.batched)
+            entering.check_state(state, blank)
             entering.check_capacity(state, self.rule.capacity)
             if self._remembers_calls(network):
                 state.history = self._ordered(state)  # the same past, which need not be put in order again
-            state = replace(state, made_by=fresh.made_by)
-            state = state if self.memory_device is None else state.with_memory_on(like.device)
+            state = replace(state, made_by=blank.made_by)
+            state = state if self.memory_device is None else state.with_memory_on(self.like().device)
             state = layout.sorted_rows(state.without_graph())
             if watch is not None:
                 if network.has_own_steps:
                     network.try_steps(x, state, watch)
                 network = network.with_outside(watch.found)
             return self._with_past(state, network)
-        begun = entering.begin_from(state, fresh)
+        begun = entering.begin_from(state, self.fresh(x.shape[1], layout.batched))
         return layout.sorted_rows(counted(begun, self.credit_every) if self._remembers_calls(network) else begun)
 
     def fresh(self, rows: int, batched: bool = True) -> SABState:

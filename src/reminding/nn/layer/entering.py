@@ -8,16 +8,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from reminding.nn.forward.reference import autocast_type
+from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import MOST
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy
-from reminding.nn.state.stream import LayerState, SABState
+from reminding.nn.state.stream import LayerState, SABState, fresh_state
 
 
 def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None:
@@ -31,11 +33,42 @@ def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None
         raise ValueError(f"{name} must be {like.dtype} as the layer's parameters, got {x.dtype}")
 
 
+class _Layer(Protocol):
+    """What the states of a layer depend on."""
+
+    hidden_size: int
+    state_shapes: list[tuple[Shape, ...]]
+    semantics: str
+
+    @property
+    def made_by(self) -> MadeBy:
+        """Which layer it is."""
+        ...
+
+    def like(self) -> Tensor:
+        """A tensor of the layer's device and type."""
+        ...
+
+
+def blank(layer: _Layer, rows: int, batched: bool) -> SABState:
+    """What a state that this layer would begin with looks like, for `check_state`; it is not to be run."""
+    like, shapes = layer.like(), tuple(layer.state_shapes)
+    known = _blank(rows, layer.hidden_size, shapes, like.dtype, like.device, layer.semantics == "release")
+    return replace(known, batched=batched, made_by=layer.made_by)
+
+
+@lru_cache(maxsize=16)
+def _blank(
+    rows: int, size: int, shapes: tuple[tuple[Shape, ...], ...], dtype: torch.dtype, device: torch.device, zero: bool
+) -> SABState:
+    return fresh_state(rows, size, shapes, torch.empty(0, dtype=dtype, device=device), zero)
+
+
 def check_state(state: SABState, fresh: SABState) -> None:
     """Compare a state that was handed in with one that this layer would begin with.
 
     Args:
-        fresh: it knows this layer as the one that made it.
+        fresh: it, or what it looks like; it knows this layer as the one that made it.
     """
     if state.batched != fresh.batched:
         kinds = {True: "batched", False: "unbatched"}
@@ -120,8 +153,10 @@ def check_maker(state: SABState, layer: MadeBy) -> None:
 
 def check_capacity(state: SABState, capacity: int | None) -> None:
     """Refuse a state that holds more memories than the layer may."""
+    if capacity is None:
+        return
     held = max((int(layer.memory.count.max()) for layer in state.layers if len(layer.memory.count)), default=0)
-    if capacity is not None and held > capacity:
+    if held > capacity:
         raise ValueError(f"state holds {held} memories a row, more than the layer's capacity={capacity}")
 
 

@@ -165,6 +165,8 @@ class Runner:
         """The state after all stretches; its history knows of a call that is not kept."""
         if self.remember:
             return after
+        if self.network.rule.horizon == 0 and not after.history.waits:
+            return replace(after, history=after.history.begun_anew(after.step))
         memories = [layer.memory for layer in after.without_graph().layers]
         return replace(after, history=after.history.passed_by(memories, after.step))
 

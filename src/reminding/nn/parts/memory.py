@@ -101,6 +101,8 @@ class Memory(TensorGroup):
     @property
     def ascending_steps(self) -> Tensor:
         """The stream step of each memory, (B, M), ascending; FAR in the place of padding."""
+        if self.padding is None:
+            return self.step.contiguous()
         padding = torch.arange(self.slots) >= self.count.unsqueeze(1)
         return self.step.masked_fill(padding.to(self.step.device), FAR)
 

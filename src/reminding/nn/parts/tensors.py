@@ -175,6 +175,12 @@ def counts_of(tensor: Tensor) -> list[int]:
     return [int(number) for number in tensor]
 
 
+def common(counts: Tensor) -> int | None:
+    """The number that all rows have, (B,) on the host; None where they differ, or there are none."""
+    numbers = set(cast("list[int]", counts.tolist()))
+    return numbers.pop() if len(numbers) == 1 else None
+
+
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor is known to hold finite numbers only; False on devices that a look at it would wait for."""
     if tensor.device.type == "meta" or not tensor.numel():

@@ -1,12 +1,20 @@
 """The CPU op of one SAB layer: `layer` runs all time steps in C++ and differentiates exactly.
 
-The C++ loops (csrc/) fill tensors made here; each product over many steps is one large product outside of them.
+One call of the C++ side (csrc/) is a whole pass. Only a backward pass that makes gates again comes in groups of rows,
+for each of which PyTorch computes the large products.
 May import: `reminding.ops`.
 """
 
 from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches
 from reminding.ops.cpu_op.forward import layer
-from reminding.ops.cpu_op.past import differentiate_past, gather_past, lay_out_past, reach_past, replay_past
+from reminding.ops.cpu_op.past import (
+    differentiate_past,
+    gather_past,
+    lay_out_past,
+    list_past,
+    reach_past,
+    replay_past,
+)
 
 __all__ = [
     "credits_past",
@@ -15,6 +23,7 @@ __all__ = [
     "in_range",
     "lay_out_past",
     "layer",
+    "list_past",
     "missing",
     "obstacle",
     "passed_over",

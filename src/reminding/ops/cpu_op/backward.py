@@ -16,19 +16,21 @@ from reminding.ops.contract import CELLS, OpRule, Past, gate_width, joint_bias, 
 from reminding.ops.cpu_op.checks import check_backward, check_devices
 from reminding.ops.cpu_op.packing import (
     KEEP_REPLAY,
-    Again,
     Arriving,
     Given,
     Gradients,
+    Kept,
     Record,
     Saved,
     Weights,
     needed,
     pack,
+    products_of,
     project,
     raw,
     row_groups,
 )
+from reminding.ops.cpu_op.reuse import reusable
 
 SCHEMA = (
     "("
@@ -95,9 +97,9 @@ def gradients_of(tensors: Sequence[Tensor | None], rule: list[int], keep: int, n
     arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10]), Weights(*parts[10:17])
     output, summary, memory, slots, recalled, edge, inverse, *kept = parts[17:]
     record, saved = Record(output, summary, memory, slots, edge, recalled, inverse), Saved(*kept)
-    return differentiate(
-        arriving, given, weights, record, saved if keep != KEEP_REPLAY else saved.entering_c, rule, need_x
-    )
+    if keep == KEEP_REPLAY:
+        return replay_and_differentiate(arriving, given, weights, record, saved.entering_c, rule, need_x)
+    return differentiate(arriving, given, weights, record, Kept(*saved[:4]), rule, need_x)
 
 
 def differentiate(
@@ -105,46 +107,80 @@ def differentiate(
     given: Given,
     weights: Weights,
     record: Record,
-    saved: Saved | Tensor | Past,
+    kept: Kept,
     rule: list[int],
     need_x: bool,
-    again: Again | None = None,
+    past: Past | None = None,
 ) -> Gradients:
-    """The gradients of all that a pass was given; empty where none, and of x where it is not needed.
+    """The gradients of all that a pass was given of which every step was kept; empty where none.
 
     Args:
-        saved: what was kept of each step; where gates are made again, c at the cuts; or, where the steps are of past
-            calls, how they are laid out.
-        again: where these have been run again, what was kept of that.
+        need_x: whether that of x is needed.
+        past: how the steps are laid out where they are of past calls, which were run again.
+    """
+    x, h0, c0, memory0, count0, step0 = (tensor.contiguous() for tensor in given)
+    score = None if weights.w3 is None else weights.w3.contiguous()
+    d_output, d_summary, d_c_T, d_memory, d_c = (None if d is None else d.contiguous() for d in arriving)
+    visited = [] if kept.pair is None or kept.slot is None else [kept.pair, kept.slot]
+    d_x = None
+    if need_x:
+        d_x = x.new_empty(x.shape) if past is None else reusable(x, *x.shape)
+    found: list[Tensor] = raw().differentiate(
+        [x, h0, c0, step0, count0, score],
+        products_of(weights),
+        [kept.gates, kept.cells, kept.queries, kept.keys],
+        [*record, None],
+        [d_output, d_summary, d_c_T, d_c, d_memory],
+        visited,
+        past or (),
+        d_x,
+        memory0.shape[1],
+        rule,
+    )
+    d_h0, d_c0, d_memory0, d_ih, d_hh, d_bias, d_w1, d_w2, d_w3 = found
+    d_x = x.new_empty(0) if d_x is None else d_x
+    shares = zip((weights.bias_ih, weights.bias_hh), split_bias(d_bias, OpRule(*rule)), strict=True)
+    bias_ih, bias_hh = (x.new_empty(0) if bias is None else share for bias, share in shares)
+    bias_hh = bias_hh.clone() if bias_hh is bias_ih else bias_hh
+    return Gradients(d_x, d_h0, d_c0, d_memory0, d_ih, d_hh, bias_ih, bias_hh, d_w1, d_w2, d_w3)
+
+
+def replay_and_differentiate(
+    arriving: Arriving,
+    given: Given,
+    weights: Weights,
+    record: Record,
+    saved: Tensor | Past,
+    rule: list[int],
+    need_x: bool,
+) -> Gradients:
+    """The same of a pass whose gates are made again here, a group of rows at a time.
+
+    Args:
+        saved: c at the cuts; or, where the steps are of past calls, how they are laid out.
     """
     r = OpRule(*rule)
     arriving = Arriving(*(None if d is None else d.contiguous() for d in arriving))
     given = Given(*(tensor.contiguous() for tensor in given))
-    past = saved if isinstance(saved, Past) else None
-    at_cuts = None if past is not None else saved.entering_c if isinstance(saved, Saved) else cast("Tensor", saved)
+    past, at_cuts = (saved, None) if isinstance(saved, Past) else (None, saved)
     T, B = record.output.shape[:2]
     grads = _zero_gradients((*given[:4], *weights), need_x)
-    live, touched = _reached(record, given, arriving, past, rule) if again is None else again.reached
+    live, touched = _reached(record, given, arriving, past, rule)
     totals = _Totals(record.output, weights, r)
     packed = pack(weights.weight_ih if need_x else None, needed(weights.weight_hh), weights.w1, weights.w2, r, False)
-    for first, last in [(0, B)] if isinstance(saved, Saved) or again is not None else row_groups(B, T):
+    for first, last in row_groups(B, T):
         slot = _Slots(touched[first:last], first, record.memory)
         credit = slot.credit(arriving.memory, weights.w1, record.output)
-        if isinstance(saved, Saved):
-            own, pair = saved[:4], live.to(torch.int32) - 1  # kept steps have their own places
-        elif again is not None:
-            own, pair = again.kept, again.pair
-        else:
-            pairs = _Pairs(live[:, first:last], first, given, record.output, past)
-            own, pair = _replay(pairs, slot, given, weights, record, at_cuts, r), pairs.index
+        pairs = _Pairs(live[:, first:last], first, given, record.output, past)
+        own = _replay(pairs, slot, given, weights, record, at_cuts, r)
         raw().backward(
-            not isinstance(saved, Saved),
+            True,
             [given.x, given.h0, given.c0, given.step0, given.count0, totals.score_weight],
             packed,
             own,
             [*record, at_cuts],
             [*arriving[:3], arriving.c],
-            pair,
+            pairs.index,
             slot.index,
             credit,
             [grads.weight_ih, grads.weight_hh, *((grads.w1, grads.w2) if r.has_keys else (None, None))],

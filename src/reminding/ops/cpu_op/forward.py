@@ -34,9 +34,8 @@ from reminding.ops.cpu_op.packing import (
     cuts_in,
     milestones_in,
     needed,
-    pack,
+    products_of,
     raw,
-    row_groups,
 )
 
 # fmt: off
@@ -55,10 +54,6 @@ SCHEMA = (
     f") -> ({', '.join(['Tensor'] * 17)})"
 )
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
-
-
-MANY = 2**17
-"""Elements of output and memory from which any of the tensors can be worth huge pages."""
 
 
 @torch.library.custom_op("reminding::sab_forward", mutates_args=(), device_types="cpu", schema=SCHEMA)
@@ -91,51 +86,13 @@ def compute(*inputs: Any) -> tuple[Tensor, ...]:
     given, weights, (received0, rule, keep, milestones) = Given(*inputs[:6]), Weights(*inputs[6:13]), inputs[13:]
     named = {"received0": received0, "rule": rule, "keep": keep, "milestones": milestones}
     check_forward({**given._asdict(), **weights._asdict(), **named})
-    out = _empty_outputs(given.x, given.h0, given.c0, given.memory0, weights.w1, OpRule(*rule), keep, milestones)
-    if out[0].numel() + out[3].numel() >= MANY:
-        raw().ask_for_huge_pages(out)
-    M0, memory, received = given.memory0.shape[1], out[3], out[7]
-    if M0:
-        memory[:, :M0] = given.memory0
-    if received.shape[1]:
-        received[:, :M0] = received0
-        received[:, M0:] = 0
-    _fill(out, given, weights, rule, keep, milestones)
-    return out
-
-
-def _fill(
-    out: tuple[Tensor, ...], given: Given, weights: Weights, rule: list[int], keep: int, milestones: list[int]
-) -> None:
-    """Run all steps, with tensors of `_empty_outputs` that hold the memories given."""
-    output, summary, c_T, memory, peak, slots, recalled, received, alive, milestone_c, *saved = out
-    edge, inverse, gates, cells, queries, keys, entering_c = saved
-    r, w1, memory0, (T, B) = OpRule(*rule), weights.w1, given.memory0, given.x.shape[:2]
-    M0, M = memory0.shape[1], memory.shape[1]
-    weight_hh = needed(weights.weight_hh)
-    packed = pack(weights.weight_ih, weight_hh, w1, weights.w2, r, True)
-    bias = joint_bias(weights.bias_ih, weights.bias_hh, weight_hh, r)
-    x, h0, c0, _, count0, step0 = (tensor.contiguous() for tensor in given)
-    score = weights.w3.contiguous() if weights.w3 is not None else None
-    noting = (milestone_c, *milestones) if milestones and r.has_c else (None, 1, 0)
-    state = [x, h0, c0, step0, count0, score]
-    record = [output, summary, memory, slots, edge, recalled, inverse, entering_c if keep == KEEP_REPLAY else None]
-
-    def run(first: int, *kept: Tensor | None) -> None:
-        raw().forward(state, bias, packed, kept, record, c_T, peak, [received, alive], *noting, rule, first)
-
-    def given_keys(first: int, last: int, keys: Tensor) -> Tensor:
-        if r.has_keys and M0 > 0:
-            keys[:, :M0] = memory0[first:last] @ needed(w1).t()
-        return keys
-
-    if keep == KEEP_GATES:
-        run(0, gates, cells, queries, given_keys(0, B, keys))
-        return
-    groups = row_groups(B, T)
-    spare_keys = keys.new_empty(groups[0][1] if groups else 0, M, keys.shape[2])  # the first group is the largest
-    for first, last in groups:
-        run(first, None, None, None, given_keys(first, last, spare_keys[: last - first]))
+    x, h0, c0, memory0, count0, step0 = (tensor.contiguous() for tensor in given)
+    r = OpRule(*rule)
+    received0 = received0.contiguous() if r.bounded else memory0.new_empty(0)
+    bias = joint_bias(weights.bias_ih, weights.bias_hh, needed(weights.weight_hh), r)
+    score = None if weights.w3 is None else weights.w3.contiguous()
+    state, products = [x, h0, c0, step0, count0, score], products_of(weights)
+    return tuple(raw().forward(state, memory0, received0, bias, products, keep, milestones, rule))
 
 
 def _empty_outputs(
@@ -183,11 +140,19 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     return _empty_outputs(x, h0, c0, memory0, w1, OpRule(*rule), keep, milestones)
 
 
+DIFFERENTIABLE = 4
+"""How many of its outputs carry a gradient, the first: output, summary, c_T and memory."""
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _save(ctx, inputs, output)
+    ctx.mark_non_differentiable(*output[DIFFERENTIABLE:])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, received0, rule, keep, _ = inputs
-    out, summary, _, memory, peak, slots, weights, received, alive, milestone_c, *saved = output
+    out, summary, _, memory, _, slots, weights, _, alive, _, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, received0, alive)
-    ctx.mark_non_differentiable(peak, slots, weights, received, alive, milestone_c, *saved)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
 
@@ -197,15 +162,17 @@ class SabForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        """What `sab_forward` returns."""
-        output = compute(*inputs)
-        _setup_context(ctx, inputs, output)
-        return output
+        """The outputs of `sab_forward` that carry a gradient; the others are added to a list, the last argument."""
+        *given, others = inputs
+        output = compute(*given)
+        _save(ctx, tuple(given), output)
+        others.extend(output[DIFFERENTIABLE:])
+        return output[:DIFFERENTIABLE]
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradients of what `sab_forward` was given."""
-        return _backward(ctx, *d_outputs)
+        return (*_backward(ctx, *d_outputs), None)
 
 
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -260,8 +227,8 @@ def layer(
     x, h0 = given.x, given.h0
     scorer = scorer_parts(given.scorer, rule)
     c0 = h0.new_empty(h0.shape[0], 0) if given.c0 is None else given.c0
-    inputs = (x, h0, c0, given.memory0, *given.recurrent, *scorer)
-    differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    sources = (x, h0, c0, given.memory0, *given.recurrent, *scorer)
+    differentiate = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)
     keep = (KEEP_REPLAY if replay else KEEP_GATES) if differentiate else KEEP_NOTHING
     received0 = given.received0
     if received0 is None:
@@ -274,10 +241,15 @@ def layer(
         received0,
     )
     # fmt: on
-    run: Any = sab_forward
-    if is_eager(tensors):
-        run = cast("Any", SabForward).apply if differentiate else compute
-    out = run(*tensors, list(rule), keep, steps)
+    inputs = (*tensors, list(rule), keep, steps)
+    out: Any
+    if not is_eager(tensors):
+        out = cast("Any", sab_forward)(*inputs)
+    elif differentiate:
+        others: list[Tensor] = []
+        out = (*cast("Any", SabForward).apply(*inputs, others), *others)
+    else:
+        out = compute(*inputs)
     output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
     return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)

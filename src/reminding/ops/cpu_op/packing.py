@@ -68,12 +68,18 @@ class Saved(NamedTuple):
     entering_c: Tensor  # c at the cuts, for a replay
 
 
-class Again(NamedTuple):
-    """Steps that were run again: which of them and which memories, and what was kept of them."""
+class Kept(NamedTuple):
+    """What is kept of the steps of a pass: of all of them, or of those of past calls that were run again.
 
-    reached: tuple[Tensor, Tensor]  # (T, B) and (B, M) bool
-    pair: Tensor  # (T, B) int32: the number of each of the steps, -1 for others
-    kept: tuple[Tensor, Tensor, Tensor, Tensor]  # gates, cells, queries (N, .), keys (S, D)
+    These have numbers, N of them, and so have the memories that they read, S of them.
+    """
+
+    gates: Tensor  # (B, T, G) or (N, G), activated
+    cells: Tensor  # (B, T, H) or (N, H): c of every step
+    queries: Tensor  # (B, T, D) or (N, D)
+    keys: Tensor  # (B, M, D) or (S, D)
+    pair: Tensor | None = None  # (T, B) int32: the number of each step, -1 where there is none
+    slot: Tensor | None = None  # (B, M) int32: the number of each memory, -1 for others
 
 
 class Arriving(NamedTuple):
@@ -108,8 +114,14 @@ def needed(tensor: Tensor | None) -> Tensor:
     return tensor
 
 
+def products_of(weights: Weights) -> list[Tensor | None]:
+    """The weights of products, as the C++ side reads them: weight_ih, weight_hh, w1, w2."""
+    given = (weights.weight_ih, weights.weight_hh, weights.w1, weights.w2)
+    return [None if weight is None else weight.contiguous() for weight in given]
+
+
 def raw() -> Any:
-    """The loops of csrc/ops.cpp."""
+    """The operators of csrc/ops.cpp."""
     return torch.ops.reminding_cpu
 
 

@@ -7,15 +7,17 @@ Shapes: B batch rows, P segments of single rows, K ranks, N memories of a row, F
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, gate_width, joint_bias
 from reminding.ops.cpu_op.able import in_range
-from reminding.ops.cpu_op.backward import differentiate
-from reminding.ops.cpu_op.packing import Again, Arriving, Given, Record, Weights, pack, project, raw
-from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastSegments
+from reminding.ops.cpu_op.backward import differentiate, replay_and_differentiate
+from reminding.ops.cpu_op.packing import Arriving, Given, Kept, Record, Weights, needed, products_of, raw
+from reminding.ops.cpu_op.reuse import reusable
+from reminding.ops.past_layout import PastLayout, PastMemories, PastRows, PastRuns, PastSegments
 
 MOST_KEPT = 2**26
 """Elements of the gates that a replay keeps at most; of more, the backward pass makes them again, group by group."""
@@ -37,11 +39,11 @@ def differentiate_past(
         steps.output, steps.summary, steps.memory, steps.slots, steps.edges, steps.weights, steps.inverses
     )
     arriving = Arriving(d.output, None, None, d.memory, d.c)
-    again = None
-    if steps.kept is not None:
-        live, touched, pair, gates, cells, queries, keys = steps.kept
-        again = Again((live, touched), pair, (gates, cells, queries, keys))
-    grads = differentiate(arriving, given, Weights(*parameters), record, steps.past, list(rule), need_x, again)
+    weights, numbers = Weights(*parameters), list(rule)
+    if steps.kept is None:
+        grads = replay_and_differentiate(arriving, given, weights, record, steps.past, numbers, need_x)
+    else:
+        grads = differentiate(arriving, given, weights, record, Kept(*steps.kept), numbers, need_x, steps.past)
     found = zip(grads[4:], parameters, strict=True)
     return [grads.x if need_x else None, *(None if p is None else gradient for gradient, p in found)]
 
@@ -53,54 +55,41 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
         parameters: as `differentiate_past` has them.
     """
     weights = Weights(*parameters)
-    weight_ih, weight_hh = weights.weight_ih, weights.weight_hh
-    assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    T, R = reads.read.shape[:2]
-    memory, H = reads.memory, weight_hh.shape[1]
-    live, touched = _visited(reads)
-    pair, place = raw().number(live)
-    slot, held = raw().number(touched)
-    size, like = len(place), memory.new_empty
-    gates, cells = like(size, gate_width(H, rule)), like(size, H if rule.has_c else 0)
-    raw().ask_for_huge_pages([gates, cells])
-    bias = joint_bias(weights.bias_ih, weights.bias_hh, weight_hh, rule)
-    project(reads.x.reshape(T * R, -1).index_select(0, place), weight_ih, bias, gates)
-    keys, peak = _keys(memory.flatten(0, 1), held, weights.w1, rule)
-    queries = like(size, keys.shape[1])
-    output, summary = like(T, R, H), like(T, R, H)
-    slots, weighed = torch.empty(T, R, rule.k_top, dtype=torch.int32), like(T, R, rule.k_top)
-    edges, inverses = torch.empty(T, R, dtype=torch.int32), like(T, R)
-    _, *packed = pack(None, weight_hh, weights.w1, weights.w2, rule, True)
-    peaks, w3 = like(reads.entries.shape[1], 2), None if weights.w3 is None else weights.w3.contiguous()
-    kept, record = [gates, cells, queries, keys], [output, summary, memory, slots, edges, weighed, inverses]
-    entries = list(reads.entries.unbind(0))
-    raw().past_forward(
-        entries, reads.read, w3, packed, kept, record, pair, slot, reads.past, peaks, reads.own, list(rule)
+    bias = joint_bias(weights.bias_ih, weights.bias_hh, needed(weights.weight_hh), rule)
+    score = None if weights.w3 is None else weights.w3.contiguous()
+    (T, R), H, memory = reads.read.shape[:2], needed(weights.weight_hh).shape[1], reads.memory
+    keyed = 0 if weights.w1 is None else weights.w1.shape[0]
+    steps, widths = int(reads.entries[2].sum()), (gate_width(H, rule), H if rule.has_c else 0, keyed)
+    room = [*(reusable(memory, steps, width) for width in widths), *(reusable(memory, T, R, H) for _ in range(2))]
+    output, summary, slots, edges, weighed, inverses, *kept, peak = raw().replay_past(
+        reads.x,
+        memory,
+        reads.credited.contiguous(),
+        reads.read,
+        reads.entries,
+        products_of(weights),
+        bias,
+        score,
+        reads.past,
+        reads.own,
+        room,
+        list(rule),
     )
-    if rule.k_top and rule.scoring.clamped and not in_range(*torch.maximum(peaks.amax(0), peak)):
+    if rule.k_top and rule.scoring.clamped and not in_range(*peak):
         return "its scores leave the range in which the op is exact"
-    made = (live, touched, pair, *kept) if gates.numel() <= MOST_KEPT else None
+    made = tuple(kept) if kept[0].numel() <= MOST_KEPT else None
     return PastSteps(reads.x, output, summary, memory, slots, edges, weighed, inverses, reads.past, made)
 
 
-def _visited(reads: PastReads) -> tuple[Tensor, Tensor]:
-    """Which places are steps of the segments, (T, B), and which memories they read, or have credit, (B, M)."""
-    live = reads.credited.new_empty(reads.read.shape[:2])
-    touched = reads.credited.new_empty(reads.memory.shape[:2])
-    raw().visit_past(list(reads.entries.unbind(0)), reads.read, reads.credited.contiguous(), live, touched)
-    return live, touched
+def list_past(runs: PastRuns) -> tuple[Tensor, ...]:
+    """The segments of single rows that are reached: P of them, by row, each row's in the order of the runs.
 
-
-def _keys(memory: Tensor, place: Tensor, w1: Tensor | None, rule: OpRule) -> tuple[Tensor, Tensor]:
-    """The keys of the memories at places (S,) as they are compared, (S, D), and the largest |W1 m| beside 0, (2,)."""
-    if w1 is None:
-        return memory.new_empty(len(place), 0), memory.new_zeros(2)
-    keys = memory.index_select(0, place) @ w1.t()
-    peak = memory.new_zeros(2)
-    if rule.scoring.clamped:
-        peak[0] = keys.abs().amax() if keys.numel() else 0
-        raw().exponentiate(keys)
-    return keys, peak
+    Returns:
+        (P,) int64 each: the row; the steps done before; the number of steps; the run; which of the run's rows; the
+        step of the run at which it begins; where its first step lies among those of all runs, one behind the other as
+        (S, R), and how far its steps lie apart; where its first state lies among those of all runs, as (N, R).
+    """
+    return cast("Tensor", raw().list_past(*map(list, runs))).unbind(0)
 
 
 def reach_past(segments: PastSegments, memories: PastMemories, arrived: Tensor, rule: OpRule) -> Tensor:
@@ -137,6 +126,6 @@ def lay_out_past(
 def gather_past(parts: Sequence[Tensor], rows: PastRows, layout: PastLayout) -> Tensor:
     """Rows of tensors (., F) each, as the steps of segments are laid out: (T, R, F), zeros where there are none."""
     whole = [part.contiguous() for part in parts]
-    out = whole[0].new_empty(*layout.shape, whole[0].shape[1])
+    out = reusable(whole[0], *layout.shape, whole[0].shape[1])
     raw().gather_past(whole, *rows, layout.entries, out)
     return out

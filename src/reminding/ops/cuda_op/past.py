@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from reminding.ops.contract import OpRule, PastGradients, PastReads, PastSteps, joint_bias, split_bias
-from reminding.ops.cpu_op import lay_out_past, reach_past
+from reminding.ops.cpu_op import lay_out_past, list_past, reach_past
 from reminding.ops.cuda_op.backward import remake_gates, run_backward
 from reminding.ops.cuda_op.packing import Call, Record
 from reminding.ops.cuda_op.triton.tiling import launch_cells
 from reminding.ops.past_layout import PastLayout, PastRows
 
-__all__ = ["differentiate_past", "gather_past", "lay_out_past", "reach_past", "replay_past"]
+__all__ = ["differentiate_past", "gather_past", "lay_out_past", "list_past", "reach_past", "replay_past"]
 
 
 def gather_past(parts: Sequence[Tensor], rows: PastRows, layout: PastLayout) -> Tensor:

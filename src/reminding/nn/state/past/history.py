@@ -248,6 +248,14 @@ class History:
         before = self.calls[:-1] if self.calls and self.calls[-1].passing else self.calls
         return self.changed(calls=(*before, call))
 
+    def begun_anew(self, step: Tensor) -> History:
+        """That of the same streams, of which nothing is kept, since no credit reaches behind the present.
+
+        Args:
+            step: the stream step each row has reached, (B,) int64 on the host.
+        """
+        return History(begun=step.clone(), stream=torch.arange(len(step)), rule=self.rule, settle=self.settle)
+
     def map(self, change: Change) -> History:
         """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
         kept, held, inputs = self.kept, self.held, MappedInputs()
@@ -295,12 +303,13 @@ class History:
         if rule.capacity is None or not kept:
             return HistoryData(tuple(kept))
         gone: list[Evicted] = []
+        moved = not torch.equal(stream, torch.arange(self.streams))
         for layer, memory in enumerate(memories):
-            every = self.remembered(layer, memory.value)
-            every += [(torch.arange(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
-            value, steps = side_by_side(every, self.streams, memory.value)
-            at = stream.to(value.device)
-            gone.append(evicted_and_read(Evicted(value[at], steps[at]), memory, (kept, begins), layer, rule))
+            evicted = [(torch.arange(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
+            parts = [*evicted, *self.remembered(layer, memory.value)]
+            every = Evicted(*side_by_side(parts, self.streams, memory.value))
+            every = every.rows(stream.to(every.step.device)) if moved else every
+            gone.append(evicted_and_read(every, memory, (kept, begins), layer, rule))
         return HistoryData(tuple(kept), tuple(gone))
 
     def _is_in_order(self, step: Tensor) -> bool:
@@ -348,6 +357,10 @@ def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Te
     Args:
         like: a memory's value, (..., H).
     """
+    every = torch.arange(streams)
+    if parts and all(torch.equal(stream, every) for stream, _ in parts):
+        values, steps = [part.value.to(like) for _, part in parts], [part.step.to(like.device) for _, part in parts]
+        return (values[0], steps[0]) if len(parts) == 1 else (torch.cat(values, 1), torch.cat(steps, 1))
     width = sum(part.step.shape[1] for _, part in parts)
     value = like.new_zeros(streams, width, like.shape[-1])
     step = torch.full((streams, width), FAR, device=like.device)

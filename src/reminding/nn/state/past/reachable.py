@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import FAR, MOST, NOTHING, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import Rows, TensorGroup
+from reminding.nn.parts.tensors import Rows, TensorGroup, common
 from reminding.nn.state.past.runs import SegmentRun
 
 
@@ -44,23 +44,26 @@ def pruned(
     """
     if not runs:
         return [], torch.full_like(step, FAR)
-    start, end = _spans(runs, len(step))  # (N, B), -1 where a row has no part in a segment
-    oldest = torch.zeros_like(step) if rule.horizon is None else step - rule.horizon
-    reached = torch.zeros_like(start, dtype=torch.bool)
+    spans = _spans(runs, len(step))
+    start, end = spans  # (N, B), -1 where a row has no part in a segment
+    near = end >= 0
+    if rule.horizon is not None:
+        near &= end > step - rule.horizon
+        spans = torch.maximum(spans, step - rule.horizon)
+    reached = torch.zeros_like(near)
     if rule.backtrack and rule.k_top != 0:
         for memory in memories:
-            reached |= _stored_within(memory, torch.maximum(start, oldest), end)
-    reached &= end > oldest
-    _follow_state(reached, start, end, step, rule, oldest)
-    reached &= end >= 0
+            reached |= _stored_within(memory, spans)
+    reached &= near
+    _follow_state(reached, start, end, step, near & ~rule.cuts_after(end))
     if any(run.draws for run in runs):  # these are kept whole
         drawn = torch.cat([run.drawn for run in runs])
         reached |= drawn.unsqueeze(1) & reached.any(1, keepdim=True) & (end >= 0)
     return _kept(runs, reached), torch.where(reached, start, FAR).amin(0)
 
 
-def _spans(runs: Sequence[SegmentRun], rows: int) -> tuple[Tensor, Tensor]:
-    """The stream steps before and at the end of each segment, (N, B) on the host; -1 where a row has no part."""
+def _spans(runs: Sequence[SegmentRun], rows: int) -> Tensor:
+    """The stream steps before and at the end of each segment, (2, N, B) on the host; -1 where a row has no part."""
     every = torch.arange(rows)
     spans: list[Tensor] = []
     for run in runs:
@@ -68,8 +71,7 @@ def _spans(runs: Sequence[SegmentRun], rows: int) -> tuple[Tensor, Tensor]:
         if not torch.equal(run.row, every):
             span = span.new_full((2, len(run), rows), -1).index_copy_(2, run.row, span)
         spans.append(span)
-    start, end = torch.cat(spans, 1)
-    return start, end
+    return torch.cat(spans, 1)
 
 
 def _kept(runs: Sequence[SegmentRun], reached: Tensor) -> list[SegmentRun]:
@@ -86,16 +88,20 @@ def _kept(runs: Sequence[SegmentRun], reached: Tensor) -> list[SegmentRun]:
     return kept
 
 
-def _stored_within(memory: Memory, start: Tensor, end: Tensor) -> Tensor:
-    """Whether a remembered state was stored after `start` and not after `end`, (N, B)."""
+def _stored_within(memory: Memory, spans: Tensor) -> Tensor:
+    """Whether a remembered state was stored within a segment, (N, B), whose steps begin and end as in `_spans`."""
     step = memory.ascending_steps.cpu()  # (B, M), ascending
-    before, after = (torch.searchsorted(step, at.T.contiguous(), right=True) for at in (start, end))
-    return (after > before).T & (end >= 0)
+    stored = torch.searchsorted(step, spans.flatten(0, 1).T.contiguous(), right=True)  # (B, 2 N)
+    before, after = stored.T.view_as(spans)
+    return after > before
 
 
-def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, rule: Rule, oldest: Tensor) -> None:
-    """Mark in `reached` (N, B) what the state was carried on from, without a cut, into a segment that is reached."""
-    carried = (end > oldest) & ~rule.cuts_after(end) & (end >= 0)
+def _follow_state(reached: Tensor, start: Tensor, end: Tensor, step: Tensor, carried: Tensor) -> None:
+    """Mark in `reached` (N, B) what the state was carried on from, without a cut, into a segment that is reached.
+
+    Args:
+        carried: where the state after a segment goes on without a cut, (N, B).
+    """
     if not bool((carried & ~reached).any()):
         return
     position, alive = step.clone(), torch.ones_like(step, dtype=torch.bool)
@@ -128,6 +134,11 @@ def evicted_and_read(
         codes = coder.of(row, at)
         wanted = ~torch.isin(codes, coder.of(row, now)) & (at >= 0)
         wanted &= torch.isin(codes, _read_codes(runs, layer, coder))
+    if rows and bool((wanted == wanted[:1]).all()):  # the same columns of all rows, as in most batches
+        column = wanted[0].nonzero().squeeze(1).to(step.device)
+        chosen = Evicted(value.index_select(1, column), step.index_select(1, column))
+        if bool((chosen.step.diff(dim=1) > 0).all()):
+            return chosen
     step = step.masked_fill(~wanted.to(step.device), FAR)
     width = int(wanted.sum(1).max()) if rows else 0
     order = step.argsort(dim=1, stable=True)[:, :width]
@@ -156,6 +167,12 @@ def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
         states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
     """
     steps = len(states)
+    begun = common(steps_done)
+    if begun is not None:  # as in most batches
+        first, last = begun // rule.k_att + 1, (begun + steps) // rule.k_att
+        step = torch.arange(first, last + 1, device=states.device) * rule.k_att  # (N,)
+        value = states.index_select(0, step - begun - 1).transpose(0, 1)
+        return Evicted(value.contiguous(), step.expand(len(steps_done), -1))
     first = steps_done // rule.k_att + 1
     count = rule.stored_between(steps_done, steps)
     number = torch.arange(int(count.max()) if len(count) else 0)

@@ -153,5 +153,14 @@ void gemm(int64_t rows, const T* const* a, const T* packed, T* const* c, int64_t
   }
 }
 
+// The same for any number of rows.
+template <class T>
+void multiply(int64_t rows, const T* const* a, const T* packed, T* const* c, int64_t k, int64_t n, bool accumulate) {
+  for (int64_t first = 0; first < rows; first += max_rows) {
+    const int64_t size = rows - first < max_rows ? rows - first : max_rows;
+    gemm<T>(size, a + first, packed, c + first, k, n, accumulate);
+  }
+}
+
 }  // namespace SAB_ISA
 }  // namespace reminding

@@ -16,7 +16,8 @@ void exponentiate_all(T* x, int64_t size) {
 
 template <class T>
 constexpr Kernels<T> table = {packed_size<T>, pack<T>,         forward<T>,          backward<T>,
-                              replay<T>,      past_forward<T>, exponentiate_all<T>, bounds<T>};
+                              replay<T>,      past_forward<T>, exponentiate_all<T>, bounds<T>,
+                              multiply<T>};
 
 extern const Kernels<float> float_kernels;
 extern const Kernels<double> double_kernels;

@@ -131,6 +131,81 @@ class PastLayout {
   const int64_t *count_, *cut_at_;
 };
 
+// The segments of single rows in runs of segments. A run is N segments of the same R rows; span (2, N, R) holds the stream
+// steps before and at the end of each, -1 where a row's is not reached.
+struct PastCell {
+  static constexpr size_t numbers = 9;
+  int64_t row, steps_done, steps, run, member, ahead, base, stride, entering;
+};
+
+class PastRun {
+ public:
+  PastRun(const Tensor& row, const Tensor& span, const Tensor& begins, const Tensor& sizes, int64_t steps)
+      : N_(measured("span", span, 3).size(1)), R_(span.size(2)), steps_(between("steps", steps, 0, largest_size)),
+        row_(data<int64_t>("row", row, {R_})), span_(data<int64_t>("span", span, {2, N_, R_})),
+        begins_(data<int64_t>("begins", begins, {N_})), sizes_(data<int64_t>("sizes", sizes, {N_})) {
+    for (int64_t r = 0; r < R_; ++r) expect_element("row", r, row_[r], 0, largest_size);
+    for (int64_t i = 0; i < 2 * N_ * R_; ++i) expect_element("span", i, span_[i], -1, most_steps);
+    for (int64_t n = 0; n < N_; ++n) {
+      expect_element("begins", n, begins_[n], 0, steps_);
+      expect_element("sizes", n, sizes_[n], 0, steps_ - begins_[n]);
+    }
+  }
+
+  int64_t places() const { return steps_ * R_; }
+  int64_t states() const { return N_ * R_; }
+
+  // number: of the run; base, entering: how many steps, and how many states, of runs before it there are.
+  void list(int64_t number, int64_t base, int64_t entering, std::vector<PastCell>& to) const {
+    for (int64_t n = 0; n < N_; ++n) {
+      for (int64_t r = 0; r < R_; ++r) {
+        if (span_[(N_ + n) * R_ + r] < 0) continue;
+        to.push_back({row_[r], span_[n * R_ + r], sizes_[n], number, r, begins_[n], base + begins_[n] * R_ + r, R_,
+                      entering + n * R_ + r});
+      }
+    }
+  }
+
+ private:
+  const int64_t N_, R_, steps_;
+  const int64_t *row_, *span_, *begins_, *sizes_;
+};
+
+// Returns, for each segment of a single row that is reached, the numbers of `PastCell`, (9, P), by row, each row's in the
+// order of the runs.
+inline Tensor list_past(std::vector<Tensor> row, std::vector<Tensor> span, std::vector<Tensor> begins,
+                        std::vector<Tensor> sizes, std::vector<int64_t> steps) {
+  if (row.empty()) refuse("row must hold a tensor for each run, got none");
+  for (const auto& list : {span, begins, sizes})
+    if (list.size() != row.size()) refuse("span, begins and sizes must hold ", row.size(), " tensors, got ", list.size());
+  expect_length("steps", steps, row.size());
+  std::vector<PastCell> cells;
+  int64_t base = 0, entering = 0;
+  for (size_t i = 0; i < row.size(); ++i) {
+    const PastRun run(row[i], span[i], begins[i], sizes[i], steps[i]);
+    if (base > most_steps - run.places()) refuse("steps must be fewer in all, got ", steps[i], " in element ", i);
+    run.list(static_cast<int64_t>(i), base, entering, cells);
+    base += run.places();
+    entering += run.states();
+  }
+  std::vector<const PastCell*> sorted;
+  sorted.reserve(cells.size());
+  for (const PastCell& cell : cells) sorted.push_back(&cell);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->row < b->row; });
+  const int64_t P = static_cast<int64_t>(cells.size());
+  Tensor out = torch::stable::new_empty(row[0], {static_cast<int64_t>(PastCell::numbers), P});
+  int64_t* to = static_cast<int64_t*>(out.data_ptr());
+  for (int64_t i = 0; i < P; ++i) {
+    const PastCell& c = *sorted[static_cast<size_t>(i)];
+    int64_t at = i;
+    for (const int64_t number : {c.row, c.steps_done, c.steps, c.run, c.member, c.ahead, c.base, c.stride, c.entering}) {
+      to[at] = number;
+      at += P;
+    }
+  }
+  return out;
+}
+
 // segments: row, steps_done, steps, base, stride. read: (., 1, ranks). memory: step, passes.
 inline PastSegments read_segments(const std::vector<Tensor>& segments, const Tensor& read, const Tensor& step,
                                   const Tensor& passes, const std::vector<int64_t>& rule) {

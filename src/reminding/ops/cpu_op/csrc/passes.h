@@ -184,38 +184,6 @@ void read_kept(BackwardArgs<T>& a, const Tensors& kept, const Optional& entering
   expect_numbering("pair", a.pair, p.T * a.rows, pairs);
 }
 
-// Past steps that are to be run forward: what they read, and where all that is made of them goes.
-template <class T>
-void read_replayed(PastForwardArgs<T>& a, const Tensor& read, const Optional& score, const Tensors& kept,
-                   const Tensors& record, const Tensor& pair, const Tensor& touched, const std::vector<int64_t>& rule) {
-  expect_length("kept", kept, 4);
-  Problem& p = a.problem;
-  p = read_problem(present("output", record[0]), present("memory", record[2]), rule);
-  p.D = measured("keys", present("keys", kept[3]), 2).size(1);
-  if (p.keyed() ? p.D < 1 : p.D != 0)
-    refuse("keys must have ", p.keyed() ? "a width of at least 1" : "no width without projections", ", got ", p.D);
-  a.ranks = measured("read", read, 3).size(2);
-  a.read = data<int32_t>("read", read, {p.T, p.B, a.ranks});
-  if (p.score_width() > 0) a.score = data<T>("score", score, {p.score_width()});
-  else expect_none("score", score);
-  a.output = data<T>("output", record[0], {p.T, p.B, p.H});
-  a.summary = data<T>("summary", record[1], {p.T, p.B, p.H});
-  a.memory = data<T>("memory", record[2], {p.B, p.M, p.H});
-  a.slots = data<int32_t>("slots", record[3], {p.T, p.B, p.k_top});
-  a.edge = data<int32_t>("edge", record[4], {p.T, p.B});
-  a.weights = data<T>("weights", record[5], {p.T, p.B, p.k_top});
-  a.inverse = data<T>("inverse", record[6], {p.T, p.B});
-  a.pair = data<int32_t>("pair", pair, {p.T, p.B});
-  a.touched = data<int32_t>("touched", touched, {p.B, p.M});
-  const int64_t pairs = measured("gates", present("gates", kept[0]), 2).size(0), slots = kept[3]->size(0);
-  expect_numbering("pair", a.pair, p.T * p.B, pairs);
-  expect_numbering("touched", a.touched, p.B * p.M, slots);
-  a.gates = data<T>("gates", kept[0], {pairs, p.gates()});
-  a.cells = data<T>("cells", kept[1], {pairs, p.c_width()});
-  a.queries = data<T>("queries", kept[2], {pairs, p.D});
-  a.keys = data<T>("keys", kept[3], {slots, p.D});
-}
-
 // arriving: the gradients of output, summary and c_T, and, of a past, of c after each step; each a tensor or None.
 // credit: d_recalled, d_keys.
 // leaving: d_x or None, d_h0, d_c0, d_bias, d_score.

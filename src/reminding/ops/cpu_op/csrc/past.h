@@ -50,12 +50,16 @@ class PastForward {
 
   // output <- h_hat
   void run_cells(int64_t s) {
-    const T* from[max_rows];
+    const T *from[max_rows], *x[max_rows];
     T* to[max_rows];
     for (int64_t i = 0; i < live_; ++i) {
+      const int64_t at = place(s, row_[i]);
+      x[i] = a.x + at * a.inputs;
       from[i] = h_[row_[i]];
-      to[i] = a.gates + a.pair[place(s, row_[i])] * p.gates();
+      to[i] = a.gates + a.pair[at] * p.gates();
+      __builtin_memcpy(to[i], a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
     }
+    gemm<T>(live_, x, a.packed.input, to, a.inputs, p.recurrent(), true);
     if (p.cell == Cell::gru) {
       gemm<T>(live_, from, a.packed.hidden, to, p.H, 2 * p.H, true);
       for (int64_t i = 0; i < live_; ++i) to[i] += 3 * p.H;

@@ -255,7 +255,9 @@ template <class T>
 struct PastForwardArgs {
   Problem problem;
   Past<T> past;
-  Packed<T> packed;     // as forward has them; of the input there is none
+  Packed<T> packed;     // as forward has them
+  const T *x, *bias;    // (T, B, I), (G,)
+  int64_t inputs;       // I
   int64_t entries;
   const int64_t *start, *column, *count;  // (entries,): the time and the row of a segment's first step, and its steps
   int64_t ranks;        // memories that a step has read at most
@@ -263,7 +265,7 @@ struct PastForwardArgs {
   const int32_t* read;  // (T, B, ranks): slots that decided each recall, best first, -1 behind the last
   const int32_t *pair, *touched;  // (T, B), (B, M): numbers of the steps, and of the slots that any of them read
   const T* score;
-  T *gates, *cells, *queries, *keys;  // (N, .), (S, D): of gates the input's part in; keys of the slots before `own` in
+  T *gates, *cells, *queries, *keys;  // (N, .), (S, D): keys of the slots before `own` in
   T *output, *summary;                // (T, B, H)
   T* memory;                          // (B, M, H): the slots before `own` in
   int32_t *slots, *edge;              // as forward leaves them, of the steps alone
@@ -282,6 +284,8 @@ struct Kernels {
   void (*past_forward)(const PastForwardArgs<T>&, int64_t begin, int64_t end);  // segments
   void (*exponentiate)(T* x, int64_t size);                              // x <- e^(2x), as for keys in forward
   void (*bounds)(const Problem&, T* keys, T* query, const T* weight, T* out);  // of search.h, for tests
+  // c = a . packed or c += a . packed, for lists of rows: see gemm.h.
+  void (*multiply)(int64_t rows, const T* const* a, const T* packed, T* const* c, int64_t k, int64_t n, bool accumulate);
 };
 
 template <class T>

@@ -95,6 +95,10 @@ struct PastSegments {
   // The slot of the memory that a row stored at a stream step, -1 where there is none.
   int64_t find(int64_t b, int64_t step) const {
     const int64_t *begin = memory_step + b * problem.M, *end = begin + problem.M;
+    if (begin == end) return -1;
+    // Where it is if no memory is missing.
+    const uint64_t regular = static_cast<uint64_t>(step / problem.k_att) - static_cast<uint64_t>(*begin / problem.k_att);
+    if (regular < static_cast<uint64_t>(problem.M) && begin[regular] == step) return static_cast<int64_t>(regular);
     const int64_t* at = std::lower_bound(begin, end, step);
     return at != end && *at == step ? at - begin : -1;
   }
