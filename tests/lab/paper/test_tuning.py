@@ -177,6 +177,19 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     assert [each["valid"] for each in written["grid"]] == [0.2, 0.9, 0.3, 0.1, 0.4, 0.5]
 
 
+def test_the_choice_of_other_methods_stays_on_record(tmp_path: Path) -> None:
+    first = results([0.2, 0.9, 0.3, 0.1, 0.4, 0.5])
+    write_choice(tmp_path, first, chosen(first, maximize=True), first[:1])
+    run = small(steps=4, model="rtu")
+    second = [Tuned(each, 0.7) for each in GRID.variants("rtu", run)]
+    for _ in range(2):  # what is tuned again is replaced
+        write_choice(tmp_path, second, chosen(second, maximize=True))
+    written = json.loads((tmp_path / "tuning.json").read_text())
+    assert set(written["chosen"]) == {"sab", "rtu"}
+    assert [each["method"] for each in written["grid"]] == ["sab"] * 6 + ["rtu"] * 2
+    assert [each["method"] for each in written["finals"]] == ["sab"]
+
+
 def test_runs_are_listed_before_the_tuning_has_chosen(tmp_path: Path) -> None:
     """A run that was begun with a rate typed by hand is no obstacle to the list, and is listed with that rate."""
     options, wanted = ReproduceOptions(out=tmp_path), grid_experiment()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.records import write_json
+from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table
@@ -182,15 +182,22 @@ def with_point_of(run: RunConfig, other: RunConfig) -> RunConfig:
 def write_choice(
     folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Variant], finals: Sequence[Tuned] = ()
 ) -> None:
-    """Record the grid, its results, the finals and the choice in tuning.json."""
+    """Record the grid, its results, the finals and the choice in tuning.json; those of other methods stay there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CHOICE_NAME
+    before = read_json(path) if path.is_file() else {}
     content = {
         "seed": TUNING_SEED,
-        "grid": [_recorded(each) for each in tuned],
-        **({"finals": [_recorded(each) for each in finals]} if finals else {}),
-        "chosen": {method: _point(each) for method, each in choice.items()},
+        "grid": _of_others(before, "grid", choice) + [_recorded(each) for each in tuned],
+        "finals": _of_others(before, "finals", choice) + [_recorded(each) for each in finals],
+        "chosen": before.get("chosen", {}) | {method: _point(each) for method, each in choice.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CHOICE_NAME, content)
+    write_json(path, {name: part for name, part in content.items() if part})
+
+
+def _of_others(before: Mapping[str, Any], part: str, methods: Collection[str]) -> list[dict[str, Any]]:
+    """What a record says of the methods that are not being tuned."""
+    return [each for each in before.get(part, []) if each["method"] not in methods]
 
 
 def _point(variant: Variant) -> dict[str, Any]:
