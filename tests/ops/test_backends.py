@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.
 class Counted(Backend):
     """The C++ op under another name, with its calls counted."""
 
-    @property
+    @functools.cached_property
     def op(self) -> Any:
         """The op's functions, each of which records its calls."""
 
