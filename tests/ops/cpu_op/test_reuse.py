@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -83,3 +85,26 @@ def test_with_deterministic_algorithms_every_tensor_is_filled() -> None:
         torch.use_deterministic_algorithms(False)
     assert place(filled) != at
     assert bool(filled.isnan().all())
+
+
+def test_without_a_count_of_tensors_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    storages: reuse._Storages,  # pyright: ignore[reportPrivateUsage]
+) -> None:
+    monkeypatch.setattr(reuse, "COUNTED", False)
+    assert reusable(LIKE, 3, WIDTH).shape == (3, WIDTH)
+    assert not storages._kept  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork in a process with threads
+def test_a_process_forked_while_a_thread_takes_a_storage_does_not_wait_for_it(
+    storages: reuse._Storages,  # pyright: ignore[reportPrivateUsage]
+) -> None:
+    with storages._lock:  # pyright: ignore[reportPrivateUsage]
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            reusable(LIKE, 3, WIDTH)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

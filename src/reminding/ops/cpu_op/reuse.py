@@ -7,6 +7,7 @@ need to fill it.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from typing import Any, cast
 
@@ -17,12 +18,18 @@ from reminding.ops.cpu_op.packing import raw
 
 LEAST, MOST = 2**18, 2**27
 """The size of the smallest tensor that is worth it, and of all that is kept, in bytes."""
+COUNTED = hasattr(torch._C, "_storage_Use_Count")  # pyright: ignore[reportPrivateUsage]
+"""Whether PyTorch tells how many tensors lie in a storage; this function of it is not public."""
 
 
 class _Storages:
     """Storages of which each is in use, or free for the next tensor that it suits; the one last used comes last."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Keep nothing; in a forked process, where a thread that is not there may have held the lock."""
         self._lock = threading.Lock()
         self._kept: list[torch.UntypedStorage] = []
 
@@ -61,9 +68,18 @@ def _in_use(storage: torch.UntypedStorage) -> bool:
 _STORAGES = _Storages()
 
 
+def _begin_anew() -> None:
+    _STORAGES.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 def reusable(like: Tensor, *shape: int) -> Tensor:
     """A new tensor with the type of another, whose content is undefined."""
     size = math.prod(shape) * like.element_size()
-    if not LEAST <= size <= MOST or torch.are_deterministic_algorithms_enabled():  # which fill what is new
+    filled = torch.are_deterministic_algorithms_enabled()  # they fill what is new
+    if not LEAST <= size <= MOST or filled or not COUNTED:
         return like.new_empty(shape)
     return _STORAGES.take(like, shape, size)
