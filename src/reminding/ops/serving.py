@@ -33,8 +33,8 @@ class Trees(NamedTuple):
     Its values are the op's own; they belong to the slots, not to a window.
     """
 
-    bounds: Tensor  # (B, groups, D or 2 D)
-    alive: Tensor  # (B, nodes) int32
+    points: Tensor  # (B, nodes, ...)
+    links: Tensor  # (B, ...) int32
     notes: Tensor  # (B, 4) int64; notes[:, 0] = -1: build the row's tree anew
 
     def forget(self, rows: Tensor) -> None:

@@ -33,7 +33,7 @@ SERVED: dict[str, tuple[str, ...]] = {
     "state": ("h", "c", "step0"),
     "weights": ("bias", "input", "hidden", "memory", "query", "score"),
     "slots": ("value", "stored_at", "received", "keys"),
-    "held": ("window", "tops", "bounds", "alive", "notes"),
+    "held": ("window", "tops", "points", "links", "notes"),
     "out": ("output", "summary", "c_T", "weights", "steps"),
 }
 

@@ -18,8 +18,8 @@ MOST_RECALLED = 1024
 """Memories that a step may recall with k_top=None: the op makes room for as many at every step."""
 
 GROUP = 16
-"""Members of a group in the trees of search.h."""
-LEAST_SEARCHED, LEAST_IN_TREE, MOST_RANKED = 64, GROUP + 1, 63
+"""Members that a group in the trees of tree.h has at most."""
+LEAST_SEARCHED, LEAST_IN_TREE, MOST_RANKED = 128, GROUP + 1, 63
 """Memories from which search="auto" tries its tree, and of which a tree can be made at all; the largest k_top with
 which it is used (see search.h)."""
 

@@ -48,20 +48,17 @@ def trees(keys: Tensor, rule: OpRule) -> Trees:
     rows, slots, width = keys.shape
     most = min(slots, rule.capacity) if rule.bounded else slots
     lasting = not rule.bounded or rule.evict == EVICT["fifo"]
-    groups = _groups(slots) if lasting and slots >= LEAST_IN_TREE and searches(rule, most) else 0
+    nodes, links = tree_room(slots) if lasting and slots >= LEAST_IN_TREE and searches(rule, most) else (0, 0)
     sides = 2 if rule.score == SCORES["dot"].code else 1
-    bounds = keys.new_empty(rows, groups, sides * width if groups else 0)
+    points = keys.new_empty(rows, nodes, (sides + 1) * width if nodes else 0)
     notes = torch.tensor([-1, 1, 0, 0]).expand(rows, 4).contiguous()
-    return Trees(bounds, keys.new_empty(rows, groups + slots if groups else 0, dtype=torch.int32), notes)
+    return Trees(points, keys.new_empty(rows, links, dtype=torch.int32), notes)
 
 
-def _groups(slots: int) -> int:
-    """How many groups there are over so many slots, of slots and of groups (problem.h, `Levels`)."""
-    total, nodes = 0, slots
-    while nodes > GROUP:
-        nodes = -(-nodes // GROUP)
-        total += nodes
-    return total
+def tree_room(slots: int) -> tuple[int, int]:
+    """The most groups of a tree over so many slots, and the numbers that it keeps (problem.h, `TreeRoom`)."""
+    nodes = slots // 5 + GROUP
+    return nodes, 5 + nodes * (GROUP + 2) + slots * 5
 
 
 def serve(

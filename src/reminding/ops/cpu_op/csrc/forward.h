@@ -5,7 +5,7 @@
 #include "cells.h"
 #include "gemm.h"
 #include "recall.h"
-#include "scores.h"
+#include "keyed.h"
 #include "search.h"
 #include "window.h"
 
@@ -88,7 +88,7 @@ class Forward {
     for (int64_t d = 0; d < p.D; ++d) key_top_[r * p.D + d] = tops[d];
     peak(r)[0] = tops[p.D];
     if (!p.has_keys()) rank_again(r);
-    trees_.go_on(r, keys(r), window.first, window.end);
+    trees_.go_on(r, window.first, window.end);
   }
 
   // Leaves the row's memories for the call after.
@@ -99,7 +99,7 @@ class Forward {
     T* tops = a.kept->tops + b * (p.D + 1);
     for (int64_t d = 0; d < p.D; ++d) tops[d] = key_top_[r * p.D + d];
     tops[p.D] = peak(r)[0];
-    trees_.keep(r, window_[r].end);
+    trees_.keep(r);
   }
 
   // Makes a stored memory, whose key W1 m is in its slot, available for recall.
@@ -107,7 +107,7 @@ class Forward {
     if (p.has_keys()) prepare_key(r, m);
     else rank_keyless(r, m);
     window_[r].append(m, keys(r) + m * p.D, p.D);
-    trees_.append(r, m, keys(r) + m * p.D);
+    trees_.append(r, m);
   }
 
   void finish(int64_t r) {
@@ -244,7 +244,7 @@ class Forward {
 
   bool search(int64_t r, Ranking<T>& best) {
     const Window<T>& window = window_[r];
-    return trees_.search(r, keys(r), window.first, window.end, window.size(), best);
+    return trees_.search(r, keys(r), places_move() ? 0 : window.first, window.size(), best);
   }
 
   // Without the keys, whose range the score has left. A stream has no other code to fall back on halfway.
@@ -318,7 +318,7 @@ class Forward {
     window.end = count_[r] = window.size();
     window.first = 0;
     if (!p.has_keys()) rank_again(r);
-    trees_.build(r, keys(r), 0, window.end);
+    trees_.build(r, 0, window.end);
   }
 
   void move(int64_t r, int64_t to, int64_t from, int64_t size) const {

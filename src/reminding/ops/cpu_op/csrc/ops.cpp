@@ -51,7 +51,7 @@ static void forget_recalls(const ForwardArgs<T>& a) {
 
 // Streams served call by call, whose memories are kept from one call to the next.
 // state: h, c, step. weights: bias, packed input, hidden, memory, query, then the score's. slots: memory, step, received,
-// keys. held: window, tops, bounds, alive, notes. out: output, summary or None, c_T, and what was recalled or None:
+// keys. held: window, tops, points, links, notes. out: output, summary or None, c_T, and what was recalled or None:
 // weights, steps.
 static void serve(Tensor x, Tensors state, Tensors weights, Tensors slots, Tensors held, Tensors out,
                   std::vector<int64_t> rule) {
@@ -122,7 +122,7 @@ static Tensor bounds(Tensor keys, Tensor query, Optional weight, std::vector<int
     else expect_none("weight", weight);
     p.k_top = 1;
     p.search = Search::tree;
-    Tensor out = torch::stable::new_empty(keys, {Levels(p.M).size, p.M});
+    Tensor out = torch::stable::new_empty(keys, {TreeRoom::levels, p.M});
     kernels<T>().bounds(p, data<T>("keys", keys, {p.M, p.D}), data<T>("query", query, {p.D}), w3,
                         static_cast<T*>(out.data_ptr()));
     return out;

@@ -102,17 +102,17 @@ inline Problem read_served(const Tensors& out, const Tensors& slots, const std::
 // anew at every eviction.
 template <class T>
 void read_trees(KeptTrees<T>& trees, const Problem& p, const Tensors& held) {
-  const bool any = measured("held: bounds", present("held: bounds", held[2]), 3).size(1) > 0;
-  const Levels levels(any ? p.M : 0);
-  const int64_t width = any ? (p.score == Score::dot ? 2 : 1) * p.D : 0;
-  T* bounds = data<T>("held: bounds", held[2], {p.B, levels.groups(), width});
-  trees.alive = data<int32_t>("held: alive", held[3], {p.B, any ? levels.nodes : 0});
+  const bool any = measured("held: points", present("held: points", held[2]), 3).size(1) > 0;
+  const TreeRoom room(any ? p.M : 0);
+  const int64_t width = room.any() ? ((p.score == Score::dot ? 2 : 1) + 1) * p.D : 0;
+  T* points = data<T>("held: points", held[2], {p.B, room.nodes, width});
+  trees.links = data<int32_t>("held: links", held[3], {p.B, room.links});
   trees.notes = data<int64_t>("held: notes", held[4], {p.B, 4});
   expect_notes(p, trees.notes);
   if (!any) return;
-  if (!p.keyed()) refuse("held: bounds must have no elements for a score without keys");
-  if (p.bounded() && p.evict != Evict::fifo) refuse("held: bounds must have no elements where any memory may go");
-  trees.bounds = bounds;
+  if (!p.keyed()) refuse("held: points must have no elements for a score without keys");
+  if (p.bounded() && p.evict != Evict::fifo) refuse("held: points must have no elements where any memory may go");
+  trees.points = points;
 }
 
 // The arguments of `serve`, but for the weights; ops.cpp describes the lists.

@@ -5,7 +5,7 @@
 #include "cells.h"
 #include "gemm.h"
 #include "recall.h"
-#include "scores.h"
+#include "keyed.h"
 
 namespace reminding {
 namespace SAB_ISA {

@@ -89,29 +89,20 @@ struct Problem {
   }
 };
 
-// The levels of a tree over `slots` memories of a row: the memories, their groups, the groups of these, ...
-struct Levels {
-  static constexpr int64_t fan = 16, most = 16;
-  struct Level {
-    int64_t nodes, first;  // first: the number of nodes in the levels below
-  };
+// The room that a tree of tree.h takes over `slots` memories of a row. A group is split when it has more than `fan`
+// members, of which each half gets at least `fewest`, so another `fewest` must come before it is split again.
+struct TreeRoom {
+  static constexpr int64_t fan = 16, fewest = 6;
+  static constexpr int64_t header = 5, per_node = fan + 2, per_slot = 5;  // numbers
+  static constexpr int64_t levels = 17;  // of memories and groups: at the limit, more than 6^16 memories
 
-  explicit Levels(int64_t slots) {
-    for (int64_t n = slots; size < most; n = (n + fan - 1) / fan) {
-      level[size++] = {n, nodes};
-      nodes += n;
-      if (n <= fan) break;
-    }
-  }
+  explicit TreeRoom(int64_t slots)
+      : slots(slots), nodes(slots > fan ? slots / (fewest - 1) + fan : 0),
+        links(nodes > 0 ? header + nodes * per_node + slots * per_slot : 0) {}
 
-  // Nodes that are groups, not memories.
-  int64_t groups() const { return nodes - level[0].nodes; }
-  int64_t place(int64_t l, int64_t node) const { return level[l].first + node; }
-  int64_t group(int64_t l, int64_t node) const { return place(l, node) - level[0].nodes; }
-  int64_t top() const { return size - 1; }
+  bool any() const { return nodes > 0; }
 
-  Level level[most] = {};
-  int64_t size = 0, nodes = 0;
+  int64_t slots, nodes, links;
 };
 
 // Weights in the packed form of gemm.h, each with the shape (K, N) of its B.
@@ -148,12 +139,13 @@ struct Past {
   const T* entering_c(const Problem& p, int64_t at) const { return c + entry[at] * p.H; }
 };
 
-// The trees of search.h over kept memories. A tree that was not brought up to a row's last memory is built anew.
+// The trees of search.h over kept memories. A tree that says it was brought up to another memory than the
+// notes say is built anew.
 template <class T>
 struct KeptTrees {
-  T* bounds = nullptr;       // (B, groups, width), or null: there are no trees
-  int32_t* alive = nullptr;  // (B, nodes)
-  int64_t* notes = nullptr;  // (B, 4): slots in the tree, -1: none is built; and see `Policy` in search.h
+  T* points = nullptr;       // (B, nodes, width), or null: there are no trees
+  int32_t* links = nullptr;  // (B, links)
+  int64_t* notes = nullptr;  // (B, 4): the slot behind the last in the tree, -1: none is built; `Policy` in search.h
 };
 
 // Memories that are kept from call to call: a row's are those in [first, end) of its M slots, oldest first. A call

@@ -45,12 +45,16 @@ SAB_INLINE Vec<T> block_terms(const T* key, const Vec<T>* q, const Vec<T>* c) {
   return multiply_add(x + y, uv, (u + v) * xy) / (xy * uv);
 }
 
-// The keys of a few consecutive memories of one row. Fewer than `Rows` are filled up with the last key, so that every
-// score is computed by the same instructions and does not depend on a memory's neighbours.
+// The keys of a few memories of one row. Fewer than `Rows` are filled up with the last key, so that every score is
+// computed by the same instructions and does not depend on a memory's neighbours.
 template <class T, int Rows>
 struct Keys {
+  // Of consecutive memories.
   Keys(const T* keys, int64_t size, int64_t D) {
     for (int r = 0; r < Rows; ++r) key[r] = keys + (r < size ? r : size - 1) * D;
+  }
+  Keys(const T* const* keys, int64_t size) {
+    for (int r = 0; r < Rows; ++r) key[r] = keys[r < size ? r : size - 1];
   }
   const T* key[Rows];
 };
@@ -147,8 +151,15 @@ class AdditiveWeights {
     for (int64_t m = 0; m < M; m += Rows) {
       // Prefetch no further than the last key: prefetching pages that were never touched is slow.
       const int64_t ahead = (M - m - Rows) * D_ >= distance ? distance : 0, size = M - m < Rows ? M - m : Rows;
-      if (all_four_) rows<true>(keys + m * D_, size, ahead, out + m);
-      else rows<false>(keys + m * D_, size, ahead, out + m);
+      some({keys + m * D_, size, D_}, size, ahead, out + m);
+    }
+  }
+
+  // The same of keys that lie anywhere.
+  void scores(const T* const* keys, T* out, int64_t M) const {
+    for (int64_t m = 0; m < M; m += Rows) {
+      const int64_t size = M - m < Rows ? M - m : Rows;
+      some({keys + m, size}, size, 0, out + m);
     }
   }
 
@@ -175,11 +186,15 @@ class AdditiveWeights {
     return largest<T>(vmax(xy, -xy)) < Simd<T>::largest_of_two;
   }
 
+  void some(const Keys<T, Rows>& keys, int64_t size, int64_t ahead, T* out) const {
+    if (all_four_) rows<true>(keys, size, ahead, out);
+    else rows<false>(keys, size, ahead, out);
+  }
+
   // `Four`: all blocks put four terms over one denominator, so the sums stay in registers.
   template <bool Four>
-  SAB_OUTLINE void rows(const T* first, int64_t size, int64_t ahead, T* out) const {
+  SAB_OUTLINE void rows(const Keys<T, Rows>& keys, int64_t size, int64_t ahead, T* out) const {
     constexpr int W = Simd<T>::width;
-    const Keys<T, Rows> keys(first, size, D_);
     Vec<T> sums[Rows] = {};
     int64_t d = 0;
     for (; d + block <= D_; d += block) {
@@ -213,8 +228,7 @@ class AdditiveWeights {
 };
 
 template <class T, int Rows>
-SAB_OUTLINE void dot_rows(const T* first, int64_t size, const T* query, T scale, T* scores, int64_t D) {
-  const Keys<T, Rows> keys(first, size, D);
+SAB_OUTLINE void dot_rows(const Keys<T, Rows>& keys, int64_t size, const T* query, T scale, T* scores, int64_t D) {
   Vec<T> sum_[Rows] = {};
   for (int64_t d = 0; d < D; d += Simd<T>::width) {
     const Vec<T> q = load<T>(query + d, D - d);
@@ -227,18 +241,30 @@ SAB_OUTLINE void dot_rows(const T* first, int64_t size, const T* query, T scale,
 template <class T>
 void dot_scores(const T* keys, const T* query, T scale, T* scores, int64_t M, int64_t D) {
   constexpr int rows = 8;
-  for (int64_t m = 0; m < M; m += rows)
-    dot_rows<T, rows>(keys + m * D, M - m < rows ? M - m : rows, query, scale, scores + m, D);
+  for (int64_t m = 0; m < M; m += rows) {
+    const int64_t size = M - m < rows ? M - m : rows;
+    dot_rows<T, rows>({keys + m * D, size, D}, size, query, scale, scores + m, D);
+  }
+}
+
+// The same of keys that lie anywhere.
+template <class T>
+void dot_scores(const T* const* keys, const T* query, T scale, T* scores, int64_t M, int64_t D) {
+  constexpr int rows = 8;
+  for (int64_t m = 0; m < M; m += rows) {
+    const int64_t size = M - m < rows ? M - m : rows;
+    dot_rows<T, rows>({keys + m, size}, size, query, scale, scores + m, D);
+  }
 }
 
 // The bounds (n,) on the scores of groups; nodes (n, 2, D): the maximum and the minimum of their keys, elementwise.
 template <class T>
-void dot_bounds(const T* nodes, const T* query, T scale, T* bounds, int64_t n, int64_t D) {
-  for (int64_t i = 0; i < n; ++i, nodes += 2 * D) {
+void dot_bounds(const T* const* nodes, const T* query, T scale, T* bounds, int64_t n, int64_t D) {
+  for (int64_t i = 0; i < n; ++i) {
     Vec<T> sum_ = {};
     for (int64_t d = 0; d < D; d += Simd<T>::width) {
       const Vec<T> q = load<T>(query + d, D - d);
-      sum_ += vmax(load<T>(nodes + d, D - d) * q, load<T>(nodes + D + d, D - d) * q);
+      sum_ += vmax(load<T>(nodes[i] + d, D - d) * q, load<T>(nodes[i] + D + d, D - d) * q);
     }
     bounds[i] = scale * sum<T>(sum_);
   }
@@ -285,107 +311,6 @@ void dot_backward(const Credit<T>* credit, int64_t size, const T* query, T scale
     store<T>(d_query + d, scale * sum_, lanes);
   }
 }
-
-// A score that compares one key per memory with one query per step. Only this class distinguishes such scores: a new
-// one needs a case in each of its functions, and a code in problem.h.
-template <class T>
-class KeyedScore {
- public:
-  KeyedScore(const Problem& p, const T* weight)
-      : score_(p.score), D_(p.D), scale_(scale(p)), weight_(weight),
-        additive_(weight, p.score == Score::additive ? p.D : 0) {}
-
-  // Converts a key or query (D,) into the form in which it is compared. Returns the largest |x| if the score is exact
-  // only within limits, else 0.
-  T prepare(T* x) const { return score_ == Score::additive ? exponentiate(x, D_) : T(0); }
-
-  // Whether `scores` is not exact for a query (D,) that is not prepared, and keys of which `key_peak` is the largest |x|:
-  // one clamped exponent still leaves tanh at +-1, two may not.
-  bool out_of_range(const T* query, T key_peak) const {
-    if (score_ != Score::additive) return false;
-    constexpr T clamp = Simd<T>::key_limit, saturated = 20;
-    const T query_peak = largest_size(query, D_);
-    const T smaller = query_peak < key_peak ? query_peak : key_peak;
-    const T larger = query_peak < key_peak ? key_peak : query_peak;
-    return smaller > clamp - saturated && larger > clamp;
-  }
-
-  // The score of one key and one query, neither prepared.
-  T score(const T* key, const T* query) const { return additive_score(weight_, key, query, D_); }
-
-  // Begins the scores of a prepared query (D,), which must not move until they are done. key_top (D,): an elementwise
-  // upper bound of the keys, or of their absolute values for a dot product.
-  void begin(const T* query, const T* key_top) {
-    query_ = query;
-    if (score_ == Score::additive) return additive_.begin(query, key_top);
-    T size = 0;
-    for (int64_t d = 0; d < D_; ++d) size += (query[d] < 0 ? -query[d] : query[d]) * key_top[d];
-    size_ = scale_ * size;
-  }
-
-  // Updates the bound that `begin` needs, key_top, with one more key.
-  void raise_top(T* top, const T* key) const {
-    for (int64_t d = 0; d < D_; ++d) {
-      const T size = score_ == Score::dot && key[d] < 0 ? -key[d] : key[d];
-      top[d] = size > top[d] ? size : top[d];
-    }
-  }
-
-  // The scores (M,) of prepared keys (M, D).
-  void scores(const T* keys, T* out, int64_t M) const {
-    if (score_ == Score::dot) return dot_scores(keys, query_, scale_, out, M, D_);
-    additive_.scores(keys, out, M);
-  }
-
-  // A bound is the key of a group: its score is at least that of every member, up to rounding.
-  int64_t bound_width() const { return score_ == Score::dot ? 2 * D_ : D_; }
-
-  // Extends the bound (bound_width,) by one more key (D,), or begins it with this key.
-  void widen(T* bound, const T* key, bool alone) const {
-    if (alone) {
-      for (int64_t i = 0; i < bound_width(); ++i) bound[i] = key[i % D_];
-    } else if (score_ == Score::dot) {
-      for (int64_t d = 0; d < D_; ++d) {
-        bound[d] = key[d] > bound[d] ? key[d] : bound[d];
-        bound[D_ + d] = key[d] < bound[D_ + d] ? key[d] : bound[D_ + d];
-      }
-    } else {
-      for (int64_t d = 0; d < D_; ++d)
-        bound[d] = (key[d] < bound[d]) == additive_.falls(d) ? key[d] : bound[d];
-    }
-  }
-
-  // The scores (n,) of bounds (n, bound_width).
-  void bounds(const T* bounds, T* out, int64_t n) const {
-    if (score_ == Score::dot) return dot_bounds(bounds, query_, scale_, out, n, D_);
-    additive_.scores(bounds, out, n);
-  }
-
-  // By rounding, a member's score may exceed that of its bound, but by less than this.
-  T slack() const {
-    if (score_ == Score::dot) return 4 * Simd<T>::epsilon * T(D_ / Simd<T>::width + 16) * size_;
-    return additive_.slack();
-  }
-
-  int64_t width() const { return D_; }
-
-  // Writes d_query; adds to the d_keys and, if the score has a W3, to its gradient.
-  static void backward(const Problem& p, const Credit<T>* credit, int64_t size, const T* query, const T* weight,
-                       T* d_query, T* d_weight) {
-    if (p.score == Score::dot) return dot_backward(credit, size, query, scale(p), d_query, p.D);
-    additive_backward(credit, size, query, weight, d_query, d_weight, p.D);
-  }
-
- private:
-  static T scale(const Problem& p) { return T(1) / T(__builtin_sqrt(double(p.D > 0 ? p.D : 1))); }
-
-  Score score_;
-  int64_t D_;
-  T scale_, size_ = 0;  // size_: an upper bound of the query's |scores|
-  const T* query_ = nullptr;
-  const T* weight_;
-  AdditiveWeights<T> additive_;
-};
 
 }  // namespace SAB_ISA
 }  // namespace reminding
