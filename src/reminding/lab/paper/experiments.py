@@ -109,10 +109,10 @@ def _text(task: Any) -> dict[str, RunConfig]:
 
 
 def pmnist(data_dir: Path | None = None) -> Setting:
-    """MNIST's 784 pixels in one random order, one pixel per step.   [section 4.2, permuted MNIST]"""
-    train = TrainOptions(steps=1_000_000, max_seconds=HOUR, lr=1e-3, eval_sequences=1000)
+    """MNIST's 784 pixels in one random order, one pixel per step, ten epochs.   [section 4.2, permuted MNIST]"""
+    train = TrainOptions(steps=17_190, lr=1e-3, anneal=0.25, eval_every=860, eval_sequences=1000)
     runs = methods(PermutedMNIST(data_dir), ModelOptions(k_trunc=14), train, (14, 98))
-    return Setting("permuted", runs, grid=grid(784, share=0.1, finalists=2))
+    return Setting("permuted", runs, grid=grid(784, share=0.1))
 
 
 def cifar10(data_dir: Path | None = None, verify: bool = True) -> Setting:
@@ -209,7 +209,11 @@ def _text8(data_dir: Path | None, verify: bool) -> Experiment:
 
 def _pmnist(data_dir: Path | None, verify: bool) -> Experiment:
     """MNIST's pixels in one random order."""
-    remarks = (*OURS, *REAL, "Validation during training uses 1,000 of the 5,000 images held out.")
+    remarks = (
+        *OURS,
+        "Every method trains for ten epochs, at a rate that falls over the last quarter; the tuning runs have one epoch.",
+        "Validation during training uses 1,000 of the 5,000 images held out.",
+    )
     return Experiment("pmnist", "Permuted MNIST: accuracy", [pmnist(data_dir)], remarks, "pmnist")
 
 
