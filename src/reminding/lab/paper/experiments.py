@@ -211,7 +211,7 @@ def _pmnist(data_dir: Path | None, verify: bool) -> Experiment:
     """MNIST's pixels in one random order."""
     remarks = (
         *OURS,
-        "Every method trains for ten epochs, at a rate that falls over the last quarter; the tuning runs have one epoch.",
+        "Every method trains for ten epochs, with a rate that falls over the last quarter; a tuning run has one.",
         "Validation during training uses 1,000 of the 5,000 images held out.",
     )
     return Experiment("pmnist", "Permuted MNIST: accuracy", [pmnist(data_dir)], remarks, "pmnist")
