@@ -41,8 +41,8 @@ SAB_INLINE Vec<T> block_terms(const T* key, const Vec<T>* q, const Vec<T>* c) {
   const Vec<T> u = multiply_add(load(key + 2 * W), q[2], c[2]), v = multiply_add(load(key + 3 * W), q[3], c[3]);
   if (terms == Terms::plain) return T(1) / x + T(1) / y + T(1) / u + T(1) / v;
   const Vec<T> xy = x * y, uv = u * v;
-  if (terms == Terms::two) return (x + y) / xy + (u + v) / uv;
-  return multiply_add(x + y, uv, (u + v) * xy) / (xy * uv);
+  if (terms == Terms::two) return ratio<T>(x + y, xy) + ratio<T>(u + v, uv);
+  return ratio<T>(multiply_add(x + y, uv, (u + v) * xy), xy * uv);
 }
 
 // The keys of a few memories of one row. Fewer than `Rows` are filled up with the last key, so that every score is
@@ -94,7 +94,7 @@ SAB_INLINE void pair_rows(const Keys<T, Rows>& keys, int64_t d, int64_t ahead, c
     const T* key = keys.key[r] + d;
     fetch<T, 2>(key + ahead);
     const Vec<T> x = multiply_add(load(key), q, c), y = multiply_add(load(key + W), p, b);
-    sums[r] += together ? (x + y) / (x * y) : T(1) / x + T(1) / y;
+    sums[r] += together ? ratio<T>(x + y, x * y) : T(1) / x + T(1) / y;
   }
 }
 
@@ -217,7 +217,9 @@ class AdditiveWeights {
       const Vec<T> q = load(query_.get() + d), c = load(offset_.get() + d);
       for (int r = 0; r < Rows; ++r) sums[r] += T(1) / multiply_add(load<T>(keys.key[r] + d, D_ - d), q, c);
     }
-    for (int r = 0; r < size; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * sum<T>(sums[r]));
+    T terms[Rows];
+    sum_four<T>(sums, terms);
+    for (int r = 0; r < size; ++r) out[r] = total_ - 2 * largest_ * (Simd<T>::unit * terms[r]);
   }
 
   int64_t D_;
@@ -235,7 +237,9 @@ SAB_OUTLINE void dot_rows(const Keys<T, Rows>& keys, int64_t size, const T* quer
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) sum_[r] = multiply_add(load<T>(keys.key[r] + d, D - d), q, sum_[r]);
   }
-  for (int r = 0; r < size; ++r) scores[r] = scale * sum<T>(sum_[r]);
+  T total[Rows];
+  for (int r = 0; r < Rows; r += 4) sum_four<T>(sum_ + r, total + r);
+  for (int r = 0; r < size; ++r) scores[r] = scale * total[r];
 }
 
 template <class T>

@@ -15,6 +15,7 @@ namespace reminding {
 namespace SAB_ISA {
 
 #define SAB_INLINE static inline __attribute__((always_inline))
+#define SAB_INLINE_SPECIAL inline __attribute__((always_inline))  // of a specialization, which has its linkage
 #define SAB_OUTLINE __attribute__((noinline))
 
 template <class T>
@@ -134,6 +135,39 @@ SAB_INLINE T sum(Vec<T> v) {
   if (sizeof(T) == 8) return x[0] + x[1];
   return (x[0] + x[2 % (16 / sizeof(T))]) + (x[1] + x[3 % (16 / sizeof(T))]);
 }
+
+// The sums over the lanes of four vectors, each added up in the order of `sum`.
+template <class T>
+SAB_INLINE void sum_four(const Vec<T>* v, T* out) {
+  for (int i = 0; i < 4; ++i) out[i] = sum<T>(v[i]);
+}
+
+#if SAB_VECTOR_BYTES == 64
+template <>
+SAB_INLINE_SPECIAL void sum_four<float>(const Vec<float>* v, float* out) {
+  const Vec<float> low = _mm512_shuffle_f32x4(v[0], v[1], 0x44) + _mm512_shuffle_f32x4(v[0], v[1], 0xee);
+  const Vec<float> high = _mm512_shuffle_f32x4(v[2], v[3], 0x44) + _mm512_shuffle_f32x4(v[2], v[3], 0xee);
+  Vec<float> x = _mm512_shuffle_f32x4(low, high, 0x88) + _mm512_shuffle_f32x4(low, high, 0xdd);
+  x += (Vec<float>)_mm512_permute_ps(x, 0x4e);
+  x += (Vec<float>)_mm512_permute_ps(x, 0xb1);
+  for (int i = 0; i < 4; ++i) out[i] = x[4 * i];
+}
+#endif
+
+// a / b, for b from 2^-125 to 2^125 in size. Rounding may differ from a division's in the last place where a division is
+// slow: there the estimate of 1 / b, which has 14 bits, is refined by a step of Newton's method.
+template <class T>
+SAB_INLINE Vec<T> ratio(Vec<T> a, Vec<T> b) {
+  return a / b;
+}
+
+#if SAB_VECTOR_BYTES == 64
+template <>
+SAB_INLINE_SPECIAL Vec<float> ratio<float>(Vec<float> a, Vec<float> b) {
+  const Vec<float> near = _mm512_rcp14_ps(b);
+  return a * multiply_add(near, multiply_add(-b, near, fill<float>(1)), near);
+}
+#endif
 
 template <class T>
 SAB_INLINE T largest(Vec<T> v) {
