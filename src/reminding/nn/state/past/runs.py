@@ -214,7 +214,8 @@ def _count(span: Tensor) -> int:
 def compacted(runs: Sequence[SegmentRun]) -> list[SegmentRun]:
     """The same segments, holding on to little besides.
 
-    Where less than half of what a run shares with others or holds itself is still reached, it is made smaller.
+    Where less than half of what a run shares with others or holds itself is still reached, it is made smaller; but not
+    before such runs hold a quarter of everything in vain, since most of what is reached of them is soon given up.
     """
     kept: dict[int, float] = {}
     large: dict[int, int] = {}
@@ -229,9 +230,11 @@ def compacted(runs: Sequence[SegmentRun]) -> list[SegmentRun]:
             kept[place] = kept.get(place, 0) + share * tensor.nbytes
             large[place] = whole.nbytes()
     loose = {place for place, size in large.items() if 2 * kept[place] < size}
+    if 4 * sum(large[place] - kept[place] for place in loose) <= sum(large.values()):
+        return list(runs)
     found: list[SegmentRun] = []
     for run, at in zip(runs, places, strict=True):
-        found += run.compact() if loose and not loose.isdisjoint(at) else [run]
+        found += [run] if loose.isdisjoint(at) else run.compact()
     return found
 
 
