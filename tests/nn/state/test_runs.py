@@ -63,6 +63,18 @@ def test_what_is_compacted_has_the_segments_that_are_reached(kind: str, marks: l
     assert sum(len(part) * len(part.row) for part in kept) <= 2 * run.count, "at most half is held in vain"
 
 
+def test_little_that_is_held_in_vain_is_not_copied() -> None:
+    """Of a memory that is given up step by step the oldest run is always nearly gone, and a copy would not last."""
+    nearly_gone = torch.zeros(N, R, dtype=torch.bool)
+    nearly_gone[-1] = True
+    runs = [run_of("input") for _ in range(6)]
+    runs[0] = runs[0].reaching(nearly_gone, R)
+    assert [id(run) for run in compacted(runs)] == [id(run) for run in runs], "a sixth of all at most"
+    found = compacted(runs[:3])
+    assert [id(run) for run in found[1:]] == [id(run) for run in runs[1:3]]
+    assert [len(run) for run in found] == [1, N, N], "more than a quarter of all"
+
+
 @given(first=st.integers(0, N - 1), size=st.integers(1, N))
 def test_a_part_of_a_run_has_its_segments(first: int, size: int) -> None:
     run, last = run_of("input"), min(first + size, N)

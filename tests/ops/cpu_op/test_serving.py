@@ -115,9 +115,9 @@ def test_a_tree_is_built_once_and_kept() -> None:
     given["state"] = given["state"]._replace(step=torch.full((B,), 31))
     served = serving.serve(**given)
     assert served.steps is not None
-    recalled = set(served.steps.flatten().tolist())
-    assert recalled - {0}, "the memory of the call before was brought in after the others"
-    assert recalled <= {0, 30, 31}, "a tree that says what is alive was believed, not built anew"
+    assert (served.steps > 0).any(), "the memory of the call before was brought in after the others"
+    known = torch.tensor([0, 30, 31])
+    assert torch.isin(served.steps, known).all(), "a tree that says what is alive was believed, not built anew"
     given["held"].trees.forget(torch.tensor([True, False]))
     given["state"] = given["state"]._replace(step=torch.full((B,), 32))
     steps = serving.serve(**given).steps

@@ -214,8 +214,8 @@ def _count(span: Tensor) -> int:
 def compacted(runs: Sequence[SegmentRun]) -> list[SegmentRun]:
     """The same segments, holding on to little besides.
 
-    Where less than half of what a run shares with others or holds itself is still reached, it is made smaller; but not
-    before such runs hold a quarter of everything in vain, since most of what is reached of them is soon given up.
+    Where less than half of what a run shares with others or holds itself is still reached, it is made smaller; but
+    not before such runs hold a quarter of everything in vain, since what is reached of them is often given up soon.
     """
     kept: dict[int, float] = {}
     large: dict[int, int] = {}
