@@ -168,6 +168,22 @@ def test_a_tree_outlives_what_was_evicted(repeated: bool, evict: str, score: str
     assert_equal_found(found("tree", **options), found("scan", **options))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_class_any_memory_may_go(seed: int) -> None:
+    """A younger one before an older one, too: the next with the same key is found all the same."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randn(3, 1, 3, dtype=torch.float64, generator=generator)
+    x = kinds[torch.randint(3, (400,), generator=generator)].expand(-1, 2, -1)
+    options: dict[str, Any] = {"capacity": 6 + seed, "evict": "least_recalled", "cell": "rnn", "stored": "proposal"}
+    outputs: list[Tensor] = []
+    for search in ("tree", "scan"):
+        layer = make(3, 20, k_top=3, k_att=1, backend="cpu", search=search, seed=5, **options)
+        with torch.no_grad():
+            layer.get_parameter("weight_hh_l0").zero_()  # so that a proposal depends on the input alone
+            outputs.append(layer(x)[0])
+    assert torch.equal(*outputs)
+
+
 @both_scores
 def test_of_equal_scores_the_older_memory_wins(score: str) -> None:
     """A constant input brings the state to rest: the memories and their scores are equal from then on."""

@@ -7,8 +7,8 @@
 // and their minimum where it is negative. A dot product needs both, and the query's sign selects one.
 //
 // Memories with equal keys are one member, a class: a state at rest stores the same keys again and again, and all of
-// these have one score. A table of fingerprints finds the class. Similar keys are distant in time where a stream repeats itself, so groups of neighbours in time
-// would have loose bounds.
+// these have one score. A table of fingerprints finds the class. Similar keys are distant in time where a stream repeats
+// itself, so groups of neighbours in time would have loose bounds.
 //
 // Shapes: M slots, D score width, W width of a bound: D, or 2 D for a dot product.
 #pragma once
@@ -64,11 +64,12 @@ class KeyTree {
     return used() > 0 && used() <= room_.nodes && height() >= 0 && height() < highest && holds_node(root());
   }
 
-  // The next younger memory of the class, -1 if there is none. Those that were removed are left out from then on.
+  // The next younger memory of the class, -1 if there is none. Those that were removed in between are left out from then
+  // on; but not the last, behind which the next of the class will come.
   int64_t younger(int64_t slot) const {
     int64_t next = following(slot);
     while (next >= 0 && alive(next) == 0) next = following(next);
-    slot_links(slot)[0] = static_cast<int32_t>(next);
+    if (next >= 0) slot_links(slot)[0] = static_cast<int32_t>(next);
     return next;
   }
 
