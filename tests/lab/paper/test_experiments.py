@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, adding, copying
+from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, Setting, adding, copying
 from reminding.lab.runs.config import RunConfig, plain
 from reminding.lab.runs.parity import parameters
 from reminding.lab.runs.records import setting_name
@@ -37,6 +37,11 @@ def test_every_method_is_compared_wherever_it_can_run(experiment: Experiment) ->
         streamed = next(iter(setting.runs.values())).task.streamed
         assert models == (METHODS - {"attention", "transformer"} if streamed else METHODS)
         assert len([run for run in setting.runs.values() if run.model.model == "tbptt"]) >= 2
+
+
+def of_sab(experiment: Experiment) -> list[Setting]:
+    """All settings but those that show an LSTM where the lag fits its chunk."""
+    return [setting for setting in experiment.settings if not setting.name.endswith("-fits")]
 
 
 def told(run: RunConfig) -> str:
@@ -77,7 +82,7 @@ def test_every_comparison_of_methods_is_tuned_over_one_grid(experiment: Experime
 def test_sab_without_credit_stands_beside_sab(experiment: Experiment) -> None:
     if experiment.name in OF_SAB_ALONE:
         pytest.skip("has its own")
-    for setting in experiment.settings:
+    for setting in of_sab(experiment):
         assert setting.runs["sab-no-credit"].model == replace(setting.runs["sab"].model, backtrack=False)
         if setting.runs["sab"].task.streamed:
             assert setting.runs["sab-horizon-0"].model == replace(setting.runs["sab"].model, horizon=0)
@@ -85,9 +90,19 @@ def test_sab_without_credit_stands_beside_sab(experiment: Experiment) -> None:
 
 def test_beyond_the_paper_the_rival_on_streams_is_trained_by_exact_online_gradients() -> None:
     for name in ("cue", "nback", "match"):
-        for setting in EXPERIMENTS[name](None, True).settings:
+        for setting in of_sab(EXPERIMENTS[name](None, True)):
             assert setting.runs["rtu"].model.model == "rtu"
             sab = setting.runs["sab"]
             assert sab.model.capacity is not None
             reach = sab.model.capacity * (sab.model.k_att or sab.model.k_trunc or 1)
-            assert reach > sab.task.lag if name == "cue" else reach > 250 * sab.task.back
+            task = sab.task
+            lag = task.lag if name == "cue" else task.back * task.item_steps
+            assert reach > lag >= task.chunk, "no chunk holds an answer and its question, and a memory may"
+
+
+def test_an_lstm_is_shown_n_back_where_the_lag_fits_its_chunk() -> None:
+    settings = {setting.name: setting for setting in EXPERIMENTS["nback"](None, True).settings}
+    for name in ("rows-back1", "rows-back3"):
+        run, fits = settings[name].runs["lstm"], settings[f"{name}-fits"].runs["lstm"]
+        assert fits.task.chunk >= 2 * run.task.back * run.task.item_steps
+        assert fits == replace(run, task=fits.task)

@@ -27,10 +27,15 @@ MEMORY = ModelOptions(
     hidden_size=64, embedding_size=64, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
 )
 """Of SAB on a stream; a step may recall nothing, and the state stays bounded."""
+ROW = 28
+"""Pixels of a row of MNIST's images."""
 
 
-def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int) -> Setting:
-    """SAB, its ablations and its rivals on a stream whose questions are `reach` steps behind their events."""
+def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int, share: float = 0.5) -> Setting:
+    """SAB, its ablations and its rivals on a stream whose questions are `reach` steps behind their events.
+
+    A tuning run has `share` of the updates.
+    """
     lstm = replace(ModelOptions(model="lstm", hidden_size=sab.hidden_size), embedding_size=sab.embedding_size)
     wanted = parameters(task, sab)
     rtu = replace(lstm, model="rtu", embedding_size=None)
@@ -44,7 +49,7 @@ def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int) -> 
         "rtu": matched(task, rtu, wanted),
     }
     runs = {name: RunConfig(task, model, train) for name, model in models.items()}
-    return Setting("", runs, grid=grid(reach, share=0.5))
+    return Setting("", runs, grid=grid(reach, share))
 
 
 def cue(data_dir: Path | None, verify: bool) -> Experiment:
@@ -58,14 +63,35 @@ def cue(data_dir: Path | None, verify: bool) -> Experiment:
 
 
 def nback(data_dir: Path | None, verify: bool) -> Experiment:
-    """MNIST pixel by pixel in chunks of a quarter image: the digit of one and of three images ago."""
-    settings: list[Setting] = []
-    for back in (1, 3):
-        model = replace(MEMORY, k_trunc=14, capacity=64 * (back + 1), embedding_size=None, hidden_size=128)
-        train = TrainOptions(steps=20_000, lr=1e-3, eval_every=1000)
-        task = NBack(data_dir, back=back)
-        settings.append(replace(_streamed(task, model, train, 784 * back), name=f"back{back}"))
-    return Experiment("nback", "n-back MNIST: accuracy (chance 0.1)", settings, REMARKS, "nback")
+    """MNIST as a stream, by rows and pixel by pixel: the digit of one and of three images ago."""
+    by_rows = TrainOptions(steps=10_000, anneal=0.25, eval_every=500)
+    by_pixels = TrainOptions(steps=20_000, lr=1e-3, eval_every=1000)
+    rows = [_nback(NBack(data_dir, back, frame=ROW, chunk=ROW), by_rows, k_trunc=7) for back in (1, 3)]
+    pixels = [_nback(NBack(data_dir, back), by_pixels, k_trunc=14) for back in (1, 3)]
+    remarks = (
+        *REMARKS,
+        "rows-...: a row of 28 pixels a step, and an image a chunk; back...: a pixel a step, and a quarter of an "
+        "image a chunk.",
+        "...-fits: an LSTM whose chunks have twice the images that lie between an answer and its question. It has as "
+        "many updates as the others, and so four or eight times their data.",
+    )
+    settings = [*rows, *map(_fitting, rows), *pixels]
+    return Experiment("nback", "n-back MNIST: accuracy (chance 0.1)", settings, remarks, "nback")
+
+
+def _nback(task: NBack, train: TrainOptions, k_trunc: int) -> Setting:
+    """SAB, which may remember twice the images that lie between an answer and its question, and its rivals."""
+    capacity = 2 * (task.back + 1) * task.item_steps // k_trunc
+    model = replace(MEMORY, k_trunc=k_trunc, capacity=capacity, embedding_size=None, hidden_size=128)
+    name = f"{'' if task.frame == 1 else 'rows-'}back{task.back}"
+    return replace(_streamed(task, model, train, task.item_steps * task.back, share=0.25), name=name)
+
+
+def _fitting(setting: Setting) -> Setting:
+    """An LSTM with chunks so long that most questions are in the chunk of their answer."""
+    run = setting.runs["lstm"]
+    task = replace(run.task, chunk=2 * (run.task.back + 1) * run.task.item_steps)
+    return replace(setting, name=f"{setting.name}-fits", runs={"lstm": replace(run, task=task)})
 
 
 def match(data_dir: Path | None, verify: bool) -> Experiment:
