@@ -24,6 +24,7 @@ def test_mu_law_is_undone() -> None:
         (Cue(alphabet=2, distractors=1), "tokens", ("·", "1", "2", "3", "?"), ("1", "2")),
         (SelectiveCopying(alphabet=2), "tokens", ("·", "1", "2", "?"), ("1", "2")),
         (MatchSpeaker(), "wave", (), ("another", "same")),
+        (MatchSpeaker(spectrum=True), "lines", (), ("another", "same")),
         (NBack(), "wave", (), tuple("0123456789")),
         (NoisyCIFAR10(), "wave", (), tuple("0123456789")),
     ],

@@ -100,9 +100,9 @@ def test_beyond_the_paper_the_rival_on_streams_is_trained_by_exact_online_gradie
             assert reach > lag >= task.chunk, "no chunk holds an answer and its question, and a memory may"
 
 
-def test_an_lstm_is_shown_n_back_where_the_lag_fits_its_chunk() -> None:
-    settings = {setting.name: setting for setting in EXPERIMENTS["nback"](None, True).settings}
-    for name in ("rows-back1", "rows-back3"):
-        run, fits = settings[name].runs["lstm"], settings[f"{name}-fits"].runs["lstm"]
-        assert fits.task.chunk >= 2 * run.task.back * run.task.item_steps
-        assert fits == replace(run, task=fits.task)
+@pytest.mark.parametrize(("name", "setting"), [("nback", "rows-back3"), ("match", "back1"), ("match", "back4")])
+def test_an_lstm_is_shown_where_the_lag_fits_its_chunk(name: str, setting: str) -> None:
+    settings = {setting.name: setting for setting in EXPERIMENTS[name](None, True).settings}
+    run, fits = settings[setting].runs["lstm"], settings[f"{setting}-fits"].runs["lstm"]
+    assert fits.task.chunk >= 2 * run.task.back * run.task.item_steps
+    assert fits == replace(run, task=fits.task)

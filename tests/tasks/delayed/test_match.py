@@ -44,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(folder: Path, **options: Any) -> MatchSpeaker:
-    return MatchSpeaker(folder, **{"frame": 8, "samples": 64, "chunk": 5, **options})
+    usual: dict[str, Any] = {"frame": 8, "samples": 64, "chunk": 5}
+    return MatchSpeaker(folder, **{**usual, **options})
 
 
 def joined(batches: list[Batch]) -> tuple[Tensor, Tensor]:
@@ -108,6 +109,24 @@ def test_the_question_is_whether_the_speaker_is_that_of_before(
         assert answers == same
     held = set(NAMES[2 * fold : 2 * fold + 2])
     assert voices == (held if split == "test" else set(NAMES) - held)
+
+
+def test_a_step_may_read_the_spectrum_of_its_frame(folder: Path) -> None:
+    """Of the same recordings in the same order, each relative to its own mean power."""
+    values, target = joined(list(islice(small(folder).train_batches(3, 0), 50)))
+    spectra, again = joined(list(islice(small(folder, spectrum=True).train_batches(3, 0), 50)))
+    assert small(folder, spectrum=True).input_size == spectra.shape[2] == 5
+    assert torch.equal(target, again)
+    first = int((target[:, 0] != UNASKED).nonzero()[0]) + 1 - 16  # of the first slot of row 0: 8 steps
+    heard = values[first : first + 8, 0].double().numpy()
+    power = np.abs(np.fft.rfft(heard * np.hanning(8))) ** 2
+    wanted = np.log1p(100 * power / power[heard.any(1)].mean()) / np.log1p(100)
+    assert spectra[first : first + 8, 0].numpy() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_frame_too_short_for_a_spectrum_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="frame with spectrum must be an integer of at least 8, got 7"):
+        small(folder, frame=7, spectrum=True)
 
 
 def test_half_the_speakers_are_the_same_and_all_recordings_come(folder: Path) -> None:

@@ -26,6 +26,7 @@ from reminding.tasks.mnist import pixel_permutation
 AMPLITUDE = "amplitude"
 """The name of the values of a stream of sound."""
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
+MATCHED = ("another", "same")
 """Visible glyphs for white space."""
 
 
@@ -99,12 +100,13 @@ def legend_of(task: Any) -> Legend:
     if isinstance(task, PixelClassification):
         order = pixel_permutation().numpy() if task.name == "pmnist" else None
         return Legend("pixels", "pixel", classes=numbered(task.output_size), side=task.side, order=order)
-    if isinstance(task, LabelledTask) and task.spectrum:
-        return Legend("lines", classes=task.classes, channels=("mean of the log spectrum",), pooled=True)
+    if isinstance(task, LabelledTask | MatchSpeaker) and task.spectrum:
+        classes = task.classes if isinstance(task, LabelledTask) else MATCHED
+        return Legend("lines", classes=classes, channels=("mean of the log spectrum",), pooled=True)
     if isinstance(task, LabelledTask):
         return Legend("wave", classes=task.classes, channels=("value",), scale=_scale_of_series(task))
     if isinstance(task, MatchSpeaker):
-        return Legend("wave", classes=("another", "same"), channels=("value",))
+        return Legend("wave", classes=MATCHED, channels=("value",))
     if isinstance(task, NBack | NoisyCIFAR10):
         return Legend("wave", classes=numbered(task.output_size), channels=("pixel",))
     if task.vocabulary is None:

@@ -27,8 +27,14 @@ MEMORY = ModelOptions(
     hidden_size=64, embedding_size=64, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
 )
 """Of SAB on a stream; a step may recall nothing, and the state stays bounded."""
-ROW = 28
-"""Pixels of a row of MNIST's images."""
+ROW = {"frame": 28, "chunk": 28}
+"""An image of MNIST by rows, one image a chunk."""
+CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}
+"""A spoken digit by spectra, one a chunk."""
+FITS = (
+    "...-fits: an LSTM whose chunks have twice the items that lie between an answer and its question. It has as many "
+    "updates as the others, and so as many times their data as its chunks are longer."
+)
 
 
 def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int, share: float = 0.5) -> Setting:
@@ -66,25 +72,23 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     """MNIST as a stream, by rows and pixel by pixel: the digit of one and of three images ago."""
     by_rows = TrainOptions(steps=10_000, anneal=0.25, eval_every=500)
     by_pixels = TrainOptions(steps=20_000, lr=1e-3, eval_every=1000)
-    rows = [_nback(NBack(data_dir, back, frame=ROW, chunk=ROW), by_rows, k_trunc=7) for back in (1, 3)]
-    pixels = [_nback(NBack(data_dir, back), by_pixels, k_trunc=14) for back in (1, 3)]
+    rows = [_of_items(NBack(data_dir, back, **ROW), by_rows, 7, share=0.25, name="rows-") for back in (1, 3)]
+    pixels = [_of_items(NBack(data_dir, back), by_pixels, 14, share=0.25, name="") for back in (1, 3)]
     remarks = (
         *REMARKS,
         "rows-...: a row of 28 pixels a step, and an image a chunk; back...: a pixel a step, and a quarter of an "
         "image a chunk.",
-        "...-fits: an LSTM whose chunks have twice the images that lie between an answer and its question. It has as "
-        "many updates as the others, and so four or eight times their data.",
+        FITS,
     )
     settings = [*rows, *map(_fitting, rows), *pixels]
     return Experiment("nback", "n-back MNIST: accuracy (chance 0.1)", settings, remarks, "nback")
 
 
-def _nback(task: NBack, train: TrainOptions, k_trunc: int) -> Setting:
-    """SAB, which may remember twice the images that lie between an answer and its question, and its rivals."""
+def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_trunc: int, share: float, name: str) -> Setting:
+    """SAB, which may remember twice the items that lie between an answer and its question, and its rivals."""
     capacity = 2 * (task.back + 1) * task.item_steps // k_trunc
     model = replace(MEMORY, k_trunc=k_trunc, capacity=capacity, embedding_size=None, hidden_size=128)
-    name = f"{'' if task.frame == 1 else 'rows-'}back{task.back}"
-    return replace(_streamed(task, model, train, task.item_steps * task.back, share=0.25), name=name)
+    return replace(_streamed(task, model, train, task.item_steps * task.back, share), name=f"{name}back{task.back}")
 
 
 def _fitting(setting: Setting) -> Setting:
@@ -96,13 +100,16 @@ def _fitting(setting: Setting) -> Setting:
 
 def match(data_dir: Path | None, verify: bool) -> Experiment:
     """Spoken digits as a stream of clips: is this the speaker of one and of four clips ago?"""
-    settings: list[Setting] = []
-    for back in (1, 4):
-        model = replace(MEMORY, capacity=40 * (back + 1), embedding_size=None, hidden_size=128)
-        train = TrainOptions(steps=10_000, lr=1e-3, eval_every=500)
-        task = MatchSpeaker(data_dir, back=back)
-        settings.append(replace(_streamed(task, model, train, 250 * back), name=f"back{back}"))
-    return Experiment("match", "Match to sample: accuracy (chance 0.5)", settings, REMARKS, "match")
+    train = TrainOptions(steps=10_000, anneal=0.25, eval_every=500)
+    settings = [_of_items(MatchSpeaker(data_dir, back, **CLIP), train, 8, share=0.4, name="") for back in (1, 4)]
+    remarks = (
+        *REMARKS,
+        "A step reads the spectrum of 16 milliseconds, and a chunk is a clip of half a second.",
+        "The test is on two speakers whom nobody heard in training; validation is on other clips of the four others.",
+        FITS,
+    )
+    settings = [*settings, *map(_fitting, settings)]
+    return Experiment("match", "Match to sample: accuracy (chance 0.5)", settings, remarks, "match")
 
 
 def noisy_cifar10(data_dir: Path | None, verify: bool) -> Experiment:

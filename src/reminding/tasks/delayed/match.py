@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.data.labelled.packed import in_frames
+from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, in_frames, log_spectrum
 from reminding.tasks.kinds.base import Split, stream
 from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream
@@ -47,6 +47,8 @@ class MatchSpeaker(ItemStream):
         data_dir: as for the task spoken.
         back: m, how many recordings before, at least 1.
         frame: samples per step, at least 1; 16 are two milliseconds.
+        spectrum: whether a step reads the log power spectrum of its frame, frame // 2 + 1 values, in the place of its
+            samples, of which at least 8 are needed then. It is relative to the mean power of the recording.
         samples: of a slot, at 8 kHz, at least `frame`; half of all recordings have less than 3,400.
         fold: 0, 1 or 2: which two speakers are held out, in the order of their names.
         chunk: steps per batch.
@@ -60,6 +62,7 @@ class MatchSpeaker(ItemStream):
     data_dir: Path | None = None
     back: int = 1
     frame: int = 16
+    spectrum: bool = False
     samples: int = 4000
     fold: int = 0
     chunk: int = 100
@@ -69,6 +72,8 @@ class MatchSpeaker(ItemStream):
         for name in ("back", "frame", "chunk"):
             at_least(name, getattr(self, name), 1)
         at_least("samples", self.samples, self.frame)
+        if self.spectrum:
+            at_least("frame with spectrum", self.frame, SPECTRUM_FRAME)
         at_least("fold", self.fold, 0)
         require(self.fold < FOLDS, "fold", f"be below {FOLDS}", self.fold)
 
@@ -79,8 +84,8 @@ class MatchSpeaker(ItemStream):
 
     @property
     def input_size(self) -> int:
-        """I = `frame` samples."""
-        return self.frame
+        """I = `frame` samples, or the frequencies of their spectrum."""
+        return self.frame // 2 + 1 if self.spectrum else self.frame
 
     @property
     def output_size(self) -> int:
@@ -106,7 +111,7 @@ class MatchSpeaker(ItemStream):
         return self._loaded()[split].values[torch.as_tensor(number), torch.as_tensor(place)]
 
     def _loaded(self) -> dict[Split, _Part]:
-        return _load(find_recordings(self.data_dir), self.frame, self.samples, self.item_steps, self.fold)
+        return _load(find_recordings(self.data_dir), self.frame, self.samples, self.spectrum, self.fold)
 
 
 class _Part(NamedTuple):
@@ -162,7 +167,7 @@ def _ended(row: _Row) -> list[NDArray[np.int64]]:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, frame: int, samples: int, steps: int, fold: int) -> dict[Split, _Part]:
+def _load(folder: Path, frame: int, samples: int, spectrum: bool, fold: int) -> dict[Split, _Part]:
     recordings = read_recordings(folder)
     speakers = sorted({each.speaker for each in recordings})
     if len(speakers) != SPEAKERS:
@@ -175,11 +180,15 @@ def _load(folder: Path, frame: int, samples: int, steps: int, fold: int) -> dict
     heard = np.concatenate([each.values[:samples] for each in parts["train"]])
     mean, deviation = heard.mean(), heard.std()
 
+    def slot(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        frames = in_frames((values[:, None] - mean) / deviation, frame, -(-samples // frame))
+        return log_spectrum(frames, 1, own=-(-len(values) // frame)) if spectrum else frames
+
     def pack(part: list[Recording]) -> _Part:
-        slots = [in_frames((each.values[:samples, None] - mean) / deviation, frame, steps) for each in part]
         by_speaker = {speaker: list[int]() for speaker in sorted({each.speaker for each in part})}
         for number, each in enumerate(part):
             by_speaker[each.speaker].append(number)
-        return _Part(torch.as_tensor(np.stack(slots)), tuple(np.array(own) for own in by_speaker.values()))
+        slots = np.stack([slot(each.values[:samples]) for each in part])
+        return _Part(torch.as_tensor(slots), tuple(np.array(own) for own in by_speaker.values()))
 
     return {split: pack(part) for split, part in parts.items()}
