@@ -64,3 +64,30 @@ def test_a_norm_that_is_not_finite_is_told_and_changes_nothing() -> None:
     assert math.isnan(clipper([held]))
     assert clipper.mean == pytest.approx(0.5, rel=1e-5)
     assert held.grad[1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1e25, torch.float32), (3e38, torch.float32), (1e200, torch.float64)], ids=str
+)
+def test_a_gradient_whose_squares_overflow_is_clipped_as_any_other(size: float, dtype: torch.dtype) -> None:
+    clipper = GradientClipper(1.0)
+    norm_after(clipper, 0.25)
+    weight, bias = nn.Parameter(torch.zeros(2, dtype=dtype)), nn.Parameter(torch.zeros(1))
+    weight.grad, bias.grad = torch.tensor([size, -size / 2], dtype=dtype), torch.ones(1)
+    assert clipper([weight, bias]) == pytest.approx(math.hypot(size, size / 2), rel=1e-5)
+    assert weight.grad.tolist() == pytest.approx([0.5 / math.sqrt(1.25), -0.25 / math.sqrt(1.25)], rel=1e-5)
+    assert float(bias.grad) < 1e-20
+    assert clipper.mean == pytest.approx(DECAY * 0.25 + (1 - DECAY) * 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_gradient_is_told_and_changes_nothing(value: float) -> None:
+    held = parameter(2.0)
+    assert held.grad is not None
+    held.grad[2] = value
+    assert math.isinf(GradientClipper(1.0)([held]))
+    assert held.grad.tolist() == [1, 1, value, 1]
+
+
+def test_without_clipping_a_gradient_too_large_for_the_optimizers_squares_is_told() -> None:
+    assert math.isinf(GradientClipper(0.0)([parameter(1e25)]))

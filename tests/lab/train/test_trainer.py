@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
 
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
 from reminding.nn.state.storage import load_tensors
@@ -219,16 +220,42 @@ def test_nan_before_the_first_evaluation_still_leaves_weights(tmp_path: Path) ->
 
 @dataclass(frozen=True)
 class Exploding(Copying):
-    """The copying task with an infinite loss."""
+    """The copying task with a loss that is far too large."""
+
+    factor: float = math.inf
 
     def loss(self, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return super().loss(prediction, batch) * float("inf")
+        return super().loss(prediction, batch) * self.factor
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_unless_unchecked(tmp_path: Path) -> None:
     with pytest.raises(trainer.NotFiniteError, match="update 1: the loss is inf"):
         trainer.train(small(task=Exploding(T=4, symbols=2)), tmp_path / "run")
     trainer.train(small(3, task=Exploding(T=4, symbols=2), check_finite=False), tmp_path / "unchecked")
+
+
+def test_a_gradient_whose_squares_overflow_is_an_update_like_any_other(tmp_path: Path) -> None:
+    summary = trainer.train(small(4, task=Exploding(T=4, symbols=2, factor=1e30)), tmp_path / "run")
+    assert summary["steps"] == 4
+    begun = trainer.train(small(1, task=Exploding(T=4, symbols=2, factor=1e30)), tmp_path / "begun")
+    assert begun["steps"] == 1
+    assert not same(weights(tmp_path / "run"), weights(tmp_path / "begun"))
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"model": "lstm"}, "try an --lr below 0.003"),
+        (
+            {"model": "sab", "normalizer": "threshold"},
+            "try --recall-scale 0.5, --normalizer softmax, an --lr below 0.003",
+        ),
+    ],
+)
+def test_what_is_not_finite_brings_advice_for_the_model(tmp_path: Path, options: dict[str, Any], advice: str) -> None:
+    config = RunConfig(Exploding(T=4, symbols=2), ModelOptions(**options, hidden_size=4), TrainOptions(steps=2))
+    with pytest.raises(trainer.NotFiniteError, match=f"the loss is inf, though the input is finite; {advice}$"):
+        trainer.train(config, tmp_path / "run")
 
 
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_numbers(

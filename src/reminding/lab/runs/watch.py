@@ -141,7 +141,11 @@ class Watch:
             limit = NORM_LIMIT * math.sqrt(self._model.hidden_size)
             if not norm <= limit:  # nan, too
                 troubles.append(
-                    Trouble("exploding_norm", f"the norm of h is {norm:.1f}, above {limit:.1f}", self._calmer())
+                    Trouble(
+                        "exploding_norm",
+                        f"the norm of h is {norm:.1f}, above {limit:.1f}",
+                        calmer(self._model, self._train),
+                    )
                 )
         if share is not None:
             self._dead = self._dead + 1 if share >= DEAD_SHARE and self._stuck() else 0
@@ -157,18 +161,6 @@ class Watch:
         *before, last = self._losses
         return last > LEARNED * before[0] and last > STILL_LEARNING * min(before)
 
-    def _calmer(self) -> str:
-        """Advice that keeps the state small."""
-        model = self._model
-        if model.model != "sab":
-            return f"try an --lr below {self._train.lr:g}"
-        tries = ["--recall-scale 0.5"] if model.recall_scale == 1 else []
-        if model.k_att is not None and model.k_att != model.k_trunc:
-            tries.insert(0, "no --k-att (a memory at the end of each segment)")
-        if model.normalizer not in (None, "softmax", "softmax1"):
-            tries.append("--normalizer softmax")
-        return f"try {', '.join([*tries, f'an --lr below {self._train.lr:g}'])}"
-
     def _livelier(self) -> str:
         """Advice that lets the model choose other memories."""
         tries = [f"an --lr below {self._train.lr:g}", "another --seed"]
@@ -177,3 +169,15 @@ class Watch:
         if self._model.normalizer not in (None, "softmax", "softmax1"):
             tries.insert(0, "--normalizer softmax")
         return f"try {', '.join(tries)}"
+
+
+def calmer(model: ModelOptions, train: TrainOptions) -> str:
+    """Advice that keeps a model's state and its gradient small."""
+    if model.model != "sab":
+        return f"try an --lr below {train.lr:g}"
+    tries = ["--recall-scale 0.5"] if model.recall_scale == 1 else []
+    if model.k_att is not None and model.k_att != model.k_trunc:
+        tries.insert(0, "no --k-att (a memory at the end of each segment)")
+    if model.normalizer not in (None, "softmax", "softmax1"):
+        tries.append("--normalizer softmax")
+    return f"try {', '.join([*tries, f'an --lr below {train.lr:g}'])}"

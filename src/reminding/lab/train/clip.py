@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 DECAY = 0.98
 """Of the running mean, per update."""
@@ -44,15 +44,33 @@ class GradientClipper:
         """Clip in place.
 
         Returns:
-            the norm before clipping, over all parameters; if it is not finite, nothing is changed.
+            the norm before clipping, over all parameters; if it is not finite, nothing is changed. With clipping, the
+            norm is finite as long as the gradient is, even if its squares are too large for its type.
         """
         trained = [parameter for parameter in parameters if parameter.grad is not None]
-        total = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
         norm = float(total)
-        if not math.isfinite(norm) or self.clip == 0:
+        if self.clip == 0:
             return norm
         bound = self.bound
-        torch.nn.utils.clip_grads_with_norm_(trained, bound, total)
+        if math.isinf(norm):
+            norm = _clip_huge(gradients, bound)
+        elif math.isfinite(norm):
+            torch.nn.utils.clip_grads_with_norm_(trained, bound, total)
+        if not math.isfinite(norm):
+            return norm
         clipped = min(norm, bound)
         self.mean = clipped if self.mean is None else DECAY * self.mean + (1 - DECAY) * clipped
         return norm
+
+
+def _clip_huge(gradients: Sequence[Tensor], bound: float) -> float:
+    """Clip gradients whose squares overflow; returns their norm. If some are infinite, nothing is changed."""
+    largest = max(float(each.abs().max()) for each in gradients if each.numel())
+    if math.isinf(largest):
+        return largest
+    relative = float(torch.nn.utils.get_total_norm([each / largest for each in gradients]))
+    for each in gradients:
+        each.div_(largest).mul_(bound / relative)
+    return largest * relative

@@ -22,6 +22,7 @@ from reminding.lab.runs.machine import command_line, environment, peak_resident_
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
 from reminding.lab.runs.saved.training import mean_figures
+from reminding.lab.runs.watch import calmer
 from reminding.lab.show.terminal import LiveDisplay, say
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
@@ -223,7 +224,8 @@ def learn(run: Run, whole: Batch) -> Update:
     if learns and not loss.requires_grad:  # there are targets in other processes: credit is due here as it is there
         loss = 0 * prediction.sum()
     if learns and check and not math.isfinite(value):
-        raise NotFiniteError(f"update {number}: the loss is {value}, though the input is finite; try a smaller --lr")
+        advice = calmer(run.config.model, run.config.train)
+        raise NotFiniteError(f"update {number}: the loss is {value}, though the input is finite; {advice}")
     with run.changing():  # with the backward pass: it may leave credit in the state of the streams
         if learns:
             norm = _backward(run, loss, share, number)
@@ -247,9 +249,8 @@ def _backward(run: Run, loss: Tensor, share: float, number: int) -> float:
     norm = run.clipper(run.model.parameters())
     if run.config.train.check_finite and not math.isfinite(norm):
         run.consistent = not run.group.any(_has_credit(run.state))
-        raise NotFiniteError(
-            f"update {number}: the gradient norm is {norm}; try --normalizer softmax or a smaller --lr"
-        )
+        advice = calmer(run.config.model, run.config.train)
+        raise NotFiniteError(f"update {number}: the gradient norm is {norm}; {advice}")
     return norm
 
 
@@ -365,7 +366,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
     if options.check_finite and (bad := [name for name in tested if not math.isfinite(tested[name])]):
         raise NotFiniteError(
             f"the {bad[0]} of the test is {tested[bad[0]]}; the weights and the summary are in {run.folder}. "
-            "The network's state grows without bound on the test split: try a smaller --lr, or --normalizer softmax1"
+            f"The network's state grows without bound on the test split: {calmer(run.config.model, options)}"
         )
     return summary
 
