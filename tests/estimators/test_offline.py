@@ -140,3 +140,10 @@ def test_one_seed_gives_one_network_and_the_callers_random_numbers_go_on() -> No
 def test_options_out_of_range_are_named_in_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SABClassifier(**options).fit(*series(0, 10, 8))
+
+
+@pytest.mark.parametrize("kind", [SABRegressor, SABForecaster])
+def test_a_learning_rate_at_which_nothing_is_learned_is_told(kind: Any) -> None:
+    X, y = np.random.default_rng(0).normal(size=(80, 3)), np.arange(80.0)
+    with pytest.raises(ValueError, match=r"learning_rate: the last .* not finite; try one below 1e"):
+        kind(hidden_size=4, learning_rate=1e200).fit(X, y)

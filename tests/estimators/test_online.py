@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,50 @@ def test_classes_and_features_that_appear_late_keep_what_was_learned() -> None:
     model.learn_one({"a": 1.0, "b": 2.0}, "z")
     after = model.predict_proba_one({"a": 1.0})
     assert set(after) == {"x", "y", "z"} and sum(after.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ({"a": math.nan, "b": 1.0}, 1.0, "x: the feature 'a' is nan, expected a finite number"),
+        ({"a": 1.0, "c": -math.inf}, 1.0, "x: the feature 'c' is -inf, expected a finite number"),
+        ({"a": 1.0, "b": "red"}, 1.0, "x: the feature 'b' is 'red', expected a number"),
+        ({"a": 1.0, "c": 1.0, "d": 1.0}, 1.0, "max_features must be above 3: 'd' is one more feature"),
+        ({"a": 1.0}, math.nan, "y is nan, expected a finite number"),
+        ({"a": 1.0}, None, "y is None, expected a number"),
+        ({"a": 1.0}, 1e200, "y is 1e\\+200, too far from the mean so far"),
+    ],
+)
+def test_a_bad_example_leaves_everything_as_it_was(x: dict[str, Any], y: Any, message: str) -> None:
+    models = [SABOnlineRegressor(hidden_size=4, max_features=3, seed=0) for _ in range(2)]
+    for step in range(30):
+        if step % 7 == 3:
+            with pytest.raises(ValueError, match=message):
+                models[0].learn_one(x, y)
+        for model in models:
+            model.learn_one({"a": math.sin(step), "b": 1.0}, math.cos(step))
+    for model in models:
+        model.learn_one({"c": 2.0}, 0.5)
+    first, second = (model.predict_one({"a": 0.5, "c": 1.0}) for model in models)
+    assert first == second and math.isfinite(first)
+
+
+def test_a_prediction_refuses_what_is_not_finite() -> None:
+    model = SABOnlineClassifier(hidden_size=4, seed=0)
+    model.learn_one({"a": 1.0}, "x")
+    with pytest.raises(ValueError, match="x: the feature 'a' is nan, expected a finite number"):
+        model.predict_proba_one({"a": math.nan})
+
+
+def test_a_learning_rate_at_which_nothing_is_learned_is_told() -> None:
+    model = SABOnlineRegressor(hidden_size=4, learning_rate=1e300, seed=0)
+    with pytest.raises(ValueError, match="learning_rate: the last 10 gradients were not finite; try one below 1e"):
+        learn(model, 100)
+
+
+def learn(model: Any, examples: int) -> None:
+    for step in range(examples):
+        model.learn_one({"a": math.sin(step)}, math.cos(step))
 
 
 def test_what_is_no_number_and_too_many_features_are_refused() -> None:

@@ -5,6 +5,7 @@ Shapes: N series, T steps, I values per step, B batch, C outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
-from reminding.lab.train.clip import GradientClipper
+from reminding.lab.train.clip import FAILURES, GradientClipper
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CLIP = 1.0
@@ -90,6 +91,7 @@ def fit_series(
             for rows in torch.split(torch.randperm(len(targets)), fitting.batch_size):
                 prediction, _, _ = model(series[:, rows].contiguous())
                 update(loss(prediction[-1], targets[rows]))
+        update.check()
     return model.eval()
 
 
@@ -119,23 +121,45 @@ def fit_stream(
             for chunk, wanted in zip(*(torch.split(each, fitting.batch_size) for each in (x, y)), strict=True):
                 prediction, state, _ = model(chunk, state)
                 update(torch.nn.functional.mse_loss(prediction, wanted))
+        update.check()
     return model.eval()
 
 
 class Update:
-    """Adam with adaptive clipping."""
+    """Adam with adaptive clipping; a gradient that is not finite is skipped."""
 
     def __init__(self, model: torch.nn.Module, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
         self.clipper = GradientClipper(CLIP)
+        self.failures = 0  # the latest gradients in a row that were not finite
 
     def __call__(self, loss: Tensor) -> None:
-        """Make one update by a loss."""
+        """Make one update by a loss.
+
+        Raises:
+            ValueError: as in `check`, after ten gradients in a row that are not finite.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.clipper(self.parameters)
-        self.optimizer.step()
+        if math.isfinite(self.clipper(self.parameters)):
+            self.optimizer.step()
+            self.failures = 0
+            return
+        self.failures += 1
+        if self.failures >= FAILURES:
+            self.check()
+
+    def check(self) -> None:
+        """Raise an error if the latest gradient was not finite.
+
+        Raises:
+            ValueError: it was not; names the learning rate.
+        """
+        if self.failures:
+            told = f"the last {self.failures} gradients were" if self.failures > 1 else "the last gradient was"
+            raise ValueError(f"learning_rate: {told} not finite; try one below {self.learning_rate:g}")
 
 
 def last_outputs(model: SequenceModel, inputs: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:

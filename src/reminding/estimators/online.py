@@ -12,7 +12,9 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
@@ -65,11 +67,10 @@ class _Online:
         """Make what is learned besides the model."""
         raise NotImplementedError
 
-    def _learn(self, x: Features, outputs: int) -> tuple[Tensor, Update]:
-        """Read an example, and return the prediction (C,) with its graph, and the update that learns from it."""
-        self._find_places(x)
+    def _learn(self, x: NDArray[np.float64], outputs: int) -> tuple[Tensor, Update]:
+        """Read an example (F,), and return the prediction (C,) with its graph, and the update that learns from it."""
         model, update = self._built(outputs)
-        prediction, self._state, _ = model(self._input(x), self._state)
+        prediction, self._state, _ = model(_alone(x), self._state)
         return prediction[0, 0], update
 
     def _predict(self, x: Features) -> Tensor | None:
@@ -77,29 +78,35 @@ class _Online:
         if self._model is None:
             return None
         with torch.no_grad():
-            return self._model(self._input(x), self._state)[0][0, 0]
+            return self._model(_alone(self._values(x)), self._state)[0][0, 0]
 
-    def _find_places(self, x: Features) -> None:
-        for name in sorted((name for name in x if name not in self._place), key=str):
-            if len(self._place) == self.max_features:
-                raise ValueError(f"max_features must be above {self.max_features}: {name!r} is one more feature")
-            self._place[name] = len(self._place)
+    def _found(self, x: Features) -> NDArray[np.float64]:
+        """The values of an example to learn from, (F,), once places are found for its new features.
 
-    def _input(self, x: Features) -> Tensor:
-        """(1, 1, F); features that an example lacks are 0, and those never learned from are left out."""
-        values = torch.zeros(1, 1, self.max_features, dtype=torch.float64)
+        Raises:
+            ValueError: a value is no finite number, or there are too many features; nothing has changed.
+        """
+        at_least("max_features", self.max_features, 1)
+        new = sorted((name for name in x if name not in self._place), key=str)
+        room = self.max_features - len(self._place)
+        for name in x:
+            _number("x", x[name], f"the feature {name!r}")
+        if len(new) > room:
+            raise ValueError(f"max_features must be above {self.max_features}: {new[room]!r} is one more feature")
+        self._place |= {name: len(self._place) + place for place, name in enumerate(new)}
+        return self._values(x)
+
+    def _values(self, x: Features) -> NDArray[np.float64]:
+        """(F,); features that an example lacks are 0, and those never learned from are left out."""
+        values = np.zeros(self.max_features)
         for name, value in x.items():
             if name in self._place:
-                try:
-                    values[0, 0, self._place[name]] = float(value)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"x: the feature {name!r} is {value!r}, expected a number") from error
+                values[self._place[name]] = _number("x", value, f"the feature {name!r}")
         return values
 
     def _built(self, outputs: int) -> tuple[SequenceModel, Update]:
         """The network with so many outputs; made at the first example, and widened for new outputs."""
         if self._model is None or self._update is None:
-            at_least("max_features", self.max_features, 1)
             options = ModelOptions(
                 hidden_size=self.hidden_size,
                 k_top=self.k_top,
@@ -149,13 +156,22 @@ class SABOnlineRegressor(_Online, base.Regressor):
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def learn_one(self, x: Features, y: float) -> None:
-        """Learn from an example."""
-        self._count += 1
-        change = float(y) - self._mean
-        self._mean += change / self._count
-        self._squares += change * (float(y) - self._mean)
-        prediction, update = self._learn(x, 1)
-        wanted = prediction.new_tensor((float(y) - self._mean) / self._deviation)
+        """Learn from an example.
+
+        Raises:
+            ValueError: a value is no finite number, or there are too many features, and nothing is learned; or ten
+                gradients in a row were not finite.
+        """
+        value = _number("y", y)
+        change = value - self._mean
+        mean = self._mean + change / (self._count + 1)
+        squares = self._squares + change * (value - mean)
+        if not math.isfinite(squares):
+            raise ValueError(f"y is {y!r}, too far from the mean so far, {self._mean:g}")
+        values = self._found(x)
+        self._count, self._mean, self._squares = self._count + 1, mean, squares
+        prediction, update = self._learn(values, 1)
+        wanted = prediction.new_tensor((value - self._mean) / self._deviation)
         update((prediction[0] - wanted) ** 2)
 
     def predict_one(self, x: Features) -> float:
@@ -193,16 +209,42 @@ class SABOnlineClassifier(_Online, base.Classifier):
         return True
 
     def learn_one(self, x: Features, y: Any) -> None:
-        """Learn from an example."""
+        """Learn from an example.
+
+        Raises:
+            ValueError: as of `SABOnlineRegressor.learn_one`.
+        """
+        values = self._found(x)
         if y not in self._classes:
             self._classes.append(copy.copy(y))
-        logits, update = self._learn(x, len(self._classes))
+        logits, update = self._learn(values, len(self._classes))
         update(nn.functional.cross_entropy(logits, torch.tensor(self._classes.index(y))))
 
     def predict_proba_one(self, x: Features) -> dict[Any, float]:
         """The probability of each class seen so far, without learning; {} before the first example."""
         logits = self._predict(x)
         return {} if logits is None else dict(zip(self._classes, logits.softmax(0).tolist(), strict=True))
+
+
+def _number(name: str, value: Any, what: str = "") -> float:
+    """A value as a finite number.
+
+    Raises:
+        ValueError: it is none; names the argument.
+    """
+    told = f"{name}: {what}" if what else name
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{told} is {value!r}, expected a number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{told} is {value!r}, expected a finite number")
+    return number
+
+
+def _alone(values: NDArray[np.float64]) -> Tensor:
+    """An example (F,) as a sequence of one step, (1, 1, F)."""
+    return torch.as_tensor(values).view(1, 1, -1)
 
 
 def _widen(model: SequenceModel, outputs: int) -> None:

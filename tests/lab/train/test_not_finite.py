@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import read_runs
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
+from reminding.nn.state.storage import load_tensors
 from reminding.tasks import Adding, Batch, Cue
 from reminding.tasks.kinds.tallies import Columns, ColumnTally
 from tests.lab.conftest import small
@@ -143,6 +145,64 @@ def test_a_run_that_diverges_is_the_same_when_it_is_resumed(tmp_path: Path, monk
     trainer.train(diverging(9), resumed, resume=True)
     logs = [[{**record, "seconds": 0} for record in read_log(folder)] for folder in (resumed, whole)]
     assert repr(logs[0]) == repr(logs[1])
+
+
+MARK = 7.0
+"""Of a batch whose loss is finite and whose gradient is not."""
+
+
+def steepen(monkeypatch: pytest.MonkeyPatch, numbers: Collection[int]) -> None:
+    """Let the loss of the adding task have no finite gradient at these training batches, counted from 1."""
+    train_batches, loss = Adding.train_batches, Adding.loss
+
+    def marked(self: Adding, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(train_batches(self, batch_size, seed, start), start + 1):
+            if number in numbers:
+                batch.input[0, 0, 0] = MARK
+            yield batch
+
+    def steep(self: Adding, prediction: torch.Tensor, batch: Batch) -> torch.Tensor:
+        value = loss(self, prediction, batch)
+        return value + (0 * value).sqrt() if batch.input[0, 0, 0] == MARK else value
+
+    monkeypatch.setattr(Adding, "train_batches", marked)
+    monkeypatch.setattr(Adding, "loss", steep)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "model.safetensors")[0]
+
+
+def test_an_update_without_a_finite_gradient_is_skipped_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steepen(monkeypatch, (2, 4))
+    run, before = tmp_path / "run", tmp_path / "before"
+    trainer.train(small(4, task=Adding(T=6), eval_every=4), run)
+    told = capsys.readouterr().out
+    trainer.train(small(3, task=Adding(T=6), eval_every=4), before)
+    assert all(torch.equal(each, weights(before)[name]) for name, each in weights(run).items())
+    (record,) = [each for each in read_log(run) if each["kind"] == "train"]
+    assert record["gradients_not_finite"] == 2
+    assert math.isfinite(record["loss"])
+    (warning,) = [each for each in read_log(run) if each["kind"] == "warning"]
+    assert warning["name"] == "gradient_not_finite"
+    assert "2 gradients were not finite, and skipped; try" in told
+
+
+def test_ten_gradients_that_are_not_finite_in_a_row_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steepen(monkeypatch, (2, *range(4, 13), *range(14, 99)))
+    message = "update 23: the gradient norm is nan, and the 9 gradients before it were not finite; try"
+    with pytest.raises(trainer.NotFiniteError, match=message):
+        trainer.train(small(60, task=Adding(T=6), eval_every=4), tmp_path / "run")
+    assert all(each.isfinite().all() for each in weights(tmp_path / "run").values())
+
+
+def test_a_run_that_is_resumed_gives_up_where_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steepen(monkeypatch, range(4, 99))
+    trainer.train(small(7, task=Adding(T=6), eval_every=3), tmp_path / "run")
+    with pytest.raises(trainer.NotFiniteError, match="update 13: "):
+        trainer.train(small(60, task=Adding(T=6), eval_every=3), tmp_path / "run", resume=True)
 
 
 def test_chunks_without_an_answer_leave_no_bare_nan_in_the_log(tmp_path: Path) -> None:

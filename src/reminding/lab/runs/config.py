@@ -160,7 +160,8 @@ class TrainOptions:
         test_sequences: test sequences at the end, or chunks of each stream; None: the task's own number.
         patience: stop after this many evaluations without a better main metric; None: never.
         target: stop when the main metric on the validation split is this good; None: never.
-        check_finite: stop at a batch, a loss or a gradient that is not finite, and keep the last finite weights.
+        check_finite: stop at a batch or a loss that is not finite, skip an update whose gradient is not, and stop
+            after ten of these in a row; the last finite weights are kept.
         device: auto: a GPU if there is one.
         threads: CPU threads; None: PyTorch's own choice. Networks of this size gain little from a second thread, and
             lose much on a busy machine.

@@ -42,7 +42,7 @@ class Trouble:
     """A sign of trouble in a run.
 
     Args:
-        name: "exploding_norm", "dead_attention", "lost_solution" or "gradient_spike".
+        name: "exploding_norm", "dead_attention", "lost_solution", "gradient_spike" or "gradient_not_finite".
         what: the observation, with its numbers.
         advice: the options to try.
     """
@@ -77,8 +77,8 @@ class Watch:
         """Look at a record of the log.
 
         Args:
-            record: its "kind" is "train" (with loss, gradient_norm and gradient_norm_max), "valid" (with state_norm
-                and recall_share) or "warning"; missing numbers are not judged.
+            record: its "kind" is "train" (with loss, gradient_norm, gradient_norm_max and gradients_not_finite),
+                "valid" (with state_norm and recall_share) or "warning"; missing numbers are not judged.
 
         Returns:
             the kinds of trouble that have not been reported before.
@@ -95,6 +95,9 @@ class Watch:
         troubles: list[Trouble] = []
         norm, highest = record.get("gradient_norm", math.nan), record.get("gradient_norm_max", math.nan)
         loss = record.get("loss", math.nan)
+        if (bad := int(record.get("gradients_not_finite", 0))) and self._train.check_finite:
+            what = f"{bad} {'gradient was' if bad == 1 else 'gradients were'} not finite, and skipped"
+            troubles.append(Trouble("gradient_not_finite", what, calmer(self._model, self._train)))
         if (spike := self._spike(highest)) is not None:
             troubles.append(spike)
         if norm > 0:
@@ -108,7 +111,7 @@ class Watch:
     def _spike(self, highest: float) -> Trouble | None:
         """A gradient far above the usual ones; adaptive clipping lets none pass."""
         clip = self._train.clip
-        if len(self._norms) < 3 or (clip and self._train.clip_kind == "adaptive"):
+        if not math.isfinite(highest) or len(self._norms) < 3 or (clip and self._train.clip_kind == "adaptive"):
             return None
         usual, passed = statistics.median(self._norms), min(highest, clip or math.inf)
         if not passed > SPIKE * usual:

@@ -12,6 +12,8 @@ DECAY = 0.98
 """Of the running mean, per update."""
 FACTOR = 2.0
 """The adaptive bound, times the running mean."""
+FAILURES = 10
+"""Gradients in a row that are not finite, with which training gives up: the fault is not in a single batch."""
 
 
 class GradientClipper:
@@ -50,18 +52,16 @@ class GradientClipper:
         trained = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)
-        norm = float(total)
+        norm, bound = float(total), self.bound
         if self.clip == 0:
             return norm
-        bound = self.bound
         if math.isinf(norm):
             norm = _clip_huge(gradients, bound)
         elif math.isfinite(norm):
             torch.nn.utils.clip_grads_with_norm_(trained, bound, total)
-        if not math.isfinite(norm):
-            return norm
-        clipped = min(norm, bound)
-        self.mean = clipped if self.mean is None else DECAY * self.mean + (1 - DECAY) * clipped
+        if math.isfinite(norm):
+            clipped = min(norm, bound)
+            self.mean = clipped if self.mean is None else DECAY * self.mean + (1 - DECAY) * clipped
         return norm
 
 

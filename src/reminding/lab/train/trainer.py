@@ -24,6 +24,7 @@ from reminding.lab.runs.runlog import LOG_NAME, RunLog
 from reminding.lab.runs.saved.training import mean_figures
 from reminding.lab.runs.watch import calmer
 from reminding.lab.show.terminal import LiveDisplay, say
+from reminding.lab.train.clip import FAILURES
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
@@ -229,7 +230,7 @@ def learn(run: Run, whole: Batch) -> Update:
     with run.changing():  # with the backward pass: it may leave credit in the state of the streams
         if learns:
             norm = _backward(run, loss, share, number)
-            run.optimizer.step()
+            _step(run, norm)
         run.state = state
         steps = whole.input.shape[:2].numel()
         update = Update(loss=value if learns else math.nan, norm=norm, steps=steps, metrics=metrics)
@@ -243,15 +244,28 @@ def _backward(run: Run, loss: Tensor, share: float, number: int) -> float:
 
     Args:
         share: the weight of this process's loss.
+
+    Raises:
+        NotFiniteError: the gradient is not finite, as the latest ones were not; or credit that waits in the state of
+            a stream is lost with it.
     """
     (loss if share == 1 else share * loss).backward()
     run.group.add_gradients(run.model.parameters())
     norm = run.clipper(run.model.parameters())
-    if run.config.train.check_finite and not math.isfinite(norm):
+    run.standing.failures = failures = 0 if math.isfinite(norm) else run.standing.failures + 1
+    if run.config.train.check_finite and failures:
         run.consistent = not run.group.any(_has_credit(run.state))
-        advice = calmer(run.config.model, run.config.train)
-        raise NotFiniteError(f"update {number}: the gradient norm is {norm}; {advice}")
+        if failures >= FAILURES or not run.consistent:
+            before = f", and the {failures - 1} gradients before it were not finite" if failures > 1 else ""
+            advice = calmer(run.config.model, run.config.train)
+            raise NotFiniteError(f"update {number}: the gradient norm is {norm}{before}; {advice}")
     return norm
+
+
+def _step(run: Run, norm: float) -> None:
+    """One step of the optimizer, unless the gradient is not finite: the next batch may have one that is."""
+    if math.isfinite(norm) or not run.config.train.check_finite:
+        run.optimizer.step()
 
 
 def _has_credit(state: StreamState | None) -> bool:
@@ -268,8 +282,7 @@ def settle(run: Run) -> None:
     layer.settle(run.state)
     run.group.add_gradients(run.model.parameters())
     if any(parameter.grad is not None for parameter in layer.parameters()):
-        run.clipper(run.model.parameters())
-        run.optimizer.step()
+        _step(run, run.clipper(run.model.parameters()))
 
 
 def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, last: bool) -> str | None:

@@ -42,6 +42,7 @@ class Standing:
         seconds: time spent on updates and evaluations.
         best: the best main metric on the validation split so far; best_step: the update at which it was reached.
         stale: evaluations since then.
+        failures: the latest gradients in a row that were not finite.
         since: the updates since the last evaluation; the next evaluation logs their means.
         stopped: the reason to stop that the last evaluation gave, "target" or "patience"; None: the run is not at its
             end, or is there because of a limit that may be raised.
@@ -52,6 +53,7 @@ class Standing:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    failures: int = 0
     since: list[Update] = field(default_factory=list[Update])
     stopped: str | None = None
 
@@ -71,7 +73,7 @@ class Restored:
 
 
 def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
-    """Means over some updates, with the last and the largest gradient norm.
+    """Means over some updates, with the last and the largest gradient norm, and how many were not finite, if any.
 
     Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean. A
     loss, metric or norm that is not a number is not left out: the run diverges.
@@ -83,7 +85,9 @@ def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
     loss = {"loss": sum(losses) / len(losses)} if losses else {}
     norms = [update["norm"] for update in updates]
     highest = max(norms, key=lambda norm: (math.isnan(norm), norm))
-    return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": highest, **metrics}
+    bad = sum(not math.isfinite(norm) for norm in norms)
+    count = {"gradients_not_finite": float(bad)} if bad else {}
+    return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": highest, **count, **metrics}
 
 
 def _has_target(update: Update) -> bool:
