@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,3 +55,21 @@ def test_the_budget_of_timed_runs_is_their_time(tmp_path: Path) -> None:
     scaled = reproduce.scaled(run, 0.25)
     assert (scaled.train.steps, scaled.train.max_seconds) == (50, 25.0)
     assert reproduce.scaled(small(steps=50), 0.25).train.steps == 12
+
+
+@pytest.mark.parametrize(("sign", "jobs"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGTERM, 2)])
+def test_no_run_goes_on_when_its_worker_has_ended(tmp_path: Path, sign: signal.Signals, jobs: int) -> None:
+    words = f"reproduce ablation --settings recipe --methods recipe --jobs {jobs} --out {tmp_path}"
+    # SIGINT is ignored in the background of a script.
+    program = "import signal, reminding.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
+    with subprocess.Popen([sys.executable, "-c", program, *words.split()], stdout=subprocess.PIPE) as worker:
+        folder = tmp_path / "ablation" / "recipe" / "recipe-seed0"
+        while not (folder / "log.jsonl").is_file() or not (folder / "log.jsonl").read_text():
+            assert worker.poll() is None
+            time.sleep(0.05)
+        worker.send_signal(sign)
+        worker.communicate(timeout=60)  # until the run, which holds its output, has ended too
+    deadline = time.monotonic() + 60
+    while not (folder / "summary.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert checkpoint.read_summary(folder)["stopped"] == "interrupted"

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
@@ -348,34 +349,41 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
                     say(f"done: {job.title}")
             time.sleep(POLL_SECONDS)
     finally:
-        for process in running:  # Ctrl-C has reached them too: each stops after its current update
-            process.wait()
+        stop(running)
     return failed
 
 
-def start(job: Job, shown: bool, tied: bool = False) -> subprocess.Popen[bytes]:
-    """Start the process of a job.
+def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
+    """Start the process of a job, which stops, as at SIGTERM, when this process ends in any way.
 
     Args:
         shown: whether its output goes to the terminal; otherwise to a file beside its folder.
-        tied: whether it stops, as at SIGTERM, when this process ends in any way.
     """
     arguments = [sys.executable, "-m", "reminding", *job.words]
-    environment = {**os.environ, TIED: "yes"} if tied else None
-    stdin = subprocess.PIPE if tied else None
-    if shown:
-        return subprocess.Popen(arguments, stdin=stdin, env=environment, start_new_session=tied)
-    console = _console(job)
-    console.parent.mkdir(parents=True, exist_ok=True)
-    with console.open("ab") as file:
+    with nullcontext() if shown else _opened(_console(job)) as file:
         return subprocess.Popen(
             arguments,
-            stdin=stdin,
+            stdin=subprocess.PIPE,
             stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=tied,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
+            stderr=None if shown else subprocess.STDOUT,
+            env={**os.environ, TIED: "yes"},
+            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
         )
+
+
+def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Let processes of `start` stop as at SIGTERM, and wait until they have saved their states."""
+    asked = list(processes)
+    for process in asked:
+        if process.stdin is not None:
+            process.stdin.close()
+    for process in asked:
+        process.wait()
+
+
+def _opened(console: Path) -> BinaryIO:
+    console.parent.mkdir(parents=True, exist_ok=True)
+    return console.open("ab")
 
 
 def _console(job: Job) -> Path:

@@ -118,8 +118,8 @@ class _Worker:
                     self._look_at(each)
                 time.sleep(reproduce.POLL_SECONDS if self._running else WAIT_SECONDS)
         finally:
+            reproduce.stop(each.process for each in self._running if each.process is not None)
             for each in self._running:
-                _stop(each.process)
                 self._queue.give_back(each.number, "stopped by its user")
 
     def _begin(self) -> None:
@@ -130,7 +130,7 @@ class _Worker:
 
     def _start(self, command: Job) -> subprocess.Popen[bytes]:
         say(f"{command.title}: reminding {' '.join(command.words)}")
-        return reproduce.start(command, shown=self._at_once == 1, tied=True)
+        return reproduce.start(command, shown=self._at_once == 1)
 
     def _look_at(self, each: _Running) -> None:
         """Go on with a job whose process has ended, and leave one that was given to another worker."""
@@ -148,7 +148,7 @@ class _Worker:
                 self._end(each, None)
         except GivenAwayError:
             say(f"{each.job.key} was given to another worker, which presumed this one dead")
-            _stop(each.process)
+            reproduce.stop([] if each.process is None else [each.process])
             self._queue.pulse.remove(each.number)
             self._running.remove(each)
 
@@ -168,14 +168,6 @@ def _reread(job: Job) -> Job:
     """The command that trains a run as it lies here now: another worker may have begun it."""
     assert job.config is not None
     return reproduce.train_job(job.title, job.folder, job.config)
-
-
-def _stop(process: subprocess.Popen[bytes] | None) -> None:
-    """Let a process stop as at SIGTERM, and wait until it has saved its state."""
-    if process is not None:
-        if process.stdin is not None:
-            process.stdin.close()
-        process.wait()
 
 
 def _collected(owned: Mapping[str, Attempt], jobs: Sequence[Shared]) -> list[str]:
