@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reminding.lab.paper.methods import TUNED, Experiment, Setting, grid, methods
+from reminding.lab.paper.tuning import Grid
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.parity import matched, parameters
 from reminding.tasks import Cue, MatchSpeaker, NBack, NoisyCIFAR10
@@ -31,17 +32,18 @@ ROW = {"frame": 28, "chunk": 28}
 """An image of MNIST by rows, one image a chunk."""
 CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}
 """A spoken digit by spectra, one a chunk."""
+FINALS = (
+    "Tuning runs are short; of each method the best points of two rates were then trained in full length, and the "
+    "better one was taken."
+)
 FITS = (
     "...-fits: an LSTM whose chunks have twice the items that lie between an answer and its question. It has as many "
     "updates as the others, and so as many times their data as its chunks are longer."
 )
 
 
-def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int, share: float = 0.5) -> Setting:
-    """SAB, its ablations and its rivals on a stream whose questions are `reach` steps behind their events.
-
-    A tuning run has `share` of the updates.
-    """
+def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, tuned: Grid) -> Setting:
+    """SAB, its ablations and its rivals on a stream."""
     lstm = replace(ModelOptions(model="lstm", hidden_size=sab.hidden_size), embedding_size=sab.embedding_size)
     wanted = parameters(task, sab)
     rtu = replace(lstm, model="rtu", embedding_size=None)
@@ -55,7 +57,7 @@ def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, reach: int, sha
         "rtu": matched(task, rtu, wanted),
     }
     runs = {name: RunConfig(task, model, train) for name, model in models.items()}
-    return Setting("", runs, grid=grid(reach, share))
+    return Setting("", runs, grid=tuned)
 
 
 def cue(data_dir: Path | None, verify: bool) -> Experiment:
@@ -64,7 +66,7 @@ def cue(data_dir: Path | None, verify: bool) -> Experiment:
     for lag, updates in ((500, 1500), (5000, 5000)):
         model = replace(MEMORY, capacity=64 if lag == 500 else 640)
         train = TrainOptions(steps=updates, eval_every=250, target=0.99)
-        settings.append(replace(_streamed(Cue(lag=lag), model, train, lag), name=f"lag{lag}"))
+        settings.append(replace(_streamed(Cue(lag=lag), model, train, grid(lag, share=0.5)), name=f"lag{lag}"))
     return Experiment("cue", "Cue: accuracy of the answers (chance 0.125)", settings, REMARKS, "cue")
 
 
@@ -76,6 +78,7 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     pixels = [_of_items(NBack(data_dir, back), by_pixels, 14, share=0.25, name="") for back in (1, 3)]
     remarks = (
         *REMARKS,
+        FINALS,
         "rows-...: a row of 28 pixels a step, and an image a chunk; back...: a pixel a step, and a quarter of an "
         "image a chunk.",
         FITS,
@@ -88,7 +91,8 @@ def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_trunc: int, sha
     """SAB, which may remember twice the items that lie between an answer and its question, and its rivals."""
     capacity = 2 * (task.back + 1) * task.item_steps // k_trunc
     model = replace(MEMORY, k_trunc=k_trunc, capacity=capacity, embedding_size=None, hidden_size=128)
-    return replace(_streamed(task, model, train, task.item_steps * task.back, share), name=f"{name}back{task.back}")
+    tuned = grid(task.item_steps * task.back, share, finalists=2)
+    return replace(_streamed(task, model, train, tuned), name=f"{name}back{task.back}")
 
 
 def _fitting(setting: Setting) -> Setting:
@@ -104,6 +108,7 @@ def match(data_dir: Path | None, verify: bool) -> Experiment:
     settings = [_of_items(MatchSpeaker(data_dir, back, **CLIP), train, 8, share=0.4, name="") for back in (1, 4)]
     remarks = (
         *REMARKS,
+        FINALS,
         "A step reads the spectrum of 16 milliseconds, and a chunk is a clip of half a second.",
         "The test is on two speakers whom nobody heard in training; validation is on other clips of the four others.",
         FITS,
