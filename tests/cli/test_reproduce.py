@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,9 @@ from tests.lab.paper.tiny import only_tiny as only_tiny
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs start at once, in forked processes. The Ctrl-C test starts one in a new process, as the command does."""
-    monkeypatch.setattr(reproduce, "subprocess", SimpleNamespace(Popen=Forked, STDOUT=subprocess.STDOUT))
+    monkeypatch.setattr(
+        reproduce, "subprocess", SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+    )
 
 
 def words(*more: str, out: Path) -> list[str]:
@@ -117,13 +120,17 @@ def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: float) -> None:
-        raise KeyboardInterrupt
+    log, sleep = tmp_path / "tiny" / "T4" / "lstm-seed0" / "log.jsonl", time.sleep
+
+    def interrupted(seconds: float) -> None:
+        if log.is_file() and log.stat().st_size:
+            raise KeyboardInterrupt
+        sleep(seconds)
 
     monkeypatch.setattr(reproduce.time, "sleep", interrupted)
     with pytest.raises(SystemExit, match="the same command continues"):
         main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
-    assert (tmp_path / "tiny" / "T4" / "lstm-seed0" / checkpoint.SUMMARY_NAME).exists()  # was awaited
+    assert log.with_name(checkpoint.SUMMARY_NAME).exists()  # was awaited
     assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{reproduce.CONSOLE_SUFFIX}").read_text()
 
 
