@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.paper.methods import TUNED, Experiment, Setting, grid, methods
+from reminding.lab.paper.methods import FINALS, FORGET_SCALE, TUNED, Experiment, Setting, grid, methods
 from reminding.lab.paper.tuning import Grid
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.parity import matched, parameters
@@ -32,10 +32,7 @@ ROW = {"frame": 28, "chunk": 28}
 """An image of MNIST by rows, one image a chunk."""
 CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}
 """A spoken digit by spectra, one a chunk."""
-FINALS = (
-    "Tuning runs are short; of each method the best points of two rates were then trained in full length, and the "
-    "better one was taken."
-)
+FORGETS = f"SAB's forget gate is multiplied by {FORGET_SCALE:g}; without that it lost what it had learned of n-back."
 FITS = (
     "...-fits: an LSTM whose chunks have twice the items that lie between an answer and its question. It has as many "
     "updates as the others, and so as many times their data as its chunks are longer."
@@ -78,6 +75,7 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     pixels = [_of_items(NBack(data_dir, back), by_pixels, 14, share=0.25, name="") for back in (1, 3)]
     remarks = (
         *REMARKS,
+        FORGETS,
         FINALS,
         "rows-...: a row of 28 pixels a step, and an image a chunk; back...: a pixel a step, and a quarter of an "
         "image a chunk.",
@@ -88,9 +86,13 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
 
 
 def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_trunc: int, share: float, name: str) -> Setting:
-    """SAB, which may remember twice the items that lie between an answer and its question, and its rivals."""
+    """SAB, which may remember twice the items that lie between an answer and its question, and its rivals.
+
+    Its cell state forgets, or it grows over the items without end, and what was learned is lost.
+    """
     capacity = 2 * (task.back + 1) * task.item_steps // k_trunc
     model = replace(MEMORY, k_trunc=k_trunc, capacity=capacity, embedding_size=None, hidden_size=128)
+    model = replace(model, forget_scale=FORGET_SCALE)
     tuned = grid(task.item_steps * task.back, share, finalists=2)
     return replace(_streamed(task, model, train, tuned), name=f"{name}back{task.back}")
 
@@ -108,6 +110,7 @@ def match(data_dir: Path | None, verify: bool) -> Experiment:
     settings = [_of_items(MatchSpeaker(data_dir, back, **CLIP), train, 8, share=0.4, name="") for back in (1, 4)]
     remarks = (
         *REMARKS,
+        FORGETS,
         FINALS,
         "A step reads the spectrum of 16 milliseconds, and a chunk is a clip of half a second.",
         "The test is on two speakers whom nobody heard in training; validation is on other clips of the four others.",

@@ -16,6 +16,12 @@ TUNED = (
     "with a seed that no run below has; the runs below have the choice. chrono:T are biases with which an LSTM "
     "remembers over T steps (Tallec and Ollivier 2018)."
 )
+FINALS = (
+    "Tuning runs are short; of each method the best points of two rates were then trained in full length, and the "
+    "better one was taken."
+)
+FORGET_SCALE = 0.95
+"""Of an LSTM that must forget: half in 14 steps, a little more than a segment."""
 
 
 @dataclass(frozen=True)
