@@ -132,6 +132,14 @@ def test_a_prediction_refuses_what_is_not_finite() -> None:
         model.predict_proba_one({"a": math.nan})
 
 
+def test_nan_is_no_class() -> None:
+    model = SABOnlineClassifier(hidden_size=4, seed=0)
+    model.learn_one({"a": 1.0}, "x")
+    with pytest.raises(ValueError, match="y is nan, expected a class"):
+        model.learn_one({"a": 1.0}, math.nan)
+    assert set(model.predict_proba_one({"a": 1.0})) == {"x"}
+
+
 def test_a_learning_rate_at_which_nothing_is_learned_is_told() -> None:
     model = SABOnlineRegressor(hidden_size=4, learning_rate=1e300, seed=0)
     with pytest.raises(ValueError, match="learning_rate: the last 10 gradients were not finite; try one below 1e"):

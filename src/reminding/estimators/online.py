@@ -212,8 +212,10 @@ class SABOnlineClassifier(_Online, base.Classifier):
         """Learn from an example.
 
         Raises:
-            ValueError: as of `SABOnlineRegressor.learn_one`.
+            ValueError: y is NaN, which equals no class; or as of `SABOnlineRegressor.learn_one`.
         """
+        if y != y:
+            raise ValueError(f"y is {y!r}, expected a class")
         values = self._found(x)
         if y not in self._classes:
             self._classes.append(copy.copy(y))

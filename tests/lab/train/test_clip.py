@@ -80,6 +80,13 @@ def test_a_gradient_whose_squares_overflow_is_clipped_as_any_other(size: float, 
     assert clipper.mean == pytest.approx(DECAY * 0.25 + (1 - DECAY) * 0.5, rel=1e-5)
 
 
+def test_a_huge_gradient_within_a_huge_bound_is_left_alone() -> None:
+    held = parameter(2e25)
+    assert GradientClipper(1e30)([held]) == pytest.approx(2e25, rel=1e-5)
+    assert held.grad is not None
+    assert held.grad.tolist() == pytest.approx([1e25] * 4, rel=1e-6)
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf])
 def test_an_infinite_gradient_is_told_and_changes_nothing(value: float) -> None:
     held = parameter(2.0)

@@ -71,6 +71,8 @@ def _clip_huge(gradients: Sequence[Tensor], bound: float) -> float:
     if math.isinf(largest):
         return largest
     relative = float(torch.nn.utils.get_total_norm([each / largest for each in gradients]))
-    for each in gradients:
-        each.div_(largest).mul_(bound / relative)
-    return largest * relative
+    norm = largest * relative
+    if norm > bound:
+        for each in gradients:
+            each.div_(largest).mul_(bound / relative)
+    return norm
