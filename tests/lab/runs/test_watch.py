@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,14 @@ def test_recall_stuck_on_one_memory_is_told_when_the_loss_is_stuck_too() -> None
     assert not seen(stuck[: 2 * DEAD_EVALUATIONS])
     spread = [record for loss in [0.4, *[0.2] * 5] for record in (*losses(loss), {**dead, "recall_share": 0.93})]
     assert not seen(spread)
+
+
+def test_an_infinite_gradient_is_told_as_skipped_or_as_a_spike_that_passed() -> None:
+    bad = {**losses(0.2)[0], "gradient_norm_max": math.inf, "gradients_not_finite": 1.0}
+    (skipped,) = seen([*losses(0.4, 0.3, 0.25), bad], train=FIXED)
+    assert (skipped.name, skipped.what) == ("gradient_not_finite", "1 gradient was not finite, and skipped")
+    (passed,) = seen([*losses(0.4, 0.3, 0.25), bad], train=replace(FIXED, check_finite=False))
+    assert passed.name == "gradient_spike"
 
 
 def test_what_an_interrupted_run_was_told_is_not_told_again() -> None:

@@ -111,7 +111,8 @@ class Watch:
     def _spike(self, highest: float) -> Trouble | None:
         """A gradient far above the usual ones; adaptive clipping lets none pass."""
         clip = self._train.clip
-        if not math.isfinite(highest) or len(self._norms) < 3 or (clip and self._train.clip_kind == "adaptive"):
+        skipped = self._train.check_finite and not math.isfinite(highest)
+        if skipped or len(self._norms) < 3 or (clip and self._train.clip_kind == "adaptive"):
             return None
         usual, passed = statistics.median(self._norms), min(highest, clip or math.inf)
         if not passed > SPIKE * usual:
