@@ -124,7 +124,7 @@ def noisy_cifar10(data_dir: Path | None, verify: bool) -> Experiment:
     """CIFAR10's 32 rows, then 968 rows of one fixed noise; the class is asked at the end."""
     task = NoisyCIFAR10(data_dir, verify=verify)
     model = ModelOptions(k_trunc=16, k_att=8, normalizer="softmax1", score_size=32)
-    train = TrainOptions(steps=1_000_000, max_seconds=4.5 * 3600, batch_size=50, lr=2e-3, eval_sequences=1000)
+    train = TrainOptions(steps=1_000_000, max_seconds=4.5 * 3600, anneal=0.25, batch_size=50, eval_sequences=1000)
     runs = methods(task, model, train, (16, 128))
     del runs["attention"]  # which would hold 26 GB
     remarks: Sequence[str] = (
@@ -134,5 +134,5 @@ def noisy_cifar10(data_dir: Path | None, verify: bool) -> Experiment:
         "Each run has four and a half hours.",
         *(() if verify else ("The files were not the published ones (--no-verify).",)),
     )
-    setting = Setting("T1000", runs, grid=grid(1000, share=0.1))
+    setting = Setting("T1000", runs, grid=grid(1000, share=0.05))
     return Experiment("noisy-cifar10", "Noise-padded CIFAR10: accuracy", [setting], remarks, "noisy-cifar10")
