@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from reminding.cli import main
-from reminding.lab.paper import reproduce
+from reminding.lab.paper import jobs as processes
 from reminding.lab.paper.reproduce import progress
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
@@ -26,7 +26,7 @@ from tests.lab.paper.tiny import only_tiny as only_tiny
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs start at once, in forked processes. The Ctrl-C test starts one in a new process, as the command does."""
     monkeypatch.setattr(
-        reproduce, "subprocess", SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+        processes, "subprocess", SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
     )
 
 
@@ -127,11 +127,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise KeyboardInterrupt
         sleep(seconds)
 
-    monkeypatch.setattr(reproduce.time, "sleep", interrupted)
+    monkeypatch.setattr(processes.time, "sleep", interrupted)
     with pytest.raises(SystemExit, match="the same command continues"):
         main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
     assert log.with_name(checkpoint.SUMMARY_NAME).exists()  # was awaited
-    assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{reproduce.CONSOLE_SUFFIX}").read_text()
+    assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{processes.CONSOLE_SUFFIX}").read_text()
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

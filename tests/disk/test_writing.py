@@ -173,7 +173,7 @@ def test_a_file_that_a_library_writes_is_the_old_or_the_new_one(tmp_path: Path, 
 
 WRITES_ITSELF = {
     "lab/bench/meter.py": "the system's own file that resets a peak",
-    "lab/paper/reproduce.py": "what a process prints, as it comes",
+    "lab/paper/jobs.py": "what a process prints, as it comes",
     "tasks/data/download.py": "a download that goes on where it was interrupted, renamed when it is whole",
     "tasks/data/tables/store.py": "a cache in a temporary folder",
     "tasks/data/text.py": "a copy in a temporary folder",

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from reminding.cli import main
-from reminding.lab.paper import reproduce
-from reminding.lab.paper.reproduce import ReproduceOptions, experiment, training_jobs
+from reminding.lab.paper import jobs as processes
+from reminding.lab.paper.reproduce import ReproduceOptions, experiment, testing_jobs, training_jobs
 from reminding.lab.paper.shared import Shared, packed, shared_jobs, unpack
 from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
@@ -31,7 +31,7 @@ from tests.lab.paper.tiny import only_tiny as only_tiny
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs start at once, in forked processes."""
     names = SimpleNamespace(Popen=Forked, STDOUT=subprocess.STDOUT, PIPE=subprocess.PIPE)
-    monkeypatch.setattr(reproduce, "subprocess", names)
+    monkeypatch.setattr(processes, "subprocess", names)
 
 
 def attempts_of(storage: Path, name: str) -> list[Attempt]:
@@ -42,7 +42,7 @@ def attempts_of(storage: Path, name: str) -> list[Attempt]:
 def planned(out: Path, *, seeds: int = 1) -> list[Shared]:
     options = ReproduceOptions(seeds=seeds, out=out)
     wanted = experiment("tiny", options)
-    return shared_jobs(training_jobs(wanted, options), reproduce.testing_jobs(wanted, options), out)
+    return shared_jobs(training_jobs(wanted, options), testing_jobs(wanted, options), out)
 
 
 @pytest.mark.usefixtures("forked")

@@ -12,16 +12,26 @@ import pytest
 
 from reminding.lab.paper import estimate
 from reminding.lab.paper.experiments import Experiment, Setting
+from reminding.lab.paper.jobs import Job
 from reminding.lab.paper.reproduce import (
-    Job,
     ReproduceOptions,
     final_jobs,
     finalists,
     training_jobs,
     tuned,
     tuning_jobs,
+    with_choices,
 )
-from reminding.lab.paper.tuning import TUNING_SEED, Grid, Tuned, chosen, table, tuned_runs, write_choice
+from reminding.lab.paper.tuning import (
+    TUNING_SEED,
+    Grid,
+    Tuned,
+    chosen,
+    read_choice,
+    table,
+    tuned_runs,
+    write_choice,
+)
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.train.run import Run
@@ -188,6 +198,57 @@ def test_the_choice_of_other_methods_stays_on_record(tmp_path: Path) -> None:
     assert set(written["chosen"]) == {"sab", "rtu"}
     assert [each["method"] for each in written["grid"]] == ["sab"] * 6 + ["rtu"] * 2
     assert [each["method"] for each in written["finals"]] == ["sab"]
+
+
+def test_a_recorded_choice_takes_the_place_of_the_tuning(tmp_path: Path) -> None:
+    """The short runs of RTU have a radius, those of others a bias."""
+    runs = {"lstm": small(steps=4, model="lstm"), "rtu": small(steps=4, model="rtu")}
+    wanted = replace(grid_experiment(), settings=[Setting("T4", runs, grid=GRID)])
+    tried = [Tuned(each, each.lr) for method, run in runs.items() for each in GRID.variants(method, run)]
+    choice = chosen(tried, maximize=True)
+    write_choice(tmp_path, tried, choice)
+    path = tmp_path / "tuning.json"
+    assert read_choice(path, runs) == tuned_runs(runs, choice)
+    settled = with_choices(wanted, path)
+    assert settled.remarks[-1] == "What the tuning chose was read from tuning.json; the grid was not run again."
+    options = ReproduceOptions(out=tmp_path / "runs")
+    assert tuning_jobs(settled, options) == final_jobs(settled, options) == []
+    assert tuned(settled, options) == (settled, [])
+    words = {
+        job.folder.name: list(zip(job.words, job.words[1:], strict=False)) for job in training_jobs(settled, options)
+    }
+    assert ("--lr", "0.01") in words["lstm-seed0"]
+    assert ("--lr", "0.01") in words["rtu-seed0"]
+    assert ("--min-radius", "0.0") not in words["lstm-seed0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ({}, "choices: .*tuning.json records no choice"),
+        ({"chosen": []}, "choices: .*tuning.json records no choice"),
+        ({"chosen": {"sab": {"lr": 0.1, "forget_bias": 1.0}}}, "has no choice for lstm; it has sab"),
+        ({"chosen": {"lstm": {"lr": 0.1}}}, r"has \{'lr': 0.1\} for lstm, expected forget_bias and lr"),
+        ({"chosen": {"lstm": {"lr": 0.1, "min_radius": 0.9}}}, "for lstm, expected forget_bias and lr"),
+        ({"chosen": {"lstm": {"lr": -1.0, "forget_bias": 1.0}}}, "tuning.json, lstm: lr must be above 0"),
+    ],
+)
+def test_choices_that_cannot_be_used_are_refused(tmp_path: Path, content: dict[str, object], error: str) -> None:
+    path = tmp_path / "tuning.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=error):
+        with_choices(grid_experiment(), path)
+
+
+def test_choices_are_of_one_setting_that_is_tuned(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "tuning.json", grid_experiment()
+    with pytest.raises(ValueError, match=r"tuning\.json is damaged: it is missing"):
+        with_choices(wanted, path)
+    (setting,) = wanted.settings
+    with pytest.raises(ValueError, match=r"choices: .* is of one setting; name it by settings, of T4, T8"):
+        with_choices(replace(wanted, settings=[setting, replace(setting, name="T8")]), path)
+    with pytest.raises(ValueError, match="choices: the methods of tiny T4 are not tuned"):
+        with_choices(replace(wanted, settings=[replace(setting, grid=None)]), path)
 
 
 def test_runs_are_listed_before_the_tuning_has_chosen(tmp_path: Path) -> None:

@@ -1,29 +1,20 @@
-"""Running an experiment of the paper: finds the missing runs, and runs each in a process of its own."""
+"""The plan of an experiment of the paper: its tuning and its runs, and which of them are missing."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
-from reminding.lab.paper.tied import TIED
+from reminding.lab.paper.jobs import Job
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
-from reminding.lab.show.terminal import say
 from reminding.tasks.kinds.checks import above_zero, at_least
-
-POLL_SECONDS = 0.2
-CONSOLE_SUFFIX = ".console.txt"
 
 
 @dataclass(frozen=True)
@@ -36,6 +27,8 @@ class ReproduceOptions:
         jobs: number of runs at a time, each in a process with one thread.
         settings: run only these settings, such as T100; by default all.
         methods: run only these methods, such as sab lstm; by default all.
+        choices: a tuning.json of an earlier tuning of the one setting that is run. Its methods take the rate and the
+            start that were chosen there, and are not tuned again; None: they are tuned first.
         data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
         verify: whether the data must be the published files.
         out: folder of the runs; the report goes to NAME-report in it.
@@ -50,6 +43,7 @@ class ReproduceOptions:
     jobs: int = 1
     settings: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    choices: Path | None = None
     data_dir: Path | None = None
     verify: bool = True
     out: Path = Path("runs/paper")
@@ -75,29 +69,12 @@ class Planned:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Job:
-    """A command that trains a run or tests one.
-
-    Args:
-        title: for the terminal.
-        folder: of the run.
-        words: the arguments after `reminding`.
-        state: "done", "begun" (the command continues it) or "new".
-    """
-
-    title: str
-    folder: Path
-    words: Sequence[str]
-    state: Literal["done", "begun", "new"]
-    config: RunConfig | None = None
-
-
 def experiment(name: str, options: ReproduceOptions) -> Experiment:
     """The part of an experiment that the options choose.
 
     Raises:
-        ValueError: a setting or method does not exist; the message lists those that do.
+        ValueError: a setting or method does not exist; the message lists those that do. Or the choices are of another
+            experiment, or several settings are to be run with them.
     """
     whole = EXPERIMENTS[name](options.data_dir, options.verify)
     known = {"settings": [setting.name for setting in whole.settings]}
@@ -111,7 +88,25 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
         for setting in whole.settings
         if not options.settings or setting.name in options.settings
     ]
-    return replace(whole, settings=[setting for setting in settings if setting.runs])
+    wanted = replace(whole, settings=[setting for setting in settings if setting.runs])
+    return wanted if options.choices is None else with_choices(wanted, options.choices)
+
+
+def with_choices(wanted: Experiment, path: Path) -> Experiment:
+    """An experiment whose methods have what an earlier tuning chose, and are not tuned again.
+
+    Raises:
+        ValueError: there is not one setting, or it is not tuned, or the file is not what `read_choice` reads.
+    """
+    if len(wanted.settings) != 1:
+        names = ", ".join(setting.name for setting in wanted.settings)
+        raise ValueError(f"choices: {path} is of one setting; name it by settings, of {names}")
+    (setting,) = wanted.settings
+    if setting.grid is None:
+        raise ValueError(f"choices: the methods of {wanted.name} {setting.name} are not tuned")
+    remarks = (*wanted.remarks, f"What the tuning chose was read from {path.name}; the grid was not run again.")
+    chosen = replace(setting, runs=tuning.read_choice(path, setting.runs), grid=None)
+    return replace(wanted, settings=[chosen], remarks=remarks)
 
 
 def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:
@@ -316,81 +311,3 @@ def shortened(wanted: Experiment, options: ReproduceOptions) -> list[str]:
         chosen = [*options.settings, *options.methods]
         remarks.append(f"Only a part of the experiment {wanted.name}: {', '.join(chosen)}.")
     return remarks
-
-
-def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
-    """Run the jobs that are not done; a failed job does not stop the others.
-
-    If jobs run one at a time, their output goes to the terminal; otherwise each has a file beside its folder.
-
-    Returns:
-        the failed jobs, with their errors.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, after the running jobs have saved their state.
-    """
-    waiting = [job for job in jobs if job.state != "done"]
-    total, started = len(waiting), 0
-    running: dict[subprocess.Popen[bytes], Job] = {}
-    failed: list[str] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                started += 1
-                say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
-                running[start(job, shown=at_once == 1)] = job
-            for process in [each for each in running if each.poll() is not None]:
-                job = running.pop(process)
-                if process.returncode:
-                    failed.append(f"{job.title}: exit status {process.returncode}{last_words(job, at_once == 1)}")
-                    say(f"failed: {failed[-1]}")
-                elif at_once > 1:
-                    say(f"done: {job.title}")
-            time.sleep(POLL_SECONDS)
-    finally:
-        stop(running)
-    return failed
-
-
-def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
-    """Start the process of a job, which stops, as at SIGTERM, when this process ends in any way.
-
-    Args:
-        shown: whether its output goes to the terminal; otherwise to a file beside its folder.
-    """
-    arguments = [sys.executable, "-m", "reminding", *job.words]
-    with nullcontext() if shown else _opened(_console(job)) as file:
-        return subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=None if shown else subprocess.STDOUT,
-            env={**os.environ, TIED: "yes"},
-            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
-        )
-
-
-def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Let processes of `start` stop as at SIGTERM, and wait until they have saved their states."""
-    asked = list(processes)
-    for process in asked:
-        if process.stdin is not None:
-            process.stdin.close()
-    for process in asked:
-        process.wait()
-
-
-def _opened(console: Path) -> BinaryIO:
-    console.parent.mkdir(parents=True, exist_ok=True)
-    return console.open("ab")
-
-
-def _console(job: Job) -> Path:
-    return job.folder.with_name(job.folder.name + CONSOLE_SUFFIX)
-
-
-def last_words(job: Job, shown: bool) -> str:
-    """The last line that a job has written, unless its output went to the terminal."""
-    lines = [] if shown else _console(job).read_text(errors="replace").strip().splitlines()
-    return f": {lines[-1]}" if lines else ""

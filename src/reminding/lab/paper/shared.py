@@ -18,8 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from reminding.disk.writing import write_text
-from reminding.lab.paper import reproduce
-from reminding.lab.paper.reproduce import Job, ReproduceOptions
+from reminding.lab.paper import jobs as processes
+from reminding.lab.paper.jobs import Job
+from reminding.lab.paper.reproduce import ReproduceOptions, train_job
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.machine import without_password
 from reminding.lab.show.terminal import say
@@ -116,9 +117,9 @@ class _Worker:
                 self._begin()
                 for each in list(self._running):
                     self._look_at(each)
-                time.sleep(reproduce.POLL_SECONDS if self._running else WAIT_SECONDS)
+                time.sleep(processes.POLL_SECONDS if self._running else WAIT_SECONDS)
         finally:
-            reproduce.stop(each.process for each in self._running if each.process is not None)
+            processes.stop(each.process for each in self._running if each.process is not None)
             for each in self._running:
                 self._queue.give_back(each.number, "stopped by its user")
 
@@ -130,7 +131,7 @@ class _Worker:
 
     def _start(self, command: Job) -> subprocess.Popen[bytes]:
         say(f"{command.title}: reminding {' '.join(command.words)}")
-        return reproduce.start(command, shown=self._at_once == 1)
+        return processes.start(command, shown=self._at_once == 1)
 
     def _look_at(self, each: _Running) -> None:
         """Go on with a job whose process has ended, and leave one that was given to another worker."""
@@ -140,7 +141,7 @@ class _Worker:
             if each.process is not None and each.process.poll() is None:
                 return
             if each.process is not None and each.process.returncode:
-                words = reproduce.last_words(each.job.commands[0], self._at_once == 1)
+                words = processes.last_words(each.job.commands[0], self._at_once == 1)
                 self._end(each, f"exit status {each.process.returncode}{words}")
             elif each.left:
                 each.process = self._start(each.left.pop(0))
@@ -148,7 +149,7 @@ class _Worker:
                 self._end(each, None)
         except GivenAwayError:
             say(f"{each.job.key} was given to another worker, which presumed this one dead")
-            reproduce.stop([] if each.process is None else [each.process])
+            processes.stop([] if each.process is None else [each.process])
             self._queue.pulse.remove(each.number)
             self._running.remove(each)
 
@@ -167,7 +168,7 @@ class _Worker:
 def _reread(job: Job) -> Job:
     """The command that trains a run as it lies here now: another worker may have begun it."""
     assert job.config is not None
-    return reproduce.train_job(job.title, job.folder, job.config)
+    return train_job(job.title, job.folder, job.config)
 
 
 def _collected(owned: Mapping[str, Attempt], jobs: Sequence[Shared]) -> list[str]:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.config import RunConfig
@@ -177,6 +177,39 @@ def with_point_of(run: RunConfig, other: RunConfig) -> RunConfig:
     """A run with the rate and the start of another."""
     model = replace(run.model, forget_bias=other.model.forget_bias, min_radius=other.model.min_radius)
     return replace(run, model=model, train=replace(run.train, lr=other.train.lr))
+
+
+def read_choice(path: Path, runs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
+    """Runs with the rate and the start that an earlier tuning chose, as `write_choice` recorded them.
+
+    Raises:
+        DamagedFileError: the file is missing or damaged.
+        ValueError: it has no choice for a method, or one that the method cannot have; the message names both.
+    """
+    points = read_json(path).get("chosen")
+    if not _is_object(points) or not points:
+        raise ValueError(f"choices: {path} records no choice; is it a tuning.json?")
+    known = ", ".join(sorted(points))
+    if missing := [method for method in runs if method not in points]:
+        raise ValueError(f"choices: {path} has no choice for {', '.join(missing)}; it has {known}")
+    return {method: _with_point(method, run, points[method], path) for method, run in runs.items()}
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _with_point(method: str, run: RunConfig, point: Any, path: Path) -> RunConfig:
+    """A run with a rate and a start as a file has them."""
+    expected = {"lr", "min_radius" if run.model.model == "rtu" else "forget_bias"}
+    if not _is_object(point) or {*point} != expected:
+        raise ValueError(f"choices: {path} has {point!r} for {method}, expected {' and '.join(sorted(expected))}")
+    (option,) = expected - {"lr"}
+    try:
+        model = replace(run.model, **{option: point[option]})
+        return replace(run, model=model, train=replace(run.train, lr=point["lr"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"choices: {path}, {method}: {error}") from None
 
 
 def write_choice(

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import (
     Experiment,
-    Job,
     ReproduceOptions,
     experiment,
     final_jobs,
     finalists,
-    run_jobs,
     shortened,
     testing_jobs,
     time_left,

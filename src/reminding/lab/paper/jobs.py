@@ -1,0 +1,116 @@
+"""Processes that train the runs of an experiment or test them: some at a time, and none outlives its starter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from reminding.lab.paper.tied import TIED
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.show.terminal import say
+
+POLL_SECONDS = 0.2
+CONSOLE_SUFFIX = ".console.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that trains a run or tests one.
+
+    Args:
+        title: for the terminal.
+        folder: of the run.
+        words: the arguments after `reminding`.
+        state: "done", "begun" (the command continues it) or "new".
+    """
+
+    title: str
+    folder: Path
+    words: Sequence[str]
+    state: Literal["done", "begun", "new"]
+    config: RunConfig | None = None
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
+    """Run the jobs that are not done; a failed job does not stop the others.
+
+    If jobs run one at a time, their output goes to the terminal; otherwise each has a file beside its folder.
+
+    Returns:
+        the failed jobs, with their errors.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, after the running jobs have saved their state.
+    """
+    waiting = [job for job in jobs if job.state != "done"]
+    total, started = len(waiting), 0
+    running: dict[subprocess.Popen[bytes], Job] = {}
+    failed: list[str] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                started += 1
+                say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
+                running[start(job, shown=at_once == 1)] = job
+            for process in [each for each in running if each.poll() is not None]:
+                job = running.pop(process)
+                if process.returncode:
+                    failed.append(f"{job.title}: exit status {process.returncode}{last_words(job, at_once == 1)}")
+                    say(f"failed: {failed[-1]}")
+                elif at_once > 1:
+                    say(f"done: {job.title}")
+            time.sleep(POLL_SECONDS)
+    finally:
+        stop(running)
+    return failed
+
+
+def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
+    """Start the process of a job, which stops, as at SIGTERM, when this process ends in any way.
+
+    Args:
+        shown: whether its output goes to the terminal; otherwise to a file beside its folder.
+    """
+    arguments = [sys.executable, "-m", "reminding", *job.words]
+    with nullcontext() if shown else _opened(_console(job)) as file:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=None if shown else subprocess.STDOUT,
+            env={**os.environ, TIED: "yes"},
+            start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
+        )
+
+
+def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Let processes of `start` stop as at SIGTERM, and wait until they have saved their states."""
+    asked = list(processes)
+    for process in asked:
+        if process.stdin is not None:
+            process.stdin.close()
+    for process in asked:
+        process.wait()
+
+
+def _opened(console: Path) -> BinaryIO:
+    console.parent.mkdir(parents=True, exist_ok=True)
+    return console.open("ab")
+
+
+def _console(job: Job) -> Path:
+    return job.folder.with_name(job.folder.name + CONSOLE_SUFFIX)
+
+
+def last_words(job: Job, shown: bool) -> str:
+    """The last line that a job has written, unless its output went to the terminal."""
+    lines = [] if shown else _console(job).read_text(errors="replace").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
