@@ -120,7 +120,12 @@ def test_missing_values_are_filled_marked_and_no_targets(tmp_path: Path, missing
     loss.backward()
     assert prediction.grad is not None
     assert bool(prediction.grad.isfinite().all())
-    assert math.isfinite(mean_metrics([task.metrics(prediction.detach(), batch)])["mse"])
+    metrics = mean_metrics([task.metrics(prediction.detach(), batch)])
+    assert math.isfinite(metrics["mse"])
+    scaled = (values[:31] - scale.mean[:2]) / scale.deviation[:2]
+    present = scaled[:30].copy()
+    present[[4, 5, 17], 0] = present[[3, 3, 16], 0]  # no change repeats the last known value
+    assert metrics["mse_unchanged"] == pytest.approx(np.nanmean((present - scaled[1:]) ** 2), rel=1e-5)
 
 
 def test_a_chunk_without_a_known_target_has_no_loss(tmp_path: Path) -> None:

@@ -107,6 +107,29 @@ def test_a_missing_value_is_neither_drawn_nor_counted(tmp_path: Path) -> None:
     assert errors["columns"]["a"]["model"]["mae"] == pytest.approx(off.mean())
 
 
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_no_change_repeats_the_last_known_value(tmp_path: Path, missing: Any) -> None:
+    """So does a season before where its own value is missing. A column without any known value has none."""
+    values = np.stack([np.arange(300) % 5, np.arange(300) % 7], axis=1).astype(float)
+    values[294:296, 0] = np.nan
+    rows = "".join(f"{row[0]},{row[1]}\n".replace("nan", "NA") for row in values)
+    (tmp_path / "a.csv").write_text("a,b\n" + rows)
+    run = untrained(tmp_path / "run", FileStream(tmp_path / "a.csv", missing=missing, chunk=10, eval_rows=1))
+    found = reminding.load(run).forecast(tmp_path / "a.csv", 4, held_out=4)
+    np.testing.assert_array_equal(found.baselines["unchanged"], [[293 % 5, 295 % 7]] * 4)
+    season = found.season
+    assert season is not None
+    cycle = np.where(np.isnan(values), 293 % 5, values)[296 - season : 296]
+    np.testing.assert_array_equal(found.baselines["seasonal"], cycle[np.arange(4) % season])
+    if missing == "zero":
+        values[:296, 0] = np.nan
+        found = reminding.load(run).forecast(values, 4, held_out=4)
+        errors = found.errors()
+        assert errors is not None
+        assert errors["columns"]["a"]["unchanged"] == {"rmse": None, "mae": None}
+        assert errors["columns"]["b"]["unchanged"]["rmse"] > 0
+
+
 def test_the_picture_has_both_lines_at_their_times(tmp_path: Path) -> None:
     path, run, values = table(tmp_path)
     found = reminding.load(run).forecast(path, 9, held_out=9)

@@ -5,6 +5,7 @@ Shapes: S rows forecast, n rows measured, K columns predicted.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from reminding.tasks import FileStream
 from reminding.tasks.kinds.checks import at_least
 
 LATEST = 1000
-"""The last rows, whose times say what the regular step is."""
+"""The last rows, whose times say what the regular step is, and whose last known values are what no change repeats."""
 SHOWN = 3
 """Rows before the forecast that are drawn, for each row of the forecast."""
 LEAST_SHOWN = 48
@@ -38,8 +39,9 @@ class HorizonForecast:
             pandas table like `predicted`, (n, K), NaN where a value is missing.
         origin: number of rows of `measured` before the forecast.
         units: of the columns, "" where unknown, (K,).
-        baselines: name -> what it predicts of the forecast rows, (S, K). "unchanged" repeats the last row, "seasonal"
-            the last season; it is left out where no season is known.
+        baselines: name -> what it predicts of the forecast rows, (S, K). "unchanged" repeats the last known values,
+            NaN where there are none in the last 1,000 rows. "seasonal" repeats the last season, with those values
+            where one is missing; it is left out where no season is known.
         season: rows of a season; None: none is known.
     """
 
@@ -154,17 +156,20 @@ def _joined(first: Any, second: Any) -> Any:
 
 
 def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> dict[str, NDArray[np.float64]]:
-    """What no change and a season before predict of the rows that follow, (S, K)."""
+    """What no change and a season before predict of the rows that follow, (S, K); see `HorizonForecast`."""
     places = Scaling(task).targets
-    last = rows.read(rows.total - 1, rows.total)[:, places]
-    found = {"unchanged": np.repeat(last, steps, axis=0)}
+    latest = rows.read(max(0, rows.total - LATEST), rows.total)[:, places]
+    known = np.vstack([np.full(len(places), np.nan), latest])
+    last = known[np.where(np.isnan(latest), 0, np.arange(1, len(known))[:, None]).max(0), np.arange(len(places))]
+    found = {"unchanged": np.repeat(last[None], steps, axis=0)}
     if season is not None and season <= rows.total:
         cycle = rows.read(rows.total - season, rows.total)[:, places]
-        found["seasonal"] = cycle[np.arange(steps) % season]
+        found["seasonal"] = np.where(np.isnan(cycle), last, cycle)[np.arange(steps) % season]
     return found
 
 
 def _errors(off: NDArray[np.float64], count: int) -> dict[str, float | None]:
     if not count:
         return {"rmse": None, "mae": None}
-    return {"rmse": float(np.sqrt(np.square(off).sum() / count)), "mae": float(np.abs(off).sum() / count)}
+    errors = {"rmse": float(np.sqrt(np.square(off).sum() / count)), "mae": float(np.abs(off).sum() / count)}
+    return {name: value if math.isfinite(value) else None for name, value in errors.items()}

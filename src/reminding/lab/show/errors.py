@@ -40,7 +40,7 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
     """What the errors of predictions of the next row are."""
     notes = [
         f"Errors of the next row over {record['predictions']:,} predictions, in each column's own unit: root mean "
-        "squared (RMSE) and mean absolute (MAE). No change predicts the present value."
+        "squared (RMSE) and mean absolute (MAE). No change predicts the last known value."
     ]
     if season := record["season"]:
         notes.append(f"A season before predicts the value {season:,} rows before the next one.")
@@ -55,8 +55,8 @@ def _of_next_rows(record: Mapping[str, Any]) -> list[str]:
     """What the errors of one forecast of several rows are."""
     notes = [
         f"Errors of one forecast of {record['horizon']:,} rows over the {record['predictions']:,} that are known, in "
-        "each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last row "
-        "before the forecast."
+        "each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last known "
+        "value before the forecast."
     ]
     if season := record["season"]:
         notes.append(f"A season before repeats the last {season:,} rows before the forecast.")

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from reminding.tasks.data.tables.missing import filled
 from reminding.tasks.files.known import MASK, Known
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
-from reminding.tasks.kinds.tallies import Columns, ColumnTally
+from reminding.tasks.kinds.tallies import Columns, ColumnTally, last_known
 
 
 class DescribedStream(NextStep, ABC):
@@ -115,12 +116,27 @@ class DescribedStream(NextStep, ABC):
         return found
 
     def unchanged(self, input: Tensor) -> Tensor:
-        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
-        return input[..., self.known.target_places]
+        """See `NextStep.unchanged`. Where a value is missing, the last known one of the chunk; else the mean, 0."""
+        present = self._present(input)
+        return last_known(present, present.new_zeros(present.shape[1:]))
+
+    def _present(self, input: Tensor) -> Tensor:
+        """The present values (T, B, C) of what is predicted, from the input (T, B, I).
+
+        A missing value that was not carried is NaN.
+        """
+        present = input[..., self.known.target_places]
+        if self.missing != "zero":
+            return present
+        names, absent = self.input_names, torch.zeros_like(present, dtype=torch.bool)
+        for i, name in enumerate(self.targets):
+            if name in self.masks:
+                absent[..., i] = input[..., names.index(f"{name}{MASK}")] > 0
+        return present.masked_fill(absent, torch.nan)
 
     def tally(self) -> ColumnTally | None:
         """Errors by column, in its own unit; None for bytes and audio."""
         if self.vocabulary is not None:
             return None
         scale, season = self.target_scale, self.facts()["season"]
-        return ColumnTally(Columns(self.targets, self.unchanged, scale.mean, scale.deviation, season))
+        return ColumnTally(Columns(self.targets, self._present, scale.mean, scale.deviation, season))

@@ -80,7 +80,7 @@ class Columns:
 
     Args:
         names: of the predicted columns.
-        present: their present values, (T, B, C), from the input, (T, B, I).
+        present: their present values, (T, B, C), from the input, (T, B, I); NaN where one is missing.
         mean, deviation: of each, in its own unit, (C,).
         season: steps of a season; None: no season is known.
     """
@@ -95,8 +95,9 @@ class Columns:
 class ColumnTally:
     """The errors of each predicted column in its own unit, beside those of two baselines at the same steps.
 
-    "unchanged" predicts that the next value is the present one. "seasonal" predicts the value one season before the
-    next one or, until a season has been read, the present one; it is left out where no season ever was.
+    "unchanged" predicts that the next value is the last known one; before any is known, the mean. "seasonal" predicts
+    the value one season before the next one or, if that is missing or a season has not been read yet, as "unchanged";
+    it is left out where no season ever was.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -108,6 +109,7 @@ class ColumnTally:
         self._count = np.zeros(size, np.int64)
         self._in_season = 0
         self._past: Tensor | None = None
+        self._last = torch.zeros(0)
         self._age = torch.zeros(0)
 
     def add(self, prediction: Tensor, batch: Batch) -> None:
@@ -117,19 +119,29 @@ class ColumnTally:
         """
         present = self._columns.present(batch.input).double()  # (T, B, C)
         wanted = batch.target.double()
+        self._begin(present, batch.reset)
+        unchanged = last_known(present, self._last)
+        self._last = torch.cat([self._last[None], unchanged])[-1]
         self._note("model", prediction.double(), wanted)
-        self._note("unchanged", present, wanted)
+        self._note("unchanged", unchanged, wanted)
         if season := self._columns.season:
-            self._note("seasonal", self._before(present, batch.reset, season), wanted)
+            self._note("seasonal", self._before(present, unchanged, season), wanted)
         self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
 
-    def _before(self, present: Tensor, reset: Tensor | None, season: int) -> Tensor:
-        """The values one season before the targets, (T, B, C); the present ones where the row is younger."""
-        steps, rows, _ = present.shape
-        if self._past is None or self._past.shape[1] != rows:
-            self._past, self._age = present[:0], present.new_zeros(rows)
+    def _begin(self, present: Tensor, reset: Tensor | None) -> None:
+        """Forget the rows that begin a new stream."""
+        if self._past is None or self._past.shape[1] != present.shape[1]:
+            self._past, self._age = present[:0], present.new_zeros(present.shape[1])
+            self._last = present.new_zeros(present.shape[1:])
         if reset is not None:
-            self._age = torch.where(reset.to(present.device), torch.zeros_like(self._age), self._age)
+            begun = reset.to(present.device)
+            self._age = torch.where(begun, torch.zeros_like(self._age), self._age)
+            self._last = torch.where(begun[:, None], torch.zeros_like(self._last), self._last)
+
+    def _before(self, present: Tensor, unchanged: Tensor, season: int) -> Tensor:
+        """The values one season before the targets, (T, B, C); `unchanged` where there is none."""
+        assert self._past is not None
+        steps = len(present)
         past = torch.cat([self._past, present])
         now = torch.arange(steps, device=present.device) + len(self._past)
         place = now + 1 - season
@@ -139,7 +151,7 @@ class ColumnTally:
         earlier = past[place.clamp(min=0)]
         self._in_season += int((read >= season).sum())
         self._past, self._age = past[-season:], self._age + steps
-        return torch.where((read >= season)[..., None], earlier, present)
+        return torch.where((read >= season)[..., None] & ~earlier.isnan(), earlier, unchanged)
 
     def _note(self, method: str, predicted: Tensor, wanted: Tensor) -> None:
         error = torch.where(wanted.isnan(), 0.0, predicted - wanted)
@@ -169,6 +181,19 @@ class ColumnTally:
         rmse = float(np.sqrt(self._squared[method][column] / count) * deviation)
         mae = float(self._absolute[method][column] / count * deviation)
         return {name: value if math.isfinite(value) else None for name, value in (("rmse", rmse), ("mae", mae))}
+
+
+def last_known(values: Tensor, before: Tensor) -> Tensor:
+    """Values (T, B, C) with the last known one where one is NaN.
+
+    Args:
+        before: (B, C), the last known ones before these.
+    """
+    if not len(values):
+        return values
+    place = torch.arange(1, len(values) + 1, device=values.device)[:, None, None]
+    latest = torch.where(values.isnan(), 0, place).cummax(0).values
+    return torch.cat([before[None].to(values.dtype), values]).gather(0, latest)
 
 
 class ClassTally:
