@@ -148,3 +148,13 @@ def test_a_new_file_must_have_the_targets_and_the_time(run: Path, tmp_path: Path
         reminding.load(run).predict(tmp_path / "blind.csv")
     with pytest.raises(SystemExit, match="target must be those of the training data, load, got price"):
         main(["eval", str(run), "--data", str(tmp_path / "blind.csv"), "--target", "price"])
+
+
+def test_a_table_that_is_only_a_plan_or_has_complex_numbers_is_refused(run: Path) -> None:
+    model = reminding.load(run)
+    rows = pd.DataFrame({name: np.ones(4) for name in model.columns})
+    with pytest.raises(ValueError, match="data is a LazyFrame, expected a table in memory; collect it first"):
+        model.predict(pl.from_pandas(rows).lazy())
+    for given in (rows + 0j, rows.to_numpy() + 0j):
+        with pytest.raises(ValueError, match=r"data.* its numbers are complex, expected real ones"):
+            model.predict(given)

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 
 def names_of(data: Any) -> list[Any] | None:
-    """The column names of a table, which are numbers in some; None if `data` is no table."""
+    """The column names of a table, which are numbers in some; None if `data` is no table.
+
+    Raises:
+        ValueError: the table is only a plan, a LazyFrame of polars.
+    """
+    if hasattr(data, "collect") and hasattr(data, "collect_schema"):
+        raise ValueError(f"data is a {type(data).__name__}, expected a table in memory; collect it first")
     names = getattr(data, "column_names", None)  # of an Arrow table, whose `columns` are the columns themselves
     names = getattr(data, "columns", None) if names is None else names
     return None if names is None or callable(names) else list(names)
@@ -91,16 +97,22 @@ def series_of(data: Any, dimensions: int = 1, *, missing: bool = False) -> list[
 
 def _array(data: Any, what: str) -> NDArray[np.float64]:
     try:
-        return np.asarray(data, np.float64)
+        return _real(data)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be a path, a table or an array of numbers: {error}") from error
 
 
 def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:
     try:
-        return np.asarray(values, np.float64)
+        return _real(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: the column {name!r} is not numeric: {error}") from error
+
+
+def _real(values: Any) -> NDArray[np.float64]:
+    if np.iscomplexobj(values):
+        raise ValueError("its numbers are complex, expected real ones")
+    return np.asarray(values, np.float64)
 
 
 def _refuse_gaps(values: NDArray[np.float64], columns: Sequence[str], what: str, missing: bool) -> None:
