@@ -13,8 +13,10 @@ import pytest
 
 from reminding.cli import main
 from reminding.lab.paper import reproduce
+from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
 from reminding.lab.runs import checkpoint
+from reminding.lab.runs.config import command
 from tests.lab.conftest import small
 from tests.lab.paper.tiny import only_tiny as only_tiny
 from tests.lab.paper.tiny import tiny
@@ -73,3 +75,10 @@ def test_no_run_goes_on_when_its_worker_has_ended(tmp_path: Path, sign: signal.S
     while not (folder / "summary.json").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert checkpoint.read_summary(folder)["stopped"] == "interrupted"
+
+
+def test_a_finished_run_ends_well_while_its_worker_lives(tmp_path: Path) -> None:
+    """In a process of its own: the wait for the worker's end must not be in the way of Python's own end."""
+    words = [*command(small(steps=2)), "--out", str(tmp_path / "run")]
+    assert run_jobs([Job("a run", tmp_path / "run", words, "new")], at_once=2) == []
+    assert checkpoint.read_summary(tmp_path / "run")["stopped"] == "steps"

@@ -60,7 +60,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
                 started += 1
                 say(f"[{started}/{total}] {job.title}: reminding {' '.join(job.words)}")
                 running[start(job, shown=at_once == 1)] = job
-            for process in [each for each in running if each.poll() is not None]:
+            for process in [each for each in running if ended(each)]:
                 job = running.pop(process)
                 if process.returncode:
                     failed.append(f"{job.title}: exit status {process.returncode}{last_words(job, at_once == 1)}")
@@ -89,6 +89,15 @@ def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
             env={**os.environ, TIED: "yes"},
             start_new_session=True,  # the terminal's Ctrl-C reaches this process alone, which then ends the other
         )
+
+
+def ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process of `start` has ended; its standard input is closed then."""
+    if process.poll() is None:
+        return False
+    if process.stdin is not None:
+        process.stdin.close()
+    return True
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:

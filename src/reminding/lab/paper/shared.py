@@ -138,7 +138,7 @@ class _Worker:
         try:
             if self._queue.pulse.lost(each.number):
                 raise GivenAwayError
-            if each.process is not None and each.process.poll() is None:
+            if each.process is not None and not processes.ended(each.process):
                 return
             if each.process is not None and each.process.returncode:
                 words = processes.last_words(each.job.commands[0], self._at_once == 1)

@@ -21,5 +21,7 @@ def end_with_starter() -> None:
 
 
 def _wait() -> None:
-    sys.stdin.buffer.read()
+    # Not by sys.stdin: a thread that waits in its buffer holds a lock that Python needs at its own end.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
