@@ -288,3 +288,12 @@ def test_what_cannot_be_exported_is_refused() -> None:
 def test_tracing_is_refused_with_what_to_use() -> None:
     with pytest.raises(RuntimeError, match=r"reminding\.nn\.export\.SequenceModule\(layer\)\.export\(\)"):
         torch.jit.trace(make(), draw(3, 2, 3))  # pyright: ignore[reportPrivateImportUsage]
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_exporting"), reason="PyTorch 2.6 does not tell a call that it is exported"
+)
+def test_the_layer_itself_is_not_exported_by_torch() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), make())
+    with pytest.raises(RuntimeError, match=r"SequenceModule\(layer\)\.export\(\)"):
+        torch.export.export(model, (draw(3, 2, 2),))

@@ -161,6 +161,11 @@ def test_vmap_says_what_to_do(way: dict[str, Any]) -> None:
     parameters = {name: torch.stack([tensor.detach()] * 2) for name, tensor in layer.named_parameters()}
     with pytest.raises(ValueError, match=r"vmap.*rows of the batch"):
         vmap(lambda given: functional_call(layer, given, (x,))[0])(parameters)
+    given = dict(layer.named_parameters())
+    with pytest.raises(ValueError, match=r"for gradients by sample, loop over the samples"):
+        vmap(grad(lambda own, row: functional_call(layer, own, (row,))[0].sum()), in_dims=(None, 0))(
+            given, draw(2, 4, 2, 3)
+        )
 
 
 def test_past_calls_under_a_transform_say_what_to_do() -> None:

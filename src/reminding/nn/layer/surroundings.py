@@ -16,6 +16,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.parts.user_modules import UserModules, sharded_in
 
+_EXPORT = (
+    "reminding.nn.export.SequenceModule(layer).export() uses torch.export and holds for any length, batch and state; "
+    "save_onnx writes it as ONNX, and StepModule is one step of it"
+)
 _WRAP_WHOLE = "wrap the whole layer (fully_shard(layer), or an auto_wrap_policy that does not go into SAB)"
 
 
@@ -33,7 +37,7 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
     if not transformed and level < 0:
         return None
     held = list(tensors)
-    if transformed and any(cast("bool", torch._C._functorch.is_batchedtensor(tensor)) for tensor in held):  # pyright: ignore
+    if transformed and any(map(_batched, held)):
         raise ValueError(
             "SAB does not run under torch.vmap: pass the samples as rows of the batch, of which each is a stream of "
             "its own; for gradients by sample, loop over the samples"
@@ -42,6 +46,16 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
         return "a transform of torch.func"
     dual = (forward_ad.unpack_dual(tensor).tangent for tensor in held)
     return "forward-mode differentiation" if any(tangent is not None for tangent in dual) else None
+
+
+def _batched(tensor: Tensor) -> bool:
+    """Whether torch.vmap is the innermost transform of a tensor, or one around it."""
+    functorch = torch._C._functorch  # pyright: ignore
+    while functorch.is_functorch_wrapped_tensor(tensor):  # pyright: ignore
+        if functorch.is_batchedtensor(tensor):  # pyright: ignore
+            return True
+        tensor = cast("Tensor", functorch.get_unwrapped(tensor))  # pyright: ignore
+    return False
 
 
 def none_for(input: Tensor) -> bool:
@@ -54,12 +68,15 @@ def none_for(input: Tensor) -> bool:
 
 
 def check_tracing() -> None:
-    """Refuse torch.jit.trace, which would record the steps of one input as those of any."""
+    """Refuse torch.jit.trace and torch.export of the layer itself, which would record the steps of one input."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
-            "torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. "
-            "reminding.nn.export.SequenceModule(layer).export() uses torch.export and holds for any length, batch "
-            "and state; save_onnx writes it as ONNX, and StepModule is one step of it"
+            f"torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. {_EXPORT}"
+        )
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # PyTorch 2.6 has none
+    if is_exporting is not None and is_exporting():
+        raise RuntimeError(
+            f"torch.export cannot record a SAB layer itself: what a call does depends on its values. {_EXPORT}"
         )
 
 
