@@ -175,6 +175,8 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     jobs = tuning_jobs(wanted, options)
     assert len(jobs) == 6
     finish(jobs, [0.2, 0.9, 0.3, 0.1, 0.4, 0.5])
+    early = checkpoint.read_summary(jobs[0].folder) | {"stopped": "patience", "steps": 1}
+    checkpoint.write_summary(jobs[0].folder, early)
     assert all(job.state == "done" for job in tuning_jobs(wanted, options))
     settled, tables = tuned(wanted, options)
     (job,) = training_jobs(settled, options)
@@ -185,6 +187,7 @@ def test_the_runs_that_count_take_what_was_chosen(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "tiny" / "T4" / "tuning" / "tuning.json").read_text())
     assert written["chosen"] == {"lstm": {"lr": 1e-3, "forget_bias": 1.0}}
     assert [each["valid"] for each in written["grid"]] == [0.2, 0.9, 0.3, 0.1, 0.4, 0.5]
+    assert [each["updates"] for each in written["grid"]] == [1, 2, 2, 2, 2, 2]  # that were made
 
 
 def test_the_choice_of_other_methods_stays_on_record(tmp_path: Path) -> None:

@@ -130,10 +130,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A variant and its best validation result, NaN where it never had a finite one; None: not run to its end yet."""
+    """A variant and its best validation result, NaN where it never had a finite one; None: not run to its end yet.
+
+    Args:
+        updates: that were made; None: unknown.
+    """
 
     variant: Variant
     valid: float | None
+    updates: int | None = None
 
     @property
     def finite(self) -> bool:
@@ -145,8 +150,8 @@ class Tuned:
         """From the folder of the variant's run, which need not exist."""
         if not (folder / "summary.json").is_file():
             return Tuned(variant, None)
-        results = Run.read(folder).valid
-        return Tuned(variant, results[-1].best if results else math.nan)
+        run = Run.read(folder)
+        return Tuned(variant, run.valid[-1].best if run.valid else math.nan, run.updates)
 
 
 def chosen(tuned: Sequence[Tuned], maximize: bool) -> dict[str, Variant]:
@@ -241,7 +246,7 @@ def _recorded(each: Tuned) -> dict[str, Any]:
     return {
         "method": each.variant.method,
         **_point(each.variant),
-        "updates": each.variant.config.train.steps,
+        "updates": each.updates,
         "valid": each.valid if each.finite else None,
     }
 
