@@ -129,9 +129,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(processes.time, "sleep", interrupted)
     with pytest.raises(SystemExit, match="the same command continues"):
-        main(words("--methods", "lstm", "--jobs", "2", out=tmp_path))
-    assert log.with_name(checkpoint.SUMMARY_NAME).exists()  # was awaited
-    assert "updates in" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{processes.CONSOLE_SUFFIX}").read_text()
+        main(words("--methods", "lstm", "--jobs", "2", "--budget", "100000", out=tmp_path))
+    assert checkpoint.read_summary(log.parent)["stopped"] == "interrupted"  # was awaited
+    assert "--resume continues" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{processes.CONSOLE_SUFFIX}").read_text()
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from reminding.cli import main
 from reminding.lab.paper import jobs as processes
-from reminding.lab.paper.reproduce import ReproduceOptions, experiment, testing_jobs, training_jobs
+from reminding.lab.paper import reproduce
+from reminding.lab.paper.reproduce import ReproduceOptions, experiment, training_jobs
 from reminding.lab.paper.shared import Shared, packed, shared_jobs, unpack
 from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
@@ -42,7 +43,7 @@ def attempts_of(storage: Path, name: str) -> list[Attempt]:
 def planned(out: Path, *, seeds: int = 1) -> list[Shared]:
     options = ReproduceOptions(seeds=seeds, out=out)
     wanted = experiment("tiny", options)
-    return shared_jobs(training_jobs(wanted, options), testing_jobs(wanted, options), out)
+    return shared_jobs(training_jobs(wanted, options), reproduce.testing_jobs(wanted, options), out)
 
 
 @pytest.mark.usefixtures("forked")
