@@ -227,6 +227,12 @@ def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Pa
     assert list(predictor.predict(frame).index) == list("tuvwxyz")
 
 
+@pytest.mark.parametrize("none", [[], np.zeros((0, 5)), pd.DataFrame(columns=range(5), dtype=float)])
+def test_no_series_have_no_labels(labelled: Path, none: Any) -> None:
+    with pytest.raises(ValueError, match=r"data must (have at least one series, got none|be one series)"):
+        reminding.load(labelled).predict(none)
+
+
 def test_a_file_without_labels_is_not_misread(labelled: Path, tmp_path: Path) -> None:
     (tmp_path / "bare.txt").write_text("0.5 0.25 0.125\n")
     with pytest.raises(ValueError, match=r"bare.txt, line 1 has the label '0.5', expected one of a, b, c, or \?"):
@@ -262,6 +268,7 @@ def test_text_is_sampled_from_the_models_distribution(book: Path, capsys: pytest
         with torch.no_grad():
             assert symbols[int(predictor.model(tokens)[0][-1, 0].argmax())] == character
         read += character
+    assert predictor.sample("the cat", 10, temperature=1e-320) == greedy
     main(["sample", str(book), "--prompt", "the cat", "--length", "10", "--temperature", "0"])
     assert capsys.readouterr().out.startswith("the cat" + greedy.split("\n")[0])
     with pytest.raises(ValueError, match="b'A' at character 0, expected one of the 50 symbols"):

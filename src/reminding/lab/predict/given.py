@@ -74,7 +74,7 @@ def series_of(data: Any, dimensions: int = 1, *, missing: bool = False) -> list[
         missing: whether values may be missing; they are NaN then.
 
     Raises:
-        ValueError: the data are something else; or a value is missing or infinite.
+        ValueError: the data are something else, or no series; or a value is missing or infinite.
     """
     if names_of(data) is not None:
         data = np.asarray(data.to_numpy() if hasattr(data, "to_numpy") else data.to_pandas())  # the latter of Arrow
@@ -84,6 +84,8 @@ def series_of(data: Any, dimensions: int = 1, *, missing: bool = False) -> list[
     else:
         values = _array(data, "data")
         rows = [values] if values.ndim == single else list(values)
+    if not rows:
+        raise ValueError("data must have at least one series, got none")
     shape = "(n,), or several (N, n)" if dimensions == 1 else f"(n, {dimensions}), or several (N, n, {dimensions})"
     for number, row in enumerate(rows):
         if row.ndim != single or not len(row) or (dimensions > 1 and row.shape[1] != dimensions):

@@ -58,7 +58,8 @@ def sample_tokens(
             if temperature == 0:
                 token = logits.argmax().view(1)
             else:
-                token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+                shares = ((logits - logits.max()) / temperature).softmax(-1)  # however small the temperature is
+                token = torch.multinomial(shares, 1, generator=generator)
             drawn.append(int(token))
             read = token.to(device).view(1, 1)
     return np.array(drawn, np.int64)
