@@ -127,6 +127,7 @@ def test_an_evaluation_of_nothing_is_refused_by_name(option: str) -> None:
         ("seed", -1),
         ("max_seconds", 0.0),
         ("anneal", 1.5),
+        ("weight_decay", -0.1),
     ],
 )
 def test_options_out_of_range_are_named(option: str, value: Any) -> None:

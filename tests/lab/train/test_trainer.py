@@ -18,6 +18,7 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
+from reminding.lab.train.run import Run
 from reminding.nn.state.storage import load_tensors
 from reminding.tasks import Adding, Batch, Copying
 from tests.lab.conftest import small
@@ -179,6 +180,22 @@ def test_the_learning_rate_falls_over_the_last_part_of_the_updates(
     monkeypatch.setattr(torch.optim.Adam, "step", note)
     trainer.train(small(8, lr=0.1, anneal=0.5), tmp_path / "run")
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025])
+
+
+@pytest.mark.parametrize("model", ["sab", "rtu"])
+def test_weights_decay_and_biases_do_not(tmp_path: Path, model: str) -> None:
+    """Seen at the first update, whose gradient is the same either way. A resumed run goes on as it would have."""
+    trainer.train(small(1, lr=0.01, model=model), tmp_path / "plain")
+    trainer.train(small(1, lr=0.01, model=model, weight_decay=0.5), tmp_path / "decayed")
+    plain, decayed = weights(tmp_path / "plain"), weights(tmp_path / "decayed")
+    begun = Run.prepare(small(1, model=model), tmp_path).model.state_dict()
+    for name, weight in begun.items():
+        wanted = plain[name] - (0.01 * 0.5 * weight if weight.dim() > 1 else 0)
+        torch.testing.assert_close(decayed[name], wanted, rtol=1e-5, atol=1e-7)
+    whole, parts = tmp_path / "whole", tmp_path / "decayed"
+    trainer.train(small(6, lr=0.01, model=model, weight_decay=0.5), whole)
+    trainer.train(small(6, lr=0.01, model=model, weight_decay=0.5), parts, resume=True)
+    assert same(weights(whole), weights(parts))
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:

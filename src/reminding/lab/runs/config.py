@@ -152,6 +152,8 @@ class TrainOptions:
         lr: Adam's learning rate.
         anneal: the last share of the run, over which the learning rate falls linearly to 0; of the updates, or of the
             time if that is limited. 0: the rate is constant.
+        weight_decay: at each update, the weights shrink by the learning rate times this share of them, apart from the
+            gradient, as in AdamW (Loshchilov and Hutter 2019). Biases, among them the forget gate's, do not. 0: none.
         clip: bound on the gradient norm; 0: no clipping.
         clip_kind: adaptive: the bound is twice the running mean of the clipped norm, at most clip; fixed: it is clip.
         seed: of the weights and of the training data.
@@ -172,6 +174,7 @@ class TrainOptions:
     batch_size: int = 32
     lr: float = 3e-3
     anneal: float = 0.0
+    weight_decay: float = 0.0
     clip: float = 1.0
     clip_kind: Literal["adaptive", "fixed"] = "adaptive"
     seed: int = 0
@@ -193,6 +196,7 @@ class TrainOptions:
         checks.above_zero_or_none("max_seconds", self.max_seconds)
         checks.above_zero("lr", self.lr)
         checks.share("anneal", self.anneal)
+        checks.at_least_zero("weight_decay", self.weight_decay)
         checks.at_least_zero("clip", self.clip)
         checks.at_least("seed", self.seed, 0)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import Saved, Standing
@@ -68,7 +69,7 @@ class Run:
         group = join(config.train.device)
         torch.manual_seed(config.train.seed)
         model = SequenceModel(config.task, config.model).to(group.device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+        optimizer = _optimizer(model, config.train.lr, config.train.weight_decay)
         clipper = GradientClipper(config.train.clip, config.train.clip_kind == "adaptive")
         watch = Watch(config.model, config.train)
         run = Run(config, folder, group, model, optimizer, clipper, watch)
@@ -141,3 +142,13 @@ class Run:
             saved = Saved(self.model, self.optimizer, self.clipper.mean, self.standing, random, self.best, state)
             checkpoint.save_checkpoint(self.folder, replace(saved, log=logged), self.saved)
         self.saved = step
+
+
+def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam, or AdamW if weights decay; biases and other vectors never do."""
+    if not weight_decay:
+        return torch.optim.Adam(model.parameters(), lr=lr)
+    matrices = [each for each in model.parameters() if each.dim() > 1]
+    others = [each for each in model.parameters() if each.dim() <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
