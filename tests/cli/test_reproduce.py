@@ -146,3 +146,14 @@ def test_the_list_of_experiments_is_shown(capsys: pytest.CaptureFixture[str]) ->
     main(["reproduce"])
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("copying", "adding", "transfer", "pmnist"))
+
+
+def test_choices_of_an_earlier_tuning_leave_the_grid_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tuning.json"
+    file.write_text(json.dumps({"chosen": {"lstm": {"lr": 0.25, "forget_bias": "chrono:7"}}}))
+    main(["reproduce", "tiny-tuned", "--dry", "--choices", str(file), "--out", str(tmp_path / "runs")])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "reminding train" in line]
+    assert "--lr 0.25" in line
+    assert "--forget-bias chrono:7" in line
+    with pytest.raises(SystemExit, match=r"gone\.json is damaged: it is missing"):
+        main(["reproduce", "tiny-tuned", "--dry", "--choices", str(tmp_path / "gone.json")])

@@ -26,7 +26,7 @@ class Forecast:
         places: of the columns among the values of a step, (K,).
         predicted: the next row, (T, K).
         truth: the next row as it was, (T, K), nan where it is not known.
-        present: the row at the step, which is what predicts no change, (T, K).
+        present: the last known values at the step, which are what no change predicts, (T, K).
     """
 
     names: tuple[str, ...]

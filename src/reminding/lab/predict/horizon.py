@@ -19,6 +19,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
 from reminding.tasks import FileStream
+from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.kinds.checks import at_least
 
 LATEST = 1000
@@ -158,9 +159,7 @@ def _joined(first: Any, second: Any) -> Any:
 def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> dict[str, NDArray[np.float64]]:
     """What no change and a season before predict of the rows that follow, (S, K); see `HorizonForecast`."""
     places = Scaling(task).targets
-    latest = rows.read(max(0, rows.total - LATEST), rows.total)[:, places]
-    known = np.vstack([np.full(len(places), np.nan), latest])
-    last = known[np.where(np.isnan(latest), 0, np.arange(1, len(known))[:, None]).max(0), np.arange(len(places))]
+    last = carried(rows.read(max(0, rows.total - LATEST), rows.total)[:, places], None)[-1]
     found = {"unchanged": np.repeat(last[None], steps, axis=0)}
     if season is not None and season <= rows.total:
         cycle = rows.read(rows.total - season, rows.total)[:, places]

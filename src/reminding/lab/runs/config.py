@@ -153,7 +153,7 @@ class TrainOptions:
         anneal: the last share of the run, over which the learning rate falls linearly to 0; of the updates, or of the
             time if that is limited. 0: the rate is constant.
         weight_decay: at each update, the weights shrink by the learning rate times this share of them, apart from the
-            gradient, as in AdamW (Loshchilov and Hutter 2019). Biases, among them the forget gate's, do not. 0: none.
+            gradient, as in AdamW (Loshchilov and Hutter 2019). Biases and other vectors do not. 0: no decay.
         clip: bound on the gradient norm; 0: no clipping.
         clip_kind: adaptive: the bound is twice the running mean of the clipped norm, at most clip; fixed: it is clip.
         seed: of the weights and of the training data.

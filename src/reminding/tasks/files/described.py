@@ -125,14 +125,9 @@ class DescribedStream(NextStep, ABC):
 
         A missing value that was not carried is NaN.
         """
-        present = input[..., self.known.target_places]
         if self.missing != "zero":
-            return present
-        names, absent = self.input_names, torch.zeros_like(present, dtype=torch.bool)
-        for i, name in enumerate(self.targets):
-            if name in self.masks:
-                absent[..., i] = input[..., names.index(f"{name}{MASK}")] > 0
-        return present.masked_fill(absent, torch.nan)
+            return input[..., self.known.target_places]
+        return torch.as_tensor(self.target_of(input.detach().cpu().numpy()), device=input.device)
 
     def tally(self) -> ColumnTally | None:
         """Errors by column, in its own unit; None for bytes and audio."""
