@@ -5,6 +5,9 @@ torchrun --nproc_per_node 2 docs/howto/distributed.py
 
 from __future__ import annotations
 
+import os
+import sys
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -48,6 +51,9 @@ def main() -> None:
         if rank == 0:
             print(f"{processes} processes, gradient norm {norm:.6f}")
     dist.destroy_process_group()
+    if processes > 1:  # in an ordinary exit, gloo's threads now and then abort a process as another one ends
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
