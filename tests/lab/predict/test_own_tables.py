@@ -139,6 +139,32 @@ def test_times_go_on_by_the_calendar(run: Path) -> None:
     assert list(found.index) == [6.0, 6.5] and found.index.name == "hour"
 
 
+HOURS = pd.Series(pd.date_range("2024-03-01", periods=50, freq="h"))
+TIMES: dict[str, Any] = {
+    "iso": HOURS.astype(str),
+    "day first": HOURS.dt.strftime("%d/%m/%Y %H:%M"),
+    "numbers as text": (HOURS - HOURS[0]).dt.total_seconds().astype(int).astype(str),
+    "durations": HOURS - HOURS[0],
+    "durations as text": (HOURS - HOURS[0]).astype(str),
+    "objects": (HOURS - HOURS[0]).astype(object),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_the_times_of_a_table_in_memory_are_read_as_those_of_a_file(run: Path, tmp_path: Path, kind: str) -> None:
+    rows = rows_of(1, 50).assign(hour=TIMES[kind])
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    model = reminding.load(run)
+    found, want = model.predict(rows, steps=1), model.predict(tmp_path / "rows.csv", steps=1)
+    pd.testing.assert_frame_equal(found, want, check_freq=False)
+    dated = kind in ("iso", "day first")
+    assert found.index[0] == (pd.Timestamp("2024-03-03 02:00") if dated else 50 * 3600)
+    with pytest.raises(ValueError, match=r"time: .*row 3.* is not later than .*row before"):
+        model.predict(rows.iloc[[*range(3), *range(2, 50)]])
+    with pytest.raises(ValueError, match=r"time: .*row 7.* holds no time"):
+        model.predict(rows.assign(hour=rows["hour"].astype(object).where(rows.index != 7)))
+
+
 def test_a_new_file_must_have_the_targets_and_the_time(run: Path, tmp_path: Path) -> None:
     rows_of(1, 50).drop(columns="hour").to_csv(tmp_path / "untimed.csv", index=False)
     with pytest.raises(ValueError, match=r"time: .*untimed\.csv has no 'hour'"):

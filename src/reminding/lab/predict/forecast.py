@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.predict.given import names_of, table_values
+from reminding.lab.predict.given import names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
@@ -71,12 +71,11 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     def read(start: int, stop: int) -> NDArray[np.float64]:
         return values[start:stop]
 
-    def times_of(start: int, stop: int) -> Any:
-        return np.asarray(data[task.time])[start:stop]
-
-    names = [str(name) for name in names_of(data) or ()]
-    timed = task.time in names and task.missing != "drop"
-    return Rows(len(values), read, times_of if timed else None, task.time)
+    names = [str(name).strip() for name in names_of(data) or ()]
+    if task.time is None or task.time.strip() not in names or task.missing == "drop":
+        return Rows(len(values), read, None, task.time)
+    times = table_times(data, task.time)
+    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time)
 
 
 def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:

@@ -6,10 +6,13 @@ Shapes: T rows, C columns, N series, n values of a series, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reminding.tasks.data.tables.clock import text_times
 
 
 def names_of(data: Any) -> list[Any] | None:
@@ -53,6 +56,33 @@ def table_values(
         )
     _refuse_gaps(values, columns, what, missing)
     return values
+
+
+def table_times(data: Any, name: str) -> NDArray[Any]:
+    """The times of a table's rows, (T,): points in time, or numbers; durations in seconds.
+
+    Raises:
+        ValueError: the column is there twice, a cell is no time, or a row is not later than the one before.
+    """
+    names = names_of(data) or ()
+    times: NDArray[Any] = np.asarray(data[names[_found(names, [name], "time")[0]]])
+    absent = np.array([each is None or each != each for each in times], bool)
+    if times.dtype.kind in "OUST" and all(isinstance(each, str) for each in times[~absent]):
+        return text_times(np.where(absent, "", times), name)
+    if absent.any():
+        raise ValueError(f"time: row {absent.argmax()} of the column {name!r} holds no time")
+    try:
+        if times.dtype.kind == "m" or (len(times) and isinstance(times[0], timedelta)):
+            times = times.astype("timedelta64[us]").astype(np.int64) / 1e6
+        wrong = ~np.asarray(times[1:] > times[:-1], bool)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"time: the column {name!r} holds no times: {error}") from error
+    if wrong.any():
+        row = wrong.argmax() + 1
+        raise ValueError(
+            f"time: row {row} of the column {name!r}, {times[row]}, is not later than the row before; sort the rows"
+        )
+    return times
 
 
 def _found(names: Sequence[Any], columns: Sequence[str], what: str) -> list[int]:

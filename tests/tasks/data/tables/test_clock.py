@@ -23,9 +23,14 @@ def table(path: Path, times: list[str], missing: str = "error", values: list[str
         (["2020-01-01 00:00", "2020-01-01 01:00", "2020-01-01 02:00"], "2020-01-01 00:00:00", "1 h"),
         (["2020-01-01T00:00:00Z", "2020-01-01T00:00:30Z"], "2020-01-01 00:00:00", "30 s"),
         (["31/12/2020", "01/01/2021", "02/01/2021"], "2020-12-31 00:00:00", "1 d"),
+        (["01/02/2020 23:00", "02/02/2020 00:00", "02/02/2020 01:00"], "2020-02-01 23:00:00", "1 h"),
         (["12/31/2020 23:00", "01/01/2021 00:00"], "2020-12-31 23:00:00", "1 h"),
         (["31.12.2020 10:00", "31.12.2020 10:05"], "2020-12-31 10:00:00", "5 min"),
         (["0.5", "1.0", "1.5"], "0.5", "0.5"),
+        (["9:59", "10:00", "10:01"], "35940", "60"),
+        (["00:00:59.5", "00:01:00.0", "00:01:00.5"], "59.5", "0.5"),
+        (["0 days 23:59:50", "1 day, 0:00:00", "1 days 00:00:10"], "86390", "10"),
+        (["0 days", "1 days"], "0", "86400"),
     ],
 )
 def test_times_are_read(tmp_path: Path, times: list[str], first: str, step: str) -> None:
@@ -57,8 +62,11 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
     [
         (["2020-01-01", "2020-01-02", "2020-01-02"], r"a\.csv, line 4, column 'when': the time is not later"),
         (["3", "1"], "line 3, column 'when': the time is not later"),
+        (["23:59:50", "00:00:00"], "line 3, column 'when': the time is not later .* write the date where"),
+        (["0:00", "0:01,5"], "line 3, column 'when': the cell holds no time"),
+        (["31/12/2020", "01/01/2021", "?"], "line 4, column 'when': the cell holds no time"),
         (["2020-01-01", "soon"], "line 3, column 'when': the cell holds no time"),
-        (["02/01/2020", "03/01/2020"], "day and month may stand in either order"),
+        (["02/01/2020", "03/01/2020", "04/01/2020"], "day and month may stand in either order"),
     ],
 )
 def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str], message: str) -> None:

@@ -23,6 +23,8 @@ _EITHER = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
 _THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?"
 _COMMA = r"[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?"
 _EUROPEAN = r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?"
+_CLOCK = r"[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+_ELAPSED = rf"({_CLOCK}|[0-9]+ days?(,? {_CLOCK})?)"
 _ORDER: tuple[tuple[Kind, str], ...] = (
     ("infinite", _INFINITE),
     ("either", _EITHER),
@@ -85,6 +87,13 @@ def quoted(text: str) -> str:
 def simple_sql(cell: str) -> str:
     """SQL of the number in a cell that is written with a decimal point or as an integer; NULL for all others."""
     return f"CASE WHEN contains({cell}, '_') THEN NULL ELSE try_cast({cell} AS DOUBLE) END"
+
+
+def elapsed_sql(cell: str) -> str:
+    """SQL of the seconds in a duration, or since midnight, such as "1:30" (hours), "0:01:30.5", "2 days 03:00:00"."""
+    text = f"trim({cell})"
+    number = f"epoch(try_cast(replace({text}, ',', '') AS INTERVAL))"
+    return f"CASE WHEN {_matches(text, _ELAPSED)} THEN {number} END"
 
 
 def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:

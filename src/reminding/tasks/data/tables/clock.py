@@ -5,6 +5,7 @@ Shapes: n rows.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import TimeRange
-from reminding.tasks.data.tables.cells import quoted, simple_sql
-from reminding.tasks.data.tables.database import NUMERIC, TIMES, Rows
+from reminding.tasks.data.tables.cells import elapsed_sql, quoted, simple_sql
+from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
 from reminding.tasks.data.tables.store import Store, write
 
 FORMATS = tuple(
@@ -38,7 +39,7 @@ class Clock:
     Args:
         column: its name.
         dated: whether the values are points in time, microseconds since 1970, which float64 holds exactly until the
-            year 2255; else they are numbers.
+            year 2255; else they are numbers, or durations in seconds.
         store: of the values, (n, 1).
     """
 
@@ -79,6 +80,11 @@ class Clock:
         first, last = (self._shown(i) for i in (0, self.store.rows - 1))
         said = self._distance(largest) if gaps else ""
         return TimeRange(self.column, first, last, self._distance(usual), gaps, said, irregular)
+
+    def is_even(self) -> bool:
+        """Whether all distances are about the usual one."""
+        found = self.range()
+        return found.gaps == 0 and found.irregular == 0
 
     def _pieces(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """The values in pieces that overlap in one row, each with its first row."""
@@ -136,13 +142,26 @@ def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path) -> 
     if not ordered:
         raise ValueError(
             f"time: {path}, {rows.place(disorders[0] or 0)}, column {name!r}: the time is not later than in the row "
-            "before; sort the file by time, and write one file for each sensor or unit"
+            "before; sort the rows by time, write one table for each sensor or unit, and write the date where the "
+            "time of day begins again"
         )
-    if len({clock.values(0, 1)[0] for clock in ordered}) > 1:
+    even = [clock for clock in ordered if clock.is_even()] or ordered  # by month first, an hour may be a month
+    if len({clock.values(0, 1)[0] for clock in even}) > 1:
         raise ValueError(
             f"time: {path}, column {name!r}: day and month may stand in either order; write the times as 2020-12-31"
         )
-    return ordered[0]
+    return even[0]
+
+
+def text_times(texts: NDArray[Any], name: str) -> NDArray[Any]:
+    """Times that stand as text in a table in memory, (n,), read as those of a file, as `Clock.values` gives them.
+
+    Raises:
+        ValueError: as `read_clock`.
+    """
+    with tempfile.TemporaryDirectory(prefix="reminding-") as folder:
+        clock = read_clock(Path("data"), QueriedRows.of_texts(texts), 0, name, Path(folder))
+        return clock.values(0, clock.store.rows)
 
 
 def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
@@ -156,14 +175,19 @@ def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
         return [_Form(True, lambda cell: f"epoch_us(CAST({cell} AS TIMESTAMP))")]
     if NUMERIC.match(kind):
         return [_Form(False, lambda cell: f"CAST({cell} AS DOUBLE)")]
+    if kind in ("TIME", "INTERVAL"):
+        return [_Form(False, lambda cell: f"epoch({cell})")]
     if kind != "VARCHAR":
         raise ValueError(f"time: {path}, column {name!r} holds {kind}, expected times or numbers")
-    number, iso = _Form(False, simple_sql), _Form(True, _iso)
+    number, iso, elapsed = _Form(False, simple_sql), _Form(True, _iso), _Form(False, elapsed_sql)
     others = [_Form(True, _strptime(form)) for form in FORMATS]
-    for plain in (number, iso):
-        if _fits(rows, column, plain):
-            return [plain]
-    return [form for form in others if _fits(rows, column, form)] or [iso]
+    unread: dict[_Form, int] = {}
+    for form in (number, elapsed, iso, *others):
+        unread[form] = _unread(rows, column, form)
+        if not unread[form] and form not in others:
+            return [form]
+    least = min(unread.values())
+    return [form for form in others if not unread[form]] or [next(form for form in unread if unread[form] == least)]
 
 
 def _iso(cell: str) -> str:
@@ -175,10 +199,10 @@ def _strptime(form: str) -> Callable[[str], str]:
     return lambda cell: f"epoch_us(try_strptime(trim({cell}), {quoted(form)}))"
 
 
-def _fits(rows: Rows, column: int, form: _Form) -> bool:
-    """Whether the first rows can be read in a form."""
+def _unread(rows: Rows, column: int, form: _Form) -> int:
+    """How many of the first rows cannot be read in a form."""
     first = next(iter(rows.values([(column, form.make)])), np.zeros((0, 1)))
-    return len(first) > 0 and not np.isnan(np.asarray(first, np.float64)).any()
+    return int(np.isnan(np.asarray(first, np.float64)).sum())
 
 
 def _read(rows: Rows, column: int, name: str, form: _Form, path: Path) -> Clock:

@@ -123,6 +123,13 @@ class QueriedRows(Rows):
         self._source, self._place = relation, place
         self._connection = connect()
 
+    @classmethod
+    def of_texts(cls, texts: NDArray[Any]) -> QueriedRows:
+        """Rows of one column of texts that are in memory, (n,)."""
+        rows = cls(Path("data"), "given", ["VARCHAR"], lambda row: f"row {row}")
+        rows._connection.register("given", {"c0": texts.astype(object)})
+        return rows
+
     @cached_property
     def _relation(self) -> str:
         """The relation; of a single column without the blank lines at its end, which are no missing values."""
