@@ -19,7 +19,19 @@ __all__ = ["SAB", "Credit", "Memory", "Recall", "SABState", "__version__", "load
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Predictor:
-    """Load a trained run as an object that predicts; see `reminding.lab.predict.load`."""
+    """Load a trained run as an object that predicts; see `reminding.lab.predict.load`.
+
+    Args:
+        run: its folder; no training data are needed.
+        device: to compute on; "auto": a GPU if there is one.
+
+    Returns:
+        A `Predictor`, whose `predict` takes a path, a table or an array.
+
+    Raises:
+        FileNotFoundError: the folder is not a run, or has no weights yet.
+        ValueError: a file cannot be read; or the run has code of its own or data that are not here.
+    """
     from reminding.lab.predict import load
 
     return load(run, device=device)

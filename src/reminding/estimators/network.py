@@ -104,13 +104,15 @@ def fit_stream(
 ) -> SequenceModel:
     """Fit a network to predict a target at every step of a stream, with the state carried from chunk to chunk.
 
+    The stream is divided into up to eight rows of equal length; its first steps, at most seven, are left out for it.
+
     Args:
         inputs: (T, I); targets: (T, C), both scaled.
     """
     rows = max(1, min(STREAM_ROWS, len(inputs) // (2 * fitting.batch_size)))
     each = len(inputs) // rows
     x, y = (
-        torch.as_tensor(values[: rows * each]).view(rows, each, -1).transpose(0, 1).contiguous()
+        torch.as_tensor(values[len(values) - rows * each :]).view(rows, each, -1).transpose(0, 1).contiguous()
         for values in (inputs, targets)
     )  # (T, B, I), (T, B, C)
     with seeded(fitting.seed):

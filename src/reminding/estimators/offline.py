@@ -110,7 +110,7 @@ class SABClassifier(ClassifierMixin, _Series):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit to series and their labels, (N,)."""
+        """Fit to series X, (N, T) or (N, T, I), and their labels y, (N,)."""
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
         check_classification_targets(y)
         self.classes_, number = np.unique(y, return_inverse=True)

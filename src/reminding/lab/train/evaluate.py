@@ -37,6 +37,8 @@ def evaluate(
     """Compute every metric of a task, as its mean over a split.
 
     Args:
+        model: it is evaluated without dropout, and left in the mode that it had.
+        task: one of `reminding.tasks`, or of your own.
         split: "valid" or "test".
         batch_size: sequences per batch; the result does not depend on it.
         limit: number of sequences, or of chunks of each stream; None: the task's own number.
@@ -44,6 +46,10 @@ def evaluate(
             does not depend on it. None: in one piece. Streams have their own chunks.
         tally: is given every batch with its prediction.
         group: processes that divide the rows of each batch; the result is that of one process, in each of them.
+        device: that the model is on; ignored with a group.
+
+    Returns:
+        The metrics by name, in the units of the task; the loss is among them.
     """
     group = Group(torch.device(device)) if group is None else group
     training = model.training

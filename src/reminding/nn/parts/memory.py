@@ -210,7 +210,11 @@ Evict = Callable[[Memory], Tensor]
 
 
 def evict_oldest(memory: Memory) -> Tensor:
-    """`evict="fifo"`: the oldest memory of each row goes, (B,)."""
+    """`evict="fifo"`: the oldest memory of each row goes, (B,).
+
+    Args:
+        memory: with B rows, all of whose slots hold a memory.
+    """
     return torch.zeros(len(memory.count), dtype=torch.int64, device=memory.value.device)
 
 
@@ -219,6 +223,9 @@ def evict_least_recalled(memory: Memory) -> Tensor:
 
     [the relevancy screening of Kerg et al. 2020, Untangling tradeoffs between recurrence and
     self-attention in neural networks]
+
+    Args:
+        memory: with B rows, all of whose slots hold a memory.
     """
     return memory.weight.argmin(dim=1)
 
