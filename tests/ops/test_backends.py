@@ -11,7 +11,7 @@ import torch
 
 from reminding import SAB
 from reminding.ops import backends, cpu_op
-from reminding.ops.backends import BACKENDS, Backend
+from reminding.ops.backends import BACKENDS, Backend, Op
 from reminding.ops.contract import Demand
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
@@ -68,3 +68,10 @@ def test_auto_takes_the_first_entry_that_can_and_says_why_not_the_others(
     assert plan.backend == "reference"
     assert "cpu: it is Tuesday" in plan.why
     assert "cpu: it is Tuesday" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_every_backend_offers_all_that_is_asked_of_one(name: str) -> None:
+    asked = {each for each in vars(Op) if not each.startswith("_")}
+    assert len(asked) > 9
+    assert asked <= set(dir(BACKENDS[name].op))

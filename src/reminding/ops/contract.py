@@ -166,11 +166,11 @@ class Recalled:
     c: Tensor  # (B, H), (B, 0) unless LSTM
     memory: Tensor  # (B, M0 + ceil(T / k_att), H)
     peak: Tensor  # (B, 2): the largest |W1 m| and |W2 h_hat|, where the score is clamped
-    slots: Tensor  # (T, B, K) int32, -1 where nothing, largest weight first
+    slots: Tensor  # (T, B, K) int32, largest weight first; then, as -2 - slot, the others of the K best; then -1
     weights: Tensor  # (T, B, K)
     received: Tensor  # (B, M), recall weight each slot has received; (B, 0) without capacity
     alive: Tensor  # (B, min(M, capacity)) int64, slots not evicted, oldest first, then an unused one; (B, 0) without
-    edge: Tensor  # (T, B) int32, the slot that set the threshold, -1 if none did
+    behind: Tensor  # (T, B) int32, the slot behind the K best that took part in the choice, -1 if none did
     milestones: Tensor  # (N, B, H), c entering the steps asked for; (0, B, H) if none were, (., B, 0) unless LSTM
 
 

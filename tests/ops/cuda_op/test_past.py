@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reminding.nn.credit import past as credit
 from reminding.ops import cpu_op, cuda_op
+from tests.nn.credit.test_changed_weights import BOUNDS, RULES, trained
 from tests.nn.samples import assert_same_gradients, chunks, draw, gradients, make, streamed
 from tests.ops.cuda_op.comparisons import DEVICE, SETTINGS, compiled_for_gpu, pair
 
@@ -140,3 +141,14 @@ def test_the_kernels_compile_for_a_gpu_and_stay_in_its_registers(cell: str, norm
     used = re.findall(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told)
     assert len(used) == 1 + (cell == "lstm"), told
     assert all(int(stack) <= 16 and local == "0" for _, stack, local in used), f"registers spill: {told}"
+
+
+@pytest.mark.parametrize("bound", BOUNDS[:3], ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_credit_is_that_of_plain_pytorch_after_the_weights_have_changed(
+    rule: dict[str, Any], bound: dict[str, Any], on_kernels: list[bool]
+) -> None:
+    options = {**rule, **bound, "score": "dot", "k_att": 1, "k_trunc": 3, "device": DEVICE}
+    parts = [part.to(DEVICE) for part in chunks(draw(8, 2, 2, seed=4), 4)]
+    assert_same_gradients(trained("cuda", options, parts), trained("reference", options, parts))
+    assert any(on_kernels)

@@ -143,7 +143,7 @@ def _replay_record(
         every = grown()
         held = tuple(_held(every, state.memory, call.steps_done, start, rule) for start in starts)
         return ReplayRecord(partial(entering, memory=held), _nothing_chosen)
-    return ReplayRecord(entering, partial(_read, steps, ran.slots, ran.edge if rule.weights.behind else None))
+    return ReplayRecord(entering, partial(_read, steps, ran.slots, ran.behind if rule.weights.behind else None))
 
 
 def _entering(h: Tensor, c: Sequence[Tensor], memory: tuple[Memory, ...] | None = None) -> EnteringStates:
@@ -155,20 +155,17 @@ def _nothing_chosen() -> None:
     """What decided the recalls of a layer of which every step recalls all memories: nothing in particular."""
 
 
-def _read(steps: Lazy[Tensor], slots: Tensor, edge: Tensor | None) -> Tensor:
+def _read(steps: Lazy[Tensor], slots: Tensor, behind: Tensor | None) -> Tensor:
     """The stream steps of what decided each recall, (T, B, ranks), NOTHING where less did, as `Reader.read_steps`.
 
     Args:
-        steps: of all slots.
-        edge: the slot that set the threshold, (T, B); None where the rule has none.
-
-    The op names only slots that got a weight. The edge in the place of the others leaves the threshold where it
-    is, and tells a row whose scores tie from one that has too few memories for the release's rule.
+        steps: of all slots; slots, behind: as of `Recalled`, the latter None where the rule has none.
     """
-    if edge is None:
+    if behind is None:
         return _steps(steps.value, slots)
-    edge = edge.unsqueeze(2)
-    return _steps(steps.value, torch.cat([torch.where(slots < 0, edge, slots), edge], dim=2))
+    without_weight = slots < NOTHING
+    read = torch.where(without_weight, NOTHING - 1 - slots, slots)
+    return _steps(steps.value, torch.cat([read, behind.unsqueeze(2)], dim=2))
 
 
 def _when_read(make: Callable[[], Memory]) -> Memory:
@@ -256,10 +253,10 @@ def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Reca
 
 
 def _steps(step: Tensor, slots: Tensor) -> Tensor:
-    """The stream steps of recalled slots (T, B, K), NOTHING where none, from those of all slots, (B, M)."""
+    """The stream steps of slots (T, B, K), NOTHING where they are below 0, from those of all slots, (B, M)."""
     B, M = step.shape
     if M == 0:
         return torch.full_like(slots, NOTHING, dtype=torch.int64)
     named = torch.cat([step.new_full((B, 1), NOTHING), step], 1).view(-1)  # a row's first is what slot -1 means
     first = torch.arange(B, device=slots.device).unsqueeze(1) * (M + 1) + 1
-    return named.index_select(0, (slots + first).view(-1)).view(slots.shape)
+    return named.index_select(0, (slots.clamp(min=NOTHING) + first).view(-1)).view(slots.shape)

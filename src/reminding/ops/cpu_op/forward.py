@@ -41,7 +41,7 @@ from reminding.ops.cpu_op.packing import (
 # fmt: off
 Outputs = tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-    Tensor, Tensor, Tensor,
+    Tensor, Tensor, Tensor, Tensor,
 ]
 # fmt: on
 
@@ -51,7 +51,7 @@ SCHEMA = (
     "Tensor x, Tensor h0, Tensor c0, Tensor memory0, Tensor count0, Tensor step0, Tensor weight_ih, Tensor "
     "weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? w1, Tensor? w2, Tensor? w3, Tensor received0, "
     "SymInt[] rule, SymInt keep, SymInt[] milestones"
-    f") -> ({', '.join(['Tensor'] * 17)})"
+    f") -> ({', '.join(['Tensor'] * 18)})"
 )
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
 
@@ -122,6 +122,7 @@ def _empty_outputs(
         x.new_empty(B, M if rule.bounded else 0),  # received
         x.new_empty(B, min(M, rule.capacity) if rule.bounded else 0, dtype=torch.int64),  # alive
         x.new_empty(milestones_in(T, milestones), *c0.shape),  # milestones
+        x.new_empty(T, B, dtype=torch.int32),  # behind: the slot at rank K that took part in the choice, -1 if none
         x.new_empty(T, B, dtype=torch.int32),  # edge: the slot that set the threshold, -1 if none
         x.new_empty(T, B),  # inverse: 1 / what the weights were divided by; problem.h says what 0 and -1 mean
         x.new_empty(*kept, gate_width(H, rule)),  # gates, activated
@@ -151,7 +152,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, received0, rule, keep, _ = inputs
-    out, summary, _, memory, _, slots, weights, _, alive, _, *saved = output
+    out, summary, _, memory, _, slots, weights, _, alive, _, _, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, received0, alive)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep = rule, keep
@@ -250,6 +251,6 @@ def layer(
         out = (*cast("Any", SabForward).apply(*inputs, others), *others)
     else:
         out = compute(*inputs)
-    output, summary, c, memory, peak, slots, weights, received, alive, entering, edge = out[:11]
+    output, summary, c, memory, peak, slots, weights, received, alive, entering, behind = out[:11]
     h = output[-1] if x.shape[0] > 0 else h0
-    return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, edge, entering)
+    return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, behind, entering)

@@ -15,7 +15,14 @@ from reminding.ops.cuda_op.able import (
 )
 from reminding.ops.cuda_op.forward import layer
 from reminding.ops.cuda_op.packing import searches
-from reminding.ops.cuda_op.past import differentiate_past, gather_past, lay_out_past, reach_past, replay_past
+from reminding.ops.cuda_op.past import (
+    differentiate_past,
+    gather_past,
+    lay_out_past,
+    list_past,
+    reach_past,
+    replay_past,
+)
 
 __all__ = [
     "credits_past",
@@ -25,6 +32,7 @@ __all__ = [
     "interpreted",
     "lay_out_past",
     "layer",
+    "list_past",
     "missing",
     "most_recalled",
     "obstacle",

@@ -76,7 +76,8 @@ def check_backward(
     made_again = KEPT if replay else ()
     _check_tensors(arguments, {name: shape for name, shape in shapes.items() if name not in made_again})
     made, last = Record(*record), sizes.given + new_slots(sizes.T, settled) - 1
-    made = made._replace(slots=_within("slots", made.slots, -1, last), edges=_within("edges", made.edges, -1, last))
+    slots = _within("slots", made.slots, -2 - last, last)  # below -1 stand those without a weight
+    made = made._replace(slots=slots, edges=_within("edges", made.edges, -1, last))
     return _counters(arguments, sizes), made
 
 
@@ -110,7 +111,7 @@ def _recorded(sizes: Sizes, rule: OpRule) -> Shapes:
     return {
         "d_output": (T, B, H), "d_summary": (T, B, H), "d_c_last": (B, H), "d_memory": (B, M, H),
         "output": (T, B, H), "summary": (T, B, H), "cells": (T, B, H if rule.has_c else 0),
-        "memory": (B, M, H), "keys": (B, M, D), "slots": (T, B, K), "weights": (T, B, K), "edges": (T, B),
+        "memory": (B, M, H), "keys": (B, M, D), "slots": (T, B, K), "weights": (T, B, K), "edges": (T, B, 2),
         "inverses": (T, B), "gates": (T, B, gate_width(H, rule)), "queries": (T, B, D),
     }  # fmt: skip
 

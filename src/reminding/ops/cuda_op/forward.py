@@ -206,7 +206,7 @@ def _layer(given: LayerInput, rule: OpRule, replay: bool, milestones: tuple[int,
         weights=record.weights.to(kind),
         received=received.to(kind),
         alive=_alive(listed, counters, Call.of(x, h0, memory0, w1, rule)),
-        edge=record.edges,
+        behind=record.edges[..., 1],
         milestones=_milestones(record.cells.detach(), c_0.detach(), milestones, c0 is not None).to(kind),
     )
 

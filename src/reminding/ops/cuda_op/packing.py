@@ -105,8 +105,8 @@ class Call(NamedTuple):
 
     @property
     def ranks(self) -> int:
-        """Ranked scores a step needs: the paper's threshold is the one behind the k_top-th."""
-        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"] and not self.rule.release)
+        """Ranked scores that decide a recall: with a threshold also the one behind the k_top-th, if there is one."""
+        return self.rule.k_top + (self.rule.normalizer == NORMALIZERS["threshold"])
 
     @property
     def sweeping(self) -> dict[str, Any]:
@@ -135,10 +135,7 @@ class Call(NamedTuple):
         scales = {"recall_scale": number_of(self.rule.recall_scale), "score_scale": 1 / math.sqrt(max(self.D, 1))}
         scales |= {"forget_scale": number_of(self.rule.forget_scale)}
         kind = {"CELL": self.rule.cell, "SCORE": self.rule.score, "NORMALIZER": self.rule.normalizer}
-        decided = self.rule.k_top + (
-            self.rule.normalizer == NORMALIZERS["threshold"]
-        )  # those with a weight, and the edge
-        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(decided)}
+        tiles = {"HP": padded(self.H), "DP": padded(self.D), "KP": padded(self.ranks)}
         return {
             "GATES": self.gates,
             "RECALLS": self.rule.k_top > 0,
@@ -172,7 +169,7 @@ class Record(NamedTuple):
     keys: Tensor  # (B, M, D)
     slots: Tensor  # (T, B, K) int32
     weights: Tensor  # (T, B, K)
-    edges: Tensor  # (T, B) int32
+    edges: Tensor  # (T, B, 2) int32: the slot that set the threshold, and that behind the k_top best
     inverses: Tensor  # (T, B)
 
     @staticmethod
@@ -187,7 +184,7 @@ class Record(NamedTuple):
             keys=like.new_zeros(B, call.M, call.D),
             slots=like.new_full((T, B, K), -1, dtype=torch.int32),
             weights=like.new_zeros(T, B, K),
-            edges=like.new_full((T, B), -1, dtype=torch.int32),
+            edges=like.new_full((T, B, 2), -1, dtype=torch.int32),
             inverses=like.new_zeros(T, B),
         )
 

@@ -52,6 +52,7 @@ def differentiate_past(
     parts = [x, nothing, nothing, memory[:, :0], weight_ih, weight_hh, bias, *scorer, none, none]
     call = Call.of(x, nothing, memory[:, :0], scorer[0], rule)._replace(M=memory.shape[1])
     keys = memory @ scorer[0].t() if scorer[0] is not None else memory[..., :0]
+    edges = torch.stack([edges, torch.full_like(edges, -1)], dim=2)  # what was behind the k_top best has no gradient
     record = Record(output, summary, output[..., :0], memory, keys, slots, weights, edges, inverses)
     gates, queries = remake_gates(parts, record, call, past)
     if rule.has_c:

@@ -209,6 +209,7 @@ class Forward {
     }
     if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, window.size(), offset, recall);
+    if (a.behind != nullptr) a.behind[at] = p.k_top > 0 && best.size > p.k_top ? best.slot[p.k_top] : -1;
     if (a.kept != nullptr && a.kept->recalled != nullptr) name_steps(r, recall, a.kept->recalled + at * p.k_top);
     if (p.bounded())
       for (int64_t i = 0; i < p.k_top && recall.slots[i] >= 0; ++i) received(r)[recall.slots[i]] += recall.weights[i];

@@ -79,10 +79,10 @@ inline std::tuple<Tensor, Tensor> number(Tensor mask) {
   return {index, place};
 }
 
-// kept: gates, cells, queries, keys; all but keys may be None. bounded: received, alive. Other lists: see passes.h.
+// kept: gates, cells, queries, keys; all but keys may be None. memories: received, alive, behind. Other lists: see passes.h.
 // milestones: receives c before every step t with t % stride == offset; or None.
 inline void forward_rows(Tensors given, Tensor bias, Tensors packed, Tensors kept, Tensors record, Tensor c_T, Tensor peak,
-                         Tensors bounded, Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule,
+                         Tensors memories, Optional milestones, int64_t stride, int64_t offset, std::vector<int64_t> rule,
                          int64_t first_row) {
   by_type("bias", bias, [&](auto zero) {
     using T = decltype(zero);
@@ -91,7 +91,7 @@ inline void forward_rows(Tensors given, Tensor bias, Tensors packed, Tensors kep
     const Problem& p = a.problem;
     const int64_t rows = kept[3]->size(0);
     expect_rows(p, first_row, rows);
-    expect_length("bounded", bounded, 2);
+    expect_length("memories", memories, 3);
     read_shared<T>(a, given, record);
     expect_counts(p, a.count0, false);
     a.first_row = first_row;
@@ -105,8 +105,9 @@ inline void forward_rows(Tensors given, Tensor bias, Tensors packed, Tensors kep
     a.max_cuts = p.most_cuts();
     a.c_T = data<T>("c_T", c_T, {p.B, p.c_width()});
     a.peak = data<T>("peak", peak, {p.B, 2});
-    a.received = data<T>("received", bounded[0], {p.B, p.bounded() ? p.M : 0});
-    a.alive = data<int64_t>("alive", bounded[1], {p.B, p.bounded() ? p.most_alive() : 0});
+    a.received = data<T>("received", memories[0], {p.B, p.bounded() ? p.M : 0});
+    a.alive = data<int64_t>("alive", memories[1], {p.B, p.bounded() ? p.most_alive() : 0});
+    a.behind = data<int32_t>("behind", memories[2], {p.T, p.B});
     a.stride = between("stride", stride, 1, std::numeric_limits<int64_t>::max());
     a.offset = between("offset", offset, 0, stride - 1);
     const int64_t passed = offset < p.T ? (p.T - 1 - offset) / stride + 1 : 0;

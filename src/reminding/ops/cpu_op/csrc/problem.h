@@ -69,10 +69,9 @@ struct Problem {
   int64_t room() const { return k_top > 0 && T > 0 ? (T - 1) / k_att + 1 : 0; }
   // The most cuts that T steps can hold.
   int64_t most_cuts() const { return k_trunc > 0 && T > 0 ? (T - 1) / k_trunc + 1 : 0; }
-  // How many ranked scores a step needs: the paper's threshold is the one after the k_top-th.
-  int64_t ranks() const {
-    return k_top == 0 ? 0 : k_top + (normalizer == Normalizer::threshold && semantics == Semantics::paper ? 1 : 0);
-  }
+  // How many ranked scores decide a recall: the paper's threshold is the one after the k_top-th, and the release asks
+  // whether there is one.
+  int64_t ranks() const { return k_top == 0 ? 0 : k_top + (normalizer == Normalizer::threshold ? 1 : 0); }
   // How many of them M memories can fill.
   int64_t filled_ranks() const { return ranks() < M ? ranks() : M; }
   // Whether (h, c) is cut before the next step of a row that has done `steps_done` steps.
@@ -180,7 +179,8 @@ struct ForwardArgs {
   T* memory;           // (B, M, H); in: the given memories, out: all
   T* keys;             // (rows, M, D) local; in: W1 m of the given memories, out: of all, e^(2 W1 m) if additive
   T* peak;             // (B, 2) out: a row's largest |W1 m| and |W2 h_hat|; the additive score has limits to both
-  int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots; the slot that set the threshold
+  int32_t *slots, *edge;  // (T, B, K), (T, B): recalled slots, see `Recall`; the slot that set the threshold
+  int32_t* behind;        // (T, B) or null: the slot behind the K best that took part in the choice, -1: none did
   T *weights, *inverse;   // (T, B, K), (T, B)
   T* received;            // (B, M) if bounded: the recall weight of each slot; in: of given memories, out: of all
   int64_t* alive;         // (B, most_alive) out, if bounded: slots not evicted, oldest first, then an unused one

@@ -131,7 +131,8 @@ void rank_scores(Ranking<T>& best, const T* scores, int64_t M, int64_t ranks) {
   }
 }
 
-// Where the recall of one row at one step is written; `slots` and `weights` (K,).
+// Where the recall of one row at one step is written; `slots` and `weights` (K,). Behind the slots that have a weight stand
+// those of the K best that have none, each as -2 - slot, then -1.
 template <class T>
 struct Recall {
   int32_t *slots, *edge;
@@ -149,11 +150,14 @@ struct Recall {
 
 // w = relu(a - limit) / (sum + epsilon) over the first `size` ranks. `edge`: the slot whose score is the limit.
 template <class T>
-void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon, int32_t edge, const Recall<T>& at) {
+void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon, int32_t edge, int64_t K,
+                       const Recall<T>& at) {
   T total = 0;
   int64_t kept = 0;
   for (; kept < size && best.score[kept] > limit; ++kept) total += best.score[kept] - limit;
-  if (!(total > 0)) return;
+  if (!(total > 0)) kept = 0;
+  for (int64_t i = kept; i < best.size && i < K; ++i) at.slots[i] = -2 - best.slot[i];
+  if (kept == 0) return;
   *at.inverse = 1 / (total + epsilon);
   *at.edge = edge;
   for (int64_t i = 0; i < kept; ++i) {
@@ -181,13 +185,13 @@ void softmax_weights(const Ranking<T>& best, bool nothing, T offset, const Recal
 template <class T>
 void normalize(const Problem& p, const Ranking<T>& best, int64_t M, T offset, const Recall<T>& at) {
   if (best.size == 0) return;
-  const int64_t last = best.size - 1;
+  const bool release = p.semantics == Semantics::release;
+  const int64_t last = (release && best.size > p.k_top ? p.k_top : best.size) - 1;
   if (p.normalizer != Normalizer::threshold)
     return softmax_weights(best, p.normalizer == Normalizer::softmax1, offset, at);
-  if (p.semantics == Semantics::paper) return threshold_weights(best, last, best.score[last], T(0), best.slot[last], at);
-  if (M > p.k_top) {
-    const T epsilon = T(1e-7);
-    return threshold_weights(best, last, best.score[last] + epsilon, epsilon, best.slot[last], at);
+  if (!release || M > p.k_top) {
+    const T epsilon = release ? T(1e-7) : T(0);
+    return threshold_weights(best, last, best.score[last] + epsilon, epsilon, best.slot[last], p.k_top, at);
   }
   *at.inverse = raw_weights;
   for (int64_t i = 0; i < best.size; ++i) {

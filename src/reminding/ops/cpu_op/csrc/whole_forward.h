@@ -23,7 +23,7 @@ struct ForwardOutputs {
         weights(make(x, {p.T, p.B, p.k_top})), received(make(x, {p.B, p.bounded() ? p.M : 0})),
         alive(make(x, {p.B, p.bounded() ? p.most_alive() : 0}, ScalarType::Long)),
         milestones(make(x, {passed, p.B, p.c_width()})), edge(make(x, {p.T, p.B}, ScalarType::Int)),
-        inverse(make(x, {p.T, p.B})), gates(make(x, {kept(p, keep), p.T, p.gates()})),
+        behind(make(x, {p.T, p.B}, ScalarType::Int)), inverse(make(x, {p.T, p.B})), gates(make(x, {kept(p, keep), p.T, p.gates()})),
         cells(make(x, {kept(p, keep), p.T, p.c_width()})), queries(make(x, {kept(p, keep), p.T, p.D})),
         keys(make(x, {kept(p, keep), p.M, p.D})),
         entering_c(make(x, {p.B, keep == Keep::replay && p.has_c() ? p.most_cuts() : 0, p.H})) {}
@@ -33,12 +33,12 @@ struct ForwardOutputs {
     return {output, summary, memory, slots, edge, weights, inverse, keep == Keep::replay ? Optional(entering_c) : std::nullopt};
   }
   std::vector<Tensor> all() const {
-    return {output, summary, c_T, memory, peak, slots, weights, received, alive, milestones, edge, inverse, gates, cells,
-            queries, keys, entering_c};
+    return {output, summary, c_T, memory, peak, slots, weights, received, alive, milestones, behind, edge, inverse, gates,
+            cells, queries, keys, entering_c};
   }
 
-  Tensor output, summary, c_T, memory, peak, slots, weights, received, alive, milestones, edge, inverse, gates, cells,
-      queries, keys, entering_c;
+  Tensor output, summary, c_T, memory, peak, slots, weights, received, alive, milestones, edge, behind, inverse, gates,
+      cells, queries, keys, entering_c;
 };
 
 // Copies the memories given (B, M0, H), and the weights that they have received, to the first slots of each row.
@@ -107,7 +107,7 @@ inline std::vector<Tensor> forward(Tensors given, Tensor memory0, Tensor receive
     const Optional noted = milestones.empty() || !p.has_c() ? Optional() : Optional(out.milestones);
     const auto run = [&](int64_t first, int64_t last, Tensors kept) {
       make_given_keys<T>(*kept[3], out.memory, packed, p, first, last, M0);
-      forward_rows(given, bias, packed, kept, record, out.c_T, out.peak, {out.received, out.alive}, noted, stride, offset,
+      forward_rows(given, bias, packed, kept, record, out.c_T, out.peak, {out.received, out.alive, out.behind}, noted, stride, offset,
                    rule, first);
     };
     if (keep == Keep::gates) {

@@ -266,7 +266,9 @@ def weigh(value, place, alive, k_top, NORMALIZER: tl.constexpr, RELEASE: tl.cons
     there = place >= 0
     count = tl.sum(there.to(tl.int32), axis=0)
     if NORMALIZER == THRESHOLD:
-        last = tl.min(tl.where(there, value, float("inf")), axis=0)
+        if RELEASE:  # the memory behind the k_top best only tells that there are more
+            count = tl.minimum(count, k_top)
+        last = tl.min(tl.where(there & (rank < count), value, float("inf")), axis=0)
         edge = tl.sum(tl.where(rank == count - 1, place, 0), axis=0)
         if RELEASE:
             last += 1e-7

@@ -36,21 +36,24 @@ def recall(
 ):  # fmt: skip
     """Read the best of a row's memories, of which it has some, and note what was read: h, (HP,).
 
-    What is kept by slot or node, and `patience`, are of the row; `at` is its place in what is kept by step.
+    What is kept by slot or node, and `patience`, are of the row; `at` is its place in what is kept by step. `edges`
+    takes pairs: the slot that set the threshold, and that behind the k_top best which took part in the choice.
     """
     unit = tl.arange(0, HP)
     real = unit < H
     rank = tl.arange(0, KP)
     alive = tl.minimum(filled, most)
-    value, place = find(
+    value, ranked = find(
         keys, query, offset, w3, values, scores, listed, bounds, left, members, patience, filled, H, D, most, ranks,
         spans, blocks, score_scale, SCORE, ALIVE, SEARCH, HP, DP, KP, MP, SLICE, CHUNK, FAN, WIDE, LEAST,
     )  # fmt: skip
-    weight, place, edge, inverse = weigh(value, place, alive, k_top, NORMALIZER, RELEASE, KP)
+    weight, place, edge, inverse = weigh(value, ranked, alive, k_top, NORMALIZER, RELEASE, KP)
     weight *= recall_scale
-    tl.store(slots + at * k_top + rank, place, mask=rank < k_top)
+    told = tl.where((place < 0) & (ranked >= 0), -2 - ranked, place)
+    tl.store(slots + at * k_top + rank, told, mask=rank < k_top)
     tl.store(weights + at * k_top + rank, weight, mask=rank < k_top)
-    tl.store(edges + at, edge)
+    tl.store(edges + 2 * at, edge)
+    tl.store(edges + 2 * at + 1, tl.max(tl.where(rank == k_top, ranked, -1), axis=0))
     tl.store(inverses + at, inverse)
     if ALIVE != EVERY:
         got = tl.load(received + place, mask=place >= 0, other=0.0)
@@ -103,7 +106,7 @@ def recall_backward(
     place = tl.load(slots + at * k_top + rank, mask=rank < k_top, other=-1)
     weight = tl.load(weights + at * k_top + rank, mask=rank < k_top, other=0.0)
     if NORMALIZER == THRESHOLD:
-        place = tl.where(rank == k_top, tl.load(edges + at), place)
+        place = tl.where(rank == k_top, tl.load(edges + 2 * at), place)
     there = (place[:, None] >= 0) & real[None, :]
     where = place[:, None].to(tl.int64) * H + unit[None, :]
     read = tl.load(values + where, mask=there, other=0.0)
