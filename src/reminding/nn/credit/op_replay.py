@@ -243,7 +243,7 @@ def _record_weights(
     slot = slot.gather(2, order)
     ranked = rule.weigh_ranked(scores, filled)
     at_edge = ranked.edge.clamp(min=0).unsqueeze(2)
-    # What set the threshold may stand in a row several times, with scores that differ by rounding: then all are it.
+    # In states saved before 0.2, what set the threshold may stand in a row several times: then all scores are its.
     again = (slot == slot.gather(2, at_edge)) & (ranked.edge >= 0).unsqueeze(2)
     if bool(again.sum(2).gt(1).any()):
         ranked = rule.weigh_ranked(torch.where(again, scores.gather(2, at_edge), scores), filled)

@@ -294,7 +294,8 @@ class SAB(LayerCalls):
             credit.step, credit.memory_step, credit.amount    # the largest first
 
         Calls made inside are replayed in plain PyTorch, whatever `engine` says, so that their backward passes can
-        be watched: gradients are the same, and slower.
+        be watched: gradients are the same, and slower. With `credit_every` above 1, each of them sends what waits at
+        once.
 
         Raises:
             ValueError: k_top is None, so that every step credits every memory; or the layer is already being

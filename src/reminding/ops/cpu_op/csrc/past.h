@@ -96,7 +96,8 @@ class PastForward {
     const Recall<T> recall{a.slots + at * p.k_top, a.edge + at, a.weights + at * p.k_top, a.inverse + at};
     T* h = a.output + at * p.H;
     T offset = p.keyed() ? score(at, r, read, size) : score_keyless(at, r, read, size);
-    // What set the threshold may stand in a row several times: then its scores are all the same to the last bit.
+    // In states that were saved before 0.2, what set the threshold may stand in a row several times: then its scores are
+    // all the same to the last bit.
     for (int64_t i = 0; i + 1 < size; ++i)
       if (read[i] == read[size - 1]) scores_[i] = scores_[size - 1];
     Ranking<T> best = {best_score_.get(), best_slot_.get(), 0};
