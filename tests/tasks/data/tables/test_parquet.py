@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, parquet
@@ -65,6 +66,26 @@ def test_values_outside_the_statistics_are_damage(tmp_path: Path) -> None:
     raw[place : place + 8] = struct.pack("<d", 1e9)
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=r"is damaged: column 'a' holds values from 0 to 1e\+09"):
+        TableSource(path)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_statistics_have_the_precision_of_their_column(tmp_path: Path, dtype: str) -> None:
+    values = (np.arange(600) % 251 / 10 + 0.1).astype(dtype)
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"x": values, "y": -values}).to_parquet(path)
+    expected = np.stack([values, -values], axis=1).astype(np.float64)
+    np.testing.assert_array_equal(TableSource(path).read(0, 600), expected)
+
+
+def test_a_float32_outside_the_statistics_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, "SELECT (i / 10)::FLOAT AS a FROM range(1000) AS r(i)", ", COMPRESSION uncompressed")
+    raw = bytearray(path.read_bytes())
+    place = bytes(raw).find(struct.pack("<ff", 50.0, np.float32(50.1)))
+    raw[place : place + 4] = np.nextafter(np.float32(99.9), np.float32(100)).tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="is damaged: column 'a'"):
         TableSource(path)
 
 

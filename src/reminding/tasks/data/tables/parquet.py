@@ -81,7 +81,7 @@ def open_parquet(path: Path) -> ParquetTable:
             _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
     selected = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" AS c{i}' for i, name in enumerate(names))
     relation = f"(SELECT {selected} FROM read_parquet({source}))"
-    lowest, highest = _statistics(names, chunks)
+    lowest, highest = _statistics(names, types, chunks)
     rows = QueriedRows(path, relation, types, lambda row: f"row {row + 1}")
     return ParquetTable(rows, tuple(names), _index(names, pandas), lowest, highest)
 
@@ -93,22 +93,26 @@ def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[s
     return frozenset(found & set(names))
 
 
-def _statistics(names: Sequence[str], chunks: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _statistics(
+    names: Sequence[str], types: Sequence[str], chunks: Sequence[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The smallest and largest value of each column that the file states; NaN where it states none for some part."""
     lowest, highest = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     place = {name: i for i, name in enumerate(names)}
     for column, _, _, _, least, most in chunks:
         if (i := place.get(column)) is not None:
-            lowest[i] = np.minimum(lowest[i], _as_number(least))
-            highest[i] = np.maximum(highest[i], _as_number(most))
+            lowest[i] = np.minimum(lowest[i], _as_number(least, types[i]))
+            highest[i] = np.maximum(highest[i], _as_number(most, types[i]))
     return lowest, highest
 
 
-def _as_number(text: str | None) -> float:
+def _as_number(text: str | None, kind: str) -> float:
+    """A number that DuckDB wrote with the digits that its type needs, so 0.1 of a FLOAT is not 0.1 of a DOUBLE."""
     try:
-        return float(text) if text is not None else float("nan")
+        value = float("nan" if text is None else text)
     except ValueError:
         return float("nan")
+    return float(np.float32(value)) if kind == "FLOAT" else value
 
 
 def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: int) -> None:
