@@ -47,6 +47,14 @@ def test_nulls_and_sentinels_are_missing(tmp_path: Path) -> None:
     assert source.read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
 
 
+def test_every_nan_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"a": [1.0, np.copysign(np.nan, -1), np.nan, 4.0]}).to_parquet(path)
+    with pytest.raises(ValueError, match="row 2, column 'a': the value is missing, one of 2"):
+        TableSource(path)
+    assert TableSource(path, Wanted(missing="carry")).read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
+
+
 def test_the_index_of_pandas_is_no_input(tmp_path: Path) -> None:
     kept = json.dumps({"index_columns": ["when", "__index_level_1__"]}).replace('"', '""')
     query = 'SELECT i AS a, i AS "when", i AS __index_level_1__ FROM range(3) AS r(i)'

@@ -83,6 +83,9 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("sentinels", "a,b\n-999,1\n3,?\n4,5\n", {"na": ("-999", "?"), "missing": "drop"}, ("a", "b"), [[4, 5]]),
     ("drop", "a,b\n,NA\n2,3\n", {"missing": "drop"}, ("a", "b"), [[2, 3]]),
     ("carry", "a\n1\nNA\nnan\n4\n", {"missing": "carry"}, ("a",), [[1, 0], [1, 1], [1, 1], [4, 0]]),
+    ("NaN of printf", "a,b\n1,-nan\n+nan,2\n3,nan(ind)\n", {"missing": "carry"}, ("a", "b"),
+     [[1, NAN, 0, 1], [1, 2, 1, 0], [3, 2, 0, 1]]),
+    ("NaN of printf, commas", "a;b\n1,5;-nan\n2,5;3,5\n", {"missing": "drop"}, ("a", "b"), [[2.5, 3.5]]),
     ("first cell empty", "a,b\n,1\n2,3\n", {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0]]),
 ]  # fmt: skip
 
@@ -103,6 +106,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,b\n1,2\n3,4,5\n", {}, r"a\.csv, line 3: 3 cells, expected 2"),
     ("a,b\n1,2\n\n3,x\n4,5\n", {}, r"a\.csv, line 4, column 'b': 'x' is not a number; --na 'x'"),
     ("a\n1\n\n3\n", {}, r"a\.csv, line 3, column 'a': the value is missing"),
+    ("a,b\n1,2\n3,-nan\n", {}, r"a\.csv, line 3, column 'b': the value is missing, one of 1 in 'b'"),
     ("# c\na,b\n1,2\n3,inf\n", {}, r"line 4, column 'b': 'inf' is not finite"),
     ('a,b\n1,2\n3,"4\n5,6\n', {}, "line 3: a quotation mark opens here and is not closed"),
     ("", {}, "holds no rows"),
