@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -103,28 +104,43 @@ def open_text(path: Path, encoding: str) -> Generator[IO[str]]:
         raise ValueError(f"data: {path} cannot be read: {error}") from error
 
 
-def copy_plain(path: Path, encoding: str, first: int, comment: str, separator: str, to: Path) -> Path:
-    """Write the rows of a text table as UTF-8 with LF, for a reader that knows nothing else.
+@dataclass(frozen=True)
+class LeftOut:
+    """The lines of a text table that are no rows: comments and, in a table of several columns, blank lines.
+
+    Args:
+        comment: lines that begin with this mark are left out; "" for none.
+        separator: of cells; " " for white space, "" for a single column, where a blank line is a missing value.
+        words: in lower case, with which a row may begin though they begin with the mark, such as #n/a.
+    """
+
+    comment: str
+    separator: str
+    words: tuple[str, ...] = ()
+
+    def __call__(self, line: str) -> bool:
+        """Whether a line is no row."""
+        text = line.strip()
+        if not text:
+            return bool(self.separator)
+        return bool(self.comment) and text.startswith(self.comment) and not self._is_row(text)
+
+    def _is_row(self, text: str) -> bool:
+        cell = text.split()[0] if self.separator == " " else text.split(self.separator or "\n", 1)[0]
+        return cell.strip().lower() in self.words
+
+
+def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Path) -> Path:
+    """Write the rows of a text table as UTF-8 with LF and with tabs for white space, for a reader that knows no more.
 
     Args:
         first: lines before the first row, which are left out.
-        comment: lines that begin with this mark are left out; "" for none.
-        separator: of cells; a run of white space (" ") becomes one tab. Blank lines are left out, unless there is
-            none (""): in a single column a blank line is a missing value.
     """
     with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
         for line in islice(source, first, None):
-            if not is_left_out(line, comment, separator):
-                target.write("\t".join(line.split()) + "\n" if separator == " " else line)
+            if not left_out(line):
+                target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
-
-
-def is_left_out(line: str, comment: str, separator: str) -> bool:
-    """Whether a line is no row: a comment, or blank in a table of several columns."""
-    text = line.strip()
-    if not text:
-        return bool(separator)
-    return bool(comment) and text.startswith(comment)
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

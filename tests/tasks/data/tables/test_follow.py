@@ -69,6 +69,13 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
             FollowedTable(path, wanted)
 
 
+def test_a_row_that_begins_with_an_error_of_a_spreadsheet_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# log\na,b\n1,2\n#N/A,4\n# note\n#N/A,5\n")
+    source = FollowedTable(path, Wanted(missing="carry"))
+    assert source.read(0, source.steps()).tolist() == [[1, 2, 0, 0], [1, 4, 1, 0], [1, 5, 1, 0]]
+
+
 def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n2\n")

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.cells import kind_sql, quoted
 from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
-from reminding.tasks.data.text import DAMAGE, is_left_out, logical_lines, open_text
+from reminding.tasks.data.text import DAMAGE, logical_lines, open_text
 
 VECTOR = 2048
 """Rows that DuckDB has in hand at a time."""
@@ -116,11 +116,18 @@ class Rows(ABC):
 
 
 class QueriedRows(Rows):
-    """Rows of a relation with the columns c0, c1, ... in a query of DuckDB."""
+    """Rows of a relation with the columns c0, c1, ... in a query of DuckDB.
 
-    def __init__(self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str]) -> None:
+    Args:
+        copied: whether it is a copy of the file at `path`, whose lines are the rows.
+    """
+
+    def __init__(
+        self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str], copied: bool = False
+    ) -> None:
         self.path, self.types = path, tuple(types)
         self._source, self._place = relation, place
+        self._said = partial(said, path, place if copied else None)
         self._connection = connect()
 
     @classmethod
@@ -136,7 +143,7 @@ class QueriedRows(Rows):
         if len(self.types) > 1:
             return self._source
         numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
-        with said(self.path):
+        with self._said():
             (last,) = self._connection.execute(f"SELECT max(r) FROM ({numbered}) WHERE c0 IS NOT NULL").fetchone()
         return f"(SELECT * FROM {self._source} LIMIT {last or 0})"
 
@@ -144,7 +151,7 @@ class QueriedRows(Rows):
         """See `Rows.values`."""
         selected = ", ".join(f"{make(self._cell(column))} AS v{i}" for i, (column, make) in enumerate(expressions))
         vectors = max(1, PIECE // (VECTOR * max(len(expressions), 1)))
-        with said(self.path):
+        with self._said():
             result = self._connection.execute(f"SELECT {selected} FROM {self._relation}")
             while len(frame := result.fetch_df_chunk(vectors)):
                 yield frame.to_numpy()
@@ -159,7 +166,7 @@ class QueriedRows(Rows):
             f"(SELECT row_number() OVER () - 1 AS r, * FROM {self._relation}))) GROUP BY i, kind"
         )
         found: dict[int, dict[str, Found]] = {column: {} for column in columns}
-        with said(self.path):
+        with self._said():
             for column, kind, count, row, text in self._connection.execute(query).fetchall():
                 found[column][kind] = Found(count, row, "" if text is None else text)
         return found
@@ -193,7 +200,11 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
         f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
         f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"
     )
-    return QueriedRows(path, relation, ["VARCHAR"] * count, lambda row: f"line {line_of(path, dialect, row)}")
+
+    def place(row: int) -> str:
+        return f"line {line_of(path, dialect, row)}"
+
+    return QueriedRows(path, relation, ["VARCHAR"] * count, place, copied=plain is not None)
 
 
 class LineRows(Rows):
@@ -247,7 +258,7 @@ def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
     """The lines of the rows of a table, with their numbers, from 1."""
     with open_text(path, dialect.encoding) as text:
         for number, line in logical_lines(text):
-            if number > dialect.rows_from and not is_left_out(line, dialect.comment, dialect.separator):
+            if number > dialect.rows_from and not dialect.left_out(line):
                 yield number, line
 
 
@@ -271,8 +282,11 @@ def globbed(path: Path) -> str:
 
 
 @contextmanager
-def said(path: Path) -> Generator[None]:
+def said(path: Path, place: Callable[[int], str] | None = None) -> Generator[None]:
     """Say errors of DuckDB in the words of this package.
+
+    Args:
+        place: names a row, from 0, where a copy is read whose lines are the rows; None: the file itself is read.
 
     Raises:
         NotPlainError: a plain copy of the text may be readable.
@@ -286,21 +300,23 @@ def said(path: Path) -> Generator[None]:
         duckdb: Any = importlib.import_module("duckdb")
         if not isinstance(error, duckdb.Error):
             raise
-        raise _translated(path, str(error)) from error
+        raise _translated(path, str(error), place) from error
 
 
-def _translated(path: Path, message: str) -> ValueError:
+def _translated(path: Path, message: str, place: Callable[[int], str] | None) -> ValueError:
     line = re.search(r"CSV Error on Line: (\d+)", message)
     original = re.search(r"Original Line: ?(.*)", message)
     text = original[1].strip() if original else ""
     if "unicode" in message.lower() or "not utf-8" in message:
         return NotPlainError(f"data: {path} is not UTF-8 throughout", decoding=True)
+    where = "the table" if line is None else f"line {line[1]}" if place is None else place(int(line[1]) - 1)
+    width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
+    said = wrong_width(path, where, int(width[1]), int(width[2])) if width else ""
     if "invalid state" in message or text.startswith(COMMENTS):
-        return NotPlainError(f"data: {path} cannot be read as it stands", comment=text[:1].strip())
-    place = f"line {line[1]}" if line else "the table"
-    if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message):
-        return ValueError(wrong_width(path, place, int(width[1]), int(width[2])))
+        return NotPlainError(said or f"data: {path} cannot be read as it stands", comment=text[:1].strip())
+    if said:
+        return ValueError(said)
     if "unterminated quote" in message:
-        return ValueError(f"data: {path}, {place}: a quotation mark opens here and is not closed: {text[:60]!r}")
+        return ValueError(f"data: {path}, {where}: a quotation mark opens here and is not closed: {text[:60]!r}")
     first = message.split("\n")[0].split(": ", 1)[-1]
-    return ValueError(f"data: {path}, {place}: {first}" if line else f"data: {path} cannot be read: {first}")
+    return ValueError(f"data: {path}, {where}: {first}" if line else f"data: {path} cannot be read: {first}")

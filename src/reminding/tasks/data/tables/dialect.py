@@ -9,14 +9,14 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
-from reminding.tasks.data.tables.cells import NUMBERS, kind_of
-from reminding.tasks.data.text import find_encoding, logical_lines, open_text
+from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, kind_of
+from reminding.tasks.data.text import LeftOut, find_encoding, logical_lines, open_text
 
 Header = Literal["auto", "yes", "no"]
 SEPARATORS = ("\t", ";", "|", ",", " ")
@@ -60,6 +60,11 @@ class Asked:
         if self.header not in ("auto", "yes", "no"):
             raise ValueError(f"header must be auto, yes or no, got {self.header!r}")
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words in lower case with which a row may begin, though comments begin with the same mark."""
+        return (*ERRORS, *(word.strip().lower() for word in self.na if word.strip().startswith(COMMENTS)))
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -74,6 +79,7 @@ class Dialect:
         names: of the columns.
         units: of the columns, if a line of units follows the header; else "".
         row_names: whether the first column holds the row names that R writes, without a name in the header.
+        words: in lower case, with which a row may begin though it looks like a comment.
     """
 
     encoding: str
@@ -86,6 +92,12 @@ class Dialect:
     units: tuple[str, ...]
     row_names: bool
     notes: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """The lines that are no rows."""
+        return LeftOut(self.comment, self.separator, self.words)
 
     def cells(self, line: str) -> list[str]:
         """The cells of one line."""
@@ -118,10 +130,11 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     """
     encoding = asked.encoding or find_encoding(path)
     csv.field_size_limit(1 << 30)
-    lines, comments = _head(path, encoding, most)
+    lines, comments = _head(path, encoding, most, asked.words)
+    separator = _separator(path, lines, asked) if lines else ""
+    lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
     if not lines:
         raise ValueError(f"data: {path} holds no rows, expected a table")
-    separator = _separator(path, lines, asked)
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
@@ -151,18 +164,19 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
         units=units or ("",) * width,
         row_names=short and not trailing,
         notes=(*notes, *renamed),
+        words=asked.words,
     )
 
 
-def _head(path: Path, encoding: str, most: int) -> tuple[list[_Line], list[_Line]]:
-    """The first lines that hold cells, and the comments among them."""
+def _head(path: Path, encoding: str, most: int, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
+    """The first lines that may hold cells, and the comments among them."""
     lines: list[_Line] = []
     comments: list[_Line] = []
     size = 0
     with open_text(path, encoding) as text:
         for before, (number, line) in enumerate(logical_lines(islice(text, 10 * most))):
             stripped = line.strip().lstrip("\ufeff")
-            if stripped.startswith(COMMENTS):
+            if stripped.startswith(COMMENTS) and not stripped.lower().startswith(tuple(words)):
                 comments.append(_Line(number, stripped, before))
             elif stripped:
                 lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
@@ -170,6 +184,16 @@ def _head(path: Path, encoding: str, most: int) -> tuple[list[_Line], list[_Line
             if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
                 break
     return lines, comments
+
+
+def _sorted(lines: Sequence[_Line], comments: Sequence[_Line], left_out: LeftOut) -> tuple[list[_Line], list[_Line]]:
+    """The lines that hold cells and the comments, now that the separator says where the first cell ends."""
+    rows, others = [], [*comments]
+    for line in lines:
+        stripped = line.text.strip()
+        is_comment = stripped.startswith(COMMENTS) and replace(left_out, comment=stripped[0])(stripped)
+        (others if is_comment else rows).append(replace(line, text=stripped) if is_comment else line)
+    return rows, sorted(others, key=lambda line: line.number)
 
 
 def _separator(path: Path, lines: Sequence[_Line], asked: Asked) -> str:

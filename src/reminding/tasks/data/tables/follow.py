@@ -17,7 +17,6 @@ from reminding.tasks.data.tables.columns import Wanted, find
 from reminding.tasks.data.tables.dialect import NAMES, find_dialect
 from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.data.tables.source import TableSource
-from reminding.tasks.data.text import is_left_out
 
 STRIDE = 256
 """Rows between two recorded places in the file."""
@@ -130,9 +129,7 @@ class FollowedTable(Source):
             for line in block[:complete].splitlines(keepends=True):
                 self._line += 1
                 text = line.decode(self._dialect.encoding, errors="replace")
-                if self._line > self._dialect.rows_from and not is_left_out(
-                    text, self._dialect.comment, self._dialect.separator
-                ):
+                if self._line > self._dialect.rows_from and not self._dialect.left_out(text):
                     if self._rows % STRIDE == 0:
                         self._places.append((self._scanned, self._line))
                     self._rows += 1
@@ -149,15 +146,12 @@ class FollowedTable(Source):
             file.seek(offset)
             while len(found) < stop - start:
                 line = self._decoded(file.readline(), number)
-                if not self._left_out(line):
+                if not self._dialect.left_out(line):
                     if skipped == 0:
                         found.append((number, self._dialect.cells(line)))
                     skipped -= skipped > 0
                 number += 1
         return found
-
-    def _left_out(self, line: str) -> bool:
-        return is_left_out(line, self._dialect.comment, self._dialect.separator)
 
     def _decoded(self, line: bytes, number: int) -> str:
         try:

@@ -121,4 +121,4 @@ def _holds_numbers(path: Path, dialect: Dialect) -> bool:
 
 def _copy(path: Path, dialect: Dialect, folder: Path) -> Path:
     to = folder / "plain.txt"
-    return copy_plain(path, dialect.encoding, dialect.rows_from, dialect.comment, dialect.separator, to)
+    return copy_plain(path, dialect.encoding, dialect.rows_from, dialect.left_out, to)

@@ -21,7 +21,7 @@ from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, read_clock
 from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
-from reminding.tasks.data.tables.dialect import COMMENTS
+from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
 from reminding.tasks.data.tables.form import open_form
 from reminding.tasks.data.tables.missing import fill
 from reminding.tasks.data.tables.store import Store, write
@@ -125,7 +125,7 @@ class TableSource(Source):
         asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
         if form.dialect is not None and not form.plain:
-            _check_plain(kinds)
+            _check_plain(kinds, form.dialect)
         if form.parquet is not None:
             form.parquet.check_values(store.columns, store.lowest, store.highest)
         contents = Contents(
@@ -213,13 +213,14 @@ class TableSource(Source):
         return lambda cell: f"CAST({full(cell)} IS NULL AND NOT {missing_sql(cell, na)} AS DOUBLE)"
 
 
-def _check_plain(kinds: Mapping[int, Mapping[str, Found]]) -> None:
+def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect) -> None:
     """Find cells that show comments between the rows, or several kinds of line ends."""
     for column, found in kinds.items():
         texts = [kind.text for kind in found.values()]
         if any(text.endswith("\r") for text in texts):
             raise NotPlainError("line ends differ")
-        if column == 0 and (marks := [text[0] for text in texts if text.startswith(COMMENTS)]):
+        comments = [text for text in texts if text.startswith(COMMENTS) and text.strip().lower() not in dialect.words]
+        if column == 0 and (marks := [text[0] for text in comments]):
             raise NotPlainError("there are comments", comment=marks[0])
 
 
