@@ -31,6 +31,22 @@ DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What unpacking raises for a damaged file."""
 
 
+def encoding_name(encoding: str) -> str:
+    """An encoding by the one name that is used here, whichever of its names is given.
+
+    Raises:
+        ValueError: there is no such encoding of text.
+    """
+    try:
+        "a".encode(encoding)
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            f"encoding must be the name of an encoding of text, such as utf-8 or cp1252, got {encoding!r}"
+        ) from error
+    return {"iso8859-1": "latin-1"}.get(name, name)
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """The bytes of a file, unpacked if its suffix says that it is packed."""
     opener = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower())

@@ -97,6 +97,15 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("#N/A, UTF-16", "a,b\n#N/A,1\n2,3\n".encode("utf-16"), {"missing": "drop"}, ("a", "b"), [[2, 3]]),
     ("an error told to be missing", "a,b\n1,2\n#DIV/0!,3\n%,4\n", {"missing": "carry", "na": ("#DIV/0!", "%")},
      ("a", "b"), [[1, 2, 0], [1, 3, 1], [1, 4, 1]]),
+    ("sep=, several columns", "sep=;\na;b;c\n1;2;3\n4;5;6\n", {}, ("a", "b", "c"), [[1, 2, 3], [4, 5, 6]]),
+    ("sep=, a mark", "\ufeffsep=;\r\na;b\r\n1,5;2\r\n4;5,5\r\n", {}, ("a", "b"), [[1.5, 2], [4, 5.5]]),
+    ("sep=, tabs", "sep=\t\na\tb\n1\t2\n", {}, ("a", "b"), [[1, 2]]),
+    ("sep=, an unusual one", '"sep=^"\na^b\n1^2\n', {}, ("a", "b"), [[1, 2]]),
+    ("sep=, filled up", "sep=;;;\na;b;c\n1;2;3\n", {}, ("a", "b", "c"), [[1, 2, 3]]),
+    ("sep=, UTF-16", "sep=;\na;b\n1;2\n".encode("utf-16"), {}, ("a", "b"), [[1, 2]]),
+    ("sep=, no header", "sep=;\n1;2\n3;4\n", {}, ("0", "1"), [[1, 2], [3, 4]]),
+    ("encoding by another name", "a,b\xe9\n1,2\n".encode("latin-1"), {"encoding": "ISO-8859-1"}, ("a", "b\xe9"),
+     [[1, 2]]),
     ("first cell empty", "a,b\n,1\n2,3\n", {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0]]),
 ]  # fmt: skip
 
@@ -242,3 +251,9 @@ def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(ImportError, match=r"pip install \"reminding\[data\]\""):
         source(tmp_path / "a.csv", "a\n1\n")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "base64", "rot13", "undefined", "utf-8\0"])
+def test_an_encoding_that_is_none_of_text_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="encoding must be the name of an encoding of text"):
+        Asked(encoding=name)

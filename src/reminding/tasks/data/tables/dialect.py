@@ -7,6 +7,7 @@ blanks between cells for one column of text. So the first lines are examined her
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, kind_of
-from reminding.tasks.data.text import LeftOut, find_encoding, logical_lines, open_text
+from reminding.tasks.data.text import LeftOut, encoding_name, find_encoding, logical_lines, open_text
 
 Header = Literal["auto", "yes", "no"]
 SEPARATORS = ("\t", ";", "|", ",", " ")
@@ -57,6 +58,8 @@ class Asked:
             raise ValueError(f"separator must be one character, or \\t for a tab, got {self.separator!r}")
         if self.decimal not in (None, ".", ","):
             raise ValueError(f"decimal must be . or , (or not be given), got {self.decimal!r}")
+        if self.encoding is not None:
+            encoding_name(self.encoding)  # which checks it
         if self.header not in ("auto", "yes", "no"):
             raise ValueError(f"header must be auto, yes or no, got {self.header!r}")
 
@@ -128,9 +131,10 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     Raises:
         ValueError: the file is empty, or its form is ambiguous; the message names the option that decides.
     """
-    encoding = asked.encoding or find_encoding(path)
+    encoding = encoding_name(asked.encoding) if asked.encoding else find_encoding(path)
     csv.field_size_limit(1 << 30)
     lines, comments = _head(path, encoding, most, asked.words)
+    asked, lines, told = _told_separator(lines, asked)
     separator = _separator(path, lines, asked) if lines else ""
     lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
     if not lines:
@@ -138,7 +142,8 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
-    notes = [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
+    notes = [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else []
+    notes += [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
     body = [row for row in table[first + 1 :] if len(row) == width][: HEAD if width < SAMPLE else WITNESSES]
     short = len(table[first]) == width - 1 and bool(body)
     trailing = short and not any(row[-1] for row in body)  # rows that end in a separator, unlike the header
@@ -184,6 +189,18 @@ def _head(path: Path, encoding: str, most: int, words: Sequence[str]) -> tuple[l
             if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
                 break
     return lines, comments
+
+
+def _told_separator(lines: Sequence[_Line], asked: Asked) -> tuple[Asked, Sequence[_Line], bool]:
+    """Take "sep=;" in line 1, by which spreadsheets name the separator, for what the user asks if nothing else is."""
+    found = (
+        re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', lines[0].text, re.I)
+        if lines
+        else None
+    )
+    if found is None or lines[0].number != 1:
+        return asked, lines, False
+    return (asked if asked.separator else replace(asked, separator=found["sign"])), lines[1:], True
 
 
 def _sorted(lines: Sequence[_Line], comments: Sequence[_Line], left_out: LeftOut) -> tuple[list[_Line], list[_Line]]:
