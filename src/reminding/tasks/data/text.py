@@ -47,6 +47,12 @@ def encoding_name(encoding: str) -> str:
     return {"iso8859-1": "latin-1"}.get(name, name)
 
 
+def is_followable(encoding: str) -> bool:
+    """Whether lines are found and decoded one by one: in UTF-8, or with one byte a character and ASCII's line end."""
+    every = bytes(range(256)).decode(encoding, errors="replace")
+    return encoding in ("utf-8", "utf-8-sig") or (len(every) == 256 and "\n".encode(encoding) == b"\n")
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """The bytes of a file, unpacked if its suffix says that it is packed."""
     opener = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower())

@@ -177,12 +177,17 @@ def find_decimal(contents: Contents, separator: str, asked: Asked) -> str:
         return ","
     if either and not points and separator != ",":
         found = contents.kinds[either[0]]["either"]
-        value = found.text.strip()
-        raise ValueError(
-            f"decimal: {contents.path}, {contents.place(found.row)}, column {contents.names[either[0]]!r}: {value!r} "
-            f"may be {value.replace(',', '')} or {value.replace(',', '.')}; say which by --decimal . or --decimal ,"
-        )
+        raise ambiguous_decimal(contents.path, contents.place(found.row), contents.names[either[0]], found.text)
     return "."
+
+
+def ambiguous_decimal(path: Path, place: str, column: str, cell: str) -> ValueError:
+    """What is raised for a cell that may be one of two numbers."""
+    value = cell.strip()
+    return ValueError(
+        f"decimal: {path}, {place}, column {column!r}: {value!r} may be {value.replace(',', '')} or "
+        f"{value.replace(',', '.')}; say which by --decimal . or --decimal ,"
+    )
 
 
 def _reason(contents: Contents, column: int) -> str:

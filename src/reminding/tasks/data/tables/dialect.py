@@ -205,7 +205,8 @@ def _told_separator(lines: Sequence[_Line], asked: Asked) -> tuple[Asked, Sequen
 
 def _sorted(lines: Sequence[_Line], comments: Sequence[_Line], left_out: LeftOut) -> tuple[list[_Line], list[_Line]]:
     """The lines that hold cells and the comments, now that the separator says where the first cell ends."""
-    rows, others = [], [*comments]
+    rows: list[_Line] = []
+    others = [*comments]
     for line in lines:
         stripped = line.text.strip()
         is_comment = stripped.startswith(COMMENTS) and replace(left_out, comment=stripped[0])(stripped)
