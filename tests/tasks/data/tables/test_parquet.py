@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, parquet
-from reminding.tasks.data.tables.database import connect
+from reminding.tasks.data.tables.database import connect, write_parquet
 from tests.reliability.memory import measured
 
 
@@ -162,3 +164,35 @@ def test_what_is_no_parquet_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"not it")
     with pytest.raises(ValueError, match=r"a\.parquet cannot be read"):
         TableSource(path)
+
+
+def test_names_of_columns_are_those_of_the_file(tmp_path: Path) -> None:
+    """DuckDB calls the second of T and t by another name."""
+    path = tmp_path / "a.parquet"
+    pa: Any = importlib.import_module("pyarrow")
+    names = ["T", "parts", "t", "t_1", " v ", "list", "T"]
+    numbers = [pa.array(np.arange(3) + 10.0 * i) for i in range(5)]
+    parts, lists = pa.array([{"a": 1.0, "b": 2.0}] * 3), pa.array([[1.0], [], [2.0, 3.0]])
+    importlib.import_module("pyarrow.parquet").write_table(
+        pa.table([numbers[0], parts, *numbers[1:4], lists, numbers[4]], names=names), path
+    )
+    source = TableSource(path)
+    assert source.columns == ("T", "t", "t_1", "v", "T.1")
+    assert source.read(1, 2).tolist() == [[1, 11, 21, 31, 41]]
+    assert source.reading().notes == ("several columns are called 'T'; column 7 is called 'T.1' here",)
+    assert TableSource(path, Wanted(columns=("t", " v "))).read(0, 1).tolist() == [[10, 30]]
+
+
+def test_names_that_duckdb_would_change_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for names, wrong in ((["T", "x", "t"], "'t' beside 'T' can"), (["a", "A "], ""), (["a", ""], "'' can")):
+        frame = pd.DataFrame([[1.0] * len(names)], columns=names)
+        if not wrong:
+            write_parquet(frame, path)
+            (found,) = connect().execute(f"SELECT list(name) FROM parquet_schema('{path}')").fetchone()
+            assert found[1:] == names
+            path.unlink()
+            continue
+        with pytest.raises(ValueError, match=f"out: no Parquet file with the column {wrong}"):
+            write_parquet(frame, path)
+        assert not path.exists()

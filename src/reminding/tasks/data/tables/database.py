@@ -82,9 +82,20 @@ def write_parquet(frame: Any, path: Path) -> None:
 
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
+        ValueError: DuckDB cannot write a name of a column, such as t beside T; nothing is written.
     """
     with connect() as connection:
-        connection.from_df(frame).write_parquet(str(path))
+        relation = connection.from_df(frame)
+        names = [str(name) for name in frame.columns]
+        for name, own in zip(names, relation.columns, strict=True):
+            if name != own:
+                other = next((repr(each) for each in names if each.lower() == name.lower() and each != name), "")
+                beside = f" beside {other}" if other else ""
+                raise ValueError(
+                    f"out: no Parquet file with the column {name!r}{beside} can be written: names must differ in "
+                    "more than capitals, and not be empty; write a .csv file"
+                )
+        relation.write_parquet(str(path))
 
 
 class Rows(ABC):

@@ -157,7 +157,8 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     if not named and any(names):
         notes.append(f"the names of the columns are those of the comment before line {lines[first].number}")
     rest = lines[begin] if begin < len(lines) else _Line(lines[-1].number + 1, "", lines[-1].before + 1)
-    unique, renamed = _unique(names, width, "column {}" if any(names) else "")
+    unnamed = [f"column {i + 1}" if any(names) else str(i) for i in range(width)]
+    unique, renamed = unique_names(names, unnamed)
     return Dialect(
         encoding=encoding,
         separator=separator,
@@ -335,17 +336,19 @@ def _from_comment(comments: Sequence[_Line], number: int, width: int) -> list[st
     return [""] * width
 
 
-def _unique(names: Sequence[str], width: int, unnamed: str) -> tuple[tuple[str, ...], list[str]]:
+def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """A name of its own for each column, and notes on those that were changed.
 
-    A column without a name is called by its number: from 1 in the form `unnamed`, or from 0 if that is "".
+    Args:
+        names: those given, with or without blanks around them.
+        unnamed: what each column is called if it has no name, or none is given.
     """
     notes: list[str] = []
     given = [name.strip() for name in names]
     known = set(given)
     found: dict[str, None] = {}
-    for place in range(width):
-        name = (given[place] if place < len(given) else "") or unnamed.format(place + 1) or str(place)
+    for place, default in enumerate(unnamed):
+        name = (given[place] if place < len(given) else "") or default
         count, unique = 0, name
         while unique in found or (count and unique in known):
             count += 1

@@ -56,7 +56,7 @@ class Form:
     def notes(self) -> tuple[str, ...]:
         """What was noticed in the first lines."""
         if self.dialect is None:
-            return ()
+            return () if self.parquet is None else self.parquet.notes
         comment = (f"lines that begin with {self.dialect.comment} are left out",) if self.dialect.comment else ()
         return (*self.dialect.notes, *comment)
 
