@@ -44,6 +44,8 @@ class Asked:
         header: whether the first line holds names.
         encoding: of the text, such as "utf-8" or "cp1252".
         na: further words or numbers that stand for a missing value.
+        usual: the decimal mark of the files that were read before; it decides where a file does not.
+        fixed: whether the options are those of a run, so that advice names none of them.
     """
 
     separator: str | None = None
@@ -51,6 +53,8 @@ class Asked:
     header: Header = "auto"
     encoding: str | None = None
     na: tuple[str, ...] = ()
+    usual: str | None = None
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -233,21 +237,24 @@ def _separator(path: Path, lines: Sequence[_Line], asked: Asked) -> str:
             found.append((known / len(cells), separator))
     best = max((share for share, _ in found), default=0.0)
     chosen = next((separator for share, separator in found if share > best - 0.05), "")
-    if chosen == "," and asked.decimal is None:
-        _refuse_decimal_commas(path, lines)
+    if chosen == "," and asked.decimal is None and (line := _perhaps_decimal_commas(lines)):
+        if asked.usual == ",":
+            return ""
+        do = "write the number with a point" if asked.fixed else "say which by --decimal , or by --separator ,"
+        raise ValueError(
+            f"decimal: {path}, line {line.number}: {line.text!r} may be one number or two cells, and the header has "
+            f"one cell; {do}"
+        )
     if chosen == " " and best < 0.5:
         return ""  # prose, or one column of text
     return chosen
 
 
-def _refuse_decimal_commas(path: Path, lines: Sequence[_Line]) -> None:
-    """A header of one cell over rows such as 1,5: one column with decimal commas, or two columns?"""
+def _perhaps_decimal_commas(lines: Sequence[_Line]) -> _Line | None:
+    """The first of rows such as 1,5 below a header of one cell: one column with decimal commas, or two columns?"""
     first, *rest = (split(line.text, ",") for line in lines)
-    if len(first) == 1 and rest and all(len(row) == 2 and all(_is_digits(cell) for cell in row) for row in rest):
-        raise ValueError(
-            f"decimal: {path}, line {lines[1].number}: {lines[1].text!r} may be one number or two cells, and the "
-            "header has one cell; say which by --decimal , or by --separator ,"
-        )
+    two = all(len(row) == 2 and all(_is_digits(cell) for cell in row) for row in rest)
+    return lines[1] if len(first) == 1 and rest and two else None
 
 
 def _is_digits(cell: str) -> bool:

@@ -5,6 +5,7 @@ Shapes: n rows, I values of a step: the columns, then their masks if missing val
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,9 @@ class FollowedTable(Source):
 
     The columns are those with numbers in the lines that were there at the beginning. With carry or zero, every column
     has a mask.
+
+    Attributes:
+        decimal: the decimal mark, if an option or a row that was there decided it; else None.
 
     Raises:
         ValueError: what is wanted needs a complete file or, on reading, a cell is not a number. The message names the
@@ -59,7 +63,9 @@ class FollowedTable(Source):
         self._commas = False  # whether a cell may hold a comma
         self._find_rows()
         self._chosen = self._choose()
-        self._decimal, self._decided = self._find_decimal()
+        self._decimal, decided = self._find_decimal()
+        self.decimal = self._decimal if decided else None
+        self._decided = decided or self._dialect.separator == ","
         self.columns = tuple(self._dialect.names[i] for i in self._chosen)
         self.masks = self.columns if wanted.missing in ("carry", "zero") else ()
 
@@ -85,8 +91,7 @@ class FollowedTable(Source):
 
     def like(self, path: Path) -> Source:
         """Another table, complete, with the same columns by name, and the same masks."""
-        wanted = Wanted(self.columns, self.wanted.target, None, self.wanted.missing, self.masks, self.wanted.asked)
-        return TableSource(path, wanted)
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True))
 
     def reading(self) -> Reading:
         """What was read so far."""
@@ -144,9 +149,7 @@ class FollowedTable(Source):
             frozenset(),
             frozenset(),
         )
-        decimal = find_decimal(contents, dialect.separator, self.wanted.asked)
-        decided = bool(self.wanted.asked.decimal) or dialect.separator == ","
-        return decimal, decided or any(contents.count(i, "comma", "european", "thousands") for i in numbers)
+        return find_decimal(contents, dialect.separator, self.wanted.asked)
 
     def _place(self, row: int) -> str:
         return f"line {self._cells(row, row + 1)[0][0]}"
@@ -215,7 +218,7 @@ class FollowedTable(Source):
         """What is raised for a cell that cannot be read."""
         kind = kind_of(cell, self.wanted.asked.na)
         if kind == "either" and not self._decided:
-            return ambiguous_decimal(self.path, place, column, cell)
+            return ambiguous_decimal(self.path, place, column, cell, self.wanted.asked)
         where = f"{self.path}, {place}, column {column!r}: {cell!r}"
         if kind in NUMBERS:
             return ValueError(

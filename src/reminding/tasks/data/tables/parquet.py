@@ -85,7 +85,11 @@ def open_parquet(path: Path) -> ParquetTable:
             _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
     own, leaves = _columns(schema)
     names, notes = unique_names([*own, *read[len(own) :]], read)
-    selected = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" AS c{i}' for i, name in enumerate(read))
+    cells = ['"' + name.replace('"', '""') + '"' for name in read]
+    for i, kind in enumerate(types):
+        if kind == '"NULL"':  # the type that pandas gives a column without a value
+            types[i], cells[i] = "DOUBLE", f"CAST({cells[i]} AS DOUBLE)"
+    selected = ", ".join(f"{cell} AS c{i}" for i, cell in enumerate(cells))
     relation = f"(SELECT {selected} FROM read_parquet({source}))"
     lowest, highest = _statistics(leaves, types, chunks)
     rows = QueriedRows(path, relation, types, lambda row: f"row {row + 1}")

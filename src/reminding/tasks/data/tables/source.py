@@ -19,7 +19,7 @@ from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
 from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, read_clock
-from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal
+from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
 from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
 from reminding.tasks.data.tables.form import open_form
@@ -33,6 +33,9 @@ class TableSource(Source):
     The file is read through once or twice when it is opened. Its numbers are then in a temporary file, so that rows
     can be read from anywhere at once, whatever the size of the table; and what happens to the table afterwards has no
     effect.
+
+    Attributes:
+        decimal: the decimal mark of a text table, if an option or a cell decided it; else None.
 
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
@@ -52,7 +55,8 @@ class TableSource(Source):
         contents, store = self._first_reading()
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
-        self._decimal = find_decimal(contents, separator, self.wanted.asked)
+        self._decimal, decided = find_decimal(contents, separator, self.wanted.asked)
+        self.decimal = self._decimal if decided and self._form.dialect is not None else None
         self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
@@ -93,7 +97,7 @@ class TableSource(Source):
 
     def like(self, path: Path) -> TableSource:
         """Another table, with the same columns by name, and the same masks."""
-        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks))
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True))
 
     def reading(self) -> Reading:
         """What was read."""
@@ -118,6 +122,7 @@ class TableSource(Source):
         times = [self.wanted.time] if self.wanted.time else []
         wanted = (("columns", self.wanted.columns), ("target", self.wanted.target), ("time", times))
         found = [place for option, names in wanted for place in find(form.names, names, self.path, option)]
+        found += find_some(form.names, self.wanted.perhaps)
         named = found if self.wanted.columns else range(len(form.names))
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
         store = write(rows.values([(i, self._simple(i)) for i in columns]), self._place("first"), columns)
