@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from reminding.tasks import Batch, FileStream, mean_metrics
+from reminding.tasks.data.tables import TableSource, Wanted, database
 
 
 def table(rows: int, columns: int, seed: int = 0) -> NDArray[np.float64]:
@@ -337,3 +338,37 @@ def test_advice_for_a_run_names_no_option_that_it_does_not_have(tmp_path: Path) 
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(ValueError, match=re.escape(message)):
             run.open(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("appended", ["5,\n", "5", "5,6\n7", "x,y\n", '"\n', "5,6,7\n# c\n"])
+@pytest.mark.parametrize("separator", [",", " "])
+def test_rows_that_were_appended_to_a_run_s_file_are_not_read(tmp_path: Path, appended: str, separator: str) -> None:
+    values = table(120, 2)
+    options: dict[str, Any] = {"held_out": 20, "chunk": 5}
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path / name, values)
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace(",", separator))
+    for data in ("a.csv", "*.csv"):
+        begun = FileStream(tmp_path / data, **options)
+        facts, text = begun.facts(), (tmp_path / "a.csv").read_text()
+        with (tmp_path / "a.csv").open("a") as file:
+            file.write(appended.replace(",", separator))
+        run = FileStream(tmp_path / data, **options).with_facts(facts)
+        assert [len(steps) for steps in run.opened.ranges()] == [120] * (1 if data == "a.csv" else 2)
+        np.testing.assert_array_equal(run.opened.read(0, 120), values)
+        for split in ("valid", "test"):
+            for first, second in zip(begun.eval_batches(split, 1), run.eval_batches(split, 1), strict=True):
+                torch.testing.assert_close(first.input, second.input)
+        (tmp_path / "a.csv").write_text(text)
+
+
+def test_the_rows_of_a_run_are_counted_with_their_line_ends_and_in_wide_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('# c\na,b,t\n1,2,"x\ny"\n3,4,z\n# c\n5,6,"v\nw"\n7,8')
+    wanted = Wanted(columns=("a", "b"), rows=3)
+    assert TableSource(path, wanted).read(0, 9).tolist() == [[1, 2], [3, 4], [5, 6]]
+    path.write_text("a,b\n1,2\n3,4\n5")
+    monkeypatch.setattr(database, "WIDE", 0)
+    assert TableSource(path, Wanted(rows=2)).read(0, 9).tolist() == [[1, 2], [3, 4]]

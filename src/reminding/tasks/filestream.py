@@ -173,9 +173,20 @@ class FileStream(DescribedStream):
         paths = [path for part in files.values() for path in part]
         if self._facts is None:
             return open_files(paths, self.format, self._wanted(), self.follow)
-        opened = open_files(paths, self.known.format, self._wanted(), self.follow)
+        opened = open_files(paths, self.known.format, self._wanted(), self.follow, self._begun(files))
         self.known.check_rate(opened.first)
         return opened
+
+    def _begun(self, files: Mapping[Split, Sequence[Path]]) -> list[int | None]:
+        """The rows that each table had when the run began, since it may have grown; None: unknown."""
+        facts: Mapping[str, Any] = {} if self._facts is None or self.missing == "drop" else self._facts
+        known: Mapping[str, list[int]] = facts.get(DATA, {}).get("steps", {})
+        steps = [known.get(split) for split in files]
+        return [
+            count
+            for paths, counts in zip(files.values(), steps, strict=True)
+            for count in (counts if counts is not None and len(counts) == len(paths) else [None] * len(paths))
+        ]
 
     def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
         """Open another file, which is read as the data are.

@@ -152,16 +152,19 @@ class LeftOut:
         return cell.strip().lower() in self.words
 
 
-def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Path) -> Path:
+def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Path, most: int | None = None) -> Path:
     """Write the rows of a text table as UTF-8 with LF and with tabs for white space, for a reader that knows no more.
 
     Args:
         first: lines before the first row, which are left out.
+        most: rows that are written, from the first; None: all.
     """
     with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
-        for line in islice(source, first, None):
-            if not left_out(line):
-                target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
+        rows = (line for line in islice(source, first, None) if not left_out(line))
+        if most is not None:
+            rows = (line for _, line in islice(logical_lines(rows), most))
+        for line in rows:
+            target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
 
 

@@ -35,6 +35,7 @@ class Wanted:
         known: whether the columns are those of a run or of other files. With carry and zero, one of them without a
             value in this file is missing throughout.
         perhaps: further columns, which are read if they hold numbers.
+        rows: that are read, from the first, before any is dropped; None: all.
     """
 
     columns: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Wanted:
     asked: Asked = field(default_factory=Asked)
     known: bool = False
     perhaps: tuple[str, ...] = ()
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +195,15 @@ class QueriedRows(Rows):
         return cell if self.types[column] == "VARCHAR" else f"CAST({cell} AS VARCHAR)"
 
 
-def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
+def text_rows(path: Path, dialect: Dialect, plain: Path | None = None, most: int | None = None) -> Rows:
     """The rows of a text table.
 
     Args:
         plain: a copy of it by `copy_plain`; None: DuckDB reads the file itself.
+        most: rows, from the first; None: all.
     """
     if len(dialect.names) > WIDE:
-        return LineRows(path, dialect)
+        return LineRows(path, dialect, most)
     separator = "\t" if dialect.separator == " " else dialect.separator or "\x01"
     count = len(dialect.names)
     types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(count))
@@ -211,6 +213,8 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
         f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
         f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"
     )
+    if most is not None:
+        relation = f"(SELECT * FROM {relation} LIMIT {most})"
 
     def place(row: int) -> str:
         return f"line {line_of(path, dialect, row)}"
@@ -221,9 +225,9 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
 class LineRows(Rows):
     """Rows of a text table with thousands of columns: lines are read here, and their cells by DuckDB."""
 
-    def __init__(self, path: Path, dialect: Dialect) -> None:
+    def __init__(self, path: Path, dialect: Dialect, most: int | None = None) -> None:
         self.path, self.types = path, ("VARCHAR",) * len(dialect.names)
-        self._dialect = dialect
+        self._dialect, self._most = dialect, most
         self._connection = connect()
 
     def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
@@ -258,7 +262,7 @@ class LineRows(Rows):
 
     def _cells(self) -> Iterator[list[str]]:
         width = len(self.types)
-        for number, line in row_lines(self.path, self._dialect):
+        for number, line in islice(row_lines(self.path, self._dialect), self._most):
             cells = self._dialect.cells(line)
             if len(cells) != width:
                 raise ValueError(wrong_width(self.path, f"line {number}", width, len(cells)))

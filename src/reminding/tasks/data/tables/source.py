@@ -51,7 +51,7 @@ class TableSource(Source):
         identity = Identity.of(path)
         self._folder = Path(tempfile.mkdtemp(prefix="reminding-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._form = open_form(path, self.wanted.asked, self._folder)
+        self._form = open_form(path, self.wanted.asked, self._folder, self.wanted.rows)
         contents, store = self._first_reading()
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
@@ -97,7 +97,7 @@ class TableSource(Source):
 
     def like(self, path: Path) -> TableSource:
         """Another table, with the same columns by name, and the same masks."""
-        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True))
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True, rows=None))
 
     def reading(self) -> Reading:
         """What was read."""
@@ -115,6 +115,12 @@ class TableSource(Source):
             return self._contents()
         except NotPlainError as error:
             self._form = self._form.copied(self.path, error, self._folder)
+            return self._contents()
+        except ValueError:
+            if self.wanted.rows is None or self._form.dialect is None or self._form.plain:
+                raise
+            # DuckDB looks at lines beyond those that are wanted, and one of them may be unfinished.
+            self._form = self._form.copied(self.path, NotPlainError(""), self._folder)
             return self._contents()
 
     def _contents(self) -> tuple[Contents, Store]:
