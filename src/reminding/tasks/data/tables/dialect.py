@@ -137,16 +137,10 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     """
     encoding = encoding_name(asked.encoding) if asked.encoding else find_encoding(path)
     csv.field_size_limit(1 << 30)
-    lines, comments = _head(path, encoding, most, asked.words)
-    asked, lines, told = _told_separator(lines, asked)
-    separator = _separator(path, lines, asked) if lines else ""
-    lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
-    if not lines:
-        raise ValueError(f"data: {path} holds no rows, expected a table")
+    lines, comments, separator, notes = _examined(path, encoding, asked, most)
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
-    notes = [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else []
     notes += [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
     body = [row for row in table[first + 1 :] if len(row) == width][: HEAD if width < SAMPLE else WITNESSES]
     short = len(table[first]) == width - 1 and bool(body)
@@ -175,6 +169,26 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
         row_names=short and not trailing,
         notes=(*notes, *renamed),
         words=asked.words,
+    )
+
+
+def _examined(path: Path, encoding: str, asked: Asked, most: int) -> tuple[list[_Line], list[_Line], str, list[str]]:
+    """The first lines that hold cells, the comments among them, the separator, and notes.
+
+    Raises:
+        ValueError: no line holds cells, or the separator is open.
+    """
+    lines, comments = _head(path, encoding, most, asked.words)
+    asked, lines, told = _told_separator(lines, asked)
+    separator = _separator(path, lines, asked) if lines else ""
+    lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
+    if not lines:
+        raise ValueError(f"data: {path} holds no rows, expected a table")
+    return (
+        lines,
+        comments,
+        separator,
+        [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else [],
     )
 
 
