@@ -6,16 +6,19 @@ Shapes: n rows, C columns, I inputs, T time, B batch.
 from __future__ import annotations
 
 import math
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from reminding.tasks import Batch, FileStream, mean_metrics
+from reminding.tasks.data.tables import TableSource, Wanted, database
 
 
 def table(rows: int, columns: int, seed: int = 0) -> NDArray[np.float64]:
@@ -248,3 +251,124 @@ def test_a_table_in_a_form_that_is_not_read_is_not_taken_for_bytes(tmp_path: Pat
     with pytest.raises(ValueError, match=r"is a table in a form that is not read; save it as CSV or Parquet"):
         FileStream(tmp_path / name).train_batches(1, 0)
     assert FileStream(tmp_path / name, format="bytes").unit == "byte"
+
+
+@pytest.mark.parametrize("columns", [(), ("a", "valve")])
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_a_sensor_that_is_dead_in_one_file_is_missing_there(tmp_path: Path, columns: Any, dead: int) -> None:
+    for i in range(3):
+        values = np.full((40, 2), i + 1.0)
+        values[:, 1] = np.nan if i == dead else values[:, 1]
+        write(tmp_path / f"{i}.csv", values, "a,valve")
+    options: dict[str, Any] = {"columns": columns, "missing": "zero", "held_out": 4, "chunk": 5}
+    task = FileStream(tmp_path / "*.csv", **options)
+    assert (task.column_names, task.masks) == (("a", "valve"), ("valve",))
+    for i, steps in enumerate(task.opened.ranges()):
+        expected = [i + 1, np.nan if i == dead else i + 1, i == dead]
+        np.testing.assert_array_equal(task.opened.read(steps.start, steps.stop), [expected] * 40)
+    if columns:
+        with pytest.raises(ValueError, match="column 'valve' has no values, expected numbers; leave it out"):
+            _ = FileStream(tmp_path / f"{dead}.csv", **options).column_names
+        for i in range(3):
+            write(tmp_path / f"{i}.csv", np.full((40, 2), [1, np.nan]), "a,valve")
+        with pytest.raises(ValueError, match="column 'valve' has no values, as in the other files; leave it out of"):
+            _ = FileStream(tmp_path / "*.csv", **options).column_names
+
+
+def test_a_column_of_a_run_may_have_no_value_yet_in_another_file(tmp_path: Path) -> None:
+    values = table(100, 2)
+    values[3, 1] = np.nan
+    options: dict[str, Any] = {"missing": "carry", "held_out": 4, "chunk": 5}
+    task = FileStream(write(tmp_path / "a.csv", values), **options)
+    run = FileStream(tmp_path / "a.csv", **options).with_facts(task.facts())
+    (tmp_path / "b.csv").write_text("a,b\n1,\n2,\n")
+    pd.DataFrame({"b": [None, None], "a": [1.0, 2.0]}).to_parquet(tmp_path / "b.parquet")
+    for name in ("b.csv", "b.parquet"):
+        found = run.open(tmp_path / name)
+        np.testing.assert_array_equal(found.read(0, 2), [[1, np.nan, 1], [2, np.nan, 1]])
+        np.testing.assert_allclose(run.prepared(found.read(0, 2))[:, 1:], [[0, 1], [0, 1]])
+
+
+def test_blanks_around_a_name_do_not_lose_its_mask(tmp_path: Path) -> None:
+    values = table(100, 2)
+    values[3, 1] = np.nan
+    options: dict[str, Any] = {"missing": "carry", "held_out": 4, "chunk": 5}
+    write(tmp_path / "a.csv", values)
+    pd.DataFrame(values, columns=["a ", " b"]).to_parquet(tmp_path / "a.parquet")
+    first, second = (FileStream(tmp_path / name, **options) for name in ("a.csv", "a.parquet"))
+    for facts in (first.facts(), second.facts(), {**first.facts(), "columns": ["a", " b"], "masks": [" b"]}):
+        run = FileStream(tmp_path / "a.csv", **options).with_facts(facts)
+        found = run.open(tmp_path / "a.parquet")
+        np.testing.assert_array_equal(found.read(2, 4)[:, 2], [0, 1])
+        assert found.reading().notes == ()
+
+
+def test_the_decimal_mark_of_a_run_reads_what_could_be_either(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"held_out": 4, "chunk": 5}
+    path, new = tmp_path / "a.csv", tmp_path / "b.csv"
+    for text, separator, expected in (("22,9", ";", 22.903), ("1.234,5", ";", 22.903), ("2,146.5", ";", 22903)):
+        path.write_text(f"a{separator}b\n" + f"{text}{separator}1\n" * 100)
+        facts = FileStream(path, **options).facts()
+        run = FileStream(path, **options).with_facts(facts)
+        new.write_text(f"a{separator}b\n22,903{separator}1\n")
+        assert run.open(new).read(0, 1).tolist() == [[expected, 1]]
+        new.write_text('a,b\n"22,903",1\n')
+        assert run.open(new).read(0, 1).tolist() == [[expected, 1]]
+        new.write_text("a,b\n22.903,1\n")
+        assert run.open(new).read(0, 1).tolist() == [[22.903, 1]]
+        if expected < 100:  # a run that did not keep the mark by itself
+            old = {name: value for name, value in facts.items() if name != "decimal"}
+            new.write_text("a;b\n22,903;1\n")
+            assert run.with_facts(old).open(new).read(0, 1).tolist() == [[expected, 1]]
+
+
+def test_advice_for_a_run_names_no_option_that_it_does_not_have(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", table(100, 2))
+    task = FileStream(tmp_path / "a.csv", held_out=4, chunk=5)
+    run = task.with_facts(task.facts())
+    for text, message in (
+        ("a;b\n22,903;1\n", "nothing tells which, here or in the training data; write it as 22903 or 22.903"),
+        ("a,b\n1,2\n,3\n", "the run takes none, as it was trained without --missing; write the value, or leave out"),
+        ("a,b\n1,2\nx,3\n", "'x' is not a number; write a number, or leave the cell empty if the value is missing"),
+        (
+            "a,b\n1,\n2,\n",
+            "column 'b' has no values, expected numbers; a run with --missing carry or zero would fill",
+        ),
+    ):
+        (tmp_path / "b.csv").write_text(text)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run.open(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("appended", ["5,\n", "5", "5,6\n7", "x,y\n", '"\n', "5,6,7\n# c\n"])
+@pytest.mark.parametrize("separator", [",", " "])
+def test_rows_that_were_appended_to_a_run_s_file_are_not_read(tmp_path: Path, appended: str, separator: str) -> None:
+    values = table(120, 2)
+    options: dict[str, Any] = {"held_out": 20, "chunk": 5}
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path / name, values)
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace(",", separator))
+    for data in ("a.csv", "*.csv"):
+        begun = FileStream(tmp_path / data, **options)
+        facts, text = begun.facts(), (tmp_path / "a.csv").read_text()
+        with (tmp_path / "a.csv").open("a") as file:
+            file.write(appended.replace(",", separator))
+        run = FileStream(tmp_path / data, **options).with_facts(facts)
+        assert [len(steps) for steps in run.opened.ranges()] == [120] * (1 if data == "a.csv" else 2)
+        np.testing.assert_array_equal(run.opened.read(0, 120), values)
+        for split in ("valid", "test"):
+            for first, second in zip(begun.eval_batches(split, 1), run.eval_batches(split, 1), strict=True):
+                torch.testing.assert_close(first.input, second.input)
+        (tmp_path / "a.csv").write_text(text)
+
+
+def test_the_rows_of_a_run_are_counted_with_their_line_ends_and_in_wide_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('# c\na,b,t\n1,2,"x\ny"\n3,4,z\n# c\n5,6,"v\nw"\n7,8')
+    wanted = Wanted(columns=("a", "b"), rows=3)
+    assert TableSource(path, wanted).read(0, 9).tolist() == [[1, 2], [3, 4], [5, 6]]
+    path.write_text("a,b\n1,2\n3,4\n5")
+    monkeypatch.setattr(database, "WIDE", 0)
+    assert TableSource(path, Wanted(rows=2)).read(0, 9).tolist() == [[1, 2], [3, 4]]

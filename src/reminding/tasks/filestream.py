@@ -159,7 +159,8 @@ class FileStream(DescribedStream):
             return Wanted(self.columns, self.target, self.time, self.missing, None, asked)
         known = self.known
         known.check_columns(self.columns, self.target)
-        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
+        asked = replace(asked, usual=known.decimal, fixed=True)
+        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked, known=True)
 
     @cached_property
     def opened(self) -> FileSet:
@@ -172,9 +173,20 @@ class FileStream(DescribedStream):
         paths = [path for part in files.values() for path in part]
         if self._facts is None:
             return open_files(paths, self.format, self._wanted(), self.follow)
-        opened = open_files(paths, self.known.format, self._wanted(), self.follow)
+        opened = open_files(paths, self.known.format, self._wanted(), self.follow, self._begun(files))
         self.known.check_rate(opened.first)
         return opened
+
+    def _begun(self, files: Mapping[Split, Sequence[Path]]) -> list[int | None]:
+        """The rows that each table had when the run began, since it may have grown; None: unknown."""
+        facts: Mapping[str, Any] = {} if self._facts is None or self.missing == "drop" else self._facts
+        known: Mapping[str, list[int]] = facts.get(DATA, {}).get("steps", {})
+        steps = [known.get(split) for split in files]
+        return [
+            count
+            for paths, counts in zip(files.values(), steps, strict=True)
+            for count in (counts if counts is not None and len(counts) == len(paths) else [None] * len(paths))
+        ]
 
     def open(self, path: Path, columns: Sequence[str] | None = None) -> Source:
         """Open another file, which is read as the data are.
@@ -183,7 +195,8 @@ class FileStream(DescribedStream):
             columns: to read of a table, which then needs neither the targets nor a time; None: those of the data.
         """
         known = self.known
-        wanted = replace(self._wanted(), columns=known.columns, masks=known.masks)
+        wanted = replace(self._wanted(), columns=known.columns, masks=known.masks, known=True)
+        wanted = replace(wanted, asked=replace(wanted.asked, usual=known.decimal, fixed=True))
         if columns is not None:
             masks = tuple(name for name in known.masks if name in columns)
             missing = "error" if self.missing == "drop" else self.missing
@@ -232,7 +245,9 @@ class FileStream(DescribedStream):
     @cached_property
     def known(self) -> Known:
         """The kind of the files, and the columns: of a run those that it was begun with."""
-        return Known.of_source(self.source, self.target) if self._facts is None else Known.of_facts(self._facts)
+        if self._facts is not None:
+            return Known.of_facts(self._facts)
+        return Known.of_source(self.source, self.target, self.opened.decimal)
 
     @property
     def source(self) -> Source:

@@ -184,3 +184,13 @@ def test_a_table_that_is_only_a_plan_or_has_complex_numbers_is_refused(run: Path
     for given in (rows + 0j, rows.to_numpy() + 0j):
         with pytest.raises(ValueError, match=r"data.* its numbers are complex, expected real ones"):
             model.predict(given)
+
+
+def test_a_column_without_a_value_is_missing_throughout(run: Path, tmp_path: Path) -> None:
+    model = reminding.load(run)
+    rows = rows_of(1, 60)
+    rows["price"] = np.nan
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    found = model.predict(tmp_path / "rows.csv")
+    pd.testing.assert_frame_equal(found, model.predict(rows), check_freq=False)
+    assert np.isfinite(found.to_numpy()).all()

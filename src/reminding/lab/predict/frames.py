@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +149,33 @@ def check_suffix(path: Path) -> str:
 
 
 def write_frame(frame: Any, path: Path) -> None:
-    """Write a table, with its index, to a CSV or Parquet file."""
+    """Write a table, with its index, to a CSV or Parquet file.
+
+    The index, or the column of labels, is called `row.1` in the place of `row` where another column is called so.
+    """
     kind = check_suffix(path)
+    frame = _told_apart(frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == ".csv":
         write_text(path, frame.to_csv())
     else:
         with replacing(path) as unfinished:
             write_parquet(frame.reset_index(), unfinished)
+
+
+def _told_apart(frame: Any) -> Any:
+    """The same table with names that differ: the index gives way to columns, and a column to those after it."""
+    columns: list[Any] = []
+    for name in reversed(list(frame.columns)):
+        columns.insert(0, _free(name, {str(each) for each in columns}))
+    small = {str(each).lower() for each in columns}  # capitals do not tell columns of Parquet apart
+    index = [name if name is None else _free(name, small, str.lower) for name in frame.index.names]
+    return frame.set_axis(columns, axis=1).rename_axis(index=index)
+
+
+def _free(name: Any, taken: set[str], key: Callable[[str], str] = str) -> Any:
+    """The name or, if its key is taken, the first with a number behind it whose key is free."""
+    return next(each for each in chain([name], (f"{name}.{i}" for i in count(1))) if key(str(each)) not in taken)
 
 
 def cells_of(frame: Any, digits: str = ".6g") -> tuple[list[str], list[list[str]]]:

@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -28,6 +29,28 @@ _LONGEST = 1 << 16
 """Characters of a cell with line ends in it; a longer one is a quotation mark that was not closed."""
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What unpacking raises for a damaged file."""
+
+
+def encoding_name(encoding: str) -> str:
+    """An encoding by the one name that is used here, whichever of its names is given.
+
+    Raises:
+        ValueError: there is no such encoding of text.
+    """
+    try:
+        "a".encode(encoding)
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            f"encoding must be the name of an encoding of text, such as utf-8 or cp1252, got {encoding!r}"
+        ) from error
+    return {"iso8859-1": "latin-1"}.get(name, name)
+
+
+def is_followable(encoding: str) -> bool:
+    """Whether lines are found and decoded one by one: in UTF-8, or with one byte a character and ASCII's line end."""
+    every = bytes(range(256)).decode(encoding, errors="replace")
+    return encoding in ("utf-8", "utf-8-sig") or (len(every) == 256 and "\n".encode(encoding) == b"\n")
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -103,28 +126,46 @@ def open_text(path: Path, encoding: str) -> Generator[IO[str]]:
         raise ValueError(f"data: {path} cannot be read: {error}") from error
 
 
-def copy_plain(path: Path, encoding: str, first: int, comment: str, separator: str, to: Path) -> Path:
-    """Write the rows of a text table as UTF-8 with LF, for a reader that knows nothing else.
+@dataclass(frozen=True)
+class LeftOut:
+    """The lines of a text table that are no rows: comments and, in a table of several columns, blank lines.
+
+    Args:
+        comment: lines that begin with this mark are left out; "" for none.
+        separator: of cells; " " for white space, "" for a single column, where a blank line is a missing value.
+        words: in lower case, with which a row may begin though they begin with the mark, such as #n/a.
+    """
+
+    comment: str
+    separator: str
+    words: tuple[str, ...] = ()
+
+    def __call__(self, line: str) -> bool:
+        """Whether a line is no row."""
+        text = line.strip()
+        if not text:
+            return bool(self.separator)
+        return bool(self.comment) and text.startswith(self.comment) and not self._is_row(text)
+
+    def _is_row(self, text: str) -> bool:
+        cell = text.split()[0] if self.separator == " " else text.split(self.separator or "\n", 1)[0]
+        return cell.strip().lower() in self.words
+
+
+def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Path, most: int | None = None) -> Path:
+    """Write the rows of a text table as UTF-8 with LF and with tabs for white space, for a reader that knows no more.
 
     Args:
         first: lines before the first row, which are left out.
-        comment: lines that begin with this mark are left out; "" for none.
-        separator: of cells; a run of white space (" ") becomes one tab. Blank lines are left out, unless there is
-            none (""): in a single column a blank line is a missing value.
+        most: rows that are written, from the first; None: all.
     """
     with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
-        for line in islice(source, first, None):
-            if not is_left_out(line, comment, separator):
-                target.write("\t".join(line.split()) + "\n" if separator == " " else line)
+        rows = (line for line in islice(source, first, None) if not left_out(line))
+        if most is not None:
+            rows = (line for _, line in islice(logical_lines(rows), most))
+        for line in rows:
+            target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
-
-
-def is_left_out(line: str, comment: str, separator: str) -> bool:
-    """Whether a line is no row: a comment, or blank in a table of several columns."""
-    text = line.strip()
-    if not text:
-        return bool(separator)
-    return bool(comment) and text.startswith(comment)
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from reminding.tasks.data.audio import AudioSource, same_rate
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import FollowedTable, TableSource
 from reminding.tasks.files.sets import Format
+from reminding.tasks.kinds.facts import DATA
 
 MASK = " missing"
 """What is added to the name of a column to name its mask."""
@@ -30,6 +31,7 @@ class Known:
         columns: that are read.
         masks: those with a mask as a further input, which is 1 where the value is missing.
         targets: those that are predicted.
+        decimal: the decimal mark, if an option or a file decided it; None: unknown, as of Parquet.
     """
 
     kind: Literal["bytes", "audio", "table"]
@@ -39,18 +41,20 @@ class Known:
     columns: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    decimal: str | None = None
 
     @staticmethod
-    def of_source(source: Source, target: Sequence[str]) -> Known:
+    def of_source(source: Source, target: Sequence[str], decimal: str | None = None) -> Known:
         """What an open file says.
 
         Args:
+            decimal: of all files.
             target: the columns to predict; (): all.
         """
         if isinstance(source, TableSource | FollowedTable):
             wanted = {name.strip() for name in target}
             targets = tuple(name for name in source.columns if not wanted or name.strip() in wanted)
-            return Known("table", source.unit, None, None, source.columns, source.masks, targets)
+            return Known("table", source.unit, None, None, source.columns, source.masks, targets, decimal)
         if isinstance(source, AudioSource):
             return Known("audio", source.unit, source.vocabulary, source.form.rate)
         return Known("bytes", source.unit, source.vocabulary)
@@ -60,7 +64,9 @@ class Known:
         """What `to_facts` wrote."""
         columns, masks, targets = (tuple(map(str, facts.get(name, ()))) for name in ("columns", "masks", "targets"))
         kind, unit, vocabulary = (facts[name] for name in ("kind", "unit", "vocabulary"))
-        return Known(kind, unit, vocabulary, facts.get("rate"), columns, masks, targets)
+        settings = facts.get(DATA, {}).get("reading", {}).get("settings", {})  # of a run before "decimal" was kept
+        decimal = facts.get("decimal", "," if settings.get("decimal mark") == "," else None)
+        return Known(kind, unit, vocabulary, facts.get("rate"), columns, masks, targets, decimal)
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON values, without entries for other kinds of files."""
@@ -69,6 +75,7 @@ class Known:
             found["rate"] = self.rate
         if self.kind == "table":
             found |= {"columns": list(self.columns), "masks": list(self.masks), "targets": list(self.targets)}
+            found |= {} if self.decimal is None else {"decimal": self.decimal}
         return found
 
     @property

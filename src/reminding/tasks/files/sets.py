@@ -123,6 +123,13 @@ class FileSet:
         """The file that says how all are read."""
         return self.sources[0]
 
+    @property
+    def decimal(self) -> str | None:
+        """The decimal mark of text tables, if a file decided it and no other file decided otherwise; else None."""
+        tables = [source for source in self.sources if isinstance(source, TableSource | FollowedTable)]
+        marks = {table.decimal for table in tables if table.decimal is not None}
+        return marks.pop() if len(marks) == 1 else None
+
     def ranges(self) -> list[range]:
         """The steps of each file, counted over all files."""
         ends = list(accumulate(source.steps() for source in self.sources))
@@ -150,14 +157,20 @@ class FileSet:
         return together([source.reading() for source in self.sources], [*self.notes, *notes])
 
 
-def open_files(paths: Sequence[Path], format: Format, wanted: Wanted, follow: bool) -> FileSet:
+def open_files(
+    paths: Sequence[Path], format: Format, wanted: Wanted, follow: bool, rows: Sequence[int | None] = ()
+) -> FileSet:
     """Open files that must all be of one kind; of tables, the columns and masks are the same in all.
+
+    Args:
+        rows: of each table, from the first, to read; None: all.
 
     Raises:
         ValueError: a file cannot be read, is of another kind, or lacks a column; the message names it.
     """
     kind = kind_of_file(paths[0], format, wanted)
-    first = open_source(paths[0], kind, wanted, follow)
+    rows = rows or (None,) * len(paths)
+    first = open_source(paths[0], kind, replace(wanted, known=wanted.known or len(paths) > 1, rows=rows[0]), follow)
     notes: list[str] = []
     if format == "auto" and kind != "audio" and suffix_of(paths[0]) in PERHAPS:
         other = "--format bytes reads its bytes" if kind == "table" else "--format csv reads it as a table"
@@ -166,20 +179,49 @@ def open_files(paths: Sequence[Path], format: Format, wanted: Wanted, follow: bo
         )
     if not isinstance(first, TableSource):
         return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
-    shared = replace(wanted, columns=first.columns)
-    tables = [first, *(_table(path, kind, format, shared) for path in paths[1:])]
-    masks = tuple(name for name in first.columns if any(name in table.masks for table in tables))
-    if len(tables) > 1:
-        tables = [
-            table if table.masks == masks else TableSource(table.path, replace(shared, masks=masks))
-            for table in tables
-        ]
-    return FileSet(tuple(tables), tuple(notes))
+    for path in paths[1:]:
+        _same_kind(path, kind, format, wanted)
+    return FileSet(tuple([first] if len(paths) == 1 else _tables(first, paths[1:], wanted, rows[1:])), tuple(notes))
 
 
-def _table(path: Path, kind: str, format: Format, wanted: Wanted) -> TableSource:
-    _same_kind(path, kind, format, wanted)
-    return TableSource(path, wanted)
+def _tables(
+    first: TableSource, others: Sequence[Path], wanted: Wanted, rows: Sequence[int | None]
+) -> list[TableSource]:
+    """Tables with the same columns and masks. With carry and zero, a column may have no value in some of them.
+
+    Raises:
+        ValueError: a column has no value in any of them.
+    """
+    empty = {column.name for column in first.described if column.kind == "empty"}
+    perhaps = tuple(empty - {*first.columns}) if wanted.missing in ("carry", "zero") and not wanted.columns else ()
+    asked = replace(wanted.asked, usual=wanted.asked.usual or first.decimal)
+    shared = replace(wanted, columns=first.columns, known=True, perhaps=perhaps, asked=asked)
+    tables = [
+        first,
+        *(TableSource(path, replace(shared, rows=most)) for path, most in zip(others, rows, strict=True)),
+    ]
+    if found := {name for table in tables for name in table.columns} - {*first.columns}:
+        columns = [each.name for each in first.described if each.name in found or each.name in first.columns]
+        shared = replace(shared, columns=tuple(columns), perhaps=())
+        tables = [_reopened(table, shared) for table in tables]
+    columns = tables[0].columns
+    for name in () if wanted.known else columns:
+        if all(_is_empty(table, name) for table in tables):
+            raise ValueError(
+                f"columns: {first.path}, column {name!r} has no values, as in the other files; leave it out of "
+                "--columns"
+            )
+    masks = tuple(name for name in columns if any(name in table.masks for table in tables))
+    shared = replace(shared, masks=masks)
+    return [table if table.masks == masks else _reopened(table, shared) for table in tables]
+
+
+def _reopened(table: TableSource, wanted: Wanted) -> TableSource:
+    return TableSource(table.path, replace(wanted, rows=table.wanted.rows))
+
+
+def _is_empty(table: TableSource, name: str) -> bool:
+    return any(column.name == name and column.kind == "empty" for column in table.described)
 
 
 def _like(first: Source, path: Path, kind: str, format: Format, wanted: Wanted) -> Source:

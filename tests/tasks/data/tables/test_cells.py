@@ -15,6 +15,8 @@ TEXTS = st.one_of(
     st.sampled_from(
         ["NA", "nan", "n/a", "True", "FALSE", "inf", "-Infinity", "", " ", "?", "-999", "-999.0", "None"]
     ),
+    st.from_regex(r"\A[+-]?(nan|inf|infinity|1\.#ind|1\.#inf00)(\([a-z0-9_]*\))?\Z"),
+    st.sampled_from(["1e999", "-1,5e999", "#N/A", "#n/a N/A", "#NA", "<NA>", "#NAME?", "#DIV/0!", "snan", "nan()"]),
     st.floats(allow_nan=False).map(str),
     st.integers().map(str),
     st.integers(0, 10**9).map("{:,}".format),
@@ -36,6 +38,25 @@ def test_python_and_sql_read_the_same(texts: list[str], decimal: str) -> None:
             assert (np.nan if value is None else value) == pytest.approx(
                 number or (0 if number == 0 else np.nan), nan_ok=True
             ), text
+
+
+@pytest.mark.parametrize(
+    "word", ["-nan", "+nan", "NaN", "nan(ind)", "-nan(ind)", "nan(0x8000)", "-1.#IND00", "1.#QNAN"]
+)
+def test_what_printf_writes_for_nan_is_missing(word: str) -> None:
+    kind, value = (
+        connect()
+        .execute(f"SELECT {kind_sql('x', ())}, {value_sql('x', '.', ())} FROM (SELECT '{word}' x)")
+        .fetchone()
+    )
+    assert (kind_of(word), kind, value) == ("missing", "missing", None)
+    assert np.isnan(value_of(word, ".") or 0)
+
+
+@pytest.mark.parametrize("word", ["inf", "-Infinity", "1e999", "1,5e999", "-1.#INF00"])
+def test_what_is_not_finite_is_no_number(word: str) -> None:
+    (kind,) = connect().execute(f"SELECT {kind_sql('x', ())} FROM (SELECT '{word}' x)").fetchone()
+    assert (kind_of(word), kind) == ("infinite", "infinite")
 
 
 def test_every_kind_is_read_right() -> None:

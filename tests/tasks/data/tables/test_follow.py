@@ -5,6 +5,7 @@ Shapes: n rows, C columns.
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted, follow
+from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted, follow
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,6 +70,13 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
             FollowedTable(path, wanted)
 
 
+def test_a_row_that_begins_with_an_error_of_a_spreadsheet_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# log\na,b\n1,2\n#N/A,4\n# note\n#N/A,5\n")
+    source = FollowedTable(path, Wanted(missing="carry"))
+    assert source.read(0, source.steps()).tolist() == [[1, 2, 0, 0], [1, 4, 1, 0], [1, 5, 1, 0]]
+
+
 def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n2\n")
@@ -76,3 +84,54 @@ def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
     path.write_text("a\n9\n9\n9\n9\n")
     with pytest.raises(ValueError, match="was replaced, cut or written anew"):
         source.steps()
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_the_decimal_mark_is_found_in_the_rows_there_are(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "a.csv"
+    cells = [["name", "a", "b"], *[["x,y", "20,123", "7"]] * 600, ["x", "0,0", "1"], ["x", "1.234,5", "2"]]
+    path.write_text("".join(separator.join(row) + "\n" for row in cells))
+    source = FollowedTable(path, Wanted())
+    assert source.columns == ("a", "b")
+    np.testing.assert_array_equal(source.read(0, 602), TableSource(path, Wanted()).read(0, 602))
+    assert source.read(599, 602).tolist() == [[20.123, 7], [0, 1], [1234.5, 2]]
+    assert dict(source.reading().settings)["decimal mark"] == ","
+
+
+def test_a_decimal_mark_that_nothing_decides_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a;b\n2;1\n20,123;1\n")
+    with pytest.raises(ValueError, match=r"decimal: .*, line 3, column 'a': '20,123' may be 20123 or 20\.123; say"):
+        FollowedTable(path, Wanted())
+    for decimal, value in ((".", 20123), (",", 20.123)):
+        source = FollowedTable(path, Wanted(asked=Asked(decimal=decimal)))
+        assert source.read(1, 2).tolist() == [[value, 1]]
+    path.write_text("a;b\n2;1\n2;1\n")
+    source = FollowedTable(path, Wanted())
+    with path.open("a") as file:
+        file.write("20,123;1\n0,5;1\n")
+    assert source.steps() == 4
+    with pytest.raises(ValueError, match=r"decimal: .*, line 4, column 'a': '20,123' may be"):
+        source.read(2, 3)
+    with pytest.raises(ValueError, match=r"'0,5' is no number with the decimal mark '\.'; --decimal names the mark"):
+        source.read(3, 4)
+    assert FollowedTable(path, Wanted()).read(2, 4).tolist() == [[20.123, 1], [0.5, 1]]
+
+
+@pytest.mark.parametrize("name", ["UTF-8", "utf8", "iso-8859-1", "Latin1", "iso-8859-15", "ascii", "cp1250"])
+def test_encodings_have_several_names(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    assert FollowedTable(path, Wanted(asked=Asked(encoding=name))).read(0, 1).tolist() == [[1, 2]]
+
+
+def test_what_cannot_be_followed_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for encoding in ("utf-16-le", "cp037"):
+        path.write_bytes("a,b\n1,2\n".encode(encoding))
+        with pytest.raises(ValueError, match=f"is {encoding}, expected UTF-8 or one byte a character"):
+            FollowedTable(path, Wanted(asked=Asked(encoding=encoding)))
+    packed = tmp_path / "a.csv.gz"
+    packed.write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    with pytest.raises(ValueError, match=r"follow: .*a\.csv\.gz is packed, and can only be read when it is complete"):
+        FollowedTable(packed, Wanted())

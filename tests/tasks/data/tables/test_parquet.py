@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, parquet
-from reminding.tasks.data.tables.database import connect
+from reminding.tasks.data.tables.database import connect, write_parquet
 from tests.reliability.memory import measured
 
 
@@ -46,6 +49,14 @@ def test_nulls_and_sentinels_are_missing(tmp_path: Path) -> None:
     assert source.read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
 
 
+def test_every_nan_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"a": [1.0, np.copysign(np.nan, -1), np.nan, 4.0]}).to_parquet(path)
+    with pytest.raises(ValueError, match="row 2, column 'a': the value is missing, one of 2"):
+        TableSource(path)
+    assert TableSource(path, Wanted(missing="carry")).read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
+
+
 def test_the_index_of_pandas_is_no_input(tmp_path: Path) -> None:
     kept = json.dumps({"index_columns": ["when", "__index_level_1__"]}).replace('"', '""')
     query = 'SELECT i AS a, i AS "when", i AS __index_level_1__ FROM range(3) AS r(i)'
@@ -65,6 +76,26 @@ def test_values_outside_the_statistics_are_damage(tmp_path: Path) -> None:
     raw[place : place + 8] = struct.pack("<d", 1e9)
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=r"is damaged: column 'a' holds values from 0 to 1e\+09"):
+        TableSource(path)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_statistics_have_the_precision_of_their_column(tmp_path: Path, dtype: str) -> None:
+    values = (np.arange(600) % 251 / 10 + 0.1).astype(dtype)
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"x": values, "y": -values}).to_parquet(path)
+    expected = np.stack([values, -values], axis=1).astype(np.float64)
+    np.testing.assert_array_equal(TableSource(path).read(0, 600), expected)
+
+
+def test_a_float32_outside_the_statistics_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, "SELECT (i / 10)::FLOAT AS a FROM range(1000) AS r(i)", ", COMPRESSION uncompressed")
+    raw = bytearray(path.read_bytes())
+    place = bytes(raw).find(struct.pack("<ff", 50.0, np.float32(50.1)))
+    raw[place : place + 4] = np.nextafter(np.float32(99.9), np.float32(100)).tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="is damaged: column 'a'"):
         TableSource(path)
 
 
@@ -133,3 +164,35 @@ def test_what_is_no_parquet_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"not it")
     with pytest.raises(ValueError, match=r"a\.parquet cannot be read"):
         TableSource(path)
+
+
+def test_names_of_columns_are_those_of_the_file(tmp_path: Path) -> None:
+    """DuckDB calls the second of T and t by another name."""
+    path = tmp_path / "a.parquet"
+    pa: Any = importlib.import_module("pyarrow")
+    names = ["T", "parts", "t", "t_1", " v ", "list", "T"]
+    numbers = [pa.array(np.arange(3) + 10.0 * i) for i in range(5)]
+    parts, lists = pa.array([{"a": 1.0, "b": 2.0}] * 3), pa.array([[1.0], [], [2.0, 3.0]])
+    importlib.import_module("pyarrow.parquet").write_table(
+        pa.table([numbers[0], parts, *numbers[1:4], lists, numbers[4]], names=names), path
+    )
+    source = TableSource(path)
+    assert source.columns == ("T", "t", "t_1", "v", "T.1")
+    assert source.read(1, 2).tolist() == [[1, 11, 21, 31, 41]]
+    assert source.reading().notes == ("several columns are called 'T'; column 7 is called 'T.1' here",)
+    assert TableSource(path, Wanted(columns=("t", " v "))).read(0, 1).tolist() == [[10, 30]]
+
+
+def test_names_that_duckdb_would_change_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for names, wrong in ((["T", "x", "t"], "'t' beside 'T' can"), (["a", "A "], ""), (["a", ""], "'' can")):
+        frame = pd.DataFrame([[1.0] * len(names)], columns=names)
+        if not wrong:
+            write_parquet(frame, path)
+            (found,) = connect().execute(f"SELECT list(name) FROM parquet_schema('{path}')").fetchone()
+            assert found[1:] == names
+            path.unlink()
+            continue
+        with pytest.raises(ValueError, match=f"out: no Parquet file with the column {wrong}"):
+            write_parquet(frame, path)
+        assert not path.exists()

@@ -83,6 +83,29 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("sentinels", "a,b\n-999,1\n3,?\n4,5\n", {"na": ("-999", "?"), "missing": "drop"}, ("a", "b"), [[4, 5]]),
     ("drop", "a,b\n,NA\n2,3\n", {"missing": "drop"}, ("a", "b"), [[2, 3]]),
     ("carry", "a\n1\nNA\nnan\n4\n", {"missing": "carry"}, ("a",), [[1, 0], [1, 1], [1, 1], [4, 0]]),
+    ("NaN of printf", "a,b\n1,-nan\n+nan,2\n3,nan(ind)\n", {"missing": "carry"}, ("a", "b"),
+     [[1, NAN, 0, 1], [1, 2, 1, 0], [3, 2, 0, 1]]),
+    ("NaN of printf, commas", "a;b\n1,5;-nan\n2,5;3,5\n", {"missing": "drop"}, ("a", "b"), [[2.5, 3.5]]),
+    ("#N/A first", "a,b\n#N/A,1\n2,3\n#N/A N/A,4\n", {"missing": "carry"}, ("a", "b"),
+     [[NAN, 1, 1], [2, 3, 0], [2, 4, 1]]),
+    ("#N/A first, late", "a,b\n" + "1,2\n" * 150 + "#N/A,3\n#NA,4\n", {"missing": "carry"}, ("a", "b"),
+     [[1, 2, 0]] * 150 + [[1, 3, 1], [1, 4, 1]]),
+    ("#N/A and comments", "# by me\na;b\n#N/A;1\n#N/A means missing\n2;3\n" + "4;5\n" * 150 + "# c\n#N/A;6\n",
+     {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0], *[[4, 5, 0]] * 150, [4, 6, 1]]),
+    ("#N/A, white space", "a b\n#N/A 1\n2 3\n", {"missing": "drop"}, ("a", "b"), [[2, 3]]),
+    ("#N/A, one column", "a\n1\n#N/A\n3\n", {"missing": "carry"}, ("a",), [[1, 0], [1, 1], [3, 0]]),
+    ("#N/A, UTF-16", "a,b\n#N/A,1\n2,3\n".encode("utf-16"), {"missing": "drop"}, ("a", "b"), [[2, 3]]),
+    ("an error told to be missing", "a,b\n1,2\n#DIV/0!,3\n%,4\n", {"missing": "carry", "na": ("#DIV/0!", "%")},
+     ("a", "b"), [[1, 2, 0], [1, 3, 1], [1, 4, 1]]),
+    ("sep=, several columns", "sep=;\na;b;c\n1;2;3\n4;5;6\n", {}, ("a", "b", "c"), [[1, 2, 3], [4, 5, 6]]),
+    ("sep=, a mark", "\ufeffsep=;\r\na;b\r\n1,5;2\r\n4;5,5\r\n", {}, ("a", "b"), [[1.5, 2], [4, 5.5]]),
+    ("sep=, tabs", "sep=\t\na\tb\n1\t2\n", {}, ("a", "b"), [[1, 2]]),
+    ("sep=, an unusual one", '"sep=^"\na^b\n1^2\n', {}, ("a", "b"), [[1, 2]]),
+    ("sep=, filled up", "sep=;;;\na;b;c\n1;2;3\n", {}, ("a", "b", "c"), [[1, 2, 3]]),
+    ("sep=, UTF-16", "sep=;\na;b\n1;2\n".encode("utf-16"), {}, ("a", "b"), [[1, 2]]),
+    ("sep=, no header", "sep=;\n1;2\n3;4\n", {}, ("0", "1"), [[1, 2], [3, 4]]),
+    ("encoding by another name", "a,b\xe9\n1,2\n".encode("latin-1"), {"encoding": "ISO-8859-1"}, ("a", "b\xe9"),
+     [[1, 2]]),
     ("first cell empty", "a,b\n,1\n2,3\n", {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0]]),
 ]  # fmt: skip
 
@@ -103,6 +126,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,b\n1,2\n3,4,5\n", {}, r"a\.csv, line 3: 3 cells, expected 2"),
     ("a,b\n1,2\n\n3,x\n4,5\n", {}, r"a\.csv, line 4, column 'b': 'x' is not a number; --na 'x'"),
     ("a\n1\n\n3\n", {}, r"a\.csv, line 3, column 'a': the value is missing"),
+    ("a,b\n1,2\n3,-nan\n", {}, r"a\.csv, line 3, column 'b': the value is missing, one of 1 in 'b'"),
+    ("a,b\n1,2\n#DIV/0!,3\n", {}, r"a\.csv, line 3, column 'a': '#DIV/0!' is not a number; --na '#DIV/0!' reads"),
+    ("a,b\n" + "1,2\n" * 150 + "#NAME?,3\n", {}, r"line 152, column 'a': '#NAME\?' is not a number"),
+    ("a,b\n" + "1,2\n" * 150 + "#N/A\n", {}, "line 152: 1 cell, expected 2"),
     ("# c\na,b\n1,2\n3,inf\n", {}, r"line 4, column 'b': 'inf' is not finite"),
     ('a,b\n1,2\n3,"4\n5,6\n', {}, "line 3: a quotation mark opens here and is not closed"),
     ("", {}, "holds no rows"),
@@ -224,3 +251,9 @@ def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(ImportError, match=r"pip install \"reminding\[data\]\""):
         source(tmp_path / "a.csv", "a\n1\n")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "base64", "rot13", "undefined", "utf-8\0"])
+def test_an_encoding_that_is_none_of_text_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="encoding must be the name of an encoding of text"):
+        Asked(encoding=name)

@@ -12,13 +12,20 @@ Kind = Literal[
 ]
 """thousands: 2,146.5; either: 2,146; comma: 1,5; european: 1.234,5. `either` depends on the decimal mark."""
 
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
+MISSING = ("", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "null", "none")
 """Words for a missing value, in lower case."""
+ERRORS = (
+    *("#n/a", "#n/a n/a", "#na", "#name?", "#div/0!", "#ref!", "#value!", "#num!", "#null!"),
+    *("#spill!", "#calc!", "#field!", "#getting_data", "#blocked!", "#busy!", "#connect!", "#unknown!", "#####"),
+)
+"""What spreadsheets write in the place of a value, in lower case; a row may begin so, though a comment does too."""
 NUMBERS: frozenset[str] = frozenset({"number", "boolean", "thousands", "either", "comma", "european"})
 """Kinds that are values of a column of numbers."""
 
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-_INFINITE = r"[+-]?inf(inity)?"
+_NAN = r"[+-]?nan(\([a-z0-9]*\))?|[+-]?1\.#(ind|[qs]nan)[0-9]*"
+"""NaN as the printf of C libraries writes it: -nan, nan(ind), -1.#IND00."""
+_INFINITE = r"[+-]?inf(inity)?|[+-]?1\.#inf[0-9]*"
 _EITHER = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
 _THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?"
 _COMMA = r"[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?"
@@ -38,15 +45,15 @@ _ORDER: tuple[tuple[Kind, str], ...] = (
 def kind_of(cell: str, na: Sequence[str] = ()) -> Kind:
     """The kind of a cell."""
     text = cell.strip()
-    if text.lower() in MISSING or text in na or _is_sentinel(text, na):
+    if text.lower() in MISSING or text in na or _is_sentinel(text, na) or re.fullmatch(_NAN, text, re.IGNORECASE):
         return "missing"
     if re.fullmatch(_NUMBER, text):
-        return "number" if abs(float(text)) < float("inf") else "infinite"
+        return "infinite" if _is_huge(text) else "number"
     if text.lower() in ("true", "false"):
         return "boolean"
     for kind, pattern in _ORDER:
         if re.fullmatch(pattern, text, re.IGNORECASE):
-            return kind
+            return "infinite" if kind == "comma" and _is_huge(text.replace(",", ".")) else kind
     return "timestamp" if is_timestamp(text) else "text"
 
 
@@ -121,6 +128,10 @@ def kind_sql(cell: str, na: Sequence[str]) -> str:
         (f"isinf(coalesce({simple_sql(text)}, 0))", "infinite"),
         (f"{simple_sql(text)} IS NOT NULL", "number"),
         (f"lower({text}) IN ('true', 'false')", "boolean"),
+        (
+            f"isinf(coalesce(try_cast(replace({text}, ',', '.') AS DOUBLE), 0)) AND {_matches(text, _COMMA)}",
+            "infinite",
+        ),
         *((_matches(text, pattern), kind) for kind, pattern in _ORDER),
         (f"try_cast({text} AS TIMESTAMP) IS NOT NULL AND length({text}) > 7", "timestamp"),
     ]
@@ -131,7 +142,7 @@ def missing_sql(cell: str, na: Sequence[str]) -> str:
     """SQL of whether a cell is missing."""
     text = f"trim({cell})"
     words = ", ".join(map(quoted, MISSING))
-    tests = [f"{cell} IS NULL", f"lower({text}) IN ({words})"]
+    tests = [f"{cell} IS NULL", f"lower({text}) IN ({words})", _matches(text, _NAN)]
     if na:
         tests.append(f"{text} IN ({', '.join(map(quoted, na))})")
     if numbers := sentinels(na):
@@ -148,9 +159,14 @@ def _is_sentinel(text: str, na: Sequence[str]) -> bool:
     return bool(na) and re.fullmatch(_NUMBER, text) is not None and float(text) in sentinels(na)
 
 
+def _is_huge(text: str) -> bool:
+    """Whether a number is too large for float64."""
+    return abs(float(text)) == float("inf")
+
+
 def _is_whole(kind: Kind, text: str) -> bool:
     return kind == "number" and "." not in text
 
 
 def _matches(text: str, pattern: str) -> str:
-    return f"regexp_full_match({text}, '(?i){pattern}')"
+    return f"regexp_full_match({text}, '(?i)({pattern})')"

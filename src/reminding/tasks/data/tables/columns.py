@@ -32,6 +32,10 @@ class Wanted:
         missing: what a missing value becomes.
         masks: columns with a mask as a further input; None: those with a missing value in this file.
         asked: the form of a text table.
+        known: whether the columns are those of a run or of other files. With carry and zero, one of them without a
+            value in this file is missing throughout.
+        perhaps: further columns, which are read if they hold numbers.
+        rows: that are read, from the first, before any is dropped; None: all.
     """
 
     columns: tuple[str, ...] = ()
@@ -40,6 +44,9 @@ class Wanted:
     missing: Missing = "error"
     masks: tuple[str, ...] | None = None
     asked: Asked = field(default_factory=Asked)
+    known: bool = False
+    perhaps: tuple[str, ...] = ()
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,12 @@ def find(names: Sequence[str], wanted: Sequence[str], path: Path, option: str = 
     return found
 
 
+def find_some(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The numbers of those columns that there are, by their names; blanks around a name do not matter."""
+    stripped = {name.strip() for name in wanted}
+    return [i for i, name in enumerate(names) if name.strip() in stripped]
+
+
 def choose(contents: Contents, wanted: Wanted) -> Choice:
     """Choose the columns to read, and say of each other one why it is not read.
 
@@ -138,51 +151,61 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
     if time is not None and time in asked:
         raise ValueError(f"time: the column {names[time]!r} is the time, and cannot be among columns or target")
     reasons = [_reason(contents, i) for i in range(len(names))]
+    for i in asked:
+        _check_numbers(contents, i, wanted)
+    further = [i for i in find_some(names, wanted.perhaps) if contents.kind(i) == "number"]
     if wanted.columns:
-        for i in asked:
-            _check_numbers(contents, i)
-        used = list(asked)
+        used = list(dict.fromkeys([*asked, *further]))
     else:
-        for i in asked:
-            _check_numbers(contents, i)
         used = [i for i in range(len(names)) if i != time and (i in asked or not reasons[i])]
     if not used:
         held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
         raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
-    _check_cells(contents, used)
+    _check_cells(contents, used, wanted.asked)
     missing = [i for i in used if contents.count(i, "missing")]
     if missing and wanted.missing == "error":
-        raise ValueError(_missing(contents, missing))
+        raise ValueError(_missing(contents, missing, wanted.asked))
     masked = missing if wanted.missing in ("carry", "zero") else []
     if wanted.masks is not None:
-        masked = [i for i in used if names[i] in wanted.masks]
+        masks = find_some(names, wanted.masks)
+        masked = [i for i in used if i in masks]
     reads = frozenset(used)
     described = [_described(contents, i, reads, time, reasons, wanted) for i in range(len(names))]
     return Choice(tuple(used), tuple(masked), tuple(described))
 
 
-def find_decimal(contents: Contents, separator: str, asked: Asked) -> str:
-    """The decimal mark of a text table, "." or ",".
+def find_decimal(contents: Contents, separator: str, asked: Asked) -> tuple[str, bool]:
+    """The decimal mark of a text table, "." or ",", and whether an option or a cell decided it.
 
     Raises:
         ValueError: 2,146 may be 2146 or 2.146, and nothing in the file decides it.
     """
     if asked.decimal is not None:
-        return asked.decimal
+        return asked.decimal, True
     columns = [i for i in range(len(contents.names)) if contents.kind(i) == "number"]
     commas = [i for i in columns if contents.count(i, "comma", "european")]
     points = [i for i in columns if contents.count(i, "thousands")]
     either = [i for i in columns if contents.count(i, "either")]
     if commas:
-        return ","
+        return ",", True
+    if either and not points and asked.usual is not None:
+        return asked.usual, True
     if either and not points and separator != ",":
         found = contents.kinds[either[0]]["either"]
-        value = found.text.strip()
-        raise ValueError(
-            f"decimal: {contents.path}, {contents.place(found.row)}, column {contents.names[either[0]]!r}: {value!r} "
-            f"may be {value.replace(',', '')} or {value.replace(',', '.')}; say which by --decimal . or --decimal ,"
-        )
-    return "."
+        place = contents.place(found.row)
+        raise ambiguous_decimal(contents.path, place, contents.names[either[0]], found.text, asked)
+    return ".", bool(points)
+
+
+def ambiguous_decimal(path: Path, place: str, column: str, cell: str, asked: Asked) -> ValueError:
+    """What is raised for a cell that may be one of two numbers."""
+    value = cell.strip()
+    whole, broken = value.replace(",", ""), value.replace(",", ".")
+    fixed = f"nothing tells which, here or in the training data; write it as {whole} or {broken}"
+    return ValueError(
+        f"decimal: {path}, {place}, column {column!r}: {value!r} may be {whole} or {broken}; "
+        + (fixed if asked.fixed else "say which by --decimal . or --decimal ,")
+    )
 
 
 def _reason(contents: Contents, column: int) -> str:
@@ -204,11 +227,18 @@ def _reason(contents: Contents, column: int) -> str:
     return f"of type {kind}"
 
 
-def _check_numbers(contents: Contents, column: int) -> None:
+def _check_numbers(contents: Contents, column: int, wanted: Wanted) -> None:
     kind, name = contents.kind(column), contents.names[column]
     if kind in ("number", "text"):  # of a text, the first cell is named below
         return
+    if kind == "empty" and wanted.known and wanted.missing in ("carry", "zero"):
+        return
     doing = {"empty": "leave it out of --columns", "timestamp": f"name it as --time {name}"}
+    if wanted.asked.fixed:
+        doing = {
+            "empty": "a run with --missing carry or zero would fill it",
+            "timestamp": "write numbers, as in training",
+        }
     what = {"empty": "has no values", "timestamp": "holds times"}
     rest = f"is of type {kind}", "write its parts as columns of numbers"
     raise ValueError(
@@ -217,7 +247,7 @@ def _check_numbers(contents: Contents, column: int) -> None:
     )
 
 
-def _check_cells(contents: Contents, used: Sequence[int]) -> None:
+def _check_cells(contents: Contents, used: Sequence[int], asked: Asked) -> None:
     """Refuse the first cell of the columns that is neither a number nor missing."""
     faults = [
         (contents.kinds[i][kind].row, i, kind)
@@ -232,19 +262,22 @@ def _check_cells(contents: Contents, used: Sequence[int]) -> None:
     others = contents.count(column, "text", "timestamp", "infinite") - 1
     more = f", as {others} more cells of it" if others else ""
     what = "is not finite" if kind == "infinite" else "is not a number"
+    do = f"--na {text!r} reads it as missing, --columns names the columns to read"
     raise ValueError(
         f"data: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: {text!r} {what}{more}; "
-        f"--na {text!r} reads it as missing, --columns names the columns to read"
+        + ("write a number, or leave the cell empty if the value is missing" if asked.fixed else do)
     )
 
 
-def _missing(contents: Contents, missing: Sequence[int]) -> str:
+def _missing(contents: Contents, missing: Sequence[int], asked: Asked) -> str:
     row, column = min((contents.kinds[i]["missing"].row, i) for i in missing)
     cells = sum(contents.count(i, "missing") for i in missing)
     names = ", ".join(repr(contents.names[i]) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    do = "--missing carry (the last value), zero or drop (the row) says what to do"
+    fixed = "the run takes none, as it was trained without --missing; write the value, or leave out the row"
     return (
         f"missing: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: the value is missing, "
-        f"one of {cells:,} in {names}; --missing carry (the last value), zero or drop (the row) says what to do"
+        f"one of {cells:,} in {names}; {fixed if asked.fixed else do}"
     )
 
 

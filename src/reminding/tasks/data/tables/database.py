@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.cells import kind_sql, quoted
 from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
-from reminding.tasks.data.text import DAMAGE, is_left_out, logical_lines, open_text
+from reminding.tasks.data.text import DAMAGE, logical_lines, open_text
 
 VECTOR = 2048
 """Rows that DuckDB has in hand at a time."""
@@ -82,9 +83,20 @@ def write_parquet(frame: Any, path: Path) -> None:
 
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
+        ValueError: DuckDB cannot write a name of a column, such as t beside T; nothing is written.
     """
     with connect() as connection:
-        connection.from_df(frame).write_parquet(str(path))
+        relation = connection.from_df(frame)
+        names = [str(name) for name in frame.columns]
+        for name, own in zip(names, relation.columns, strict=True):
+            if name != own:
+                other = next((repr(each) for each in names if each.lower() == name.lower() and each != name), "")
+                beside = f" beside {other}" if other else ""
+                raise ValueError(
+                    f"out: no Parquet file with the column {name!r}{beside} can be written: names must differ in "
+                    "more than capitals, and not be empty; write a .csv file"
+                )
+        relation.write_parquet(str(path))
 
 
 class Rows(ABC):
@@ -116,11 +128,18 @@ class Rows(ABC):
 
 
 class QueriedRows(Rows):
-    """Rows of a relation with the columns c0, c1, ... in a query of DuckDB."""
+    """Rows of a relation with the columns c0, c1, ... in a query of DuckDB.
 
-    def __init__(self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str]) -> None:
+    Args:
+        copied: whether it is a copy of the file at `path`, whose lines are the rows.
+    """
+
+    def __init__(
+        self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str], copied: bool = False
+    ) -> None:
         self.path, self.types = path, tuple(types)
         self._source, self._place = relation, place
+        self._said = partial(said, path, place if copied else None)
         self._connection = connect()
 
     @classmethod
@@ -136,7 +155,7 @@ class QueriedRows(Rows):
         if len(self.types) > 1:
             return self._source
         numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
-        with said(self.path):
+        with self._said():
             (last,) = self._connection.execute(f"SELECT max(r) FROM ({numbered}) WHERE c0 IS NOT NULL").fetchone()
         return f"(SELECT * FROM {self._source} LIMIT {last or 0})"
 
@@ -144,7 +163,7 @@ class QueriedRows(Rows):
         """See `Rows.values`."""
         selected = ", ".join(f"{make(self._cell(column))} AS v{i}" for i, (column, make) in enumerate(expressions))
         vectors = max(1, PIECE // (VECTOR * max(len(expressions), 1)))
-        with said(self.path):
+        with self._said():
             result = self._connection.execute(f"SELECT {selected} FROM {self._relation}")
             while len(frame := result.fetch_df_chunk(vectors)):
                 yield frame.to_numpy()
@@ -159,7 +178,7 @@ class QueriedRows(Rows):
             f"(SELECT row_number() OVER () - 1 AS r, * FROM {self._relation}))) GROUP BY i, kind"
         )
         found: dict[int, dict[str, Found]] = {column: {} for column in columns}
-        with said(self.path):
+        with self._said():
             for column, kind, count, row, text in self._connection.execute(query).fetchall():
                 found[column][kind] = Found(count, row, "" if text is None else text)
         return found
@@ -176,14 +195,15 @@ class QueriedRows(Rows):
         return cell if self.types[column] == "VARCHAR" else f"CAST({cell} AS VARCHAR)"
 
 
-def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
+def text_rows(path: Path, dialect: Dialect, plain: Path | None = None, most: int | None = None) -> Rows:
     """The rows of a text table.
 
     Args:
         plain: a copy of it by `copy_plain`; None: DuckDB reads the file itself.
+        most: rows, from the first; None: all.
     """
     if len(dialect.names) > WIDE:
-        return LineRows(path, dialect)
+        return LineRows(path, dialect, most)
     separator = "\t" if dialect.separator == " " else dialect.separator or "\x01"
     count = len(dialect.names)
     types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(count))
@@ -193,15 +213,21 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None) -> Rows:
         f"read_csv({quoted(globbed(plain or path))}, columns={{{types}}}, auto_detect=false, header=false, "
         f"delim={quoted(separator)}, quote={quote}, escape={quote}, skip={skip}, max_line_size=33554432)"
     )
-    return QueriedRows(path, relation, ["VARCHAR"] * count, lambda row: f"line {line_of(path, dialect, row)}")
+    if most is not None:
+        relation = f"(SELECT * FROM {relation} LIMIT {most})"
+
+    def place(row: int) -> str:
+        return f"line {line_of(path, dialect, row)}"
+
+    return QueriedRows(path, relation, ["VARCHAR"] * count, place, copied=plain is not None)
 
 
 class LineRows(Rows):
     """Rows of a text table with thousands of columns: lines are read here, and their cells by DuckDB."""
 
-    def __init__(self, path: Path, dialect: Dialect) -> None:
+    def __init__(self, path: Path, dialect: Dialect, most: int | None = None) -> None:
         self.path, self.types = path, ("VARCHAR",) * len(dialect.names)
-        self._dialect = dialect
+        self._dialect, self._most = dialect, most
         self._connection = connect()
 
     def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
@@ -236,7 +262,7 @@ class LineRows(Rows):
 
     def _cells(self) -> Iterator[list[str]]:
         width = len(self.types)
-        for number, line in row_lines(self.path, self._dialect):
+        for number, line in islice(row_lines(self.path, self._dialect), self._most):
             cells = self._dialect.cells(line)
             if len(cells) != width:
                 raise ValueError(wrong_width(self.path, f"line {number}", width, len(cells)))
@@ -247,7 +273,7 @@ def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
     """The lines of the rows of a table, with their numbers, from 1."""
     with open_text(path, dialect.encoding) as text:
         for number, line in logical_lines(text):
-            if number > dialect.rows_from and not is_left_out(line, dialect.comment, dialect.separator):
+            if number > dialect.rows_from and not dialect.left_out(line):
                 yield number, line
 
 
@@ -271,8 +297,11 @@ def globbed(path: Path) -> str:
 
 
 @contextmanager
-def said(path: Path) -> Generator[None]:
+def said(path: Path, place: Callable[[int], str] | None = None) -> Generator[None]:
     """Say errors of DuckDB in the words of this package.
+
+    Args:
+        place: names a row, from 0, where a copy is read whose lines are the rows; None: the file itself is read.
 
     Raises:
         NotPlainError: a plain copy of the text may be readable.
@@ -286,21 +315,23 @@ def said(path: Path) -> Generator[None]:
         duckdb: Any = importlib.import_module("duckdb")
         if not isinstance(error, duckdb.Error):
             raise
-        raise _translated(path, str(error)) from error
+        raise _translated(path, str(error), place) from error
 
 
-def _translated(path: Path, message: str) -> ValueError:
+def _translated(path: Path, message: str, place: Callable[[int], str] | None) -> ValueError:
     line = re.search(r"CSV Error on Line: (\d+)", message)
     original = re.search(r"Original Line: ?(.*)", message)
     text = original[1].strip() if original else ""
     if "unicode" in message.lower() or "not utf-8" in message:
         return NotPlainError(f"data: {path} is not UTF-8 throughout", decoding=True)
+    where = "the table" if line is None else f"line {line[1]}" if place is None else place(int(line[1]) - 1)
+    width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
+    said = wrong_width(path, where, int(width[1]), int(width[2])) if width else ""
     if "invalid state" in message or text.startswith(COMMENTS):
-        return NotPlainError(f"data: {path} cannot be read as it stands", comment=text[:1].strip())
-    place = f"line {line[1]}" if line else "the table"
-    if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message):
-        return ValueError(wrong_width(path, place, int(width[1]), int(width[2])))
+        return NotPlainError(said or f"data: {path} cannot be read as it stands", comment=text[:1].strip())
+    if said:
+        return ValueError(said)
     if "unterminated quote" in message:
-        return ValueError(f"data: {path}, {place}: a quotation mark opens here and is not closed: {text[:60]!r}")
+        return ValueError(f"data: {path}, {where}: a quotation mark opens here and is not closed: {text[:60]!r}")
     first = message.split("\n")[0].split(": ", 1)[-1]
-    return ValueError(f"data: {path}, {place}: {first}" if line else f"data: {path} cannot be read: {first}")
+    return ValueError(f"data: {path}, {where}: {first}" if line else f"data: {path} cannot be read: {first}")

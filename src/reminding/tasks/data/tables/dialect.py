@@ -7,16 +7,17 @@ blanks between cells for one column of text. So the first lines are examined her
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
 
-from reminding.tasks.data.tables.cells import NUMBERS, kind_of
-from reminding.tasks.data.text import find_encoding, logical_lines, open_text
+from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, kind_of
+from reminding.tasks.data.text import LeftOut, encoding_name, find_encoding, logical_lines, open_text
 
 Header = Literal["auto", "yes", "no"]
 SEPARATORS = ("\t", ";", "|", ",", " ")
@@ -43,6 +44,8 @@ class Asked:
         header: whether the first line holds names.
         encoding: of the text, such as "utf-8" or "cp1252".
         na: further words or numbers that stand for a missing value.
+        usual: the decimal mark of the files that were read before; it decides where a file does not.
+        fixed: whether the options are those of a run, so that advice names none of them.
     """
 
     separator: str | None = None
@@ -50,6 +53,8 @@ class Asked:
     header: Header = "auto"
     encoding: str | None = None
     na: tuple[str, ...] = ()
+    usual: str | None = None
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -57,8 +62,15 @@ class Asked:
             raise ValueError(f"separator must be one character, or \\t for a tab, got {self.separator!r}")
         if self.decimal not in (None, ".", ","):
             raise ValueError(f"decimal must be . or , (or not be given), got {self.decimal!r}")
+        if self.encoding is not None:
+            encoding_name(self.encoding)  # which checks it
         if self.header not in ("auto", "yes", "no"):
             raise ValueError(f"header must be auto, yes or no, got {self.header!r}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words in lower case with which a row may begin, though comments begin with the same mark."""
+        return (*ERRORS, *(word.strip().lower() for word in self.na if word.strip().startswith(COMMENTS)))
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class Dialect:
         names: of the columns.
         units: of the columns, if a line of units follows the header; else "".
         row_names: whether the first column holds the row names that R writes, without a name in the header.
+        words: in lower case, with which a row may begin though it looks like a comment.
     """
 
     encoding: str
@@ -86,6 +99,12 @@ class Dialect:
     units: tuple[str, ...]
     row_names: bool
     notes: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """The lines that are no rows."""
+        return LeftOut(self.comment, self.separator, self.words)
 
     def cells(self, line: str) -> list[str]:
         """The cells of one line."""
@@ -116,16 +135,13 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     Raises:
         ValueError: the file is empty, or its form is ambiguous; the message names the option that decides.
     """
-    encoding = asked.encoding or find_encoding(path)
+    encoding = encoding_name(asked.encoding) if asked.encoding else find_encoding(path)
     csv.field_size_limit(1 << 30)
-    lines, comments = _head(path, encoding, most)
-    if not lines:
-        raise ValueError(f"data: {path} holds no rows, expected a table")
-    separator = _separator(path, lines, asked)
+    lines, comments, separator, notes = _examined(path, encoding, asked, most)
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
-    notes = [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
+    notes += [f"lines 1 to {lines[first].number - 1} stand before the table and are left out"] if first else []
     body = [row for row in table[first + 1 :] if len(row) == width][: HEAD if width < SAMPLE else WITNESSES]
     short = len(table[first]) == width - 1 and bool(body)
     trailing = short and not any(row[-1] for row in body)  # rows that end in a separator, unlike the header
@@ -139,7 +155,8 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     if not named and any(names):
         notes.append(f"the names of the columns are those of the comment before line {lines[first].number}")
     rest = lines[begin] if begin < len(lines) else _Line(lines[-1].number + 1, "", lines[-1].before + 1)
-    unique, renamed = _unique(names, width, "column {}" if any(names) else "")
+    unnamed = [f"column {i + 1}" if any(names) else str(i) for i in range(width)]
+    unique, renamed = unique_names(names, unnamed)
     return Dialect(
         encoding=encoding,
         separator=separator,
@@ -151,18 +168,39 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
         units=units or ("",) * width,
         row_names=short and not trailing,
         notes=(*notes, *renamed),
+        words=asked.words,
     )
 
 
-def _head(path: Path, encoding: str, most: int) -> tuple[list[_Line], list[_Line]]:
-    """The first lines that hold cells, and the comments among them."""
+def _examined(path: Path, encoding: str, asked: Asked, most: int) -> tuple[list[_Line], list[_Line], str, list[str]]:
+    """The first lines that hold cells, the comments among them, the separator, and notes.
+
+    Raises:
+        ValueError: no line holds cells, or the separator is open.
+    """
+    lines, comments = _head(path, encoding, most, asked.words)
+    asked, lines, told = _told_separator(lines, asked)
+    separator = _separator(path, lines, asked) if lines else ""
+    lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
+    if not lines:
+        raise ValueError(f"data: {path} holds no rows, expected a table")
+    return (
+        lines,
+        comments,
+        separator,
+        [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else [],
+    )
+
+
+def _head(path: Path, encoding: str, most: int, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
+    """The first lines that may hold cells, and the comments among them."""
     lines: list[_Line] = []
     comments: list[_Line] = []
     size = 0
     with open_text(path, encoding) as text:
         for before, (number, line) in enumerate(logical_lines(islice(text, 10 * most))):
             stripped = line.strip().lstrip("\ufeff")
-            if stripped.startswith(COMMENTS):
+            if stripped.startswith(COMMENTS) and not stripped.lower().startswith(tuple(words)):
                 comments.append(_Line(number, stripped, before))
             elif stripped:
                 lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
@@ -170,6 +208,29 @@ def _head(path: Path, encoding: str, most: int) -> tuple[list[_Line], list[_Line
             if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
                 break
     return lines, comments
+
+
+def _told_separator(lines: Sequence[_Line], asked: Asked) -> tuple[Asked, Sequence[_Line], bool]:
+    """Take "sep=;" in line 1, by which spreadsheets name the separator, for what the user asks if nothing else is."""
+    found = (
+        re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', lines[0].text, re.I)
+        if lines
+        else None
+    )
+    if found is None or lines[0].number != 1:
+        return asked, lines, False
+    return (asked if asked.separator else replace(asked, separator=found["sign"])), lines[1:], True
+
+
+def _sorted(lines: Sequence[_Line], comments: Sequence[_Line], left_out: LeftOut) -> tuple[list[_Line], list[_Line]]:
+    """The lines that hold cells and the comments, now that the separator says where the first cell ends."""
+    rows: list[_Line] = []
+    others = [*comments]
+    for line in lines:
+        stripped = line.text.strip()
+        is_comment = stripped.startswith(COMMENTS) and replace(left_out, comment=stripped[0])(stripped)
+        (others if is_comment else rows).append(replace(line, text=stripped) if is_comment else line)
+    return rows, sorted(others, key=lambda line: line.number)
 
 
 def _separator(path: Path, lines: Sequence[_Line], asked: Asked) -> str:
@@ -190,21 +251,24 @@ def _separator(path: Path, lines: Sequence[_Line], asked: Asked) -> str:
             found.append((known / len(cells), separator))
     best = max((share for share, _ in found), default=0.0)
     chosen = next((separator for share, separator in found if share > best - 0.05), "")
-    if chosen == "," and asked.decimal is None:
-        _refuse_decimal_commas(path, lines)
+    if chosen == "," and asked.decimal is None and (line := _perhaps_decimal_commas(lines)):
+        if asked.usual == ",":
+            return ""
+        do = "write the number with a point" if asked.fixed else "say which by --decimal , or by --separator ,"
+        raise ValueError(
+            f"decimal: {path}, line {line.number}: {line.text!r} may be one number or two cells, and the header has "
+            f"one cell; {do}"
+        )
     if chosen == " " and best < 0.5:
         return ""  # prose, or one column of text
     return chosen
 
 
-def _refuse_decimal_commas(path: Path, lines: Sequence[_Line]) -> None:
-    """A header of one cell over rows such as 1,5: one column with decimal commas, or two columns?"""
+def _perhaps_decimal_commas(lines: Sequence[_Line]) -> _Line | None:
+    """The first of rows such as 1,5 below a header of one cell: one column with decimal commas, or two columns?"""
     first, *rest = (split(line.text, ",") for line in lines)
-    if len(first) == 1 and rest and all(len(row) == 2 and all(_is_digits(cell) for cell in row) for row in rest):
-        raise ValueError(
-            f"decimal: {path}, line {lines[1].number}: {lines[1].text!r} may be one number or two cells, and the "
-            "header has one cell; say which by --decimal , or by --separator ,"
-        )
+    two = all(len(row) == 2 and all(_is_digits(cell) for cell in row) for row in rest)
+    return lines[1] if len(first) == 1 and rest and two else None
 
 
 def _is_digits(cell: str) -> bool:
@@ -293,17 +357,19 @@ def _from_comment(comments: Sequence[_Line], number: int, width: int) -> list[st
     return [""] * width
 
 
-def _unique(names: Sequence[str], width: int, unnamed: str) -> tuple[tuple[str, ...], list[str]]:
+def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """A name of its own for each column, and notes on those that were changed.
 
-    A column without a name is called by its number: from 1 in the form `unnamed`, or from 0 if that is "".
+    Args:
+        names: those given, with or without blanks around them.
+        unnamed: what each column is called if it has no name, or none is given.
     """
     notes: list[str] = []
     given = [name.strip() for name in names]
     known = set(given)
     found: dict[str, None] = {}
-    for place in range(width):
-        name = (given[place] if place < len(given) else "") or unnamed.format(place + 1) or str(place)
+    for place, default in enumerate(unnamed):
+        name = (given[place] if place < len(given) else "") or default
         count, unique = 0, name
         while unique in found or (count and unique in known):
             count += 1

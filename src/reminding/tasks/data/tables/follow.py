@@ -5,6 +5,7 @@ Shapes: n rows, I values of a step: the columns, then their masks if missing val
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from reminding.tasks.data.reading import Column, FileSteps, Reading, Role
 from reminding.tasks.data.sources import Growth, Source, read_range
 from reminding.tasks.data.tables.cells import NUMBERS, kind_of, value_of
-from reminding.tasks.data.tables.columns import Wanted, find
+from reminding.tasks.data.tables.columns import Contents, Wanted, ambiguous_decimal, find, find_decimal
+from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import NAMES, find_dialect
 from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.data.tables.source import TableSource
-from reminding.tasks.data.text import is_left_out
+from reminding.tasks.data.text import PACKED, is_followable
 
 STRIDE = 256
 """Rows between two recorded places in the file."""
@@ -30,6 +32,9 @@ class FollowedTable(Source):
 
     The columns are those with numbers in the lines that were there at the beginning. With carry or zero, every column
     has a mask.
+
+    Attributes:
+        decimal: the decimal mark, if an option or a row that was there decided it; else None.
 
     Raises:
         ValueError: what is wanted needs a complete file or, on reading, a cell is not a number. The message names the
@@ -46,14 +51,21 @@ class FollowedTable(Source):
             raise ValueError(f"follow: --{option.replace(' ', '=')} needs a file that is complete")
         self.wanted = wanted
         self._growth = Growth(path)
+        if path.suffix.lower() in PACKED:
+            raise ValueError(
+                f"follow: {path} is packed, and can only be read when it is complete; follow a file that is not"
+            )
         self._dialect = find_dialect(path, wanted.asked)
-        if self._dialect.encoding not in ("utf-8", "utf-8-sig", "cp1252", "latin-1"):
+        if not is_followable(self._dialect.encoding):
             raise ValueError(f"follow: {path} is {self._dialect.encoding}, expected UTF-8 or one byte a character")
-        self._decimal = wanted.asked.decimal or "."
         self._places: list[tuple[int, int]] = []  # (offset, line) of rows 0, STRIDE, 2 STRIDE, ...
         self._rows, self._scanned, self._line = 0, 0, 0
+        self._commas = False  # whether a cell may hold a comma
         self._find_rows()
         self._chosen = self._choose()
+        self._decimal, decided = self._find_decimal()
+        self.decimal = self._decimal if decided else None
+        self._decided = decided or self._dialect.separator == ","
         self.columns = tuple(self._dialect.names[i] for i in self._chosen)
         self.masks = self.columns if wanted.missing in ("carry", "zero") else ()
 
@@ -79,8 +91,7 @@ class FollowedTable(Source):
 
     def like(self, path: Path) -> Source:
         """Another table, complete, with the same columns by name, and the same masks."""
-        wanted = Wanted(self.columns, self.wanted.target, None, self.wanted.missing, self.masks, self.wanted.asked)
-        return TableSource(path, wanted)
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True))
 
     def reading(self) -> Reading:
         """What was read so far."""
@@ -117,6 +128,32 @@ class FollowedTable(Source):
             raise ValueError(f"data: {self.path} has no column of numbers in its first {len(first)} rows")
         return numbers
 
+    def _find_decimal(self) -> tuple[str, bool]:
+        """The decimal mark by the rows there are, as `find_decimal` finds it, and whether anything decided it."""
+        dialect, na, kinds = self._dialect, self.wanted.asked.na, dict[int, dict[str, Found]]()
+        for start in range(0, self._rows, STRIDE) if self._commas and not self.wanted.asked.decimal else ():
+            for row, (_, cells) in enumerate(self._cells(start, min(start + STRIDE, self._rows)), start):
+                for i in self._chosen if len(cells) == len(dialect.names) else ():
+                    if "," in cells[i] and (kind := kind_of(cells[i], na)) not in kinds.setdefault(i, {}):
+                        kinds[i][kind] = Found(1, row, cells[i])
+        numbers = {i: {kind: cell for kind, cell in found.items() if kind in NUMBERS} for i, found in kinds.items()}
+        count = len(dialect.names)
+        contents = Contents(
+            self.path,
+            self._place,
+            dialect.names,
+            ("VARCHAR",) * count,
+            dialect.units,
+            self._rows,
+            numbers,
+            frozenset(),
+            frozenset(),
+        )
+        return find_decimal(contents, dialect.separator, self.wanted.asked)
+
+    def _place(self, row: int) -> str:
+        return f"line {self._cells(row, row + 1)[0][0]}"
+
     def _find_rows(self) -> None:
         """Record the offset of every STRIDE-th row, from the end of the last search on."""
         size = self._growth.size()
@@ -130,12 +167,11 @@ class FollowedTable(Source):
             for line in block[:complete].splitlines(keepends=True):
                 self._line += 1
                 text = line.decode(self._dialect.encoding, errors="replace")
-                if self._line > self._dialect.rows_from and not is_left_out(
-                    text, self._dialect.comment, self._dialect.separator
-                ):
+                if self._line > self._dialect.rows_from and not self._dialect.left_out(text):
                     if self._rows % STRIDE == 0:
                         self._places.append((self._scanned, self._line))
                     self._rows += 1
+                    self._commas |= (b'"' if self._dialect.separator == "," else b",") in line
                 self._scanned += len(line)
 
     def _cells(self, start: int, stop: int) -> list[tuple[int, list[str]]]:
@@ -149,15 +185,12 @@ class FollowedTable(Source):
             file.seek(offset)
             while len(found) < stop - start:
                 line = self._decoded(file.readline(), number)
-                if not self._left_out(line):
+                if not self._dialect.left_out(line):
                     if skipped == 0:
                         found.append((number, self._dialect.cells(line)))
                     skipped -= skipped > 0
                 number += 1
         return found
-
-    def _left_out(self, line: str) -> bool:
-        return is_left_out(line, self._dialect.comment, self._dialect.separator)
 
     def _decoded(self, line: bytes, number: int) -> str:
         try:
@@ -175,15 +208,25 @@ class FollowedTable(Source):
                 )
             for j, column in enumerate(self._chosen):
                 value = value_of(cells[column], self._decimal, self.wanted.asked.na)
-                if value is None or (np.isnan(value) and not self.masks):
-                    missing = value is not None
-                    what, do = ("is missing", "--missing carry or zero") if missing else ("is not a number", "--na")
-                    raise ValueError(
-                        f"data: {self.path}, line {line}, column {self.columns[j]!r}: {cells[column]!r} {what}; "
-                        f"{do} says what to do"
-                    )
+                kind = kind_of(cells[column], self.wanted.asked.na) if "," in cells[column] else "number"
+                if value is None or (np.isnan(value) and not self.masks) or (kind == "either" and not self._decided):
+                    raise self._refusal(f"line {line}", self.columns[j], cells[column])
                 values[row, j] = value
         return values
+
+    def _refusal(self, place: str, column: str, cell: str) -> ValueError:
+        """What is raised for a cell that cannot be read."""
+        kind = kind_of(cell, self.wanted.asked.na)
+        if kind == "either" and not self._decided:
+            return ambiguous_decimal(self.path, place, column, cell, self.wanted.asked)
+        where = f"{self.path}, {place}, column {column!r}: {cell!r}"
+        if kind in NUMBERS:
+            return ValueError(
+                f"decimal: {where} is no number with the decimal mark {self._decimal!r}; "
+                + ("write all cells alike" if self._decided else "--decimal names the mark")
+            )
+        what, do = ("is missing", "missing carry or zero") if kind == "missing" else ("is not a number", "na")
+        return ValueError(f"data: {where} {what}; --{do} says what to do")
 
     def _latest(self, start: int) -> NDArray[np.float64]:
         """The last known value of each column before a row, (C,); NaN if there is none."""

@@ -29,6 +29,7 @@ class Form:
         parquet: of a Parquet file; None for text.
         index: columns that hold names or numbers of rows.
         plain: whether a copy of a text is read.
+        most: rows of a text that are read, from the first; None: all.
     """
 
     rows: Rows
@@ -38,6 +39,7 @@ class Form:
     parquet: ParquetTable | None = None
     index: frozenset[str] = frozenset()
     plain: bool = False
+    most: int | None = None
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
@@ -56,7 +58,7 @@ class Form:
     def notes(self) -> tuple[str, ...]:
         """What was noticed in the first lines."""
         if self.dialect is None:
-            return ()
+            return () if self.parquet is None else self.parquet.notes
         comment = (f"lines that begin with {self.dialect.comment} are left out",) if self.dialect.comment else ()
         return (*self.dialect.notes, *comment)
 
@@ -68,14 +70,16 @@ class Form:
             dialect = replace(dialect, encoding=find_encoding(path, whole=True))
         if why.comment in ("#", "%"):
             dialect = replace(dialect, comment=why.comment)
-        return replace(self, dialect=dialect, rows=text_rows(path, dialect, _copy(path, dialect, folder)), plain=True)
+        rows = text_rows(path, dialect, _copy(path, dialect, folder, self.most), self.most)
+        return replace(self, dialect=dialect, rows=rows, plain=True)
 
 
-def open_form(path: Path, asked: Asked, folder: Path) -> Form:
+def open_form(path: Path, asked: Asked, folder: Path, most: int | None = None) -> Form:
     """Look at a file, and make its rows readable.
 
     Args:
         folder: for temporary files.
+        most: rows of a text table to read, from the first; None: all.
 
     Raises:
         ImportError: DuckDB is missing.
@@ -87,11 +91,10 @@ def open_form(path: Path, asked: Asked, folder: Path) -> Form:
     dialect = find_dialect(path, asked)
     packed = path.suffix.lower() in PACKED and path.suffix.lower() != ".gz"
     direct = dialect.encoding in DIRECT and dialect.separator != " " and not packed
-    plain = None if direct or len(dialect.names) > WIDE else _copy(path, dialect, folder)
+    plain = None if direct or len(dialect.names) > WIDE else _copy(path, dialect, folder, most)
     index = frozenset(dialect.names[:1]) if dialect.row_names else frozenset[str]()
-    return Form(
-        text_rows(path, dialect, plain), dialect.names, dialect.units, dialect, index=index, plain=plain is not None
-    )
+    rows = text_rows(path, dialect, plain, most)
+    return Form(rows, dialect.names, dialect.units, dialect, index=index, plain=plain is not None, most=most)
 
 
 def is_table(path: Path, asked: Asked) -> bool:
@@ -119,6 +122,6 @@ def _holds_numbers(path: Path, dialect: Dialect) -> bool:
     return numbers > 0.5 * len(cells)
 
 
-def _copy(path: Path, dialect: Dialect, folder: Path) -> Path:
+def _copy(path: Path, dialect: Dialect, folder: Path, most: int | None) -> Path:
     to = folder / "plain.txt"
-    return copy_plain(path, dialect.encoding, dialect.rows_from, dialect.comment, dialect.separator, to)
+    return copy_plain(path, dialect.encoding, dialect.rows_from, dialect.left_out, to, most)

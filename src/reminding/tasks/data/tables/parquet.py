@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.cells import quoted
 from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, said
+from reminding.tasks.data.tables.dialect import unique_names
 
 _EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
 """Types whose statistics are compared with the values as float64."""
@@ -35,6 +36,7 @@ class ParquetTable:
     Args:
         index: columns in which pandas stored the index of a frame.
         lowest, highest: of each column by the file's statistics; NaN: unknown.
+        notes: on columns that are called otherwise here than in the file.
     """
 
     rows: QueriedRows
@@ -42,6 +44,7 @@ class ParquetTable:
     index: frozenset[str]
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def check_values(self, columns: Sequence[int], lowest: NDArray[np.float64], highest: NDArray[np.float64]) -> None:
         """Compare what was read of some columns with what the file states.
@@ -68,47 +71,76 @@ def open_parquet(path: Path) -> ParquetTable:
     source = quoted(globbed(path))
     with said(path):
         described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({source})").fetchall()
+        schema = connection.execute(f"SELECT name, num_children FROM parquet_schema({source})").fetchall()
         chunks = connection.execute(
-            "SELECT path_in_schema, coalesce(dictionary_page_offset, data_page_offset), data_page_offset, "
+            "SELECT path_in_schema, column_id, coalesce(dictionary_page_offset, data_page_offset), data_page_offset, "
             f"total_compressed_size, stats_min_value, stats_max_value FROM parquet_metadata({source})"
         ).fetchall()
         pandas = connection.execute(
             f"SELECT decode(value) FROM parquet_kv_metadata({source}) WHERE decode(key) = 'pandas'"
         ).fetchall()
-    names, types = [row[0] for row in described], [row[1] for row in described]
+    read, types = [row[0] for row in described], [row[1] for row in described]
     with path.open("rb") as file:
-        for column, dictionary, data, size, _, _ in chunks:
+        for column, _, dictionary, data, size, _, _ in chunks:
             _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
-    selected = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" AS c{i}' for i, name in enumerate(names))
+    own, leaves = _columns(schema)
+    names, notes = unique_names([*own, *read[len(own) :]], read)
+    cells = ['"' + name.replace('"', '""') + '"' for name in read]
+    for i, kind in enumerate(types):
+        if kind == '"NULL"':  # the type that pandas gives a column without a value
+            types[i], cells[i] = "DOUBLE", f"CAST({cells[i]} AS DOUBLE)"
+    selected = ", ".join(f"{cell} AS c{i}" for i, cell in enumerate(cells))
     relation = f"(SELECT {selected} FROM read_parquet({source}))"
-    lowest, highest = _statistics(names, chunks)
+    lowest, highest = _statistics(leaves, types, chunks)
     rows = QueriedRows(path, relation, types, lambda row: f"row {row + 1}")
-    return ParquetTable(rows, tuple(names), _index(names, pandas), lowest, highest)
+    return ParquetTable(rows, names, _index(names, pandas), lowest, highest, tuple(notes))
+
+
+def _columns(schema: Sequence[Any]) -> tuple[list[str], dict[int, int]]:
+    """The names that the file gives its columns, and the column of each leaf that is not a part of one.
+
+    DuckDB does not tell capitals from small letters in names: of T and t it calls the second t_1.
+    """
+    names: list[str] = []
+    leaves: dict[int, int] = {}
+    leaf = parts = 0  # parts: of the present column, still to come
+    for name, children in schema[1:]:
+        if not parts:
+            if not children:
+                leaves[leaf] = len(names)
+            names.append(name)
+            parts = 1
+        parts += (children or 0) - 1
+        leaf += not children
+    return names, leaves
 
 
 def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[str]:
     found = {name for name in names if re.fullmatch(r"__index_level_\d+__", name)}
     for (text,) in pandas:
-        found.update(name for name in json.loads(text).get("index_columns", []) if isinstance(name, str))
+        found.update(name.strip() for name in json.loads(text).get("index_columns", []) if isinstance(name, str))
     return frozenset(found & set(names))
 
 
-def _statistics(names: Sequence[str], chunks: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _statistics(
+    leaves: Mapping[int, int], types: Sequence[str], chunks: Sequence[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The smallest and largest value of each column that the file states; NaN where it states none for some part."""
-    lowest, highest = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    place = {name: i for i, name in enumerate(names)}
-    for column, _, _, _, least, most in chunks:
-        if (i := place.get(column)) is not None:
-            lowest[i] = np.minimum(lowest[i], _as_number(least))
-            highest[i] = np.maximum(highest[i], _as_number(most))
+    lowest, highest = np.full(len(types), np.inf), np.full(len(types), -np.inf)
+    for _, leaf, _, _, _, least, most in chunks:
+        if (i := leaves.get(leaf)) is not None:
+            lowest[i] = np.minimum(lowest[i], _as_number(least, types[i]))
+            highest[i] = np.maximum(highest[i], _as_number(most, types[i]))
     return lowest, highest
 
 
-def _as_number(text: str | None) -> float:
+def _as_number(text: str | None, kind: str) -> float:
+    """A number that DuckDB wrote with the digits that its type needs, so 0.1 of a FLOAT is not 0.1 of a DOUBLE."""
     try:
-        return float(text) if text is not None else float("nan")
+        value = float("nan" if text is None else text)
     except ValueError:
         return float("nan")
+    return float(np.float32(value)) if kind == "FLOAT" else value
 
 
 def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: int) -> None:

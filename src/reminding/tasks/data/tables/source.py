@@ -19,9 +19,9 @@ from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
 from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, read_clock
-from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal
+from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
-from reminding.tasks.data.tables.dialect import COMMENTS
+from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
 from reminding.tasks.data.tables.form import open_form
 from reminding.tasks.data.tables.missing import fill
 from reminding.tasks.data.tables.store import Store, write
@@ -33,6 +33,9 @@ class TableSource(Source):
     The file is read through once or twice when it is opened. Its numbers are then in a temporary file, so that rows
     can be read from anywhere at once, whatever the size of the table; and what happens to the table afterwards has no
     effect.
+
+    Attributes:
+        decimal: the decimal mark of a text table, if an option or a cell decided it; else None.
 
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
@@ -48,11 +51,12 @@ class TableSource(Source):
         identity = Identity.of(path)
         self._folder = Path(tempfile.mkdtemp(prefix="reminding-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._form = open_form(path, self.wanted.asked, self._folder)
+        self._form = open_form(path, self.wanted.asked, self._folder, self.wanted.rows)
         contents, store = self._first_reading()
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
-        self._decimal = find_decimal(contents, separator, self.wanted.asked)
+        self._decimal, decided = find_decimal(contents, separator, self.wanted.asked)
+        self.decimal = self._decimal if decided and self._form.dialect is not None else None
         self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
@@ -93,7 +97,7 @@ class TableSource(Source):
 
     def like(self, path: Path) -> TableSource:
         """Another table, with the same columns by name, and the same masks."""
-        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks))
+        return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True, rows=None))
 
     def reading(self) -> Reading:
         """What was read."""
@@ -112,12 +116,19 @@ class TableSource(Source):
         except NotPlainError as error:
             self._form = self._form.copied(self.path, error, self._folder)
             return self._contents()
+        except ValueError:
+            if self.wanted.rows is None or self._form.dialect is None or self._form.plain:
+                raise
+            # DuckDB looks at lines beyond those that are wanted, and one of them may be unfinished.
+            self._form = self._form.copied(self.path, NotPlainError(""), self._folder)
+            return self._contents()
 
     def _contents(self) -> tuple[Contents, Store]:
         form, rows = self._form, self._form.rows
         times = [self.wanted.time] if self.wanted.time else []
         wanted = (("columns", self.wanted.columns), ("target", self.wanted.target), ("time", times))
         found = [place for option, names in wanted for place in find(form.names, names, self.path, option)]
+        found += find_some(form.names, self.wanted.perhaps)
         named = found if self.wanted.columns else range(len(form.names))
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
         store = write(rows.values([(i, self._simple(i)) for i in columns]), self._place("first"), columns)
@@ -125,7 +136,7 @@ class TableSource(Source):
         asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
         if form.dialect is not None and not form.plain:
-            _check_plain(kinds)
+            _check_plain(kinds, form.dialect)
         if form.parquet is not None:
             form.parquet.check_values(store.columns, store.lowest, store.highest)
         contents = Contents(
@@ -213,13 +224,14 @@ class TableSource(Source):
         return lambda cell: f"CAST({full(cell)} IS NULL AND NOT {missing_sql(cell, na)} AS DOUBLE)"
 
 
-def _check_plain(kinds: Mapping[int, Mapping[str, Found]]) -> None:
+def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect) -> None:
     """Find cells that show comments between the rows, or several kinds of line ends."""
     for column, found in kinds.items():
         texts = [kind.text for kind in found.values()]
         if any(text.endswith("\r") for text in texts):
             raise NotPlainError("line ends differ")
-        if column == 0 and (marks := [text[0] for text in texts if text.startswith(COMMENTS)]):
+        comments = [text for text in texts if text.startswith(COMMENTS) and text.strip().lower() not in dialect.words]
+        if column == 0 and (marks := [text[0] for text in comments]):
             raise NotPlainError("there are comments", comment=marks[0])
 
 

@@ -1,0 +1,54 @@
+"""Tables of results in files: every column is found again by its name.
+
+Shapes: N rows, C columns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reminding.lab.predict.frames import frame_of, labels_frame, names_index, row_numbers, write_frame
+from reminding.tasks.data.tables.database import connect
+
+
+def written(frame: Any, path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names and the rows of a table, as they stand in the file that it is written to."""
+    write_frame(frame, path)
+    if path.suffix == ".csv":
+        head, *rows = (line.split(",") for line in path.read_text().splitlines())
+        return head, [tuple(row) for row in rows]
+    found = connect().execute(f"SELECT * FROM read_parquet('{path}')")
+    return [each[0] for each in found.description], [tuple(map(str, row)) for row in found.fetchall()]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_the_index_gives_way_to_a_column_of_its_name(tmp_path: Path, name: str) -> None:
+    for columns, index in (
+        (["x", "y"], "row"),
+        (["row", "y"], "row.1"),
+        (["y", "Row"], "row.1"),
+        (["row", "row.1"], "row.2"),
+    ):
+        frame = frame_of(columns, np.array([[1.5, 2.5], [3.5, 4.5]]), row_numbers(7, 2))
+        found = written(frame, tmp_path / name)
+        assert found == ([index, *columns], [("7", "1.5", "2.5"), ("8", "3.5", "4.5")])
+        assert frame.index.name == "row", "the table itself is as it was"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_classes_may_be_called_as_the_columns_beside_them(tmp_path: Path, name: str) -> None:
+    found = labels_frame(["series", "label"], np.array([[0.25, 0.75]]), row_numbers(0, 1, "series"))
+    expected = (["series.1", "label.1", "series", "label"], [("0", "label", "0.25", "0.75")])
+    assert written(found, tmp_path / name) == expected
+    found = labels_frame(["file", "b"], np.array([[0.75, 0.25]]), names_index(["x.wav"], "file"))
+    assert written(found, tmp_path / name) == (["file.1", "label", "file", "b"], [("x.wav", "file", "0.75", "0.25")])
+
+
+def test_an_index_of_times_keeps_its_name(tmp_path: Path) -> None:
+    frame = frame_of(["x"], np.array([[1.5]]), pd.DatetimeIndex(["2024-01-01"], name="hour"))
+    assert written(frame, tmp_path / "a.csv") == (["hour", "x"], [("2024-01-01", "1.5")])
