@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from reminding.tasks.kinds.checks import at_least
 Features = dict[Any, Any]
 
 
-class _Online:
+class _Online(base.Base):
     """A network that reads one stream of examples, and the place of each feature in its input.
 
     Args:
@@ -66,6 +66,21 @@ class _Online:
     def _begin(self) -> None:
         """Make what is learned besides the model."""
         raise NotImplementedError
+
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
+        """A new model with the same arguments.
+
+        Args:
+            new_params: arguments that are to differ.
+            include_attributes: whether it has learned what this one has, and goes on from there.
+        """
+        clone = super().clone(new_params)
+        if include_attributes:
+            arguments = self._get_params()
+            learned = {name: value for name, value in vars(self).items() if name not in arguments}
+            # One copy of all: the optimizer of a copy must hold the parameters of that copy's network.
+            vars(clone).update(copy.deepcopy(learned))
+        return clone
 
     def _learn(self, x: NDArray[np.float64], outputs: int) -> tuple[Tensor, Update]:
         """Read an example (F,), and return the prediction (C,) with its graph, and the update that learns from it."""
@@ -212,15 +227,17 @@ class SABOnlineClassifier(_Online, base.Classifier):
         """Learn from an example.
 
         Raises:
-            ValueError: y is NaN, which equals no class; or as of `SABOnlineRegressor.learn_one`.
+            ValueError: y is no class: it is NaN, which equals no class, or an array, a list or what else cannot be
+                hashed, and nothing is learned; or as of `SABOnlineRegressor.learn_one`.
         """
-        if y != y:
-            raise ValueError(f"y is {y!r}, expected a class")
+        _refuse_no_class(y)
         values = self._found(x)
-        if y not in self._classes:
+        numbers = {each: number for number, each in enumerate(self._classes)}
+        number = numbers.get(y, len(numbers))
+        logits, update = self._learn(values, max(len(numbers), number + 1))
+        if number == len(numbers):
             self._classes.append(copy.copy(y))
-        logits, update = self._learn(values, len(self._classes))
-        update(nn.functional.cross_entropy(logits, torch.tensor(self._classes.index(y))))
+        update(nn.functional.cross_entropy(logits, torch.tensor(number)))
 
     def predict_proba_one(self, x: Features) -> dict[Any, float]:
         """The probability of each class seen so far, without learning; {} before the first example."""
@@ -237,11 +254,26 @@ def _number(name: str, value: Any, what: str = "") -> float:
     told = f"{name}: {what}" if what else name
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{told} is {value!r}, expected a number") from error
     if not math.isfinite(number):
         raise ValueError(f"{told} is {value!r}, expected a finite number")
     return number
+
+
+def _refuse_no_class(y: Any) -> None:
+    """Refuse a label that is no key of a dictionary, or for which "the same class" has no one answer.
+
+    Raises:
+        ValueError: it is refused; names y.
+    """
+    try:
+        hash(y)
+        same = y == y
+    except Exception as error:  # a class of the caller's may raise any
+        raise ValueError(f"y is {y!r}, expected a class, which can be hashed and compared") from error
+    if not isinstance(same, bool | np.bool_) or not same:
+        raise ValueError(f"y is {y!r}, expected a class")
 
 
 def _alone(values: NDArray[np.float64]) -> Tensor:
