@@ -204,6 +204,33 @@ def test_labels_of_numpy_are_classes() -> None:
     assert list(model.predict_proba_one({"a": 1.0})) == [1, "one", (1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": "a"}, "learning_rate must be above 0, got 'a'"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"seed": "a"}, "seed must be an integer of 64 bits, or None, got 'a'"),
+        ({"seed": 2**70}, "seed must be an integer of 64 bits"),
+        ({"hidden_size": 2.5}, "hidden_size must be an integer of at least 1, got 2.5"),
+    ],
+)
+@pytest.mark.parametrize("kind", [SABOnlineRegressor, SABOnlineClassifier])
+def test_arguments_that_are_no_numbers_are_named(kind: type[Any], options: dict[str, Any], message: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            kind(**options).learn_one({"a": 1.0}, 1.0)
+
+
+def test_numbers_of_numpy_are_arguments() -> None:
+    options = {"hidden_size": 3, "k_top": 2, "k_trunc": 2, "capacity": 4, "max_features": 5, "seed": 7}
+    models: list[Any] = [SABOnlineRegressor(**options)]
+    models.append(SABOnlineRegressor(**{name: np.int64(value) for name, value in options.items()}))
+    models[1].learning_rate = np.float64(0.01)
+    first, second = (read_on(model, stream(SABOnlineRegressor, 0, 12)) for model in models)
+    assert first == second
+    read_on(SABOnlineRegressor(learning_rate=np.float32(0.01)), stream(SABOnlineRegressor, 0, 2))  # pyright: ignore
+
+
 def test_nan_is_no_class() -> None:
     model = SABOnlineClassifier(hidden_size=4, seed=0)
     model.learn_one({"a": 1.0}, "x")

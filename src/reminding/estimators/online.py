@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
-from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, seeded
+from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, plain, seeded
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
-from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 Features = dict[Any, Any]
 
@@ -102,6 +103,9 @@ class _Online(base.Base):
             ValueError: a value is no finite number, or there are too many features; nothing has changed.
         """
         at_least("max_features", self.max_features, 1)
+        if self._model is None:
+            above_zero("learning_rate", self.learning_rate)
+            _check_seed(self.seed)
         new = sorted((name for name in x if name not in self._place), key=str)
         room = self.max_features - len(self._place)
         for name in x:
@@ -123,20 +127,20 @@ class _Online(base.Base):
         """The network with so many outputs; made at the first example, and widened for new outputs."""
         if self._model is None or self._update is None:
             options = ModelOptions(
-                hidden_size=self.hidden_size,
-                k_top=self.k_top,
-                k_trunc=self.k_trunc,
-                capacity=self.capacity,
+                hidden_size=plain(self.hidden_size),
+                k_top=plain(self.k_top),
+                k_trunc=plain(self.k_trunc),
+                capacity=plain(self.capacity),
                 horizon=None,
                 recall_scale=RECALL_SCALE,
             )
-            outline = Outline(self.max_features, outputs, streamed=True)
-            with seeded(torch.seed() if self.seed is None else self.seed):
+            outline = Outline(plain(self.max_features), outputs, streamed=True)
+            with seeded(torch.seed() if self.seed is None else int(self.seed)):
                 self._model = network(outline, options).train()
-            self._update = Update(self._model, self.learning_rate)
+            self._update = Update(self._model, plain(self.learning_rate))
         elif self._model.hidden_readout.out_features < outputs:
             _widen(self._model, outputs)
-            self._update = Update(self._model, self.learning_rate)
+            self._update = Update(self._model, plain(self.learning_rate))
         return self._model, self._update
 
     @property
@@ -259,6 +263,13 @@ def _number(name: str, value: Any, what: str = "") -> float:
     if not math.isfinite(number):
         raise ValueError(f"{told} is {value!r}, expected a finite number")
     return number
+
+
+def _check_seed(seed: Any) -> None:
+    """Refuse a seed that PyTorch cannot begin with: it takes integers of 64 bits, of either sign."""
+    integer = isinstance(seed, Integral) and not isinstance(seed, bool)
+    valid = seed is None or (integer and -(2**63) <= seed < 2**64)
+    require(valid, "seed", "be an integer of 64 bits, or None", seed)
 
 
 def _refuse_no_class(y: Any) -> None:
