@@ -161,15 +161,17 @@ def test_numbers_of_numpy_are_arguments(kind: Any) -> None:
     X, y = series(0, 24, 6)
     y = y if kind is SABClassifier else X[:, 0]
     plain = kind(**WHOLE, learning_rate=0.25, random_state=0).fit(X, y)
-    of_numpy = {name: np.int64(value) for name, value in WHOLE.items()}
-    same = kind(**of_numpy, learning_rate=np.float32(0.25), random_state=np.int64(0)).fit(X, y)
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in WHOLE.items()}
+    of_numpy |= {"learning_rate": np.float32(0.25), "random_state": np.int64(0)}
+    same = kind(**of_numpy).fit(X, y)
     assert np.array_equal(same.predict(X), plain.predict(X))
 
 
 def test_a_grid_of_numpys_ranges_is_searched() -> None:
     X, _ = series(0, 24, 6)
     grid = {"hidden_size": np.arange(2, 4), "epochs": np.arange(1, 3)}
-    search = GridSearchCV(SABRegressor(k_trunc=2), grid, cv=2, error_score="raise").fit(X, X[:, 0])
+    strict: dict[str, Any] = {"error_score": "raise"}
+    search = GridSearchCV(SABRegressor(k_trunc=2), grid, cv=2, **strict).fit(X, X[:, 0])
     assert search.best_params_["hidden_size"] in (2, 3)
 
 

@@ -223,8 +223,8 @@ def test_arguments_that_are_no_numbers_are_named(kind: type[Any], options: dict[
 
 def test_numbers_of_numpy_are_arguments() -> None:
     options = {"hidden_size": 3, "k_top": 2, "k_trunc": 2, "capacity": 4, "max_features": 5, "seed": 7}
-    models: list[Any] = [SABOnlineRegressor(**options)]
-    models.append(SABOnlineRegressor(**{name: np.int64(value) for name, value in options.items()}))
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in options.items()}
+    models: list[Any] = [SABOnlineRegressor(**options), SABOnlineRegressor(**of_numpy)]
     models[1].learning_rate = np.float64(0.01)
     first, second = (read_on(model, stream(SABOnlineRegressor, 0, 12)) for model in models)
     assert first == second

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Fitting:
 
 def plain(value: Any) -> Any:
     """A number of numpy as one of Python; anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+    return cast("Any", value).item() if isinstance(value, np.generic) else value
 
 
 @contextmanager

@@ -267,8 +267,8 @@ def _number(name: str, value: Any, what: str = "") -> float:
 
 def _check_seed(seed: Any) -> None:
     """Refuse a seed that PyTorch cannot begin with: it takes integers of 64 bits, of either sign."""
-    integer = isinstance(seed, Integral) and not isinstance(seed, bool)
-    valid = seed is None or (integer and -(2**63) <= seed < 2**64)
+    integer = not isinstance(seed, bool) and isinstance(seed, Integral)
+    valid = seed is None or (integer and -(2**63) <= int(seed) < 2**64)
     require(valid, "seed", "be an integer of 64 bits, or None", seed)
 
 

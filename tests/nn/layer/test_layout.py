@@ -235,7 +235,10 @@ def test_a_call_without_steps_resets_rows(options: dict[str, Any], form: str) ->
     """The state is that of `SABState.reset`, and a later call gives what it gives after a reset of its own."""
     layer = make(batch_first=form == "batch first", **options)
     first = form == "batch first"
-    turn: Any = lambda x: x.transpose(0, 1) if first else x[:, 0] if form == "unbatched" else x  # noqa: E731
+
+    def turn(x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if first else x[:, 0] if form == "unbatched" else x
+
     mask = torch.tensor(True) if form == "unbatched" else torch.tensor([True, False, False])
     _, state = layer(turn(draw(6, 3, 3)))
     empty, rest = turn(draw(0, 3, 3)), turn(draw(7, 3, 3, seed=3))

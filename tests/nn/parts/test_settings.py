@@ -38,7 +38,7 @@ NUMBERS: dict[str, Any] = {
 def test_a_layer_of_numpys_numbers_is_that_of_pythons(backend: str) -> None:
     torch.manual_seed(0)
     plain = SAB(**INTEGERS, **NUMBERS, normalizer="softmax1", backend=backend).eval()
-    of_numpy = {name: np.int64(value) for name, value in INTEGERS.items()}
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in INTEGERS.items()}
     of_numpy |= {name: np.float32(value) for name, value in NUMBERS.items()}
     layer = SAB(**of_numpy, normalizer="softmax1", backend=backend).eval()
     assert layer.rule == plain.rule and layer.extra_repr() == plain.extra_repr()
@@ -51,14 +51,15 @@ def test_a_layer_of_numpys_numbers_is_that_of_pythons(backend: str) -> None:
 @pytest.mark.parametrize("value", [True, np.bool_(True), np.float64(2.0), 2.0, "2", np.int64(0), np.array([2])])
 @pytest.mark.parametrize("name", ["hidden_size", "k_trunc", "capacity"])
 def test_what_is_no_integer_is_refused(name: str, value: Any) -> None:
+    options: dict[str, Any] = {"input_size": 3, "hidden_size": 4, name: value}
     with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1"):
-        SAB(**{"input_size": 3, "hidden_size": 4, name: value})
+        SAB(**options)
 
 
 @pytest.mark.parametrize("kind", [RTU, MinGRU, Transformer])
 def test_baselines_take_integers_of_numpy(kind: Any) -> None:
-    two, three, four = np.int64(2), np.int64(3), np.int64(4)
-    more = {} if kind is RTU else {"num_layers": two}
-    layer = kind(three, four, **more, **({"heads": two} if kind is Transformer else {}))
+    further = {RTU: (), MinGRU: ("num_layers",), Transformer: ("num_layers", "heads")}[kind]
+    options: dict[str, Any] = {name: np.int64(2) for name in further}
+    layer = kind(np.int64(3), np.int64(4), **options)
     output, _ = layer(torch.randn(5, 2, 3))
     assert output.shape == (5, 2, 4) and type(layer.hidden_size) is int

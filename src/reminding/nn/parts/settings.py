@@ -31,16 +31,16 @@ def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> int
 
 
 def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOST) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or (number := int(value)) < least:
         raise ValueError(f"{name} must be an integer of at least {least}{otherwise}, got {value!r}")
-    if value > most:
+    if number > most:
         raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
-    return int(value)  # one of numpy's would overflow where Python's does not, and no op takes it
+    return number  # of Python: one of numpy's would overflow where it does not, and no op takes it
 
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number: of Python or numpy, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def score_size(value: Any, hidden_size: int) -> int:

@@ -70,9 +70,9 @@ def each_one_of(name: str, values: Sequence[str], known: Sequence[str]) -> None:
 
 def _is_integer(value: object) -> bool:
     """Whether a value is an integer: of Python or numpy, and no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Integral)
 
 
 def _is_number(value: object) -> bool:
     """Whether a value is a number: of Python or numpy, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Real)
