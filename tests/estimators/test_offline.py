@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -133,7 +134,10 @@ def test_one_seed_gives_one_network_and_the_callers_random_numbers_go_on() -> No
     [
         ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be"),
+        ({"epochs": np.int64(0)}, "epochs must be an integer of at least 1"),
+        ({"epochs": True}, "epochs must be an integer of at least 1, got True"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": "a"}, "learning_rate must be above 0, got 'a'"),
         ({"k_top": -1}, "k_top must be"),
     ],
 )
@@ -147,3 +151,61 @@ def test_a_learning_rate_at_which_nothing_is_learned_is_told(kind: Any) -> None:
     X, y = np.random.default_rng(0).normal(size=(80, 3)), np.arange(80.0)
     with pytest.raises(ValueError, match=r"learning_rate: the last .* not finite; try one below 1e"):
         kind(hidden_size=4, learning_rate=1e200).fit(X, y)
+
+
+WHOLE: dict[str, Any] = {"hidden_size": 3, "k_top": 2, "k_att": 2, "k_trunc": 2, "epochs": 2, "batch_size": 5}
+
+
+@pytest.mark.parametrize("kind", [SABClassifier, SABRegressor, SABForecaster])
+def test_numbers_of_numpy_are_arguments(kind: Any) -> None:
+    X, y = series(0, 24, 6)
+    y = y if kind is SABClassifier else X[:, 0]
+    plain = kind(**WHOLE, learning_rate=0.25, random_state=0).fit(X, y)
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in WHOLE.items()}
+    of_numpy |= {"learning_rate": np.float32(0.25), "random_state": np.int64(0)}
+    same = kind(**of_numpy).fit(X, y)
+    assert np.array_equal(same.predict(X), plain.predict(X))
+
+
+def test_a_grid_of_numpys_ranges_is_searched() -> None:
+    X, _ = series(0, 24, 6)
+    grid = {"hidden_size": np.arange(2, 4), "epochs": np.arange(1, 3)}
+    strict: dict[str, Any] = {"error_score": "raise"}
+    search = GridSearchCV(SABRegressor(k_trunc=2), grid, cv=2, **strict).fit(X, X[:, 0])
+    assert search.best_params_["hidden_size"] in (2, 3)
+
+
+def test_the_steps_of_a_forecast_may_be_of_numpy() -> None:
+    X = waves(40)
+    forecaster = SABForecaster(epochs=1, random_state=0, **QUICK).fit(X)
+    assert np.array_equal(forecaster.forecast(X, np.int64(3)), forecaster.forecast(X, 3))  # pyright: ignore
+
+
+def test_a_weight_of_each_row_scores_the_rows_that_are_predicted() -> None:
+    X = waves(24)
+    forecaster = SABForecaster(epochs=2, random_state=0, **QUICK).fit(X)
+    weight = np.arange(24.0) ** 2
+    wanted = r2_score(X[1:], forecaster.predict(X)[:-1], sample_weight=weight[1:])
+    assert forecaster.score(X, sample_weight=weight) == wanted != forecaster.score(X)
+    assert forecaster.score(X, sample_weight=list(weight[1:])) == wanted
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        forecaster.score(X, sample_weight=weight[:5])
+
+
+def test_targets_are_not_scored_against_the_rows_that_follow() -> None:
+    X = waves(24)
+    forecaster = SABForecaster(epochs=1, random_state=0, **QUICK).fit(X, X[:, ::-1])
+    with pytest.raises(ValueError, match="y must be given to score what was fitted to targets, got None"):
+        forecaster.score(X)
+    assert forecaster.score(X, X[:, ::-1]) == r2_score(X[:, ::-1], forecaster.predict(X))
+
+
+@pytest.mark.parametrize("kind", [SABRegressor, SABForecaster])
+def test_numbers_whose_scale_is_beyond_float_range_are_refused(kind: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(
+        ValueError, match="y must have a mean and a deviation within float range, got values as large"
+    ):
+        kind(epochs=1, **QUICK).fit(X, 1e200 * X[:, 0])
+    with pytest.raises(ValueError, match="X must have a mean and a deviation within float range"):
+        kind(epochs=1, **QUICK).fit(1e200 * X, X[:, 0])

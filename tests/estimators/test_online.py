@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from river import checks, compose, datasets, evaluate, metrics, preprocessing
@@ -108,6 +110,8 @@ def test_classes_and_features_that_appear_late_keep_what_was_learned() -> None:
         ({"a": 1.0, "c": 1.0, "d": 1.0}, 1.0, "max_features must be above 3: 'd' is one more feature"),
         ({"a": 1.0}, math.nan, "y is nan, expected a finite number"),
         ({"a": 1.0}, None, "y is None, expected a number"),
+        ({"a": 1.0}, 10**400, "y is 10+, expected a number"),
+        ({"a": 10**400, "b": 1.0}, 1.0, "x: the feature 'a' is 10+, expected a number"),
         ({"a": 1.0}, 1e200, "y is 1e\\+200, too far from the mean so far"),
     ],
 )
@@ -130,6 +134,101 @@ def test_a_prediction_refuses_what_is_not_finite() -> None:
     model.learn_one({"a": 1.0}, "x")
     with pytest.raises(ValueError, match="x: the feature 'a' is nan, expected a finite number"):
         model.predict_proba_one({"a": math.nan})
+
+
+def stream(kind: type[Any], first: int, examples: int) -> list[tuple[dict[Any, Any], Any]]:
+    """Examples whose target can be learned: numbers for a regressor, classes for a classifier."""
+    found: list[tuple[dict[Any, Any], Any]] = []
+    for step in range(first, first + examples):
+        value = math.sin(step)
+        found.append(({"a": value}, value if kind is SABOnlineRegressor else "up" if value > 0 else "down"))
+    return found
+
+
+def read_on(model: Any, examples: list[tuple[dict[Any, Any], Any]]) -> list[Any]:
+    """What a model predicts of each example before it learns from it."""
+    found: list[Any] = []
+    for x, y in examples:
+        found.append(model.predict_proba_one(x) if isinstance(y, str) else model.predict_one(x))
+        model.learn_one(x, y)
+    return found
+
+
+@pytest.mark.parametrize("kind", [SABOnlineRegressor, SABOnlineClassifier])
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_clone_with_attributes_goes_on_as_the_original(kind: type[Any], piped: bool) -> None:
+    """Else the optimizer of the clone would move the parameters of no network."""
+    model: Any = kind(**SMALL)
+    if piped:
+        model = compose.Pipeline(preprocessing.StandardScaler(), model)
+    read_on(model, stream(kind, 0, 12))
+    clone, copied = model.clone(include_attributes=True), copy.deepcopy(model)
+    rest = stream(kind, 12, 12)
+    cloned = read_on(clone, rest)
+    assert cloned == read_on(copied, rest) == read_on(model, rest)
+    last = clone[kind.__name__] if piped else clone
+    own = {id(parameter) for parameter in last._model.parameters()}  # pyright: ignore[reportPrivateUsage]
+    assert {id(each) for each in last._update.parameters} == own  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("kind", [SABOnlineRegressor, SABOnlineClassifier])
+def test_a_clone_with_attributes_learns_apart_from_the_original(kind: type[Any]) -> None:
+    model: Any = kind(**SMALL)
+    read_on(model, stream(kind, 0, 12))
+    before = model.predict_one({"a": 0.5})
+    clone = model.clone({"learning_rate": 0.02}, include_attributes=True)
+    weights = [each.detach().clone() for each in clone.layer.parameters()]
+    read_on(clone, stream(kind, 12, 4))
+    assert any(not torch.equal(new, old) for new, old in zip(clone.layer.parameters(), weights, strict=True))
+    assert model.predict_one({"a": 0.5}) == before
+    assert model.clone().layer is None, "without attributes it begins anew"
+
+
+@pytest.mark.parametrize("y", [[1], np.array([1, 2]), np.array(1), {"a": 1}, ([1],), torch.tensor(1), pd.NA, pd.NaT])
+def test_what_is_no_class_is_refused_and_changes_nothing(y: Any) -> None:
+    models = [SABOnlineClassifier(**SMALL) for _ in range(2)]
+    for step, (x, label) in enumerate(stream(SABOnlineClassifier, 0, 8)):
+        if step in (0, 5):
+            with pytest.raises(ValueError, match=r"y is .*, expected a class"):
+                models[0].learn_one({"a": 1.0, "b": 2.0}, y)
+        for model in models:
+            model.learn_one(x, label)
+    first, second = (model.predict_proba_one({"a": 0.5}) for model in models)
+    assert first == second and set(first) == {"up", "down"}
+
+
+def test_labels_of_numpy_are_classes() -> None:
+    model = SABOnlineClassifier(**SMALL)
+    for label in (np.int64(1), np.str_("one"), (1, 2), True):
+        model.learn_one({"a": 1.0}, label)
+    assert list(model.predict_proba_one({"a": 1.0})) == [1, "one", (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": "a"}, "learning_rate must be above 0, got 'a'"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"seed": "a"}, "seed must be an integer of 64 bits, or None, got 'a'"),
+        ({"seed": 2**70}, "seed must be an integer of 64 bits"),
+        ({"hidden_size": 2.5}, "hidden_size must be an integer of at least 1, got 2.5"),
+    ],
+)
+@pytest.mark.parametrize("kind", [SABOnlineRegressor, SABOnlineClassifier])
+def test_arguments_that_are_no_numbers_are_named(kind: type[Any], options: dict[str, Any], message: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            kind(**options).learn_one({"a": 1.0}, 1.0)
+
+
+def test_numbers_of_numpy_are_arguments() -> None:
+    options = {"hidden_size": 3, "k_top": 2, "k_trunc": 2, "capacity": 4, "max_features": 5, "seed": 7}
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in options.items()}
+    models: list[Any] = [SABOnlineRegressor(**options), SABOnlineRegressor(**of_numpy)]
+    models[1].learning_rate = np.float64(0.01)
+    first, second = (read_on(model, stream(SABOnlineRegressor, 0, 12)) for model in models)
+    assert first == second
+    read_on(SABOnlineRegressor(learning_rate=np.float32(0.01)), stream(SABOnlineRegressor, 0, 2))  # pyright: ignore
 
 
 def test_nan_is_no_class() -> None:

@@ -348,3 +348,15 @@ def test_without_detach_credit_crosses_the_borders_and_is_settled_at_the_end(eve
 def test_a_state_without_a_past_has_to_be_detached() -> None:
     with pytest.raises(ValueError, match=r"detach=False needs a state that keeps its past.*got a tuple"):
         next(tbptt(torch.nn.LSTM(3, 4), [torch.zeros(4, 2, 3)], 2, detach=False))
+
+
+@pytest.mark.parametrize("name", ["lstm", "sab"])
+def test_an_item_without_steps_resets_rows_before_the_next_step(name: str) -> None:
+    layer: Any = torch_layer("lstm") if name == "lstm" else SAB(3, 4, k_trunc=2).double()
+    x, mask, none = draw(9, 2, 3), torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
+    items = [(x[:5], none), (x[:0], mask), (x[:0], none), (x[5:], none)]
+    outputs = torch.cat(list(tbptt(layer, items, k=3, reset=True)))
+    assert_equal(outputs, torch.cat(list(tbptt(layer, [(x, resets(9, (5, 0), rows=2))], k=3, reset=True))), name)
+    ended = tbptt(layer, items[:2], k=3, reset=True)
+    list(ended)
+    assert_equal(layer(x[5:], ended.state)[0], outputs[5:], "reset at the end of the stream")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -53,6 +53,11 @@ class Fitting:
     batch_size: int
     learning_rate: float
     seed: int
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as one of Python; anything else as it is."""
+    return cast("Any", value).item() if isinstance(value, np.generic) else value
 
 
 @contextmanager
@@ -169,7 +174,7 @@ def last_outputs(model: SequenceModel, inputs: NDArray[np.float64], batch_size: 
     with torch.no_grad():
         parts = [
             model(torch.as_tensor(part).transpose(0, 1).contiguous())[0][-1].numpy()
-            for part in np.split(inputs, range(batch_size, len(inputs), batch_size))
+            for part in np.split(inputs, range(int(batch_size), len(inputs), int(batch_size)))
         ]
     return np.concatenate(parts)
 
@@ -181,7 +186,7 @@ def stream_outputs(
     state: Any = None
     parts: list[NDArray[np.float64]] = []
     with torch.no_grad():
-        for chunk in torch.split(torch.as_tensor(inputs).unsqueeze(1), batch_size):
+        for chunk in torch.split(torch.as_tensor(inputs).unsqueeze(1), int(batch_size)):
             prediction, state, _ = model(chunk, state)
             parts.append(prediction[:, 0].numpy())
     return np.concatenate(parts), state

@@ -26,6 +26,7 @@ from reminding.estimators.network import (
     fit_series,
     fit_stream,
     last_outputs,
+    plain,
     stream_outputs,
 )
 from reminding.lab.runs.config import ModelOptions
@@ -72,11 +73,11 @@ class _Series(BaseEstimator):
 
     def _options(self) -> ModelOptions:
         return ModelOptions(
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            k_top=self.k_top,
-            k_att=self.k_att,
-            k_trunc=self.k_trunc,
+            hidden_size=plain(self.hidden_size),
+            num_layers=plain(self.num_layers),
+            k_top=plain(self.k_top),
+            k_att=plain(self.k_att),
+            k_trunc=plain(self.k_trunc),
         )
 
     def _fitting(self) -> Fitting:
@@ -84,11 +85,11 @@ class _Series(BaseEstimator):
         at_least("batch_size", self.batch_size, 1)
         above_zero("learning_rate", self.learning_rate)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return Fitting(self.epochs, self.batch_size, self.learning_rate, seed)
+        return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
 
     def _set_scale(self, series: NDArray[np.float64]) -> NDArray[np.float64]:
         """Learn the scale of some series, (N, T, I), and return them scaled."""
-        self.mean_, self.scale_ = _scale(series.reshape(-1, series.shape[2]))
+        self.mean_, self.scale_ = _scale("X", series.reshape(-1, series.shape[2]))
         return (series - self.mean_) / self.scale_
 
     def _scaled(self, X: Any) -> NDArray[np.float64]:
@@ -163,7 +164,7 @@ class SABRegressor(RegressorMixin, _Series):
         wanted = np.asarray(y, np.float64)
         self.one_target_ = wanted.ndim == 1
         columns = wanted.reshape(len(wanted), -1)
-        self.target_mean_, self.target_scale_ = _scale(columns)
+        self.target_mean_, self.target_scale_ = _scale("y", columns)
         series = self._set_scale(_with_values(X))
         targets = torch.as_tensor((columns - self.target_mean_) / self.target_scale_)
         outline = Outline(series.shape[2], columns.shape[1])
@@ -241,8 +242,8 @@ class SABForecaster(RegressorMixin, BaseEstimator):
             inputs, wanted = rows
         self.one_target_ = np.ndim(wanted) == 1
         columns = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
-        self.mean_, self.scale_ = _scale(inputs)
-        self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale(columns)
+        self.mean_, self.scale_ = _scale("X", inputs)
+        self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale("y", columns)
         self.network_ = fit_stream(
             Outline(inputs.shape[1], columns.shape[1], streamed=True),
             self._options(),
@@ -275,10 +276,22 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         return np.stack(found)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """R² of `predict`, against y or, without one, against the rows that follow."""
+        """R² of `predict`, against y or, without one, against the rows that follow.
+
+        Args:
+            X: (T, I).
+            y: (T,) or (T, K); None only after fit(X).
+            sample_weight: of each row, (T,). Without y that of the first row does not count: nothing predicts it.
+
+        Raises:
+            ValueError: y is None, and the estimator was fitted to targets of their own; or the shapes do not fit.
+        """
         found = self.predict(X)
         if y is None:
+            require(self.forecasts_rows_, "y", "be given to score what was fitted to targets", None)
             wanted = np.asarray(X, np.float64)[1:]
+            if sample_weight is not None and np.shape(sample_weight) == (len(found),):
+                sample_weight = np.asarray(sample_weight)[1:]
             return float(r2_score(wanted, found[:-1], sample_weight=sample_weight))
         return float(r2_score(y, found, sample_weight=sample_weight))
 
@@ -290,12 +303,12 @@ class SABForecaster(RegressorMixin, BaseEstimator):
 
     def _options(self) -> ModelOptions:
         return ModelOptions(
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            k_top=self.k_top,
-            k_att=self.k_att,
-            k_trunc=self.k_trunc,
-            capacity=self.capacity,
+            hidden_size=plain(self.hidden_size),
+            num_layers=plain(self.num_layers),
+            k_top=plain(self.k_top),
+            k_att=plain(self.k_att),
+            k_trunc=plain(self.k_trunc),
+            capacity=plain(self.capacity),
             horizon=None,
             recall_scale=RECALL_SCALE,
         )
@@ -305,7 +318,7 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         at_least("batch_size", self.batch_size, 1)
         above_zero("learning_rate", self.learning_rate)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return Fitting(self.epochs, self.batch_size, self.learning_rate, seed)
+        return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
 
 
 def _with_values(X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -315,7 +328,17 @@ def _with_values(X: NDArray[np.float64]) -> NDArray[np.float64]:
     return X[:, :, None] if X.ndim == 2 else X
 
 
-def _scale(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of each column, (I,); the deviation of a constant column is 1."""
-    mean, deviation = values.mean(0), values.std(0)
+def _scale(name: str, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each column, (I,); the deviation of a constant column is 1.
+
+    Raises:
+        ValueError: they are beyond float range; names the argument.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = values.mean(0), values.std(0)
+    if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+        raise ValueError(
+            f"{name} must have a mean and a deviation within float range, got values as large as "
+            f"{np.abs(values).max():g}"
+        )
     return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,16 +19,16 @@ from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
-from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, seeded
+from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, plain, seeded
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
-from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 Features = dict[Any, Any]
 
 
-class _Online:
+class _Online(base.Base):
     """A network that reads one stream of examples, and the place of each feature in its input.
 
     Args:
@@ -67,6 +68,21 @@ class _Online:
         """Make what is learned besides the model."""
         raise NotImplementedError
 
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
+        """A new model with the same arguments.
+
+        Args:
+            new_params: arguments that are to differ.
+            include_attributes: whether it has learned what this one has, and goes on from there.
+        """
+        clone = super().clone(new_params)
+        if include_attributes:
+            arguments = self._get_params()
+            learned = {name: value for name, value in vars(self).items() if name not in arguments}
+            # One copy of all: the optimizer of a copy must hold the parameters of that copy's network.
+            vars(clone).update(copy.deepcopy(learned))
+        return clone
+
     def _learn(self, x: NDArray[np.float64], outputs: int) -> tuple[Tensor, Update]:
         """Read an example (F,), and return the prediction (C,) with its graph, and the update that learns from it."""
         model, update = self._built(outputs)
@@ -87,6 +103,9 @@ class _Online:
             ValueError: a value is no finite number, or there are too many features; nothing has changed.
         """
         at_least("max_features", self.max_features, 1)
+        if self._model is None:
+            above_zero("learning_rate", self.learning_rate)
+            _check_seed(self.seed)
         new = sorted((name for name in x if name not in self._place), key=str)
         room = self.max_features - len(self._place)
         for name in x:
@@ -108,20 +127,20 @@ class _Online:
         """The network with so many outputs; made at the first example, and widened for new outputs."""
         if self._model is None or self._update is None:
             options = ModelOptions(
-                hidden_size=self.hidden_size,
-                k_top=self.k_top,
-                k_trunc=self.k_trunc,
-                capacity=self.capacity,
+                hidden_size=plain(self.hidden_size),
+                k_top=plain(self.k_top),
+                k_trunc=plain(self.k_trunc),
+                capacity=plain(self.capacity),
                 horizon=None,
                 recall_scale=RECALL_SCALE,
             )
-            outline = Outline(self.max_features, outputs, streamed=True)
-            with seeded(torch.seed() if self.seed is None else self.seed):
+            outline = Outline(plain(self.max_features), outputs, streamed=True)
+            with seeded(torch.seed() if self.seed is None else int(self.seed)):
                 self._model = network(outline, options).train()
-            self._update = Update(self._model, self.learning_rate)
+            self._update = Update(self._model, plain(self.learning_rate))
         elif self._model.hidden_readout.out_features < outputs:
             _widen(self._model, outputs)
-            self._update = Update(self._model, self.learning_rate)
+            self._update = Update(self._model, plain(self.learning_rate))
         return self._model, self._update
 
     @property
@@ -212,15 +231,17 @@ class SABOnlineClassifier(_Online, base.Classifier):
         """Learn from an example.
 
         Raises:
-            ValueError: y is NaN, which equals no class; or as of `SABOnlineRegressor.learn_one`.
+            ValueError: y is no class: it is NaN, which equals no class, or an array, a list or what else cannot be
+                hashed, and nothing is learned; or as of `SABOnlineRegressor.learn_one`.
         """
-        if y != y:
-            raise ValueError(f"y is {y!r}, expected a class")
+        _refuse_no_class(y)
         values = self._found(x)
-        if y not in self._classes:
+        numbers = {each: number for number, each in enumerate(self._classes)}
+        number = numbers.get(y, len(numbers))
+        logits, update = self._learn(values, max(len(numbers), number + 1))
+        if number == len(numbers):
             self._classes.append(copy.copy(y))
-        logits, update = self._learn(values, len(self._classes))
-        update(nn.functional.cross_entropy(logits, torch.tensor(self._classes.index(y))))
+        update(nn.functional.cross_entropy(logits, torch.tensor(number)))
 
     def predict_proba_one(self, x: Features) -> dict[Any, float]:
         """The probability of each class seen so far, without learning; {} before the first example."""
@@ -237,11 +258,33 @@ def _number(name: str, value: Any, what: str = "") -> float:
     told = f"{name}: {what}" if what else name
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{told} is {value!r}, expected a number") from error
     if not math.isfinite(number):
         raise ValueError(f"{told} is {value!r}, expected a finite number")
     return number
+
+
+def _check_seed(seed: Any) -> None:
+    """Refuse a seed that PyTorch cannot begin with: it takes integers of 64 bits, of either sign."""
+    integer = not isinstance(seed, bool) and isinstance(seed, Integral)
+    valid = seed is None or (integer and -(2**63) <= int(seed) < 2**64)
+    require(valid, "seed", "be an integer of 64 bits, or None", seed)
+
+
+def _refuse_no_class(y: Any) -> None:
+    """Refuse a label that is no key of a dictionary, or for which "the same class" has no one answer.
+
+    Raises:
+        ValueError: it is refused; names y.
+    """
+    try:
+        hash(y)
+        same = y == y
+    except Exception as error:  # a class of the caller's may raise any
+        raise ValueError(f"y is {y!r}, expected a class, which can be hashed and compared") from error
+    if not isinstance(same, bool | np.bool_) or not same:
+        raise ValueError(f"y is {y!r}, expected a class")
 
 
 def _alone(values: NDArray[np.float64]) -> Tensor:

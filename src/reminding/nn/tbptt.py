@@ -73,7 +73,7 @@ def tbptt(
         ValueError: k is below 1, or (when it is met) an item, mask or state does not fit, or keeps no past with
             detach=False; the message says how.
     """
-    settings.at_least("k", k, 1)
+    k = settings.at_least("k", k, 1)
     if batch_first is None:
         batch_first = bool(getattr(module, "batch_first", False))
     if state_axis is None and isinstance(module, nn.RNNBase):
@@ -105,6 +105,7 @@ class TruncatedBPTT(Iterator[Any]):
         self._reset = reset
         self._axis = time_axis
         self._state_axis = state_axis
+        self._begun: Tensor | None = None  # rows that begin anew, by an item without steps: before the next step
         self._chunks = _cut(map(self._item, stream), k, time_axis)
         forward = getattr(module, "forward", module)
         self._resets_itself = reset and "reset" in inspect.signature(forward).parameters
@@ -113,6 +114,8 @@ class TruncatedBPTT(Iterator[Any]):
         """Run the next chunk."""
         chunk = next(self._chunks, None)
         if chunk is None:
+            if self._begun is not None:
+                self.state, self._begun = reset_rows(self.state, self._begun, self._state_axis), None
             if not self._detach and self.state is not None:
                 self.state.settle()
             raise StopIteration
@@ -163,10 +166,19 @@ class TruncatedBPTT(Iterator[Any]):
                 f"stream: the reset mask must be bool of shape {(rows,)} or {lead}, got {mask.dtype} of shape "
                 f"{tuple(mask.shape)}"
             )
-        if mask.dim() == 2:
-            return mask
-        steps = torch.zeros(lead, dtype=torch.bool, device=mask.device)
-        steps.narrow(self._axis, 0, min(1, lead[self._axis])).copy_(mask.unsqueeze(self._axis))
+        begun, self._begun = self._begun, None
+        begun = None if begun is None or len(begun) != rows else begun.to(mask.device)
+        if not lead[self._axis]:
+            now = mask if mask.dim() == 1 else torch.zeros(rows, dtype=torch.bool, device=mask.device)
+            self._begun = now if begun is None else now | begun
+            return mask.new_zeros(lead)
+        steps = mask
+        if mask.dim() == 1:
+            steps = torch.zeros(lead, dtype=torch.bool, device=mask.device)
+            steps.select(self._axis, 0).copy_(mask)
+        if begun is not None:
+            steps = steps.clone()
+            steps.select(self._axis, 0).logical_or_(begun)
         return steps
 
     def _run(self, x: Tensor, mask: Tensor | None) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale, scale_of
 from reminding.tasks.data.sources import Source
-from reminding.tasks.data.tables import Asked, Wanted
+from reminding.tasks.data.tables import Asked, TableSource, Wanted
 from reminding.tasks.data.tables.columns import MISSING, Missing
 from reminding.tasks.data.tables.dialect import Header
 from reminding.tasks.files.described import DescribedStream
@@ -192,7 +192,8 @@ class FileStream(DescribedStream):
         """Open another file, which is read as the data are.
 
         Args:
-            columns: to read of a table, which then needs neither the targets nor a time; None: those of the data.
+            columns: to read of a table, which then needs neither the targets nor a time, whose column is read if it
+                is there; None: those of the data.
         """
         known = self.known
         wanted = replace(self._wanted(), columns=known.columns, masks=known.masks, known=True)
@@ -202,6 +203,8 @@ class FileStream(DescribedStream):
             missing = "error" if self.missing == "drop" else self.missing
             wanted = replace(wanted, columns=tuple(columns), target=(), time=None, masks=masks, missing=missing)
         source = open_files([path], known.format, wanted, follow=False).first
+        if columns is not None and isinstance(source, TableSource):
+            source = source.timed(self.time)
         known.check_rate(source)
         return source
 

@@ -135,7 +135,7 @@ def test_times_go_on_by_the_calendar(run: Path) -> None:
     rows["hour"] = pd.date_range("2023-01-31", periods=12, freq="ME")
     assert model.predict(rows).index[0] == pd.Timestamp("2024-01-31")
     rows["hour"] = np.arange(12) * 0.5
-    found = model.predict(rows, steps=2, future=rows)
+    found = model.predict(rows, steps=2, future=rows.assign(hour=rows["hour"] + 6))
     assert list(found.index) == [6.0, 6.5] and found.index.name == "hour"
 
 
@@ -163,6 +163,80 @@ def test_the_times_of_a_table_in_memory_are_read_as_those_of_a_file(run: Path, t
         model.predict(rows.iloc[[*range(3), *range(2, 50)]])
     with pytest.raises(ValueError, match=r"time: .*row 7.* holds no time"):
         model.predict(rows.assign(hour=rows["hour"].astype(object).where(rows.index != 7)))
+
+
+def test_known_inputs_that_do_not_follow_the_data_are_refused(run: Path, tmp_path: Path) -> None:
+    model, rows = reminding.load(run), rows_of(1, 90)
+    past = rows[:80]
+    for name, frame in {"past": past, "same": rows[79:], "next": rows[80:]}.items():
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    files = {name: tmp_path / f"{name}.csv" for name in ("past", "same", "next")}
+    told = "future must begin after the last row of the data, 2024-03-04 07:00:00, got 2024-03-04 07:00:00"
+    for data in (past, files["past"]):
+        for same, following in ((rows[79:], rows[80:]), (files["same"], files["next"])):
+            with pytest.raises(ValueError, match=told):
+                model.predict(data, steps=5, future=same)
+            assert len(model.predict(data, steps=5, future=following)) == 5
+    zoned = rows[79:].assign(hour=rows["hour"][79:].dt.tz_localize("UTC"))
+    with pytest.raises(ValueError, match="future must begin after the last row of the data"):
+        model.predict(files["past"], steps=5, future=zoned)
+    untimed = rows[80:].drop(columns="hour")
+    pd.testing.assert_frame_equal(
+        model.predict(past, steps=5, future=untimed), model.predict(past, steps=5, future=rows[80:])
+    )
+    with pytest.raises(ValueError, match="future: its times and those of the data are of two kinds"):
+        model.predict(past, steps=5, future=rows[80:].assign(hour=np.arange(10.0)))
+    held = model.forecast(rows, steps=5, held_out=10, future=files["next"])
+    pd.testing.assert_frame_equal(
+        held.predicted, model.predict(past, steps=5, future=files["next"]), check_freq=False
+    )
+
+
+def test_a_future_file_must_exist_even_where_it_is_not_needed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows_of(1, 50).to_csv(tmp_path / "new.csv", index=False)
+    words = ["predict", str(run), "--input", str(tmp_path / "new.csv"), "--future"]
+    with pytest.raises(SystemExit, match=r"future: .*nosuch\.csv is not a file"):
+        main([*words, str(tmp_path / "nosuch.csv")])
+    main([*words, str(tmp_path / "new.csv")])
+    assert "is not needed, as every column is predicted or steps is 1" in " ".join(capsys.readouterr().out.split())
+
+
+def dropping(folder: Path, time: str) -> Path:
+    """A run with --missing drop, whose training file was deleted."""
+    data = folder / "gone.csv"
+    rows_of(0).to_csv(data, index=False)
+    words = f"train stream --data {data} --columns heat load price --missing drop --held-out {HELD_OUT} --eval-rows 2"
+    options = f"{time} --chunk 20 --capacity 8 --hidden-size 8 --steps 1 --batch-size 2 --device cpu"
+    main([*words.split(), *options.split(), "--out", str(folder / "run")])
+    data.unlink()
+    return folder / "run"
+
+
+@pytest.mark.parametrize("time", ["", "--time hour"])
+def test_rows_that_are_left_out_count_in_the_index(tmp_path: Path, time: str) -> None:
+    """Of 120 rows the last is kept: the forecast is of row 120, five days after the first, whatever was dropped."""
+    model, rows = reminding.load(dropping(tmp_path, time)), rows_of(3, 120)
+    rows.iloc[110, 1], rows.iloc[119, 1:] = np.nan, [15.0, 170.0, 40.0]
+    kept = rows.dropna()
+    assert 90 < len(kept) < 119
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    dates = list(pd.date_range("2024-03-06", periods=2, freq="h"))
+    wanted: Any = dates if time else [120, 121]
+    given: list[Any] = [rows, pl.from_pandas(rows), tmp_path / "new.csv"]
+    for data in given:
+        found = model.predict(data, steps=2)
+        assert list(found.index) == wanted
+        np.testing.assert_allclose(found.to_numpy(), model.predict(kept, steps=2).to_numpy(), rtol=1e-6)
+    assert list(model.predict(rows[NAMES].to_numpy(), steps=2).index) == [120, 121]
+    indexed = rows.set_index("hour")[NAMES]
+    if not time:
+        assert list(model.predict(indexed, steps=2).index) == dates
+    held = model.forecast(rows, steps=3, held_out=3)
+    places = kept.index[-3:]
+    assert list(held.predicted.index) == (list(kept["hour"][-3:]) if time else list(places))
+    np.testing.assert_allclose(held.measured.to_numpy()[-3:], kept[NAMES].to_numpy()[-3:])
 
 
 def test_a_new_file_must_have_the_targets_and_the_time(run: Path, tmp_path: Path) -> None:

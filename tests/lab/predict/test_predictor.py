@@ -176,6 +176,32 @@ def test_known_inputs_of_the_future_are_asked_for_and_used(with_inputs: Path) ->
     assert predictor.predict(past).shape == (1, 2), "one step needs no future"
 
 
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_stepper_of_labelled_series_carries_as_predict_does(tmp_path: Path, missing: Any, masked: bool) -> None:
+    """A value that is missing at the beginning of a frame is carried from the frame before."""
+    task = Series(tmp_path / "gone.txt", frame=2, missing=missing).with_facts(
+        {
+            "classes": ["a", "b"],
+            "counts": [5, 5],
+            "mean": [2.0],
+            "deviation": [0.5],
+            "constant": [],
+            "steps": 4,
+            "masked": masked,
+            "rate": None,
+        }
+    )
+    predictor = reminding.load(informed_run(tmp_path / "run", task))
+    series = np.array([3.0, 1.0, np.nan, 2.5, 4.0, np.nan, np.nan, np.nan])
+    wanted = predictor.predict(series).iloc[0]
+    stepper = predictor.stepper()
+    for _ in range(2):
+        told = [stepper.step(frame) for frame in series.reshape(4, 2)][-1]
+        np.testing.assert_allclose([told["a"], told["b"]], wanted[["a", "b"]].to_numpy(float), rtol=1e-5)
+        stepper.reset()
+
+
 def test_a_stepper_gives_what_predict_gives(table: Path) -> None:
     predictor, values = reminding.load(table), rows_of(3, rows=25)
     stepper = predictor.stepper()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from reminding.disk.records import read_json, write_json
@@ -149,3 +150,12 @@ def test_a_run_of_version_0_1_keeps_the_defaults_it_was_trained_with(
     assert (old.score_size, old.normalizer) == (64, normalizer)
     write_json(path, {**content, "format": 1, "model": {**content["model"], "score_size": 8}})
     assert RunConfig.load(path).model.score_size == 8
+
+
+def test_options_of_numpy_are_saved_as_numbers(tmp_path: Path) -> None:
+    task: Any = Copying(np.int64(5))  # pyright: ignore[reportArgumentType]
+    options: dict[str, Any] = {"hidden_size": np.int64(3), "recall_scale": np.float32(0.5)}
+    config = RunConfig(task, ModelOptions(**options))
+    config.save(tmp_path / "config.json")
+    found = RunConfig.load(tmp_path / "config.json")
+    assert found == config and type(found.model.hidden_size) is int and type(found.model.recall_scale) is float

@@ -22,8 +22,9 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import read_runs
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
+from reminding.lab.train.finite import large_value
 from reminding.nn.state.storage import load_tensors
-from reminding.tasks import Adding, Batch, Cue
+from reminding.tasks import Adding, Batch, Cue, FileStream
 from reminding.tasks.kinds.tallies import Columns, ColumnTally
 from tests.lab.conftest import small
 
@@ -223,3 +224,27 @@ def test_chunks_without_an_answer_leave_no_bare_nan_in_the_log(tmp_path: Path) -
     assert any("loss" not in record for record in trained)
     json.loads((tmp_path / "run/summary.json").read_text(), parse_constant=refused)
     write_report([tmp_path / "run"], tmp_path / "report")
+
+
+@pytest.mark.parametrize("missing", ["carry", "drop"])
+def test_a_fill_value_in_the_test_rows_is_named(tmp_path: Path, missing: str) -> None:
+    """The state of the network is not to blame for it. The number of the row is that in the file."""
+    rows = [[f"{math.sin(step):.3f}", f"{math.cos(step):.3f}"] for step in range(200)]
+    rows[20][0], rows[190][1] = "", "9.96921e36"
+    data = tmp_path / "sea.csv"
+    data.write_text("\n".join(["level,salt", *(",".join(row) for row in rows)]) + "\n")
+    words = f"train stream --data {data} --missing {missing} --held-out 40 --eval-rows 2 --chunk 10 --hidden-size 4"
+    message = r"In the test split, the column 'salt' in row 190 of .*sea\.csv is 9.96921e\+36, which is .* --na"
+    with pytest.raises(SystemExit, match=message):
+        main([*words.split(), *f"--steps 2 --batch-size 2 --device cpu --out {tmp_path / 'run'}".split()])
+
+
+def test_a_large_value_is_looked_for_in_the_split_alone(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    values = [math.sin(step) for step in range(200)]
+    values[130] = -1e9
+    data.write_text("\n".join(["x", *map(str, values)]) + "\n")
+    task = FileStream(data, held_out=40, eval_rows=2)
+    assert large_value(task, "test") is None and large_value(Adding(4), "test") is None
+    told = large_value(task, "valid")
+    assert told is not None and told.startswith(f"the column 'x' in row 130 of {data} is -1e+09, which is ")

@@ -225,3 +225,22 @@ def test_the_size_of_a_carried_state_is_constant(maker: Maker) -> None:
         _, state = layer(draw(7, 2, 3, seed=number), state)
         sizes.add(state.nbytes)
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_a_call_without_steps_resets_rows(name: str, batch_first: bool) -> None:
+    layer: Any = baseline(MAKERS[name], batch_first=batch_first)
+    first, empty, rest = (draw(steps, 2, 3, seed=steps) for steps in (6, 0, 5))
+    if batch_first:
+        first, empty, rest = (x.transpose(0, 1) for x in (first, empty, rest))
+    mask = torch.tensor([True, False])
+    _, state = layer(first)
+    wanted, _ = layer(rest, state, reset=mask)
+    output, after = layer(empty, state, reset=mask)
+    assert output.numel() == 0
+    _, again = layer(empty, after)
+    for state in (after, again):
+        assert_equal(layer(rest, state)[0], wanted, name)
+    _, apart = layer(empty, layer(empty, layer(first)[1], reset=mask)[1], reset=~mask)
+    assert_equal(layer(rest, apart)[0], layer(rest)[0], "reset in two calls")

@@ -227,3 +227,52 @@ def test_shapes_of_the_recall(num_layers: int) -> None:
     assert recall.step.dtype == torch.int64
     assert recall.summary.requires_grad
     assert not recall.weight.requires_grad
+
+
+@every_option
+@pytest.mark.parametrize("form", ["batched", "batch first", "unbatched"])
+def test_a_call_without_steps_resets_rows(options: dict[str, Any], form: str) -> None:
+    """The state is that of `SABState.reset`, and a later call gives what it gives after a reset of its own."""
+    layer = make(batch_first=form == "batch first", **options)
+    first = form == "batch first"
+
+    def turn(x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if first else x[:, 0] if form == "unbatched" else x
+
+    mask = torch.tensor(True) if form == "unbatched" else torch.tensor([True, False, False])
+    _, state = layer(turn(draw(6, 3, 3)))
+    empty, rest = turn(draw(0, 3, 3)), turn(draw(7, 3, 3, seed=3))
+    output, after, recall = layer(empty, state, reset=mask, return_recall=True)
+    assert output.shape[1 if first else 0] == 0 and recall.summary.shape == output.shape
+    assert after.step.tolist() == ([0] if form == "unbatched" else [0, 6, 6])
+    assert_same_state(after, state.reset(mask.reshape(-1)))
+    found, _ = layer(rest, after)
+    one = gradients(layer, found.square().sum())
+    _, state = layer(turn(draw(6, 3, 3)))
+    wanted, _ = layer(rest, state, reset=mask)
+    assert_equal(found, wanted, "the rest")
+    assert_same_gradients(one, gradients(layer, wanted.square().sum()))
+    with torch.no_grad():
+        _, served = layer(empty, layer(turn(draw(6, 3, 3)))[1], reset=mask)
+        assert_equal(layer(rest, served)[0], wanted, "without gradient")
+
+
+def test_a_call_without_steps_resets_no_row_that_is_not_marked() -> None:
+    layer = make(k_trunc=2)
+    _, state = layer(draw(6, 2, 3))
+    for mask in (torch.zeros(2, dtype=torch.bool), torch.zeros(0, 2, dtype=torch.bool), None):
+        assert layer(draw(0, 2, 3), state, reset=mask)[1].step.tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_credit_ends_at_a_reset_without_steps(backend: str) -> None:
+    layer = make(k_trunc=2, capacity=4, horizon=None, backend=backend)
+    found: list[dict[str, Tensor]] = []
+    for empty in (True, False):
+        _, state = layer(draw(6, 2, 3))
+        mask, rest = torch.tensor([True, False]), draw(5, 2, 3, seed=3)
+        if empty:
+            _, state = layer(draw(0, 2, 3), state, reset=mask)
+        output, _ = layer(rest, state, reset=None if empty else mask)
+        found.append(gradients(layer, output.square().sum()))
+    assert_same_gradients(*found)

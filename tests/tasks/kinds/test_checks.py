@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reminding.nn.parts import settings
@@ -16,12 +17,18 @@ from reminding.tasks.kinds import checks
 @pytest.mark.parametrize(
     ("check", "rest", "good", "bad", "expected"),
     [
-        (checks.at_least, (2,), [2, 3], [1, 2.0, True, "2", None], "be an integer of at least 2"),
+        (
+            checks.at_least,
+            (2,),
+            [2, 3, np.int64(2)],
+            [1, 2.0, True, "2", None, np.int64(1), np.float64(2)],
+            "be an integer of at least 2",
+        ),
         (checks.at_least_or_none, (1,), [None, 1], [0, 1.5, False], "be an integer of at least 1, or None"),
-        (checks.above_zero, (), [1e-9, 1], [0, -1.0, math.nan], "be above 0"),
-        (checks.above_zero_or_none, (), [None, 0.5], [0.0, math.nan], "be above 0, or None"),
-        (checks.at_least_zero, (), [0, 2.5], [-1e-9, math.nan], "be at least 0"),
-        (checks.share, (), [0, 0.5, 1], [-0.1, 1.1, math.nan], "be between 0 and 1"),
+        (checks.above_zero, (), [1e-9, 1, np.float32(1)], [0, -1.0, math.nan, "a", None, True], "be above 0"),
+        (checks.above_zero_or_none, (), [None, 0.5], [0.0, math.nan, "a"], "be above 0, or None"),
+        (checks.at_least_zero, (), [0, 2.5], [-1e-9, math.nan, "a"], "be at least 0"),
+        (checks.share, (), [0, 0.5, 1], [-0.1, 1.1, math.nan, "a"], "be between 0 and 1"),
         (checks.one_of, (["a", "b"],), ["a", "b"], ["c"], "be one of ['a', 'b']"),
     ],
 )

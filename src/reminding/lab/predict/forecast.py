@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.lab.predict.frames import times_index, utc
 from reminding.lab.predict.given import names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
@@ -37,6 +38,7 @@ class Rows:
         times: the time column of rows start to stop - 1, as an array or a column of a table; None: it has none.
         time: its name.
         reading: what was read of a file.
+        numbers: the numbers of rows start to stop - 1 in the data, from 0; None: no row was left out.
     """
 
     total: int
@@ -44,6 +46,11 @@ class Rows:
     times: Callable[[int, int], Any] | None = None
     time: str | None = None
     reading: Reading | None = None
+    numbers: Callable[[int, int], NDArray[np.int64]] | None = None
+
+    def numbers_of(self, start: int, stop: int) -> range | NDArray[np.int64]:
+        """The numbers of rows start to stop - 1 in the data; a range where no row was left out."""
+        return range(start, stop) if self.numbers is None else self.numbers(start, stop)
 
     def without_last(self, count: int) -> Rows:
         """The rows without the last ones.
@@ -65,28 +72,34 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     if isinstance(data, str | Path):
         source = _opened(task, data, None, "data")
         times = None if source.clock is None else source.times
-        return Rows(source.steps(), source.read, times, task.time, source.reading())
-    values = task.filled(table_values(data, task.column_names, missing=task.missing != "error"))
+        return Rows(source.steps(), source.read, times, task.time, source.reading(), source.numbers)
+    given = table_values(data, task.column_names, missing=task.missing != "error")
+    values = task.filled(given)
+    kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
+    numbers: Callable[[int, int], NDArray[np.int64]] | None = None
+    if len(kept) < len(given):
+        numbers = lambda start, stop: kept[start:stop]  # noqa: E731
 
     def read(start: int, stop: int) -> NDArray[np.float64]:
         return values[start:stop]
 
     names = [str(name).strip() for name in names_of(data) or ()]
-    if task.time is None or task.time.strip() not in names or task.missing == "drop":
-        return Rows(len(values), read, None, task.time)
-    times = table_times(data, task.time)
-    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time)
+    if task.time is None or task.time.strip() not in names:
+        return Rows(len(values), read, None, task.time, numbers=numbers)
+    times = table_times(data, task.time)[kept]
+    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time, numbers=numbers)
 
 
-def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:
+def future_of(task: FileStream, data: Any, steps: int, last: Any = None) -> NDArray[np.float64]:
     """The known inputs of the next rows, (n, C - K) and their masks, NaN where a value is missing.
 
     Args:
         data: a path, a table or an array; None: there are none.
         steps: n, the rows that are needed.
+        last: the time of the row before them, (1,); None: it is not known.
 
     Raises:
-        ValueError: they are needed and missing, or too few.
+        ValueError: they are needed and missing, or too few; or the first is not later than the row before.
     """
     names = tuple(name for name in task.column_names if name not in task.targets)
     if data is None:
@@ -96,23 +109,46 @@ def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:
         )
     if isinstance(data, str | Path):
         source = _opened(task, data, names, "future")
-        total, values = source.steps(), source.read(0, steps)
+        total, values, times = source.steps(), source.read(0, steps), source.times(0, 1)
     else:
         given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
         masked = [names.index(name) for name in task.masks if name in names]
         total, values = len(given), np.concatenate([given, np.isnan(given[:, masked])], axis=1)[:steps]
+        timed = task.time is not None and task.time.strip() in [str(name).strip() for name in names_of(data) or ()]
+        times = table_times(data, task.time)[:1] if timed and task.time is not None else None
     if total < steps:
         raise ValueError(f"future must have at least {steps} rows for {steps + 1} steps, got {total}")
+    if last is not None and times is not None:
+        _check_later(times, last, task.time or "")
     return values
 
 
+def _check_later(times: Any, last: Any, name: str) -> None:
+    """Refuse known inputs whose first time is not later than that of the row before.
+
+    Args:
+        times, last: the two times, (1,) each, as a file or a table has them.
+    """
+    first, before = (utc(times_index(each, name))[0] for each in (times, last))
+    try:
+        later = bool(first > before)
+    except TypeError as error:
+        raise ValueError(f"future: its times and those of the data are of two kinds: {error}") from error
+    if not later:
+        raise ValueError(f"future must begin after the last row of the data, {before}, got {first}")
+
+
 def _opened(task: FileStream, data: str | Path, columns: Sequence[str] | None, what: str) -> TableSource:
+    source = task.open(_file(data, what), columns)
+    assert isinstance(source, TableSource)
+    return source
+
+
+def _file(data: str | Path, what: str) -> Path:
     path = Path(data)
     if not path.is_file():
         raise FileNotFoundError(f"{what}: {path} is not a file")
-    source = task.open(path, columns)
-    assert isinstance(source, TableSource)
-    return source
+    return path
 
 
 class Scaling:
@@ -149,13 +185,22 @@ def known_inputs(task: FileStream, rows: Rows, origin: int, steps: int, future: 
         future: a path, a table or an array with the inputs; None: there is none.
 
     Raises:
-        ValueError: they are needed and missing, or too few.
+        FileNotFoundError: `future` is no file, whether or not it is needed.
+        ValueError: they are needed and missing, or too few; or they begin before the first row that is predicted.
     """
-    if steps == 1 or len(task.targets) == len(task.column_names):
+    if isinstance(future, str | Path):
+        _file(future, "future")
+    if not needs_inputs(task, steps):
         return np.empty((steps - 1, 0))
     if future is None and rows.total >= origin + steps - 1:
         return rows.read(origin, origin + steps - 1)[:, Scaling(task).known]
-    return future_of(task, future, steps - 1)
+    last = None if rows.times is None or origin < 1 else rows.times(origin - 1, origin)
+    return future_of(task, future, steps - 1, last)
+
+
+def needs_inputs(task: FileStream, steps: int) -> bool:
+    """Whether a forecast of so many rows needs the known inputs of the rows after the first."""
+    return steps > 1 and len(task.targets) < len(task.column_names)
 
 
 def next_rows(

@@ -65,23 +65,38 @@ def index_of(data: Any, rows: int) -> Any:
     return row_numbers(0, rows) if index is None or callable(index) else index
 
 
-def index_between(data: Any, start: int, stop: int) -> Any:
-    """The index of rows start to stop - 1: that of a pandas table if it is one of times, else the row numbers."""
+def index_at(data: Any, numbers: range | NDArray[np.int64]) -> Any:
+    """The index of some rows: that of a pandas table if it is one of times, else the row numbers.
+
+    Args:
+        numbers: of the rows in the data, from 0.
+    """
     index: Any = getattr(data, "index", None)
-    timed = isinstance(index, pandas().DatetimeIndex)
-    return index[start:stop] if timed else row_numbers(start, stop - start)
+    if isinstance(index, pandas().DatetimeIndex):
+        return index[numbers.start : numbers.stop] if isinstance(numbers, range) else index[numbers]
+    if isinstance(numbers, range):
+        return row_numbers(numbers.start, len(numbers))
+    return pandas().Index(numbers, name=ROW)
 
 
-def index_after(data: Any, rows: int, steps: int) -> Any:
-    """The index of the rows that follow the first rows of some data.
+def index_after(data: Any, numbers: range | NDArray[np.int64], steps: int) -> Any:
+    """The index of the rows that follow some rows.
 
     If `data` is a pandas table with an index of times, they go on by its regular step. Otherwise the index is the row
     number.
+
+    Args:
+        numbers: of the rows in the data, from 0.
     """
-    index = index_between(data, 0, rows)
-    if rows < 2 or not isinstance(index, pandas().DatetimeIndex):
-        return row_numbers(rows, steps)
+    index = index_at(data, numbers)
+    if len(numbers) < 2 or not isinstance(index, pandas().DatetimeIndex):
+        return row_numbers(int(numbers[-1]) + 1 if len(numbers) else 0, steps)
     return _dates_after(index, steps)
+
+
+def utc(index: Any) -> Any:
+    """An index of times whose points in time, if they have a time zone, are those of UTC without one."""
+    return index.tz_convert(None) if getattr(index, "tz", None) is not None else index
 
 
 def times_index(times: Any, name: str) -> Any:

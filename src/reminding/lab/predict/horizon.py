@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.lab.predict.forecast import Rows, Scaling, known_inputs, next_rows
-from reminding.lab.predict.frames import frame_of, index_after, index_between, times_after, times_index
+from reminding.lab.predict.frames import frame_of, index_after, index_at, times_after, times_index
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
@@ -141,7 +141,8 @@ def horizon_forecast(
 def _index_of(data: Any, rows: Rows, first: int, end: int, further: int) -> Any:
     """The index of rows first to end - 1, and of so many that follow them."""
     if rows.times is None:
-        known, after = index_between(data, first, end), index_after(data, end, further)
+        known = index_at(data, rows.numbers_of(first, end))
+        after = index_after(data, rows.numbers_of(0, end), further)
     else:
         name = rows.time or "time"
         known = times_index(rows.times(first, end), name)

@@ -79,7 +79,8 @@ class Predictor:
                 training. Of labelled series: a path as in training, where the label of a line may be ?, a folder of
                 audio files, or arrays, one series a row. Of images: an array, values from 0 to 1.
             steps: S, rows to predict. Each is fed back as the input of the next.
-            future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`.
+            future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`. If the run's
+                time column is in it, it must begin after the data.
 
         Returns:
             a pandas table. Of a table: the next S rows of the `targets` in their own units. Their index continues the
@@ -103,6 +104,8 @@ class Predictor:
             )
         if steps != 1:
             raise ValueError(f"steps must be 1 for labels, got {steps}")
+        if future is not None:
+            raise ValueError("future must be None for labels, which need no known inputs")
         sequences, names = sequences_of(task, data)
         found = probabilities(self.model, sequences)
         if names is not None:

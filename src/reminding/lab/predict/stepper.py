@@ -16,6 +16,7 @@ from reminding.lab.predict.given import table_values
 from reminding.lab.predict.text import is_text, symbols_of, tokens_of
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
+from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.files.labelled import LabelledTask
 
 
@@ -90,7 +91,9 @@ class Stepper:
         dimensions = task.form.dimensions
         if len(values) != task.frame * dimensions:
             raise ValueError(f"value must have {task.frame * dimensions} values, those of a frame, got {len(values)}")
-        frame = replace(task.form.cut, steps=1).prepared(values.reshape(-1, dimensions), "value")
+        values = values.reshape(-1, dimensions)  # (n, D)
+        frame = replace(task.form.cut, steps=1).prepared(values, "value", self._before)
+        self._before = carried(values, self._before)[-1]
         return torch.as_tensor(frame).unsqueeze(1)
 
     def _row(self, scaling: Scaling, value: Any) -> Tensor:

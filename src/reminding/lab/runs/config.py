@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -325,6 +326,8 @@ def _to_json(value: Any, absolute: bool = True) -> Any:
         return str(value.absolute() if absolute else value)
     if isinstance(value, list | tuple):
         return [_to_json(item, absolute) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, Real) and not isinstance(value, int | float):  # of numpy
+        return int(value) if isinstance(value, Integral) else float(value)
     return value
 
 

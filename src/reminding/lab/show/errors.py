@@ -43,7 +43,10 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
         "squared (RMSE) and mean absolute (MAE). No change predicts the last known value."
     ]
     if season := record["season"]:
-        notes.append(f"A season before predicts the value {season:,} rows before the next one.")
+        notes.append(
+            f"A season before predicts the value {season:,} rows before the next one. In the first {season:,} rows "
+            "of each evaluation row, and where that value is missing, it is no change."
+        )
     if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
         notes.append(
             f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options."

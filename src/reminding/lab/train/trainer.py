@@ -28,7 +28,7 @@ from reminding.lab.train.clip import FAILURES
 from reminding.lab.train.data import reading_of, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
-from reminding.lab.train.finite import NotFiniteError, check_input
+from reminding.lab.train.finite import NotFiniteError, cause, check_input
 from reminding.lab.train.interrupt import interruptible
 from reminding.lab.train.run import Judge, Run
 from reminding.lab.train.silent import SilentDisplay, SilentLog
@@ -379,7 +379,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
     if options.check_finite and (bad := [name for name in tested if not math.isfinite(tested[name])]):
         raise NotFiniteError(
             f"the {bad[0]} of the test is {tested[bad[0]]}; the weights and the summary are in {run.folder}. "
-            f"The network's state grows without bound on the test split: {calmer(run.config.model, options)}"
+            f"{cause(run.config, 'test')}"
         )
     return summary
 

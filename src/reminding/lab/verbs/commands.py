@@ -24,7 +24,7 @@ from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.explain.summary import summary as summary_of
-from reminding.lab.predict.forecast import Rows
+from reminding.lab.predict.forecast import Rows, needs_inputs
 from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
 from reminding.lab.predict.horizon import HorizonForecast
 from reminding.lab.predict.predictor import load
@@ -175,6 +175,8 @@ def predict(
     if isinstance(opened, Rows):
         for line in () if opened.reading is None else opened.reading.lines():
             say(line)
+        if future is not None and not needs_inputs(predictor.config.task, steps):
+            say(f"future: {future} is not needed, as every column is predicted or steps is 1")
         _show_forecast(
             predictor.forecast(opened, steps, future=future, held_out=held_out), folder, input, out, figure
         )

@@ -154,7 +154,8 @@ class CarriedLayer(nn.Module):
         if len(x):
             y, after = self.run(x, begins, carried)
         else:
-            y, after = x.new_zeros(0, x.shape[1], self.hidden_size), dict(carried)
+            entered = CarriedState(carried) if mask is None or not len(mask) else CarriedState(carried).reset(mask[0])
+            y, after = x.new_zeros(0, x.shape[1], self.hidden_size), dict(entered.tensors)
         new = CarriedState(after, packed=layout.packed is not None)
         output = layout.output(y)
         return (output, new, empty_recall(y, layout)) if return_recall else (output, new)

@@ -43,8 +43,8 @@ class MinGRU(CarriedLayer):
         super().__init__(input_size, hidden_size, batch_first, encoder)
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
         self.dropout = nn.Dropout(settings.probability("dropout", dropout))
-        widths = [input_size, *[hidden_size] * (num_layers - 1)]
-        self.maps = nn.ModuleList(nn.Linear(width, 2 * hidden_size) for width in widths)
+        widths = [self.input_size, *[self.hidden_size] * (self.num_layers - 1)]
+        self.maps = nn.ModuleList(nn.Linear(width, 2 * self.hidden_size) for width in widths)
 
     def fresh(self, rows: int) -> dict[str, Tensor]:
         """Zeros: one h per layer, (B, H)."""

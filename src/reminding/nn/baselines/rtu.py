@@ -61,6 +61,7 @@ class RTU(CarriedLayer):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, batch_first, encoder)
+        input_size, hidden_size = self.input_size, self.hidden_size
         if hidden_size % 2:
             raise ValueError(f"hidden_size must be even, two features per complex unit, got {hidden_size}")
         if not 0 <= min_radius < 1:

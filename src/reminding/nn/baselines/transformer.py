@@ -30,11 +30,13 @@ class TransformerState:
     """What a `Transformer` has seen: its past inputs (P, B, I), and which stream each belongs to, (P, B) int64.
 
     `packed`: they came as a PackedSequence, with padding that nothing here tells from input; it cannot go on.
+    `begun`: the rows in which a new stream begins with the next step, (B,) bool; None: in none.
     """
 
     past: Tensor
     stream: Tensor
     packed: bool = False
+    begun: Tensor | None = None
 
     def detach(self) -> TransformerState:
         """The same numbers, cut from the graph that made them."""
@@ -74,13 +76,14 @@ class Transformer(nn.Module):
         super().__init__()
         self.input_size = settings.at_least("input_size", input_size, 1)
         self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
-        if settings.at_least("heads", heads, 1) and hidden_size % heads:
+        hidden_size, heads = self.hidden_size, settings.at_least("heads", heads, 1)
+        if hidden_size % heads:
             raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
         self.batch_first = batch_first
         self.encoder = encoder
         self.positions: Positions = settings.one_of("positions", positions, get_args(Positions))
         self.bias = nn.Embedding(BUCKETS, heads) if positions == "t5" else None
-        self.embed = nn.Linear(input_size, hidden_size)
+        self.embed = nn.Linear(self.input_size, hidden_size)
         width = settings.at_least_or_none("feedforward_size", feedforward_size, 1) or 4 * hidden_size
         block = nn.TransformerEncoderLayer(
             hidden_size, heads, width, settings.probability("dropout", dropout), norm_first=True
@@ -126,15 +129,22 @@ class Transformer(nn.Module):
 
     def _seen(self, x: Tensor, reset: Tensor | None, state: TransformerState | None) -> TransformerState:
         """All steps so far, each marked with the number of its stream."""
-        began = torch.zeros(x.shape[:2], dtype=torch.int64) if reset is None else reset.long()
+        began = torch.zeros(x.shape[:2], dtype=torch.int64) if reset is None else reset[: len(x)].long()
         stream = began.cumsum(0).to(x.device)  # (T, B)
         if state is None:
-            return TransformerState(x, stream)
+            return TransformerState(x, stream)  # before the first step, all streams are about to begin
         if state.past.shape[1:] != x.shape[1:]:
             raise ValueError(
                 f"state must be of {x.shape[1]} rows and {x.shape[2]} features, got {tuple(state.past.shape[1:])}"
             )
-        last = state.stream[-1] if len(state.stream) else torch.zeros_like(stream[:1].sum(0))
+        begun = state.begun
+        if not len(x):
+            if reset is not None and len(reset):
+                mask = reset[0].to(x.device)
+                begun = mask if begun is None else begun | mask
+            return replace(state, past=state.past.detach(), begun=begun)
+        last = state.stream[-1] if len(state.stream) else torch.zeros_like(stream[0])
+        last = last if begun is None else last + begun
         return TransformerState(torch.cat([state.past.detach(), x]), torch.cat([state.stream, stream + last]))
 
     def _attend(self, seen: TransformerState) -> Tensor:

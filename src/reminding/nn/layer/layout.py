@@ -20,7 +20,10 @@ from reminding.nn.state.stream import SABState
 
 @dataclass(frozen=True)
 class Stretch:
-    """A piece of time in which the same batch rows run and no stream begins after its first step."""
+    """A piece of time in which the same batch rows run and no stream begins after its first step.
+
+    It has no step in a call without steps that resets rows.
+    """
 
     start: int
     stop: int
@@ -77,6 +80,8 @@ class Layout:
     def reset_mask(self, reset: object, steps: int, rows: int) -> Tensor | None:
         """`reset` as a host mask per step and row of the inner layout, (T, B); None where nothing is reset.
 
+        A call without steps resets rows as well: the mask of rows, (B,), is then (1, B), of a step that is not there.
+
         Raises:
             ValueError: it is no bool tensor of shape (B,) or, in the input's layout, (T, B).
         """
@@ -94,8 +99,8 @@ class Layout:
             )
         mask = reset.cpu()
         if tuple(mask.shape) == per_row:
-            first = torch.zeros(steps, rows, dtype=torch.bool)
-            first[:1] = mask
+            first = torch.zeros(max(steps, 1), rows, dtype=torch.bool)
+            first[0] = mask
             mask = first
         elif not self.batched:
             mask = mask.unsqueeze(1)
@@ -105,9 +110,11 @@ class Layout:
         return mask if index is None else mask[:, index.cpu()]
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
-        """Cut time wherever a sequence ends or a stream begins."""
+        """Cut time wherever a sequence ends or a stream begins; without steps, one piece if rows are reset."""
+        if not steps:
+            return [] if reset is None or not reset.any() else [Stretch(0, 0, rows, reset[0])]
         if self.packed is None and reset is None:
-            return [Stretch(0, steps, rows, None)] if steps else []
+            return [Stretch(0, steps, rows, None)]
         sizes = [rows] * steps if self.packed is None else cast("list[int]", self.packed.batch_sizes.tolist())
         fresh = [False] * steps if reset is None else cast("list[bool]", reset.any(1).tolist())
         borders = [t for t in range(steps) if t == 0 or fresh[t] or sizes[t] != sizes[t - 1]]

@@ -43,6 +43,8 @@ def run_stretches(
             state = state.rows(slice(0, stretch.rows))
         if stretch.reset is not None:
             state = restart(state, stretch.reset)
+        if stretch.start == stretch.stop:
+            continue
         y, state, recall = run(x[stretch.start : stretch.stop, : stretch.rows], state, stretch.start)
         outputs.append(_padded(y, x.shape[1], axis=1))
         if recall is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def _write(bias_ih: Tensor, bias_hh: Tensor, gate: int, value: Tensor) -> None:
 
 def _number(given: Any) -> float | None:
     """A finite number, also as text; None of anything else."""
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
+    if isinstance(given, bool) or not isinstance(given, Real | str):
         return None
     try:
         number = float(given)

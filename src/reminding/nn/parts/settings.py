@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 import torch
@@ -30,11 +31,16 @@ def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> int
 
 
 def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOST) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or (number := int(value)) < least:
         raise ValueError(f"{name} must be an integer of at least {least}{otherwise}, got {value!r}")
-    if value > most:
+    if number > most:
         raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
-    return value
+    return number  # of Python: one of numpy's would overflow where it does not, and no op takes it
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number: of Python or numpy, and no bool."""
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def score_size(value: Any, hidden_size: int) -> int:
@@ -51,28 +57,30 @@ def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
 
 def probability(name: str, value: Any) -> float:
     """A number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
-    return value
+    return value if isinstance(value, int | float) else float(value)
 
 
 def dropout(value: Any, num_layers: int) -> float:
     """A number from 0 to 1, with a warning where there are no layers to drop between."""
-    if probability("dropout", value) > 0 and num_layers == 1:
+    share = probability("dropout", value)
+    if share > 0 and num_layers == 1:
         warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=3)
-    return value
+    return share
 
 
 def recurrent_dropout(value: Any, cell: object) -> float:
     """A number from 0 to 1; 0 where the cell is PyTorch's GRU."""
-    if probability("recurrent_dropout", value) > 0:
+    share = probability("recurrent_dropout", value)
+    if share > 0:
         cells = cast("Iterable[Any]", cell) if isinstance(cell, list | tuple | nn.ModuleList) else [cell]
         if any(isinstance(module, nn.GRUCell) for module in cells):
             raise ValueError(
                 "recurrent_dropout must be 0 with an nn.GRUCell, which carries the h it is given on: what is kept "
                 "would grow at every step; cell='gru' masks h in its gates alone"
             )
-    return value
+    return share
 
 
 def refuse_bidirectional(value: Any) -> None:
@@ -110,7 +118,7 @@ def device_or_none(name: str, value: Any) -> torch.device | None:
 
 def share(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+    if not _is_number(value) or not 0 < value <= 1:
         raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
     return float(value)
 
@@ -119,7 +127,7 @@ def null_score(value: Any, normalizer: str) -> float | None:
     """A finite number, or None; a number only where recalling nothing competes."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value) or not math.isfinite(value):
         raise ValueError(f"null_score must be a finite number, or None, got {value!r}")
     if normalizer != "softmax1":
         raise ValueError(
@@ -130,7 +138,7 @@ def null_score(value: Any, normalizer: str) -> float | None:
 
 def summary_gate(value: Any) -> float | None:
     """A number between -1 and 1, neither included, or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not -1 < value < 1):
+    if value is not None and (not _is_number(value) or not -1 < value < 1):
         raise ValueError(f"summary_gate must be a number between -1 and 1, or None, got {value!r}")
     return None if value is None else float(value)
 

@@ -145,6 +145,14 @@ class FileSet:
         source, begin = self._file(start)
         return source.times(start - begin, stop - begin) if isinstance(source, TableSource) else None
 
+    def where(self, step: int) -> str:
+        """The file of a step, and its number in that file, from 0."""
+        source, begin = self._file(step)
+        number = step - begin
+        if isinstance(source, TableSource):
+            number = int(source.numbers(number, number + 1)[0])
+        return f"{source.unit} {number} of {source.path}"
+
     def _file(self, step: int) -> tuple[Source, int]:
         """The file of a step, and the number of its first step."""
         if len(self.sources) == 1:

@@ -6,6 +6,7 @@ The wording is the one that the layers have, `name must be ..., got ...`. Any ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -36,24 +37,24 @@ def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
     require(valid, name, f"be integers of at least {least}", list(values))
 
 
-def above_zero(name: str, value: float) -> None:
+def above_zero(name: str, value: Any) -> None:
     """A number above 0."""
-    require(value > 0, name, "be above 0", value)
+    require(_is_number(value) and value > 0, name, "be above 0", value)
 
 
-def above_zero_or_none(name: str, value: float | None) -> None:
+def above_zero_or_none(name: str, value: Any) -> None:
     """A number above 0, or None."""
-    require(value is None or value > 0, name, "be above 0, or None", value)
+    require(value is None or (_is_number(value) and value > 0), name, "be above 0, or None", value)
 
 
-def at_least_zero(name: str, value: float) -> None:
+def at_least_zero(name: str, value: Any) -> None:
     """A number of at least 0."""
-    require(value >= 0, name, "be at least 0", value)
+    require(_is_number(value) and value >= 0, name, "be at least 0", value)
 
 
-def share(name: str, value: float) -> None:
+def share(name: str, value: Any) -> None:
     """A number from 0 to 1."""
-    require(0 <= value <= 1, name, "be between 0 and 1", value)
+    require(_is_number(value) and 0 <= value <= 1, name, "be between 0 and 1", value)
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -68,4 +69,10 @@ def each_one_of(name: str, values: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is an integer: of Python or numpy, and no bool."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number: of Python or numpy, and no bool."""
+    return not isinstance(value, bool) and isinstance(value, Real)

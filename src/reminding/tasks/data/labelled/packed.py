@@ -52,8 +52,13 @@ class Cut:
         each = self.frame // 2 + 1 if self.spectrum else self.frame
         return each * len(self.scale.mean) * (2 if self.masked else 1)
 
-    def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
+    def prepared(
+        self, values: NDArray[Any], where: str = "data", last: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
         """A series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series.
+
+        Args:
+            last: the values before the first, (D,), which are carried if it is missing; None: there are none.
 
         Raises:
             ValueError: the number of dimensions differs, or a value is missing and nothing says what it becomes.
@@ -64,7 +69,7 @@ class Cut:
         absent = np.isnan(beginning)
         if absent.any() and self.missing == "error":
             raise ValueError(missing_value(where, int(np.flatnonzero(absent.any(1))[0])))
-        filled = carried(beginning, None) if self.missing == "carry" else beginning
+        filled = carried(beginning, last) if self.missing == "carry" else beginning
         scaled = np.nan_to_num(self.scale.apply(filled))
         if self.masked:
             scaled = np.concatenate([scaled, absent], axis=1)

@@ -95,9 +95,18 @@ class TableSource(Source):
         """The time column, (n,); None if none was named."""
         return None if self.clock is None else self.clock.values(start, stop)
 
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The numbers of rows in the file, from 0, (n,): those with a missing value may be left out."""
+        return np.arange(start, stop) if self._kept is None else np.flatnonzero(self._kept)[start:stop]
+
     def like(self, path: Path) -> TableSource:
         """Another table, with the same columns by name, and the same masks."""
         return TableSource(path, replace(self.wanted, columns=self.columns, masks=self.masks, known=True, rows=None))
+
+    def timed(self, time: str | None) -> TableSource:
+        """The same table with a time column, if it has one of this name."""
+        named = time is not None and time.strip() in [column.name for column in self.described]
+        return TableSource(self.path, replace(self.wanted, time=time)) if named else self
 
     def reading(self) -> Reading:
         """What was read."""

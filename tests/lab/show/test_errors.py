@@ -1,0 +1,16 @@
+"""What is said beside the tables of errors."""
+
+from __future__ import annotations
+
+from reminding.lab.show.errors import error_tables
+
+
+def test_the_rows_in_which_a_season_before_is_no_change_are_said() -> None:
+    errors = {method: {"rmse": 1.0, "mae": 1.0} for method in ("model", "unchanged", "seasonal")}
+    record = {"kind": "columns", "season": 24, "predictions": 100, "columns": {"load": errors}}
+    record = {"kind": "columns", "season": 24, "predictions": 100, "columns": {"load": errors}}
+    (table,) = error_tables(record)
+    assert table.notes[1:] == [
+        "A season before predicts the value 24 rows before the next one. In the first 24 rows of each evaluation "
+        "row, and where that value is missing, it is no change."
+    ]
