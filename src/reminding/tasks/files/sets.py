@@ -18,6 +18,8 @@ from reminding.tasks.data import audio
 from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.sources import BytesSource, Source
 from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables.cells import Order
+from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
 from reminding.tasks.data.text import PACKED, suffix_of
 
@@ -157,29 +159,63 @@ def open_files(paths: Sequence[Path], format: Format, wanted: Wanted, follow: bo
         ValueError: a file cannot be read, is of another kind, or lacks a column; the message names it.
     """
     kind = kind_of_file(paths[0], format, wanted)
-    first = open_source(paths[0], kind, wanted, follow)
+    tables = [] if follow or kind != "table" else _tables(paths, kind, format, wanted)
+    first = tables[0] if tables else open_source(paths[0], kind, wanted, follow)
     notes: list[str] = []
     if format == "auto" and kind != "audio" and suffix_of(paths[0]) in PERHAPS:
         other = "--format bytes reads its bytes" if kind == "table" else "--format csv reads it as a table"
         notes.append(
             f"{paths[0].name} was taken as {'a table' if kind == 'table' else 'bytes'} by its content; {other}"
         )
-    if not isinstance(first, TableSource):
+    if not tables:
         return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
-    shared = replace(wanted, columns=first.columns)
-    tables = [first, *(_table(path, kind, format, shared) for path in paths[1:])]
-    masks = tuple(name for name in first.columns if any(name in table.masks for table in tables))
-    if len(tables) > 1:
-        tables = [
-            table if table.masks == masks else TableSource(table.path, replace(shared, masks=masks))
-            for table in tables
-        ]
     return FileSet(tuple(tables), tuple(notes))
 
 
-def _table(path: Path, kind: str, format: Format, wanted: Wanted) -> TableSource:
-    _same_kind(path, kind, format, wanted)
-    return TableSource(path, wanted)
+def _tables(paths: Sequence[Path], kind: str, format: Format, wanted: Wanted) -> list[TableSource]:
+    """Open tables with the columns of the first. The order of day and month in one of them holds for all."""
+    tables: list[TableSource] = []
+    for path in paths:
+        if tables:
+            _same_kind(path, kind, format, wanted)
+        table = _table(path, paths, wanted)
+        timing = wanted.timing or Timing()
+        if table.clock is not None and timing.order is None:
+            wanted = replace(wanted, timing=replace(timing, order=table.clock.order)) if table.clock.order else wanted
+        wanted = replace(wanted, columns=table.columns)
+        tables.append(table)
+    columns = tables[0].columns
+    masks = tuple(name for name in columns if any(name in table.masks for table in tables))
+    if len(tables) > 1:
+        tables = [
+            table
+            if table.masks == masks
+            else TableSource(table.path, replace(table.wanted, columns=columns, masks=masks))
+            for table in tables
+        ]
+    if (clock := tables[0].clock) is not None and wanted.timing is not None:
+        tables[0].clock = replace(clock, order=wanted.timing.order)
+    return tables
+
+
+def _table(path: Path, others: Sequence[Path], wanted: Wanted) -> TableSource:
+    """Open a table. Where it leaves the order of day and month open, that of another is taken."""
+    try:
+        return TableSource(path, wanted)
+    except OpenOrderError:
+        order = next((order for other in others if other != path and (order := _order(other, wanted))), None)
+        if order is None:
+            raise
+        return TableSource(path, replace(wanted, timing=replace(wanted.timing or Timing(), order=order)))
+
+
+def _order(path: Path, wanted: Wanted) -> Order | None:
+    """The order of day and month in a table; None if it is open."""
+    try:
+        clock = TableSource(path, wanted).clock
+    except OpenOrderError:
+        return None
+    return None if clock is None else clock.order
 
 
 def _like(first: Source, path: Path, kind: str, format: Format, wanted: Wanted) -> Source:

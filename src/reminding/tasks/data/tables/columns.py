@@ -10,6 +10,7 @@ from typing import Literal
 
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
 from reminding.tasks.data.tables.dialect import Asked
 
@@ -32,6 +33,7 @@ class Wanted:
         missing: what a missing value becomes.
         masks: columns with a mask as a further input; None: those with a missing value in this file.
         asked: the form of a text table.
+        timing: of the times of the training data, if this is another table.
     """
 
     columns: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class Wanted:
     missing: Missing = "error"
     masks: tuple[str, ...] | None = None
     asked: Asked = field(default_factory=Asked)
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
