@@ -159,7 +159,7 @@ class FileStream(DescribedStream):
             return Wanted(self.columns, self.target, self.time, self.missing, None, asked)
         known = self.known
         known.check_columns(self.columns, self.target)
-        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
+        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked, known.timing)
 
     @cached_property
     def opened(self) -> FileSet:

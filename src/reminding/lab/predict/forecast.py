@@ -20,6 +20,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables import TableSource
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.files.known import MASK
 
 CHUNK = 1000
@@ -37,6 +38,7 @@ class Rows:
         times: the time column of rows start to stop - 1, as an array or a column of a table; None: it has none.
         time: its name.
         reading: what was read of a file.
+        timing: what is known of the times of the training data.
     """
 
     total: int
@@ -44,6 +46,7 @@ class Rows:
     times: Callable[[int, int], Any] | None = None
     time: str | None = None
     reading: Reading | None = None
+    timing: Timing | None = None
 
     def without_last(self, count: int) -> Rows:
         """The rows without the last ones.
@@ -65,7 +68,7 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     if isinstance(data, str | Path):
         source = _opened(task, data, None, "data")
         times = None if source.clock is None else source.times
-        return Rows(source.steps(), source.read, times, task.time, source.reading())
+        return Rows(source.steps(), source.read, times, task.time, source.reading(), task.known.timing)
     values = task.filled(table_values(data, task.column_names, missing=task.missing != "error"))
 
     def read(start: int, stop: int) -> NDArray[np.float64]:
@@ -74,8 +77,8 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     names = [str(name).strip() for name in names_of(data) or ()]
     if task.time is None or task.time.strip() not in names or task.missing == "drop":
         return Rows(len(values), read, None, task.time)
-    times = table_times(data, task.time)
-    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time)
+    times = table_times(data, task.time, task.known.timing)
+    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time, timing=task.known.timing)
 
 
 def future_of(task: FileStream, data: Any, steps: int) -> NDArray[np.float64]:
