@@ -160,7 +160,8 @@ class FileStream(DescribedStream):
         known = self.known
         known.check_columns(self.columns, self.target)
         asked = replace(asked, usual=known.decimal, fixed=True)
-        return Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked, known=True)
+        wanted = Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
+        return replace(wanted, known=True, timing=known.timing)
 
     @cached_property
     def opened(self) -> FileSet:

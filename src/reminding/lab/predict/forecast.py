@@ -21,6 +21,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables import TableSource
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.files.known import MASK
 
 CHUNK = 1000
@@ -39,6 +40,7 @@ class Rows:
         time: its name.
         reading: what was read of a file.
         numbers: the numbers of rows start to stop - 1 in the data, from 0; None: no row was left out.
+        timing: what is known of the times of the training data.
     """
 
     total: int
@@ -47,6 +49,7 @@ class Rows:
     time: str | None = None
     reading: Reading | None = None
     numbers: Callable[[int, int], NDArray[np.int64]] | None = None
+    timing: Timing | None = None
 
     def numbers_of(self, start: int, stop: int) -> range | NDArray[np.int64]:
         """The numbers of rows start to stop - 1 in the data; a range where no row was left out."""
@@ -72,7 +75,8 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     if isinstance(data, str | Path):
         source = _opened(task, data, None, "data")
         times = None if source.clock is None else source.times
-        return Rows(source.steps(), source.read, times, task.time, source.reading(), source.numbers)
+        timing = task.known.timing
+        return Rows(source.steps(), source.read, times, task.time, source.reading(), source.numbers, timing)
     given = table_values(data, task.column_names, missing=task.missing != "error")
     values = task.filled(given)
     kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
@@ -86,8 +90,9 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     names = [str(name).strip() for name in names_of(data) or ()]
     if task.time is None or task.time.strip() not in names:
         return Rows(len(values), read, None, task.time, numbers=numbers)
-    times = table_times(data, task.time)[kept]
-    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time, numbers=numbers)
+    timing = task.known.timing
+    times = table_times(data, task.time, timing)[kept]
+    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time, None, numbers, timing)
 
 
 def future_of(task: FileStream, data: Any, steps: int, last: Any = None) -> NDArray[np.float64]:

@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.disk.writing import replacing, write_text
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import write_parquet
 
 REGULAR = 100
 """Rows at the end whose times are looked at for a calendar's step."""
+NEAR = 1.5
+"""Distances whose ratio is below it count as about the same."""
 ROW = "row"
 """The name of an index of row numbers, which count from 0."""
 
@@ -91,7 +94,7 @@ def index_after(data: Any, numbers: range | NDArray[np.int64], steps: int) -> An
     index = index_at(data, numbers)
     if len(numbers) < 2 or not isinstance(index, pandas().DatetimeIndex):
         return row_numbers(int(numbers[-1]) + 1 if len(numbers) else 0, steps)
-    return _dates_after(index, steps)
+    return _dates_after(index, steps, None)
 
 
 def utc(index: Any) -> Any:
@@ -115,29 +118,45 @@ def times_index(times: Any, name: str) -> Any:
             return pandas().DatetimeIndex(values, name=name)
         except (TypeError, ValueError) as error:
             raise ValueError(f"time: the column {name!r} cannot be read as times: {error}") from error
-    whole = bool((values == np.round(values)).all())
+    whole = values.dtype.kind in "iu" or bool((values == np.round(values)).all())
     return pandas().Index(values.astype(np.int64) if whole else values, name=name)
 
 
-def times_after(times: Any, name: str, steps: int) -> Any:
+def times_after(times: Any, name: str, steps: int, known: Timing | None = None) -> Any:
     """The times that follow those of the last rows, by their regular step, the median.
 
     Args:
         times, name: as for `times_index`.
+        known: of the training data, whose step is taken if these times have no regular one.
 
     Raises:
         ValueError: they are neither points in time nor numbers.
     """
     index = times_index(times, name)
     if isinstance(index, pandas().DatetimeIndex):
-        return _dates_after(index, steps)
+        return _dates_after(index, steps, known if known is not None and known.dated else None)
     values: NDArray[Any] = np.asarray(times)
-    step: Any = np.median(np.diff(values)) if len(values) > 1 else 1
+    distances: NDArray[Any] = np.diff(values)
+    step: Any = np.median(distances) if len(distances) else 1
+    if known is not None and known.step is not None and not known.dated and not is_regular(distances):
+        step = known.step
+    step = int(step) if values.dtype.kind in "iu" and step == int(step) else step  # exact beyond 2**53
     return times_index(values[-1] + step * np.arange(1, steps + 1), name)
 
 
-def _dates_after(times: Any, steps: int) -> Any:
-    """Points in time that go on by their step if it is one, else by the calendar's (months), else by the median."""
+def is_regular(distances: NDArray[Any]) -> bool:
+    """Whether more than half of at least two distances are about the median."""
+    if len(distances) < 2:
+        return False
+    shares = np.asarray(distances, np.float64) / float(np.median(distances))
+    return bool(((shares < NEAR) & (shares > 1 / NEAR)).mean() > 0.5)
+
+
+def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
+    """Points in time that go on by their step if it is one, else by the calendar's (months), else by the median.
+
+    Where most distances differ from the median, or there are too few to tell, the step is that of the training data.
+    """
     library = pandas()
     latest = times[-REGULAR:]
     distances = latest.to_series().diff()[1:]
@@ -148,7 +167,15 @@ def _dates_after(times: Any, steps: int) -> Any:
             regular = library.infer_freq(latest)
     if regular is not None:
         return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
-    step = times.to_series().diff().median() if len(times) > 1 else library.Timedelta(seconds=1)
+    distances = times.to_series().diff()[1:]
+    if known is not None and known.step is not None and not is_regular(distances.to_numpy().astype(np.int64)):
+        step = library.Timedelta(seconds=known.step)
+        if known.months is not None:
+            at_end = bool(((times + library.Timedelta(days=1)).day == 1).all())
+            offsets = library.offsets
+            step = offsets.MonthEnd(known.months) if at_end else offsets.DateOffset(months=known.months)
+    else:
+        step = distances.median() if len(times) > 1 else library.Timedelta(seconds=1)
     return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
 
 

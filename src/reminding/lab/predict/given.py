@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.clock import text_times
+from reminding.tasks.data.tables.clock import Timing, text_times, whole_dates
 
 
 def names_of(data: Any) -> list[Any] | None:
@@ -58,8 +58,11 @@ def table_values(
     return values
 
 
-def table_times(data: Any, name: str) -> NDArray[Any]:
+def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[Any]:
     """The times of a table's rows, (T,): points in time, or numbers; durations in seconds.
+
+    Args:
+        known: of the training data; see `read_clock`.
 
     Raises:
         ValueError: the column is there twice, a cell is no time, or a row is not later than the one before.
@@ -68,12 +71,15 @@ def table_times(data: Any, name: str) -> NDArray[Any]:
     times: NDArray[Any] = np.asarray(data[names[_found(names, [name], "time")[0]]])
     absent = np.array([each is None or each != each for each in times], bool)
     if times.dtype.kind in "OUST" and all(isinstance(each, str) for each in times[~absent]):
-        return text_times(np.where(absent, "", times), name)
+        return text_times(np.where(absent, "", times), name, known)
     if absent.any():
         raise ValueError(f"time: row {absent.argmax()} of the column {name!r} holds no time")
     try:
         if times.dtype.kind == "m" or (len(times) and isinstance(times[0], timedelta)):
             times = times.astype("timedelta64[us]").astype(np.int64) / 1e6
+        elif times.dtype.kind in "iuf" and (known is None or known.dated):
+            days = whole_dates(times)
+            times = times if days is None else days
         wrong = ~np.asarray(times[1:] > times[:-1], bool)
     except (TypeError, ValueError) as error:
         raise ValueError(f"time: the column {name!r} holds no times: {error}") from error

@@ -146,7 +146,7 @@ def _index_of(data: Any, rows: Rows, first: int, end: int, further: int) -> Any:
     else:
         name = rows.time or "time"
         known = times_index(rows.times(first, end), name)
-        after = times_after(rows.times(max(0, end - LATEST), end), name, further)
+        after = times_after(rows.times(max(0, end - LATEST), end), name, further, rows.timing)
     return _joined(known, after)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from reminding.tasks.data.audio import AudioSource, same_rate
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import FollowedTable, TableSource
+from reminding.tasks.data.tables.clock import UNITS, Timing
 from reminding.tasks.files.sets import Format
 from reminding.tasks.kinds.facts import DATA
 
@@ -32,6 +33,7 @@ class Known:
         masks: those with a mask as a further input, which is 1 where the value is missing.
         targets: those that are predicted.
         decimal: the decimal mark, if an option or a file decided it; None: unknown, as of Parquet.
+        timing: of the times of a table; None: it has none, or what is known of them was not kept.
     """
 
     kind: Literal["bytes", "audio", "table"]
@@ -42,6 +44,7 @@ class Known:
     masks: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     decimal: str | None = None
+    timing: Timing | None = None
 
     @staticmethod
     def of_source(source: Source, target: Sequence[str], decimal: str | None = None) -> Known:
@@ -54,7 +57,9 @@ class Known:
         if isinstance(source, TableSource | FollowedTable):
             wanted = {name.strip() for name in target}
             targets = tuple(name for name in source.columns if not wanted or name.strip() in wanted)
-            return Known("table", source.unit, None, None, source.columns, source.masks, targets, decimal)
+            clock = source.clock if isinstance(source, TableSource) else None
+            timing = None if clock is None else clock.timing()
+            return Known("table", source.unit, None, None, source.columns, source.masks, targets, decimal, timing)
         if isinstance(source, AudioSource):
             return Known("audio", source.unit, source.vocabulary, source.form.rate)
         return Known("bytes", source.unit, source.vocabulary)
@@ -66,7 +71,8 @@ class Known:
         kind, unit, vocabulary = (facts[name] for name in ("kind", "unit", "vocabulary"))
         settings = facts.get(DATA, {}).get("reading", {}).get("settings", {})  # of a run before "decimal" was kept
         decimal = facts.get("decimal", "," if settings.get("decimal mark") == "," else None)
-        return Known(kind, unit, vocabulary, facts.get("rate"), columns, masks, targets, decimal)
+        timing = Timing(**facts["timing"]) if facts.get("timing") else _told(facts)
+        return Known(kind, unit, vocabulary, facts.get("rate"), columns, masks, targets, decimal, timing)
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON values, without entries for other kinds of files."""
@@ -76,6 +82,8 @@ class Known:
         if self.kind == "table":
             found |= {"columns": list(self.columns), "masks": list(self.masks), "targets": list(self.targets)}
             found |= {} if self.decimal is None else {"decimal": self.decimal}
+        if self.timing is not None:
+            found["timing"] = asdict(self.timing)
         return found
 
     @property
@@ -110,3 +118,12 @@ class Known:
         """Refuse audio of another sample rate."""
         if self.rate is not None and isinstance(source, AudioSource):
             same_rate(Path("the training data"), self.rate, source.path, source.form.rate)
+
+
+def _told(facts: Mapping[str, Any]) -> Timing | None:
+    """What the reading of the training data says of their times, in a run that kept no more of them."""
+    times: Sequence[Mapping[str, str]] = facts.get(DATA, {}).get("reading", {}).get("times", ())
+    if not times:
+        return None
+    number, _, unit = times[0]["step"].partition(" ")
+    return Timing(dated=unit in UNITS, step=float(number) * UNITS.get(unit, 1))

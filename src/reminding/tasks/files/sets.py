@@ -18,6 +18,8 @@ from reminding.tasks.data import audio
 from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.sources import BytesSource, Source
 from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables.cells import Order
+from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
 from reminding.tasks.data.text import PACKED, suffix_of
 
@@ -178,50 +180,64 @@ def open_files(
     """
     kind = kind_of_file(paths[0], format, wanted)
     rows = rows or (None,) * len(paths)
-    first = open_source(paths[0], kind, replace(wanted, known=wanted.known or len(paths) > 1, rows=rows[0]), follow)
+    tables = [] if follow or kind != "table" else _tables(paths, kind, format, wanted, rows)
+    first = tables[0] if tables else open_source(paths[0], kind, replace(wanted, rows=rows[0]), follow)
     notes: list[str] = []
     if format == "auto" and kind != "audio" and suffix_of(paths[0]) in PERHAPS:
         other = "--format bytes reads its bytes" if kind == "table" else "--format csv reads it as a table"
         notes.append(
             f"{paths[0].name} was taken as {'a table' if kind == 'table' else 'bytes'} by its content; {other}"
         )
-    if not isinstance(first, TableSource):
+    if not tables:
         return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
-    for path in paths[1:]:
-        _same_kind(path, kind, format, wanted)
-    return FileSet(tuple([first] if len(paths) == 1 else _tables(first, paths[1:], wanted, rows[1:])), tuple(notes))
+    return FileSet(tuple(tables), tuple(notes))
 
 
 def _tables(
-    first: TableSource, others: Sequence[Path], wanted: Wanted, rows: Sequence[int | None]
+    paths: Sequence[Path], kind: str, format: Format, wanted: Wanted, rows: Sequence[int | None]
 ) -> list[TableSource]:
-    """Tables with the same columns and masks. With carry and zero, a column may have no value in some of them.
+    """Tables with the same columns and masks. The order of day and month in one of them holds for all.
+
+    With carry and zero, a column may have no value in some of them.
 
     Raises:
         ValueError: a column has no value in any of them.
     """
+    known = wanted.known or len(paths) > 1
+    first = _table(paths[0], paths, replace(wanted, known=known, rows=rows[0]))
+    if len(paths) == 1:
+        return [first]
     empty = {column.name for column in first.described if column.kind == "empty"}
     perhaps = tuple(empty - {*first.columns}) if wanted.missing in ("carry", "zero") and not wanted.columns else ()
     asked = replace(wanted.asked, usual=wanted.asked.usual or first.decimal)
     shared = replace(wanted, columns=first.columns, known=True, perhaps=perhaps, asked=asked)
-    tables = [
-        first,
-        *(TableSource(path, replace(shared, rows=most)) for path, most in zip(others, rows, strict=True)),
-    ]
+    shared, tables = _ordered(shared, first), [first]
+    for path, most in zip(paths[1:], rows[1:], strict=True):
+        _same_kind(path, kind, format, wanted)
+        tables.append(_table(path, paths, replace(shared, rows=most)))
+        shared = _ordered(shared, tables[-1])
     if found := {name for table in tables for name in table.columns} - {*first.columns}:
         columns = [each.name for each in first.described if each.name in found or each.name in first.columns]
         shared = replace(shared, columns=tuple(columns), perhaps=())
         tables = [_reopened(table, shared) for table in tables]
-    columns = tables[0].columns
-    for name in () if wanted.known else columns:
+    if not wanted.known:
+        _check_values(tables)
+    masks = tuple(name for name in tables[0].columns if any(name in table.masks for table in tables))
+    shared = replace(shared, masks=masks)
+    tables = [table if table.masks == masks else _reopened(table, shared) for table in tables]
+    if (clock := tables[0].clock) is not None and shared.timing is not None:
+        tables[0].clock = replace(clock, order=shared.timing.order)
+    return tables
+
+
+def _check_values(tables: Sequence[TableSource]) -> None:
+    """Refuse a column that has no value in any of the tables."""
+    for name in tables[0].columns:
         if all(_is_empty(table, name) for table in tables):
             raise ValueError(
-                f"columns: {first.path}, column {name!r} has no values, as in the other files; leave it out of "
+                f"columns: {tables[0].path}, column {name!r} has no values, as in the other files; leave it out of "
                 "--columns"
             )
-    masks = tuple(name for name in columns if any(name in table.masks for table in tables))
-    shared = replace(shared, masks=masks)
-    return [table if table.masks == masks else _reopened(table, shared) for table in tables]
 
 
 def _reopened(table: TableSource, wanted: Wanted) -> TableSource:
@@ -230,6 +246,35 @@ def _reopened(table: TableSource, wanted: Wanted) -> TableSource:
 
 def _is_empty(table: TableSource, name: str) -> bool:
     return any(column.name == name and column.kind == "empty" for column in table.described)
+
+
+def _ordered(wanted: Wanted, table: TableSource) -> Wanted:
+    """With the order of day and month of a table, if it tells one and none is known."""
+    timing = wanted.timing or Timing()
+    if table.clock is None or table.clock.order is None or timing.order is not None:
+        return wanted
+    return replace(wanted, timing=replace(timing, order=table.clock.order))
+
+
+def _table(path: Path, others: Sequence[Path], wanted: Wanted) -> TableSource:
+    """Open a table. Where it leaves the order of day and month open, that of another is taken."""
+    try:
+        return TableSource(path, wanted)
+    except OpenOrderError:
+        whole = replace(wanted, rows=None)
+        order = next((order for other in others if other != path and (order := _order(other, whole))), None)
+        if order is None:
+            raise
+        return TableSource(path, replace(wanted, timing=replace(wanted.timing or Timing(), order=order)))
+
+
+def _order(path: Path, wanted: Wanted) -> Order | None:
+    """The order of day and month in a table; None if it is open."""
+    try:
+        clock = TableSource(path, wanted).clock
+    except OpenOrderError:
+        return None
+    return None if clock is None else clock.order
 
 
 def _like(first: Source, path: Path, kind: str, format: Format, wanted: Wanted) -> Source:

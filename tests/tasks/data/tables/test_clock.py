@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables import TableSource, Wanted
+from reminding.tasks.data.tables.cells import Order
+from reminding.tasks.data.tables.clock import OpenOrderError, Timing, read_clock, text_times
+from reminding.tasks.data.tables.database import QueriedRows
+from reminding.tasks.files.sets import open_files
+
+pa: Any = pyarrow
+pq: Any = pyarrow.parquet
 
 
 def table(path: Path, times: list[str], missing: str = "error", values: list[str] | None = None) -> TableSource:
@@ -31,6 +44,18 @@ def table(path: Path, times: list[str], missing: str = "error", values: list[str
         (["00:00:59.5", "00:01:00.0", "00:01:00.5"], "59.5", "0.5"),
         (["0 days 23:59:50", "1 day, 0:00:00", "1 days 00:00:10"], "86390", "10"),
         (["0 days", "1 days"], "0", "86400"),
+        (["2020-01-20 11:30 AM", "2020-01-20 12:00 PM", "2020-01-20 12:30 PM"], "2020-01-20 11:30:00", "30 min"),
+        (["01/20/2020 11:59:59 PM", "01/21/2020 12:00:00 am"], "2020-01-20 23:59:59", "1 s"),
+        (["20.01.2020 8 p.m.", "20.01.2020 9 p.m."], "2020-01-20 20:00:00", "1 h"),
+        (["20.01.24", "21.01.24", "22.01.24"], "2024-01-20 00:00:00", "1 d"),
+        (["01/20/20", "01/21/20"], "2020-01-20 00:00:00", "1 d"),
+        (["12/31/99 23:00", "01/01/00 00:00"], "1999-12-31 23:00:00", "1 h"),
+        (["2020/01/01 00:00:00.000000250", "2020-01-01 00:00:00.0000005"], "2020-01-01 00:00:00.000000250", "250 ns"),
+        (["20211230", "20211231", "20220101"], "2021-12-30 00:00:00", "1 d"),
+        (["20211230", "20211231", "20211232"], "20211230", "1"),
+        (["1700000000123456789", "1700000000123456790"], "1700000000123456789", "1"),
+        (["-9007199254740995", "-9007199254740992"], "-9007199254740995", "3"),
+        (["24-01-30 10:00", "24-01-31 10:00", "24-02-01 10:00"], "2024-01-30 10:00:00", "1 d"),
     ],
 )
 def test_times_are_read(tmp_path: Path, times: list[str], first: str, step: str) -> None:
@@ -67,6 +92,13 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
         (["31/12/2020", "01/01/2021", "?"], "line 4, column 'when': the cell holds no time"),
         (["2020-01-01", "soon"], "line 3, column 'when': the cell holds no time"),
         (["02/01/2020", "03/01/2020", "04/01/2020"], "day and month may stand in either order"),
+        (["01/01/2020", "02/01/2020", "04/01/2020"], "day and month may stand in either order"),
+        (["08/01/24 10:00", "08/01/24 11:00"], "day and month may stand in either order"),
+        (["2020-01-01 00:00 IST", "2020-01-01 01:00 IST"], "line 2, .*the time zone is not known"),
+        (["2020-01-01 00:00 UTC", "2020-01-01 01:00 Mars/Base"], "line 3, .*the time zone is not known"),
+        (["2020-01-01 00:00Z", "2020-01-01 01:00"], "some times have a zone, and others have none"),
+        (["2020-01-01 11:00 PM", "2020-01-01 13:00 PM"], "line 3, column 'when': the cell holds no time"),
+        (["2020-01-01 soon", "2020-01-02 late"], "line 2, column 'when'"),
     ],
 )
 def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str], message: str) -> None:
@@ -79,3 +111,138 @@ def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str],
 )
 def test_gaps_are_said_in_words(gaps: int, said: str) -> None:
     assert TimeRange("t", "a", "b", "1 h", gaps, "5 h", 0).line() == f"time: t, a to b, every 1 h, {said}"
+
+
+BERLIN = pd.date_range("2024-10-26 20:00", periods=12, freq="h", tz="UTC").tz_convert("Europe/Berlin")
+SPRING = pd.date_range("2024-03-30 20:00", periods=12, freq="h", tz="UTC").tz_convert("Europe/Berlin")
+
+
+@pytest.mark.parametrize("hours", [BERLIN, SPRING], ids=["autumn", "spring"])
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M %Z", "%d.%m.%Y %H:%M UTC%z", "iso"])
+def test_a_zone_is_taken_into_account(tmp_path: Path, form: str, hours: pd.DatetimeIndex) -> None:
+    texts = [hour.isoformat() if form == "iso" else hour.strftime(form) for hour in hours]
+    source = table(tmp_path / "a.csv", texts)
+    found = source.reading().times[0]
+    assert (found.step, found.gaps, found.irregular) == ("1 h", 0, 0)
+    assert found.first == str(hours[0].tz_convert(None))
+    assert source.reading().notes == ("when: times with a zone are read in UTC",)
+    assert text_times(np.array(texts), "when").tolist() == hours.tz_convert(None).to_pydatetime().tolist()
+
+
+def test_the_name_of_a_place_is_a_zone(tmp_path: Path) -> None:
+    source = table(tmp_path / "a.csv", [f"2024-07-0{day} 08:00 PM America/New_York" for day in (1, 2)])
+    assert source.reading().times[0].first == "2024-07-02 00:00:00"
+
+
+def test_monthly_us_dates_with_a_month_missing_are_not_read_as_days(tmp_path: Path) -> None:
+    months = [f"{month:02}/01/{year}" for year in range(1950, 1960) for month in range(1, 13)]
+    assert table(tmp_path / "whole.csv", months).reading().times[0].last == "1959-12-01 00:00:00"
+    del months[77]
+    with pytest.raises(OpenOrderError, match="day and month may stand in either order"):
+        table(tmp_path / "a.csv", months)
+    for order, last in (("month first", "1959-12-01"), ("day first", "1959-01-12")):
+        wanted = Wanted(time="when", timing=Timing(cast("Order", order)))
+        found = TableSource(tmp_path / "a.csv", wanted).reading().times[0]
+        assert found.last == f"{last} 00:00:00"
+
+
+def test_a_known_order_gives_way_where_it_cannot_be(tmp_path: Path) -> None:
+    table(tmp_path / "a.csv", ["13/01/2024", "14/01/2024"])
+    source = TableSource(tmp_path / "a.csv", Wanted(time="when", timing=Timing("month first")))
+    assert source.clock is not None
+    assert (source.reading().times[0].first, source.clock.order) == ("2024-01-13 00:00:00", "day first")
+
+
+def test_what_other_tables_are_read_by() -> None:
+    def timing(*texts: str) -> Timing:
+        rows = QueriedRows.of_texts(np.array(texts))
+        with TemporaryDirectory() as folder:
+            return read_clock(Path("data"), rows, 0, "when", Path(folder)).timing()
+
+    assert timing("12/31/2023", "01/31/2024", "02/29/2024") == Timing("month first", True, 30 * 86400, 1)
+    assert timing("2023-01-15", "2024-01-15") == Timing(None, True, 365 * 86400, 12)
+    assert timing("2024-01-01 00:00", "2024-01-01 00:10") == Timing(None, True, 600, None)
+    assert timing("2023-01-01", "2023-01-29", "2023-02-26") == Timing(None, True, 28 * 86400, None)
+    assert timing("0.5", "1.0") == Timing(None, False, 0.5, None)
+    assert timing("01/01/2024") == Timing(None, True, None, None)
+
+
+def test_one_file_of_several_tells_the_order(tmp_path: Path) -> None:
+    days = {"a.csv": ["01/02/2024 00:00", "01/02/2024 12:00"], "b.csv": ["01/12/2024 12:00", "01/13/2024 00:00"]}
+    for name, times in days.items():
+        (tmp_path / name).write_text("when;v\n" + "".join(f"{time};{i}\n" for i, time in enumerate(times)))
+    paths = [tmp_path / name for name in days]
+    for files in (paths, paths[::-1]):
+        found = open_files(files, "csv", Wanted(time="when"), follow=False)
+        assert {time.first for time in found.reading([]).times} == {"2024-01-02 00:00:00", "2024-01-12 12:00:00"}
+        assert [
+            source.clock.order for source in found.sources if isinstance(source, TableSource) if source.clock
+        ] == [
+            "month first",
+            "month first",
+        ]
+    with pytest.raises(OpenOrderError):
+        open_files([paths[0], paths[0]], "csv", Wanted(time="when"), follow=False)
+
+
+PARQUET_TIMES = {
+    "timestamp[us, tz]": ("2024-01-01 05:00:00", "1 h", [0, 3600 * 10**6]),
+    "timestamp[ns, tz]": ("2024-01-01 05:00:00", "100 ns", [0, 100]),
+    "timestamp[ns]": ("2024-01-01 05:00:00", "100 ns", [0, 100]),
+    "timestamp[ns] whole": ("2024-01-01 05:00:00", "1 d", [0, 86400 * 10**9]),
+}
+
+
+@pytest.mark.parametrize("kind", PARQUET_TIMES)
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_times_of_a_parquet_file_do_not_depend_on_the_zone_of_the_machine(
+    tmp_path: Path, kind: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, step, since = PARQUET_TIMES[kind]
+    unit = "us" if "us" in kind else "ns"
+    start = np.datetime64("2024-01-01T05:00", unit).astype(np.int64)
+    times = pa.array(start + np.array(since), pa.timestamp(unit, "Europe/Paris" if "tz" in kind else None))
+    pq.write_table(pa.table({"when": times, "v": [1.0, 2.0]}), tmp_path / "a.parquet")
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        source = TableSource(tmp_path / "a.parquet", Wanted(time="when"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    found = source.reading().times[0]
+    assert (found.first, found.step) == (first, step)
+    values = source.times(0, 2)
+    assert values is not None
+    assert (values - values[0]).astype(f"timedelta64[{unit}]").astype(np.int64).tolist() == since
+
+
+@pytest.mark.parametrize("step", [1, 250, 10**6])
+def test_whole_numbers_are_exact(tmp_path: Path, step: int) -> None:
+    numbers = 1700000000123456789 + step * np.arange(50)
+    pq.write_table(pa.table({"when": numbers, "v": np.ones(50)}), tmp_path / "a.parquet")
+    texts = table(tmp_path / "a.csv", list(map(str, numbers)))
+    for source in (texts, TableSource(tmp_path / "a.parquet", Wanted(time="when"))):
+        values = source.times(0, 50)
+        assert values is not None
+        assert values.tolist() == numbers.tolist()
+        assert source.reading().times[0].step == str(step)
+
+
+def test_rows_that_are_dropped_have_no_exact_time(tmp_path: Path) -> None:
+    numbers = [str(1700000000123456789 + i) for i in range(3)]
+    times = table(tmp_path / "a.csv", numbers, "drop", ["5", "", "6"]).times(0, 9)
+    assert times is not None
+    assert times.tolist() == [1700000000123456789, 1700000000123456791]
+
+
+def test_a_table_with_thousands_of_columns_has_zones(tmp_path: Path) -> None:
+    names = ["when", *(f"c{i}" for i in range(2100))]
+    rows = [
+        [at, *(str(i + row) for i in range(2100))]
+        for row, at in enumerate(["2024-01-01 01:00+02", "2024-01-02 01:00+02"])
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(",".join(row) for row in [names, *rows]) + "\n")
+    source = TableSource(tmp_path / "a.csv", Wanted(time="when"))
+    assert source.reading().times[0].first == "2023-12-31 23:00:00"
+    assert source.read(1, 2)[0, :3].tolist() == [1, 2, 3]

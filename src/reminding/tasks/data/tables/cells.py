@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+Order = Literal["year first", "day first", "month first", "short year first"]
+"""How a date is written: 2024-12-31, 31/12/2024 or 31/12/24, 12/31/2024 or 12/31/24, 24-12-31."""
 Kind = Literal[
     "missing", "number", "infinite", "boolean", "thousands", "either", "comma", "european", "timestamp", "text"
 ]
@@ -32,6 +34,30 @@ _COMMA = r"[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?"
 _EUROPEAN = r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?"
 _CLOCK = r"[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _ELAPSED = rf"({_CLOCK}|[0-9]+ days?(,? {_CLOCK})?)"
+_SHORT = r"[0-9]{1,2}"
+_DATES: dict[Order, tuple[str, str]] = {
+    "year first": (rf"([0-9]{{4}})[-/.]({_SHORT})[-/.]({_SHORT})", "ymd"),
+    "day first": (rf"({_SHORT})[-/.]({_SHORT})[-/.]([0-9]{{4}}|[0-9]{{2}})", "dmy"),
+    "month first": (rf"({_SHORT})[-/]({_SHORT})[-/]([0-9]{{4}}|[0-9]{{2}})", "mdy"),
+    "short year first": (r"([0-9]{2})[-/]([0-9]{2})[-/]([0-9]{2})", "ymd"),
+}
+"""Dates by the order of day, month and year; and which part each group is. Before points, the day stands first."""
+ORDERS: tuple[Order, ...] = tuple(_DATES)
+_OFFSET = r"(?:(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})?|Z)(?:\[[^\]]*\])?"
+_TIME = (
+    rf"(?:(?:[Tt]| +|, *)({_SHORT}(?::{_SHORT}){{0,2}}(?:[.,][0-9]*)?)(?: ?([AaPp])\.?[Mm]\b\.?)?( *{_OFFSET})?)?"
+    r"(?: *([A-Za-z][A-Za-z0-9_/+-]*))?"
+)
+"""What may follow a date: a time of day, am or pm, and a distance from UTC or the name of a zone."""
+_PLAIN_TIME = r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?"
+_TIME_PARTS = ("clock", "half", "offset", "sign", "hours", "minutes", "zone")
+_ZONES = {
+    **{"Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3},
+    **{"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7},
+}
+"""Hours from UTC: zones of Europe, and those of RFC 5322."""
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+"""In microseconds."""
 _ORDER: tuple[tuple[Kind, str], ...] = (
     ("infinite", _INFINITE),
     ("either", _EITHER),
@@ -96,11 +122,78 @@ def simple_sql(cell: str) -> str:
     return f"CASE WHEN contains({cell}, '_') THEN NULL ELSE try_cast({cell} AS DOUBLE) END"
 
 
+def whole_sql(cell: str, kind: str) -> str:
+    """SQL of the whole number in a cell of a type, of 64 bits; NULL for all others."""
+    if kind == "VARCHAR":
+        return f"try_cast(regexp_extract(trim({cell}), '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
+    return f"try_cast({cell} AS BIGINT)" if re.fullmatch(r"\w*INT\w*|DECIMAL\(\d+,0\)", kind) else "NULL::BIGINT"
+
+
 def elapsed_sql(cell: str) -> str:
     """SQL of the seconds in a duration, or since midnight, such as "1:30" (hours), "0:01:30.5", "2 days 03:00:00"."""
     text = f"trim({cell})"
     number = f"epoch(try_cast(replace({text}, ',', '') AS INTERVAL))"
     return f"CASE WHEN {_matches(text, _ELAPSED)} THEN {number} END"
+
+
+def time_sql(cell: str, order: Order) -> str:
+    """SQL of a point in time, in microseconds since 1970 in UTC; NULL for a cell that holds none in this order.
+
+    A time of day may have am or pm. A distance from UTC, or the name of a zone, is taken into account; a zone that is
+    not known makes the cell no time.
+    """
+    year = "CASE WHEN length(p.y) = 4 THEN p.y WHEN p.y < '69' THEN '20' || p.y ELSE '19' || p.y END"
+    day = f"epoch_us(try_cast(concat_ws('-', {year}, p.m, p.d) AS DATE))"
+    written = "CASE WHEN contains(p.clock, ':') THEN replace(p.clock, ',', '.') ELSE p.clock || ':00' END"
+    noon = f"CASE WHEN lower(p.half) = 'p' THEN {12 * _HOUR} ELSE 0 END"
+    half = f"CASE WHEN c >= {_HOUR} AND c < {13 * _HOUR} THEN c % {12 * _HOUR} + {noon} END"
+    clock = f"CASE WHEN p.clock = '' THEN 0 WHEN p.half <> '' THEN {half} WHEN c <= {_DAY} THEN c END"
+    local = f"list_transform([epoch_us(try_cast({written} AS INTERVAL))], lambda c: {day} + {clock})[1]"
+    minutes = "(p.hours::BIGINT * 60 + coalesce(try_cast(p.minutes AS BIGINT), 0))"
+    zones = " ".join(f"WHEN '{zone}' THEN {hours * _HOUR}" for zone, hours in _ZONES.items())
+    ahead = (
+        f"CASE WHEN p.sign = '-' THEN -{minutes} * {_HOUR // 60} WHEN p.sign = '+' THEN {minutes} * {_HOUR // 60} "
+        f"WHEN p.zone = '' THEN 0 ELSE CASE upper(p.zone) {zones} END END"
+    )
+    place = "epoch_us(try_cast(make_timestamp(t)::VARCHAR || ' ' || p.zone AS TIMESTAMPTZ))"
+    utc = (
+        f"CASE WHEN p.zone = '' OR p.offset = '' THEN CASE WHEN contains(p.zone, '/') THEN {place} "
+        f"ELSE t - {ahead} END END"
+    )
+    general = _parts(cell, order, f"list_transform([{local}], lambda t: {utc})[1]")
+    if order == "short year first":
+        return general
+    text, form = f"trim({cell})", "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    if order != "year first":
+        day, month = (1, 4) if order == "day first" else (4, 1)
+        form = "[0-9]{2}[-/.][0-9]{2}[-/.][0-9]{4}" if order == "day first" else "[0-9]{2}[-/][0-9]{2}[-/][0-9]{4}"
+        parts = [f"substr({text}, {begin}, {count})" for begin, count in ((7, 4), (month, 2), (day, 2))]
+        text = f"concat(concat_ws('-', {', '.join(parts)}), substr({text}, 11))"
+    plain = f"regexp_full_match(trim({cell}), {quoted(form + _PLAIN_TIME)})"  # most files, several times as fast
+    return f"CASE WHEN {plain} THEN epoch_us(try_cast({text} AS TIMESTAMP)) ELSE {general} END"
+
+
+def nanoseconds_sql(cell: str, order: Order) -> str:
+    """SQL of the nanoseconds beyond whole microseconds of a point in time, 0 to 999."""
+    fine = f"regexp_matches({cell}, '[.,][0-9]{{7}}')"
+    digits = "regexp_extract(p.clock, '[.,][0-9]{6}([0-9]{1,3})', 1)"
+    found = _parts(cell, order, f"coalesce(try_cast(rpad({digits}, 3, '0') AS BIGINT), 0)")
+    return f"CASE WHEN {fine} THEN {found} ELSE 0 END"
+
+
+def zoned_sql(cell: str, order: Order) -> str:
+    """SQL of whether a point in time has a distance from UTC or the name of a zone, 1 or 0."""
+    perhaps = f"regexp_matches({cell}, '[A-SU-Za-su-z+]|[Tt:].*[A-Za-z-]')"
+    found = _parts(cell, order, "CAST(p.offset <> '' OR p.zone <> '' AS INTEGER)")
+    return f"CASE WHEN {perhaps} THEN {found} ELSE 0 END"
+
+
+def _parts(cell: str, order: Order, of: str) -> str:
+    """SQL of an expression of the parts p of a point in time; NULL where the cell does not have the form."""
+    date, places = _DATES[order]
+    names = ", ".join(map(quoted, (*places, *_TIME_PARTS)))
+    found = f"regexp_extract(trim({cell}), {quoted(f'^{date}{_TIME}$')}, [{names}])"
+    return f"list_transform([{found}], lambda p: CASE WHEN p.d <> '' THEN {of} END)[1]"
 
 
 def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:

@@ -6,30 +6,63 @@ Shapes: n rows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import TimeRange
-from reminding.tasks.data.tables.cells import elapsed_sql, quoted, simple_sql
+from reminding.tasks.data.tables.cells import (
+    ORDERS,
+    Order,
+    elapsed_sql,
+    nanoseconds_sql,
+    simple_sql,
+    time_sql,
+    whole_sql,
+    zoned_sql,
+)
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
 from reminding.tasks.data.tables.store import Store, write
 
-FORMATS = tuple(
-    f"{date}{clock}"
-    for date in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y")
-    for clock in ("", " %H:%M", " %H:%M:%S")
-)
-"""Forms of a timestamp that are tried besides those of ISO 8601."""
-MICROSECONDS = 1_000_000
+PARTS = {"us": 1_000_000, "ns": 1_000_000_000}
+"""Of a second."""
+EXACT = 1 << 53
+"""Whole numbers that float64 holds exactly are below it."""
+SPLIT = 1 << 32
+"""Larger ones are kept in two parts, above and below it."""
+UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "ns": 1e-9}
+"""In which distances are said, in seconds."""
 PIECE = 1 << 20
 """Rows that are looked at together."""
 _TOLERANCE = 1.5
 """A distance that is this many times the usual one is a gap, and one that is this many times smaller is irregular."""
+
+Make = Callable[[str], str]
+"""What makes the SQL of a value from that of a cell."""
+_SOME = "some times have a zone, and others have none; write all alike"
+_STRANGE = "the time zone is not known; write the distance from UTC, such as +02:00"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is known of the times of a run's training data, so that others are read alike.
+
+    Args:
+        order: of day, month and year in dates; None: unknown, or of no matter.
+        dated: whether the times are points in time; else they are numbers, or durations in seconds.
+        step: their usual distance, in seconds if they are dated; None: unknown.
+        months: their usual distance in months, if all fall on the same day of a month or on its last; else None.
+    """
+
+    order: Order | None = None
+    dated: bool = True
+    step: float | None = None
+    months: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,19 +71,35 @@ class Clock:
 
     Args:
         column: its name.
-        dated: whether the values are points in time, microseconds since 1970, which float64 holds exactly until the
-            year 2255; else they are numbers, or durations in seconds.
-        store: of the values, (n, 1).
+        unit: of points in time since 1970, in UTC if they had a zone: "us", which float64 holds exactly until 2255,
+            or "ns"; "": they are numbers, or durations in seconds.
+        store: of the values, (n, 1); or of whole numbers in two parts, (n, 2).
+        scale: what the first of two parts is multiplied by before the second is added; 0: there is one part.
+        order: of day, month and year in a text, if it was one of several that are possible.
+        said: how the values were read, if a reader should know; else "".
     """
 
     column: str
-    dated: bool
+    unit: Literal["", "us", "ns"]
     store: Store
+    scale: int = 0
+    order: Order | None = None
+    said: str = ""
+
+    @property
+    def dated(self) -> bool:
+        """Whether the values are points in time."""
+        return self.unit != ""
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows start to stop - 1, (n,): datetime64 in microseconds, or float64."""
-        found = self.store.read(start, stop)[:, 0]
-        return found.astype(np.int64).astype("datetime64[us]") if self.dated else found
+        """Rows start to stop - 1, (n,): datetime64, or float64, or int64 where float64 would not be exact."""
+        found = self._numbers(start, stop)
+        return found.astype(np.int64).astype(f"datetime64[{self.unit}]") if self.unit else found
+
+    def timing(self) -> Timing:
+        """What other times are to be read by."""
+        usual = self._usual() / PARTS.get(self.unit, 1)
+        return Timing(self.order, self.dated, usual if self.store.rows > 1 else None, self._months())
 
     def kept(self, rows: NDArray[np.bool_], path: Path) -> Clock:
         """The clock of some rows, by a mask (n,), stored in another file."""
@@ -58,7 +107,12 @@ class Clock:
             self.store.read(start, start + PIECE)[rows[start : start + PIECE]]
             for start in range(0, self.store.rows, PIECE)
         )
-        return Clock(self.column, self.dated, write(pieces, path, [0]))
+        return replace(self, store=write(pieces, path, self.store.columns))
+
+    def same(self, other: Clock) -> bool:
+        """Whether all values are those of another clock of as many rows."""
+        starts = range(0, self.store.rows, PIECE)
+        return all(np.array_equal(self.values(i, i + PIECE), other.values(i, i + PIECE)) for i in starts)
 
     def disorder(self) -> int | None:
         """The first row that is not later than the one before it; None: all are in order."""
@@ -69,7 +123,7 @@ class Clock:
 
     def range(self) -> TimeRange:
         """What a reader should know: first and last value, usual distance, gaps."""
-        usual = float(np.median(np.diff(self.store.read(0, PIECE)[:, 0]))) if self.store.rows > 1 else 0.0
+        usual = self._usual()
         gaps = irregular = 0
         largest = 0.0
         for _, values in self._pieces():
@@ -86,82 +140,154 @@ class Clock:
         found = self.range()
         return found.gaps == 0 and found.irregular == 0
 
-    def _pieces(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    def _numbers(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop - 1, (n,): float64, or int64 of those in two parts."""
+        found = self.store.read(start, stop)
+        return found[:, 0].astype(np.int64) * self.scale + found[:, 1].astype(np.int64) if self.scale else found[:, 0]
+
+    def _usual(self) -> float:
+        """The median distance; 0 if there is none."""
+        return float(np.median(np.diff(self._numbers(0, PIECE)))) if self.store.rows > 1 else 0.0
+
+    def _months(self) -> int | None:
+        """See `Timing`."""
+        if not self.dated or self.store.rows < 2:
+            return None
+        times = self.values(0, PIECE)
+        months = times.astype("datetime64[M]")
+        since, left = times - months, (months + 1).astype(times.dtype) - times
+        step = int(np.median(np.diff(months.astype(np.int64))))
+        return step if step and any((each == each[0]).all() for each in (since, left)) else None
+
+    def _pieces(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """The values in pieces that overlap in one row, each with its first row."""
         for start in range(0, max(self.store.rows - 1, 0), PIECE):
-            yield start, self.store.read(start, start + PIECE + 1)[:, 0]
+            yield start, self._numbers(start, start + PIECE + 1)
 
     def _shown(self, row: int) -> str:
         if not self.store.rows:
             return ""
         value = self.values(row, row + 1)[0]
-        return str(value).replace("T", " ").removesuffix(".000000") if self.dated else f"{float(value):.15g}"
+        if not self.dated:
+            return str(value) if self.scale else f"{float(value):.15g}"
+        return str(value).replace("T", " ").removesuffix("." + 9 * "0").removesuffix("." + 6 * "0")
 
     def _distance(self, value: float) -> str:
-        if not self.dated:
+        if not self.unit:
             return f"{value:.12g}"
-        seconds = value / MICROSECONDS
-        sizes = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-        size, unit = next(((size, unit) for size, unit in sizes if seconds >= size), (0.001, "ms"))
-        return f"{seconds / size:.6g} {unit}"
+        seconds = value / PARTS[self.unit]
+        small = "ns" if 0 < seconds < 1e-6 else "ms"
+        unit = next((unit for unit, size in UNITS.items() if 1 <= size <= seconds), small)
+        return f"{seconds / UNITS[unit]:.6g} {unit}"
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A way to read a time: what makes its SQL from that of a cell, and whether it is a point in time."""
+    """A way to read a time.
 
-    dated: bool
-    make: Callable[[str], str]
+    Args:
+        make: SQL of the value from that of a cell: one part, or two parts of a whole number.
+        scale: of the first of two parts; see `Clock`.
+        zoned: SQL of whether a point in time has a zone, 1 or 0; None: it is no point in time.
+    """
+
+    make: tuple[Make, ...]
+    scale: int = 0
+    zoned: Make | None = None
+    order: Order | None = None
 
 
-def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path) -> Clock:
+class OpenOrderError(ValueError):
+    """Dates that can be read in several orders of day, month and year."""
+
+
+def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path, known: Timing | None = None) -> Clock:
     """Read a time column, and check that every row is later than the one before it.
 
     Args:
         path: of the table, for messages.
         folder: for temporary files.
+        known: of the training data, if this is another table: their order of day and month is taken where all cells
+            can be read in it, and whole numbers are dates only where theirs were.
 
     Raises:
-        ValueError: a cell is no time, the order of day and month is open, or a row is not later; with its line.
+        OpenOrderError: the order of day and month is open.
+        ValueError: a cell is no time, a row is not later, or only some have a zone; with its line.
     """
-    read = [
-        _read(rows, column, name, form, folder / f"time{i}")
-        for i, form in enumerate(_forms(path, rows, column, name))
-    ]
+    forms = _forms(path, rows, column, name)
+    read = [_read(rows, column, name, form, folder / f"time{i}") for i, form in enumerate(forms)]
     full = [clock for clock in read if not clock.store.missing.any()]
     if not full:
         nearest = min(read, key=lambda clock: int(clock.store.missing[0]))
-        row = next(
-            start + int(np.flatnonzero(np.isnan(piece))[0])
-            for start in range(0, nearest.store.rows, PIECE)
-            if np.isnan(piece := nearest.store.read(start, start + PIECE)[:, 0]).any()
-        )
-        raise ValueError(f"time: {path}, {rows.place(row)}, column {name!r}: the cell holds no time")
+        place = rows.place(_first_gap(nearest.store))
+        raise ValueError(f"time: {path}, {place}, column {name!r}: {nearest.said or 'the cell holds no time'}")
+    if known is not None and known.order is not None:
+        full = [clock for clock in full if clock.order == known.order] or full
+    if known is None or known.dated:
+        full = [_dated(clock, folder / "dates") for clock in full]
+    if any(clock.said == _SOME for clock in full):
+        raise ValueError(f"time: {path}, column {name!r}: {_SOME}")
     disorders = [clock.disorder() for clock in full]
     ordered = [clock for clock, row in zip(full, disorders, strict=True) if row is None]
     if not ordered:
         raise ValueError(
             f"time: {path}, {rows.place(disorders[0] or 0)}, column {name!r}: the time is not later than in the row "
             "before; sort the rows by time, write one table for each sensor or unit, and write the date where the "
-            "time of day begins again"
+            "time of day begins again, or the distance from UTC where clocks are set back"
         )
-    even = [clock for clock in ordered if clock.is_even()] or ordered  # by month first, an hour may be a month
-    if len({clock.values(0, 1)[0] for clock in even}) > 1:
-        raise ValueError(
-            f"time: {path}, column {name!r}: day and month may stand in either order; write the times as 2020-12-31"
-        )
-    return even[0]
+    return _decided(ordered, f"time: {path}, column {name!r}")
 
 
-def text_times(texts: NDArray[Any], name: str) -> NDArray[Any]:
+def text_times(texts: NDArray[Any], name: str, known: Timing | None = None) -> NDArray[Any]:
     """Times that stand as text in a table in memory, (n,), read as those of a file, as `Clock.values` gives them.
 
     Raises:
         ValueError: as `read_clock`.
     """
     with tempfile.TemporaryDirectory(prefix="reminding-") as folder:
-        clock = read_clock(Path("data"), QueriedRows.of_texts(texts), 0, name, Path(folder))
+        clock = read_clock(Path("data"), QueriedRows.of_texts(texts), 0, name, Path(folder), known)
         return clock.values(0, clock.store.rows)
+
+
+def whole_dates(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
+    """The days (n,) that whole numbers such as 20241231 stand for; None unless all are days from 1800 to 2200."""
+    if not len(values) or not bool(((values >= 1800_01_01) & (values <= 2200_12_31) & (values % 1 == 0)).all()):
+        return None
+    numbers = values.astype(np.int64)
+    months = (numbers // 10000 - 1970) * 12 + numbers // 100 % 100 - 1
+    days: NDArray[Any] = months.astype("datetime64[M]").astype("datetime64[D]") + (numbers % 100 - 1)
+    valid = (days.astype("datetime64[M]").astype(np.int64) == months) & (numbers % 100 >= 1)
+    valid &= (numbers // 100 % 100 >= 1) & (numbers // 100 % 100 <= 12)
+    return days.astype("datetime64[us]") if valid.all() else None
+
+
+def _decided(ordered: Sequence[Clock], where: str) -> Clock:
+    """The reading to take of several that are in order: the one that is even, unless all are the same.
+
+    By month first, an hour may be a month.
+    """
+    distinct: list[Clock] = []
+    for clock in ordered:
+        if not any(clock.same(other) for other in distinct):
+            distinct.append(clock)
+    left = distinct if len(distinct) == 1 else [clock for clock in distinct if clock.is_even()]
+    if len(left) != 1:
+        raise OpenOrderError(f"{where}: day and month may stand in either order; write the times as 2020-12-31")
+    alike = sum(clock.same(left[0]) for clock in ordered)
+    return left[0] if alike == 1 else replace(left[0], order=None)
+
+
+def _dated(clock: Clock, path: Path) -> Clock:
+    """A clock of numbers such as 20241231 as one of days; any other as it is."""
+    store = clock.store
+    if clock.dated or clock.scale or not store.rows or store.lowest[0] < 1800_01_01 or store.highest[0] > 2200_12_31:
+        return clock
+    found = [whole_dates(store.read(i, i + PIECE)[:, 0]) for i in range(0, store.rows, PIECE)]
+    days = [piece.astype(np.int64).astype(np.float64)[:, None] for piece in found if piece is not None]
+    if len(days) < len(found):
+        return clock
+    said = f"{clock.column}: whole numbers such as {store.read(0, 1)[0, 0]:.0f} are read as dates"
+    return Clock(clock.column, "us", write(days, path, [0]), said=said)
 
 
 def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
@@ -171,40 +297,96 @@ def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
         ValueError: its type in a Parquet file is none of a time.
     """
     kind = rows.types[column]
-    if TIMES.match(kind):
-        return [_Form(True, lambda cell: f"epoch_us(CAST({cell} AS TIMESTAMP))")]
-    if NUMERIC.match(kind):
-        return [_Form(False, lambda cell: f"CAST({cell} AS DOUBLE)")]
-    if kind in ("TIME", "INTERVAL"):
-        return [_Form(False, lambda cell: f"epoch({cell})")]
     if kind != "VARCHAR":
-        raise ValueError(f"time: {path}, column {name!r} holds {kind}, expected times or numbers")
-    number, iso, elapsed = _Form(False, simple_sql), _Form(True, _iso), _Form(False, elapsed_sql)
-    others = [_Form(True, _strptime(form)) for form in FORMATS]
-    unread: dict[_Form, int] = {}
-    for form in (number, elapsed, iso, *others):
+        return [_form_of_type(kind, f"time: {path}, column {name!r}")]
+    unread: dict[_Form, tuple[int, int]] = {}
+    dates = [_date_form(order) for order in ORDERS]
+    for form in (_Form((simple_sql,)), _Form((elapsed_sql,)), *dates):
         unread[form] = _unread(rows, column, form)
-        if not unread[form] and form not in others:
+        if not unread[form][0] and form.order in (None, "year first"):
             return [form]
     least = min(unread.values())
-    return [form for form in others if not unread[form]] or [next(form for form in unread if unread[form] == least)]
+    return [form for form in dates if not unread[form][0]] or [next(form for form in unread if unread[form] == least)]
 
 
-def _iso(cell: str) -> str:
-    # A cast of the bare cell would be done by DuckDB's CSV reader, which raises where try_cast gives NULL.
-    return f"epoch_us(try_cast(trim({cell}) AS TIMESTAMP))"
+def _form_of_type(kind: str, where: str) -> _Form:
+    if TIMES.match(kind):
+        zoned = ("1" if "TZ" in kind or "ZONE" in kind else "0").format
+        if kind.endswith("_NS"):
+            return _Form(_parts("epoch_ns(CAST({} AS TIMESTAMP_NS))".format, 1000), 1000, zoned)
+        return _Form((lambda cell: f"epoch_us(CAST({cell} AS TIMESTAMP))",), zoned=zoned)
+    if NUMERIC.match(kind):
+        return _Form((lambda cell: f"CAST({cell} AS DOUBLE)",))
+    if kind in ("TIME", "TIME_NS", "INTERVAL"):
+        return _Form((lambda cell: f"epoch({cell})",))
+    raise ValueError(f"{where} holds {kind}, expected times or numbers")
 
 
-def _strptime(form: str) -> Callable[[str], str]:
-    return lambda cell: f"epoch_us(try_strptime(trim({cell}), {quoted(form)}))"
+def _parts(make: Make, scale: int) -> tuple[Make, Make]:
+    """SQL of a whole number in two parts."""
+    return (lambda cell: f"{make(cell)} // {scale}"), (lambda cell: f"{make(cell)} % {scale}")
 
 
-def _unread(rows: Rows, column: int, form: _Form) -> int:
-    """How many of the first rows cannot be read in a form."""
-    first = next(iter(rows.values([(column, form.make)])), np.zeros((0, 1)))
-    return int(np.isnan(np.asarray(first, np.float64)).sum())
+def _double(make: Make) -> Make:
+    return lambda cell: f"CAST({make(cell)} AS DOUBLE)"
+
+
+def _date_form(order: Order) -> _Form:
+    make = partial(time_sql, order=order), partial(nanoseconds_sql, order=order)
+    return _Form(make, 1000, partial(zoned_sql, order=order), order)
+
+
+def _unread(rows: Rows, column: int, form: _Form) -> tuple[int, int]:
+    """How many of the first rows cannot be read in a form; and less how many of these the zone alone is at fault."""
+    made = [(column, _double(make)) for make in (form.make[0], form.zoned) if make is not None]
+    first = next(iter(rows.values(made)), np.zeros((0, len(made))))
+    bad = np.isnan(first[:, 0])
+    return int(bad.sum()), -int((bad & (first[:, -1] == 1)).sum())
 
 
 def _read(rows: Rows, column: int, name: str, form: _Form, path: Path) -> Clock:
-    pieces = (np.asarray(piece, np.float64) for piece in rows.values([(column, form.make)]))
-    return Clock(name, form.dated, write(pieces, path, [column]))
+    """Read all rows in a form, NaN where it does not fit."""
+    parts = len(form.make)
+    zones = {0: False, 1: False}  # whether there are rows without a zone, and with one
+    strange = False
+
+    def pieces() -> Iterator[NDArray[np.float64]]:
+        nonlocal strange
+        makes = (*form.make, form.zoned) if form.zoned else form.make
+        for values in rows.values([(column, _double(make)) for make in makes]):
+            if form.zoned:
+                zoned, bad = values[:, -1] == 1, np.isnan(values[:, 0])
+                zones[0] |= bool((~zoned & ~bad).any())
+                zones[1] |= bool((zoned & ~bad).any())
+                strange |= bool((zoned & bad).any())
+            yield values[:, :parts]
+
+    store = write(pieces(), path, range(parts))
+    if form.zoned is None:
+        return _exactly(Clock(name, "", store), rows, column, path)
+    fine = parts == 2 and bool(store.lowest[1] < 0 or store.highest[1] > 0)
+    said = f"{name}: times with a zone are read in UTC" if zones[1] else ""
+    if store.missing.any():
+        said = _STRANGE if strange else ""
+    elif all(zones.values()):
+        said = _SOME
+    order = None if form.order == "year first" else form.order
+    return Clock(name, "ns" if fine else "us", store, form.scale if fine else 0, order, said)
+
+
+def _exactly(clock: Clock, rows: Rows, column: int, path: Path) -> Clock:
+    """The same clock; of whole numbers that float64 would round, in two parts."""
+    if clock.store.missing.any() or not clock.store.rows:
+        return clock
+    if max(-clock.store.lowest[0], clock.store.highest[0]) < EXACT:
+        return clock
+    kind = rows.types[column]
+    parts = _parts(lambda cell: whole_sql(cell, kind), SPLIT)
+    store = write(rows.values([(column, _double(part)) for part in parts]), path.with_suffix(".whole"), range(2))
+    return clock if store.missing.any() else replace(clock, store=store, scale=SPLIT)
+
+
+def _first_gap(store: Store) -> int:
+    """The first row that could not be read."""
+    pieces = ((start, store.read(start, start + PIECE)[:, 0]) for start in range(0, store.rows, PIECE))
+    return next(start + int(np.flatnonzero(np.isnan(piece))[0]) for start, piece in pieces if np.isnan(piece).any())

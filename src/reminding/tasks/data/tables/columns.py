@@ -10,6 +10,7 @@ from typing import Literal
 
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
 from reminding.tasks.data.tables.dialect import Asked
 
@@ -36,6 +37,7 @@ class Wanted:
             value in this file is missing throughout.
         perhaps: further columns, which are read if they hold numbers.
         rows: that are read, from the first, before any is dropped; None: all.
+        timing: of the times of the training data, if this is another table.
     """
 
     columns: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class Wanted:
     known: bool = False
     perhaps: tuple[str, ...] = ()
     rows: int | None = None
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class NotPlainError(ValueError):
 
 
 def connect() -> Any:
-    """A database in memory that reads with one thread, and loads nothing from the network.
+    """A database in memory that reads with one thread, loads nothing from the network, and knows no zone but UTC.
 
     Raises:
         ImportError: DuckDB or pandas is missing; the message says what to install.
@@ -73,6 +73,7 @@ def connect() -> Any:
     connection = duckdb.connect()
     for setting in ("threads=1", "memory_limit='1GB'", "enable_progress_bar=false"):
         connection.execute(f"SET {setting}")
+    connection.execute("SET TimeZone = 'UTC'")  # else that of the machine says what a time with a zone is
     for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
         connection.execute(f"SET {setting}=false")
     return connection
@@ -231,15 +232,20 @@ class LineRows(Rows):
         self._connection = connect()
 
     def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:
-        """See `Rows.values`. All columns must be read in the same way."""
-        make, chosen = expressions[0][1], [column for column, _ in expressions]
-        query = f"SELECT list_transform(string_split(?, '\x1f'), lambda x: {make('x')})"
+        """See `Rows.values`. The columns are read in few ways."""
+        made = [make("x") for _, make in expressions]
+        ways = list(dict.fromkeys(made))
+        places = [ways.index(sql) for sql in made], [column for column, _ in expressions]
+        lists = ", ".join(
+            f"list_transform(string_split(?1, '\x1f'), lambda x: {sql}) AS w{i}" for i, sql in enumerate(ways)
+        )
+        query = f"SELECT {lists}"
         piece: list[NDArray[Any]] = []
         for cells in self._cells():
             values = self._connection.execute(query, ["\x1f".join(cells)]).fetchnumpy()
-            row = np.ma.filled(np.ma.asarray(next(iter(values.values()))[0], np.float64), np.nan)
-            piece.append(np.asarray(row, np.float64)[chosen])
-            if len(piece) * len(chosen) >= PIECE:
+            read = [np.ma.filled(np.ma.asarray(way[0], np.float64), np.nan) for way in values.values()]
+            piece.append(np.stack(read)[places])
+            if len(piece) * len(made) >= PIECE:
                 yield np.stack(piece)
                 piece = []
         if piece:

@@ -197,8 +197,9 @@ class TableSource(Source):
         if self.wanted.time is None:
             return None
         column = find(contents.names, [self.wanted.time], self.path, "time")[0]
-        folder = self._folder
-        clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder)
+        folder, timing = self._folder, self.wanted.timing
+        clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder, timing)
+        self._notes += [clock.said] if clock.said else []
         return clock if self._kept is None else clock.kept(self._kept, folder / "times")
 
     def _unmasked(self, contents: Contents) -> list[str]:

@@ -1,0 +1,140 @@
+"""Times of tables that are given to a run: read and continued as those of its training file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import reminding
+from reminding.cli import main
+from reminding.disk.writing import write_text
+from reminding.lab.runs import checkpoint
+from reminding.tasks import FileStream
+from reminding.tasks.files.known import Known
+
+US = "%m/%d/%Y"
+
+
+def written(path: Path, times: Any, *, column: str = "when") -> Path:
+    """A table with one column beside its times."""
+    pd.DataFrame({column: times, "v": np.sin(np.arange(len(times)))}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], Path]:
+    """What trains a run on a table with some times."""
+    runs: dict[str, Path] = {}
+
+    def make(name: str, times: Any) -> Path:
+        if name not in runs:
+            folder = tmp_path_factory.mktemp("run")
+            data = written(folder / "data.csv", times)
+            words = f"train stream --data {data} --time when --held-out 30 --eval-rows 1 --chunk 20"
+            options = "--capacity 8 --hidden-size 4 --steps 1 --batch-size 1 --device cpu"
+            main([*words.split(), *options.split(), "--out", str(folder / "run")])
+            data.unlink()
+            runs[name] = folder / "run"
+        return runs[name]
+
+    return make
+
+
+Trained = Callable[[str, Any], Path]
+DAYS = pd.date_range("2023-01-01", periods=200)
+HOURS = pd.date_range("2023-01-01", periods=200, freq="h")
+
+
+def test_the_order_of_day_and_month_is_that_of_training(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("us", DAYS.strftime(US))
+    short = pd.DataFrame({"when": DAYS[:10].strftime(US), "v": np.arange(10.0)})
+    short.to_csv(tmp_path / "short.csv", index=False)
+    model = reminding.load(run)
+    several: list[Any] = [tmp_path / "short.csv", short, pl.from_pandas(short), short[:1]]
+    for given in several:
+        found = model.predict(given, steps=2)
+        assert list(found.index) == list(DAYS[len(given) if isinstance(given, pd.DataFrame) else 10 :][:2])
+    written(tmp_path / "long.csv", DAYS[:12].strftime(US))
+    main(["eval", str(run), "--data", str(tmp_path / "long.csv"), "--eval-rows", "1"])
+    main(["explain", str(run), "--input", str(tmp_path / "short.csv"), "--out", str(tmp_path / "page")])
+    assert "Over 9 rows from 2023-01-01 to 2023-01-09" in " ".join(capsys.readouterr().out.split())
+    clear = written(tmp_path / "clear.csv", pd.date_range("2023-01-13", periods=3).strftime("%d/%m/%Y"))
+    assert model.predict(clear).index[0] == pd.Timestamp("2023-01-16")
+
+
+def test_a_run_that_kept_no_order_goes_on_working(trained: Trained, tmp_path: Path) -> None:
+    config, _ = checkpoint.load_run(trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S")))
+    assert isinstance(config.task, FileStream)
+    facts = {name: value for name, value in config.task.facts().items() if name != "timing"}
+    task = config.task.with_facts(facts)
+    assert isinstance(task, FileStream)
+    known = Known.of_facts(facts).timing
+    assert known is not None
+    assert (known.order, known.dated, known.step) == (None, True, 3600)
+    assert task.open(written(tmp_path / "a.csv", HOURS[:3])).steps() == 3
+
+
+def test_a_single_row_goes_on_by_the_step_of_training(trained: Trained, tmp_path: Path) -> None:
+    model = reminding.load(trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S")))
+    at = HOURS[0]
+    for given, following in (
+        ([0], [1, 2]),
+        ([0, 5], [6, 7]),
+        ([0, 1, 6], [7, 8]),
+        ([0, 0.5, 1], [1.5, 2]),
+        ([0, 24, 48, 72, 200], [224, 248]),
+    ):
+        times = [at + pd.Timedelta(hours=hours) for hours in given]
+        wanted = [at + pd.Timedelta(hours=hours) for hours in following]
+        path = written(tmp_path / "a.csv", times)
+        for data in (path, pd.read_csv(path)):
+            assert list(model.predict(data, steps=2).index) == wanted
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_single_row_goes_on_by_months(trained: Trained, tmp_path: Path, ends: bool) -> None:
+    months = pd.date_range("2001-01-31", periods=200, freq="ME" if ends else "MS")
+    model = reminding.load(trained(f"months {ends}", months.strftime("%Y-%m-%d")))
+    path = written(tmp_path / "a.csv", months[:1].strftime("%Y-%m-%d"))
+    assert list(model.predict(path, steps=3).index) == list(months[1:4])
+
+
+def test_whole_numbers_go_on_exactly(trained: Trained, tmp_path: Path) -> None:
+    numbers = 1700000000123456789 + 10**6 * np.arange(200)
+    model = reminding.load(trained("nanoseconds", numbers))
+    rows = pd.DataFrame({"when": numbers[:20], "v": np.ones(20)})
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    rows.to_parquet(tmp_path / "a.parquet")
+    for given in (rows, rows.astype({"when": str}), tmp_path / "a.csv", tmp_path / "a.parquet"):
+        assert model.predict(given, steps=3).index.tolist() == numbers[20:23].tolist()
+    assert model.predict(rows[:1], steps=3).index.tolist() == numbers[1:4].tolist()
+
+
+def test_dates_as_whole_numbers_go_on_by_the_calendar(trained: Trained, tmp_path: Path) -> None:
+    numbers = DAYS.strftime("%Y%m%d").astype(int)
+    model = reminding.load(trained("numbers", numbers))
+    rows = pd.DataFrame({"when": numbers[:31], "v": np.ones(31)})
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    opened: Any = model.opened(tmp_path / "a.csv")
+    assert "when: whole numbers such as 20230101 are read as dates" in opened.reading.notes
+    for given in (opened, rows, rows.astype({"when": float}), rows.astype({"when": str})):
+        assert list(model.predict(given, steps=2).index) == list(DAYS[31:33])
+    counted = reminding.load(trained("counts", np.arange(200)))
+    assert counted.predict(rows, steps=1).index.tolist() == [20230132], "training had numbers, and these are"
+
+
+def test_a_zone_of_a_table_in_memory_stays(trained: Trained, tmp_path: Path) -> None:
+    texts = HOURS.tz_localize("UTC").tz_convert("Europe/Berlin").strftime("%Y-%m-%dT%H:%M:%S%z")
+    model = reminding.load(trained("berlin", texts))
+    rows = pd.DataFrame({"when": HOURS[:9].tz_localize("UTC").tz_convert("Asia/Tokyo"), "v": np.ones(9)})
+    assert str(model.predict(rows).index[0]) == "2023-01-01 18:00:00+09:00"
+    write_text(tmp_path / "a.csv", rows.to_csv(index=False))
+    assert str(model.predict(tmp_path / "a.csv").index[0]) == "2023-01-01 09:00:00"
