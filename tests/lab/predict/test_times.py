@@ -138,3 +138,25 @@ def test_a_zone_of_a_table_in_memory_stays(trained: Trained, tmp_path: Path) -> 
     assert str(model.predict(rows).index[0]) == "2023-01-01 18:00:00+09:00"
     write_text(tmp_path / "a.csv", rows.to_csv(index=False))
     assert str(model.predict(tmp_path / "a.csv").index[0]) == "2023-01-01 09:00:00"
+
+
+def test_the_times_of_known_inputs_are_read_in_the_order_of_training(tmp_path: Path) -> None:
+    """In another order, each of these future days would be months later or earlier than the data."""
+    rows: Any = pd.DataFrame(
+        {"when": DAYS.strftime(US), "known": np.cos(np.arange(200)), "v": np.sin(np.arange(200))}
+    )
+    rows.to_csv(tmp_path / "data.csv", index=False)
+    words = (
+        f"train stream --data {tmp_path / 'data.csv'} --time when --target v --held-out 30 --eval-rows 1 --chunk 20"
+    )
+    options = "--capacity 8 --hidden-size 4 --steps 1 --batch-size 1 --device cpu"
+    main([*words.split(), *options.split(), "--out", str(tmp_path / "run")])
+    model, past = reminding.load(tmp_path / "run"), rows[:34]  # the last day is 02/03/2023
+    following, before = rows[34:37].drop(columns="v"), rows[31:34].drop(columns="v")
+    for name, table in {"following": following, "before": before}.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    for future in (following, tmp_path / "following.csv"):
+        assert list(model.predict(past, steps=4, future=future).index) == list(DAYS[34:38])
+    for future in (before, tmp_path / "before.csv"):
+        with pytest.raises(ValueError, match="future must begin after the last row of the data, 2023-02-03"):
+            model.predict(past, steps=4, future=future)

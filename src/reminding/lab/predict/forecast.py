@@ -80,19 +80,23 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     given = table_values(data, task.column_names, missing=task.missing != "error")
     values = task.filled(given)
     kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
-    numbers: Callable[[int, int], NDArray[np.int64]] | None = None
-    if len(kept) < len(given):
-        numbers = lambda start, stop: kept[start:stop]  # noqa: E731
+    numbers = None if len(kept) == len(given) else _slices(kept)
+    times = _times_of(task, data)
+    read_times = None if times is None else _slices(times[kept])
+    return Rows(len(values), _slices(values), read_times, task.time, None, numbers, task.known.timing)
 
-    def read(start: int, stop: int) -> NDArray[np.float64]:
-        return values[start:stop]
 
+def _slices(values: NDArray[Any]) -> Callable[[int, int], NDArray[Any]]:
+    """What gives rows start to stop - 1 of an array."""
+    return lambda start, stop: values[start:stop]
+
+
+def _times_of(task: FileStream, data: Any) -> NDArray[Any] | None:
+    """The times of a table in memory, (T,), read as those of the training data; None: it has no time column."""
     names = [str(name).strip() for name in names_of(data) or ()]
     if task.time is None or task.time.strip() not in names:
-        return Rows(len(values), read, None, task.time, numbers=numbers)
-    timing = task.known.timing
-    times = table_times(data, task.time, timing)[kept]
-    return Rows(len(values), read, lambda start, stop: times[start:stop], task.time, None, numbers, timing)
+        return None
+    return table_times(data, task.time, task.known.timing)
 
 
 def future_of(task: FileStream, data: Any, steps: int, last: Any = None) -> NDArray[np.float64]:
@@ -119,8 +123,7 @@ def future_of(task: FileStream, data: Any, steps: int, last: Any = None) -> NDAr
         given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
         masked = [names.index(name) for name in task.masks if name in names]
         total, values = len(given), np.concatenate([given, np.isnan(given[:, masked])], axis=1)[:steps]
-        timed = task.time is not None and task.time.strip() in [str(name).strip() for name in names_of(data) or ()]
-        times = table_times(data, task.time)[:1] if timed and task.time is not None else None
+        times = None if (every := _times_of(task, data)) is None else every[:1]
     if total < steps:
         raise ValueError(f"future must have at least {steps} rows for {steps + 1} steps, got {total}")
     if last is not None and times is not None:

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.disk.writing import replacing, write_text
-from reminding.tasks.data.tables.clock import Timing
+from reminding.tasks.data.tables.clock import TOLERANCE, Timing
 from reminding.tasks.data.tables.database import write_parquet
 
 REGULAR = 100
 """Rows at the end whose times are looked at for a calendar's step."""
-NEAR = 1.5
-"""Distances whose ratio is below it count as about the same."""
 ROW = "row"
 """The name of an index of row numbers, which count from 0."""
 
@@ -149,7 +147,7 @@ def is_regular(distances: NDArray[Any]) -> bool:
     if len(distances) < 2:
         return False
     shares = np.asarray(distances, np.float64) / float(np.median(distances))
-    return bool(((shares < NEAR) & (shares > 1 / NEAR)).mean() > 0.5)
+    return bool(((shares < TOLERANCE) & (shares > 1 / TOLERANCE)).mean() > 0.5)
 
 
 def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:

@@ -39,7 +39,7 @@ UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "ns": 1e-9}
 """In which distances are said, in seconds."""
 PIECE = 1 << 20
 """Rows that are looked at together."""
-_TOLERANCE = 1.5
+TOLERANCE = 1.5
 """A distance that is this many times the usual one is a gap, and one that is this many times smaller is irregular."""
 
 Make = Callable[[str], str]
@@ -77,6 +77,7 @@ class Clock:
         scale: what the first of two parts is multiplied by before the second is added; 0: there is one part.
         order: of day, month and year in a text, if it was one of several that are possible.
         said: how the values were read, if a reader should know; else "".
+        fault: why some or all of them cannot be used, if the zones of points in time are at fault; else "".
     """
 
     column: str
@@ -85,6 +86,7 @@ class Clock:
     scale: int = 0
     order: Order | None = None
     said: str = ""
+    fault: str = ""
 
     @property
     def dated(self) -> bool:
@@ -128,8 +130,8 @@ class Clock:
         largest = 0.0
         for _, values in self._pieces():
             distances = np.diff(values)
-            gaps += int((distances > _TOLERANCE * usual).sum())
-            irregular += int((distances < usual / _TOLERANCE).sum())
+            gaps += int((distances > TOLERANCE * usual).sum())
+            irregular += int((distances < usual / TOLERANCE).sum())
             largest = max(largest, float(distances.max(initial=0)))
         first, last = (self._shown(i) for i in (0, self.store.rows - 1))
         said = self._distance(largest) if gaps else ""
@@ -220,13 +222,13 @@ def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path, kno
     if not full:
         nearest = min(read, key=lambda clock: int(clock.store.missing[0]))
         place = rows.place(_first_gap(nearest.store))
-        raise ValueError(f"time: {path}, {place}, column {name!r}: {nearest.said or 'the cell holds no time'}")
+        raise ValueError(f"time: {path}, {place}, column {name!r}: {nearest.fault or 'the cell holds no time'}")
     if known is not None and known.order is not None:
         full = [clock for clock in full if clock.order == known.order] or full
     if known is None or known.dated:
         full = [_dated(clock, folder / "dates") for clock in full]
-    if any(clock.said == _SOME for clock in full):
-        raise ValueError(f"time: {path}, column {name!r}: {_SOME}")
+    if fault := next((clock.fault for clock in full if clock.fault), ""):
+        raise ValueError(f"time: {path}, column {name!r}: {fault}")
     disorders = [clock.disorder() for clock in full]
     ordered = [clock for clock, row in zip(full, disorders, strict=True) if row is None]
     if not ordered:
@@ -366,12 +368,11 @@ def _read(rows: Rows, column: int, name: str, form: _Form, path: Path) -> Clock:
         return _exactly(Clock(name, "", store), rows, column, path)
     fine = parts == 2 and bool(store.lowest[1] < 0 or store.highest[1] > 0)
     said = f"{name}: times with a zone are read in UTC" if zones[1] else ""
+    fault = _SOME if all(zones.values()) else ""
     if store.missing.any():
-        said = _STRANGE if strange else ""
-    elif all(zones.values()):
-        said = _SOME
+        fault = _STRANGE if strange else ""
     order = None if form.order == "year first" else form.order
-    return Clock(name, "ns" if fine else "us", store, form.scale if fine else 0, order, said)
+    return Clock(name, "ns" if fine else "us", store, form.scale if fine else 0, order, said, fault)
 
 
 def _exactly(clock: Clock, rows: Rows, column: int, path: Path) -> Clock:
