@@ -155,13 +155,17 @@ class FileStream(DescribedStream):
     def _wanted(self) -> Wanted:
         """What is read of a table: what the options say or, of a run, what it was begun with."""
         asked = Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
+        wanted = Wanted(self.columns, self.target, self.time, self.missing, None, asked)
         if self._facts is None:
-            return Wanted(self.columns, self.target, self.time, self.missing, None, asked)
+            return wanted
+        self.known.check_columns(self.columns, self.target)
+        return self._as_in_training(wanted)
+
+    def _as_in_training(self, wanted: Wanted) -> Wanted:
+        """What is read of another table: the training data's columns and masks, by their decimal mark and dates."""
         known = self.known
-        known.check_columns(self.columns, self.target)
-        asked = replace(asked, usual=known.decimal, fixed=True)
-        wanted = Wanted(known.columns, self.target, self.time, self.missing, known.masks, asked)
-        return replace(wanted, known=True, timing=known.timing)
+        asked = replace(wanted.asked, usual=known.decimal, fixed=True)
+        return replace(wanted, columns=known.columns, masks=known.masks, asked=asked, known=True, timing=known.timing)
 
     @cached_property
     def opened(self) -> FileSet:
@@ -197,8 +201,7 @@ class FileStream(DescribedStream):
                 is there; None: those of the data.
         """
         known = self.known
-        wanted = replace(self._wanted(), columns=known.columns, masks=known.masks, known=True)
-        wanted = replace(wanted, asked=replace(wanted.asked, usual=known.decimal, fixed=True))
+        wanted = self._as_in_training(self._wanted())
         if columns is not None:
             masks = tuple(name for name in known.masks if name in columns)
             missing = "error" if self.missing == "drop" else self.missing
