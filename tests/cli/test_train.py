@@ -10,30 +10,34 @@ import pytest
 from reminding import cli
 from reminding.lab.paper.experiments import EXPERIMENTS
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command, plain
 from reminding.lab.verbs import commands
 from reminding.tasks import Copying, Cue
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_what_is_typed_is_what_is_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_typed_is_what_is_run(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     typed: list[RunConfig] = []
 
     def note(task: object, model: ModelOptions, train: TrainOptions, out: Path | None, **_: bool) -> None:
         typed.append(RunConfig(task, model, train))
 
     monkeypatch.setattr(commands, "train", note)
-    runs = [run for setting in EXPERIMENTS[name](None, True).settings for run in setting.runs.values()]
+    runs = [run for setting in EXPERIMENTS[name](tmp_path, True).settings for run in setting.runs.values()]
     for run in runs:
         cli.main(command(run))
     assert list(map(essential, typed)) == list(map(essential, runs))
 
 
 def essential(config: RunConfig) -> RunConfig:
-    """A configuration with what its model does not read, which commands leave out, at the defaults."""
+    """A configuration with what its model does not read, which commands leave out, at the defaults.
+
+    A task with defaults of its own is typed with options of a class of its own.
+    """
     defaults = ModelOptions()
     unread = {name: getattr(defaults, name) for name in config.model.unread()}
-    return replace(config, model=replace(config.model, **unread))
+    train = TrainOptions(**plain(config.train))
+    return replace(config, model=replace(config.model, **unread), train=train)
 
 
 def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

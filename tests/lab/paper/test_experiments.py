@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reminding.lab.paper import kiln
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, Setting, adding, copying
 from reminding.lab.runs.config import RunConfig, plain
 from reminding.lab.runs.parity import parameters
 from reminding.lab.runs.records import setting_name
 
+ROOT = Path(__file__).parents[3]
 PAPER = {"copying", "adding", "ptb", "text8", "pmnist", "cifar10", "transfer", "ablation"}
+LAGS: dict[str, Callable[[Any], int]] = {
+    "cue": lambda task: task.lag,
+    "kiln": lambda task: 320,
+    "nback": lambda task: task.back * task.item_steps,
+    "match": lambda task: task.back * task.item_steps,
+}
+"""Steps between an event and the question about it."""
 OF_SAB_ALONE = {"ablation", "recipe"}
 METHODS = {"sab", "tbptt", "lstm", "attention", "transformer"}
 
 
 @pytest.fixture(scope="module", params=sorted(EXPERIMENTS))
-def experiment(request: pytest.FixtureRequest) -> Experiment:
-    return EXPERIMENTS[request.param](None, True)
+def experiment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return EXPERIMENTS[request.param](tmp_path_factory.mktemp("data"), True)
 
 
 def test_every_experiment_of_the_paper_is_there() -> None:
@@ -88,15 +102,15 @@ def test_sab_without_credit_stands_beside_sab(experiment: Experiment) -> None:
             assert setting.runs["sab-horizon-0"].model == replace(setting.runs["sab"].model, horizon=0)
 
 
-def test_beyond_the_paper_the_rival_on_streams_is_trained_by_exact_online_gradients() -> None:
-    for name in ("cue", "nback", "match"):
-        for setting in of_sab(EXPERIMENTS[name](None, True)):
+def test_beyond_the_paper_the_rival_on_streams_is_trained_by_exact_online_gradients(tmp_path: Path) -> None:
+    for name in LAGS:
+        for setting in of_sab(EXPERIMENTS[name](tmp_path, True)):
             assert setting.runs["rtu"].model.model == "rtu"
             sab = setting.runs["sab"]
             assert sab.model.capacity is not None
             reach = sab.model.capacity * (sab.model.k_att or sab.model.k_trunc or 1)
             task = sab.task
-            lag = task.lag if name == "cue" else task.back * task.item_steps
+            lag = LAGS[name](task)
             assert reach > lag >= task.chunk, "no chunk holds an answer and its question, and a memory may"
 
 
@@ -106,3 +120,14 @@ def test_an_lstm_is_shown_where_the_lag_fits_its_chunk(name: str, setting: str) 
     run, fits = settings[setting].runs["lstm"], settings[f"{setting}-fits"].runs["lstm"]
     assert fits.task.chunk >= 2 * run.task.back * run.task.item_steps
     assert fits == replace(run, task=fits.task)
+
+
+def test_the_kilns_table_is_the_one_that_its_page_makes(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "howto" / "kiln.md").read_text()
+    script = page.split("```python\n", 1)[1].split("```", 1)[0]
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    made = kiln.table(tmp_path)
+    assert made.read_bytes() == (tmp_path / "kiln.csv").read_bytes()
+    changed = made.stat().st_mtime_ns
+    assert kiln.table(tmp_path) == made
+    assert made.stat().st_mtime_ns == changed, "it is made once"

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reminding.lab.paper import kiln as made
 from reminding.lab.paper.methods import FINALS, FORGET_SCALE, TUNED, Experiment, Setting, grid, methods
 from reminding.lab.paper.tuning import Grid
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.parity import matched, parameters
-from reminding.tasks import Cue, MatchSpeaker, NBack, NoisyCIFAR10
+from reminding.tasks import Cue, FileStream, MatchSpeaker, NBack, NoisyCIFAR10
+from reminding.tasks.data.download import data_folder
 
 REMARKS = (
     TUNED,
@@ -65,6 +67,17 @@ def cue(data_dir: Path | None, verify: bool) -> Experiment:
         train = TrainOptions(steps=updates, eval_every=250, target=0.99)
         settings.append(replace(_streamed(Cue(lag=lag), model, train, grid(lag, share=0.5)), name=f"lag{lag}"))
     return Experiment("cue", "Cue: accuracy of the answers (chance 0.125)", settings, REMARKS, "cue")
+
+
+def kiln(data_dir: Path | None, verify: bool) -> Experiment:
+    """A made-up table whose outcomes lie 300 rows after their causes, read in chunks of 100 rows."""
+    table = made.table(data_folder(data_dir))
+    task = FileStream(data=table, time="minute", target=("strength",), missing="carry", held_out=0.1)
+    model = replace(MEMORY, hidden_size=32, embedding_size=None)
+    train = TrainOptions(steps=3000, anneal=0.25, batch_size=16, eval_every=500)
+    setting = replace(_streamed(task, model, train, grid(300, share=1.0)), name="lag300")
+    remarks = (*REMARKS, "The table is made by the script of the page about it, docs/howto/kiln.md.")
+    return Experiment("kiln", "Kiln: squared error of the strength, scaled", [setting], remarks, "kiln")
 
 
 def nback(data_dir: Path | None, verify: bool) -> Experiment:

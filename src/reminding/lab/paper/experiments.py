@@ -270,6 +270,7 @@ EXPERIMENTS: dict[str, Callable[[Path | None, bool], Experiment]] = {
     "text8": _text8,
     "cifar10": _cifar10,
     "cue": delayed.cue,
+    "kiln": delayed.kiln,
     "nback": delayed.nback,
     "match": delayed.match,
     "noisy-cifar10": delayed.noisy_cifar10,
