@@ -91,6 +91,42 @@ def test_torch_compile_goes_around_a_layer(options: dict[str, Any]) -> None:
     assert_same_gradients(found, expected)
 
 
+class Streamed(torch.nn.Module):
+    """A model that hands its state on, cut from the past, as nn.LSTM's users do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = make(k_top=2, k_trunc=3)
+
+    def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        output, state = self.layer(x.cos(), state)
+        return output.sin(), state.detach()
+
+
+def of_two_calls(function: Callable[..., Any]) -> Tensor:
+    first, state = function(draw(5, 2, 3), None)
+    return torch.cat([first, function(draw(3, 2, 3, seed=1), state)[0]])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_a_model_that_cuts_its_state_is_compiled() -> None:
+    model = Streamed()
+    torch.testing.assert_close(of_two_calls(torch.compile(model, backend="eager")), of_two_calls(model))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_layer_may_be_compiled_in_place_and_by_its_forward() -> None:
+    layer = make(k_top=2, k_trunc=3)
+    wanted = of_two_calls(layer)
+    expected = gradients(layer, wanted.sum())
+    torch.testing.assert_close(of_two_calls(torch.compile(layer.forward, backend="eager")), wanted)
+    layer.compile(backend="eager")
+    output = of_two_calls(layer)
+    torch.testing.assert_close(output, wanted)
+    assert_same_gradients(gradients(layer, output.sum()), expected)
+
+
 def test_parameters_are_those_the_design_names() -> None:
     shapes = {name: tuple(p.shape) for name, p in SAB(3, 4, score_size=5).named_parameters()}
     assert shapes == {

@@ -10,6 +10,7 @@ import torch
 
 from reminding import SAB
 from reminding.nn import RTU, MinGRU, Transformer
+from tests.nn.samples import BUILT
 from tests.tolerance import assert_equal
 
 INTEGERS: dict[str, Any] = {
@@ -63,3 +64,24 @@ def test_baselines_take_integers_of_numpy(kind: Any) -> None:
     layer = kind(np.int64(3), np.int64(4), **options)
     output, _ = layer(torch.randn(5, 2, 3))
     assert output.shape == (5, 2, 4) and type(layer.hidden_size) is int
+
+
+@pytest.mark.parametrize("value", [torch.tanh, torch.nn.Tanh, [torch.nn.Tanh()], "tanh"])
+def test_an_encoder_is_a_module(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"encoder must be a torch\.nn\.Module, or None"):
+        SAB(3, 4, encoder=value)
+
+
+@pytest.mark.parametrize("value", [torch.cfloat, torch.int64, torch.bool])
+def test_parameters_are_real_numbers(value: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="dtype must be a floating-point type"):
+        SAB(3, 4, dtype=value)
+
+
+def test_a_backend_is_asked_for_where_the_parameters_are() -> None:
+    """On the meta device no backend runs; a layer is made there to be filled elsewhere."""
+    layer = torch.nn.utils.skip_init(SAB, 3, 4, backend=BUILT[-1])
+    layer.load_state_dict(SAB(3, 4).state_dict())
+    assert layer(torch.randn(5, 2, 3))[0].shape == (5, 2, 4)
+    with torch.device("meta"):
+        assert SAB(3, 4, backend=BUILT[-1]).weight_ih_l0.is_meta

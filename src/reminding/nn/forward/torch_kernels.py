@@ -61,8 +61,8 @@ def unroll(call: LayerCall) -> LayerPass:
 def _run(x: Tensor, h: Tensor, cell_state: tuple[Tensor, ...], layer: BoundLayer) -> tuple[Tensor, ...]:
     """One segment on PyTorch's kernel: output (T, B, H) and final state, (1, B, H) each."""
     given = [weight for weight in layer.weights if weight is not None]
-    has_biases = len(given) == 4
+    has_biases, keeps_graph = len(given) == 4, x.is_cuda and torch.is_grad_enabled()  # which cuDNN must be told
     if layer.cell_name == "lstm":
-        return torch.lstm(x, (h, *cell_state), given, has_biases, 1, 0.0, False, False, False)
+        return torch.lstm(x, (h, *cell_state), given, has_biases, 1, 0.0, keeps_graph, False, False)
     kernel = torch.gru if layer.cell_name == "gru" else torch.rnn_tanh
-    return kernel(x, h, given, has_biases, 1, 0.0, False, False, False)
+    return kernel(x, h, given, has_biases, 1, 0.0, keeps_graph, False, False)

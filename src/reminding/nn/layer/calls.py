@@ -266,6 +266,8 @@ class LayerCalls(LayerParameters):
             blank = entering.blank(self, x.shape[1], layout.batched)
             entering.check_state(state, blank)
             entering.check_capacity(state, self.rule.capacity)
+            if network.transform is not None and self.rule.horizon != 0:
+                surroundings.check_no_past(state, entering.tensors_of(state), network.transform)
             if self._remembers_calls(network):
                 state.history = self._ordered(state)  # the same past, which need not be put in order again
             state = replace(state, made_by=blank.made_by)
@@ -308,13 +310,6 @@ class LayerCalls(LayerParameters):
 
     def _with_past(self, state: SABState, network: Network) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
-        if network.transform is not None and torch.is_grad_enabled() and self.rule.horizon != 0:
-            if not state.history.empty:
-                raise ValueError(
-                    f"state has past calls, into which no gradient goes under {network.transform}; "
-                    "state.detach() goes on without them"
-                )
-            return state
         if not self._remembers_calls(network):
             return state
         history = self._ordered(state)
@@ -383,10 +378,8 @@ class LayerCalls(LayerParameters):
         """
         layers = tuple(self.watched(layer) for layer in range(self.num_layers))
         modules = self.user_modules(with_encoder=True)
-        given = [input.data if isinstance(input, PackedSequence) else input]
-        given += state if isinstance(state, tuple | list) else []
-        tensors = [tensor for tensor in given if isinstance(cast("object", tensor), Tensor)]
-        transform = surroundings.transform_of(chain(tensors, *(layer.tensors for layer in layers), modules.tensors))
+        given = [input.data if isinstance(input, PackedSequence) else input, *entering.tensors_of(state)]
+        transform = surroundings.transform_of(chain(given, *(layer.tensors for layer in layers), modules.tensors))
         choice = self.choice(transform)
         network = Network(
             layers=layers,

@@ -160,8 +160,19 @@ def check_capacity(state: SABState, capacity: int | None) -> None:
         raise ValueError(f"state holds {held} memories a row, more than the layer's capacity={capacity}")
 
 
+def tensors_of(given: Any) -> list[Tensor]:
+    """The tensors of h and of the cell's further state in what is given as a state."""
+    if isinstance(given, SABState):
+        return [tensor for layer in given.layers for tensor in (layer.h, *layer.cell_state)]
+    every = cast("Iterable[Any]", given) if isinstance(given, tuple | list) else (given,)
+    return [tensor for tensor in every if isinstance(tensor, Tensor)]
+
+
 def begin_from(given: Any, fresh: SABState) -> SABState:
-    """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept."""
+    """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept.
+
+    Under autocast they may have the lower precision, as what another module gave may.
+    """
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
     if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0]):
         warnings.warn(
@@ -177,12 +188,16 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
     got, want = [tuple(tensor.shape) for tensor in tensors], [tuple(tensor.shape) for tensor in wanted]
     if got != want:
         raise ValueError(f"state must be tensors of shapes {want}, got {got}")
+    mixed = autocast_type(fresh.h.device.type) is not None
     for tensor in tensors:
-        if tensor.dtype != fresh.h.dtype or tensor.device != fresh.h.device:
+        fits = tensor.dtype == fresh.h.dtype or (mixed and tensor.is_floating_point())
+        if not fits or tensor.device != fresh.h.device:
             raise ValueError(
                 f"state must be {fresh.h.dtype} on {fresh.h.device}, got {tensor.dtype} on {tensor.device}"
             )
-    rows: list[Tensor] = [tensor if fresh.batched else tensor.unsqueeze(1) for tensor in tensors]
+    # Copies: what is recorded of a call are the numbers of now, whatever becomes of the caller's tensors.
+    own = [tensor.to(fresh.h.dtype, copy=True) for tensor in tensors]
+    rows: list[Tensor] = [tensor if fresh.batched else tensor.unsqueeze(1) for tensor in own]
     layers = tuple(
         replace(layer, h=rows[0][i], cell_state=tuple(tensor[i] for tensor in rows[1:]))
         for i, layer in enumerate(fresh.layers)

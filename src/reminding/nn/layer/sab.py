@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.ledger import Credit
+from reminding.nn.layer import untraced
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
 from reminding.nn.layer.stepper import Stepper
@@ -174,7 +175,8 @@ class SAB(LayerCalls):
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
         self.score_size = settings.score_size(score_size, hidden_size)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
-        self.bias, self.batch_first, self.encoder = bias, batch_first, encoder
+        self.bias, self.batch_first, self.encoder = bias, batch_first, settings.module_or_none("encoder", encoder)
+        settings.floating_or_none("dtype", dtype)
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
@@ -207,7 +209,8 @@ class SAB(LayerCalls):
         )
         self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
         self.build(cell, score or usual[1], remembers=k_top != 0, kind={"device": device, "dtype": dtype})
-        self.choice().backend_for(memories=0)
+        if self.like().device.type != "meta":  # which no backend can run; what the layer is moved to may
+            self.choice().backend_for(memories=0)
 
     @overload
     def forward(
@@ -271,7 +274,10 @@ class SAB(LayerCalls):
         NaN whatever the loss, and so is the gradient of this row's input and state; no credit goes from it into past
         calls. Every backend and engine does the same.
         """
-        return self.run(input, settings.one_of_two("state", state, "hx", hx), reset, return_recall)
+        state = settings.one_of_two("state", state, "hx", hx)
+        if torch.compiler.is_compiling():  # `layer.compile()`, or a forward that is called by itself
+            return untraced.run(self.run, input, state, reset, return_recall)
+        return self.run(input, state, reset, return_recall)
 
     def stepper(self, state: SABState | None = None) -> Stepper:
         """An object that takes streams on a step a call, without gradient and at the cost of a step.
@@ -282,7 +288,7 @@ class SAB(LayerCalls):
         Raises:
             ValueError: the state is of another layer; the message says what differs.
         """
-        return Stepper(self, state)
+        return Stepper(self, SAB.forward, state)
 
     @contextmanager
     def credit(self) -> Generator[Credit]:

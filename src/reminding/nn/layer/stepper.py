@@ -5,14 +5,16 @@ Shapes: L layers, B batch, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook  # pyright: ignore
 
 from reminding.nn.forward.packed_weights import Weights
 from reminding.nn.forward.streams import Streams
-from reminding.nn.layer import entering, untraced
+from reminding.nn.layer import entering, surroundings, untraced
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.stream import Recall, SABState
@@ -32,10 +34,14 @@ class Stepper:
     your own, are called as usual: the numbers are the same, the speed is not.
 
     Threads may share a layer if each has a stepper of its own. A stepper serves one thread.
+
+    Args:
+        layer: whose streams they are; forward: what a call of it runs, unless a subclass has another `forward`.
+        state: see `SAB.stepper`.
     """
 
-    def __init__(self, layer: LayerCalls, state: SABState | None = None) -> None:
-        self._layer = layer
+    def __init__(self, layer: LayerCalls, forward: Callable[..., Any], state: SABState | None = None) -> None:
+        self._layer, self._forward = layer, forward
         self._streams: Streams | None = None
         self._state: SABState | None = None
         if state is None:
@@ -93,8 +99,8 @@ class Stepper:
     def _take(self, x: Tensor, reset: Tensor | None, return_recall: bool) -> Tensor | tuple[Tensor, Recall]:
         """`__call__`, outside of what torch.compile traces."""
         layer = self._layer
-        hooked = vars(layer)["_forward_hooks"] or vars(layer)["_forward_pre_hooks"]  # which run in calls of the layer
-        weights = None if hooked else layer.weights_to_serve(x)
+        surroundings.check_dense(x)
+        weights = layer.weights_to_serve(x) if self._plain() else None
         if weights is None:
             return self._called(x, reset, return_recall)
         given, batched = self._entered(x, weights)
@@ -105,11 +111,19 @@ class Stepper:
         h = h[0] if batched else h[0, 0]
         return h if recall is None else (h, self._one_step(recall, batched))
 
+    def _plain(self) -> bool:
+        """Whether a call of the layer is its own `forward` and nothing else: no hooks, no subclass's or one's own."""
+        own = vars(self._layer)
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or has_any_global_hook():
+            return False
+        return getattr(type(self._layer), "forward", None) is self._forward
+
     def _entered(self, x: Tensor, weights: Weights) -> tuple[Tensor, bool]:
         """One step's input through the encoder, (1, B, I), and whether it has a batch axis."""
         size, like, axes = self._layer.input_size, weights.like, x.dim()
         if self._layer.encoder is None and axes in (1, 2) and x.shape[-1] == size and x.dtype == like.dtype:
-            return (x.detach() if x.requires_grad else x).reshape(1, -1, size), axes == 2
+            given = (x.detach() if x.requires_grad else x).reshape(1, -1, size)
+            return given.contiguous(), axes == 2
         with torch.no_grad(), counting_on_host():
             given, layout = self._layer.entered(x.unsqueeze(self._time_axis(x)))
         return given.contiguous(), layout.batched

@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.parts.user_modules import UserModules, sharded_in
+from reminding.nn.state.stream import SABState
 
 _EXPORT = (
     "reminding.nn.export.SequenceModule(layer).export() uses torch.export and holds for any length, batch and state; "
@@ -27,7 +28,7 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
     """The transform of torch.func or of forward-mode differentiation that a call is under; None: neither.
 
     Args:
-        tensors: all that the call computes with.
+        tensors: all that the call computes with, those of its state among them.
 
     Raises:
         ValueError: it is torch.vmap, under which a layer's step counts and evictions cannot differ by sample.
@@ -46,6 +47,28 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
         return "a transform of torch.func"
     dual = (forward_ad.unpack_dual(tensor).tangent for tensor in held)
     return "forward-mode differentiation" if any(tangent is not None for tangent in dual) else None
+
+
+def check_no_past(state: SABState, made: Iterable[Tensor], transform: str) -> None:
+    """Refuse a state whose past gets no credit under a transform: that of calls outside of it, or of calls in it.
+
+    Args:
+        made: its tensors that a derivative would go through.
+    """
+    if any(map(_transformed, made)) or (torch.is_grad_enabled() and not state.history.empty):
+        raise ValueError(
+            f"state has past calls, into which no gradient goes under {transform}: give the layer the whole sequence "
+            "in one call; state.detach() goes on without them"
+        )
+
+
+def _transformed(tensor: Tensor) -> bool:
+    """Whether a tensor carries a derivative of a transform of torch.func or of forward-mode differentiation."""
+    functorch, level = torch._C._functorch, cast("int", forward_ad._current_level)  # pyright: ignore
+    dual = level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+    if dual or not functorch.is_functorch_wrapped_tensor(tensor):  # pyright: ignore
+        return dual
+    return tensor.requires_grad or _transformed(cast("Tensor", functorch.get_unwrapped(tensor)))  # pyright: ignore
 
 
 def _batched(tensor: Tensor) -> bool:

@@ -48,6 +48,19 @@ def score_size(value: Any, hidden_size: int) -> int:
     return at_least("score_size", min(SCORE_SIZE, hidden_size) if value is None else value, 1)
 
 
+def module_or_none(name: str, value: Any) -> nn.Module | None:
+    """A module, or None."""
+    if value is not None and not isinstance(value, nn.Module):
+        raise ValueError(f"{name} must be a torch.nn.Module, or None, got {value!r}")
+    return value
+
+
+def floating_or_none(name: str, value: torch.dtype | None) -> None:
+    """A type of real numbers, or None."""
+    if value is not None and not value.is_floating_point:
+        raise ValueError(f"{name} must be a floating-point type such as torch.float32, or None, got {value}")
+
+
 def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
     """One of the known names."""
     if value not in known:

@@ -383,6 +383,8 @@ def _alone(tensor: Tensor) -> Tensor:
     One that was made in inference mode is copied, so that a call with a graph may go on from it.
     """
     own = tensor.detach()
+    if torch.compiler.is_compiling():
+        return own.clone()  # what is traced cannot look at a storage
     if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
         return own  # it has no storage to look at
     shares = own.untyped_storage().nbytes() > 2 * own.nbytes
