@@ -290,6 +290,11 @@ class LayerCalls(LayerParameters):
         """The backend of a call whose steps find no memories."""
         return self.choice().backend_for(memories=0)
 
+    def check_backend(self) -> None:
+        """Refuse a backend that cannot run; on the meta device none can, and what the layer is moved to may."""
+        if self.like().device.type != "meta":
+            self.backend_now()
+
     @property
     def made_by(self) -> MadeBy:
         """What the record of this layer's calls rests on."""

@@ -176,7 +176,6 @@ class SAB(LayerCalls):
         self.score_size = settings.score_size(score_size, hidden_size)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
         self.bias, self.batch_first, self.encoder = bias, batch_first, settings.module_or_none("encoder", encoder)
-        settings.floating_or_none("dtype", dtype)
         settings.refuse_bidirectional(bidirectional)
         settings.refuse_projection(proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
@@ -208,9 +207,8 @@ class SAB(LayerCalls):
             stored=settings.one_of("stored", stored, tuple(STORED)),
         )
         self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
-        self.build(cell, score or usual[1], remembers=k_top != 0, kind={"device": device, "dtype": dtype})
-        if self.like().device.type != "meta":  # which no backend can run; what the layer is moved to may
-            self.choice().backend_for(memories=0)
+        self.build(cell, score or usual[1], remembers=k_top != 0, kind=settings.kind(device, dtype))
+        self.check_backend()
 
     @overload
     def forward(

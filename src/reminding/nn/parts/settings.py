@@ -55,10 +55,11 @@ def module_or_none(name: str, value: Any) -> nn.Module | None:
     return value
 
 
-def floating_or_none(name: str, value: torch.dtype | None) -> None:
-    """A type of real numbers, or None."""
-    if value is not None and not value.is_floating_point:
-        raise ValueError(f"{name} must be a floating-point type such as torch.float32, or None, got {value}")
+def kind(device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Any]:
+    """What parameters are made as: on a device, and of a type of real numbers; None: PyTorch's default."""
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float32, or None, got {dtype}")
+    return {"device": device, "dtype": dtype}
 
 
 def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
