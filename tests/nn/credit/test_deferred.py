@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, SABState
+from reminding.nn.state.merging import join_rows
 from tests.nn.credit.test_op_sweep import options
 from tests.nn.samples import BUILT, assert_same_gradients, draw, make, spread
 
@@ -288,3 +289,25 @@ def test_what_is_recorded_of_credit_names_the_rows_of_the_present() -> None:
     assert not state.history.waits, "a call that is watched sends on what waits"
     assert {int(row) for row in credit.row} == {0, 1}
     assert int(credit.step[credit.row == 0].max()) <= 12
+
+
+def test_a_stream_may_go_two_ways_where_no_credit_waits_for_several_calls() -> None:
+    state = stream(deferring(), 2)
+    twice = torch.tensor([0, 0])
+    for refused in (
+        lambda: state.rows(twice),
+        lambda: join_rows([state.rows(torch.tensor([0])), state.rows(torch.tensor([0]))]),
+    ):
+        with pytest.raises(ValueError, match="no row twice where credit waits.*credit_every=1"):
+            refused()
+    assert state.detach().rows(twice).batch_size == 2
+    assert state.rows(torch.tensor([1, 0])).batch_size == 2
+    layer, found = make(3, 4, k_top=2, k_att=2, k_trunc=3), list[dict[str, Tensor]]()
+    for begun in (slice(None), slice(0, 1)):
+        layer.zero_grad()
+        x = draw(7, 1, 3).expand(7, 2, 3)
+        _, now = layer(x[:, begun])
+        now = now if begun == slice(None) else now.rows(twice)
+        layer(draw(5, 2, 3, seed=1), now)[0].sum().backward()
+        found.append(grads_of(layer))
+    assert_same_gradients(found[1], found[0])

@@ -217,3 +217,25 @@ def test_scores_beyond_the_range_of_the_op_are_replayed_in_plain_pytorch() -> No
     refusing = with_large_scores(backend="cpu", engine="replay")
     with pytest.raises(ValueError, match="backend='cpu' cannot run this input"):
         refusing(x)
+
+
+def of_last_call(lengths: list[int], options: dict[str, Any]) -> dict[str, Tensor]:
+    layer = make(3, 4, normalizer="softmax1", score="dot", evict="least_recalled", backend="reference", **options)
+    state: Any = None
+    for seed, steps in enumerate(lengths):
+        layer.zero_grad()
+        output, state = layer(2 * draw(steps, 1, 3, seed=seed), state)
+        output[-1].sum().backward()
+    return {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("lengths", [[6, 1], [7, 2], [8, 1], [9, 3], [12, 1]], ids=str)
+@pytest.mark.parametrize(("k_att", "k_trunc", "capacity"), [(1, 4, 3), (2, 5, 3), (1, 6, 4), (2, 7, 2)])
+def test_a_state_that_is_stored_and_evicted_within_a_segment_is_a_constant(
+    lengths: list[int], k_att: int, k_trunc: int, capacity: int
+) -> None:
+    """Recalling all is recalling more than there are."""
+    options = {"k_att": k_att, "k_trunc": k_trunc, "capacity": capacity}
+    assert_same_gradients(
+        of_last_call(lengths, options | {"k_top": None}), of_last_call(lengths, options | {"k_top": 7})
+    )

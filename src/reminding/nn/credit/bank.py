@@ -170,14 +170,11 @@ class Bank:
         """The credit that states at places pass on, (..., H), 0 where there is NOTHING; None where none has any."""
         if self._credit is None:
             return None
-        constant = self.constant(place)
-        return _at(self._credit, place if constant is None else place.masked_fill(constant, NOTHING))
+        return _at(self._credit, place.masked_fill(self.constant(place), NOTHING))
 
-    def constant(self, place: Tensor) -> Tensor | None:
-        """Which of the states at places (...) pass no credit on; None where all do."""
-        if self._constant is None:
-            return None
-        if len(self._constant) == 0:
+    def constant(self, place: Tensor) -> Tensor:
+        """Which of the states at places (...) pass no credit on; what is not here was evicted, and passes none."""
+        if self._constant is None or len(self._constant) == 0:
             return place < 0
         return (place < 0) | self._constant[place.clamp(min=0)].to(place.device)
 

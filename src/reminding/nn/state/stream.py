@@ -230,7 +230,7 @@ class SABState:
         return replace(self, layers=tuple(layers), step=step, history=self.history.without(rows))
 
     def rows(self, index: Tensor | slice) -> SABState:
-        """The state of some batch rows."""
+        """The state of some batch rows. A ValueError if one is there twice and `credit_every` is above 1."""
         places = torch.arange(self.batch_size, device="cpu")[index]
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))

@@ -16,7 +16,7 @@ from torch import Tensor
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Change, counting_on_host
-from reminding.nn.state.past.owed import Owed
+from reminding.nn.state.past.owed import Owed, check_once
 from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
 from reminding.nn.state.past.runs import SegmentRun, compacted, joined
 from reminding.nn.state.past.segments import EncoderInput, Segment
@@ -266,8 +266,9 @@ class History:
         )
 
     def rows(self, index: Tensor) -> History:
-        """That of some rows, (R,) int64; what the others are owed is still theirs."""
-        return self if self.stream is None else self.changed(stream=self.stream[index])
+        """That of some rows, (R,) int64; what others are owed is still theirs. `check_once` says what is refused."""
+        stream = None if self.stream is None else self.stream[index]
+        return self if stream is None else self.changed(stream=check_once(stream, self.owing))
 
     def without(self, mask: Tensor) -> History:
         """With new streams in the marked rows, (B,) bool."""
@@ -388,7 +389,7 @@ def join_rows(parts: Sequence[History]) -> History:
     return known[0].changed(
         begun=begun,
         calls=tuple(calls.values()),
-        stream=torch.cat(streams),
+        stream=check_once(torch.cat(streams), known[0].owing),
         owed=tuple(owed.values()),
         rule=rule,
     )

@@ -5,7 +5,11 @@ Shapes: B batch rows, M memory slots, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
+
+from torch import Tensor
 
 from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup
 
@@ -72,3 +76,17 @@ class Owed:
         """What has come, which counts as sent on from now."""
         credit, self.credit, self.settled = self.credit, None, True
         return credit
+
+
+def check_once(stream: Tensor, owing: Sequence[Owed]) -> Tensor:
+    """The streams of some rows, (R,), none of which goes two ways while credit waits, since that is kept by stream.
+
+    Raises:
+        ValueError: one is there twice.
+    """
+    if owing and len(set(cast("list[int]", stream.tolist()))) < len(stream):
+        raise ValueError(
+            "index must have no row twice where credit waits for several calls: build the layer with credit_every=1, "
+            "or take the rows of state.detach()"
+        )
+    return stream
