@@ -204,3 +204,21 @@ def test_every_parameter_has_a_gradient_from_every_call(backend: str, engine: st
         losses[loss].sum().backward()
         without = [name for name, parameter in layer.named_parameters() if parameter.grad is None]
         assert without == [], f"call {call}"
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [(torch.float32, 1e-40), (torch.float64, 1e-310)], ids=str)
+def test_scores_whose_sum_has_no_inverse_still_have_weights(dtype: torch.dtype, tiny: float) -> None:
+    """1 / sum overflows where the sum is subnormal; each score's share of it does not."""
+    found: list[Tensor] = []
+    for backend in BUILT:
+        layer = make(
+            2, 3, k_top=2, k_att=1, k_trunc=4, score="separable", normalizer="threshold", backend=backend
+        ).to(dtype)
+        with torch.no_grad():
+            layer.get_parameter("score_weight_l0").mul_(tiny)
+        output, _, recall = layer(draw(9, 2, 2).to(dtype), return_recall=True)
+        assert output.isfinite().all()
+        torch.testing.assert_close(recall.weight[5].sum(-1), torch.ones(2, dtype=dtype))
+        found.append(output)
+    for output in found[1:]:
+        torch.testing.assert_close(output, found[0], rtol=1e-4, atol=1e-4)

@@ -162,7 +162,7 @@ void threshold_weights(const Ranking<T>& best, int64_t size, T limit, T epsilon,
   *at.edge = edge;
   for (int64_t i = 0; i < kept; ++i) {
     at.slots[i] = best.slot[i];
-    at.weights[i] = (best.score[i] - limit) * *at.inverse;
+    at.weights[i] = (best.score[i] - limit) / (total + epsilon);  // whose inverse may overflow
   }
 }
 

@@ -278,7 +278,7 @@ def weigh(value, place, alive, k_top, NORMALIZER: tl.constexpr, RELEASE: tl.cons
         if RELEASE:
             divisor += 1e-7
         inverse = tl.where(total > 0, 1.0 / divisor, 0.0)
-        weight = excess * inverse
+        weight = excess / divisor  # whose inverse may overflow
         slot = tl.where(weight > 0, place, -1)
         edge = tl.where(total > 0, edge, -1)
         if RELEASE:
