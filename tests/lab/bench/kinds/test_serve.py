@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from reminding import SAB, SABState
 from reminding.cli import main
 from reminding.lab.bench.kinds.serve import CallCost, ServeMeasurement, ServeOptions, ServePoint, prepared
+from reminding.nn.layer.stepper import Stepper
 from tests.nn.samples import needs_op
 
 SMALL = ServeOptions(B=(2,), H=8, I=3, memories=5, k_att=2, calls=2, repetitions=2)
@@ -21,15 +23,13 @@ SMALL = ServeOptions(B=(2,), H=8, I=3, memories=5, k_att=2, calls=2, repetitions
 def test_every_contestant_takes_one_step_with_full_memories(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
     if name != "lstm":
-        from reminding.nn.layer.stepper import Stepper
+        stepper = SAB.stepper
 
-        stepper = Stepper.__init__
-
-        def noted(self: Stepper, layer: Any, state: Any) -> None:
+        def noted(self: SAB, state: SABState) -> Stepper:
             held.append(state.memory.shape[2])
-            stepper(self, layer, state)
+            return stepper(self, state)
 
-        monkeypatch.setattr(Stepper, "__init__", noted)
+        monkeypatch.setattr(SAB, "stepper", noted)
     with torch.no_grad():
         call = prepared(name, 2, SMALL)
         call()
