@@ -32,6 +32,32 @@ def test_a_file_of_labelled_series_is_not_one_series(tmp_path: Path) -> None:
     assert read_own(Series(path), tmp_path / "one.txt").input.shape == (3, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [("2\t5\t6\t7", 1), ("1.0 5 6 7", 0), ("?,5,6,7", None), ("# one series\n\n2;5;6;7", 1), ("5\n6\n7\n", None)],
+)
+def test_one_line_has_its_label_first_as_in_the_files_of_training(
+    line: str, label: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "all.tsv"
+    path.write_text("".join(f"{label}\t{i}\t2\t3\t4\n" for i in range(5) for label in "12"))
+    task = Series(path)
+    (tmp_path / "one.txt").write_text(line)
+    own = read_own(task, tmp_path / "one.txt")
+    assert own.padding == 1  # the training data have four steps
+    torch.testing.assert_close(own.input[:, 0, 0].numpy(), task.form.prepared(np.array([5.0, 6.0, 7.0]))[:, 0])
+    assert own.target is None if label is None else own.target is not None and own.target.tolist() == [label]
+
+
+def test_a_first_number_that_is_no_label_is_refused_where_labels_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "all.tsv"
+    path.write_text("".join(f"{label}\t{i}\t2\t3\n" for i in range(5) for label in "12"))
+    for line in ("0.5 1 2 3", "3 1 2 3", "cat 1 2 3"):
+        (tmp_path / "one.txt").write_text(line)
+        with pytest.raises(ValueError, match=r"one\.txt, line 1 has the label '.*', expected one of 1, 2, or \? if"):
+            read_own(Series(path), tmp_path / "one.txt")
+
+
 def test_own_table_has_the_columns_of_training_by_name_on_its_scale(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(400, 2)).round(3)
     (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in values.tolist()))

@@ -5,6 +5,7 @@ Shapes: T time, I values of a step, C columns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
-from reminding.tasks.data.labelled.files import numbers, read_series
+from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
-from reminding.tasks.files.labelled import LabelledTask
+from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
@@ -32,20 +33,24 @@ class Own(NamedTuple):
 
     Attributes:
         input: tokens (T, 1), or values (T, 1, I).
-        target: the next steps, if the file is a stream; None: unknown.
+        target: the next steps, if the file is a stream; the number of its class, (1,), if it is a series with its
+            label; None: unknown.
         times: of a table with a time column: its values at these steps and the next, (T + 1,); else None.
+        padding: number of the first steps that stand in front of a labelled series which is shorter than others.
     """
 
     input: Tensor
     target: Tensor | None
     times: NDArray[Any] | None = None
+    padding: int = 0
 
 
 def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) -> Own:
     """Read a file as input for a model that was trained on `task`.
 
     A stream is read from a file of the same kind as the training data: bytes, text, WAV, or a table, whose columns
-    are scaled as in training. A series is a WAV file or numbers, standardised as in training. Other sequences are
+    are scaled as in training. A series is standardised as in training; it is a WAV file, or numbers: one step a line,
+    or one line with the label first as in the files of training, ? if it is not known. Other sequences are
     numbers in the form of the task: one token per step, or one row of values per step. Numbers are text, separated by
     white space, commas or semicolons, with one line per step if a step has several; or an .npy file.
 
@@ -66,7 +71,7 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
         if start or steps is not None:
             raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
-            return Own(torch.as_tensor(_one_series(task, path)).unsqueeze(1), None)  # (T, 1, I)
+            return _labelled(task, path)
         return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
     except ValueError as error:
         raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
@@ -81,41 +86,58 @@ class _Steps:
     times: Callable[[int, int], NDArray[Any] | None] | None = None
 
 
-def _one_series(task: LabelledTask, path: Path) -> NDArray[Any]:
-    """One series without a label: an audio file, a .ts file of one series, or numbers."""
+def _labelled(task: LabelledTask, path: Path) -> Own:
+    """One series as the model reads it, with its class if the file says it."""
+    form, one = task.form, _one_series(task, path)
+    number = form.class_of(one)
+    values = form.prepared(one.values, one.where)
+    target = None if number is None else torch.tensor([number])
+    return Own(torch.as_tensor(values).unsqueeze(1), target, padding=len(values) - form.cut.own_steps(one.values))
+
+
+def _one_series(task: LabelledTask, path: Path) -> One:
+    """One series: an audio file, a .ts file of one series, or numbers."""
     form = task.form
     if path.suffix.lower() in SUFFIXES:
         samples, rate = read_audio(path)
         if form.rate is not None:
             same_rate(Path("the training data"), form.rate, path, rate)
-        return form.prepared(samples, str(path))
+        return One("", samples, str(path))
+    if suffix_of(path) == ".npy":
+        return One("", numbers_of_file(path), str(path))
     if suffix_of(path) == ".ts":
         series = read_series(path, unlabelled=True)
         if len(series) > 1:
             raise ValueError(
                 f"{path} holds {len(series)} series, expected one; write the wanted one to a file of its own"
             )
-        return form.prepared(series[0].values, str(path))
-    if suffix_of(path) == ".npy":
-        return form.prepared(numbers_of_file(path), str(path))
-    return form.prepared(_series_of_text(path, form.dimensions), str(path))
+        return series[0]
+    return _series_of_text(path, form)
 
 
-def _series_of_text(path: Path, dimensions: int) -> NDArray[np.float64]:
-    """Numbers as one series, (n, D): one line of them, or one step a line."""
+def _series_of_text(path: Path, form: Form) -> One:
+    """One series, (n, D): one step a line, or one line with its label first, as in the files of training.
+
+    Where all classes are words, a line of numbers alone has no label. Elsewhere its first number is its label, as it
+    is where labels are predicted.
+    """
     with open_text(path, find_encoding(path)) as text:
-        lines = [line.replace(",", " ").replace(";", " ").split() for line in text]
-    rows = [numbers(cells, f"{path}, line {i}") for i, cells in enumerate(lines, 1) if cells]
-    if not rows:
+        cells = {i: re.split(r"[\s,;]+", line.strip()) for i, line in enumerate(text, 1) if line.strip()}
+    lines = {i: line for i, line in cells.items() if line[0][:1] not in ("#", "%")}
+    if not lines:
         raise ValueError(f"{path} holds no numbers")
+    first = next(iter(lines.values()))[0]
+    if len(lines) == 1 and (any(map(is_number, form.classes)) or not is_number(first)):
+        return read_series(path, unlabelled=True)[0]
+    rows = [numbers(line, f"{path}, line {i}") for i, line in lines.items()]
     if len(rows) == 1:
-        return rows[0].reshape(-1, dimensions)
-    if {len(row) for row in rows} != {dimensions}:
+        return One("", rows[0].reshape(-1, form.dimensions), str(path))
+    if {len(row) for row in rows} != {form.dimensions}:
         raise ValueError(
             f"{path} has {len(rows)} lines of up to {max(map(len, rows))} values, as a file of labelled series has; "
-            "expected one series without a label: one line, or one step a line"
+            "expected one series: one step a line, or one line with its label first, ? if it is not known"
         )
-    return np.stack(rows)
+    return One("", np.stack(rows), str(path))
 
 
 def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:

@@ -253,6 +253,24 @@ def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Pa
     assert list(predictor.predict(frame).index) == list("tuvwxyz")
 
 
+def test_new_series_are_evaluated_as_they_are_predicted_whatever_else_is_in_their_file(
+    labelled: Path, tmp_path: Path
+) -> None:
+    rng, new = np.random.default_rng(2), tmp_path / "new.txt"
+    lengths = [40, 7, 16, 90, 23, 16, 90]  # those of training have up to 16
+    series = [rng.normal(size=length).round(3) for length in lengths]
+    found = reminding.load(labelled).predict(series)
+    truth = [*found["label"][:3], *("abc"["bca".index(label)] for label in found["label"][3:])]
+    new.write_text(
+        "".join(f"{label} {' '.join(map(str, each))}\n" for label, each in zip(truth, series, strict=True))
+    )
+    main(["eval", str(labelled), "--data", str(new)])
+    record = json.loads((labelled / "eval.jsonl").read_text().splitlines()[-1])
+    assert record["accuracy"] == pytest.approx(3 / 7)
+    chosen = [found.loc[row, label] for row, label in enumerate(truth)]
+    assert record["cross_entropy"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("none", [[], np.zeros((0, 5)), pd.DataFrame(columns=range(5), dtype=float)])
 def test_no_series_have_no_labels(labelled: Path, none: Any) -> None:
     with pytest.raises(ValueError, match=r"data must (have at least one series, got none|be one series)"):

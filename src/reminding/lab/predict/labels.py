@@ -60,11 +60,7 @@ def _of_path(task: Any, path: Path) -> tuple[list[NDArray[np.float32]], list[str
         return [form.prepared(each) for each in series], None
     found = read_series(path, unlabelled=True)
     for one in found:
-        if one.label and one.label not in task.classes:
-            raise ValueError(
-                f"data: {one.where} has the label {one.label!r}, expected one of {', '.join(task.classes)}, or ? if "
-                "it is not known"
-            )
+        form.class_of(one)
     return [form.prepared(one.values, one.where) for one in found], None
 
 

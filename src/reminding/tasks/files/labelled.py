@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from reminding.tasks.data.labelled.files import One
 from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale
-from reminding.tasks.kinds.base import Batch, Split
+from reminding.tasks.kinds.base import Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.classification import Classification
 from reminding.tasks.kinds.facts import DATA
@@ -35,14 +35,24 @@ class LabelledSeries:
     Args:
         values: (N, T, I) float32; shorter series are padded with zeros before their first step.
         label: (N,) int64.
+        own: number of the last steps that hold the series, (N,) int64; those before them are padding.
+        least: the steps that a batch has at least: those of the longest series of the run's own data.
     """
 
     values: Tensor
     label: Tensor
+    own: Tensor
+    least: int
+
+    def steps(self, rows: Tensor) -> Tensor:
+        """The number of steps in which each of the series at `rows` (B,) is read alone, (B,)."""
+        return self.own[rows].clamp(min=self.least)
 
     def batch(self, rows: Tensor) -> Batch:
-        """Return the series at `rows` (B,): input (T, B, I), target (B,)."""
-        return Batch(self.values[rows].transpose(0, 1).contiguous(), self.label[rows])
+        """Return the series at `rows` (B,): input (T, B, I), target (B,). T is that of the longest of them."""
+        longest = int(self.steps(rows).max()) if len(rows) else self.least
+        values = self.values[rows, self.values.shape[1] - longest :]
+        return Batch(values.transpose(0, 1).contiguous(), self.label[rows])
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,21 @@ class Form:
         """I, the values of a step."""
         return self.cut.features
 
+    def class_of(self, one: One) -> int | None:
+        """The number of a series' class; None if its label is not known.
+
+        Raises:
+            ValueError: its label is none of the training data's.
+        """
+        if not one.label:
+            return None
+        if one.label not in self.classes:
+            raise ValueError(
+                f"data: {one.where} has the label {one.label!r}, expected one of {', '.join(self.classes)}, or ? if "
+                "it is not known"
+            )
+        return self.classes.index(one.label)
+
     def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
         """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
         return self.cut.prepared(values, where)
@@ -119,8 +144,8 @@ class Loaded:
         packed = pack(parts, form.classes, form.cut)
         splits: dict[Split, LabelledSeries] = {}
         for split in ("train", "valid", "test"):
-            values, labels = packed[split]
-            splits[split] = LabelledSeries(torch.as_tensor(values), torch.as_tensor(labels))
+            values, label, own = map(torch.as_tensor, packed[split])
+            splits[split] = LabelledSeries(values, label, own, form.cut.steps)
         return Loaded(splits, form, reading, read)
 
 
@@ -190,6 +215,18 @@ class LabelledTask(Classification):
     def examples(self, split: Split) -> LabelledSeries:
         """Return one split: values (N, T, I), label (N,)."""
         return self.loaded().splits[split]
+
+    def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """All series of a split, or `limit` of them; see `Classification.eval_batches`.
+
+        A series that is longer than those of the run's own data shares its batch with others of its length, and none
+        is padded for it: what is said of a series does not depend on the others in its file.
+        """
+        rows = self.evaluated(split, batch_size, limit)
+        examples = self.examples(split)
+        steps = examples.steps(rows)
+        alike = (rows[steps == number] for number in np.unique(steps.numpy()).tolist())
+        return (examples.batch(part) for same in alike for part in torch.split(same, batch_size))
 
     @property
     def classes(self) -> tuple[str, ...]:

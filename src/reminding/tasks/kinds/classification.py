@@ -122,12 +122,15 @@ class Classification(Informed, ABC):
         The `limit` examples are spread evenly over the split, since its order may matter: the first half of MNIST's
         test set is known to be easier than the second.
         """
-        check_evaluation(split, batch_size, limit)
-        examples = self.examples(split)
-        total = len(examples.label)
-        chosen = total if limit is None else min(limit, total)
-        rows = torch.arange(chosen) * total // chosen
+        rows, examples = self.evaluated(split, batch_size, limit), self.examples(split)
         return (examples.batch(part) for part in torch.split(rows, batch_size))
+
+    def evaluated(self, split: EvalSplit, batch_size: int, limit: int | None) -> Tensor:
+        """The numbers of the examples that `eval_batches` reads, at most (limit,)."""
+        check_evaluation(split, batch_size, limit)
+        total = len(self.examples(split).label)
+        chosen = total if limit is None else min(limit, total)
+        return torch.arange(chosen) * total // max(chosen, 1)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -194,13 +194,17 @@ def plain_label(label: str) -> str:
     return f"{number.to_integral_value():f}" if whole and re.search(r"[.eE]", label) else label
 
 
-def label_order(label: str) -> tuple[int, float, str]:
-    """A sort key: numbers first, in their order, then other labels in alphabetical order; nan and inf are texts."""
+def is_number(text: str) -> bool:
+    """Whether a label or a cell is a finite number; nan and inf are texts."""
     try:
-        number = float(label)
+        return bool(np.isfinite(float(text)))
     except ValueError:
-        return 1, 0.0, label
-    return (0, number, label) if np.isfinite(number) else (1, 0.0, label)
+        return False
+
+
+def label_order(label: str) -> tuple[int, float, str]:
+    """A sort key: numbers first, in their order, then other labels in alphabetical order."""
+    return (0, float(label), label) if is_number(label) else (1, 0.0, label)
 
 
 def numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:

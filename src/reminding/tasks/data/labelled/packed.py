@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ class Cut:
         each = self.frame // 2 + 1 if self.spectrum else self.frame
         return each * len(self.scale.mean) * (2 if self.masked else 1)
 
+    def own_steps(self, values: NDArray[Any]) -> int:
+        """The number of steps that hold a series, (n,) or (n, D); those in front of them are padding."""
+        return -(-len(values[: self.samples]) // self.frame)
+
     def prepared(
         self, values: NDArray[Any], where: str = "data", last: NDArray[np.float64] | None = None
     ) -> NDArray[np.float32]:
@@ -73,7 +77,7 @@ class Cut:
         scaled = np.nan_to_num(self.scale.apply(filled))
         if self.masked:
             scaled = np.concatenate([scaled, absent], axis=1)
-        own = -(-len(beginning) // self.frame)
+        own = self.own_steps(values)
         frames = in_frames(scaled, self.frame, max(self.steps, own))
         return log_spectrum(frames, scaled.shape[1], own) if self.spectrum else frames
 
@@ -97,27 +101,35 @@ def cut_of(
     train = parts["train"]
     scale = scale_of((one.values[:samples] for one in train), train[0].values.shape[1])
     masked = any(bool(np.isnan(one.values[:samples]).any()) for one in everything)
-    steps = max(-(-len(one.values[:samples]) // frame) for one in everything)
-    return Cut(frame, samples, steps, missing, masked, scale, spectrum)
+    cut = Cut(frame, samples, 1, missing, masked, scale, spectrum)
+    return replace(cut, steps=max(cut.own_steps(one.values) for one in everything))
 
 
-def pack(
-    parts: Mapping[str, Sequence[One]], classes: Sequence[str], cut: Cut
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
+class Packed(NamedTuple):
+    """The series of a part.
+
+    Attributes:
+        values: (N, T, I), where shorter series are padded with zeros before their first step.
+        label: numbers of the labels, (N,).
+        own: number of the last steps that hold the series, (N,); those before them are padding.
+    """
+
+    values: NDArray[np.float32]
+    label: NDArray[np.int64]
+    own: NDArray[np.int64]
+
+
+def pack(parts: Mapping[str, Sequence[One]], classes: Sequence[str], cut: Cut) -> dict[str, Packed]:
     """Cut and scale all series into arrays, of each part of the length of its longest.
-
-    Returns:
-        of each part the values, (N, T, I), where shorter series are padded with zeros before their first step, and
-        the numbers of the labels, (N,).
 
     Raises:
         ValueError: a label is not among the classes, or a series does not fit the cut.
     """
     number = {label: index for index, label in enumerate(classes)}
-    packed: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
+    packed: dict[str, Packed] = {}
     for split, part in parts.items():
-        longest = max((-(-len(one.values[: cut.samples]) // cut.frame) for one in part), default=0)
-        wide = replace(cut, steps=max(cut.steps, longest))
+        own = np.array([cut.own_steps(one.values) for one in part], np.int64)
+        wide = replace(cut, steps=max(cut.steps, int(own.max(initial=0))))
         for one in part:
             if one.label not in number:
                 known = ", ".join(classes)
@@ -126,7 +138,7 @@ def pack(
                 )
         values = [wide.prepared(one.values, one.where) for one in part]
         labels = np.array([number[one.label] for one in part], np.int64)
-        packed[split] = np.stack(values) if values else np.zeros((0, 0, 0), np.float32), labels
+        packed[split] = Packed(np.stack(values) if values else np.zeros((0, 0, 0), np.float32), labels, own)
     return packed
 
 
