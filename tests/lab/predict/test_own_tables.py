@@ -192,6 +192,66 @@ def test_known_inputs_that_do_not_follow_the_data_are_refused(run: Path, tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (
+            [24, 25, 26, 27],
+            "future: row 0, 2024-03-05 07:00:00, is 1 d after the last row of the data, 2024-03-04 07:",
+        ),
+        (
+            [1, 2, 3, 6],
+            "future: row 3, 2024-03-04 13:00:00, is 3 h after row 2, 2024-03-04 10:00:00, and the rows of",
+        ),
+        ([1, 1.25, 1.5, 1.75], "is 15 min after row 0, .* the rows of the data are 1 h apart. If it is the next row"),
+    ],
+)
+def test_known_inputs_of_other_rows_are_refused(run: Path, tmp_path: Path, hours: list[float], told: str) -> None:
+    model, rows = reminding.load(run), rows_of(1, 90)
+    past = rows[:80]
+    times = [past["hour"].iloc[-1] + pd.Timedelta(hours=each) for each in hours]
+    future = rows[80:84].assign(hour=times)
+    future.to_csv(tmp_path / "future.csv", index=False)
+    for given in (future, tmp_path / "future.csv"):
+        with pytest.raises(ValueError, match=told):
+            model.predict(past, steps=5, future=given)
+    model.predict(past, steps=5, future=future.drop(columns="hour"))  # as the message says
+    with pytest.raises(ValueError, match=r"row 0, .*, is .* after the last row of the data"):
+        model.predict(rows[79:80], steps=2, future=rows[88:])  # one row has no distances: those of training count
+    model.predict(rows[79:80], steps=2, future=rows[80:])
+
+
+def test_times_of_known_inputs_name_the_rows_of_the_forecast(run: Path) -> None:
+    model, rows = reminding.load(run), rows_of(1, 90)
+    days = pd.Series(pd.bdate_range("2024-03-01", periods=90)).drop([30, 41, 83]).to_numpy()  # and three holidays
+    table: Any = rows[:87].assign(hour=days)
+    found = model.forecast(table[:80], steps=6, future=table[80:])
+    assert list(found.predicted.index[:5]) == list(days[80:85]) and found.predicted.index[5] > days[84]
+    held = model.forecast(table[:82], steps=6, future=table[80:], held_out=2)
+    pd.testing.assert_frame_equal(held.predicted, found.predicted, check_freq=False)
+    spring = pd.date_range("2024-03-30 12:00", periods=30, freq="h", tz="Europe/Berlin")
+    for zone in (None, "Europe/Berlin", "UTC"):  # on the wall the clock goes from 1 to 3
+        hours = spring.tz_localize(None) if zone is None else spring.tz_convert(zone)
+        local = rows[:30].assign(hour=hours)
+        told = model.predict(local[:10], steps=9, future=local[10:])
+        assert list(told.index[:8]) == list(local["hour"][10:18])
+        assert told.index.tz == local["hour"].dt.tz
+
+
+def test_a_forecast_does_not_overwrite_what_it_is_made_from(run: Path, tmp_path: Path) -> None:
+    rows = rows_of(1, 60)
+    rows[:50].to_csv(tmp_path / "past.csv", index=False)
+    rows[50:].to_csv(tmp_path / "next.csv", index=False)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "past.csv")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.csv")}
+    words = ["predict", str(run), "--input", str(tmp_path / "past.csv"), "--future", str(tmp_path / "next.csv")]
+    for out, named in (("past.csv", "input"), ("link.csv", "input"), ("x/../next.csv", "future")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(SystemExit, match=rf"out must be another file than {named}, got"):
+            main([*words, "--steps", "3", "--out", str(tmp_path / out)])
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("*.csv")}
+
+
 def test_a_future_file_must_exist_even_where_it_is_not_needed(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.predict.frames import times_index, utc
 from reminding.lab.predict.given import names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
@@ -73,7 +72,7 @@ def rows_of(task: FileStream, data: Any) -> Rows:
         data: a path, a table or an array.
     """
     if isinstance(data, str | Path):
-        source = _opened(task, data, None, "data")
+        source = opened(task, data, None, "data")
         times = None if source.clock is None else source.times
         timing = task.known.timing
         return Rows(source.steps(), source.read, times, task.time, source.reading(), source.numbers, timing)
@@ -81,7 +80,7 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     values = task.filled(given)
     kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
     numbers = None if len(kept) == len(given) else _slices(kept)
-    times = _times_of(task, data)
+    times = times_of(task, data)
     read_times = None if times is None else _slices(times[kept])
     return Rows(len(values), _slices(values), read_times, task.time, None, numbers, task.known.timing)
 
@@ -91,7 +90,7 @@ def _slices(values: NDArray[Any]) -> Callable[[int, int], NDArray[Any]]:
     return lambda start, stop: values[start:stop]
 
 
-def _times_of(task: FileStream, data: Any) -> NDArray[Any] | None:
+def times_of(task: FileStream, data: Any) -> NDArray[Any] | None:
     """The times of a table in memory, (T,), read as those of the training data; None: it has no time column."""
     names = [str(name).strip() for name in names_of(data) or ()]
     if task.time is None or task.time.strip() not in names:
@@ -99,64 +98,23 @@ def _times_of(task: FileStream, data: Any) -> NDArray[Any] | None:
     return table_times(data, task.time, task.known.timing)
 
 
-def future_of(task: FileStream, data: Any, steps: int, last: Any = None) -> NDArray[np.float64]:
-    """The known inputs of the next rows, (n, C - K) and their masks, NaN where a value is missing.
+def opened(task: FileStream, data: str | Path, columns: Sequence[str] | None, what: str) -> TableSource:
+    """A table's file, read as the training data were.
 
     Args:
-        data: a path, a table or an array; None: there are none.
-        steps: n, the rows that are needed.
-        last: the time of the row before them, (1,); None: it is not known.
-
-    Raises:
-        ValueError: they are needed and missing, or too few; or the first is not later than the row before.
+        columns: the only ones that are read; None: those of the task.
+        what: the argument that the file is, for messages.
     """
-    names = tuple(name for name in task.column_names if name not in task.targets)
-    if data is None:
-        raise ValueError(
-            f"future: {steps + 1} steps need the inputs {', '.join(names)} of the next {steps} rows, which are read "
-            "but not predicted"
-        )
-    if isinstance(data, str | Path):
-        source = _opened(task, data, names, "future")
-        total, values, times = source.steps(), source.read(0, steps), source.times(0, 1)
-    else:
-        given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
-        masked = [names.index(name) for name in task.masks if name in names]
-        total, values = len(given), np.concatenate([given, np.isnan(given[:, masked])], axis=1)[:steps]
-        times = None if (every := _times_of(task, data)) is None else every[:1]
-    if total < steps:
-        raise ValueError(f"future must have at least {steps} rows for {steps + 1} steps, got {total}")
-    if last is not None and times is not None:
-        _check_later(times, last, task.time or "")
-    return values
-
-
-def _check_later(times: Any, last: Any, name: str) -> None:
-    """Refuse known inputs whose first time is not later than that of the row before.
-
-    Args:
-        times, last: the two times, (1,) each, as a file or a table has them.
-    """
-    first, before = (utc(times_index(each, name))[0] for each in (times, last))
-    try:
-        later = bool(first > before)
-    except TypeError as error:
-        raise ValueError(f"future: its times and those of the data are of two kinds: {error}") from error
-    if not later:
-        raise ValueError(f"future must begin after the last row of the data, {before}, got {first}")
-
-
-def _opened(task: FileStream, data: str | Path, columns: Sequence[str] | None, what: str) -> TableSource:
-    source = task.open(_file(data, what), columns)
+    check_file(data, what)
+    source = task.open(Path(data), columns)
     assert isinstance(source, TableSource)
     return source
 
 
-def _file(data: str | Path, what: str) -> Path:
-    path = Path(data)
-    if not path.is_file():
-        raise FileNotFoundError(f"{what}: {path} is not a file")
-    return path
+def check_file(data: str | Path, what: str) -> None:
+    """Refuse what is no file."""
+    if not Path(data).is_file():
+        raise FileNotFoundError(f"{what}: {data} is not a file")
 
 
 class Scaling:
@@ -183,34 +141,6 @@ class Scaling:
         return np.where(np.isnan(row), before, row) if self._task.missing == "carry" else row
 
 
-def known_inputs(task: FileStream, rows: Rows, origin: int, steps: int, future: Any) -> NDArray[np.float64]:
-    """The known inputs of the S - 1 rows from `origin` on, (S - 1, C - K) and their masks.
-
-    Args:
-        rows: all that are there. If they go on long enough after the origin, they have the inputs.
-        origin: number of the first row that is predicted.
-        steps: S.
-        future: a path, a table or an array with the inputs; None: there is none.
-
-    Raises:
-        FileNotFoundError: `future` is no file, whether or not it is needed.
-        ValueError: they are needed and missing, or too few; or they begin before the first row that is predicted.
-    """
-    if isinstance(future, str | Path):
-        _file(future, "future")
-    if not needs_inputs(task, steps):
-        return np.empty((steps - 1, 0))
-    if future is None and rows.total >= origin + steps - 1:
-        return rows.read(origin, origin + steps - 1)[:, Scaling(task).known]
-    last = None if rows.times is None or origin < 1 else rows.times(origin - 1, origin)
-    return future_of(task, future, steps - 1, last)
-
-
-def needs_inputs(task: FileStream, steps: int) -> bool:
-    """Whether a forecast of so many rows needs the known inputs of the rows after the first."""
-    return steps > 1 and len(task.targets) < len(task.column_names)
-
-
 def next_rows(
     model: SequenceModel, task: FileStream, rows: Rows, steps: int, known: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -219,7 +149,7 @@ def next_rows(
     Args:
         rows: those so far; at least one.
         steps: S, at least 1.
-        known: what `known_inputs` gives.
+        known: the known inputs of the S - 1 rows that follow, (S - 1, C - K) and their masks.
 
     Returns:
         (S, K).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from reminding.disk.writing import replacing, write_text
 from reminding.tasks.data.tables.clock import TOLERANCE, Timing
 from reminding.tasks.data.tables.database import write_parquet
 
+LATEST = 1000
+"""The last rows, whose times say which distances are usual, and whose last known values no change repeats."""
 REGULAR = 100
 """Rows at the end whose times are looked at for a calendar's step."""
 ROW = "row"
@@ -73,7 +75,7 @@ def index_at(data: Any, numbers: range | NDArray[np.int64]) -> Any:
         numbers: of the rows in the data, from 0.
     """
     index: Any = getattr(data, "index", None)
-    if isinstance(index, pandas().DatetimeIndex):
+    if is_dated(index):
         return index[numbers.start : numbers.stop] if isinstance(numbers, range) else index[numbers]
     if isinstance(numbers, range):
         return row_numbers(numbers.start, len(numbers))
@@ -90,7 +92,7 @@ def index_after(data: Any, numbers: range | NDArray[np.int64], steps: int) -> An
         numbers: of the rows in the data, from 0.
     """
     index = index_at(data, numbers)
-    if len(numbers) < 2 or not isinstance(index, pandas().DatetimeIndex):
+    if len(numbers) < 2 or not is_dated(index):
         return row_numbers(int(numbers[-1]) + 1 if len(numbers) else 0, steps)
     return _dates_after(index, steps, None)
 
@@ -98,6 +100,32 @@ def index_after(data: Any, numbers: range | NDArray[np.int64], steps: int) -> An
 def utc(index: Any) -> Any:
     """An index of times whose points in time, if they have a time zone, are those of UTC without one."""
     return index.tz_convert(None) if getattr(index, "tz", None) is not None else index
+
+
+def is_dated(index: Any) -> bool:
+    """Whether an index has points in time."""
+    return isinstance(index, pandas().DatetimeIndex)
+
+
+def in_zone_of(index: Any, other: Any) -> Any:
+    """An index in the time zone of another. Points in time without a zone are those of UTC."""
+    if not (is_dated(index) and is_dated(other)):
+        return index
+    zoned = index if index.tz is not None else index.tz_localize("UTC")
+    return zoned.tz_convert(other.tz)
+
+
+def joined(first: Any, second: Any) -> Any:
+    """Two indices after each other. An empty one has no kind of its own: it leaves the other's as it is."""
+    if not len(first) or not len(second):
+        return first if len(first) else second
+    return first.append(second)
+
+
+def distances_of(times: Any) -> NDArray[np.float64]:
+    """The distances of the times of an index, (n - 1,), in seconds if they are points in time."""
+    distances = pandas().Series(utc(times)).diff()[1:]
+    return (distances.dt.total_seconds() if is_dated(times) else distances).to_numpy(np.float64)
 
 
 def times_index(times: Any, name: str) -> Any:
@@ -131,7 +159,7 @@ def times_after(times: Any, name: str, steps: int, known: Timing | None = None) 
         ValueError: they are neither points in time nor numbers.
     """
     index = times_index(times, name)
-    if isinstance(index, pandas().DatetimeIndex):
+    if is_dated(index):
         return _dates_after(index, steps, known if known is not None and known.dated else None)
     values: NDArray[Any] = np.asarray(times)
     distances: NDArray[Any] = np.diff(values)
@@ -186,6 +214,21 @@ def check_suffix(path: Path) -> str:
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"out must end in .csv or .parquet, got {path}")
     return path.suffix.lower()
+
+
+def check_spared(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over a file that is read.
+
+    Args:
+        outputs, inputs: name of an argument -> its file; None: there is none.
+
+    Raises:
+        ValueError: a file is both, perhaps by another name.
+    """
+    for out, written in outputs.items():
+        for name, read in inputs.items():
+            if written and read and written.exists() and read.exists() and written.samefile(read):
+                raise ValueError(f"{out} must be another file than {name}, got {written}")
 
 
 def write_frame(frame: Any, path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.lab.predict.forecast import Rows, Scaling, known_inputs, next_rows
-from reminding.lab.predict.frames import frame_of, index_after, index_at, times_after, times_index
+from reminding.lab.predict.forecast import Rows, Scaling, next_rows
+from reminding.lab.predict.frames import LATEST, frame_of, index_after, index_at, joined, times_after, times_index
+from reminding.lab.predict.future import known_inputs
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
@@ -22,8 +23,6 @@ from reminding.tasks import FileStream
 from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.kinds.checks import at_least
 
-LATEST = 1000
-"""The last rows, whose times say what the regular step is, and whose last known values are what no change repeats."""
 SHOWN = 3
 """Rows before the forecast that are drawn, for each row of the forecast."""
 LEAST_SHOWN = 48
@@ -95,7 +94,7 @@ class HorizonForecast:
     def _index(self) -> Any:
         """The index of all rows that are drawn: the measured ones, and those of the forecast that are not known."""
         known = len(self.measured) - self.origin
-        return _joined(self.measured.index, self.predicted.index[known:])
+        return joined(self.measured.index, self.predicted.index[known:])
 
     def _line(self, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A column measured and forecast at each row that is drawn."""
@@ -122,11 +121,13 @@ def horizon_forecast(
     at_least("held_out", held_out, 0)
     before = rows.without_last(held_out) if held_out else rows
     origin = before.total
-    values = next_rows(model, task, before, steps, known_inputs(task, rows, origin, steps, future))
+    known = known_inputs(task, rows, origin, steps, future)
+    values = next_rows(model, task, before, steps, known.values)
     end = origin + min(steps, held_out)
     first = max(0, origin - max(SHOWN * steps, LEAST_SHOWN))
     measured = task.target_of(rows.read(first, end))
-    index = _index_of(data, rows, first, end, steps - (end - origin))
+    further = None if known.times is None else known.times[end - origin :]
+    index = _index_of(data, rows, first, end, steps - (end - origin), further)
     season = task.facts()["season"]
     return HorizonForecast(
         frame_of(task.targets, values, index[origin - first :]),
@@ -138,23 +139,20 @@ def horizon_forecast(
     )
 
 
-def _index_of(data: Any, rows: Rows, first: int, end: int, further: int) -> Any:
-    """The index of rows first to end - 1, and of so many that follow them."""
+def _index_of(data: Any, rows: Rows, first: int, end: int, further: int, future: Any) -> Any:
+    """The index of rows first to end - 1, and of so many that follow them.
+
+    Args:
+        future: the index of the first of those that follow; None: it is not known.
+    """
     if rows.times is None:
         known = index_at(data, rows.numbers_of(first, end))
-        after = index_after(data, rows.numbers_of(0, end), further)
-    else:
-        name = rows.time or "time"
-        known = times_index(rows.times(first, end), name)
-        after = times_after(rows.times(max(0, end - LATEST), end), name, further, rows.timing)
-    return _joined(known, after)
-
-
-def _joined(first: Any, second: Any) -> Any:
-    """Two indices after each other. An empty one has no kind of its own: it leaves the other's as it is."""
-    if not len(first) or not len(second):
-        return first if len(first) else second
-    return first.append(second)
+        return joined(known, index_after(data, rows.numbers_of(0, end), further))
+    name = rows.time or "time"
+    known, latest = (times_index(rows.times(max(0, begin), end), name) for begin in (first, end - LATEST))
+    if future is not None:
+        known, latest, further = joined(known, future), joined(latest, future), further - len(future)
+    return joined(known, times_after(latest, name, further, rows.timing))
 
 
 def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> dict[str, NDArray[np.float64]]:

@@ -80,12 +80,12 @@ class Predictor:
                 audio files, or arrays, one series a row. Of images: an array, values from 0 to 1.
             steps: S, rows to predict. Each is fed back as the input of the next.
             future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`. If the run's
-                time column is in it, it must begin after the data.
+                time column is in it, its rows must follow the data, at distances that the data have.
 
         Returns:
             a pandas table. Of a table: the next S rows of the `targets` in their own units. Their index continues the
-            run's time column, or the index of a pandas table if that is one of times, by its regular step; else it is
-            the row number. Of series: a row for each, with the column
+            run's time column, as `future` does, or the index of a pandas table if that is one of times, by its
+            regular step; else it is the row number. Of series: a row for each, with the column
             `label` and one column per class with its probability, indexed by file name, by the index of a pandas
             table, or by number.
 

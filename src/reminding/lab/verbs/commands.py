@@ -24,8 +24,9 @@ from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.explain.summary import summary as summary_of
-from reminding.lab.predict.forecast import Rows, needs_inputs
-from reminding.lab.predict.frames import cells_of, check_suffix, write_frame
+from reminding.lab.predict.forecast import Rows
+from reminding.lab.predict.frames import cells_of, check_spared, check_suffix, write_frame
+from reminding.lab.predict.future import needs_inputs
 from reminding.lab.predict.horizon import HorizonForecast
 from reminding.lab.predict.predictor import load
 from reminding.lab.report.check import check_run
@@ -170,6 +171,7 @@ def predict(
         check_suffix(out)
     if figure is not None:
         check_figure(figure)
+    check_spared({"out": out, "figure": figure}, {"input": input, "future": future})
     predictor = load(folder)
     opened = predictor.opened(input)
     if isinstance(opened, Rows):

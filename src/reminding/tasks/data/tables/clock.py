@@ -175,12 +175,16 @@ class Clock:
         return str(value).replace("T", " ").removesuffix("." + 9 * "0").removesuffix("." + 6 * "0")
 
     def _distance(self, value: float) -> str:
-        if not self.unit:
-            return f"{value:.12g}"
-        seconds = value / PARTS[self.unit]
-        small = "ns" if 0 < seconds < 1e-6 else "ms"
-        unit = next((unit for unit, size in UNITS.items() if 1 <= size <= seconds), small)
-        return f"{seconds / UNITS[unit]:.6g} {unit}"
+        return distance_text(value / PARTS[self.unit], dated=True) if self.unit else distance_text(value, dated=False)
+
+
+def distance_text(distance: float, *, dated: bool) -> str:
+    """A distance of two times in words, of seconds if they are points in time."""
+    if not dated:
+        return f"{distance:.12g}"
+    small = "ns" if 0 < distance < 1e-6 else "ms"
+    unit = next((unit for unit, size in UNITS.items() if 1 <= size <= distance), small)
+    return f"{distance / UNITS[unit]:.6g} {unit}"
 
 
 @dataclass(frozen=True)
