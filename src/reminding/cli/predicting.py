@@ -19,6 +19,7 @@ def predict(arguments: list[str]) -> None:
         future: Path | None = None,
         out: Path | None = None,
         held_out: int = 0,
+        context: int | None = None,
         figure: Path | None = None,
     ) -> None:
         """Predict the rows that follow a table, in the columns' own units; or label series, with probabilities.
@@ -30,9 +31,11 @@ def predict(arguments: list[str]) -> None:
             future: a table with the known inputs of the next rows, if the run reads columns that it does not predict.
             out: a .csv or .parquet file to write; None: the terminal.
             held_out: rows at the end of a table that are not read, but forecast and compared.
+            context: number of the last rows of a table that are read before the forecast; None: all, which takes
+                minutes for millions of rows.
             figure: a .png, .svg or .pdf file with a picture of the forecast of a table; None: no picture.
         """
-        commands.predict(folder, input, steps, future, out, held_out, figure)
+        commands.predict(folder, input, steps, future, out, held_out, context, figure)
 
     parse(run, arguments if asks_for_help(arguments) else arguments[1:], "predict RUN")
 

@@ -57,6 +57,23 @@ def test_it_is_the_prediction_after_the_rows_before_with_the_truth_beside_it(tmp
     assert list(found.measured.index[found.origin :]) == list(found.predicted.index)
 
 
+def test_a_context_is_the_last_rows_that_are_read(seasonal: Path, tmp_path: Path) -> None:
+    model, values = reminding.load(seasonal), np.random.default_rng(0).normal(size=(3000, 1))
+    whole, found = model.forecast(values, 5, held_out=4), model.forecast(values, 5, held_out=4, context=50)
+    np.testing.assert_allclose(found.predicted, model.predict(values[-54:-4], 5), rtol=1e-5)
+    assert not np.allclose(found.predicted, whole.predicted, rtol=1e-5)
+    pd.testing.assert_frame_equal(found.measured, whole.measured)
+    assert list(found.predicted.index) == list(whole.predicted.index)
+    np.testing.assert_array_equal(found.baselines["seasonal"], whole.baselines["seasonal"])
+    pd.testing.assert_frame_equal(model.predict(values, context=9999), model.predict(values))
+    with pytest.raises(ValueError, match="context must be an integer of at least 1, or None, got 0"):
+        model.predict(values, context=0)
+    pd.DataFrame(values, columns=["x"]).to_csv(tmp_path / "x.csv", index=False)
+    out = tmp_path / "out.csv"
+    main(["predict", str(seasonal), "--input", str(tmp_path / "x.csv"), "--context", "40", "--out", str(out)])
+    assert pd.read_csv(out)["x"].to_numpy() == pytest.approx(model.predict(values[-40:])["x"].to_numpy(), rel=1e-4)
+
+
 def test_without_rows_held_out_it_is_what_predict_gives_and_has_no_errors(seasonal: Path) -> None:
     model, values = reminding.load(seasonal), np.random.default_rng(0).normal(size=(30, 1))
     found = model.forecast(values, 5)

@@ -142,7 +142,12 @@ class Scaling:
 
 
 def next_rows(
-    model: SequenceModel, task: FileStream, rows: Rows, steps: int, known: NDArray[np.float64]
+    model: SequenceModel,
+    task: FileStream,
+    rows: Rows,
+    steps: int,
+    known: NDArray[np.float64],
+    context: int | None = None,
 ) -> NDArray[np.float64]:
     """Predict the rows that follow some rows, in the columns' own units.
 
@@ -150,6 +155,7 @@ def next_rows(
         rows: those so far; at least one.
         steps: S, at least 1.
         known: the known inputs of the S - 1 rows that follow, (S - 1, C - K) and their masks.
+        context: number of the last rows that are read; None: all.
 
     Returns:
         (S, K).
@@ -164,7 +170,8 @@ def next_rows(
     last, row = torch.zeros(0), np.zeros(0)
     device = next(model.parameters()).device
     with torch.no_grad():
-        for start in range(0, rows.total, CHUNK):
+        first = 0 if context is None else max(0, rows.total - context)
+        for start in range(first, rows.total, CHUNK):
             chunk = rows.read(start, min(start + CHUNK, rows.total))
             prediction, state, _ = model(scaling.scaled(chunk).to(device), state)
             last, row = prediction[-1:], chunk[-1]

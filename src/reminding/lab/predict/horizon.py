@@ -21,7 +21,7 @@ from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
 from reminding.tasks import FileStream
 from reminding.tasks.data.tables.missing import carried
-from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 SHOWN = 3
 """Rows before the forecast that are drawn, for each row of the forecast."""
@@ -104,7 +104,14 @@ class HorizonForecast:
 
 
 def horizon_forecast(
-    model: SequenceModel, task: FileStream, data: Any, rows: Rows, steps: int, future: Any, held_out: int
+    model: SequenceModel,
+    task: FileStream,
+    data: Any,
+    rows: Rows,
+    steps: int,
+    future: Any,
+    held_out: int,
+    context: int | None = None,
 ) -> HorizonForecast:
     """Forecast the rows that follow some rows.
 
@@ -114,15 +121,18 @@ def horizon_forecast(
         steps: S, at least 1.
         future: the known inputs of the forecast rows; None: there are none, or the rows held out have them.
         held_out: the last rows, which are not read but compared with the forecast.
+        context: number of the last rows that are read before the forecast; None: all.
 
     Raises:
-        ValueError: there are no rows, or known inputs are missing; or held_out is not below the number of rows.
+        ValueError: there are no rows, or known inputs are missing; or held_out is not below the number of rows, or
+            context is below 1.
     """
     at_least("held_out", held_out, 0)
+    at_least_or_none("context", context, 1)
     before = rows.without_last(held_out) if held_out else rows
     origin = before.total
     known = known_inputs(task, rows, origin, steps, future)
-    values = next_rows(model, task, before, steps, known.values)
+    values = next_rows(model, task, before, steps, known.values, context)
     end = origin + min(steps, held_out)
     first = max(0, origin - max(SHOWN * steps, LEAST_SHOWN))
     measured = task.target_of(rows.read(first, end))

@@ -70,7 +70,7 @@ class Predictor:
         task = self.config.task
         return task.classes if isinstance(task, LabelledTask | PixelClassification) else ()
 
-    def predict(self, data: Any, steps: int = 1, *, future: Any = None) -> Any:
+    def predict(self, data: Any, steps: int = 1, *, future: Any = None, context: int | None = None) -> Any:
         """Predict the next rows of a table, or the labels of series or images.
 
         Args:
@@ -81,6 +81,7 @@ class Predictor:
             steps: S, rows to predict. Each is fed back as the input of the next.
             future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`. If the run's
                 time column is in it, its rows must follow the data, at distances that the data have.
+            context: of a table, number of the last rows that are read; None: all, which takes minutes for millions.
 
         Returns:
             a pandas table. Of a table: the next S rows of the `targets` in their own units. Their index continues the
@@ -96,7 +97,7 @@ class Predictor:
         at_least("steps", steps, 1)
         task = self.config.task
         if self.columns:
-            return self.forecast(data, steps, future=future).predicted
+            return self.forecast(data, steps, future=future, context=context).predicted
         if not self.classes:
             hint = "; sample continues a text" if is_text(task) else ""
             raise ValueError(
@@ -106,6 +107,8 @@ class Predictor:
             raise ValueError(f"steps must be 1 for labels, got {steps}")
         if future is not None:
             raise ValueError("future must be None for labels, which need no known inputs")
+        if context is not None:
+            raise ValueError("context must be None for labels, whose sequences are read whole")
         sequences, names = sequences_of(task, data)
         found = probabilities(self.model, sequences)
         if names is not None:
@@ -113,14 +116,16 @@ class Predictor:
         index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
         return labels_frame(self.classes, found, index)
 
-    def forecast(self, data: Any, steps: int = 1, *, future: Any = None, held_out: int = 0) -> HorizonForecast:
+    def forecast(
+        self, data: Any, steps: int = 1, *, future: Any = None, held_out: int = 0, context: int | None = None
+    ) -> HorizonForecast:
         """Forecast the next rows of a table as `predict` does, with what is needed for a picture and for errors.
 
             model.forecast("sensors.csv", steps=24).figure("next.png")
             model.forecast("sensors.csv", steps=24, held_out=24).errors()
 
         Args:
-            data, steps, future: as for `predict`.
+            data, steps, future, context: as for `predict`.
             held_out: the last rows of the data, which are not read: the forecast begins before them, and is compared
                 with them. They also have the known inputs of the forecast, if `steps` is at most held_out + 1.
 
@@ -133,7 +138,7 @@ class Predictor:
         if not isinstance(task, FileStream) or not self.columns:
             raise ValueError(f"forecast is for tables, and this run was trained on {task.name}")
         rows = data if isinstance(data, Rows) else rows_of(task, data)
-        return horizon_forecast(self.model, task, data, rows, steps, future, held_out)
+        return horizon_forecast(self.model, task, data, rows, steps, future, held_out, context)
 
     def opened(self, path: str | Path) -> Rows | Path:
         """A file that `predict` takes in the place of its path, so that a table is read once.

@@ -164,7 +164,14 @@ def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, flo
 
 
 def predict(
-    folder: Path, input: Path, steps: int, future: Path | None, out: Path | None, held_out: int, figure: Path | None
+    folder: Path,
+    input: Path,
+    steps: int,
+    future: Path | None,
+    out: Path | None,
+    held_out: int,
+    context: int | None,
+    figure: Path | None,
 ) -> None:
     """Predict a table's next rows, or labels; show them, or write them to a file."""
     if out is not None:
@@ -179,12 +186,14 @@ def predict(
             say(line)
         if future is not None and not needs_inputs(predictor.config.task, steps):
             say(f"future: {future} is not needed, as every column is predicted or steps is 1")
-        _show_forecast(
-            predictor.forecast(opened, steps, future=future, held_out=held_out), folder, input, out, figure
-        )
+        with Status() as shown:
+            shown.update(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}")
+            found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
+        _show_forecast(found, folder, input, out, figure)
         return
-    if held_out or figure is not None:
-        raise ValueError(f"{'held_out' if held_out else 'figure'} is for forecasts of tables, not for {folder}")
+    for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
+        if given is not None:
+            raise ValueError(f"{name} is for forecasts of tables, not for {folder}")
     _show_frame(predictor.predict(opened, steps, future=future), f"{folder}: {input}", out, PROBABILITY)
 
 
