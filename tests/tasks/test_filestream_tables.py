@@ -5,6 +5,7 @@ Shapes: n rows, C columns, I inputs, T time, B batch.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from itertools import islice
@@ -81,6 +82,25 @@ def test_a_drift_in_the_held_out_rows_is_said(tmp_path: Path) -> None:
     values[900:, 1] += 1000
     notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
     assert any(note.startswith("b drifts: its mean in the test rows is ") for note in notes)
+
+
+def test_the_usual_change_of_what_is_predicted_is_that_of_the_training_rows(tmp_path: Path) -> None:
+    values = table(500, 3).cumsum(0) * [1.0, 0.0, 50.0]
+    values[[40, 41, 90], 2] = np.nan
+    task = FileStream(write(tmp_path / "a.csv", values), target=("c", "b", "a"), missing="zero", held_out=0.1)
+    differences = np.diff(values[:400], axis=0)
+    want = np.sqrt(np.nanmean(differences**2, axis=0)) / task.scale.deviation[:3]
+    assert task.continued is not None
+    places, change = task.continued
+    assert places == [0, 1, 2] and want[1] == 0
+    np.testing.assert_allclose(change, want, rtol=1e-9)
+    facts = json.loads(json.dumps(task.facts()))
+    restored = task.with_facts(facts).continued
+    assert restored is not None
+    np.testing.assert_array_equal(restored[1], change)
+    del facts["change"]  # as a run of an earlier version has them
+    assert task.with_facts(facts).continued is None
+    np.testing.assert_array_equal(task.with_facts(facts).scale.mean, task.scale.mean)
 
 
 def test_targets_are_predicted_and_the_others_are_known_inputs(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
-from reminding.tasks.data.scale import Scale, scale_of
+from reminding.tasks.data.scale import scale_of
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import Asked, TableSource, Wanted
 from reminding.tasks.data.tables.columns import MISSING, Missing
 from reminding.tasks.data.tables.dialect import Header
 from reminding.tasks.files.described import DescribedStream
 from reminding.tasks.files.known import Known
+from reminding.tasks.files.measured import Measured
 from reminding.tasks.files.sets import FileSet, Format, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
@@ -213,12 +214,10 @@ class FileStream(DescribedStream):
         return source
 
     def learn(self) -> dict[str, Any]:
-        """Read the kind of the files, their columns with scale and season, and what else was read of them."""
+        """Read the kind of the files, the statistics of their columns, and what else was read of them."""
         facts = self.known.to_facts()
         if self.vocabulary is None:
-            columns, scale = len(self.column_names), self.scale
-            facts |= {"mean": scale.mean[:columns].tolist(), "deviation": scale.deviation[:columns].tolist()}
-            facts |= {"constant": list(scale.constant), "season": self._season()}
+            facts |= {**self.measured.to_facts(), "season": self._season()}
         return {**facts, DATA: {**self._steps(), "reading": self.opened.reading([]).without_places().record()}}
 
     def _steps(self) -> dict[str, Any]:
@@ -337,18 +336,12 @@ class FileStream(DescribedStream):
         return self.opened.times(start, stop)
 
     @cached_property
-    def scale(self) -> Scale:
-        """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""
-        masks = len(self.masks)
+    def measured(self) -> Measured:
+        """See `DescribedStream.measured`."""
         if self._facts is not None:
-            mean, deviation = (np.array(self._facts[name]) for name in ("mean", "deviation"))
-            constant = tuple(self._facts["constant"])
-        else:
-            names = self.column_names
-            pieces = (values[:, : len(names)] for values in self._values(self._known_rows(), self.window))
-            found = scale_of(pieces, len(names))
-            mean, deviation, constant = found.mean, found.deviation, found.constant
-        return Scale(np.append(mean, np.zeros(masks)), np.append(deviation, np.ones(masks)), constant)
+            return Measured.of_facts(self._facts)
+        count = len(self.column_names)
+        return Measured.of_rows((rows[:, :count] for rows in self._values(self._known_rows(), self.window)), count)
 
     def _known_rows(self) -> list[range]:
         """The rows that set the scale: those of training or, of a file that may grow, the held-out ones."""
@@ -393,6 +386,6 @@ class FileStream(DescribedStream):
             for i in np.flatnonzero(away > FAR):
                 notes.append(
                     f"{names[i]} drifts: its mean in the {split} rows is {away[i]:,.0f} deviations from that in the "
-                    "training rows, and its error may outweigh all others; predict its differences, or leave it out"
+                    "training rows, and may outweigh all others; predict its change (--residual), or leave it out"
                 )
         return notes

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ from reminding import SAB
 from reminding.lab.runs.config import COMMON, READ, ModelOptions, RunConfig, command
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import RTU, MinGRU, Transformer
-from reminding.tasks import Adding, Copying, Cue
+from reminding.tasks import Adding, Copying, Cue, FileStream, mean_metrics
 from tests.lab.runs.conftest import MODELS, UNLIKE_SAB, build
 
 
@@ -47,6 +50,29 @@ def test_the_readout_is_the_papers() -> None:
     want = F.linear(h, network.hidden_readout.weight, network.hidden_readout.bias)
     want = want + F.linear(recall.summary, network.summary_readout.weight)
     torch.testing.assert_close(network(tokens)[0], want)
+
+
+@pytest.mark.parametrize("model", ["sab", "lstm", "rtu"])
+def test_a_residual_prediction_is_the_last_value_and_a_change(tmp_path: Path, model: str) -> None:
+    walk = np.random.default_rng(0).normal(size=(400, 3)).cumsum(0) * [1, 100, 1]
+    pd.DataFrame(walk, columns=["a", "b", "c"]).to_csv(tmp_path / "a.csv", index=False)
+    task = FileStream(tmp_path / "a.csv", target=("c", "a"), chunk=20)
+    residual = build(task, model=model, residual=True, capacity=8)
+    batch = next(task.train_batches(2, 0))
+    metrics = mean_metrics([task.metrics(residual(batch.input)[0].detach(), batch)])
+    assert metrics["mse"] == metrics["mse_unchanged"], "it begins with no change"
+    plain = build(task, model=model, capacity=8)
+    residual.load_state_dict(plain.state_dict())  # with the same names: the usual change is the task's
+    assert task.continued is not None
+    usual = torch.as_tensor(task.continued[1]).float()
+    want = batch.input[..., [0, 2]] + usual * plain(batch.input)[0]
+    torch.testing.assert_close(residual(batch.input)[0], want)
+
+
+@pytest.mark.parametrize("task", [Copying(T=4), Adding(T=6)], ids=["tokens", "real"])
+def test_residual_is_for_tables(task: Any) -> None:
+    with pytest.raises(ValueError, match="residual is for tables, whose columns have last values, not for"):
+        build(task, residual=True)
 
 
 @pytest.mark.parametrize("model", ["lstm", "tbptt"])

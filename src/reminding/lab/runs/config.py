@@ -45,6 +45,8 @@ class ModelOptions:
         num_layers: number of stacked layers.
         embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
             read as they are.
+        residual: whether a column of a table is predicted as its last value and a change: for columns that drift, or
+            change little from row to row. A change is on the scale of the usual ones, and 0 at first.
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
@@ -88,6 +90,7 @@ class ModelOptions:
     hidden_size: int = 128
     num_layers: int = 1
     embedding_size: int | None = None
+    residual: bool = False
     k_top: int = 5
     k_att: int | None = None
     k_trunc: int | None = 10
@@ -117,7 +120,7 @@ class ModelOptions:
         return frozenset(field.name for field in fields(self)) - {*COMMON, *READ[self.model]}
 
 
-COMMON = ("model", "hidden_size", "num_layers", "embedding_size", "dropout")
+COMMON = ("model", "hidden_size", "num_layers", "embedding_size", "residual", "dropout")
 """The options of every model."""
 RECURRENT = ("cell", "forget_scale", "forget_bias", "dropout", "recurrent_dropout", "backend", "engine")
 """Those of the models that are the layer with other settings."""

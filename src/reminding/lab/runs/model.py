@@ -45,6 +45,43 @@ class OneHot(nn.Module):
         return F.one_hot(token, self.vocabulary).float()
 
 
+class Residual(nn.Module):
+    """A residual connection from the input: the last values of what is predicted, and their change.
+
+    Args:
+        places: where these values stand in the input, C of them.
+        change: by what a change is multiplied, (C,).
+    """
+
+    change: Tensor
+
+    def __init__(self, places: Sequence[int], change: Tensor) -> None:
+        super().__init__()
+        self.places = list(places)
+        self.register_buffer("change", change, persistent=False)  # of the task
+
+    @staticmethod
+    def of_task(task: Any, readouts: SequenceModel) -> Residual:
+        """The connection that a task needs. The readouts are set to 0, so that training begins with no change.
+
+        Raises:
+            ValueError: the task has no columns to predict.
+        """
+        continued = getattr(task, "continued", None)
+        if continued is None:
+            raise ValueError(f"residual is for tables, whose columns have last values, not for {task.name}")
+        for readout in (readouts.hidden_readout, readouts.summary_readout):
+            for parameter in () if readout is None else readout.parameters():
+                nn.init.zeros_(parameter)
+        places, change = continued
+        usual = torch.as_tensor(change).float()
+        return Residual(places, usual.where(usual > 0, torch.ones_like(usual)))
+
+    def forward(self, input: Tensor, change: Tensor) -> Tensor:
+        """The prediction (T, B, C) of the input (T, B, I) and its change (T, B, C)."""
+        return input[..., self.places] + self.change * change
+
+
 class SequenceModel(nn.Module):
     """y = V1 h + V2 s + b over an encoded sequence.   [Ke et al. 2018, section 3.1]
 
@@ -64,6 +101,7 @@ class SequenceModel(nn.Module):
         self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)
         reminded = isinstance(self.layer, SAB) and self.layer.k_top != 0
         self.summary_readout = nn.Linear(options.hidden_size, task.output_size, bias=False) if reminded else None
+        self.residual = Residual.of_task(task, self) if options.residual else None
 
     def forward(self, input: Tensor, state: Any = None, *, reset: Tensor | None = None) -> tuple[Tensor, Any, Recall]:
         """Read a batch.
@@ -78,7 +116,8 @@ class SequenceModel(nn.Module):
         """
         h, state, recall = self.layer(input, state, reset=reset, return_recall=True)
         y = self.hidden_readout(h)
-        return y if self.summary_readout is None else y + self.summary_readout(recall.summary), state, recall
+        y = y if self.summary_readout is None else y + self.summary_readout(recall.summary)
+        return y if self.residual is None else self.residual(input, y), state, recall
 
     def read(self, batch: Batch, state: StreamState | None = None) -> tuple[Tensor, StreamState | None]:
         """Predict a batch: whole sequences, or the chunk of streams that follows `state`.

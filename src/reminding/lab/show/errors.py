@@ -49,7 +49,8 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
         )
     if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
         notes.append(
-            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options."
+            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, with --residual, or with "
+            "other options."
         )
     return notes
 

@@ -19,6 +19,7 @@ from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.tables.columns import Missing
 from reminding.tasks.data.tables.missing import filled
 from reminding.tasks.files.known import MASK, Known
+from reminding.tasks.files.measured import Measured
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
 from reminding.tasks.kinds.tallies import Columns, ColumnTally, last_known
@@ -36,8 +37,13 @@ class DescribedStream(NextStep, ABC):
 
     @cached_property
     @abstractmethod
+    def measured(self) -> Measured:
+        """The statistics of the columns of a table over the training rows."""
+
+    @cached_property
     def scale(self) -> Scale:
         """Mean and deviation of each input of a table, (I,), over the training rows; masks stay as they are."""
+        return self.measured.with_masks(len(self.masks))
 
     @property
     def vocabulary(self) -> int | None:
@@ -83,6 +89,16 @@ class DescribedStream(NextStep, ABC):
     def target_scale(self) -> Scale:
         """The scale of what is predicted, (C,)."""
         return self.scale.of(self.known.target_places)
+
+    @property
+    def continued(self) -> tuple[list[int], NDArray[np.float64]] | None:
+        """Where the values of what is predicted stand in the input, and how far, on its scale, they usually change.
+
+        Returns:
+            C places, and (C,); None for tokens, and for a run that did not keep the latter.
+        """
+        places, change = self.known.target_places, None if self.vocabulary else self.measured.change
+        return None if change is None else (places, change[places] / self.target_scale.deviation)
 
     def unit_of(self, column: str) -> str:
         """The unit of a column, if its file named it; else ""."""

@@ -1,0 +1,71 @@
+"""What the training rows of a table say of its columns: mean, deviation, and how far a value is from the one before.
+
+Shapes: n rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reminding.tasks.data.scale import Scale, scale_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics of the columns of a table.
+
+    Args:
+        scale: mean and deviation of each column.
+        change: root mean square of the difference of two neighbouring rows, (C,), in the columns' own units; 0 of a
+            column that is constant or has no such rows. None: a run of an earlier version did not keep it.
+    """
+
+    scale: Scale
+    change: NDArray[np.float64] | None
+
+    @staticmethod
+    def of_rows(pieces: Iterable[NDArray[np.float64]], columns: int) -> Measured:
+        """The statistics of rows that come in pieces, (n, C) each, with NaN where a value is missing."""
+        changes = _Changes(columns)
+        scale = scale_of(changes.watched(pieces), columns)
+        return Measured(scale, changes.usual())
+
+    @staticmethod
+    def of_facts(facts: Mapping[str, Any]) -> Measured:
+        """What `to_facts` wrote."""
+        mean, deviation = (np.array(facts[name], np.float64) for name in ("mean", "deviation"))
+        change = np.array(facts["change"], np.float64) if "change" in facts else None
+        return Measured(Scale(mean, deviation, tuple(facts["constant"])), change)
+
+    def to_facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        change = {} if self.change is None else {"change": self.change.tolist()}
+        return {**self.scale.record(), "constant": list(self.scale.constant), **change}
+
+    def with_masks(self, count: int) -> Scale:
+        """The scale of the columns, then of so many masks, which stay as they are."""
+        mean, deviation = self.scale.mean, self.scale.deviation
+        return Scale(np.append(mean, np.zeros(count)), np.append(deviation, np.ones(count)), self.scale.constant)
+
+
+class _Changes:
+    """Sums the squares of the differences of neighbouring rows."""
+
+    def __init__(self, columns: int) -> None:
+        self._squares, self._count = np.zeros(columns), np.zeros(columns)
+
+    def watched(self, pieces: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
+        """The same pieces. Their borders are left out: there a file may end."""
+        for piece in pieces:
+            squares = np.diff(piece, axis=0) ** 2
+            self._squares += np.nansum(squares, axis=0)
+            self._count += (~np.isnan(squares)).sum(0)
+            yield piece
+
+    def usual(self) -> NDArray[np.float64]:
+        return np.sqrt(self._squares / np.maximum(self._count, 1))
