@@ -14,3 +14,11 @@ def test_the_rows_in_which_a_season_before_is_no_change_are_said() -> None:
         "A season before predicts the value 24 rows before the next one. In the first 24 rows of each evaluation "
         "row, and where that value is missing, it is no change."
     ]
+
+
+def test_a_model_is_worse_than_no_change_where_the_digits_show_it() -> None:
+    for model, told in ((1.0012, False), (1.0019, True), (0.9, False)):
+        errors = {"model": {"rmse": model, "mae": 1.0}, "unchanged": {"rmse": 1.001, "mae": 1.0}}
+        record = {"kind": "columns", "season": None, "predictions": 100, "columns": {"load": errors}}
+        (table,) = error_tables(record)
+        assert any("worse than no change in load" in note for note in table.notes) == told

@@ -49,8 +49,8 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
         )
     if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
         notes.append(
-            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, with --residual, or with "
-            "other options."
+            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options: "
+            "--residual is for columns that drift, or change little from row to row."
         )
     return notes
 
@@ -68,9 +68,9 @@ def _of_next_rows(record: Mapping[str, Any]) -> list[str]:
 
 
 def _is_worse(errors: Mapping[str, Mapping[str, float | None]]) -> bool:
-    """Whether the squared error of the model is above that of no change."""
+    """Whether the squared error of the model is above that of no change, as far as the digits tell that are shown."""
     model, unchanged = errors["model"]["rmse"], errors["unchanged"]["rmse"]
-    return model is not None and unchanged is not None and model > unchanged
+    return model is not None and unchanged is not None and float(_number(model)) > float(_number(unchanged))
 
 
 def _of_classes(record: Mapping[str, Any]) -> list[Table]:
