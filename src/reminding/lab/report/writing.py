@@ -38,11 +38,10 @@ from reminding.lab.report.tables import costs, environments, equal_cost, further
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
-from reminding.lab.show.errors import error_tables
 from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
 from reminding.lab.show.plots import recall_map
-from reminding.lab.show.tables import Table
+from reminding.lab.show.tables import Table, error_tables
 from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
