@@ -222,10 +222,10 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         try:
             config, model = checkpoint.load_run(folder)
             excerpt = _test_sequence(config.task, sequence)
+            _draw_recall(config.task, model, excerpt, folder.name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything
             blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        _draw_recall(config.task, model, excerpt, folder.name, path)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
