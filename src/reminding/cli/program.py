@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from reminding.cli.bench import bench
 from reminding.cli.data import data
 from reminding.cli.paper import reproduce
-from reminding.cli.parsing import LISTS, first_line, known_name, overview
+from reminding.cli.parsing import LISTS, first_line, known_name, overview, values_of
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import check, explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
 
 EX_PIPE = 141
-"""Exit status of a program that a closed pipe ended, as a shell has it: 128 and the number of the signal."""
+"""Exit status of a program whose output lost its reader, as a shell has it: 128 and the number of the signal."""
 
 EX_INTERRUPTED = 130
 """The same of a program that Ctrl-C ended."""
@@ -37,24 +37,35 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "bench": bench,
 }
 """Each verb is called with the arguments that follow it."""
+PRINTING = ("predict", "sample", "check")
+"""Verbs whose result is what they print, unless a file is named for it. The result of the others is in files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message."""
+    """Run `reminding VERB ...`. An error of the user ends the program with status 1 and a plain message.
+
+    If the reader of the output goes away, as `head` does, a verb still does its work, silently: a run is trained to
+    its end. The status is then that of the work, or `EX_PIPE` if the output was all of it.
+    """
     if TIED in os.environ:
         from reminding.lab.paper.tied import end_with_starter
 
         end_with_starter()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        if verb in ("-h", "--help"):
-            lines = {name: first_line(function) for name, function in VERBS.items()}
-            print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
-        else:
-            VERBS[known_name("verb", verb, VERBS)](rest)
-    except BrokenPipeError:
-        # The reader of the output, such as `head`, has enough. Nothing may be written when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            if verb in ("-h", "--help"):
+                lines = {name: first_line(function) for name, function in VERBS.items()}
+                print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
+            else:
+                VERBS[known_name("verb", verb, VERBS)](rest)
+                _check_read(verb, rest)
+        finally:
+            sys.stdout.flush()  # not when the interpreter ends, where nothing can be done about an error
+    except BrokenPipeError:  # of a help text
+        from reminding.lab.show.terminal import drop_output
+
+        drop_output()
         sys.exit(EX_PIPE)
     except KeyboardInterrupt:
         print("reminding: interrupted", file=sys.stderr)
@@ -63,3 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from reminding.lab.show.escaping import for_terminal
 
         sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")
+
+
+def _check_read(verb: str, arguments: list[str]) -> None:
+    """End the program if its result was printed, and nobody has read it to its end."""
+    from reminding.lab.show.terminal import output_unread
+
+    written = any(values_of(option, arguments) for option in ("--out", "--figure"))
+    if output_unread() and verb in PRINTING and not written:
+        sys.exit(EX_PIPE)

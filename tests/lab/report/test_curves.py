@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab.report.curves import mean_curve, seed_charts
-from reminding.lab.report.groups import group
+from reminding.lab.report.curves import learning_charts, mean_curve, seed_charts
+from reminding.lab.report.groups import Group, group
+from reminding.lab.report.sections import Lines
+from reminding.lab.report.writing import write_report
 from reminding.lab.runs.records import Run, find_runs
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
@@ -20,6 +22,64 @@ def test_the_curve_of_the_mean_does_not_fall_when_a_seed_has_reached_its_target(
     (both,) = group(map(Run.read, find_runs([tmp_path])))
     curve = mean_curve(both)
     assert (curve.steps, curve.values, curve.band) == ([2, 4], pytest.approx([0.6, 0.7]), [(0.2, 1.0), (0.4, 1.0)])
+
+
+def groups_in(folder: Path) -> list[Group]:
+    return group(map(Run.read, find_runs([folder])))
+
+
+def remarks(groups: list[Group], out: Path) -> list[str]:
+    """The remarks below the learning curves."""
+    out.mkdir(exist_ok=True)
+    return [line for block in learning_charts(groups, out) if isinstance(block, Lines) for line in block.lines]
+
+
+def test_the_curve_of_the_mean_ends_with_the_first_seed_that_did_not_reach_its_target(tmp_path: Path) -> None:
+    """Otherwise the mean would jump to that of the seeds that are left."""
+    runs = tmp_path / "runs"
+    write(runs / "sab-seed0", small(seed=0), [(2, 1.0, 0.2), (4, 2.0, 0.4)], stopped="time")
+    write(runs / "sab-seed1", small(seed=1), [(2, 1.0, 0.2), (4, 2.0, 0.2), (6, 3.0, 0.8), (8, 4.0, 0.8)])
+    write(runs / "sab-seed2", small(seed=2), [(2, 1.0, 1.0)], stopped="target")
+    (three,) = groups_in(runs)
+    curve = mean_curve(three)
+    assert (curve.label, curve.steps, curve.values) == ("sab (3 seeds)", [2, 4], pytest.approx([1.4 / 3, 1.6 / 3]))
+    (line,) = remarks([three], tmp_path / "out")
+    assert line == (
+        "sab: a seed that reached its target counts with its last value from then on; the mean ends at update 4, the "
+        "last at which every seed has a value; one went on to 8."
+    )
+    write_report([runs], tmp_path / "report")
+    assert line in (tmp_path / "report" / "report.md").read_text()
+    assert line in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_seeds_that_all_reach_their_target_go_on_to_the_last_of_them(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(seed=0), [(2, 1.0, 1.0)], stopped="target")
+    write(tmp_path / "sab-seed1", small(seed=1), [(2, 1.0, 0.2), (4, 2.0, 0.4), (6, 2.0, 0.9)], stopped="target")
+    (both,) = groups_in(tmp_path)
+    assert (mean_curve(both).steps, mean_curve(both).values) == ([2, 4, 6], pytest.approx([0.6, 0.7, 0.95]))
+    assert remarks([both], tmp_path / "out") == [
+        "sab: a seed that reached its target counts with its last value from then on."
+    ]
+
+
+def test_a_seed_without_an_evaluation_is_counted_in_the_label(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(seed=0), [(2, 1.0, 0.5), (4, 2.0, 0.6)])
+    write(tmp_path / "sab-seed1", small(seed=1), [(2, 1.0, 0.7), (4, 2.0, 0.8)])
+    write(tmp_path / "sab-seed2", small(seed=2), [(2, 1.0, 0.7)])
+    (tmp_path / "sab-seed2" / "log.jsonl").write_text("")
+    (three,) = groups_in(tmp_path)
+    curve = mean_curve(three)
+    assert (curve.label, curve.steps, curve.values) == ("sab (2 of 3 seeds)", [2, 4], pytest.approx([0.6, 0.7]))
+    assert remarks([three], tmp_path / "out") == []
+
+
+def test_seeds_without_a_common_update_have_no_curve(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(seed=0), [(3, 1.0, 0.5)], stopped="time")
+    write(tmp_path / "sab-seed1", small(seed=1), [(4, 1.0, 0.7)], stopped="time")
+    assert remarks(groups_in(tmp_path), tmp_path / "out") == [
+        "sab has no curve: its seeds were not evaluated after equal numbers of updates."
+    ]
 
 
 def test_seeds_are_shown_where_there_are_several_the_best_method_on_top(runs: Path, tmp_path: Path) -> None:

@@ -33,6 +33,31 @@ def test_methods_that_the_seeds_do_not_tell_apart_are_said_to_be_close(runs: Pat
     assert sentence.endswith("next is lstm with 0.8300 ± 0.1838, closer than the seeds of a method lie apart.")
 
 
+def test_methods_with_the_same_result_tie(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"sab-seed{seed}", small(seed=seed), [(2, 1.0, 1.0)])
+        write(tmp_path / f"lstm-seed{seed}", small(model="lstm", seed=seed), [(2, 1.0, 1.0)])
+    assert sentences(groups_in(tmp_path)) == [
+        "On copying T=4, lstm and sab tie with an accuracy of 1.0000 on the test split over 2 seeds each, better "
+        "than chance (0.1250)."
+    ]
+    write(tmp_path / "truncated", small(model="tbptt"), [(2, 1.0, 0.5)])
+    (sentence,) = sentences(groups_in(tmp_path))
+    assert sentence.endswith("(0.1250); next is truncated with 0.5000.")
+    for folder in tmp_path.iterdir():
+        (folder / checkpoint.SUMMARY_NAME).unlink()
+    (sentence,) = sentences(groups_in(tmp_path))
+    assert sentence.endswith("; lstm and sab tie with an accuracy of 1.0000 on the validation split.")
+
+
+def test_results_that_look_the_same_but_are_not_do_not_tie(tmp_path: Path) -> None:
+    write(tmp_path / "a", small(task=Adding(T=6)), [(2, 1.0, 0.00001)])
+    write(tmp_path / "b", small(task=Adding(T=6), model="lstm"), [(2, 1.0, 0.00004)])
+    (sentence,) = sentences(groups_in(tmp_path))
+    assert sentence.startswith("On adding T=6, a is best with a mean squared error of 0.0000 ")
+    assert sentence.endswith("next is b with 0.0000, which differs in later decimals alone.")
+
+
 def test_a_smaller_error_is_better_and_one_above_the_baseline_is_worse(tmp_path: Path) -> None:
     write(tmp_path / "a", small(task=Adding(T=6)), [(2, 1.0, 0.25)])
     write(tmp_path / "b", small(task=Adding(T=6), model="lstm"), [(2, 1.0, 0.2)])

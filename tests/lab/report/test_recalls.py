@@ -46,3 +46,16 @@ def test_characters_are_written_on_the_strip(tmp_path: Path, drawn: list[dict[st
     write_report([run], tmp_path / "report")
     assert "".join(mark or " " for mark in drawn[0]["marks"]) in "to be or not to be, " * 2
     assert drawn[0]["times"] == ()
+
+
+def test_recalls_that_are_not_finite_do_not_end_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be, " * 40)
+    run = untrained(tmp_path / "run", FileStream(tmp_path / "a.txt", chunk=7, eval_rows=1))
+    real = writing.recall_map
+
+    def diverged(step: Any, weight: Any, **options: Any) -> Any:
+        return real(step, weight * float("nan"), **options)
+
+    monkeypatch.setattr(writing, "recall_map", diverged)
+    write_report([run], tmp_path / "report")
+    assert "run could not be drawn: weight must be finite" in (tmp_path / "report" / "report.md").read_text()

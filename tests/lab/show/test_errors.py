@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reminding.lab.show.errors import error_tables
+from reminding.lab.show.tables import error_tables
 
 
 def test_the_rows_in_which_a_season_before_is_no_change_are_said() -> None:

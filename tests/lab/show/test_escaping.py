@@ -11,7 +11,7 @@ import pytest
 from matplotlib import cbook
 from matplotlib.text import Text
 
-from reminding.lab.show import growth, plots, terminal
+from reminding.lab.show import figures, growth, plots, terminal
 from reminding.lab.show.assets import data, whole_page
 from reminding.lab.show.charts import curves_chart, dots_chart, growth_chart
 from reminding.lab.show.escaping import (
@@ -69,14 +69,15 @@ def test_each_medium_has_its_own_escape() -> None:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that would be saved, drawn."""
-    figures: list[Any] = []
+    saved: list[Any] = []
 
     def keep(figure: Any, _: Path) -> None:
         figure.draw_without_rendering()
-        figures.append(figure)
+        saved.append(figure)
 
     monkeypatch.setattr(plots, "save", keep)
-    return figures
+    monkeypatch.setattr(figures, "save", keep)
+    return saved
 
 
 def literal(figure: Any, text: str) -> bool:

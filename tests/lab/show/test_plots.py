@@ -59,10 +59,10 @@ def test_what_does_not_fit_is_named() -> None:
         recall_map(np.zeros((5, 2)), np.zeros((5, 3)))
     with pytest.raises(ValueError, match=r"step, memory_step and amount must be \(N,\)"):
         credit_map([1, 2], [1], [1.0])
-    with pytest.raises(ValueError, match="step must be at most 8, the length of the sequence, got 9"):
+    with pytest.raises(ValueError, match="step must be at most 8, the end of the sequence, got 9"):
         credit_map([9], [1], [1.0], steps=8)
     with pytest.raises(ValueError, match="input must have a value for each of 5 steps"):
-        recall_map(np.ones((5, 1)), np.ones((5, 1)), input=np.zeros(4))
+        recall_map(np.zeros((5, 1)), np.ones((5, 1)), input=np.zeros(4))
 
 
 @given(st.lists(st.floats(0, 1), max_size=12).map(sorted))

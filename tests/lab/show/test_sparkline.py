@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reminding.lab.show.sparkline import ASCII, BLOCKS, DownsampledSeries, sparkline
+from reminding.lab.show.terminal import ASCII, BLOCKS, DownsampledSeries, sparkline
 
 
 def test_a_sparkline_goes_from_the_least_to_the_greatest() -> None:

@@ -11,8 +11,7 @@ import sys
 
 import pytest
 
-from reminding.lab.show.sparkline import ASCII, sparkline
-from reminding.lab.show.terminal import LiveDisplay
+from reminding.lab.show.terminal import ASCII, LiveDisplay, sparkline
 
 RUN = """
 from reminding.lab.show.terminal import LiveDisplay

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reminding.lab.report.groups import Group, settings_of
-from reminding.lab.report.sections import Chart
+from reminding.lab.report.sections import Block, Chart, Lines
 from reminding.lab.report.tables import lengths_of
+from reminding.lab.runs.records import Run
 from reminding.lab.show.charts import curves_chart, dots_chart
 from reminding.lab.show.plots import Curve, learning_curves, length_curves, seed_dots
 from reminding.lab.show.tables import Table
@@ -18,18 +19,25 @@ ROWS = 25
 """Greatest number of rows in the table behind a chart; longer curves are thinned out evenly."""
 
 
-def learning_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
-    """One chart per setting: the main metric on the validation split against updates, with a band over the seeds."""
-    charts: list[Chart] = []
+def learning_charts(groups: Sequence[Group], out: Path) -> list[Block]:
+    """One chart per setting: the main metric on the validation split against updates, with a band over the seeds.
+
+    Below it are remarks about means whose seeds ended at different updates.
+    """
+    charts: list[Block] = []
     for name, members in settings_of(groups).items():
-        curves = [curve for curve in (mean_curve(each, _look(each, groups)) for each in members) if curve.steps]
+        means = [mean_curve(each, _look(each, groups)) for each in members]
+        remarks = [line for each, curve in zip(members, means, strict=True) if (line := remark(each, curve))]
+        curves = [curve for curve in means if curve.steps]
         if not curves:
+            charts += [Lines(remarks)] if remarks else []
             continue
         task = members[0].task
         path, label = out / f"curves-{file_name(name, groups)}.png", f"{task.metric}, validation"
         learning_curves(curves, label, name, path, task.chance)
         plot = curves_chart(curves, "updates", label, task.chance)
         charts.append(Chart(name, path, plot, _numbers(curves, "updates")))
+        charts += [Lines(remarks)] if remarks else []
     return charts
 
 
@@ -75,21 +83,51 @@ def _look(group: Group, groups: Sequence[Group]) -> int:
 
 
 def mean_curve(members: Group, look: int | None = None) -> Curve:
-    """Mean, least and greatest value at each number of updates, over the seeds that were evaluated there.
+    """Mean, least and greatest value at each number of updates at which every seed has one.
 
-    A run that was stopped by its target counts with its last value from then on.
+    A seed that reached its target counts with its last value from then on. The curve ends where the first other seed
+    ends, as a mean of the rest would jump. Seeds that were not evaluated yet are left out; the label counts them.
     """
-    by_run = [{each.step: each.value for each in run.valid} for run in members.runs]
-    longest = max(by_run, key=len)
-    for run, value_at in zip(members.runs, by_run, strict=True):
-        if value_at and run.summary.get("stopped") == "target":
-            last = max(value_at)
-            value_at.update({step: value_at[last] for step in longest if step > last})
-    values = [[each[step] for each in by_run if step in each] for step in longest]
-    several = len(members.runs) > 1
-    label = f"{members.method} ({len(members.runs)} seeds)" if several else members.method
+    by_run = [_values(run) for run in members.runs if run.valid]
+    last = max((max(each) for each in by_run), default=0)
+    for run, value_at in zip((run for run in members.runs if run.valid), by_run, strict=True):
+        if _reached(run):
+            end = max(value_at)
+            value_at.update({step: value_at[end] for each in by_run for step in list(each) if end < step <= last})
+    steps = sorted(set[int]().union(*by_run).intersection(*by_run))
+    values = [[each[step] for each in by_run] for step in steps]
+    all_runs, several = len(members.runs), len(by_run) > 1
+    seeds = f"{all_runs} seeds" if len(by_run) == all_runs else f"{len(by_run)} of {all_runs} seeds"
+    label = f"{members.method} ({seeds})" if all_runs > 1 else members.method
     means = [statistics.fmean(each) for each in values]
-    return Curve(label, list(longest), means, [(min(each), max(each)) for each in values] if several else None, look)
+    return Curve(label, steps, means, [(min(each), max(each)) for each in values] if several else None, look)
+
+
+def _values(run: Run) -> dict[int, float]:
+    """The value of each evaluation."""
+    return {each.step: each.value for each in run.valid}
+
+
+def _reached(run: Run) -> bool:
+    """Whether a run was stopped by its target."""
+    return run.summary.get("stopped") == "target"
+
+
+def remark(members: Group, curve: Curve) -> str | None:
+    """A sentence for readers of a mean whose seeds ended at different updates; None if they did not."""
+    ends = {run.valid[-1].step for run in members.runs if run.valid}
+    if len(ends) < 2:
+        return None
+    if not curve.steps:
+        return f"{members.method} has no curve: its seeds were not evaluated after equal numbers of updates."
+    end, parts = curve.steps[-1], list[str]()
+    if any(_reached(run) and run.valid[-1].step < end for run in members.runs if run.valid):
+        parts.append("a seed that reached its target counts with its last value from then on")
+    if max(ends) > end:
+        parts.append(
+            f"the mean ends at update {end:,}, the last at which every seed has a value; one went on to {max(ends):,}"
+        )
+    return f"{members.method}: {'; '.join(parts)}." if parts else None
 
 
 def file_name(setting: str, groups: Sequence[Group]) -> str:

@@ -32,7 +32,7 @@ def _listed(names: list[str], kind: str) -> str:
 
 
 def sentences(groups: Sequence[Group]) -> list[str]:
-    """For each setting the method with the best test result, its figure, its baseline and the next method."""
+    """For each setting the best method, or those that tie, with figure and baseline, and the next method."""
     by_setting = settings_of(groups)
     titles = [members[0].task.title for members in by_setting.values()]
     return [
@@ -63,13 +63,28 @@ def _sentence(name: str, members: Sequence[Group]) -> str:
     ranked = sorted((each for each in results if each.values), key=lambda each: each.mean, reverse=task.maximize)
     if not ranked:
         return _unfinished(name, members)
-    best = ranked[0]
+    best, tied = ranked[0], _tied(ranked)
     said = f"{best.group.method} {'is best with' if len(ranked) > 1 else 'reaches'} {best.figure()}"
+    if len(tied) > 1:
+        said = f"{_listed([each.group.method for each in tied], 'methods')} tie with {_tie(tied)}"
     parts = [f"On {name}, {said}{_beside_baseline(best)}"]
-    parts += [_next(best, ranked[1])] if len(ranked) > 1 else []
+    parts += [_next(best, ranked[len(tied)])] if len(ranked) > len(tied) else []
     left = len(members) - len(ranked)
     parts += [f"{left} of {len(members)} methods {'have' if left > 1 else 'has'} no result yet"] if left else []
     return "; ".join(parts) + "."
+
+
+def _tied(ranked: Sequence[_Result]) -> list[_Result]:
+    """The best method, and those whose mean is the same."""
+    return [each for each in ranked if math.isclose(each.mean, ranked[0].mean, rel_tol=1e-9)]
+
+
+def _tie(tied: Sequence[_Result]) -> str:
+    """The figure that methods share."""
+    best = tied[0]
+    counts = {len(each.values) for each in tied}
+    seeds = f" over {min(counts)} seeds each" if len(counts) == 1 and counts != {1} else ""
+    return f"{_figure(best.group.task.metric, spread([best.mean]))} on the test split{seeds}"
 
 
 def _test(run: Run) -> float | None:
@@ -114,6 +129,8 @@ def _majority(run: Run) -> float | None:
 
 def _next(best: _Result, second: _Result) -> str:
     said = f"next is {second.group.method} with {spread(second.values)}"
+    if spread([best.mean]) == spread([second.mean]):
+        said += ", which differs in later decimals alone"
     if min(len(best.values), len(second.values)) < 2:
         return said
     apart, deviation = abs(best.mean - second.mean), max(map(statistics.stdev, (best.values, second.values)))
@@ -131,6 +148,8 @@ def _unfinished(name: str, members: Sequence[Group]) -> str:
     ]
     if not reached:
         return f"On {name}, no run has a result yet."
-    best, method = (max if task.maximize else min)(reached)
+    best = (max if task.maximize else min)(value for value, _ in reached)
+    methods = list(dict.fromkeys(method for value, method in reached if value == best))
+    leads = f"{methods[0]} is best" if len(methods) == 1 else f"{_listed(methods, 'methods')} tie"
     figure = _figure(task.metric, f"{best:.4f}")
-    return f"On {name}, no run has a test result yet; {method} is best with {figure} on the validation split."
+    return f"On {name}, no run has a test result yet; {leads} with {figure} on the validation split."

@@ -38,11 +38,10 @@ from reminding.lab.report.tables import costs, environments, equal_cost, further
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
-from reminding.lab.show.errors import error_tables
 from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
 from reminding.lab.show.plots import recall_map
-from reminding.lab.show.tables import Table
+from reminding.lab.show.tables import Table, error_tables
 from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
@@ -223,10 +222,10 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         try:
             config, model = checkpoint.load_run(folder)
             excerpt = _test_sequence(config.task, sequence)
+            _draw_recall(config.task, model, excerpt, folder.name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything
             blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
             continue
-        _draw_recall(config.task, model, excerpt, folder.name, path)
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"

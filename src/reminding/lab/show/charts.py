@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from reminding.lab.show.escaping import for_chart
+from reminding.lab.show.figures import COLOURS
 from reminding.lab.show.growth import Panel, growth_looks
-from reminding.lab.show.plots import COLOURS, Curve, curve_look
+from reminding.lab.show.plots import Curve, curve_look
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 MANY = 7

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.lab.show.escaping import for_figure
-from reminding.lab.show.plots import COLOURS, new_figure, save, time_ticks, title_of
+from reminding.lab.show.figures import COLOURS, new_figure, save, title_of
+from reminding.lab.show.plots import time_ticks
 
 MOST_COLUMNS = 12
 """Columns that a figure has room for."""

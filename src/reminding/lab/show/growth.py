@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reminding.lab.show.escaping import for_figure
-from reminding.lab.show.plots import COLOURS, STYLES, finish, pyplot, title_of
+from reminding.lab.show.figures import COLOURS, STYLES, finish, pyplot, title_of
 
 
 @dataclass(frozen=True)

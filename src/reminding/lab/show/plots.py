@@ -1,13 +1,10 @@
-"""Static figures. The one file that imports matplotlib.
+"""Static figures: curves, and maps of recalls and credit.
 
 Shapes: T time, I input features, K recalled memories, N links.
 """
 
 from __future__ import annotations
 
-import io
-import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.disk.writing import write_file
+from reminding.lab.show.arguments import (
+    check_clock,
+    check_credit,
+    count,
+    curve_points,
+    length_of,
+    numbers,
+    recalled,
+    shades_of,
+    texts,
+    whole_numbers,
+)
 from reminding.lab.show.escaping import for_figure
+from reminding.lab.show.figures import COLOURS, STYLES, fading, finish, new_figure, pyplot, save, title_of
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
 DOTS = 6000
 """Above this number of links a map shows sums over squares."""
 CROWD = 6
@@ -30,10 +36,6 @@ MARKS = 150
 """Above this number of steps there is no room for their texts."""
 TICKS = 5
 """Times that are written along an axis."""
-FIGURES = (".png", ".svg", ".pdf")
-"""Suffixes of files that a figure can be written to."""
-TITLE = 80
-"""Characters of a line of a title."""
 
 
 @dataclass(frozen=True)
@@ -57,84 +59,41 @@ def curve_look(curve: Curve, place: int) -> tuple[str, str]:
     return COLOURS[look % len(COLOURS)], STYLES[look % len(STYLES)]
 
 
-def title_of(text: str) -> str:
-    """A title on as many lines as it needs."""
-    return textwrap.fill(for_figure(text), TITLE, break_long_words=True) if text else ""
-
-
-def time_ticks(times: Sequence[str], steps: int) -> tuple[list[int], list[str]]:
-    """A few steps, from 1 to `steps`, with their times."""
-    chosen: list[int] = np.unique(np.linspace(1, steps, min(TICKS, steps)).round().astype(int)).tolist()
+def time_ticks(times: Sequence[str], steps: int, first: int = 1) -> tuple[list[int], list[str]]:
+    """A few steps, from the first to `steps`, with their times."""
+    ticks = min(TICKS, steps - first + 1)
+    chosen: list[int] = np.unique(np.linspace(first, steps, ticks).round().astype(int)).tolist()
     return chosen, [for_figure(times[step - 1]) for step in chosen]
 
 
-def check_figure(path: Path) -> None:
-    """Check that a figure can be written to a file.
-
-    Raises:
-        ValueError: the suffix is of no kind that is known.
-    """
-    if path.suffix.lower() not in FIGURES:
-        raise ValueError(f"figure must end in {', '.join(FIGURES)}, got {path}")
-
-
-def finish(figure: Any, path: Path) -> None:
-    """Save a figure of pyplot and close it."""
-    save(figure, path)
-    pyplot().close(figure)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Save a figure, of the kind that its suffix says. A character that the font lacks is a box in it."""
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, content.getvalue())
-
-
-def pyplot() -> Any:
-    """The module, without a screen.
-
-    Raises:
-        ImportError: matplotlib is missing; the message says what to install.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 def learning_curves(
-    curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
+    curves: Sequence[Curve], ylabel: str, title: str, path: Path | str, level: tuple[float, str] | None = None
 ) -> None:
     """Draw a metric against updates, one line per method, with a band over its seeds.
 
     Args:
         level: a value to mark with a dotted line, such as chance, and its name.
+
+    Raises:
+        ValueError: there are no curves, or the values of one are not as many as its steps; the message names them.
     """
     _draw_curves(curves, {"xlabel": "updates", "ylabel": ylabel, "title": title}, path, level)
 
 
 def length_curves(
-    curves: Sequence[Curve], ylabel: str, title: str, path: Path, level: tuple[float, str] | None = None
+    curves: Sequence[Curve], ylabel: str, title: str, path: Path | str, level: tuple[float, str] | None = None
 ) -> None:
     """Draw a metric against the length of the test sequences, on a logarithmic axis, one line per method."""
     look = {"xlabel": "T of the test sequences, steps", "ylabel": ylabel, "title": title, "xscale": "log"}
     _draw_curves(curves, look, path, level, marker="o")
 
 
-def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Path) -> None:
+def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Path | str) -> None:
     """Draw a metric against the blanked share of each sequence, in per cent, one line per order."""
     _draw_curves(curves, {"xlabel": "blanked, %", "ylabel": ylabel, "title": title}, path, None, marker="o")
 
 
-def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path) -> None:
+def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path | str) -> None:
     """Draw every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     height = 1.2 + 0.26 * len(rows)
     figure, axes = pyplot().subplots(figsize=(7, height), layout="constrained")
@@ -149,10 +108,13 @@ def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: s
 
 
 def _draw_curves(
-    curves: Sequence[Curve], look: dict[str, str], path: Path, level: tuple[float, str] | None, marker: str = ""
+    curves: Sequence[Curve], look: dict[str, str], path: Path | str, level: tuple[float, str] | None, marker: str = ""
 ) -> None:
+    if not curves:
+        raise ValueError("curves must be at least one, got none")
+    points = [curve_points(curve.label, curve.steps, curve.values, curve.band) for curve in curves]
     figure, axes = pyplot().subplots(figsize=(7, 4), layout="constrained")
-    for number, curve in enumerate(curves):
+    for number, (curve, (steps, values, band)) in enumerate(zip(curves, points, strict=True)):
         colour, style = curve_look(curve, number)
         line = {
             "color": colour,
@@ -161,10 +123,9 @@ def _draw_curves(
             "marker": marker,
             "markersize": 3.5,
         }
-        axes.plot(curve.steps, curve.values, style, **line)
-        if curve.band:
-            low, high = zip(*curve.band, strict=True)
-            axes.fill_between(curve.steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(steps, values, style, **line)
+        if band is not None:
+            axes.fill_between(steps, *band.T, color=colour, alpha=0.15, linewidth=0)
     if level is not None:
         axes.axhline(level[0], color="grey", linewidth=1, linestyle=":")
         place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
@@ -182,38 +143,47 @@ def recall_map(
     step: Any,
     weight: Any,
     *,
+    first: int = 1,
     title: str = "",
     input: Any = None,
     marks: Sequence[str] | None = None,
-    times: Sequence[str] = (),
-    path: Path | None = None,
+    times: Sequence[str] | NDArray[Any] = (),
+    path: Path | str | None = None,
 ) -> Any:
     """Draw which earlier step each step of one sequence recalled.
 
         recall_map(recall.step[:, 0], recall.weight[:, 0])      # row 0 of the recall that a layer returned
 
+    A later chunk of a stream needs `first`, as `Recall.step` counts from the stream's beginning:
+
+        output, later, recall = layer(chunk, state, return_recall=True)
+        recall_map(recall.step[:, 0], recall.weight[:, 0], first=int(state.step[0]) + 1)
+
     Args:
         step: stream step at which each recalled memory was stored, (T, K), an array or tensor; 0 where nothing was
             recalled.
         weight: of each recalled memory, (T, K).
+        first: the stream step of row 0.
         title: of the figure.
-        input: the input, (T,) or (T, I), drawn as a strip of shades along the time axis.
+        input: the input, (T,) or (T, I), drawn as a strip of shades along the time axis; blank where it is NaN.
         marks: a short text for each step, "" for none, (T,); drawn on the strip if there is room.
-        times: of the steps, (T,) or more, such as dates; (): the axes show the numbers of the steps.
+        times: of the stream's steps from its beginning, (first - 1 + T,) or more, such as dates, as texts or
+            datetime64; (): the axes show the numbers of the steps.
         path: a file to save the figure to.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: an argument is not finite or has another shape, or a memory is later than the step that recalled
+            it, as in a chunk without `first`. The message names the argument.
     """
-    steps, weights = _array(step), _array(weight)
-    if steps.ndim != 2 or weights.shape != steps.shape:
-        raise ValueError(f"step and weight must be (T, K), got {steps.shape} and {weights.shape}")
+    steps, weights = recalled(step, weight)
+    first = count("first", first)
     at, slot = np.nonzero((steps > 0) & (weights > 0))
-    links = (at + 1, steps[at, slot].astype(np.int64), weights[at, slot])
-    look = _Look(COLOURS[0], "weight", title, times=times)
+    links = (at + first, steps[at, slot], weights[at, slot])
+    check_clock(links[0], links[1], first)
+    look = _Look(COLOURS[0], "weight", title, times=times, first=first)
     return _map(links, len(steps), look, input, marks, path)
 
 
@@ -223,38 +193,42 @@ def credit_map(
     amount: Any,
     *,
     steps: int | None = None,
+    first: int = 1,
     title: str = "",
     input: Any = None,
     marks: Sequence[str] | None = None,
-    times: Sequence[str] = (),
-    path: Path | None = None,
+    times: Sequence[str] | NDArray[Any] = (),
+    path: Path | str | None = None,
 ) -> Any:
     """Draw how much gradient each memory of one sequence received, through each recall and in total.
 
         credit_map(credit.step, credit.memory_step, credit.amount)      # one row of `SAB.credit`'s record
 
     Args:
-        step: the step that recalled a memory, (N,), from 1.
-        memory_step: the step at which the memory was stored, (N,).
+        step: the stream step that recalled a memory, (N,), from 1.
+        memory_step: the stream step at which the memory was stored, (N,).
         amount: norm of the gradient that the memory received, (N,).
-        steps: length of the sequence, T; None: that of the input, or the last step in `step`.
+        steps: length of the sequence, T; None: that of the input, or up to the last step in `step`.
+        first: the stream step that the sequence begins with, as for `recall_map`. The gradient of a later chunk may
+            have come through recalls of earlier ones: begin with the earliest of them.
         title, input, marks, times, path: as for `recall_map`.
 
     Returns:
         a matplotlib Figure; a notebook shows it.
 
     Raises:
-        ValueError: the shapes do not fit, or a step is after the end.
+        ValueError: an argument is not finite or has another shape, a step is outside the sequence, or a memory is
+            later than the step that recalled it. The message names the argument.
     """
-    links = (_array(step).astype(np.int64), _array(memory_step).astype(np.int64), _array(amount).astype(np.float64))
+    links = (whole_numbers("step", step), whole_numbers("memory_step", memory_step), numbers("amount", amount))
     if len({each.shape for each in links}) > 1 or links[0].ndim != 1:
         raise ValueError(f"step, memory_step and amount must be (N,), got {[each.shape for each in links]}")
-    last = int(links[0].max(initial=1))
-    length = steps or (last if input is None else len(input))
-    if last > length:
-        raise ValueError(f"step must be at most {length}, the length of the sequence, got {last}")
-    look = _Look(COLOURS[1], "credit", title, totals=True, times=times)
-    return _map(links, length, look, input, marks, path)
+    first = count("first", first)
+    if steps is None:
+        steps = max(int(links[0].max(initial=first)) - first + 1, 1) if input is None else length_of(input)
+    check_credit(links[0], links[1], first, first - 1 + count("steps", steps))
+    look = _Look(COLOURS[1], "credit", title, totals=True, times=times, first=first)
+    return _map(links, steps, look, input, marks, path)
 
 
 @dataclass(frozen=True)
@@ -263,27 +237,29 @@ class _Look:
     measure: str
     title: str
     totals: bool = False
-    times: Sequence[str] = ()
+    times: Sequence[str] | NDArray[Any] = ()
+    first: int = 1
 
 
 _Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Later steps, earlier steps and the strength of each link, (N,) each."""
 
 
-def _array(values: Any) -> NDArray[Any]:
-    """A NumPy array of an array or of a tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
-def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str] | None, path: Path | None) -> Any:
+def _map(
+    links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str] | None, path: Path | str | None
+) -> Any:
     """A figure of links between steps, with the input below and the total of each earlier step on the right."""
+    last = look.first - 1 + steps
+    shades = None if input is None else shades_of(input, steps)
+    marks, times = texts("marks", marks, steps), texts("times", look.times, last, more=True)
+    lowest = int(links[1].min(initial=look.first))
+    span, below = (look.first - 0.5, last + 0.5), (lowest - 0.5, last + 0.5)
     figure = new_figure(figsize=(8, 7.2 if input is not None else 6.8), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[14, 1], width_ratios=[8, 1])
     side = 1 if look.totals else 2
     rows = 1 if input is not None else 2
     main = figure.add_subplot(grid[:rows, :side])
-    span = (0.5, steps + 0.5)
-    _draw_links(main, links, steps, look)
+    _draw_links(main, links, (span, below), look)
     main.plot(span, span, color="grey", linewidth=0.8)
     main.annotate("now", (span[1], span[1]), textcoords="offset points", xytext=(-6, -16), ha="right", color="grey")
     main.set(
@@ -291,39 +267,49 @@ def _map(links: _Links, steps: int, look: _Look, input: Any, marks: Sequence[str
         xlabel="step",
         title=title_of(look.title),
         xlim=span,
-        ylim=span,
+        ylim=below,
     )
-    if look.times:
-        main.set_xticks(*time_ticks(look.times, steps), fontsize=8)
-        main.set_yticks(*time_ticks(look.times, steps), fontsize=8)
+    if times:
+        main.set_xticks(*time_ticks(times, last, look.first), fontsize=8)
+        main.set_yticks(*time_ticks(times, last, max(lowest, 1)), fontsize=8)
     main.grid(alpha=0.25)
     if look.totals:
         aside = figure.add_subplot(grid[:rows, 1], sharey=main)
-        received, edges = np.histogram(links[1], min(steps, 300), span, weights=links[2])
+        received, edges = np.histogram(links[1], _bins(below), below, weights=links[2])
         aside.stairs(received, edges, orientation="horizontal", fill=True, color=look.colour)
         aside.set(xlabel="total", xticks=[])
         aside.tick_params(labelleft=False)
-    if input is not None:
+    if shades is not None:
         main.set_xlabel("")
         main.tick_params(labelbottom=False)
         strip = figure.add_subplot(grid[1, :side], sharex=main)
-        _draw_strip(strip, _array(input), marks, span)
-        strip.set_xlabel("" if look.times else "step")
+        _draw_strip(strip, shades, marks, span)
+        strip.set_xlabel("" if times else "step")
     if path is not None:
         save(figure, path)
     return figure
 
 
-def _draw_links(axes: Any, links: _Links, steps: int, look: _Look) -> None:
+_Span = tuple[float, float]
+
+
+def _bins(span: _Span) -> int:
+    """The number of bins along an axis: one for each step, unless they are too many to be told apart."""
+    return min(round(span[1] - span[0]), 300)
+
+
+def _draw_links(axes: Any, links: _Links, spans: tuple[_Span, _Span], look: _Look) -> None:
     """A dot for each link, with its strength as area; above `DOTS` links, sums over squares."""
     later, earlier, strength = links
+    steps = round(spans[0][1] - spans[0][0])
     if len(strength) > DOTS:
-        bins = min(steps, 300)
-        sums, _, _ = np.histogram2d(later, earlier, bins, ((0.5, steps + 0.5),) * 2, weights=strength)
+        bins = [_bins(span) for span in spans]
+        sums, _, _ = np.histogram2d(later, earlier, bins, spans, weights=strength)
         shares = np.cbrt(sums.T / sums.max())  # the cube root makes weak ones visible beside strong ones
-        extent = (0.5, steps + 0.5) * 2
-        axes.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap=_fading(look.colour), vmin=0, vmax=1)
-        name = f"{look.measure}, summed over squares of {steps / bins:.3g} steps"
+        extent = (*spans[0], *spans[1])
+        axes.imshow(shares, origin="lower", aspect="auto", extent=extent, cmap=fading(look.colour), vmin=0, vmax=1)
+        sides = [f"{(span[1] - span[0]) / count:.3g}" for span, count in zip(spans, bins, strict=True)]
+        name = f"{look.measure}, summed over squares of {' x '.join(dict.fromkeys(sides))} steps"
         axes.plot([], [], "s", color=look.colour, label=name)
     else:
         dots = {"color": look.colour, "alpha": 0.75, "linewidths": 0}
@@ -335,29 +321,12 @@ def _draw_links(axes: Any, links: _Links, steps: int, look: _Look) -> None:
     axes.legend(loc="upper left", frameon=False)
 
 
-def _draw_strip(axes: Any, values: NDArray[Any], marks: Sequence[str] | None, span: tuple[float, float]) -> None:
-    shades = values[:, None] if values.ndim == 1 else values
-    if len(shades) != round(span[1] - span[0]):
-        raise ValueError(f"input must have a value for each of {span[1] - span[0]:.0f} steps, got {values.shape}")
+def _draw_strip(axes: Any, shades: NDArray[np.float64], marks: Sequence[str], span: _Span) -> None:
     axes.imshow(shades.T, aspect="auto", cmap="cividis", extent=(*span, 0, 1))
-    bright = shades[:, 0] > (shades[:, 0].min() + shades[:, 0].max()) / 2
-    for number, mark in enumerate(marks if marks is not None and len(marks) <= MARKS else (), 1):
-        colour = "black" if bright[number - 1] else "white"
-        axes.text(number, 0.5, for_figure(mark), ha="center", va="center", color=colour, fontsize=7)
+    known = shades[np.isfinite(shades)]
+    bright = ~(shades[:, 0] <= (known.min(initial=np.inf) + known.max(initial=-np.inf)) / 2)
+    for number, mark in enumerate(marks if len(marks) <= MARKS else ()):
+        colour = "black" if bright[number] else "white"
+        place = {"ha": "center", "va": "center", "fontsize": 7}
+        axes.text(span[0] + 0.5 + number, 0.5, for_figure(mark), color=colour, **place)
     axes.set(yticks=[], ylabel="input")
-
-
-def new_figure(**look: Any) -> Any:
-    """A figure that pyplot does not manage, so that it need not be closed and a notebook's backend stays."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
-    return Figure(**look)
-
-
-def _fading(colour: str) -> Any:
-    """A colour map from white to a colour."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list(colour, ["white", colour])

@@ -1,17 +1,21 @@
-"""Output to the terminal: a live display of training, and tables. The one file that imports rich."""
+"""Output to the terminal: a live display of training with sparklines, and tables. The one file that imports rich."""
 
 from __future__ import annotations
 
 import importlib
 import math
+import os
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reminding.lab.show.escaping import for_terminal
-from reminding.lab.show.sparkline import ASCII, BLOCKS, DownsampledSeries, sparkline
 
 METRIC = "metric"
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII = "_.-:=+*#"
+"""From light to dark, for terminals without block characters."""
 
 
 def _rich(part: str) -> Any:
@@ -21,6 +25,45 @@ def _rich(part: str) -> Any:
         raise ImportError('the command line needs rich: pip install "reminding[experiments]"') from error
 
 
+class _Output:
+    """Where the program writes."""
+
+    unread = False
+
+
+def output_unread() -> bool:
+    """Whether the reader of the output has gone, as `head` does after its lines."""
+    return _Output.unread
+
+
+def drop_output() -> None:
+    """Write to nowhere from now on, as nobody reads the output: what the program does is worth its end.
+
+    Standard error goes the same way if it is the same pipe.
+    """
+    _Output.unread = True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    out, errors = sys.stdout.fileno(), sys.stderr.fileno()
+    if os.path.sameopenfile(out, errors):
+        os.dup2(nowhere, errors)
+    os.dup2(nowhere, out)
+    os.close(nowhere)
+
+
+def _console(*, soft_wrap: bool = True) -> Any:
+    """A console. Without a reader it stays silent, and the program goes on."""
+    console = _rich("console").Console(highlight=False, soft_wrap=soft_wrap)
+    console.on_broken_pipe = drop_output  # rich would end the program with status 1
+    return console
+
+
+def _print(console: Any, thing: Any) -> None:
+    try:
+        console.print(thing)
+    except BrokenPipeError:  # of rich before 13.8
+        drop_output()
+
+
 def _plain(console: Any, text: str, style: str = "") -> Any:
     """Text that is shown as it is: neither its brackets nor its control characters have an effect."""
     return _rich("text").Text(for_terminal(text, console.encoding), style=style)
@@ -28,13 +71,13 @@ def _plain(console: Any, text: str, style: str = "") -> Any:
 
 def say(text: str) -> None:
     """Print a line."""
-    console = _rich("console").Console(highlight=False, soft_wrap=True)
-    console.print(_plain(console, text))
+    console = _console()
+    _print(console, _plain(console, text))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; all columns but the first are aligned right."""
-    console = _rich("console").Console(highlight=False)
+    console = _console(soft_wrap=False)
     heading = _plain(console, title) if title else None
     table = _rich("table").Table(title=heading, title_justify="left", box=_rich("box").SIMPLE_HEAD)
     for number, column in enumerate(columns):
@@ -43,14 +86,14 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_row(*(_plain(console, cell) for cell in row))
     if not console.is_terminal:
         console.width = 160  # a log file has no width to wrap at
-    console.print(table)
+    _print(console, table)
 
 
 class Status:
     """A live line about the present action, below lines about finished ones; without a terminal only the latter."""
 
     def __init__(self) -> None:
-        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        self._console = _console()
         self._status = self._console.status("")
 
     def __enter__(self) -> Status:
@@ -66,7 +109,60 @@ class Status:
 
     def done(self, text: str) -> None:
         """Print a line about a finished action."""
-        self._console.print(_plain(self._console, text))
+        _print(self._console, _plain(self._console, text))
+
+
+class DownsampledSeries:
+    """A series of values of any length, reduced to a bounded number of means over equally many values.
+
+    Adding a value takes constant time. When there are `width` means, neighbours are merged in pairs.
+
+    Args:
+        width: greatest number of means, an even number of at least 2.
+    """
+
+    def __init__(self, width: int = 24) -> None:
+        if width < 2 or width % 2:
+            raise ValueError(f"width must be an even number of at least 2, got {width}")
+        self.width = width
+        self.last = math.nan
+        self._means: list[float] = []
+        self._size = 1
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        """Add a value; values that are not finite are ignored."""
+        if not math.isfinite(value):
+            return
+        self.last = value
+        self._sum, self._count = self._sum + value, self._count + 1
+        if self._count < self._size:
+            return
+        self._means.append(self._sum / self._count)
+        self._sum, self._count = 0.0, 0
+        if len(self._means) == self.width:
+            pairs = zip(self._means[::2], self._means[1::2], strict=True)
+            self._means, self._size = [(a + b) / 2 for a, b in pairs], 2 * self._size
+
+    @property
+    def means(self) -> list[float]:
+        """The means, oldest first; the last may be over fewer values than the others."""
+        return [*self._means, *([self._sum / self._count] if self._count else [])]
+
+
+def sparkline(values: Sequence[float], levels: str = BLOCKS) -> str:
+    """One character per value, scaled from the least to the greatest; values that are all equal get the middle level.
+
+    Args:
+        values: finite numbers.
+        levels: characters from low to high: `BLOCKS` or `ASCII`.
+    """
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    if high == low:
+        return levels[len(levels) // 2] * len(values)
+    return "".join(levels[round((value - low) / (high - low) * (len(levels) - 1))] for value in values)
 
 
 class LiveDisplay:
@@ -81,7 +177,7 @@ class LiveDisplay:
     """
 
     def __init__(self, label: str, total: int, done: int = 0, seconds: float | None = None) -> None:
-        self._console = _rich("console").Console(highlight=False, soft_wrap=True)
+        self._console = _console()
         bar = _rich("progress")
         self._bar = bar.Progress(
             bar.TextColumn("{task.description}", markup=False),
@@ -158,7 +254,7 @@ class LiveDisplay:
     def warn(self, step: int, text: str) -> None:
         """Print a warning above the live display."""
         line = f"{self._label}  {step}/{self._total}  warning: {text}"
-        self._console.print(_plain(self._console, line, style="yellow"))
+        _print(self._console, _plain(self._console, line, style="yellow"))
 
     def evaluated(self, step: int, metric: str, value: float, norm: float | None = None) -> None:
         """Show an evaluation; without a terminal, print a line.
@@ -177,4 +273,4 @@ class LiveDisplay:
             left = min(left, max(self._seconds - elapsed, 0.0))
         rate = (step - self._first) / max(elapsed, 1e-9)
         line = f"{self._label}  {step}/{self._total}  {rate:.1f} updates/s  {self._running}{self._metric}"
-        self._console.print(_plain(self._console, f"{line}  at most {left:.0f} s left"))
+        _print(self._console, _plain(self._console, f"{line}  at most {left:.0f} s left"))

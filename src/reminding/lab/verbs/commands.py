@@ -37,8 +37,8 @@ from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, pla
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_files, read_facts
 from reminding.lab.runs.records import ENDINGS
-from reminding.lab.show.errors import error_tables
-from reminding.lab.show.plots import check_figure
+from reminding.lab.show.figures import check_figure
+from reminding.lab.show.tables import error_tables
 from reminding.lab.show.terminal import Status, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model

@@ -15,6 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+from reminding.disk.errors import CannotWriteError
+from reminding.tasks.data.temporary import naming_temporary
+
 PACKED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 """Suffixes of packed files."""
 _BOMS = (
@@ -122,6 +125,8 @@ def open_text(path: Path, encoding: str) -> Generator[IO[str]]:
             yield text
     except UnicodeError as error:
         raise ValueError(f"encoding: {path} is not {encoding} throughout: {error}; name its encoding") from error
+    except CannotWriteError:  # of a copy of the text
+        raise
     except DAMAGE as error:
         raise ValueError(f"data: {path} cannot be read: {error}") from error
 
@@ -153,19 +158,26 @@ class LeftOut:
 
 
 def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Path, most: int | None = None) -> Path:
-    """Write the rows of a text table as UTF-8 with LF and with tabs for white space, for a reader that knows no more.
+    """Write a text table to a temporary file as UTF-8 with LF, and tabs for white space, for a simpler reader.
 
     Args:
         first: lines before the first row, which are left out.
         most: rows that are written, from the first; None: all.
+
+    Raises:
+        CannotWriteError: the disk is full; the message says how to choose another one.
     """
-    with open_text(path, encoding) as source, to.open("w", encoding="utf-8", newline="\n") as target:
+    with open_text(path, encoding) as source, naming_temporary(), _plain(to) as target:
         rows = (line for line in islice(source, first, None) if not left_out(line))
         if most is not None:
             rows = (line for _, line in islice(logical_lines(rows), most))
         for line in rows:
             target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
+
+
+def _plain(path: Path) -> IO[str]:
+    return path.open("w", encoding="utf-8", newline="\n")
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.show.plots import finish
+from reminding.lab.show.figures import finish
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.space import Space

@@ -6,7 +6,6 @@ Shapes: n rows, C columns, I values of a step: the columns, and a mask for each 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
 from reminding.tasks.data.tables.form import open_form
 from reminding.tasks.data.tables.missing import fill
 from reminding.tasks.data.tables.store import Store, write
+from reminding.tasks.data.temporary import temporary_folder
 
 
 class TableSource(Source):
@@ -40,6 +40,7 @@ class TableSource(Source):
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
         ValueError: the file cannot be read as a table of numbers. The message names file, line and column.
+        CannotWriteError: the disk of the temporary files is full. The message names it, and TMPDIR.
     """
 
     vocabulary = None
@@ -49,7 +50,7 @@ class TableSource(Source):
         super().__init__(path)
         self.wanted = wanted or Wanted()
         identity = Identity.of(path)
-        self._folder = Path(tempfile.mkdtemp(prefix="reminding-"))
+        self._folder = temporary_folder()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._form = open_form(path, self.wanted.asked, self._folder, self.wanted.rows)
         contents, store = self._first_reading()

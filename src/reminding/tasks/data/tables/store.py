@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.tasks.data.temporary import naming_temporary
+
 WIDTH = np.dtype(np.float64).itemsize
 
 
@@ -57,11 +59,15 @@ class Store:
 
 
 def write(pieces: Iterable[NDArray[Any]], path: Path, columns: Sequence[int]) -> Store:
-    """Write rows that come in pieces, (n, C) each."""
+    """Write rows that come in pieces, (n, C) each, to a temporary file.
+
+    Raises:
+        CannotWriteError: the disk is full; the message says how to choose another one.
+    """
     width = len(columns)
     rows, missing = 0, np.zeros(width, np.int64)
     lowest, highest = np.full(width, np.inf), np.full(width, -np.inf)
-    with path.open("wb") as file:
+    with naming_temporary(), path.open("wb") as file:
         for piece in pieces if width else ():
             values = np.ascontiguousarray(piece, np.float64)
             file.write(values.data)

@@ -1,0 +1,92 @@
+"""What all static figures share: colours, titles, files. The one file that imports matplotlib."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import warnings
+from pathlib import Path
+from typing import Any
+
+from reminding.disk.writing import write_file
+from reminding.lab.show.arguments import figure_path
+from reminding.lab.show.escaping import for_figure
+
+# Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+FIGURES = (".png", ".svg", ".pdf")
+"""Suffixes of files that a figure can be written to."""
+TITLE = 80
+"""Characters of a line of a title."""
+
+
+def title_of(text: str) -> str:
+    """A title on as many lines as it needs."""
+    return textwrap.fill(for_figure(text), TITLE, break_long_words=True) if text else ""
+
+
+def check_figure(path: Path) -> None:
+    """Check that a figure can be written to a file.
+
+    Raises:
+        ValueError: the suffix is of no kind that is known.
+    """
+    if path.suffix.lower() not in FIGURES:
+        raise ValueError(f"figure must end in {', '.join(FIGURES)}, got {path}")
+
+
+def finish(figure: Any, path: Path | str) -> None:
+    """Save a figure of pyplot and close it."""
+    try:
+        save(figure, path)
+    finally:
+        pyplot().close(figure)
+
+
+def save(figure: Any, path: Path | str) -> None:
+    """Save a figure, of the kind that its suffix says. A character that the font lacks is a box in it.
+
+    Raises:
+        ValueError: path: matplotlib writes no such kind.
+    """
+    path, content = figure_path(path), io.BytesIO()
+    if path.suffix.removeprefix(".").lower() not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"path must end in {', '.join(FIGURES)} or another kind that matplotlib writes, got {path}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, content.getvalue())
+
+
+def pyplot() -> Any:
+    """The module, without a screen.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says what to install.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def new_figure(**look: Any) -> Any:
+    """A figure that pyplot does not manage, so that it need not be closed and a notebook's backend stays."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
+    return Figure(**look)
+
+
+def fading(colour: str) -> Any:
+    """A colour map from white to a colour."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list(colour, ["white", colour])
