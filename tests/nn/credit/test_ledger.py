@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, Credit
+from reminding.nn.credit import ledger
 from tests import oracle
 from tests.nn.samples import LAYERS, assert_same_gradients, chunks, draw, gradients, make
 from tests.oracle import Config
@@ -26,13 +27,20 @@ def listed(tensor: Tensor) -> list[Any]:
 
 
 def edges(credit: Credit) -> Edges:
-    """Amounts of credit by layer, row, recalling step and step of the memory."""
-    found: Edges = {}
+    """Amounts of credit by layer, row, recalling step and step of the memory, of which each stands there once."""
     columns = torch.stack([credit.layer, credit.row, credit.step, credit.memory_step], 1)
+    found: Edges = {}
     for column, amount in zip(listed(columns), listed(credit.amount), strict=True):
-        edge = (column[0], column[1], column[2], column[3])
-        found[edge] = found.get(edge, 0.0) + amount
+        found[column[0], column[1], column[2], column[3]] = amount
+    assert len(found) == len(credit), "one entry for each recall"
     return found
+
+
+def assert_same_edges(credit: Credit, want: Edges) -> None:
+    """The amounts agree; below 1e-12 a recall may be there or not."""
+    got = {edge: amount for edge, amount in edges(credit).items() if amount > 1e-12}
+    assert got.keys() == {edge for edge, amount in want.items() if amount > 1e-12}
+    assert all(abs(got[edge] - want[edge]) < 1e-9 * max(1, want[edge]) for edge in got)
 
 
 def by_the_loop(layer: SAB, config: Config, x: Tensor, weight: Tensor) -> Edges:
@@ -54,23 +62,28 @@ def by_the_loop(layer: SAB, config: Config, x: Tensor, weight: Tensor) -> Edges:
     return {edge: size for edge, size in sizes.items() if size > 0}
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["a loss each", "one loss"])
 @pytest.mark.parametrize("size", [20, 6, 1])
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
-def test_every_memory_is_credited_through_the_steps_that_read_it(options: dict[str, Any], size: int) -> None:
+def test_every_memory_is_credited_through_the_steps_that_read_it(
+    options: dict[str, Any], size: int, joined: bool
+) -> None:
+    """Once for each recall, and as much as in a call of the whole sequence, however it is divided into calls."""
     layer = make(**options)
     settings: dict[str, Any] = {"normalizer": layer.normalizer, "score": layer.score, **options}
     config = Config(**settings)
     x, weight = draw(20, 2, 3), draw(20, 2, 4, seed=2)
     state: Any = None
+    losses: list[Tensor] = []
     with layer.credit() as credit:
         for part, w in zip(chunks(x, size), chunks(weight, size), strict=True):
             output, state = layer(part, state)
-            (output * w).sum().backward()
-    if size == 20:
-        want = by_the_loop(layer, config, x, weight)
-        got = {edge: amount for edge, amount in edges(credit).items() if amount > 1e-12}
-        assert got.keys() == {edge for edge, amount in want.items() if amount > 1e-12}
-        assert all(abs(got[edge] - want[edge]) < 1e-9 * max(1, want[edge]) for edge in got)
+            losses.append((output * w).sum())
+            if not joined:
+                losses.pop().backward()
+        if joined:
+            torch.stack(losses).sum().backward()
+    assert_same_edges(credit, by_the_loop(layer, config, x, weight))
     assert (credit.amount.diff() <= 0).all(), "the largest first"
     assert (credit.memory_step < credit.step).all()
     assert len(credit) > 0
@@ -92,6 +105,79 @@ def test_what_a_memory_received_in_all() -> None:
     steps, amounts = credit.received(row=1)
     assert listed(steps) == sorted(set(listed(steps)))
     assert torch.isclose(amounts.sum(), credit.amount[credit.row == 1].sum())
+
+
+@pytest.mark.parametrize("size", [12, 5])
+def test_what_a_memory_received_does_not_depend_on_the_calls(size: int) -> None:
+    layer, x = make(k_trunc=3), draw(20, 2, 3)
+    found: list[tuple[Tensor, Tensor]] = []
+    for length in (20, size):
+        state: Any = None
+        outputs: list[Tensor] = []
+        with layer.credit() as credit:
+            for part in chunks(x, length):
+                output, state = layer(part, state)
+                outputs.append(output)
+            torch.cat(outputs).sum().backward()
+        found.append(credit.received(row=1))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_streams_in_one_row_are_told_apart() -> None:
+    """After a reset, and where one state is gone on from twice, the same steps are other recalls."""
+    layer, x = make(k_trunc=3), draw(10, 2, 3)
+    with layer.credit() as credit:
+        layer(torch.cat([x, 2 * x]), reset=(torch.arange(20) == 10).unsqueeze(1).expand(20, 2))[0].sum().backward()
+    with layer.credit() as alone:
+        (layer(x)[0].sum() + layer(2 * x)[0].sum()).backward()
+    assert torch.allclose(credit.amount, alone.amount)
+    places = torch.stack([credit.row, credit.step, credit.memory_step], 1)
+    assert len(credit) == 2 * len({tuple(place) for place in listed(places)})
+    _, state = layer(x)
+    with layer.credit() as ways:
+        (layer(x, state)[0].sum() + layer(2 * x, state)[0].sum()).backward()
+    mine = ways.step > 10
+    each: list[Tensor] = []
+    for way in (x, 2 * x):
+        with layer.credit() as one:
+            layer(way, state)[0].sum().backward()
+        each.append(one.amount[one.step > 10])
+    assert torch.allclose(ways.amount[mine], torch.cat(each).sort(descending=True).values)
+
+
+def test_a_recall_keeps_the_row_of_its_call_where_later_calls_have_others() -> None:
+    layer, x = make(k_trunc=3), draw(18, 2, 3)
+    with layer.credit() as whole:
+        layer(x)[0][:, 0].sum().backward()
+    with layer.credit() as credit:
+        first, state = layer(x[:10])
+        last, _ = layer(x[10:, [0]], state.rows(torch.tensor([0])))
+        (first[:, 0].sum() + last.sum()).backward()
+    assert_same_edges(credit, edges(whole))
+    with layer.credit() as credit:
+        first, state = layer(x[:10])
+        last, _ = layer(x[10:].flip(1), state.rows(torch.tensor([1, 0])))
+        (first[:, 0].sum() + last[:, 1].sum()).backward()
+    early = credit.step <= 10
+    assert set(listed(credit.row[early])) == {0}
+    assert set(listed(credit.row[~early])) == {1}
+    assert len(credit) == len(whole)
+    torch.testing.assert_close(credit.amount, whole.amount)
+
+
+def test_many_backward_passes_hold_one_vector_for_each_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MOST_APART", 10)
+    layer, x = make(k_trunc=3), draw(20, 2, 3)
+    with layer.credit() as credit:
+        loss = layer(x)[0].sum()
+        for _ in range(8):
+            loss.backward(retain_graph=True)
+    held = sum(len(part.row) for part in credit._parts)  # pyright: ignore[reportPrivateUsage]
+    with layer.credit() as once:
+        layer(x)[0].sum().backward()
+    assert held < 3 * len(once)
+    torch.testing.assert_close(credit.amount, 8 * once.amount)
 
 
 def test_rows_of_a_packed_sequence_keep_their_numbers() -> None:

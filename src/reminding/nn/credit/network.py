@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from reminding.nn.credit.ledger import Noting
 from reminding.nn.forward.compiled import op_rule
 from reminding.nn.forward.reference import in_precision
 from reminding.nn.parts.bound import BoundLayer
@@ -26,7 +27,6 @@ from reminding.nn.state.stream import SABState
 from reminding.ops.backends import BACKENDS, Op
 from reminding.ops.contract import OpRule
 
-Note = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], None]
 Result = TypeVar("Result")
 MaybeTensors = Sequence[Tensor | None]
 
@@ -41,7 +41,7 @@ class Network:
         autocast: the lower precision that the cells ran in; None: their own.
         transform: of derivatives that is in force, see `Demand`.
         dropout_scale: what dropout multiplies the outputs it lets through by.
-        note: told what credit each memory receives through each recall; see `Credit.take`.
+        note: told what credit each memory receives through each recall.
     """
 
     layers: tuple[BoundLayer, ...]
@@ -51,7 +51,7 @@ class Network:
     autocast: torch.dtype | None = None
     transform: str | None = None
     dropout_scale: float = 1.0
-    note: Note | None = None
+    note: Noting | None = None
 
     @property
     def op(self) -> Op:

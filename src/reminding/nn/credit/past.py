@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from reminding.nn.credit.autograd import Gradients, add_to, credit_of, filled, flat, with_zeros
 from reminding.nn.credit.bank import Bank, Borders
 from reminding.nn.credit.encoded import Encode, Encoded
-from reminding.nn.credit.network import Network, Note, totals
+from reminding.nn.credit.network import Network, totals
 from reminding.nn.credit.op_replay import ArrivedCredit
 from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
@@ -74,7 +73,7 @@ class Past:
         """The gradient of the network's tensors from the credit of some states, on the op if it serves."""
         network, runs = self.network, self.history.runs
         if network.note is not None and self.history.stream is not None:
-            network = replace(network, note=partial(_note_rows, network.note, self.history.stream))
+            network = replace(network, note=network.note.of_streams(self.history.stream))
         if not runs:
             return [None for _ in network.tensors]
         constant_to = self._constant_to
@@ -173,16 +172,6 @@ def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
 def _finished(owed: Owed) -> list[StateCredit]:
     credit = owed.take()
     return [] if credit is None else [credit]
-
-
-def _note_rows(
-    note: Note, stream: Tensor, layer: int, row: Tensor, step: Tensor, read: Tensor, weight: Tensor, amount: Tensor
-) -> None:
-    """Tell `note` of the streams that the rows of the present are of, (B,), by the numbers of these rows."""
-    same = row.unsqueeze(1) == stream
-    known = same.any(1)
-    there = known.to(read.device)
-    note(layer, same.int().argmax(1)[known], step[:, known], read[:, there], weight[:, there], amount[:, there])
 
 
 def counted(state: SABState, every: int) -> SABState:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.credit.bank import Bank, Borders
+from reminding.nn.credit.ledger import ReplayedRecalls
 from reminding.nn.credit.network import Network, gradients, leaves_of, totals
 from reminding.nn.credit.recorded import RecordedReader
 from reminding.nn.forward.reader import Reader
@@ -332,16 +333,16 @@ class Sweep:
         read = segment.layers[layer].read
         if self.network.note is None or read is None or not recorded.weights:
             return
-        length = cast("Callable[..., Tensor]", torch.linalg.vector_norm)
         steps = len(recorded.weights)
         weight, read = torch.stack(recorded.weights).detach(), read[:steps]
-        amount = weight.new_zeros(read.shape) if d_memory is None else length(d_memory, dim=3)
+        received = self.banks[layer].zeros(*read.shape) if d_memory is None else d_memory.clone()
         step = segment.steps_done + torch.arange(1, steps + 1).unsqueeze(1)
+        origin = torch.full_like(step, NOTHING) if segment.origin is None else segment.origin[:steps]
         for t, gradient in d_own.items():
             if gradient is not None:
                 mine = read[t] > segment.steps_done.unsqueeze(1).to(read.device)
-                amount[t] = torch.where(mine, length(gradient, dim=2), amount[t])
-        self.network.note(layer, segment.row, step, read, weight, amount)
+                received[t] = torch.where(mine.unsqueeze(2), gradient, received[t])
+        self.network.note.take(ReplayedRecalls(layer, segment.row, step, read, weight, received, origin))
 
 
 def _taken_from(whole: Tensor, row: Tensor, where: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.autograd import Pass, completed
-from reminding.nn.credit.ledger import Credit
+from reminding.nn.credit.ledger import Credit, Noting
 from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
 from reminding.nn.forward import compiled, served
@@ -163,7 +163,7 @@ class LayerCalls(LayerParameters):
             x, layout = enter(input, self._encoder, self.batch_first) if entered is None else entered
         entering.check_input(x, self.input_size, like, self.encoder is not None)
         if self._credit is not None:
-            network = replace(network, note=partial(self._credit.take, layout.order))
+            network = replace(network, note=Noting(self._credit, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         runner = self._runner(choice, len(x), before, return_recall, encoder_input, network, watch)

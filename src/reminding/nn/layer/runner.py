@@ -117,8 +117,9 @@ class Runner:
         if starts is None:
             return Pass(x, after, recall)
         records = [each.replay for each in passes if each.replay is not None]
+        origin = None if network.note is None else network.note.number(x.shape[1])
         record = PassRecord(
-            given, self.encoder_input, begun, steps_done, records, network.modules.modes, tuple(masks)
+            given, self.encoder_input, begun, steps_done, records, network.modules.modes, tuple(masks), origin
         )
         stored = rule.remembers and (rule.capacity is not None or self.defers)
         return Pass(

@@ -299,7 +299,8 @@ class SAB(LayerCalls):
 
         Calls made inside are replayed in plain PyTorch, whatever `engine` says, so that their backward passes can
         be watched: gradients are the same, and slower. With `credit_every` above 1, each of them sends what waits at
-        once.
+        once, from calls before the recording too. Each recall has one entry, with all the gradient that came through
+        it while this recorded; see `Credit`.
 
         Raises:
             ValueError: k_top is None, so that every step credits every memory; or the layer is already being

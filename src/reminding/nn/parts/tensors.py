@@ -35,6 +35,7 @@ class Lies:
 Rows = Annotated[Tensor, Lies(0)]
 TimeRows = Annotated[Tensor, Lies(1)]
 HostRows = Annotated[Tensor, Lies(0, host=True)]
+HostTimeRows = Annotated[Tensor, Lies(1, host=True)]
 Whole = Annotated[Tensor, Lies(None)]
 HostWhole = Annotated[Tensor, Lies(None, host=True)]
 

@@ -65,7 +65,7 @@ def name_tensors(history: History) -> Named:
     for number, given in enumerate(inputs):
         named |= given.named(f"inputs.{number}")
     for number, segment in enumerate(segments):
-        named |= replace(segment, encoder_input=None).named(f"segments.{number}")
+        named |= replace(segment, encoder_input=None, origin=None).named(f"segments.{number}")
         at = [place for place, given in enumerate(inputs) if given is segment.encoder_input]
         named |= {f"segments.{number}.input": segment.row.new_tensor(place) for place in at}
     for number, evicted in enumerate(history.evicted):

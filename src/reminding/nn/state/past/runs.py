@@ -16,8 +16,9 @@ from typing import Annotated, Self, cast
 import torch
 from torch import Tensor
 
+from reminding.nn.parts.memory import NOTHING
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import HostRows, HostWhole, Lies, TensorGroup, TimeRows
+from reminding.nn.parts.tensors import HostRows, HostTimeRows, HostWhole, Lies, TensorGroup, TimeRows
 from reminding.nn.state.past.segments import (
     SHORTEST,
     EncoderInput,
@@ -53,7 +54,7 @@ class SegmentRun(Stretch):
         count: how many segments of single rows are reached.
         x: the input (S, R, I); with an `encoder_input`, None.
         layers: each layer's part.
-        dropout_masks: see `Segment`, (S, R, H) bool each.
+        dropout_masks: see `Segment`, (S, R, H) bool each; origin: see `Segment`.
     """
 
     row: HostRows
@@ -70,6 +71,7 @@ class SegmentRun(Stretch):
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
+    origin: HostTimeRows | None = None
 
     @staticmethod
     def of(segment: Segment) -> SegmentRun:
@@ -90,6 +92,7 @@ class SegmentRun(Stretch):
             encoder_input=segment.encoder_input,
             start=segment.start,
             column=segment.column,
+            origin=segment.origin,
         )
 
     def __len__(self) -> int:
@@ -136,6 +139,7 @@ class SegmentRun(Stretch):
             encoder_input=self.encoder_input,
             start=self.start + first,
             column=self.column,
+            origin=None if self.origin is None else self.origin[first:last],
         )
         if self.whole:
             return segment
@@ -164,6 +168,7 @@ class SegmentRun(Stretch):
             ),
             dropout_masks=tuple(mask[ahead:stop] for mask in self.dropout_masks),
             start=self.start + ahead,
+            origin=None if self.origin is None else self.origin[ahead:stop],
         )
 
     def rows(self, index: Tensor | slice) -> Self:
@@ -293,7 +298,17 @@ def _whole(before: Segment, after: Segment) -> Segment:
         x=torch.cat([before.x, after.x]),
         layers=tuple(layers),
         dropout_masks=tuple(torch.cat(each) for each in zip(before.dropout_masks, after.dropout_masks, strict=True)),
+        origin=None
+        if before.origin is None and after.origin is None
+        else torch.cat([_origin(before), _origin(after)]),
     )
+
+
+def _origin(segment: Segment) -> Tensor:
+    """By which numbers a record of credit knows its steps, (S, R)."""
+    if segment.origin is not None:
+        return segment.origin
+    return torch.full((segment.steps, len(segment.row)), NOTHING)
 
 
 @dataclass(frozen=True)
@@ -307,6 +322,7 @@ class PassRecord:
         layers: each layer's record.
         modes: see `Segment`.
         dropout_masks: between layers, (T, B, H) bool each.
+        origin: by which number a record of credit knows each row, (B,) int64; None where credit is not recorded.
     """
 
     x: Tensor
@@ -316,6 +332,7 @@ class PassRecord:
     layers: Sequence[ReplayRecord]
     modes: Tensor
     dropout_masks: tuple[Tensor, ...]
+    origin: Tensor | None = None
 
 
 def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
@@ -345,5 +362,6 @@ def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
         encoder_input=record.encoder_input,
         start=record.begun,
         column=column if encoded else None,
+        origin=None if record.origin is None else record.origin.expand(steps, -1),
     )
     return (run,)

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.parts.generators import GeneratorStates
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import HostRows, HostWhole, Rows, TensorGroup, TimeRows, Whole
+from reminding.nn.parts.tensors import HostRows, HostTimeRows, HostWhole, Rows, TensorGroup, TimeRows, Whole
 
 SHORTEST = 16
 """Steps that are replayed at once at least where nothing is cut; less would cost more in calls than it saves."""
@@ -193,6 +193,8 @@ class Segment(Stretch):
         modes: which of the user's modules were in training mode, (N,) bool; empty without such modules.
         encoder_input, start, column: the input the encoder makes x of, the step at which x begins in it, and the
             column of each row in it, (R,) int64 on the host.
+        origin: by which number a record of credit knows the row of the pass in which each step was run, (S, R) int64
+            on the host; None where credit was not recorded then.
     """
 
     row: HostRows
@@ -205,6 +207,7 @@ class Segment(Stretch):
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
+    origin: HostTimeRows | None = None
 
 
 def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
