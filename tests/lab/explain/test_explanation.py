@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from torch.nn import functional as F
 
 from reminding.lab.explain.explanation import ExplainOptions, Explanation, explain, most_credited
 from reminding.lab.explain.legend import legend_of
+from reminding.lab.explain.summary import summary
 from reminding.lab.runs import checkpoint
 from reminding.nn import SAB
-from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Text8
+from reminding.tasks import Adding, Copying, Cue, Digits, FileStream, Series, Text8
 from reminding.tasks.data.sources import mu_law
 from reminding.tasks.own import read_own
 from tests.lab.explain.conftest import untrained
+from tests.tasks.test_series import write_wav
 
 
 def one(folder: Path, **options: Any) -> Explanation:
@@ -247,3 +250,52 @@ def test_the_memories_with_most_credit_are_told(copying: Path) -> None:
     layer = found.layers[0]
     received = np.bincount(layer.memory, weights=layer.amount)
     assert f"the memory of step {received.argmax()} {received.max() / received.sum():.2g}" in most_credited(found)
+
+
+def test_places_are_rows_of_the_file_where_the_first_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame(np.random.default_rng(0).normal(size=(400, 2)), columns=["a", "b"]).to_csv(path, index=False)
+    run = untrained(tmp_path / "run", FileStream(path, held_out=50, eval_rows=1, chunk=20))
+    (found,) = explain(run, ExplainOptions(input=path, start=100, steps=40))
+    assert (found.place(1), found.place(40), found.place(41)) == ("row 101", "row 140", "row 141")
+    assert "from row 101 to row 140" in summary(found)
+    (whole,) = explain(run, ExplainOptions(input=path, steps=40))
+    assert whole.place(1) == "row 1" and whole.times is None
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_what_was_filled_is_not_measured(tmp_path: Path, missing: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(400, 2))
+    values[3:300:7, 0] = np.nan
+    path = tmp_path / "a.csv"
+    pd.DataFrame(values, columns=["a", "b"]).to_csv(path, index=False)
+    run = untrained(tmp_path / "run", FileStream(path, missing=missing, held_out=50, eval_rows=1, chunk=20))
+    (found,) = explain(run, ExplainOptions(input=path, steps=40))
+    assert found.forecast is not None
+    np.testing.assert_allclose(found.values, values[:40], rtol=1e-5)
+    np.testing.assert_allclose(found.forecast.measured, values[:40], rtol=1e-5)
+    np.testing.assert_allclose(found.forecast.truth, values[1:41], rtol=1e-5)
+    assert found.legend.channels == ("a", "b")
+
+
+@pytest.mark.parametrize("audio", [False, True])
+def test_the_padding_of_a_short_series_is_known(tmp_path: Path, audio: bool) -> None:
+    """A recording may begin with silence, which is no padding."""
+    rng = np.random.default_rng(0)
+    if audio:
+        for number in range(20):
+            samples = (rng.normal(size=80 if number else 160) * 3000).astype(int)
+            samples[:24] = 0
+            write_wav(tmp_path / "all" / f"{'ab'[number % 2]}_{number}.wav", samples.tolist())
+        data = tmp_path / "all"
+    else:
+        lines = [f"{'ab'[i % 2]} {' '.join(map(str, rng.normal(size=160 if i == 0 else 80)))}" for i in range(20)]
+        data = tmp_path / "all.txt"
+        data.write_text("\n".join(lines))
+    run = untrained(tmp_path / "run", Series(data, frame=8))
+    for found in explain(run, ExplainOptions(sequence=(0, 1))):
+        assert (len(found.input), found.padding) == (20, 10)
+        assert np.isnan(found.values[:10]).all() and not np.isnan(found.values[10:]).any()
+        assert found.place(10).endswith("which is padding") and "padding" not in found.place(11)
+        if audio:
+            assert found.times is not None and found.times.texts[10] == "0.000 s"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reminding.lab.explain.legend import from_mu_law, legend_of
+from reminding.lab.explain.legend import Legend, from_mu_law, legend_of
 from reminding.tasks import Copying, Cue, MatchSpeaker, NBack, NoisyCIFAR10, SelectiveCopying
+from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.sources import mu_law
 
 
@@ -36,3 +37,20 @@ def test_tokens_and_classes_have_the_names_of_their_task(
     legend = legend_of(task)
     assert (legend.kind, legend.names, legend.classes) == (kind, names, classes)
     assert len(legend.classes) == task.output_size
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_value_that_is_missing_is_not_drawn_and_no_mask_is(pooled: bool) -> None:
+    scale = Scale(np.array([10.0, 0.0]), np.array([2.0, 1.0]))
+    legend = Legend("lines", channels=("a", "b"), scale=scale, masked=(1,), pooled=pooled)
+    frames = [[1, 5, 0], [2, 7, 1]], [[3, 0, 1], [4, 0, 1]], [[0, 0, 0], [0, 0, 0]]
+    found = legend.values(np.array(frames, np.float32).reshape(3, 6))
+    if pooled:
+        np.testing.assert_array_equal(found, [[13, 5], [17, np.nan], [10, 0]])
+    else:
+        np.testing.assert_array_equal(found, [[12, 5, 14, np.nan], [16, np.nan, 18, np.nan], [10, 0, 10, 0]])
+    padded = legend.values(np.array(frames, np.float32).reshape(3, 6), padding=2)
+    assert np.isnan(padded[:2]).all() and not np.isnan(padded[2]).any()
+    shades = legend.shades(found)
+    np.testing.assert_array_equal(np.isnan(shades), np.isnan(found))
+    assert np.nanmin(shades) == 0 and np.nanmax(shades) == 1

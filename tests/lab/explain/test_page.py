@@ -17,8 +17,10 @@ from reminding.lab.explain.occlusion import Occlusion
 from reminding.lab.explain.page import page, write_explanations
 from reminding.lab.explain.summary import summary
 from reminding.lab.explain.times import recorded
+from reminding.tasks.data.scale import Scale
 from tests.lab.browser import Tab
 
+UNSCALED = Scale(np.zeros(2), np.ones(2))
 SLOWEST = 10_000
 """The limit until a long page responds, in milliseconds. The goal is 2,000; the rest is for a busy machine."""
 
@@ -219,7 +221,7 @@ def of_a_table(columns: int, steps: int = 200, **changes: Any) -> Explanation:
     legend = Legend("lines", "row", channels=names, units=("degC", *("",) * (columns - 1)))
     values = np.random.default_rng(0).normal(10, 3, (steps, columns))
     truth = np.roll(values[:, :1], -1, axis=0)
-    forecast = Forecast(names[:1], ("degC",), (0,), truth + 1, truth, values[:, :1])
+    forecast = Forecast(names[:1], ("degC",), (0,), truth + 1, truth, values[:, :1], values[:, :1])
     dates = np.datetime64("2024-03-01") + np.arange(steps) * np.timedelta64(6, "h")
     found = replace(made_up(steps), legend=legend, input=values, prediction=forecast.predicted, target=forecast.truth)
     return replace(found, forecast=forecast, times=recorded("when", dates.astype("datetime64[us]")), **changes)
@@ -253,7 +255,7 @@ def test_the_forecast_is_drawn_over_the_truth(browser: Any, tmp_path: Path) -> N
     words = [text.text for text in drawing(shown).findall(f".//{SVG}text")]
     assert "column 0, degC" in words
     high = max(explanation.input.max(), float(explanation.input[1:].max()) + 1)
-    assert f"{high:.1f}" in words
+    assert f"{high:.2f}" in words
     assert "2024-03-03" in words
     assert shown.complaints == []
 
@@ -270,8 +272,49 @@ def test_details_have_dates_and_units(browser: Any, tmp_path: Path) -> None:
     assert "Row 2 · 2024-03-01 06:00" in shown.tab.inner_text("#details")
     (cells,) = (row.split("\t") for row in shown.tab.locator("table.forecast tbody").inner_text().split("\n"))
     numbers = (explanation.input[1, 0], explanation.forecast.predicted[1, 0], explanation.input[2, 0])
-    assert cells == ["column 0, degC", *(f"{number:#.3g}" for number in numbers)]
+    digits = explanation.forecast.decimals()[0]
+    assert cells == ["column 0, degC", *(f"{number:.{digits}f}" for number in numbers)]
     assert shown.tab.get_attribute("#figure", "aria-valuetext") == "row 2 · 2024-03-01 06:00"
+
+
+def test_missing_values_are_gaps_and_are_told(browser: Any, tmp_path: Path) -> None:
+    explanation = of_a_table(2, steps=40)
+    given = np.concatenate([explanation.input, np.zeros((40, 1))], axis=1)
+    given[10:15, 2] = 1
+    legend = replace(explanation.legend, channels=("a", "a missing"), masked=(0,), units=(), scale=UNSCALED)
+    shown = Shown(browser, written(tmp_path, replace(explanation, input=given, legend=legend)))
+    assert shown.ask("scene.sequence.lanes.map((lane) => lane.name)") == ["a", "a missing"], "the latter is a column"
+    lines = [line for line in drawing(shown).findall(f".//{SVG}polyline") if line.get("stroke-dasharray") is None]
+    lengths = [len(line.get("points", "").split()) // 2 for line in lines]
+    assert {10, 25, 40} <= set(lengths), "the first column has a gap of five steps, the second has none"
+    shown.press("Home", *["ArrowRight"] * 11)
+    (cells,) = (row.split("\t") for row in shown.tab.locator("table.forecast tbody").inner_text().split("\n"))
+    assert cells[1] == "missing"
+    assert shown.complaints == []
+
+
+def test_padding_is_told_from_a_sequence(browser: Any, tmp_path: Path) -> None:
+    legend = Legend("wave", classes=("knock", "rattle"), channels=("value",))
+    found = made_up(30, legend=legend)
+    found = replace(found, input=found.input[:, :1], prediction=found.prediction[:, :2], target=None, padding=12)
+    shown = Shown(browser, written(tmp_path, found))
+    assert "padding" in [text.text for text in drawing(shown).findall(f".//{SVG}text")]
+    lines = [line.get("points", "").split() for line in drawing(shown).findall(f".//{SVG}polyline")]
+    assert 18 in {len(points) // 2 for points in lines}
+    shown.press("Home")
+    assert "Step 1 · padding" in shown.tab.inner_text("#details")
+    assert shown.complaints == []
+
+
+def test_negative_weights_keep_their_sign_in_tables(browser: Any, tmp_path: Path) -> None:
+    found = made_up(30)
+    weight = found.layers[0].weight.copy()
+    weight[25] = [-0.75, 0.25, 0, 0, 0]
+    shown = Shown(browser, written(tmp_path, replace(found, layers=(replace(found.layers[0], weight=weight),))))
+    shown.press("Home", *["ArrowRight"] * 25)
+    weights = shown.tab.locator("table:has(caption.recall) tbody td:nth-child(3)").all_text_contents()
+    assert weights[0] == "-0.750"
+    assert shown.ask("scene.layer.recall.amount.every((amount) => amount > 0)")
 
 
 def test_a_column_can_be_shown_alone(browser: Any, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def forecast(columns: int, **changes: Any) -> Explanation:
     names = tuple(f"c{i}" for i in range(columns))
     truth, off = np.full((2, columns), 10.0), np.arange(1.0, columns + 1)
     units, places = ("V", *("",) * (columns - 1)), tuple(range(columns))
-    values = Forecast(names, units, places, truth + off, truth, truth - 2)
+    values = Forecast(names, units, places, truth + off, truth, truth - 2, truth - 2)
     legend = Legend("lines", "row", channels=names)
     found = by_hand(legend, np.zeros((2, columns)), np.zeros((2, columns)), {2: [(1, 0.5)]})
     return replace(found, forecast=values, reached=np.array([3.0, 1.0]), **changes)
@@ -128,12 +128,12 @@ def test_a_forecast_is_told_beside_no_change() -> None:
 def test_a_forecast_at_a_chosen_step_is_told_with_its_date_and_the_truth() -> None:
     dated = StepTimes(("2018-02-20 13:00", "2018-02-20 14:00", "2018-02-20 15:00"))
     assert summary(forecast(1, at=(2,), times=dated)) == (
-        "For 2018-02-20 15:00 the model forecast c0 11 V (true 10); it recalled mostly 2018-02-20 13:00 (weight "
+        "For 2018-02-20 15:00 the model forecast c0 11.0 V (true 10.0); it recalled mostly 2018-02-20 13:00 (weight "
         "0.50); the gradient met the input most strongly at 2018-02-20 13:00 (75.0% of all)."
     )
     assert verdict(forecast(1, at=(2,))).text.startswith("for row 3 the model forecast")
     assert verdict(forecast(6, at=(1,))).text == (
-        "for row 2 the model forecast c0 11 V (true 10), c1 12 (true 10), c2 13 (true 10) and 3 more columns"
+        "for row 2 the model forecast c0 11.0 V (true 10.0), c1 12.0 (true 10.0), c2 13 (true 10) and 3 more columns"
     )
 
 
@@ -146,7 +146,7 @@ def test_a_real_table_is_summed_up(tmp_path: Path) -> None:
     layer = found.layers[0]
     memory = layer.step[39, layer.weight[39].argmax()]
     assert summary(found).startswith(
-        f"For 2024-01-02 16:00 the model forecast warm {told:.3g} degC (true {true:.3g}); "
+        f"For 2024-01-02 16:00 the model forecast warm {told:.2f} degC (true {true:.2f}); "
     )
     assert f"it recalled mostly {found.place(memory)} (weight {layer.weight[39].max():.2f})" in summary(found)
     assert f"met the input most strongly at {found.place(int(found.reached.argmax()) + 1)} (" in summary(found)

@@ -18,7 +18,7 @@ LATER = r"for a later chunk of a stream pass 1 \+ state\.step"
 
 def dots(figure: Any) -> list[list[float]]:
     """Later and earlier step of each link that is drawn."""
-    return figure.axes[0].collections[0].get_offsets().tolist()
+    return [at for each in figure.axes[0].collections[:1] for at in each.get_offsets().tolist()]
 
 
 @pytest.fixture

@@ -50,8 +50,25 @@ def test_many_links_are_summed_over_squares(tmp_path: Path) -> None:
 
 
 def test_nothing_recalled_is_an_empty_map() -> None:
-    assert dots(recall_map(np.zeros((5, 2)), np.zeros((5, 2)))) == 0
-    assert dots(credit_map([], [], [], input=np.zeros(5))) == 0
+    recalls, credit = recall_map(np.zeros((5, 2)), np.zeros((5, 2))), credit_map([], [], [], input=np.zeros(5))
+    for figure, said in ((recalls, "no weight"), (credit, "no credit")):
+        assert not figure.axes[0].collections and figure.axes[0].get_legend() is None
+        assert said in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_negative_weights_are_drawn_and_ringed() -> None:
+    """Those of the release are raw scores where it has few memories."""
+    drawn = recall_map([[0, 0], [1, 0], [1, 2]], [[0, 0], [-3.0, 0], [0.5, 2.0]]).axes[0]
+    sizes = drawn.collections[0].get_sizes()
+    np.testing.assert_allclose(sizes / sizes.max(), [1, 0.5 / 3, 2 / 3])
+    (ring,) = (each for each in drawn.collections if each.get_label() == "negative")
+    assert ring.get_offsets().tolist() == [[2, 1]]
+
+
+def test_long_times_are_fewer() -> None:
+    for time, ticks in (("12:00", 5), ("2024-03-01 12:00:00.123456", 2)):
+        drawn = recall_map(np.zeros((50, 1)), np.zeros((50, 1)), times=[time] * 50)
+        assert len(drawn.axes[0].get_xticks()) == ticks
 
 
 def test_what_does_not_fit_is_named() -> None:

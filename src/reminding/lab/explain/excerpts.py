@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reminding.lab.explain.times import StepTimes, recorded, seconds
+from reminding.lab.explain.times import StepTimes, numbered_from, recorded, seconds
 from reminding.tasks import Batch, EvalSplit
+from reminding.tasks.characters import CharacterStream
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
@@ -67,6 +68,7 @@ class Excerpt(NamedTuple):
     input: Tensor
     target: Tensor | None
     times: StepTimes | None = None
+    padding: int = 0
 
 
 def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
@@ -90,7 +92,10 @@ def _own(task: Any, path: Path, options: ExplainOptions) -> Excerpt:
     own = read_own(task, path, options.start, steps)
     if isinstance(task, FileStream) and task.time is not None and own.times is not None:
         return Excerpt(path.name, own.input, own.target, recorded(task.time, own.times))
-    return Excerpt(path.name, own.input, own.target, _of_sound(task, own.input, options.start))
+    times = _of_sound(task, len(own.input), options.start, own.padding)
+    if times is None and options.start and isinstance(task, FileStream | CharacterStream):
+        times = numbered_from(options.start + 1, len(own.input) + 1, task.unit)
+    return Excerpt(path.name, own.input, own.target, times, own.padding)
 
 
 def _whole_sequence(task: Any, split: EvalSplit, number: int) -> Excerpt:
@@ -98,7 +103,10 @@ def _whole_sequence(task: Any, split: EvalSplit, number: int) -> Excerpt:
     batch = next(islice(batches, number, None), None)
     if batch is None:
         raise ValueError(f"sequence: the {split} split of {task.name} has no sequence {number}")
-    return Excerpt(f"{split} sequence {number}", batch.input, batch.target, _of_sound(task, batch.input))
+    steps = len(batch.input)
+    padding = steps - int(task.examples(split).own[number]) if isinstance(task, LabelledTask) else 0
+    times = _of_sound(task, steps, padding=padding)
+    return Excerpt(f"{split} sequence {number}", batch.input, batch.target, times, padding)
 
 
 def _rows_of_streams(task: Any, options: ExplainOptions) -> list[Excerpt]:
@@ -140,12 +148,10 @@ def _of_stream(task: Any, split: EvalSplit, row: int, lengths: list[int]) -> Ste
     return recorded(task.time, np.concatenate(found))
 
 
-def _of_sound(task: Any, input: Tensor, start: int = 0) -> StepTimes | None:
+def _of_sound(task: Any, steps: int, start: int = 0, padding: int = 0) -> StepTimes | None:
     """The times of the steps of a recording; None if it is none."""
     if isinstance(task, LabelledTask) and task.form.rate is not None:
-        sound = input[:, 0].abs().sum(1) > 0
-        silent = int(sound.to(torch.int8).argmax()) if bool(sound.any()) else 0
-        return seconds(len(input), task.frame / task.form.rate, -silent)
+        return seconds(steps, task.frame / task.form.rate, -padding)
     if isinstance(task, FileStream) and task.known.rate is not None:
-        return seconds(len(input), 1 / task.known.rate, start)
+        return seconds(steps, 1 / task.known.rate, start)
     return None

@@ -82,6 +82,7 @@ class Explanation:
         at: the steps whose loss the credit is of; () for the whole loss.
         times: of the steps; None: they have none.
         forecast: of a table: the predicted values and the truth in their own units.
+        padding: number of the first steps that are none of the sequence's, which is shorter than others.
     """
 
     name: str
@@ -96,11 +97,18 @@ class Explanation:
     at: tuple[int, ...] = ()
     times: StepTimes | None = None
     forecast: Forecast | None = None
+    padding: int = 0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The real values to draw, (T, J); see `Legend.values`."""
+        return self.legend.values(self.input, self.padding)
 
     def place(self, step: int) -> str:
         """The time of a step in words, or its number."""
         time = None if self.times is None else self.times.of(step)
-        return time or f"{self.legend.unit} {step:,}"
+        padding = ", which is padding" if step <= self.padding else ""
+        return f"{time or f'{self.legend.unit} {step:,}'}{padding}"
 
 
 def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explanation]:
@@ -145,7 +153,7 @@ def most_credited(explanation: Explanation, layer: int | None = None) -> str:
         return f"no memory received credit of {explanation.credit_of}"
     received = np.bincount(reminders.memory, weights=reminders.amount) / total
     best = [step for step in np.argsort(-received)[:3].tolist() if received[step] > 0]
-    shares = ", ".join(f"the memory of step {step} {received[step]:.2g}" for step in best)
+    shares = ", ".join(f"the memory of {explanation.place(step)} {received[step]:.2g}" for step in best)
     return f"shares of the credit of {explanation.credit_of}: {shares}"
 
 
@@ -176,6 +184,7 @@ def _explained(
         tuple(at),
         excerpt.times,
         forecast_of(task, excerpt.input, prediction, excerpt.target),
+        excerpt.padding,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.lab.explain.digits import decimals
 from reminding.lab.explain.legend import AMPLITUDE, from_mu_law
 from reminding.lab.predict.forecast import Scaling
 from reminding.tasks.filestream import FileStream
@@ -27,6 +28,7 @@ class Forecast:
         predicted: the next row, (T, K).
         truth: the next row as it was, (T, K), nan where it is not known.
         present: the last known values at the step, which are what no change predicts, (T, K).
+        measured: the values at the step, (T, K), nan where one is missing.
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,11 @@ class Forecast:
     predicted: NDArray[np.float64]
     truth: NDArray[np.float64]
     present: NDArray[np.float64]
+    measured: NDArray[np.float64]
+
+    def decimals(self) -> list[int]:
+        """The decimals with which values of each column are told: a prediction can be told from the truth."""
+        return [decimals(self.measured[:, i], own) for i, (own, _) in enumerate(self.errors())]
 
     def errors(self) -> list[tuple[float, float]]:
         """The mean absolute error of each column, and that of no change; nan if no truth is known."""
@@ -62,7 +69,8 @@ def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | N
     truth = np.full(predicted.shape, np.nan) if target is None else scaling.own(target)[:, 0]
     units = tuple(task.unit_of(name) for name in task.targets)
     present = scaling.own(task.unchanged(input))[:, 0]
-    return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present)
+    measured = task.target_scale.undo(task.target_of(input[:, 0].cpu().numpy()))
+    return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present, measured)
 
 
 def _of_sound(input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast:
@@ -70,5 +78,5 @@ def _of_sound(input: Tensor, prediction: Tensor, target: Tensor | None) -> Forec
     shares: NDArray[np.float64] = prediction[:, 0].detach().double().softmax(-1).cpu().numpy()  # (T, 256)
     predicted = shares @ from_mu_law(np.arange(prediction.shape[-1]))
     truth = np.full(predicted.shape, np.nan) if target is None else from_mu_law(target[:, 0].cpu().numpy())
-    present = from_mu_law(input[:, 0].cpu().numpy())
-    return Forecast((AMPLITUDE,), ("",), (0,), predicted[:, None], truth[:, None], present[:, None])
+    present = from_mu_law(input[:, 0].cpu().numpy())[:, None]
+    return Forecast((AMPLITUDE,), ("",), (0,), predicted[:, None], truth[:, None], present, present)

@@ -42,13 +42,14 @@ class Legend:
         quiet: tokens that carry little information, such as blanks.
         classes: names of the predicted classes, in the order of the prediction's values; empty if values are
             predicted.
-        channels: names of the values of a step.
+        channels: names of the values of a step that are drawn.
         side: pixels on a side of the square image that the steps form; 0 if they form none.
         order: the pixel, counted in row order, that each step shows; None: row order.
         units: of the values of a step, "" where unknown; () if all are.
-        scale: undone to show values in their own units, (D,), each step with one or several frames of D values; None:
-            values are shown as they are.
-        pooled: whether the mean of a step's values is shown in their place.
+        scale: undone to show values in their own units, (D,), each step with one or several frames of D values, each
+            followed by its masks; None: values are shown as they are, and there are no masks.
+        masked: those of the D values that have a mask, in the order of the masks.
+        pooled: whether the mean of each of the D values over a step is shown in their place.
         sampled: whether tokens are mu-law levels of sound, which are shown as amplitudes.
     """
 
@@ -62,27 +63,40 @@ class Legend:
     order: NDArray[np.int64] | None = None
     units: tuple[str, ...] = ()
     scale: Scale | None = None
+    masked: tuple[int, ...] = ()
     pooled: bool = False
     sampled: bool = False
 
-    def values(self, input: NDArray[Any]) -> NDArray[np.float64]:
-        """The real values to draw, (T, I), of tokens (T,) or values (T, I), in their own units."""
-        if input.ndim == 2:
-            values = input.astype(np.float64)
-            if self.pooled:
-                return values.mean(1, keepdims=True)
-            if self.scale is None:
-                return values
-            return self.scale.undo(values.reshape(len(values), -1, len(self.scale.mean))).reshape(values.shape)
-        return (from_mu_law(input) if self.sampled else input.astype(np.float64))[:, None]
+    def values(self, input: NDArray[Any], padding: int = 0) -> NDArray[np.float64]:
+        """The real values to draw, (T, J), of tokens (T,) or values (T, I), in their own units.
 
-    def shades(self, input: NDArray[Any]) -> NDArray[np.float64]:
-        """The input for a strip of shades, (T, I): columns, which have their own units, from 0 to 1."""
-        values = self.values(input)
+        Args:
+            padding: number of the first steps that are none of the sequence's.
+
+        Returns:
+            without masks, and NaN where a value is missing, or is padding.
+        """
+        if input.ndim == 1:
+            return (from_mu_law(input) if self.sampled else input.astype(np.float64))[:, None]
+        steps = len(input)
+        columns = input.shape[1] if self.scale is None else len(self.scale.mean)
+        frames = input.astype(np.float64).reshape(steps, -1, columns + len(self.masked))
+        values = np.array(frames[..., :columns] if self.scale is None else self.scale.undo(frames[..., :columns]))
+        for place, column in enumerate(self.masked):
+            values[..., column][frames[..., columns + place] > 0] = np.nan
+        values[:padding] = np.nan
+        if not self.pooled:
+            return values.reshape(steps, -1)
+        return mean_of_known(values) if self.scale is not None else values.mean(-1)
+
+    def shades(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values that are drawn, (T, J), as shades: columns, which have their own units, from 0 to 1."""
         if self.kind != "lines":
             return values
-        low, high = values.min(0), values.max(0)
-        return (values - low) / np.where(high > low, high - low, 1)
+        known = ~np.isnan(values)
+        low = np.where(known, values, np.inf).min(0)
+        high = np.where(known, values, -np.inf).max(0)
+        return np.where(known, values - low, np.nan) / np.where(high > low, high - low, 1)
 
     def marks(self, input: NDArray[Any]) -> list[str]:
         """A short text for each step: the name of its token, "" if it is quiet or a value."""
@@ -104,7 +118,7 @@ def legend_of(task: Any) -> Legend:
         classes = task.classes if isinstance(task, LabelledTask) else MATCHED
         return Legend("lines", classes=classes, channels=("mean of the log spectrum",), pooled=True)
     if isinstance(task, LabelledTask):
-        return Legend("wave", classes=task.classes, channels=("value",), scale=_scale_of_series(task))
+        return _of_series(task)
     if isinstance(task, MatchSpeaker):
         return Legend("wave", classes=MATCHED, channels=("value",))
     if isinstance(task, NBack | NoisyCIFAR10):
@@ -117,17 +131,22 @@ def legend_of(task: Any) -> Legend:
     return Legend("tokens", names=names, quiet=(0,), classes=classes)
 
 
-def _scale_of_series(task: LabelledTask) -> Scale:
-    """The scale of the values of a step; masks stay as they are."""
-    cut = task.form.cut
-    masks = len(cut.scale.mean) if cut.masked else 0
-    return Scale(np.append(cut.scale.mean, np.zeros(masks)), np.append(cut.scale.deviation, np.ones(masks)))
+def _of_series(task: LabelledTask) -> Legend:
+    """One line through the values of a series, or one for each of its dimensions, of their means over a step."""
+    cut, count = task.form.cut, task.form.dimensions
+    masked = tuple(range(count)) if cut.masked else ()
+    if count == 1:
+        return Legend("wave", classes=task.classes, channels=("value",), scale=cut.scale, masked=masked)
+    names = tuple(f"dimension {name}" for name in numbered(count, 1))
+    return Legend("lines", classes=task.classes, channels=names, scale=cut.scale, masked=masked, pooled=True)
 
 
 def _of_file(task: FileStream) -> Legend:
     if task.vocabulary is None:
-        units = (*(task.unit_of(name) for name in task.column_names), *("" for _ in task.masks))
-        return Legend("lines", task.unit, channels=task.input_names, units=units, scale=task.scale)
+        names, scale = task.column_names, task.measured.scale
+        units = tuple(task.unit_of(name) for name in names)
+        masked = tuple(names.index(name) for name in task.masks)
+        return Legend("lines", task.unit, channels=names, units=units, scale=scale, masked=masked)
     if task.unit == "sample":
         return Legend("lines", task.unit, channels=(AMPLITUDE,), sampled=True)
     return _of_text(bytes(range(256)), task.unit)
@@ -137,6 +156,14 @@ def _of_text(symbols: bytes, unit: str) -> Legend:
     names = tuple(VISIBLE.get(chr(byte), chr(byte) if 32 < byte < 127 else f"{byte:02x}") for byte in symbols)
     quiet = tuple(token for token, byte in enumerate(symbols) if chr(byte).isspace())
     return Legend("tokens", unit, names=names, quiet=quiet, classes=names)
+
+
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the frames of each step, (T, D), of values (T, n, D); NaN where none is known."""
+    known = ~np.isnan(values)
+    count = known.sum(1)
+    total = np.where(known, values, 0).sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def numbered(count: int, first: int = 0) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.disk.writing import write_text
+from reminding.lab.explain.digits import decimals_by_channel
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
@@ -91,7 +92,9 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
         "summary": [summary(explanation, layer) for layer in range(1, len(explanation.layers) + 1)],
         "verdict": vars(verdict(explanation)),
         "times": None if explanation.times is None else explanation.times.texts,
+        "clock": "time" if explanation.times is None else explanation.times.name or "time",
         "steps": len(explanation.input),
+        "padding": explanation.padding,
         "interval": explanation.interval,
         "layers": [_layer(layer) for layer in explanation.layers],
     }
@@ -99,7 +102,8 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
     if legend.kind == "tokens":
         content["tokens"] = packed(explanation.input)
     else:
-        content["values"] = packed(legend.values(explanation.input))  # (T, I)
+        content["values"] = packed(explanation.values)  # (T, J)
+        content["decimals"] = decimals_by_channel(explanation.values, len(legend.channels))
     if legend.classes:
         surplus = np.exp(prediction - prediction.max(1, keepdims=True))
         content["answers"] = packed(prediction.argmax(1))  # (T,)
@@ -107,7 +111,8 @@ def _sequence(explanation: Explanation) -> dict[str, Any]:
     else:
         content["predicted"] = packed(prediction)  # (T, C)
     if (forecast := explanation.forecast) is not None:
-        content["forecast"] = {"names": forecast.names, "units": forecast.units, "places": forecast.places}
+        told = {"names": forecast.names, "units": forecast.units, "places": forecast.places}
+        content["forecast"] = {**told, "decimals": forecast.decimals()}
         content["predicted"], content["wanted"] = packed(forecast.predicted), packed(forecast.truth)
     elif explanation.target is not None:
         content["wanted"] = packed(explanation.target)
@@ -153,7 +158,7 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.texts
     strip: dict[str, Any] = {
-        "input": explanation.legend.shades(explanation.input),
+        "input": explanation.legend.shades(explanation.values),
         "marks": explanation.legend.marks(explanation.input),
         "times": times,
     }
@@ -173,4 +178,4 @@ def lines_of(forecast: Forecast) -> list[Lines]:
     before = np.full((1, len(forecast.names)), np.nan)
     shifted = np.concatenate([before, forecast.predicted[:-1]])
     names = [f"{name}, {unit}" if unit else name for name, unit in zip(forecast.names, forecast.units, strict=True)]
-    return [Lines(name, forecast.present[:, i], shifted[:, i]) for i, name in enumerate(names)]
+    return [Lines(name, forecast.measured[:, i], shifted[:, i]) for i, name in enumerate(names)]

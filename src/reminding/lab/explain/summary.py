@@ -146,10 +146,10 @@ def _forecast_at(explanation: Explanation, forecast: Forecast, step: int) -> Ver
     following = None if explanation.times is None else explanation.times.of(step + 1)
     when = following or f"{explanation.legend.unit} {step + 1:,}"
     said: list[str] = []
-    for i, (name, unit) in enumerate(zip(forecast.names, forecast.units, strict=True)):
+    for i, (name, unit, digits) in enumerate(zip(forecast.names, forecast.units, forecast.decimals(), strict=True)):
         told, true = float(forecast.predicted[step - 1, i]), float(forecast.truth[step - 1, i])
-        known = f" (true {_number(true)})" if math.isfinite(true) else ""
-        said.append(f"{name} {_number(told)}{' ' + unit if unit else ''}{known}")
+        known = f" (true {true:z.{digits}f})" if math.isfinite(true) else ""
+        said.append(f"{name} {told:z.{digits}f}{' ' + unit if unit else ''}{known}")
     more = f" and {len(said) - NAMED} more columns" if len(said) > NAMED + 1 else ""
     listed = ", ".join(said[:NAMED]) + more if more else _listed(said)
     return Verdict(f"for {when} the model forecast {listed}", None)

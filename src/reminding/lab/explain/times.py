@@ -36,6 +36,11 @@ def recorded(column: str, values: NDArray[Any]) -> StepTimes:
     return StepTimes(time_texts(values), "" if values.dtype.kind == "M" else column)
 
 
+def numbered_from(first: int, steps: int, unit: str) -> StepTimes:
+    """The numbers of steps in their file, the first of which is not step 1."""
+    return StepTimes(tuple(f"{first + i:,}" for i in range(steps)), unit)
+
+
 def seconds(steps: int, each: float, first: int = 0) -> StepTimes:
     """The seconds of a recording at the beginning of each step.
 

@@ -21,7 +21,6 @@ from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.tables.clock import Timing
-from reminding.tasks.files.known import MASK
 
 CHUNK = 1000
 """Rows that are read at a time."""
@@ -123,10 +122,9 @@ class Scaling:
     def __init__(self, task: FileStream) -> None:
         self._task, self._scale = task, task.target_scale
         self.targets = task.known.target_places
-        names = task.input_names
+        masks = task.known.mask_places
         known = [name for name in task.column_names if name not in task.targets]
-        known += [f"{name}{MASK}" for name in task.masks if name in known]
-        self.known = [names.index(name) for name in known]
+        self.known = [*map(task.column_names.index, known), *(masks[name] for name in task.masks if name in known)]
 
     def scaled(self, values: NDArray[np.float64]) -> Tensor:
         """Rows as the model reads them, (T, 1, I), of rows in their own units, (T, I)."""

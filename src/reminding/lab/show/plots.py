@@ -35,7 +35,9 @@ CROWD = 6
 MARKS = 150
 """Above this number of steps there is no room for their texts."""
 TICKS = 5
-"""Times that are written along an axis."""
+"""The most times that are written along an axis."""
+LETTERS = 75
+"""Letters of times, and of the gaps between them, that have room along an axis."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def curve_look(curve: Curve, place: int) -> tuple[str, str]:
 
 def time_ticks(times: Sequence[str], steps: int, first: int = 1) -> tuple[list[int], list[str]]:
     """A few steps, from the first to `steps`, with their times."""
-    ticks = min(TICKS, steps - first + 1)
+    longest = max((len(times[step - 1]) for step in range(first, steps + 1)), default=0)
+    room = max(2, min(TICKS, LETTERS // (longest + 3)))
+    ticks = min(room, steps - first + 1)
     chosen: list[int] = np.unique(np.linspace(first, steps, ticks).round().astype(int)).tolist()
     return chosen, [for_figure(times[step - 1]) for step in chosen]
 
@@ -150,7 +154,7 @@ def recall_map(
     times: Sequence[str] | NDArray[Any] = (),
     path: Path | str | None = None,
 ) -> Any:
-    """Draw which earlier step each step of one sequence recalled.
+    """Draw which earlier step each step of one sequence recalled. Negative weights, the release's, are ringed.
 
         recall_map(recall.step[:, 0], recall.weight[:, 0])      # row 0 of the recall that a layer returned
 
@@ -180,10 +184,11 @@ def recall_map(
     """
     steps, weights = recalled(step, weight)
     first = count("first", first)
-    at, slot = np.nonzero((steps > 0) & (weights > 0))
-    links = (at + first, steps[at, slot], weights[at, slot])
+    at, slot = np.nonzero((steps > 0) & (weights != 0))
+    signed = weights[at, slot]
+    links = (at + first, steps[at, slot], np.abs(signed))
     check_clock(links[0], links[1], first)
-    look = _Look(COLOURS[0], "weight", title, times=times, first=first)
+    look = _Look(COLOURS[0], "weight", title, times=times, first=first, negative=signed < 0)
     return _map(links, len(steps), look, input, marks, path)
 
 
@@ -239,6 +244,7 @@ class _Look:
     totals: bool = False
     times: Sequence[str] | NDArray[Any] = ()
     first: int = 1
+    negative: NDArray[np.bool_] | None = None
 
 
 _Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -302,6 +308,9 @@ def _draw_links(axes: Any, links: _Links, spans: tuple[_Span, _Span], look: _Loo
     """A dot for each link, with its strength as area; above `DOTS` links, sums over squares."""
     later, earlier, strength = links
     steps = round(spans[0][1] - spans[0][0])
+    if not strength.any():
+        axes.annotate(f"no {look.measure}", (0.5, 0.5), xycoords="axes fraction", ha="center", color="grey")
+        return
     if len(strength) > DOTS:
         bins = [_bins(span) for span in spans]
         sums, _, _ = np.histogram2d(later, earlier, bins, spans, weights=strength)
@@ -314,10 +323,14 @@ def _draw_links(axes: Any, links: _Links, spans: tuple[_Span, _Span], look: _Loo
     else:
         dots = {"color": look.colour, "alpha": 0.75, "linewidths": 0}
         area = min(160.0, 9000.0 / steps)
-        most = 1.0 if look.measure == "weight" else strength.max(initial=1e-30)
+        most = max(1.0, strength.max()) if look.measure == "weight" else strength.max()
         axes.scatter(later, earlier, s=area * strength / most, **dots)
         for share in (1.0, 0.5, 0.2):
             axes.scatter([], [], s=area * share, label=f"{look.measure} {share * most:.2g}", **dots)
+        if look.negative is not None and look.negative.any():
+            ringed = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "label": "negative"}
+            sizes = area * strength[look.negative] / most
+            axes.scatter(later[look.negative], earlier[look.negative], s=sizes, **ringed)
     axes.legend(loc="upper left", frameon=False)
 
 

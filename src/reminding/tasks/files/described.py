@@ -18,7 +18,7 @@ from torch import Tensor
 from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.tables.columns import Missing
 from reminding.tasks.data.tables.missing import filled
-from reminding.tasks.files.known import MASK, Known
+from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
@@ -125,10 +125,10 @@ class DescribedStream(NextStep, ABC):
         if self.vocabulary is not None:
             return values
         found = np.array(values[..., self.known.target_places])
+        masks = self.known.mask_places
         for i, name in enumerate(self.targets):
-            if f"{name}{MASK}" in self.input_names:
-                absent = values[..., self.input_names.index(f"{name}{MASK}")] > 0
-                found[..., i] = np.where(absent, np.nan, found[..., i])
+            if name in masks:
+                found[..., i] = np.where(values[..., masks[name]] > 0, np.nan, found[..., i])
         return found
 
     def unchanged(self, input: Tensor) -> Tensor:

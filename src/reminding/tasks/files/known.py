@@ -92,6 +92,11 @@ class Known:
         return (*self.columns, *(f"{name}{MASK}" for name in self.masks))
 
     @property
+    def mask_places(self) -> dict[str, int]:
+        """The place of each mask among the inputs, by its column. A real column may be called as a mask is."""
+        return {name: len(self.columns) + i for i, name in enumerate(self.masks)}
+
+    @property
     def target_places(self) -> list[int]:
         """The places of the targets among the inputs."""
         return [self.columns.index(name) for name in self.targets]

@@ -12,8 +12,9 @@ function unpacked(text) {
 
 /** Links from later steps to the memories of earlier ones, indexed by both ends. */
 class Links {
-  constructor(from, to, amount, steps) {
-    Object.assign(this, { from, to, amount, steps });
+  /** `signed`: the amounts with their signs, if some are negative. */
+  constructor(from, to, amount, steps, signed = amount) {
+    Object.assign(this, { from, to, amount, steps, signed });
     this.byFrom = new Index(from, steps);
     this.byTo = new Index(to, steps);
     this.received = new Float64Array(steps + 1);
@@ -28,19 +29,21 @@ class Links {
   static ofRecalls(to, amount, steps) {
     const width = to.length / steps;
     const from = new Int32Array(to.length);
+    const signed = new Float32Array(to.length);
     let count = 0;
     for (let i = 0; i < to.length; i++) {
-      if (to[i] <= 0 || amount[i] <= 0) continue;
+      if (to[i] <= 0 || amount[i] === 0) continue; // the release's weights may be negative
       from[count] = Math.floor(i / width) + 1;
       to[count] = to[i];
-      amount[count++] = amount[i];
+      signed[count] = amount[i];
+      amount[count++] = Math.abs(amount[i]);
     }
-    return new Links(from.subarray(0, count), to.subarray(0, count), amount.subarray(0, count), steps);
+    return new Links(from.subarray(0, count), to.subarray(0, count), amount.subarray(0, count), steps, signed);
   }
 
-  /** The other ends of a step's links as {step, amount}, the strongest first. */
+  /** The other ends of a step's links as {step, amount, signed}, the strongest first. */
   ends(step, index, others) {
-    const ends = Array.from(index.of(step), (i) => ({ step: others[i], amount: this.amount[i] }));
+    const ends = Array.from(index.of(step), (i) => ({ step: others[i], amount: this.amount[i], signed: this.signed[i] }));
     return ends.sort((a, b) => b.amount - a.amount);
   }
 
@@ -75,6 +78,7 @@ class Sequence {
     Object.assign(this, { summary: packed.summary, verdict: packed.verdict, times: packed.times, forecast: packed.forecast ?? null });
     this.legend = legend;
     this.quiet = new Set(legend.quiet);
+    Object.assign(this, { padding: packed.padding, clock: packed.clock, decimals: packed.decimals ?? [] });
     for (const name of ["tokens", "values", "answers", "sure", "predicted", "wanted", "reached"]) {
       this[name] = packed[name] === undefined ? null : unpacked(packed[name]);
     }
@@ -89,10 +93,10 @@ class Sequence {
     this.range = this.values ? extent(this.values) : [0, 1];
   }
 
-  /** One lane for each value of a step, the forecast ones first; masks have none. */
+  /** One lane for each value of a step, the forecast ones first. A value that is missing is NaN. */
   lanesOf(legend) {
     const places = this.forecast?.places ?? [];
-    const shown = Array.from({ length: this.width }, (_, channel) => channel).filter((channel) => !(legend.channels[channel] ?? "").endsWith(" missing"));
+    const shown = Array.from({ length: this.width }, (_, channel) => channel);
     const ordered = [...places, ...shown.filter((channel) => !places.includes(channel))];
     return ordered.map((channel) => {
       const column = places.indexOf(channel);
@@ -100,17 +104,25 @@ class Sequence {
       const told = column < 0 ? null : Float32Array.from({ length: this.steps }, (_, i) => this.predicted[i * this.outputs + column]);
       const [[low, high], [least, most]] = [extent(own), extent(told ?? own)];
       const unit = legend.units?.[channel];
-      return { name: legend.channels[channel] ?? String(channel), unit, own, told, range: [Math.min(low, least), Math.max(high, most)] };
+      const decimals = column < 0 ? this.decimals[channel] : this.forecast.decimals[column];
+      return { name: legend.channels[channel] ?? String(channel), unit, own, told, decimals, range: [Math.min(low, least), Math.max(high, most)] };
     });
   }
 
   /** The time of a step; null if it is not known. */
   timeOf(step) { return this.times?.[step - 1] ?? null; }
 
+  /** What a table says beside a step: its time, or that it is padding; null: nothing. */
+  noteOf(step) { return this.times ? this.timeOf(step) : step <= this.padding ? "padding" : null; }
+
+  /** The name of what `noteOf` says. */
+  get noted() { return this.times ? this.clock : "note"; }
+
   /** A step by its number and, if it is known, its time. */
   called(step) {
     const time = this.timeOf(step);
-    return `${this.legend.unit} ${step.toLocaleString("en")}${time === null ? "" : ` · ${time}`}`;
+    const where = time === null ? "" : ` · ${this.clock === "time" ? "" : `${this.clock} `}${time}`;
+    return `${this.legend.unit} ${step.toLocaleString("en")}${where}${step <= this.padding ? " · padding" : ""}`;
   }
 
   /** Whether a step has a target; true if the targets are unknown. */
@@ -132,8 +144,9 @@ class Sequence {
   /** The input of a step, as text. */
   readAt(step) {
     if (this.legend.kind === "tokens") return this.legend.names[this.tokens[step - 1]];
+    if (step <= this.padding) return "padding";
     if (this.width > 4) return `${this.width} values`;
-    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels, this.legend.units);
+    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels, this.legend.units, this.decimals);
   }
 
   /** The prediction at a step, as text. */
@@ -152,14 +165,20 @@ class Sequence {
 
   /** What is predicted at a step, of predictions or targets, as text. */
   outputsOf(values, step) {
-    const { names, units } = this.forecast ?? { names: this.legend.channels, units: this.legend.units };
-    return named(values.subarray((step - 1) * this.outputs, step * this.outputs), names, units);
+    const { names, units, decimals } = this.forecast ?? { names: this.legend.channels, units: this.legend.units, decimals: [] };
+    return named(values.subarray((step - 1) * this.outputs, step * this.outputs), names, units, decimals);
   }
 }
 
+/** A value with so many decimals; undefined: three digits. */
+function told(value, decimals) {
+  if (Number.isNaN(value)) return "missing";
+  return decimals === undefined ? value.toPrecision(3) : value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1");
+}
+
 /** Values with their names and units; a single value has no name. */
-function named(values, names, units) {
-  const shown = Array.from(values, (value, i) => `${value.toPrecision(3)}${units?.[i] ? ` ${units[i]}` : ""}`);
+function named(values, names, units, decimals) {
+  const shown = Array.from(values, (value, i) => `${told(value, decimals[i % decimals.length])}${units?.[i] ? ` ${units[i]}` : ""}`);
   return shown.length === 1 ? shown[0] : shown.map((value, i) => `${names[i] ?? i}: ${value}`).join(", ");
 }
 
@@ -169,6 +188,7 @@ function extent(values) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
+  if (low > high) return [0, 1]; // all are missing
   return high > low ? [low, high] : [low - 1, low + 1];
 }
 

@@ -20,23 +20,23 @@ function overall() {
   const [links, what] = credit.total ? [credit, "credit"] : [recall, "recall weight"];
   const best = Array.from(links.received.keys()).filter((step) => links.received[step] > 0);
   best.sort((a, b) => links.received[b] - links.received[a]);
-  const rows = best.slice(0, ROWS).map((step) => [step, timeOf(step), remembered(step), percent(links.received[step] / links.total)]);
+  const rows = best.slice(0, ROWS).map((step) => [step, noteOf(step), remembered(step), percent(links.received[step] / links.total)]);
   return [
     ...whereItMet(), // of numbers this comes first: it points at inputs, where a memory points at a stretch of them
-    table(`Memories with the most ${what}`, ["memory", "time", "read last", "share"], rows, credit.total ? "credit" : "recall"),
+    table(`Memories with the most ${what}`, ["memory", scene.sequence.noted, "read last", "share"], rows, credit.total ? "credit" : "recall"),
     made("p", "Point at a step, tap it, or use the arrow keys.", { class: "quiet" }),
   ];
 }
 
-function timeOf(step) { return scene.sequence.timeOf(step); }
+function noteOf(step) { return scene.sequence.noteOf(step); }
 
 /** The steps with the largest input times gradient; nothing if the input is tokens. */
 function whereItMet() {
   const { reached, reachedInAll } = scene.sequence;
   if (!reachedInAll) return [];
   const best = Array.from(reached.keys()).filter((i) => reached[i] > 0).sort((a, b) => reached[b] - reached[a]);
-  const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, timeOf(i + 1), percent(reached[i] / reachedInAll)]);
-  return [table("Where the gradient met the input", ["step", "time", "share"], rows, "credit met")];
+  const rows = best.slice(0, ROWS / 2).map((i) => [i + 1, noteOf(i + 1), percent(reached[i] / reachedInAll)]);
+  return [table("Where the gradient met the input", ["step", scene.sequence.noted, "share"], rows, "credit met")];
 }
 
 function aboutStep(step) {
@@ -52,13 +52,13 @@ function aboutStep(step) {
   const parts = [made("h2", called[0].toUpperCase() + called.slice(1)), ...forecastTable(step), facts];
   const memories = joined(layer.recall.memoriesOf(step), layer.credit.memoriesOf(step));
   const users = joined(layer.recall.usersOf(step), layer.credit.usersOf(step));
-  const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, timeOf(end.step), remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
-  if (memories.length) parts.push(table("It recalled", ["memory", "time", "read last", "weight", "credit"], rowsOf(memories), "recall"));
+  const rowsOf = (ends) => ends.slice(0, ROWS).map((end) => [end.step, noteOf(end.step), remembered(end.step), end.weight.toFixed(3), share(end.credit)]);
+  if (memories.length) parts.push(table("It recalled", ["memory", sequence.noted, "read last", "weight", "credit"], rowsOf(memories), "recall"));
   else parts.push(made("p", "It recalled nothing.", { class: "quiet" }));
   if (users.length) {
     const received = layer.credit.received[step];
     const credited = received ? `, and received ${share(received)} of all credit` : "";
-    parts.push(table(`It was recalled by these steps${credited}`, ["step", "time", "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
+    parts.push(table(`It was recalled by these steps${credited}`, ["step", sequence.noted, "read last", "weight", "credit"], rowsOf(users), "recalled-by"));
     if (users.length > ROWS) parts.push(made("p", `and by ${(users.length - ROWS).toLocaleString("en")} more`, { class: "quiet" }));
   }
   return parts;
@@ -72,11 +72,11 @@ function forecastTable(step) {
   const add = (row, tag, texts) => texts.forEach((text) => row.append(made(tag, text, tag === "th" ? { scope: "col" } : {})));
   add(node.createTHead().insertRow(), "th", ["column", "now", "forecast", "next"]);
   const body = node.createTBody();
-  const shown = (value) => (Number.isNaN(value) ? "-" : value.toPrecision(3));
   forecast.names.slice(0, LANES).forEach((name, i) => {
-    const [now, told, next] = [values[(step - 1) * width + forecast.places[i]], predicted[(step - 1) * outputs + i], wanted[(step - 1) * outputs + i]];
+    const digits = forecast.decimals[i];
+    const [now, predictedNext, next] = [values[(step - 1) * width + forecast.places[i]], predicted[(step - 1) * outputs + i], wanted[(step - 1) * outputs + i]];
     const unit = forecast.units[i];
-    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, shown(now), shown(told), shown(next)]);
+    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, told(now, digits), told(predictedNext, digits), Number.isNaN(next) ? "-" : told(next, digits)]);
   });
   return [node];
 }
@@ -90,7 +90,7 @@ function remembered(step) { return scene.sequence.excerpt(step - scene.sequence.
 /** The ends of recalls, with the credit of the same links. */
 function joined(recalls, credits) {
   const credited = new Map(credits.map((end) => [end.step, end.amount]));
-  const ends = recalls.map((end) => ({ step: end.step, weight: end.amount, credit: credited.get(end.step) ?? 0 }));
+  const ends = recalls.map((end) => ({ step: end.step, weight: end.signed, credit: credited.get(end.step) ?? 0 }));
   const known = new Set(recalls.map((end) => end.step));
   for (const end of credits) if (!known.has(end.step)) ends.push({ step: end.step, weight: 0, credit: end.amount });
   return ends;

@@ -40,7 +40,7 @@ class CanvasPainter {
     this.pen.stroke();
   }
 
-  /** A line through points [x0, y0, x1, y1, ...]. */
+  /** A line through points [x0, y0, x1, y1, ...], with a gap where y is NaN; a point between two gaps is a dot. */
   line(points, colour, thickness, alpha = 1, dashes = []) {
     this.pen.globalAlpha = alpha;
     this.pen.setLineDash(dashes);
@@ -48,7 +48,10 @@ class CanvasPainter {
     this.pen.lineWidth = thickness;
     this.pen.lineJoin = "round";
     this.pen.beginPath();
-    for (let i = 0; i < points.length; i += 2) this.pen.lineTo(points[i], points[i + 1]);
+    for (const stretch of stretches(points, thickness)) {
+      this.pen.moveTo(stretch[0], stretch[1]);
+      for (let i = 2; i < stretch.length; i += 2) this.pen.lineTo(stretch[i], stretch[i + 1]);
+    }
     this.pen.stroke();
     this.pen.setLineDash([]);
   }
@@ -97,8 +100,8 @@ class SvgPainter {
   }
 
   line(points, colour, thickness, alpha = 1, dashes = []) {
-    const list = Array.from(points, short).join(" ");
-    this.add("polyline", { points: list, fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha, ...(dashes.length ? { "stroke-dasharray": dashes.join(" ") } : {}) });
+    const look = { fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha, ...(dashes.length ? { "stroke-dasharray": dashes.join(" ") } : {}) };
+    for (const stretch of stretches(points, thickness)) this.add("polyline", { points: Array.from(stretch, short).join(" "), ...look });
   }
 
   text(words, x, y, size, colour, { align = "center", mono = false, bold = false, alpha = 1 } = {}) {
@@ -128,6 +131,21 @@ class SvgPainter {
     const size = `width="${this.width}" height="${this.height}" viewBox="0 0 ${this.width} ${this.height}"`;
     return `<svg xmlns="http://www.w3.org/2000/svg" ${size}>\n${this.parts.join("\n")}\n</svg>\n`;
   }
+}
+
+/** The stretches of a line [x0, y0, x1, y1, ...] between gaps, where y is NaN. A single point is as long as the line is thick. */
+function stretches(points, thickness) {
+  const found = [];
+  let now = [];
+  for (let i = 0; i <= points.length; i += 2) {
+    if (i < points.length && !Number.isNaN(points[i + 1])) now.push(points[i], points[i + 1]);
+    else if (now.length) {
+      if (now.length === 2) now.push(now[0] + thickness, now[1]);
+      found.push(now);
+      now = [];
+    }
+  }
+  return found;
 }
 
 function short(number) { return Math.round(number * 100) / 100; }

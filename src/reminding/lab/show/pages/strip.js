@@ -8,6 +8,7 @@ function drawStrip(painter, scene, colours) {
   const { sequence } = scene;
   painter.rect(0, at.input, scene.width, at.inputHeight + at.outputHeight, colours.surface);
   painter.within(0, 0, scene.width, scene.height, () => {
+    if (sequence.padding) drawPadding(painter, scene, colours, at);
     if (sequence.legend.kind === "tokens") drawTokens(painter, scene, colours, at);
     if (sequence.legend.kind === "pixels") drawPixels(painter, scene, at);
     if (sequence.reachedInAll && scene.show.credit) drawReached(painter, scene, colours, at);
@@ -40,7 +41,7 @@ function nameLane(painter, scene, colours, lane, top, height) {
     painter.rect(look.align === "left" ? x - 2 : x - wide + 2, y - 7, wide, 14, colours.surface, 0.88);
     painter.text(text, x, y, 11.5, look.colour, look);
   };
-  const [low, high] = lane.range.map((value) => value.toPrecision(3));
+  const [low, high] = lane.range.map((value) => told(value, lane.decimals));
   write(high, scene.width - 2, top + 9, { align: "right", colour: colours.quiet });
   if (height >= 34) write(low, scene.width - 2, top + height - 9, { align: "right", colour: colours.quiet });
   write(words, 3, top + 9, { align: "left", colour: colours.ink, bold: true });
@@ -91,7 +92,7 @@ function shadeNames(painter, scene, row, y, height, quiet) {
 function namesFit(row, wide) {
   row.longest = 1;
   for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
-  return wide >= LETTER * Math.min(row.longest, 3) * (row.longest > 1 ? 0.8 : 1);
+  return wide >= LETTER * row.longest * (row.longest > 1 ? 0.8 : 1);
 }
 
 function drawNamesOf(painter, scene, row, y, lookOf) {
@@ -122,12 +123,28 @@ function drawAnswers(painter, scene, colours, at) {
     }));
   } else if (shared && row.names.length <= FEW) {
     shadeNames(painter, scene, row, at.output + 3, at.outputHeight - 6, sequence.quiet);
+  } else if (!shared) {
+    nameRuns(painter, scene, row, y);
   }
   eachColumn(scene, (first, last, x, wide) => {
     let wrong = 0;
     for (let step = first; step <= last; step++) wrong += sequence.wrong(step);
     if (wrong) painter.rect(x, at.output + at.outputHeight - 3, Math.max(wide, 1), 3, colours.credit, 0.3 + (0.7 * wrong) / (last - first + 1));
   });
+}
+
+/** Names of answers that do not fit into a step: once for each run of steps with the same answer that is wide enough. */
+function nameRuns(painter, scene, row, y) {
+  const [first, last] = inView(scene);
+  const wide = scene.width / scene.view.span;
+  for (let begin = first, step = first; step <= last; step++) {
+    if (step < last && row.ids[step] === row.ids[begin - 1]) continue;
+    const name = row.names[row.ids[begin - 1]];
+    if (wide * (step - begin + 1) >= 1.3 * LETTER * name.length) {
+      painter.text(name, (xOf(scene, begin) + xOf(scene, step)) / 2, y, 11.5, row.colour, { alpha: 0.6 });
+    }
+    begin = step + 1;
+  }
 }
 
 function drawPixels(painter, scene, at) {
@@ -164,6 +181,13 @@ function drawReached(painter, scene, colours, at) {
   }
 }
 
+/** The steps before the first of a sequence that is shorter than others. */
+function drawPadding(painter, scene, colours, at) {
+  const wide = xOf(scene, scene.sequence.padding + 0.5);
+  painter.rect(0, at.input, wide, at.inputHeight, colours.line, 0.6);
+  if (wide > 60) painter.text("padding", wide / 2, at.input + at.inputHeight / 2, 11.5, colours.quiet);
+}
+
 function drawWave(painter, scene, colours, at) {
   const yOf = heightIn(scene.sequence.range, at.input, at.inputHeight);
   const [low, high] = scene.sequence.range;
@@ -192,6 +216,7 @@ function wavePoints(scene, yOf) {
   return throughEnds(scene, yOf, (step) => values.subarray((step - 1) * width, step * width));
 }
 
+/** The points of a line through some values of each step, or through their ends if they are narrower than pixels. NaN is a gap. */
 function throughEnds(scene, yOf, valuesOf) {
   const points = [];
   eachColumn(scene, (first, last, x, wide) => {
@@ -202,9 +227,12 @@ function throughEnds(scene, yOf, valuesOf) {
     }
     let [low, high] = [Infinity, -Infinity];
     for (let step = first; step <= last; step++) {
-      for (const value of valuesOf(step)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+      for (const value of valuesOf(step)) if (!Number.isNaN(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
     }
-    if (low <= high) points.push(x + wide / 2, yOf(low), x + wide / 2, yOf(high));
+    const ends = low <= high ? [yOf(low), yOf(high)] : [NaN, NaN];
+    const before = points.at(-1);
+    if (Math.abs(before - ends[1]) < Math.abs(before - ends[0])) ends.reverse(); // from the nearer end, so that it does not zigzag
+    points.push(x + wide / 2, ends[0], x + wide / 2, ends[1]);
   });
   return points;
 }
