@@ -77,6 +77,14 @@ def test_a_hidden_size_is_chosen_for_a_number_of_parameters(
     assert f"hidden_size {chosen}: {summary['parameters']:,} parameters" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("size", [["--hidden-size", "8"], ["--hidden-size=8"], ["--hidden_size", "8"]])
+@pytest.mark.parametrize("verb", [["train", "copying"], ["sweep", "copying", "--space", "space.toml"]])
+def test_a_number_of_parameters_and_a_hidden_size_exclude_each_other(verb: list[str], size: list[str]) -> None:
+    message = "--parameters 12000 chooses the hidden size, and --hidden-size 8 gives one; leave one of them out"
+    with pytest.raises(SystemExit, match=message):
+        cli.main([*verb, *size, "--parameters", "12000"])
+
+
 def test_no_parameters_are_refused() -> None:
     with pytest.raises(SystemExit, match="parameters must be an integer of at least 1, got 0"):
         cli.main(["train", "copying", "--parameters", "0"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,17 @@ def test_eval_gives_the_classes_the_numbers_they_had_in_training(labelled: Path,
     path = write_labelled(tmp_path / "other.txt", 1, "dc")
     with pytest.raises(SystemExit, match="label 'd' is not one of the training data, a, b, c"):
         main(["eval", str(labelled), "--data", str(path)])
+
+
+@pytest.mark.parametrize("option", ["--data", "--test"])
+def test_eval_without_labels_says_which_verb_gives_them(labelled: Path, tmp_path: Path, option: str) -> None:
+    path = write_labelled(tmp_path / "new.txt", 1, "?")
+    message = f"{path}, line 1: the label, which is the first cell, is ?; training and eval need labels, and "
+    with pytest.raises(SystemExit, match=re.escape(message + "`reminding predict RUN --input FILE` gives them")):
+        main(["eval", str(labelled), option, str(path)])
+    (tmp_path / "new.ts").write_text("@classLabel false\n@data\n1,2,3\n")
+    with pytest.raises(SystemExit, match=r"the series has no label \(@classLabel false\); training and eval need"):
+        main(["eval", str(labelled), option, str(tmp_path / "new.ts")])
 
 
 def test_explain_and_report_need_no_training_data(moved: Path, tmp_path: Path) -> None:

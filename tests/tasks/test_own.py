@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.tasks import FileStream, Series
+from reminding.tasks import MNIST, Copying, Digits, FileStream, Series
 from reminding.tasks.own import numbers_of_file, read_own
 from tests.reliability.memory import measured
 
@@ -79,6 +79,17 @@ def test_an_array_is_read_as_numbers(tmp_path: Path) -> None:
         np.save(path, values)
         with pytest.raises(ValueError, match=r"a\.npy holds no array of numbers"):
             numbers_of_file(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG"])
+def test_a_picture_is_told_what_is_expected_of_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    expected = "is a picture, expected its pixels as numbers from 0 to 1, {} steps of 1: text, or an .npy file"
+    for task, steps in ((Digits(), 64), (MNIST(), 784)):
+        with pytest.raises(ValueError, match=rf"^input: .*{name} {expected.format(steps)}"):
+            read_own(task, tmp_path / name)
+    with pytest.raises(ValueError, match=r"is not text, expected numbers as text or in an \.npy file: 'utf-8'"):
+        read_own(Copying(), tmp_path / name)
 
 
 @pytest.mark.parametrize("claim", [b"(99999999999,)", b"(-2,)", b"(3,", b"[]+"])

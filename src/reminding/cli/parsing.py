@@ -92,6 +92,20 @@ def values_of(option: str, arguments: list[str]) -> list[str]:
     return after + [name.partition("=")[2] for name in arguments if name.startswith(f"{option}=")]
 
 
+def check_size(arguments: list[str]) -> None:
+    """Refuse two options that both say how large a model is.
+
+    Raises:
+        ValueError: there are --parameters and --hidden-size.
+    """
+    sizes = [*values_of("--hidden-size", arguments), *values_of("--hidden_size", arguments)]
+    if sizes and (wanted := values_of("--parameters", arguments)):
+        raise ValueError(
+            f"--parameters {wanted[-1]} chooses the hidden size, and --hidden-size {sizes[-1]} gives one; "
+            "leave one of them out"
+        )
+
+
 def without(option: str, arguments: list[str]) -> list[str]:
     """The command line without an option and its value."""
     places = {number + step for number, name in enumerate(arguments) if name == option for step in (0, 1)}

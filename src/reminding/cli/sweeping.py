@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import named_task, parse
+from reminding.cli.parsing import check_size, named_task, parse
 
 USAGE = "reminding sweep TASK --space FILE [--trials 20] [--storage URL] [--option value ...]"
 
@@ -18,6 +18,7 @@ def sweep(arguments: list[str]) -> None:
 
     if (task_class := named_task("sweep", USAGE, arguments)) is None:
         return
+    check_size(arguments)
 
     def run(
         *,

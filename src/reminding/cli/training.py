@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import asks_for_help, named_task, parse, run_folder, values_of
+from reminding.cli.parsing import asks_for_help, check_size, named_task, parse, run_folder, values_of
 
 USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
@@ -17,6 +17,7 @@ def train(arguments: list[str]) -> None:
 
     if (task_class := named_task("train", USAGE, arguments)) is None:
         return
+    check_size(arguments)
 
     def run(
         *,
@@ -36,7 +37,8 @@ def train(arguments: list[str]) -> None:
             train: the training.
             parameters: the number of parameters that the model shall have, within 3%; chooses its hidden_size.
             out: folder of the run; None: runs/TASK-MODEL-seedSEED.
-            resume: continue the run in that folder.
+            resume: continue the run in that folder, with the same options. Only --steps and --max-seconds may be
+                larger, and --target and --patience others or left out.
             overwrite: replace the run in that folder.
         """
         model = model if parameters is None else commands.sized(task, model, parameters)

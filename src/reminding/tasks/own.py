@@ -27,6 +27,9 @@ from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.kinds.nextstep import NextStep
 
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+"""Suffixes of pictures, which are not read."""
+
 
 class Own(NamedTuple):
     """One sequence, as a batch of one row.
@@ -183,8 +186,13 @@ def _tokens(task: Any, path: Path) -> Tensor:
 
 
 def _values(task: Any, path: Path) -> Tensor:
-    values = numbers_of_file(path)
     features = task.input_size
+    if isinstance(task, PixelClassification) and path.suffix.lower() in PICTURES:
+        raise ValueError(
+            f"{path} is a picture, expected its pixels as numbers from 0 to 1, {task.shape[0]} steps of {features}: "
+            "text, or an .npy file, which numpy.save writes"
+        )
+    values = numbers_of_file(path)
     if isinstance(task, PixelClassification):
         steps, _ = task.shape
         if values.size != steps * features:
@@ -224,7 +232,7 @@ def _rows(path: Path) -> NDArray[np.float64]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text: {error}") from error
+        raise ValueError(f"{path} is not text, expected numbers as text or in an .npy file: {error}") from error
     for number, line in enumerate(text.splitlines(), 1):
         cells = line.replace(",", " ").replace(";", " ").split()
         try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.audio import SUFFIXES, audio_form, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
-from reminding.tasks.data.labelled.files import One, read_series
+from reminding.tasks.data.labelled.files import NEEDED, One, read_series
 from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
 from reminding.tasks.data.labelled.packed import MISSING, Missing
 from reminding.tasks.data.reading import FileSteps, Reading
@@ -321,7 +321,7 @@ def _read(path: Path, pattern: str | None, first: int | None = None) -> _Found:
     series = read_series(path)[:first]
     for one in series:
         if not one.label:
-            raise ValueError(f"data: {one.where}: the series has no label (@classLabel false), expected one")
+            raise ValueError(f"data: {one.where}: the series has no label (@classLabel false); {NEEDED}")
     return _Found({"": series}, None, path)
 
 

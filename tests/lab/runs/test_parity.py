@@ -52,6 +52,8 @@ def test_a_transformers_feed_forward_layers_make_up_the_difference() -> None:
     assert found.hidden_size in (16, 20)
     assert found.feedforward_size is not None
     assert counted(task, found) == pytest.approx(wanted, abs=2 * (2 * found.hidden_size + 1))
+    with pytest.raises(ValueError, match=f"no transformer has {wanted:,} parameters"):
+        matched(task, replace(options, feedforward_size=64), wanted)  # a given width stays
     for size, count in zip((16, 20), counts, strict=True):
         assert matched(task, options, count) == replace(options, hidden_size=size)
 

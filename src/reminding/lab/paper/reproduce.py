@@ -271,11 +271,13 @@ def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]
     """
     if not (folder / checkpoint.CONFIG_NAME).is_file():
         return "new"
-    checkpoint.check_same(RunConfig.load(folder / checkpoint.CONFIG_NAME), config, folder)
+    saved = RunConfig.load(folder / checkpoint.CONFIG_NAME)
+    checkpoint.check_same(saved, config, folder)
     summary = checkpoint.read_summary(folder)
     stopped, train = summary.get("stopped"), config.train
     if stopped in ("target", "patience"):
-        return "done"
+        same = (train.target, train.patience) == (saved.train.target, saved.train.patience)
+        return "done" if same else "begun"
     if stopped in ("steps", "time"):
         enough = summary["steps"] >= train.steps
         enough |= train.max_seconds is not None and summary["seconds"] >= train.max_seconds

@@ -18,7 +18,7 @@ from reminding.disk.errors import DamagedFileError
 from reminding.disk.lock import LOCK_NAME, locked
 from reminding.disk.records import add_line, packed_json, read_json, read_lines, write_json
 from reminding.disk.writing import discard, is_leftover, naming, remove_leftovers, write_file
-from reminding.lab.runs.config import EXTENDABLE, RunConfig
+from reminding.lab.runs.config import ENDS, EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME, LogSize, log_size
@@ -80,6 +80,7 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
     if (folder / CONFIG_NAME).exists():
         if resume:
             check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
+            _check_steps(config, folder)
             if not _has_checkpoint(folder) and (folder / SUMMARY_NAME).exists():
                 raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
         elif not overwrite:
@@ -88,6 +89,16 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
             )
     elif folder.exists() and (not folder.is_dir() or not all(map(_of_a_start, folder.iterdir()))):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
+
+
+def _check_steps(config: RunConfig, folder: Path) -> None:
+    """Refuse to resume a run up to an update that lies behind it."""
+    done = next(iter(Commits(folder / CHECKPOINTS_NAME).numbers()), 0)
+    if config.train.steps < done:
+        raise ValueError(
+            f"steps: {folder} has made {done} updates, and {config.train.steps} are asked for; --resume goes on from "
+            f"update {done}, so give at least that many, or begin a run in another folder"
+        )
 
 
 def _of_a_start(path: Path) -> bool:
@@ -125,15 +136,16 @@ def with_facts(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
 def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
     """Refuse to resume a run with other options. It may be resumed for longer, unless its learning rate anneals.
 
-    Options that its model does not read may differ. Files may be in other places; `with_facts` has checked their
-    content.
+    Target and patience may differ, on which no update depends, and options that its model does not read. Files may be
+    in other places; `with_facts` has checked their content.
 
     Raises:
         ValueError: names every option that differs.
     """
     old, new = saved.settings(), wanted.settings()
     unread = {f"model.{name}" for name in wanted.model.unread()}
-    names = sorted({*old, *new} - unread - wanted.places() - (set() if wanted.train.anneal else EXTENDABLE))
+    limits = ENDS if wanted.train.anneal else ENDS | EXTENDABLE
+    names = sorted({*old, *new} - unread - wanted.places() - limits)
     changed = [name for name in names if old.get(name) != new.get(name)]
     differences = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in changed]
     if differences:

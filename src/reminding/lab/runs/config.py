@@ -25,6 +25,8 @@ STREAM_CAPACITY = 128
 """Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
 """The limits that a resumed run may raise."""
+ENDS = {"train.target", "train.patience"}
+"""What may end a run early, which a resumed run may change: no update depends on it."""
 
 
 @dataclass(frozen=True)

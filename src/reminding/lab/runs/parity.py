@@ -31,7 +31,8 @@ def matched(task: Any, options: ModelOptions, wanted: int) -> ModelOptions:
     """The model with the hidden size whose number of parameters is nearest to `wanted`.
 
     The size is a multiple of 4 if one of them is within 3%; otherwise it is any size. A Transformer's must be a
-    multiple of its 4 heads; if none is near, the width of its feed-forward layers makes up the difference.
+    multiple of its 4 heads; if none is near, the width of its feed-forward layers makes up the difference, unless it
+    is given.
 
     Raises:
         ValueError: no model is within 3%; the message has the nearest.
@@ -46,7 +47,7 @@ def matched(task: Any, options: ModelOptions, wanted: int) -> ModelOptions:
         found.append(replace(options, hidden_size=_nearest(range(step, LARGEST, step), wanted, count)))
         if _miss(task, found[-1], wanted) <= TOLERANCE:
             return found[-1]
-    if options.model == "transformer":
+    if options.model == "transformer" and options.feedforward_size is None:
         found.append(_refined(task, found[-1], wanted))
     nearest = min(found, key=lambda each: _miss(task, each, wanted))
     if _miss(task, nearest, wanted) > TOLERANCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -112,6 +113,8 @@ class Run:
             return
         self.clipper.mean, self.standing = saved.clip_mean, saved.standing
         self.best, self.saved, self.logged = saved.best, saved.step, saved.log
+        if self.standing.stopped is not None:  # perhaps by a target or a patience that is another now
+            self.standing.stopped = self.reason(self.standing.best)
         self.state = saved.state
         if saved.state is not None and self.group.size > 1:
             self.state = apart(saved.state, self.group, self.config.train.batch_size)
@@ -123,6 +126,16 @@ class Run:
             for error in damaged:
                 say(f"{error}; the run goes on from the checkpoint before, of update {saved.standing.step}")
             checkpoint.publish_weights(self.folder, saved.best)
+
+    def reason(self, value: float | None) -> str | None:
+        """The reason to stop after an evaluation with this main metric: "target", "patience" or None.
+
+        Limits of updates and time are none, since they may be raised.
+        """
+        target, patience = self.config.train.target, self.config.train.patience
+        if target is not None and value is not None and not better(target, value, self.config.task.maximize):
+            return "target"
+        return "patience" if patience is not None and self.standing.stale >= patience else None
 
     def save(self, log: RunLog) -> None:
         """Write a checkpoint, unless there is one of this update already.
@@ -142,6 +155,13 @@ class Run:
             saved = Saved(self.model, self.optimizer, self.clipper.mean, self.standing, random, self.best, state)
             checkpoint.save_checkpoint(self.folder, replace(saved, log=logged), self.saved)
         self.saved = step
+
+
+def better(value: float, other: float, maximize: bool) -> bool:
+    """Whether a value is better than another. One that is not finite is worse than all that are."""
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return math.isfinite(value)
+    return value > other if maximize else value < other
 
 
 def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -30,7 +30,7 @@ from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.lab.train.finite import NotFiniteError, cause, check_input
 from reminding.lab.train.interrupt import interruptible
-from reminding.lab.train.run import Judge, Run
+from reminding.lab.train.run import Judge, Run, better
 from reminding.lab.train.silent import SilentDisplay, SilentLog
 from reminding.nn import SAB, SABState
 from reminding.tasks import Batch, MetricSums, mean_metrics
@@ -62,8 +62,9 @@ def train(
     that is resumed beyond its end differs from one that never ended there.
 
     Args:
-        resume: continue the run in the folder. Its options must be the same; only its limits may be raised, and only
-            without annealing.
+        resume: continue the run in the folder. Its options must be the same; but its limits of updates and time may
+            be raised, without annealing, and it may get another target or patience, or none. A run that its target
+            or its patience ended goes on where the new ones do not end it.
         overwrite: replace the run in the folder.
         judge: is called after each evaluation with the update and the main metric, and returns a reason to end the
             run: "pruned", "interrupted", or None.
@@ -308,12 +309,12 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
         value = metrics[task.metric]
         display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
         _note(run, log, display, "valid", {**metrics, **means})
-        if standing.best is None or _better(value, standing.best, task.maximize):
+        if standing.best is None or better(value, standing.best, task.maximize):
             standing.best, standing.best_step, standing.stale = value, standing.step, 0
             run.best = checkpoint.packed_weights(run.model, standing.step)
         else:
             standing.stale += 1
-        standing.stopped = _reason(run, value)
+        standing.stopped = run.reason(value)
     run.save(log)
     if standing.stopped is None and run.judge is not None:  # what it says of a trial is no part of its checkpoint
         return run.judge(standing.step, value)
@@ -330,21 +331,6 @@ def _validated(run: Run) -> tuple[dict[str, float], dict[str, float]]:
     found = {name: group.gathered(own) for name, own in (("state_norm", norms), ("recall_share", shares))}
     statistics = {name: [value for own in parts for value in own] for name, parts in found.items()}
     return metrics, {name: sum(values) / len(values) for name, values in statistics.items() if values}
-
-
-def _reason(run: Run, value: float) -> str | None:
-    """The reason to stop after an evaluation; limits of updates and time are none, since they may be raised."""
-    options = run.config.train
-    if options.target is not None and not _better(options.target, value, run.config.task.maximize):
-        return "target"
-    return "patience" if options.patience is not None and run.standing.stale >= options.patience else None
-
-
-def _better(value: float, other: float, maximize: bool) -> bool:
-    """Whether a value is better than another. One that is not finite is worse than all that are."""
-    if not (math.isfinite(value) and math.isfinite(other)):
-        return math.isfinite(value)
-    return value > other if maximize else value < other
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:

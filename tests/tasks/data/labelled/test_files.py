@@ -42,7 +42,8 @@ def test_ts_without_labels(tmp_path: Path) -> None:
         ("@dimensions 2\n@data\n1,2:a\n", "line 3: 1 dimensions and a label, expected 2 by the header"),
         ("@data\n1,2:3:a\n", "line 2: dimensions of 1 and of 2 values"),
         ("@data\n1,2,3\n", "line 2: 0 colons"),
-        ("@data\n1,2:\n", "line 2: the label is empty"),
+        ("@data\n1,2:\n", "line 2: the label is empty; training and eval need labels, and `reminding predict RUN"),
+        ("@classLabel true a b\n@data\n1,2:?\n", "line 3: the label is [?]; training and eval need labels"),
         ("@data\n1,x:a\n", "line 2: value 2 is 'x', expected a number"),
         ("@data\n", "holds no series"),
     ],
@@ -58,6 +59,8 @@ def test_empty_cells_of_rows_are_missing_and_shift_nothing(tmp_path: Path) -> No
     np.testing.assert_array_equal(second.values[:, 0], [4, 5])
     with pytest.raises(ValueError, match=r"a\.csv, line 2: the label, which is the first cell, is empty"):
         read_series(write(tmp_path / "a.csv", "a,1,2\n,1,2\n"))
+    with pytest.raises(ValueError, match=r"a\.csv, line 1: .* first cell, is \?; training and eval need labels, and"):
+        read_series(write(tmp_path / "a.csv", "?,1,2\n"))
 
 
 @pytest.mark.parametrize(

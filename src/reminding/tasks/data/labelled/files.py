@@ -21,6 +21,8 @@ MISSING = ("", "?", "nan", "na", "null")
 """Words for a missing value in these files, in lower case."""
 UNKNOWN = ("", "?")
 """Labels that are not known."""
+NEEDED = "training and eval need labels, and `reminding predict RUN --input FILE` gives them"
+"""What is said of a series without a label."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,12 @@ def _ts_series(content: str, header: _Header, path: Path, number: int) -> One:
         raise ValueError(f"data: {where}: 0 colons, expected the values of a series, a colon, and its label")
     elif header.unlabelled and label in UNKNOWN:
         label = ""
+    elif label in UNKNOWN and label not in classes:
+        raise ValueError(f"data: {where}: the label is {label or 'empty'}; {NEEDED}")
     elif classes and label not in classes:
         raise ValueError(
             f"data: {where}: the label {label!r} is not among those of @classLabel: {', '.join(classes)}"
         )
-    elif not label:
-        raise ValueError(f"data: {where}: the label is empty")
     if not header.is_true("timestamps") and "univariate" in header.says and header.is_true("univariate"):
         _check_dimensions(dimensions, 1, where)
     if "dimensions" in header.says:
@@ -168,7 +170,7 @@ def _read_rows(text: Iterator[str], path: Path, unlabelled: bool) -> list[One]:
         label = cells[0].strip()
         unknown = label in UNKNOWN
         if unknown and not unlabelled:
-            raise ValueError(f"data: {where}: the label, which is the first cell, is empty")
+            raise ValueError(f"data: {where}: the label, which is the first cell, is {label or 'empty'}; {NEEDED}")
         values = _without_padding(numbers(cells[1:], where))
         if not len(values):
             raise ValueError(f"data: {where}: no values, expected a label and at least one value")
