@@ -152,7 +152,7 @@ def write_explanations(
 
 
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
-    """The static figures of a sequence: recalls, credit and, of a table, the forecasts."""
+    """The static figures of a sequence: recalls, credit and, of a table, the forecasts. Finite numbers are drawn."""
     reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
     stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
@@ -163,9 +163,10 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
         "times": times,
     }
     name = f"Recalls of {title}: {explanation.name}"
-    recall_map(reminders.step, reminders.weight, title=name, path=recalls, **strip)
+    weight, amount = (np.nan_to_num(each, posinf=0, neginf=0) for each in (reminders.weight, reminders.amount))
+    recall_map(reminders.step, weight, title=name, path=recalls, **strip)
     name = f"Credit of {explanation.credit_of}: {explanation.name}"
-    credit_map(reminders.reader, reminders.memory, reminders.amount, title=name, path=credit, **strip)
+    credit_map(reminders.reader, reminders.memory, amount, title=name, path=credit, **strip)
     if explanation.forecast is None:
         return [recalls, credit]
     forecasts = out / f"forecast-{stem}.png"
