@@ -51,11 +51,14 @@ def test_methods_with_the_same_result_tie(tmp_path: Path) -> None:
 
 
 def test_results_that_look_the_same_but_are_not_do_not_tie(tmp_path: Path) -> None:
-    write(tmp_path / "a", small(task=Adding(T=6)), [(2, 1.0, 0.00001)])
-    write(tmp_path / "b", small(task=Adding(T=6), model="lstm"), [(2, 1.0, 0.00004)])
+    write(tmp_path / "a", small(task=Adding(T=6)), [(2, 1.0, 0.10001)])
+    write(tmp_path / "b", small(task=Adding(T=6), model="lstm"), [(2, 1.0, 0.10004)])
     (sentence,) = sentences(groups_in(tmp_path))
-    assert sentence.startswith("On adding T=6, a is best with a mean squared error of 0.0000 ")
-    assert sentence.endswith("next is b with 0.0000, which differs in later decimals alone.")
+    assert sentence.startswith("On adding T=6, a is best with a mean squared error of 0.1000 ")
+    assert sentence.endswith("next is b with 0.1000, which differs in later decimals alone.")
+    write(tmp_path / "c", small(task=Adding(T=6), model="rtu"), [(2, 1.0, 0.0000123)])
+    (sentence,) = sentences(groups_in(tmp_path))
+    assert sentence.startswith("On adding T=6, c is best with a mean squared error of 1.23e-05 ")
 
 
 def test_a_smaller_error_is_better_and_one_above_the_baseline_is_worse(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reminding.lab.show.tables import error_tables
+import pytest
+
+from reminding.lab.show.tables import error_tables, metric_text
 
 
 def test_the_rows_in_which_a_season_before_is_no_change_are_said() -> None:
@@ -22,3 +24,11 @@ def test_a_model_is_worse_than_no_change_where_the_digits_show_it() -> None:
         record = {"kind": "columns", "season": None, "predictions": 100, "columns": {"load": errors}}
         (table,) = error_tables(record)
         assert any("worse than no change in load" in note for note in table.notes) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.93421, "0.9342"), (12.0, "12.0000"), (0.0, "0.0000"), (0.00123456, "0.00123"), (-4e-9, "-4e-09")],
+)
+def test_a_small_metric_keeps_three_digits(value: float, told: str) -> None:
+    assert metric_text(value) == told

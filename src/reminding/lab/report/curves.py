@@ -13,7 +13,7 @@ from reminding.lab.report.tables import lengths_of
 from reminding.lab.runs.records import Run
 from reminding.lab.show.charts import curves_chart, dots_chart
 from reminding.lab.show.plots import Curve, learning_curves, length_curves, seed_dots
-from reminding.lab.show.tables import Table
+from reminding.lab.show.tables import Table, metric_text
 
 ROWS = 25
 """Greatest number of rows in the table behind a chart; longer curves are thinned out evenly."""
@@ -153,4 +153,5 @@ def _with_band(curve: Curve) -> tuple[Sequence[float], Sequence[tuple[float, flo
 
 
 def _cell(value: float, band: tuple[float, float] | None) -> str:
-    return f"{value:.4f}" if band is None else f"{value:.4f} ({band[0]:.4f} to {band[1]:.4f})"
+    told = metric_text(value)
+    return told if band is None else f"{told} ({metric_text(band[0])} to {metric_text(band[1])})"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reminding.lab.runs.records import Run, TaskRecord
+from reminding.lab.show.tables import metric_text
 
 _SEED = re.compile(r"-seed\d+$")
 
@@ -75,9 +76,13 @@ def settings_of(groups: Sequence[Group]) -> dict[str, list[Group]]:
     return {name: [each for each in groups if each.setting == name] for name in names}
 
 
-def spread(values: Sequence[float], form: str = ".4f") -> str:
-    """The mean and, of several values, the standard deviation; "-" of none."""
+def spread(values: Sequence[float], form: str | None = None) -> str:
+    """The mean and, of several values, the standard deviation; "-" of none.
+
+    Args:
+        form: of the numbers; None: that of a metric.
+    """
     if not values:
         return "-"
-    mean = format(statistics.fmean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):{form}}"
+    found = [statistics.fmean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
+    return " ± ".join(metric_text(each) if form is None else format(each, form) for each in found)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from reminding.lab.report.groups import Group, settings_of, spread
 from reminding.lab.runs.records import Run
+from reminding.lab.show.tables import metric_text
 
 METRICS = {"accuracy": "an accuracy", "mse": "a mean squared error"}
 """Metric -> its name in a sentence, if that is another one."""
@@ -106,7 +107,7 @@ def _beside_baseline(best: _Result) -> str:
     better = best.mean - value if best.group.task.maximize else value - best.mean
     if math.isclose(best.mean, value, rel_tol=1e-9):
         return f", the same as {name}"
-    return f", {'better' if better > 0 else 'worse'} than {name} ({value:.4f})"
+    return f", {'better' if better > 0 else 'worse'} than {name} ({metric_text(value)})"
 
 
 def baseline(group: Group) -> tuple[float, str] | None:
@@ -151,5 +152,5 @@ def _unfinished(name: str, members: Sequence[Group]) -> str:
     best = (max if task.maximize else min)(value for value, _ in reached)
     methods = list(dict.fromkeys(method for value, method in reached if value == best))
     leads = f"{methods[0]} is best" if len(methods) == 1 else f"{_listed(methods, 'methods')} tie"
-    figure = _figure(task.metric, f"{best:.4f}")
+    figure = _figure(task.metric, metric_text(best))
     return f"On {name}, no run has a test result yet; {leads} with {figure} on the validation split."

@@ -8,7 +8,7 @@ from typing import Any
 
 from reminding.lab.report.groups import Group, after_seconds, after_steps, spread
 from reminding.lab.runs.records import Run
-from reminding.lab.show.tables import Table
+from reminding.lab.show.tables import Table, metric_text
 
 METHOD_COLUMNS = ["method", "test", "metric", "worst seed", "seeds", "updates", "minutes", "norm of h", "task"]
 COST_COLUMNS = ["method", "ms/update", "peak MB", "parameters", "backward steps", "from last step", "task"]
@@ -53,7 +53,7 @@ def _method_row(group: Group) -> list[str]:
         group.method,
         spread(tests),
         group.task.metric,
-        "-" if worst is None else f"{worst:.4f}",
+        "-" if worst is None else metric_text(worst),
         str(len(group.runs)) if len(tests) == len(group.runs) else f"{len(tests)} of {len(group.runs)} finished",
         _range(updates),
         spread([seconds / 60 for seconds in group.summaries("seconds")], ".1f"),

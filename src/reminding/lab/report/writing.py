@@ -41,7 +41,7 @@ from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
 from reminding.lab.show.plots import recall_map
-from reminding.lab.show.tables import Table, error_tables
+from reminding.lab.show.tables import Table, error_tables, metric_text
 from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
@@ -207,7 +207,7 @@ def summary_row(run: Run) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else metric_text(value)
 
 
 def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:

@@ -13,7 +13,14 @@ LONG = 40
 """A cell with more characters is broken into lines."""
 MOST_CLASSES = 20
 """A confusion of more classes is not shown; summary.json has it."""
+SMALL = 0.01
+"""Below this a value is told with three digits."""
 METHODS = {"model": "model", "unchanged": "no change", "seasonal": "a season before"}
+
+
+def metric_text(value: float) -> str:
+    """A value of a metric: four decimals or, of a small one that they would hide, three digits."""
+    return f"{value:.3g}" if 0 < abs(value) < SMALL else f"{value:.4f}"
 
 
 @dataclass(frozen=True)

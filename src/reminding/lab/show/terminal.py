@@ -7,10 +7,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from reminding.lab.show.escaping import for_terminal
+from reminding.lab.show.tables import metric_text
 
 METRIC = "metric"
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -110,6 +112,14 @@ class Status:
     def done(self, text: str) -> None:
         """Print a line about a finished action."""
         _print(self._console, _plain(self._console, text))
+
+
+@contextmanager
+def doing(text: str) -> Generator[None]:
+    """A live line about an action that may take long; without a terminal nothing."""
+    with Status() as shown:
+        shown.update(text)
+        yield
 
 
 class DownsampledSeries:
@@ -244,7 +254,7 @@ class LiveDisplay:
         """
         elapsed = max(time.monotonic() - self._began, 1e-9)
         self._steps += steps
-        self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {loss:.4f}"
+        self._running = f"{running}  {self._steps / elapsed:,.0f} steps/s" if running else f"loss {metric_text(loss)}"
         self._series["loss"].add(loss)
         rate = (step - self._first) / elapsed
         self._bar.update(
@@ -264,7 +274,7 @@ class LiveDisplay:
             norm: of h; None if the model has no h.
         """
         self._follow(metric, value, norm)
-        self._metric = f"  valid {metric} {value:.4f}"
+        self._metric = f"  valid {metric} {metric_text(value)}"
         if self._console.is_terminal:
             return
         elapsed = time.monotonic() - self._began

@@ -23,9 +23,10 @@ from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
 from reminding.lab.runs.saved.training import mean_figures
 from reminding.lab.runs.watch import calmer
+from reminding.lab.show.tables import metric_text
 from reminding.lab.show.terminal import LiveDisplay, say
 from reminding.lab.train.clip import FAILURES
-from reminding.lab.train.data import reading_of, record_reading
+from reminding.lab.train.data import reading_of, reading_shown, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.lab.train.finite import NotFiniteError, cause, check_input
@@ -82,10 +83,11 @@ def train(
     """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    config = checkpoint.with_facts(config, folder, resume=resume)
-    run = _prepare(config, folder)
+    with reading_shown(config.task):
+        config = checkpoint.with_facts(config, folder, resume=resume)
+        run = _prepare(config, folder)
+        reading = reading_of(config.task)
     run.judge = judge
-    reading = reading_of(config.task)
     writes = run.group.rank == 0
     try:
         with checkpoint.opened(folder, config, resume=resume, overwrite=overwrite) if writes else nullcontext():
@@ -205,7 +207,7 @@ def _running(run: Run) -> str:
         return ""
     name = run.config.task.metric
     metrics = mean_metrics(update["metrics"] for update in run.standing.since[-RUNNING:])
-    return f"{name} {metrics[name]:.4f}"
+    return f"{name} {metric_text(metrics[name])}"
 
 
 def learn(run: Run, whole: Batch) -> Update:

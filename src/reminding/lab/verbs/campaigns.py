@@ -24,6 +24,7 @@ from reminding.lab.paper.shared import run_shared, shared_jobs
 from reminding.lab.report.writing import write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig
+from reminding.lab.show.tables import metric_text
 from reminding.lab.show.terminal import say, show_table
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.space import Space
@@ -61,7 +62,8 @@ def _show_best(record: SweepRecord, folder: Path) -> None:
     if not ranked:
         raise ValueError(f"no trial has a result; {folder} tells why each ended")
     names = [each.name for each in record.space.dimensions]
-    rows = [[each.job, f"{each.value:.4f}", *(_cell(each.params[name]) for name in names)] for each in ranked[:5]]
+    best = [(each, each.value) for each in ranked[:5] if each.value is not None]
+    rows = [[each.job, metric_text(value), *(_cell(each.params[name]) for name in names)] for each, value in best]
     show_table(f"Best trials of {record.name}", ["trial", f"valid {record.metric}", *names], rows)
     say(f"best run: {trial_folder(folder, ranked[0].job)}; reminding report {folder} shows the sweep")
 

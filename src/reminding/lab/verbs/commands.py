@@ -38,8 +38,8 @@ from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_files, read_facts
 from reminding.lab.runs.records import ENDINGS
 from reminding.lab.show.figures import check_figure
-from reminding.lab.show.tables import error_tables
-from reminding.lab.show.terminal import Status, say, show_table
+from reminding.lab.show.tables import error_tables, metric_text
+from reminding.lab.show.terminal import Status, doing, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
@@ -65,7 +65,7 @@ def train(
 
 def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], folder: Path) -> None:
     values = {name: summary[name] for name in metric_names(summary)}
-    metrics = ", ".join(f"{name} {'-' if value is None else f'{value:.4f}'}" for name, value in values.items())
+    metrics = ", ".join(f"{name} {'-' if value is None else metric_text(value)}" for name, value in values.items())
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
     _show_errors(summary)
@@ -110,16 +110,17 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     task = _evaluated_task(folder, config, task, new_data)
     judged, tally = options.judged(task), task.tally()
     began = time.perf_counter()
-    metrics = evaluate_model(
-        model.to(device),
-        judged,
-        "test",
-        batch_size=options.batch_size,
-        limit=options.sequences,
-        device=device,
-        steps_at_once=options.steps_at_once,
-        tally=tally,
-    )
+    with doing(f"evaluating {folder}"):
+        metrics = evaluate_model(
+            model.to(device),
+            judged,
+            "test",
+            batch_size=options.batch_size,
+            limit=options.sequences,
+            device=device,
+            steps_at_once=options.steps_at_once,
+            tally=tally,
+        )
     errors = {} if tally is None else {"errors": tally.record()}
     record: dict[str, Any] = {
         **metrics,
@@ -136,7 +137,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     if isinstance(judged, RareRepeats):
         _show_by_distance(title, judged, metrics, options.sequences)
         return
-    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    rows = [[name, metric_text(value)] for name, value in metrics.items()]
     show_table(title, ["metric", "new data" if new_data else "test"], rows)
     _show_errors(errors)
 
@@ -155,10 +156,10 @@ def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collec
 def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, float], sequences: int | None) -> None:
     """Show the metrics of rare words, by the distance to their last occurrence."""
     name = judged.text.metric
-    rows = [[name, f"{metrics[name]:.4f}", "", ""]]
+    rows = [[name, metric_text(metrics[name]), "", ""]]
     for group, words, characters in judged.sizes("test", sequences):
         told = metrics.get(f"bits_{group}")
-        value = "-" if told is None else f"{told:.4f}"
+        value = "-" if told is None else metric_text(told)
         rows.append([f"bits_{group}", value, f"{words:,}", f"{characters:,}"])
     show_table(title, ["metric", "test", "words", "characters"], rows)
 
@@ -180,14 +181,14 @@ def predict(
         check_figure(figure)
     check_spared({"out": out, "figure": figure}, {"input": input, "future": future})
     predictor = load(folder)
-    opened = predictor.opened(input)
+    with doing(f"reading {input}"):
+        opened = predictor.opened(input)
     if isinstance(opened, Rows):
         for line in () if opened.reading is None else opened.reading.lines():
             say(line)
         if future is not None and not needs_inputs(predictor.config.task, steps):
             say(f"future: {future} is not needed, as every column is predicted or steps is 1")
-        with Status() as shown:
-            shown.update(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}")
+        with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):
             found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
         _show_forecast(found, folder, input, out, figure)
         return
@@ -270,8 +271,9 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
     """
     out = out or folder / "explain"
-    explanations = explain_run(folder, options)
-    occlusion = None if sequences is None else occlude(folder, sequences, options.split)
+    with doing(f"explaining {folder}"):
+        explanations = explain_run(folder, options)
+        occlusion = None if sequences is None else occlude(folder, sequences, options.split)
     if occlusion is not None:
         table = occlusion.table()
         show_table(table.title, table.columns, table.rows)
