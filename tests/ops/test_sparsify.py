@@ -5,7 +5,7 @@ Shapes: B batch, M memory slots, K k_top.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 from reminding.ops.sparsify import (
     RELEASE_EPSILON,
     Normalizer,
+    best_by_age,
+    best_places,
     choose_normalizer,
     release_weights,
     softmax1_weights,
@@ -234,3 +236,18 @@ def test_each_semantics_has_its_own_threshold() -> None:
     assert choose_normalizer("threshold", "release") is release_weights
     assert choose_normalizer("softmax", "paper") is softmax_weights
     assert choose_normalizer("softmax", "release") is softmax_weights
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.integers(1, 3), st.integers(1, 200), st.data())
+def test_of_equal_scores_the_oldest_is_the_best(rows: int, slots: int, data: st.DataObject) -> None:
+    """Few slots are sorted and of many the best are selected, by the same rule; NaN is the best, as in a sort."""
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    ranks = data.draw(st.integers(1, slots))
+    scores = torch.randint(-2, 3, (rows, slots), generator=generator).double()
+    strange = data.draw(st.sampled_from([float("nan"), INFINITY, -INFINITY]))
+    scores[torch.rand(rows, slots, generator=generator) < 0.1] = strange
+    rank = cast("list[list[float]]", scores.nan_to_num(INFINITY, INFINITY, -INFINITY).tolist())
+    want = [sorted(range(slots), key=lambda slot: (-row[slot], slot))[:ranks] for row in rank]
+    assert best_places(scores, ranks).tolist() == want
+    assert best_by_age(scores, ranks).tolist() == [sorted(places) for places in want]

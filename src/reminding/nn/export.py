@@ -28,7 +28,7 @@ from reminding.nn.parts.memory import EVICT, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import evaluating
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
-from reminding.ops.sparsify import mask_padding
+from reminding.ops.sparsify import best_by_age, mask_padding
 
 State = tuple[Tensor, ...]
 """The state of streams as tensors, in the order of `Exported.names`."""
@@ -301,7 +301,12 @@ def _weigh(scores: Tensor, rule: Rule, count: Tensor) -> Tensor:
     ranks = rule.ranks
     if ranks is not None and rule.capacity is not None:
         ranks = min(ranks, slots)
-    best, places = scores.topk(slots if ranks is None else ranks, dim=1)
+    if ranks is None:
+        best, places = scores.topk(slots, dim=1)
+    else:
+        places = best_by_age(scores, ranks)
+        best, order = scores.gather(1, places).topk(ranks, dim=1)
+        places = places.gather(1, order)
     filled = count.clamp(max=best.shape[1])
     ranked = rule.weights.rank(best, slots if rule.k_top is None else rule.k_top, filled)
     return torch.zeros_like(scores).scatter(1, places, rule.recall_scale * ranked.weights)

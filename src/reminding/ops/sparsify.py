@@ -22,6 +22,8 @@ from torch import Tensor
 RELEASE_EPSILON = 1e-7
 NOTHING = -1
 """In the place of a rank, a slot or a stream step where there is none."""
+SORTED = 64
+"""So many scores of a row are sorted to find the best; sorting more would take longer than computing them."""
 
 
 class RankedWeights(NamedTuple):
@@ -135,11 +137,11 @@ class Normalizer:
         scores, filled = mask_padding(scores, count)
         slots = scores.shape[1]
         top = slots if k_top is None else k_top
-        best = scores.topk(min(self.ranks(top), slots), dim=1)
+        best = best_places(scores, min(self.ranks(top), slots))
         if filled is None:
             filled = torch.full((len(scores),), slots, device=scores.device)
-        ranked = self.rank(best.values, top, filled.clamp(max=best.values.shape[1]))
-        return torch.zeros_like(scores).scatter(1, best.indices, ranked.weights)
+        ranked = self.rank(scores.gather(1, best), top, filled.clamp(max=best.shape[1]))
+        return torch.zeros_like(scores).scatter(1, best, ranked.weights)
 
 
 threshold_weights = Normalizer(rank_threshold, behind=1)
@@ -175,6 +177,26 @@ score only distinguishes the two cases.
 
 Gradient: as autograd gives it for these equations; through thr into the k_top-th score.
 """
+
+
+def best_places(scores: Tensor, ranks: int) -> Tensor:
+    """The slots of the best scores (B, M), best first, (B, ranks); of equal scores the oldest memory's is the best.
+
+    `topk` leaves open which of equal scores it takes.
+    """
+    if scores.shape[1] <= SORTED or ranks == scores.shape[1]:
+        return scores.detach().argsort(dim=1, descending=True, stable=True)[:, :ranks]
+    place = best_by_age(scores, ranks)
+    return place.gather(1, scores.detach().gather(1, place).argsort(dim=1, descending=True, stable=True))
+
+
+def best_by_age(scores: Tensor, ranks: int) -> Tensor:
+    """The same slots, oldest first, in operations that a graph for any number of slots can hold."""
+    slots, scores = scores.shape[1], scores.detach().nan_to_num(torch.inf, torch.inf, -torch.inf)  # NaN is the best
+    worst = scores.topk(ranks, dim=1).values[:, -1:]
+    above, level = scores > worst, scores == worst
+    chosen = above | (level & (level.cumsum(1) <= ranks - above.sum(1, keepdim=True)))
+    return (chosen * (slots - torch.arange(slots, device=scores.device))).topk(ranks, dim=1).indices
 
 
 def mask_padding(scores: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -278,6 +278,22 @@ def test_with_weights_that_change_it_is_sent_through_them() -> None:
     assert_same_gradients(grads_of(layer), want)
 
 
+@pytest.mark.parametrize("sizes", [[0, 3, 2, 1, 8, 3], [3, 0, 2, 1, 0, 0, 8, 3], [0, 0, 3, 2, 0, 1, 8, 0, 3]])
+def test_calls_without_steps_are_not_counted(sizes: list[int]) -> None:
+    """The horizon shows it: it is counted from the first of the calls whose credit is sent on together."""
+    layer = make(3, 4, k_top=2, k_att=1, k_trunc=4, horizon=2, credit_every=3)
+    found: list[Gradients] = []
+    for lengths in ([3, 2, 1, 8, 3], sizes):
+        state: Any = None
+        for number, length in enumerate(lengths):
+            output, state = layer(draw(length, 2, 3, seed=sum(lengths[:number])), state)
+            if length:
+                output.square().sum().backward()
+        state.settle()
+        found.append(grads_of(layer))
+    assert_same_gradients(found[1], found[0])
+
+
 def test_what_is_recorded_of_credit_names_the_rows_of_the_present() -> None:
     layer = deferring()
     state = stream(layer, 2)

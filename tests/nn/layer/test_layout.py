@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from reminding import SAB, Recall
+from reminding import SAB, Recall, SABState
 from tests.nn.samples import (
+    BUILT,
     assert_same_gradients,
     assert_same_recall,
     assert_same_state,
@@ -109,6 +110,32 @@ def test_no_steps_change_nothing(options: dict[str, Any]) -> None:
     assert output.shape == (0, 2, 4)
     assert_same_state(after, before)
     assert_equal(layer(x, state)[0], layer(x)[0], "a stream begun by an empty chunk")
+
+
+@pytest.mark.parametrize("backend", BUILT)
+@pytest.mark.parametrize("steps", [11, 12])
+@every_option
+def test_a_state_keeps_its_gradient_through_a_call_without_steps(
+    options: dict[str, Any], steps: int, backend: str
+) -> None:
+    """Also where the next step would be cut from it; and with (h, c), with which a stream begins."""
+    layer, x = make(backend=backend, **options), draw(steps, 2, 3).requires_grad_()
+
+    def loss_of(state: SABState) -> Tensor:
+        parts = [part for each in state.layers for part in (each.h, *each.cell_state, each.memory.value)]
+        weighted = (part * draw(*part.shape, seed=number) for number, part in enumerate(parts))
+        return torch.stack([part.sum() for part in weighted]).sum()
+
+    _, state = layer(x)
+    want = gradients(layer, loss_of(state), x=x)
+    for _ in range(2):
+        _, state = layer(draw(0, 2, 3), state)
+    assert_same_gradients(gradients(layer, loss_of(state), x=x), want)
+    begun = draw(2, layer.num_layers, 2, 4).requires_grad_()
+    given = begun[0] if layer.cell == "gru" else begun.unbind(0)
+    _, state = layer(draw(0, 2, 3), given)
+    found = gradients(layer, loss_of(state), begun=begun)["begun"]
+    assert found.count_nonzero() == (begun[0] if layer.cell == "gru" else begun).numel()
 
 
 def packed_rows(lengths: list[int], enforce_sorted: bool = False) -> tuple[list[Tensor], PackedSequence]:

@@ -23,6 +23,7 @@ from reminding.nn.state.past.owed import LayerCredit, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.stream import LayerState, Recall, SABState
+from reminding.ops.batched import one_by_one
 from reminding.ops.twice import alias
 
 Gradients = tuple[Tensor | None, ...]
@@ -117,8 +118,11 @@ class _Replayed(torch.autograd.Function):
         if torch.is_grad_enabled():
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
             return None, *ctx.again.differentiate(ctx.before, saved, arriving)
+        wanted = cast("tuple[bool, ...]", ctx.needs_input_grad)
         with counting_on_host():
-            return with_zeros(_Replayed.sweep(ctx, saved[0], d_results), saved, ctx.needs_input_grad)
+            return tuple(
+                one_by_one(lambda d: with_zeros(_Replayed.sweep(ctx, saved[0], d), saved, wanted), d_results)
+            )
 
     @staticmethod
     def sweep(ctx: Any, x: Tensor, d_results: Sequence[Tensor | None]) -> Gradients:

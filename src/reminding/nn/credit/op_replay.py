@@ -21,7 +21,7 @@ from reminding.nn.credit.op_reach import ReachedSteps
 from reminding.nn.credit.recorded import RecordedReader
 from reminding.nn.forward.reference import loop
 from reminding.nn.parts.cells import CellState
-from reminding.nn.parts.memory import NOTHING
+from reminding.nn.parts.memory import FAR, NOTHING
 from reminding.nn.parts.rule import Rule
 from reminding.ops.contract import Past, PastReads, PastSteps, scorer_parts
 from reminding.ops.past_layout import PastLayout
@@ -239,8 +239,9 @@ def _record_weights(
         nothing = torch.full_like(filled, NOTHING)
         return slot[..., :top], scores[..., :top], nothing, torch.zeros_like(filled, dtype=scores.dtype)
     padded = torch.arange(scores.shape[2], device=scores.device) >= filled.unsqueeze(2)
-    scores, order = scores.masked_fill(padded, float("-inf")).sort(dim=2, descending=True, stable=True)
-    slot = slot.gather(2, order)
+    age = slot.masked_fill(padded, FAR).argsort(dim=2, stable=True)  # of equal scores the oldest is the best
+    scores, order = scores.masked_fill(padded, float("-inf")).gather(2, age).sort(dim=2, descending=True, stable=True)
+    slot = slot.gather(2, age.gather(2, order))
     ranked = rule.weigh_ranked(scores, filled)
     at_edge = ranked.edge.clamp(min=0).unsqueeze(2)
     # In states saved before 0.2, what set the threshold may stand in a row several times: then all scores are its.

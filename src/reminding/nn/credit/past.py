@@ -26,6 +26,7 @@ from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
+from reminding.ops.batched import arrives_batched, one_by_one
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class _Call:
     owed: Owed
     due: bool
 
+    @property
+    def waits(self) -> bool:
+        """Whether credit that arrives waits to be sent on, or is sent on with other credit that has waited."""
+        return self.past.history.waits or not (self.due or self.owed.settled)
+
 
 def with_past(state: SABState, past: Past, owed: Owed, due: bool) -> SABState:
     """The same numbers, whose gradient goes to the network's tensors, by replay of the kept segments with them.
@@ -140,12 +146,21 @@ class _CreditToPast(torch.autograd.Function):
             )
         saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)
         call = cast("_Call", ctx.call)
-        with counting_on_host():
-            found = _arrive(call, d_state)
-            none = [None] * len(flat(call.state))
+        if call.waits and any(map(arrives_batched, d_state)):
+            raise RuntimeError(
+                "batched gradients (is_grads_batched=True) cannot wait for the calls of credit_every: set "
+                "layer.credit_every = 1, or pass state.detach() to the call that is differentiated"
+            )
+        wanted = cast("tuple[bool, ...]", ctx.needs_input_grad)
+
+        def backward(d_state: Sequence[Tensor | None]) -> Gradients:
+            found, none = _arrive(call, d_state), [None] * len(flat(call.state))
             if found is None:
                 return (None, *none, *(None for _ in saved))
-            return with_zeros((None, *none, *found), saved, ctx.needs_input_grad)
+            return with_zeros((None, *none, *found), saved, wanted)
+
+        with counting_on_host():
+            return tuple(one_by_one(backward, d_state))
 
 
 def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None] | None:

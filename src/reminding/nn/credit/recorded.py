@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.credit.bank import ReadPlaces
+from reminding.nn.parts.memory import FAR
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import BoundScorer
 
@@ -31,6 +32,7 @@ class RecordedReader:
         self._value, self._own, self._scorer, self._rule = value, own, scorer, rule
         self._keys = None if scorer is None or not bool(self._filled.any()) else scorer.keys(value)
         self._has_own = cast("list[bool]", (own >= 0).flatten(1).any(1).tolist())
+        self._by_age = _by_age(own, places.place.to(value.device), self._filled)
         self._states: list[Tensor] = []
         self.summaries: list[Tensor] = []
         self.scores: list[Tensor] = []
@@ -52,7 +54,9 @@ class RecordedReader:
             self.own_values[t] = value
             keys = self._scorer.keys(value)
         self.scores.append(self._scorer.scores(keys, query))
-        weights = self._rule.weigh(self.scores[-1], self._filled[t])
+        age = self._by_age[t]
+        ranked = self._rule.weigh(self.scores[-1].gather(1, age), self._filled[t])
+        weights = torch.zeros_like(ranked).scatter(1, age, ranked)
         self.weights.append(weights)
         self.summaries.append(self._scorer.summary(weights, value))
         return self.summaries[-1]
@@ -60,3 +64,13 @@ class RecordedReader:
     def store(self, h: Tensor, rows: Tensor | bool, ahead: int) -> None:
         """Take the state of a step, which a later one of the segment may have read."""
         self._states.append(h)
+
+
+def _by_age(own: Tensor, place: Tensor, filled: Tensor) -> Tensor:
+    """The ranks of what each recall read, the oldest memory first, (S, R, K); arguments as in `ReadPlaces`.
+
+    Of equal scores the oldest memory's is the best, also where new weights have changed the scores.
+    """
+    age = torch.where(own >= 0, own + (FAR - own.shape[0]), place)
+    behind = torch.arange(own.shape[2], device=own.device) >= filled.unsqueeze(2)
+    return age.masked_fill(behind, FAR).argsort(dim=2, stable=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
+from reminding.nn.forward.reader import recall_of
 from reminding.nn.forward.twice import compute
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
@@ -76,7 +77,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     grown = partial(_grown, before, ran, call.steps_done, steps, rule)
     surviving = _when_read(partial(_surviving, grown, ran.alive, rule))
     after = LayerState(ran.h, (ran.c,) if state.cell_state else (), surviving)
-    recall = _noted(ran, steps.value, raw=rule.semantics == "release") if call.record else None
+    recall = _noted(ran, steps.value, raw=rule.weighs_raw) if call.record else None
     if recall is not None and rule.k_top is None:
         recall = replace(recall, step=recall.step[..., :every], weight=recall.weight[..., :every])
     stored = ran.output - ran.summary if rule.stores_proposal else ran.output
@@ -239,17 +240,6 @@ def _noted(ran: Recalled, steps: Tensor, raw: bool) -> Recall:
         steps: of every memory, (B, M); raw: whether weights may be raw scores.
     """
     return recall_of(ran.summary, _steps(steps, ran.slots), ran.weights, raw)
-
-
-def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Recall:
-    """The recall of a pass from when the memories in question were stored, (T, B, K), and their weights."""
-    nothing = weights == 0  # (T, B, K)
-    step = step.masked_fill(nothing, 0)
-    if not raw or not bool((weights < 0).any()):
-        return Recall(summary, step, weights)
-    # Only the release's raw scores are negative: a 0 may stand before them.
-    order = nothing.to(torch.int8).argsort(dim=2, stable=True)
-    return Recall(summary, step.gather(2, order), weights.gather(2, order))
 
 
 def _steps(step: Tensor, slots: Tensor) -> Tensor:

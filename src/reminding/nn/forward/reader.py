@@ -15,7 +15,7 @@ from reminding.nn.parts.memory import NOTHING, Evict, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import BoundScorer
 from reminding.nn.state.stream import Recall
-from reminding.ops.sparsify import mask_padding
+from reminding.ops.sparsify import best_places, mask_padding
 
 
 class Reader:
@@ -50,10 +50,8 @@ class Reader:
         summary = self._scorer.summary(weights, memory.value)  # (B, H)
         if rule.capacity is not None:
             self.memory = replace(memory, weight=memory.weight + weights.detach())
-        if self._recalls is not None:
-            self._recalls.append(_noted(summary, weights.detach(), memory, rule.k_top))
-        if self._ranked is not None:
-            self._ranked.append(_best(scores.detach(), memory, cast("int", rule.ranks)))
+        if self._recalls is not None or self._ranked is not None:
+            self._note(*_noted(scores.detach(), weights.detach(), summary, memory, rule))
         return summary
 
     def store(self, h: Tensor, rows: Tensor | bool, ahead: int) -> None:
@@ -88,19 +86,33 @@ class Reader:
             self._ranked.append(ranked)
 
 
-def _noted(summary: Tensor, weights: Tensor, memory: Memory, k_top: int | None) -> Recall:
-    """The slots that got a weight, largest first: their steps and weights, (B, K) each."""
-    kept = memory.slots if k_top is None else min(k_top, memory.slots)
-    best = weights.masked_fill(weights == 0, float("-inf")).topk(kept, dim=1)
-    nothing = best.values.isneginf()
-    step = memory.step.gather(1, best.indices).masked_fill(nothing, 0)
-    return Recall(summary, step, best.values.masked_fill(nothing, 0.0))
+def _noted(scores: Tensor, weights: Tensor, summary: Tensor, memory: Memory, rule: Rule) -> tuple[Recall, Tensor]:
+    """What was recalled, (B, K), and the stream steps of the memories that decided it, (B, up to ranks).
+
+    Args:
+        scores, weights: of every memory, (B, M); summary: (B, H).
+    """
+    scores, _ = mask_padding(scores, memory.padding)
+    best = best_places(scores, memory.slots if rule.ranks is None else min(rule.ranks, memory.slots))
+    step = memory.step.gather(1, best)
+    weight = weights.gather(1, best)[:, : rule.k_top]
+    recall = recall_of(summary, step[:, : rule.k_top], weight, rule.weighs_raw)
+    return recall, step.masked_fill(scores.gather(1, best).isneginf(), NOTHING)
 
 
-def _best(scores: Tensor, memory: Memory, ranks: int) -> Tensor:
-    """The stream steps of the best-scored memories, (B, up to ranks); the choice the normalisers make."""
-    best = mask_padding(scores, memory.padding)[0].topk(min(ranks, memory.slots), dim=1)
-    return memory.step.gather(1, best.indices).masked_fill(best.values.isneginf(), NOTHING)
+def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Recall:
+    """The recall of when the memories in question were stored, (..., K), and their weights, best first.
+
+    Args:
+        raw: whether weights may be raw scores.
+    """
+    nothing = weights == 0  # (..., K)
+    step = step.masked_fill(nothing, 0)
+    if not raw:
+        return Recall(summary, step, weights)
+    # Only the release's raw scores are negative: a 0 may stand before them.
+    order = nothing.to(torch.int8).argsort(dim=-1, stable=True)
+    return Recall(summary, step.gather(-1, order), weights.gather(-1, order))
 
 
 def _victims(memory: Memory, evict: Evict) -> Tensor:

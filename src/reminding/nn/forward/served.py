@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reminding.nn.forward.compiled import recall_of
 from reminding.nn.forward.packed_weights import LayerWeights, Weights
+from reminding.nn.forward.reader import recall_of
 from reminding.nn.forward.slots import KeptMemory, empty, for_next_call, load, memory_of
 from reminding.nn.state.stream import LayerState, Recall, SABState
 from reminding.ops.serving import Served, StreamState
@@ -106,7 +106,7 @@ def recalled(served: Served, weights: Weights) -> Recall:
     """What one layer recalled, (T, B, ...)."""
     _, summary, _, weight, step = served
     assert summary is not None and weight is not None and step is not None, "they were asked for"
-    return recall_of(summary, step, weight, raw=weights.rule.semantics == "release")
+    return recall_of(summary, step, weight, raw=weights.rule.weighs_raw)
 
 
 def stacked(recalls: list[Recall]) -> Recall:

@@ -28,7 +28,7 @@ from reminding.nn.layer.choice import Choice
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.runner import Runner, draw_factors
-from reminding.nn.layer.stretches import run_all, shapes_of
+from reminding.nn.layer.stretches import no_steps, run_all, shapes_of
 from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import counting_on_host
@@ -140,10 +140,10 @@ class LayerCalls(LayerParameters):
         stretches = layout.stretches(len(x), x.shape[1], mask)
         run = partial(served.run, weights=weights, record=return_recall)
         if len(stretches) == 1 and stretches[0].reset is None:
-            return self._given_back(*run(x, state), layout)
+            return layout.given_back(*run(x, state))
         recalled, restart = self.k_top if return_recall else None, partial(served.restarted, weights=weights)
         ran = run_all(x, state, stretches, lambda x, state, _: run(x, state), recalled, restart)
-        return self._given_back(*ran, layout)
+        return layout.given_back(*ran)
 
     def _run_with(
         self,
@@ -162,6 +162,8 @@ class LayerCalls(LayerParameters):
         with watching(watch):
             x, layout = enter(input, self._encoder, self.batch_first) if entered is None else entered
         entering.check_input(x, self.input_size, like, self.encoder is not None)
+        if len(x) == 0:
+            return self._without_steps(x, layout, network, state, reset, return_recall)
         if self._credit is not None:
             network = replace(network, note=Noting(self._credit, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
@@ -182,18 +184,21 @@ class LayerCalls(LayerParameters):
             ran = completed(Pass(output, after, recall), x, before, network, runner.keeps_graph)
             output, after, recall = ran.output, ran.after, ran.recall
         after = after if self.memory_device is None else after.with_memory_on(self.memory_device)
-        return self._given_back(output, layout.unsorted_rows(after), recall, layout)
+        return layout.given_back(output, layout.unsorted_rows(after), recall)
 
-    def _given_back(
-        self, output: Tensor, after: SABState, recall: Recall | None, layout: Layout
+    def _without_steps(
+        self, x: Tensor, layout: Layout, network: Network, state: Any, reset: Tensor | None, return_recall: bool
     ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
-        """What a call returns, in the caller's layout."""
-        result = layout.output(output), after
-        if recall is None:
-            return result
-        axis = 0 if self.num_layers == 1 else 1
-        step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
-        return *result, Recall(layout.aside(recall.summary), layout.aside(step, axis), layout.aside(weight, axis))
+        """A call of no steps: its state is the one given, graph and past included, but for rows that are reset."""
+        if isinstance(state, SABState):
+            entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
+            before = replace(state, made_by=self.made_by)
+        else:
+            fresh = self.fresh(x.shape[1], layout.batched)
+            before = fresh if state is None else entering.begin_from(state, fresh)
+        stretches = layout.stretches(0, x.shape[1], layout.reset_mask(reset, 0, x.shape[1]))
+        recalled = (self.k_top or 0) if return_recall else None
+        return layout.given_back(*run_all(x, before, stretches, no_steps, recalled))
 
     def choice(self, transform: str | None = None) -> Choice:
         """The choice of code for this layer as it is now.
@@ -263,14 +268,10 @@ class LayerCalls(LayerParameters):
             fresh = self.fresh(x.shape[1], layout.batched)
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
-            blank = entering.blank(self, x.shape[1], layout.batched)
-            entering.check_state(state, blank)
-            entering.check_capacity(state, self.rule.capacity)
-            if network.transform is not None and self.rule.horizon != 0:
-                surroundings.check_no_past(state, entering.tensors_of(state), network.transform)
+            entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
             if self._remembers_calls(network):
                 state.history = self._ordered(state)  # the same past, which need not be put in order again
-            state = replace(state, made_by=blank.made_by)
+            state = replace(state, made_by=self.made_by)
             state = state if self.memory_device is None else state.with_memory_on(self.like().device)
             state = layout.sorted_rows(state.without_graph())
             if watch is not None:

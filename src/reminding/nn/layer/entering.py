@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from reminding.nn.forward.reference import autocast_type
+from reminding.nn.layer import surroundings
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import MOST
+from reminding.nn.parts.rule import Rule
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
@@ -39,6 +41,7 @@ class _Layer(Protocol):
     hidden_size: int
     state_shapes: list[tuple[Shape, ...]]
     semantics: str
+    rule: Rule
 
     @property
     def made_by(self) -> MadeBy:
@@ -55,6 +58,18 @@ def blank(layer: _Layer, rows: int, batched: bool) -> SABState:
     like, shapes = layer.like(), tuple(layer.state_shapes)
     known = _blank(rows, layer.hidden_size, shapes, like.dtype, like.device, layer.semantics == "release")
     return replace(known, batched=batched, made_by=layer.made_by)
+
+
+def check_entering(layer: _Layer, state: SABState, rows: int, batched: bool, transform: str | None) -> None:
+    """Compare a state that was handed in with what the layer takes for an input of so many rows.
+
+    Args:
+        transform: of derivatives that is in force, see `Demand`.
+    """
+    check_state(state, blank(layer, rows, batched))
+    check_capacity(state, layer.rule.capacity)
+    if transform is not None and layer.rule.horizon != 0:
+        surroundings.check_no_past(state, tensors_of(state), transform)
 
 
 @lru_cache(maxsize=16)

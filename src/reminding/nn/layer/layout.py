@@ -1,6 +1,6 @@
 """The door of a layer: from the caller's layout of time and batch to the inner one (T, B, ...), and back.
 
-Shapes: B batch, T time, I input, H hidden.
+Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from reminding.nn.parts.tensors import all_finite
-from reminding.nn.state.stream import SABState
+from reminding.nn.state.stream import Recall, SABState
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,17 @@ class Layout:
         if not self.batched:
             return y.squeeze(axis + 1)
         return y.transpose(axis, axis + 1) if self.batch_first else y
+
+    def given_back(
+        self, output: Tensor, after: SABState, recall: Recall | None
+    ) -> tuple[Any, SABState] | tuple[Any, SABState, Recall]:
+        """What a call returns, from its output (T, B, H) and its recall (L, T, B, K); L = 1 has no axis of layers."""
+        result = self.output(output), after
+        if recall is None:
+            return result
+        axis = 0 if len(recall.step) == 1 else 1
+        step, weight = (tensor.squeeze(0) if axis == 0 else tensor for tensor in (recall.step, recall.weight))
+        return *result, Recall(self.aside(recall.summary), self.aside(step, axis), self.aside(weight, axis))
 
     @property
     def order(self) -> Tensor | None:

@@ -243,7 +243,7 @@ class SAB(LayerCalls):
 
         Args:
             input: (T, B, I), or (B, T, I) with `batch_first`, or unbatched (T, I), or a `PackedSequence`; what
-                the encoder takes if there is one. T and B may be 0.
+                the encoder takes if there is one. T and B may be 0; a call of no steps leaves the state as it is.
             state: what the last call returned, to go on with its streams; None begins new ones. The start of a
                 new stream may also be given as `nn.LSTM` takes it: (h, c), or h alone for cells without c, of
                 shape (L, B, H), unbatched (L, H).

@@ -77,6 +77,11 @@ def run_all(
     return output, after, Recall(torch.zeros_like(output), nothing.long(), nothing)
 
 
+def no_steps(x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
+    """The `run` of a call of no steps, whose stretches have none."""
+    raise AssertionError("a call of no steps runs none")
+
+
 def shapes_of(x: Tensor, before: SABState, rule: Rule, record: bool) -> tuple[Tensor, SABState, Recall | None]:
     """What a call on the meta device returns: tensors of the right shapes that hold no numbers.
 

@@ -91,6 +91,11 @@ class Rule:
         return ranked._replace(weights=self.recall_scale * ranked.weights)
 
     @property
+    def weighs_raw(self) -> bool:
+        """Whether weights may be raw scores, which are negative too."""
+        return self.semantics == "release"
+
+    @property
     def evicts_oldest(self) -> bool:
         """Whether a full memory evicts its oldest."""
         return self.evict == "fifo"

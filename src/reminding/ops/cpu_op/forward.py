@@ -6,12 +6,14 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from reminding.ops import twice
+from reminding.ops.batched import one_by_one
 from reminding.ops.contract import (
     LayerInput,
     OpRule,
@@ -177,11 +179,16 @@ class SabForward(torch.autograd.Function):
 
 
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-    d_output, d_summary, d_c_T, d_memory = d_outputs[:4]
-    need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     if torch.is_grad_enabled():
         return _differentiable(ctx, d_outputs[:4])
-    given = (d_output, d_summary, d_c_T, d_memory, *ctx.saved_tensors[:-2])
+    saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # a checkpoint lets them be asked for once
+    return tuple(one_by_one(lambda d: _gradients(ctx, saved, d), d_outputs[:4]))
+
+
+def _gradients(ctx: Any, saved: tuple[Tensor, ...], d_outputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The gradients of what `sab_forward` was given, from those of its first four outputs."""
+    need = cast("tuple[bool, ...]", ctx.needs_input_grad)
+    given = (*d_outputs, *saved[:-2])
     if is_eager(given):  # then autograd has seen to it that they fit together
         grads = gradients_of(given, ctx.rule, ctx.keep, need[0])
     else:

@@ -8,12 +8,14 @@ Shapes: T time, B batch, I input, H hidden, G gate width, R recurrent width, D s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from reminding.ops.batched import one_by_one
 from reminding.ops.contract import LayerInput, OpRule, Recalled, joint_bias, on_device, scorer_parts
 from reminding.ops.cuda_op.backward import sab_backward
 from reminding.ops.cuda_op.checks import check_forward
@@ -142,9 +144,12 @@ def _backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
             "backend='reference', engine='autograd'"
         )
     saved, need = list(ctx.saved_tensors), cast("tuple[bool, ...]", ctx.needs_input_grad)
-    arriving = d[0], d[1], d[9], d[3]
-    grads = sab_backward(*arriving, *saved[:12], saved[12:21], saved[21:], ctx.rule, ctx.replay, need[0])
-    return (*(grad if wanted else None for grad, wanted in zip(grads, need[:10], strict=True)), *[None] * 5)
+
+    def backward(d: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        grads = sab_backward(*d, *saved[:12], saved[12:21], saved[21:], ctx.rule, ctx.replay, need[0])
+        return [grad if wanted else None for grad, wanted in zip(grads, need[:10], strict=True)]
+
+    return (*one_by_one(backward, (d[0], d[1], d[9], d[3])), *[None] * 5)
 
 
 sab_forward.register_autograd(_backward, setup_context=_setup_context)

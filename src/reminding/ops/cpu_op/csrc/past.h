@@ -102,8 +102,7 @@ class PastForward {
       if (read[i] == read[size - 1]) scores_[i] = scores_[size - 1];
     Ranking<T> best = {best_score_.get(), best_slot_.get(), 0};
     const int64_t ranks = size < p.ranks() ? size : p.ranks();
-    for (int64_t i = 0; i < size; ++i) best.insert(scores_[i], static_cast<int32_t>(i), ranks);
-    for (int64_t i = 0; i < best.size; ++i) best.slot[i] = read[best.slot[i]];
+    for (int64_t i = 0; i < size; ++i) best.insert(scores_[i], read[i], ranks);
     if (p.has_null()) offset -= a.score[p.null_place()];
     weigh(p, best, size, offset, recall);
     T* summary = a.summary + at * p.H;
