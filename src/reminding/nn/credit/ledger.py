@@ -95,12 +95,15 @@ class Credit:
     credit ends at an evicted memory or at the horizon. To tell losses apart, record each by itself. The vectors are
     held as long as this object: H numbers for each entry.
 
-    Attributes, each (N,):
-        layer: from 0; row: of the batch as it was given to the call that took the step; for a call from before the
-            recording, to the call whose backward pass reached it.
-        step, memory_step: stream steps, counted from 1 as in `Recall.step`.
-        weight: the recall weight, with the weights that the last backward pass used.
-        amount: the Euclidean length of the gradient that reached the memory, in units of the loss over those of h.
+    Attributes:
+        layer: from 0, (N,).
+        row: of the batch as it was given to the call that took the step, (N,); for a call from before the recording,
+            to the call whose backward pass reached it.
+        step: stream step that recalled, counted from 1 as in `Recall.step`, (N,).
+        memory_step: stream step at which the memory was stored, (N,).
+        weight: of the recall, with the weights that the last backward pass used, (N,).
+        amount: the Euclidean length of the gradient that reached the memory, in units of the loss over those of h,
+            (N,).
     """
 
     def __init__(self) -> None:
