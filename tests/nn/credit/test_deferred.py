@@ -294,6 +294,17 @@ def test_calls_without_steps_are_not_counted(sizes: list[int]) -> None:
     assert_same_gradients(found[1], found[0])
 
 
+@pytest.mark.parametrize("credit_every", [1, 3])
+def test_rows_of_states_without_a_common_past_are_not_joined(credit_every: int) -> None:
+    """They would take each other's past for theirs."""
+    layer = make(3, 4, k_top=2, credit_every=credit_every)
+    _, one = layer(draw(4, 1, 3))
+    _, other = layer(draw(4, 1, 3, seed=2))
+    with pytest.raises(ValueError, match="one past in common"):
+        join_rows([one, other])
+    assert join_rows([one.detach(), other.detach()]).batch_size == 2
+
+
 def test_what_is_recorded_of_credit_names_the_rows_of_the_present() -> None:
     layer = deferring()
     state = stream(layer, 2)
@@ -316,6 +327,8 @@ def test_a_stream_may_go_two_ways_where_no_credit_waits_for_several_calls() -> N
     with pytest.raises(ValueError, match=r"no row twice where credit waits.*credit_every=1"):
         join_rows([first, first])
     assert state.detach().rows(twice).batch_size == 2
+    ended = stream(make(3, 4, k_top=2, k_att=2, k_trunc=3, credit_every=3, horizon=0), 2)
+    assert ended.rows(twice).batch_size == 2, "without credit into past calls none waits"
     assert state.rows(torch.tensor([1, 0])).batch_size == 2
     layer, found = make(3, 4, k_top=2, k_att=2, k_trunc=3), list[dict[str, Tensor]]()
     for begun in (slice(None), slice(0, 1)):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
@@ -255,6 +256,14 @@ def test_inputs_that_are_no_dense_tensors() -> None:
     for message, tensor in refused.items():
         with pytest.raises(ValueError, match=message):
             layer(tensor)
+    with FakeTensorMode() as mode:
+        fake = torch.zeros(3, 2, 3)
+        for call in (lambda: layer(fake), lambda: layer.stepper()(fake[0])):
+            with pytest.raises(ValueError, match=r"FakeTensorMode.*device='meta'"):
+                call()
+    for call in (lambda: layer(mode.from_tensor(x)), lambda: SAB(3, 4, backend="reference")(mode.from_tensor(x))):
+        with pytest.raises(ValueError, match="got a fake tensor"):
+            call()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

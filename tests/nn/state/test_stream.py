@@ -10,13 +10,15 @@ import pickle
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from reminding import SAB, SABState
+from reminding.nn.state.classes import STATE_CLASSES
 from reminding.nn.state.storage import save_tensors
 from tests.nn.samples import assert_same_state, draw, make
 from tests.tolerance import assert_equal
@@ -45,6 +47,37 @@ def assert_identical(got: SABState, want: SABState) -> None:
         for name, tensor in theirs.items():
             assert mine[name].dtype == tensor.dtype, name
             assert torch.equal(mine[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "further",
+    [{}, {"credit_every": 3}, {"encoder": nn.Linear(3, 3, dtype=torch.float64)}, {"k_top": None, "k_trunc": None}],
+    ids=["plain", "credit waits", "encoder", "every memory"],
+)
+@pytest.mark.parametrize("options", [OPTIONS["lstm"], OPTIONS["release"]], ids=["lstm", "release"])
+def test_torch_load_reads_states_once_it_knows_their_classes(
+    options: dict[str, Any], further: dict[str, Any], tmp_path: Path
+) -> None:
+    chosen: dict[str, Any] = {"recall_scale": 0.1, **options, **further}
+    layer = make(**chosen)
+    state: Any = None
+    for number in range(2):
+        output, state = layer(draw(5, 3, 3, seed=number), state)
+        output.sum().backward()
+    torch.save({"state": state, "weights": layer.state_dict()}, tmp_path / "stream.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "stream.pt", weights_only=True)
+    with safe_globals(STATE_CLASSES):
+        loaded: SABState = torch.load(tmp_path / "stream.pt", weights_only=True)["state"]
+    loaded.check()
+    assert_identical(loaded, state)
+    found: list[Tensor] = []
+    for each in (loaded, state):
+        layer.zero_grad()
+        layer(draw(7, 3, 3, seed=8), each)[1].h.sum().backward()
+        assert layer.weight_hh_l0.grad is not None
+        found.append(cast("Tensor", layer.weight_hh_l0.grad).clone())
+    assert torch.equal(*found)
 
 
 @every_option

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
@@ -126,7 +127,7 @@ def check_checkpoint() -> None:
 
 
 def check_dense(input: Tensor | PackedSequence) -> None:
-    """Refuse nested and sparse tensors by name."""
+    """Refuse nested, sparse and fake tensors by name."""
     tensor = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(cast("object", tensor), Tensor):
         return  # which the layout refuses
@@ -137,6 +138,12 @@ def check_dense(input: Tensor | PackedSequence) -> None:
         )
     if tensor.layout != torch.strided:
         raise ValueError(f"input must be a dense Tensor or a PackedSequence, got {tensor.layout}; input.to_dense()")
+    c = torch._C  # pyright: ignore[reportPrivateUsage]
+    if c._get_dispatch_mode(c._TorchDispatchModeKey.FAKE) is not None or isinstance(tensor, FakeTensor):  # pyright: ignore
+        raise ValueError(
+            "input must hold numbers, got a fake tensor, or a call under FakeTensorMode: what a call does depends on "
+            "its values. With device='meta' a layer and its input hold no numbers, and a call gives the shapes"
+        )
 
 
 def check_replayable(modules: UserModules) -> None:

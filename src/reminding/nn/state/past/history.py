@@ -379,8 +379,10 @@ def join_rows(parts: Sequence[History]) -> History:
     known = [part for part in parts if part.stream is not None]
     if all(part.empty for part in known):
         return History()
-    if len(known) < len(parts) or any(part.kept is not known[0].kept for part in known):
-        raise ValueError("states must have one past in common for their rows to be joined")
+    latest = max((part.calls for part in known), key=len)
+    apart = any(one is not other for part in known for one, other in zip(part.calls, latest, strict=False))
+    if len(known) < len(parts) or apart or any(part.kept is not known[0].kept for part in known):
+        raise ValueError("states must have one past in common for their rows to be joined; state.detach() has none")
     streams = [part.stream for part in known if part.stream is not None]
     begun = max((part.begun for part in known if part.begun is not None), key=len)
     calls = {id(call): call for part in known for call in part.calls}
