@@ -51,6 +51,13 @@ def test_a_value_that_is_missing_is_not_drawn_and_no_mask_is(pooled: bool) -> No
         np.testing.assert_array_equal(found, [[12, 5, 14, np.nan], [16, np.nan, 18, np.nan], [10, 0, 10, 0]])
     padded = legend.values(np.array(frames, np.float32).reshape(3, 6), padding=2)
     assert np.isnan(padded[:2]).all() and not np.isnan(padded[2]).any()
-    shades = legend.shades(found)
-    np.testing.assert_array_equal(np.isnan(shades), np.isnan(found))
-    assert np.nanmin(shades) == 0 and np.nanmax(shades) == 1
+    for padding, drawn in ((0, found), (2, padded)):
+        shades = legend.shades(np.array(frames, np.float32).reshape(3, 6), padding)
+        np.testing.assert_array_equal(np.isnan(shades), np.isnan(drawn))
+        assert np.nanmin(shades) == 0 and np.nanmax(shades) == (0 if padding else 1)
+
+
+def test_a_strip_of_sound_has_amplitudes() -> None:
+    legend = Legend("lines", channels=("amplitude",), sampled=True)
+    levels = np.array([0, 160, 255])
+    np.testing.assert_allclose(legend.shades(levels)[:, 0], (from_mu_law(levels) + 1) / 2, atol=1e-12)

@@ -89,8 +89,9 @@ class Legend:
             return values.reshape(steps, -1)
         return mean_of_known(values) if self.scale is not None else values.mean(-1)
 
-    def shades(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values that are drawn, (T, J), as shades: columns, which have their own units, from 0 to 1."""
+    def shades(self, input: NDArray[Any], padding: int = 0) -> NDArray[np.float64]:
+        """The input for a strip of shades, (T, J): `values`, of which columns with their own units go from 0 to 1."""
+        values = self.values(input, padding)
         if self.kind != "lines":
             return values
         known = ~np.isnan(values)
