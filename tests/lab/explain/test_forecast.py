@@ -104,6 +104,15 @@ def test_a_forecast_of_several_rows_begins_at_its_origin() -> None:
     assert list(origin.get_xdata()) == [2.5, 2.5]
 
 
+def test_a_value_between_missing_ones_is_a_dot() -> None:
+    """A line that joins values does not reach it."""
+    truth = np.array([1.0, np.nan, 3, 4, np.nan, 6])
+    (axes,) = forecast_figure([Lines("a", truth, np.full(6, 2.0))], (), "t").axes
+    measured, forecast = axes.lines
+    assert (measured.get_marker(), measured.get_markevery()) == (".", [0, 5])
+    assert forecast.get_marker() == "None"
+
+
 def test_a_figure_of_many_columns_says_how_many_it_shows() -> None:
     columns = [Lines(str(i), np.zeros(3), np.zeros(3)) for i in range(20)]
     figure = forecast_figure(columns, (), "t")

@@ -72,15 +72,32 @@ def test_missing_values_are_gaps_and_are_told(browser: Any, tmp_path: Path) -> N
     given = np.concatenate([explanation.input, np.zeros((40, 1))], axis=1)
     given[10:15, 2] = 1
     legend = replace(explanation.legend, channels=("a", "a missing"), masked=(0,), units=(), scale=UNSCALED)
-    shown = Shown(browser, written(tmp_path, replace(explanation, input=given, legend=legend)))
+    assert explanation.forecast is not None
+    truth = explanation.forecast.truth.copy()
+    truth[11] = np.nan
+    forecast = replace(explanation.forecast, truth=truth)
+    found = replace(explanation, input=given, legend=legend, forecast=forecast)
+    shown = Shown(browser, written(tmp_path, found))
     assert shown.ask("scene.sequence.lanes.map((lane) => lane.name)") == ["a", "a missing"], "the latter is a column"
     lines = [line for line in drawing(shown).findall(f".//{SVG}polyline") if line.get("stroke-dasharray") is None]
     lengths = [len(line.get("points", "").split()) // 2 for line in lines]
     assert {10, 25, 40} <= set(lengths), "the first column has a gap of five steps, the second has none"
     shown.press("Home", *["ArrowRight"] * 11)
     (cells,) = (row.split("\t") for row in shown.tab.locator("table.forecast tbody").inner_text().split("\n"))
-    assert cells[1] == "missing"
+    assert (cells[1], cells[3]) == ("missing", "missing")
+    assert ", target missing. Recalled" in shown.tab.inner_text("#said")
     assert shown.complaints == []
+
+
+def test_the_missing_values_of_a_step_with_many_are_counted(browser: Any, tmp_path: Path) -> None:
+    found = replace(made_up(20, legend=Legend("wave", classes=("knock", "rattle"), channels=("value",))), target=None)
+    given = np.random.default_rng(0).random((20, 8))
+    given[3, 2:5] = np.nan
+    shown = Shown(browser, written(tmp_path, replace(found, input=given, prediction=found.prediction[:, :2])))
+    shown.press("Home", "ArrowRight", "ArrowRight", "ArrowRight")
+    assert "8 values, 3 of them missing" in shown.tab.inner_text("#details")
+    shown.press("ArrowRight")
+    assert "8 values\n" in shown.tab.inner_text("#details")
 
 
 def test_padding_is_told_from_a_sequence(browser: Any, tmp_path: Path) -> None:

@@ -132,6 +132,10 @@ def test_a_forecast_at_a_chosen_step_is_told_with_its_date_and_the_truth() -> No
         "0.50); the gradient met the input most strongly at 2018-02-20 13:00 (75.0% of all)."
     )
     assert verdict(forecast(1, at=(2,))).text.startswith("for row 3 the model forecast")
+    found = forecast(2, at=(1,))
+    assert found.forecast is not None
+    found.forecast.truth[0, 1] = np.nan
+    assert verdict(found).text.endswith("and c1 12.0 (the true value is missing)")
     assert verdict(forecast(6, at=(1,))).text == (
         "for row 2 the model forecast c0 11.0 V (true 10.0), c1 12.0 (true 10.0), c2 13 (true 10) and 3 more columns"
     )

@@ -148,7 +148,7 @@ def _forecast_at(explanation: Explanation, forecast: Forecast, step: int) -> Ver
     said: list[str] = []
     for i, (name, unit, digits) in enumerate(zip(forecast.names, forecast.units, forecast.decimals(), strict=True)):
         told, true = float(forecast.predicted[step - 1, i]), float(forecast.truth[step - 1, i])
-        known = f" (true {true:z.{digits}f})" if math.isfinite(true) else ""
+        known = f" (true {true:z.{digits}f})" if math.isfinite(true) else " (the true value is missing)"
         said.append(f"{name} {told:z.{digits}f}{' ' + unit if unit else ''}{known}")
     more = f" and {len(said) - NAMED} more columns" if len(said) > NAMED + 1 else ""
     listed = ", ".join(said[:NAMED]) + more if more else _listed(said)

@@ -51,8 +51,9 @@ def forecast_figure(
     figure = new_figure(figsize=(10, 1.4 + 1.15 * len(drawn)), layout="constrained")
     grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
     for axes, column in zip(grid, drawn, strict=True):
-        axes.plot(steps, column.truth, color="black", linewidth=1.1, label="measured")
-        axes.plot(steps, column.forecast, "--", color=COLOURS[3], linewidth=1.1, label=label)
+        axes.plot(steps, column.truth, color="black", linewidth=1.1, label="measured", **_dots(column.truth))
+        look = {"color": COLOURS[3], "linewidth": 1.1, "label": label, **_dots(column.forecast)}
+        axes.plot(steps, column.forecast, "--", **look)
         if origin is not None:
             axes.axvline(origin + 0.5, color="grey", linewidth=0.8, linestyle=":")
         axes.set_ylabel(for_figure(column.name), rotation=0, ha="right", va="center")
@@ -68,3 +69,10 @@ def forecast_figure(
     if path is not None:
         save(figure, path)
     return figure
+
+
+def _dots(values: NDArray[np.float64]) -> dict[str, Any]:
+    """The look of a line with a dot for each value whose neighbours are missing, which a line does not reach."""
+    known = np.pad(~np.isnan(values), 1)
+    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
+    return {"marker": ".", "markersize": 4, "markevery": alone.tolist()} if len(alone) else {}

@@ -145,8 +145,10 @@ class Sequence {
   readAt(step) {
     if (this.legend.kind === "tokens") return this.legend.names[this.tokens[step - 1]];
     if (step <= this.padding) return "padding";
-    if (this.width > 4) return `${this.width} values`;
-    return named(this.values.subarray((step - 1) * this.width, step * this.width), this.legend.channels, this.legend.units, this.decimals);
+    const values = this.values.subarray((step - 1) * this.width, step * this.width);
+    if (this.width <= 4) return named(values, this.legend.channels, this.legend.units, this.decimals);
+    const missing = values.reduce((count, value) => count + Number.isNaN(value), 0);
+    return `${this.width} values${missing ? `, ${missing} of them missing` : ""}`;
   }
 
   /** The prediction at a step, as text. */
@@ -160,7 +162,7 @@ class Sequence {
     if (this.wanted === null) return null;
     if (this.answers !== null) return this.asked(step) ? this.legend.classes[this.wanted[step - 1]] : null;
     const values = this.wanted.subarray((step - 1) * this.outputs, step * this.outputs);
-    return values.every(Number.isNaN) ? null : this.outputsOf(this.wanted, step);
+    return this.forecast === null && values.every(Number.isNaN) ? null : this.outputsOf(this.wanted, step);
   }
 
   /** What is predicted at a step, of predictions or targets, as text. */
@@ -178,7 +180,7 @@ function told(value, decimals) {
 
 /** Values with their names and units; a single value has no name. */
 function named(values, names, units, decimals) {
-  const shown = Array.from(values, (value, i) => `${told(value, decimals[i % decimals.length])}${units?.[i] ? ` ${units[i]}` : ""}`);
+  const shown = Array.from(values, (value, i) => `${told(value, decimals[i % decimals.length])}${units?.[i] && !Number.isNaN(value) ? ` ${units[i]}` : ""}`);
   return shown.length === 1 ? shown[0] : shown.map((value, i) => `${names[i] ?? i}: ${value}`).join(", ");
 }
 

@@ -76,7 +76,7 @@ function forecastTable(step) {
     const digits = forecast.decimals[i];
     const [now, predictedNext, next] = [values[(step - 1) * width + forecast.places[i]], predicted[(step - 1) * outputs + i], wanted[(step - 1) * outputs + i]];
     const unit = forecast.units[i];
-    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, told(now, digits), told(predictedNext, digits), Number.isNaN(next) ? "-" : told(next, digits)]);
+    add(body.insertRow(), "td", [unit ? `${name}, ${unit}` : name, told(now, digits), told(predictedNext, digits), told(next, digits)]);
   });
   return [node];
 }
