@@ -64,4 +64,6 @@ def of_a_table(columns: int, steps: int = 200, **changes: Any) -> Explanation:
     forecast = Forecast(names[:1], ("degC",), (0,), truth + 1, truth, values[:, :1], values[:, :1])
     dates = np.datetime64("2024-03-01") + np.arange(steps) * np.timedelta64(6, "h")
     found = replace(made_up(steps), legend=legend, input=values, prediction=forecast.predicted, target=forecast.truth)
-    return replace(found, forecast=forecast, times=recorded("when", dates.astype("datetime64[us]")), **changes)
+    return replace(
+        found, **{"forecast": forecast, "times": recorded("when", dates.astype("datetime64[us]")), **changes}
+    )

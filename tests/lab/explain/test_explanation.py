@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +260,23 @@ def test_places_are_rows_of_the_file_where_the_first_are_skipped(tmp_path: Path)
     (found,) = explain(run, ExplainOptions(input=path, start=100, steps=40))
     assert (found.place(1), found.place(40), found.place(41)) == ("row 101", "row 140", "row 141")
     assert "from row 101 to row 140" in summary(found)
+    assert summary(replace(found, at=(5, 7), forecast=None)).startswith("At row 105 and row 107 the model")
+    assert found.times is not None and found.times.labels("row")[:2] == ("row 101", "row 102")
     (whole,) = explain(run, ExplainOptions(input=path, steps=40))
     assert whole.place(1) == "row 1" and whole.times is None
+
+
+def test_places_are_rows_of_the_file_where_some_are_left_out(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(400, 2))
+    values[5:9, 0] = np.nan
+    path = tmp_path / "a.csv"
+    pd.DataFrame(values, columns=["a", "b"]).to_csv(path, index=False)
+    run = untrained(tmp_path / "run", FileStream(path, missing="drop", held_out=50, eval_rows=1, chunk=20))
+    (found,) = explain(run, ExplainOptions(input=path, start=2, steps=10))
+    assert [found.place(step) for step in (1, 3, 4)] == ["row 3", "row 5", "row 10"]
+    np.testing.assert_allclose(found.values[3], values[9], rtol=1e-5)
+    (found,) = explain(run, ExplainOptions(input=path, steps=3))
+    assert found.times is None
 
 
 @pytest.mark.parametrize("missing", ["carry", "zero"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reminding.lab.explain.legend import Legend
+from reminding.lab.explain.times import numbered
 from reminding.tasks.data.scale import Scale
 from tests.lab.explain.pages import Shown, made_up, of_a_table, written
 
@@ -122,6 +123,14 @@ def test_negative_weights_keep_their_sign_in_tables(browser: Any, tmp_path: Path
     weights = shown.tab.locator("table:has(caption.recall) tbody td:nth-child(3)").all_text_contents()
     assert weights[0] == "-0.750"
     assert shown.ask("scene.layer.recall.amount.every((amount) => amount > 0)")
+
+
+def test_a_step_is_called_by_its_row_of_the_file(browser: Any, tmp_path: Path) -> None:
+    shown = Shown(browser, written(tmp_path, of_a_table(2, times=numbered(range(101, 302), "row"))))
+    shown.press("Home", "ArrowRight")
+    assert "Row 102 · step 2" in shown.tab.inner_text("#details")
+    assert shown.tab.get_attribute("#figure", "aria-valuetext") == "row 102 · step 2"
+    assert "101" in [text.text for text in drawing(shown).findall(f".//{SVG}text")]
 
 
 def test_a_column_can_be_shown_alone(browser: Any, tmp_path: Path) -> None:

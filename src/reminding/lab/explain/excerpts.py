@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reminding.lab.explain.times import StepTimes, numbered_from, recorded, seconds
+from reminding.lab.explain.times import StepTimes, numbered, recorded, seconds
 from reminding.tasks import Batch, EvalSplit
 from reminding.tasks.characters import CharacterStream
+from reminding.tasks.data.tables import TableSource
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
@@ -93,9 +94,19 @@ def _own(task: Any, path: Path, options: ExplainOptions) -> Excerpt:
     if isinstance(task, FileStream) and task.time is not None and own.times is not None:
         return Excerpt(path.name, own.input, own.target, recorded(task.time, own.times))
     times = _of_sound(task, len(own.input), options.start, own.padding)
-    if times is None and options.start and isinstance(task, FileStream | CharacterStream):
-        times = numbered_from(options.start + 1, len(own.input) + 1, task.unit)
+    if times is None and isinstance(task, FileStream | CharacterStream):
+        times = _numbers(task, path, options.start, len(own.input) + 1)
     return Excerpt(path.name, own.input, own.target, times, own.padding)
+
+
+def _numbers(task: FileStream | CharacterStream, path: Path, start: int, steps: int) -> StepTimes | None:
+    """The numbers of steps in their file; None if they are those of the excerpt. Rows may have been left out."""
+    numbers: Any = np.arange(start, start + steps)
+    if isinstance(task, FileStream) and task.missing == "drop" and task.vocabulary is None:
+        source = task.open(path)
+        assert isinstance(source, TableSource)
+        numbers = source.numbers(start, start + steps)
+    return None if numbers[-1] == steps - 1 else numbered((numbers + 1).tolist(), task.unit)
 
 
 def _whole_sequence(task: Any, split: EvalSplit, number: int) -> Excerpt:

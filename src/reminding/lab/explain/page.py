@@ -156,7 +156,7 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
     stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
-    times = () if explanation.times is None else explanation.times.texts
+    times = () if explanation.times is None else explanation.times.labels(explanation.legend.unit)
     strip: dict[str, Any] = {
         "input": explanation.legend.shades(explanation.input, explanation.padding),
         "marks": explanation.legend.marks(explanation.input),

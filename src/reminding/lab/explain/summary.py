@@ -97,7 +97,7 @@ def _of_many(explanation: Explanation) -> Verdict:
     target, prediction = explanation.target, explanation.prediction
     unit = explanation.legend.unit
     if explanation.at:
-        where = f"at the {unit}s {', '.join(map(str, explanation.at))} the model"
+        where = f"at {_places(explanation)} the model"
         rows = np.array(explanation.at) - 1
     else:
         where, rows = "the model", np.flatnonzero(_asked(explanation))
@@ -113,6 +113,13 @@ def _of_many(explanation: Explanation) -> Verdict:
     right = int((prediction[rows].argmax(1) == target[rows]).sum())
     share = f" ({right / len(rows):.0%})" if len(rows) >= PERCENT else ""
     return Verdict(f"{where} predicted {right:,} of {len(rows):,} {noun} right{share}", right == len(rows) or None)
+
+
+def _places(explanation: Explanation) -> str:
+    """The chosen steps: by their numbers, or by their times or numbers in the file."""
+    if explanation.times is None:
+        return f"the {explanation.legend.unit}s {', '.join(map(str, explanation.at))}"
+    return _listed([explanation.place(step) for step in explanation.at])
 
 
 def _of_forecast(explanation: Explanation, forecast: Forecast) -> Verdict:

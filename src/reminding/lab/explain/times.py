@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +31,23 @@ class StepTimes:
         text = f"{self.name} {self.texts[step - 1]}".strip()
         return f"{text[1:]} before its beginning" if text.startswith("-") and text.endswith(" s") else text
 
+    def labels(self, unit: str) -> tuple[str, ...]:
+        """The texts for an axis, which has no name: a number of a row in its file says that it is one.
+
+        Args:
+            unit: the name of a step.
+        """
+        return tuple(f"{unit} {text}" for text in self.texts) if self.name == unit else self.texts
+
 
 def recorded(column: str, values: NDArray[Any]) -> StepTimes:
     """The values of a time column: points in time, (T,) datetime64, or numbers."""
     return StepTimes(time_texts(values), "" if values.dtype.kind == "M" else column)
 
 
-def numbered_from(first: int, steps: int, unit: str) -> StepTimes:
-    """The numbers of steps in their file, the first of which is not step 1."""
-    return StepTimes(tuple(f"{first + i:,}" for i in range(steps)), unit)
+def numbered(numbers: Iterable[int], unit: str) -> StepTimes:
+    """The numbers of steps in their file, from 1, which are not those of the excerpt."""
+    return StepTimes(tuple(f"{number:,}" for number in numbers), unit)
 
 
 def seconds(steps: int, each: float, first: int = 0) -> StepTimes:

@@ -118,9 +118,10 @@ class Sequence {
   /** The name of what `noteOf` says. */
   get noted() { return this.times ? this.clock : "note"; }
 
-  /** A step by its number and, if it is known, its time. */
+  /** A step by its number and, if it is known, its time; or by its number in the file, then in the excerpt. */
   called(step) {
     const time = this.timeOf(step);
+    if (time !== null && this.clock === this.legend.unit) return `${this.clock} ${time} · step ${step.toLocaleString("en")}`; // of its file
     const where = time === null ? "" : ` · ${this.clock === "time" ? "" : `${this.clock} `}${time}`;
     return `${this.legend.unit} ${step.toLocaleString("en")}${where}${step <= this.padding ? " · padding" : ""}`;
   }
