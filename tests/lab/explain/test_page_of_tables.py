@@ -125,6 +125,22 @@ def test_negative_weights_keep_their_sign_in_tables(browser: Any, tmp_path: Path
     assert shown.ask("scene.layer.recall.amount.every((amount) => amount > 0)")
 
 
+def test_a_tone_of_many_samples_a_pixel_is_a_band(browser: Any, tmp_path: Path) -> None:
+    """Each pixel has a stroke from its least to its greatest sample; one a step drew a row of boxes."""
+    legend = Legend("wave", classes=("knock", "rattle"), channels=("value",))
+    found = made_up(100, legend=legend)
+    samples = np.sin(np.arange(6400) * 0.3 * 2 * np.pi) * np.repeat([0.1, 1.0], 3200)
+    found = replace(found, input=samples.reshape(100, 64), prediction=found.prediction[:, :2], target=None)
+    shown = Shown(browser, written(tmp_path, found))
+    lines = [line.get("points", "").split() for line in drawing(shown).findall(f".//{SVG}polyline")]
+    x, y = np.array(max(lines, key=len), float).reshape(-1, 2).T
+    assert np.diff(x).max() < 1.3, "pixels"
+    tall = np.abs(y[::2] - y[1::2])
+    quiet, loud = tall[x[::2] < x.max() / 2 - 2], tall[x[::2] > x.max() / 2 + 2]
+    assert loud.min() > 0.8 * loud.max() and quiet.min() > 0.8 * quiet.max()
+    assert quiet.max() == pytest.approx(loud.max() / 10, rel=0.1)
+
+
 def test_a_step_is_called_by_its_row_of_the_file(browser: Any, tmp_path: Path) -> None:
     shown = Shown(browser, written(tmp_path, of_a_table(2, times=numbered(range(101, 302), "row"))))
     shown.press("Home", "ArrowRight")

@@ -216,7 +216,10 @@ function wavePoints(scene, yOf) {
   return throughEnds(scene, yOf, (step) => values.subarray((step - 1) * width, step * width));
 }
 
-/** The points of a line through some values of each step, or through their ends if they are narrower than pixels. NaN is a gap. */
+/**
+ * The points of a line through some values of each step or, if these are denser than pixels, through the least and the
+ * greatest in each pixel. NaN is a gap.
+ */
 function throughEnds(scene, yOf, valuesOf) {
   const points = [];
   eachColumn(scene, (first, last, x, wide) => {
@@ -225,16 +228,35 @@ function throughEnds(scene, yOf, valuesOf) {
       here.forEach((value, i) => points.push(x + ((i + 0.5) / here.length) * wide, yOf(value)));
       return;
     }
-    let [low, high] = [Infinity, -Infinity];
-    for (let step = first; step <= last; step++) {
-      for (const value of valuesOf(step)) if (!Number.isNaN(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    const pixels = here === null ? 1 : Math.max(1, Math.floor(wide)); // each with a stroke of its own, or a tone is a row of boxes
+    for (let pixel = 0; pixel < pixels; pixel++) {
+      const middle = x + ((pixel + 0.5) / pixels) * wide;
+      const part = (share) => Math.floor((share * here.length) / pixels);
+      const found = here === null ? endsOf(first, last, valuesOf) : endsIn(here.slice(part(pixel), part(pixel + 1)));
+      const ends = found.map(yOf);
+      const before = points.at(-1);
+      if (Math.abs(before - ends[1]) < Math.abs(before - ends[0])) ends.reverse(); // from the nearer end, so that it does not zigzag
+      points.push(middle, ends[0], middle, ends[1]);
     }
-    const ends = low <= high ? [yOf(low), yOf(high)] : [NaN, NaN];
-    const before = points.at(-1);
-    if (Math.abs(before - ends[1]) < Math.abs(before - ends[0])) ends.reverse(); // from the nearer end, so that it does not zigzag
-    points.push(x + wide / 2, ends[0], x + wide / 2, ends[1]);
   });
   return points;
+}
+
+/** The least and the greatest of some values; NaN if none is known. */
+function endsIn(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : [NaN, NaN];
+}
+
+/** The same of all values of some steps. */
+function endsOf(first, last, valuesOf) {
+  const found = [];
+  for (let step = first; step <= last; step++) found.push(...endsIn(valuesOf(step)));
+  return endsIn(found);
 }
 
 /** Bars with the total credit of each memory. */
