@@ -123,6 +123,35 @@ def test_negative_weights_keep_their_sign_in_tables(browser: Any, tmp_path: Path
     weights = shown.tab.locator("table:has(caption.recall) tbody td:nth-child(3)").all_text_contents()
     assert weights[0] == "-0.750"
     assert shown.ask("scene.layer.recall.amount.every((amount) => amount > 0)")
+    assert "Recalled step 20 (-75%)" in shown.tab.inner_text("#said")
+
+
+@pytest.mark.parametrize("arcs", ["0", "6"], ids=["bundled", "single"])
+def test_arcs_of_negative_weights_are_dashed(browser: Any, tmp_path: Path, arcs: str) -> None:
+    found = made_up(60)
+    layer = replace(found.layers[0], weight=np.where(found.layers[0].step == 20, -3, 1) * found.layers[0].weight)
+    shown = Shown(browser, written(tmp_path, found, replace(found, layers=(layer,))))
+    for sequence, dashed in (("0", False), ("1", True)):
+        shown.tab.select_option("#sequence", sequence)
+        shown.tab.locator("#most").fill(arcs)
+        shown.press("Home", "Escape")
+        drawn = ElementTree.fromstring(
+            shown.ask("""(() => {
+            const painter = new SvgPainter(scene.width, scene.height);
+            drawAll(painter, scene, state.colours, null);
+            return painter.written();
+        })()""")
+        )
+        paths = [path for path in drawn.findall(f".//{SVG}path") if path.get("fill") == "none"]
+        ends = shown.ask(
+            "scene.arcs.recall.arcs.concat(scene.arcs.credit.arcs).map((arc) => Math.abs(arc[1] - 20) < 0.5)"
+        )
+        kinds = shown.ask("scene.arcs.recall.arcs.map(() => true).concat(scene.arcs.credit.arcs.map(() => false))")
+        want = [dashed and recall and negative for recall, negative in zip(kinds, ends, strict=True)]
+        assert [path.get("stroke-dasharray") == "6 3" for path in paths] == want
+        assert any(want) == dashed
+        words = [text.text for text in drawn.findall(f".//{SVG}text")]
+        assert ("recalled, by weight (dashed: negative)" in words) == dashed
 
 
 def test_a_tone_of_many_samples_a_pixel_is_a_band(browser: Any, tmp_path: Path) -> None:

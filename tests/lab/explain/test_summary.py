@@ -87,6 +87,13 @@ def test_a_chosen_step_is_what_the_sentence_is_about() -> None:
     assert "at the characters 1, 2 the model predicted 2 of 2" in summary(replace(found, at=(1, 2))).lower()
 
 
+def test_a_negative_weight_counts_by_its_size_and_is_told_with_its_sign() -> None:
+    prediction = np.eye(3)[[0, 1, 2, 0]]
+    found = by_hand(LETTERS, prediction, [0, 1, 0, 1], {3: [(1, 0.5), (2, -0.5)], 4: [(2, -1.5), (3, 0.5)]})
+    assert 'mostly the memory of character 2, after "ab" (67% of the weight, mostly negative);' in summary(found)
+    assert 'mostly the memory of character 2, after "ab" (weight -1.50);' in summary(replace(found, at=(4,)))
+
+
 def test_nothing_recalled_and_no_credit_are_told() -> None:
     found = by_hand(LETTERS, np.eye(3)[[0, 1]], [0, 1], {})
     assert summary(found).endswith("; it recalled nothing; no memory received credit.")

@@ -6,7 +6,7 @@ Shapes: T time, C outputs, K columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,26 +166,39 @@ def _recalled(explanation: Explanation, reminders: Reminders) -> str:
     """The most recalled memories: of the step that the explanation is about, or of all steps."""
     step = asked_step(explanation)
     if step is None:
-        received = np.zeros(len(explanation.input) + 1)
-        np.add.at(received, reminders.step.ravel(), reminders.weight.ravel() * (reminders.step.ravel() > 0))
-        total = received.sum()
-        if not total:
+        amounts, signed = _by_memory(explanation, reminders.step, reminders.weight)
+        if not amounts.any():
             return "it recalled nothing"
-        return (
-            f"over all steps it recalled mostly {_strongest(explanation, received / total, '{:.0%} of the weight')}"
-        )
-    weights = np.zeros(len(explanation.input) + 1)
-    np.add.at(weights, reminders.step[step - 1], reminders.weight[step - 1] * (reminders.step[step - 1] > 0))
-    if not weights.any():
+        told = {step: f"{amounts[step] / amounts.sum():.0%} of the weight" for step in _largest(amounts)}
+        told = {step: f"{text}{', mostly negative' * bool(signed[step] < 0)}" for step, text in told.items()}
+        return f"over all steps it recalled mostly {_memories(explanation, told)}"
+    amounts, signed = _by_memory(explanation, reminders.step[step - 1], reminders.weight[step - 1])
+    if not amounts.any():
         return "it recalled nothing at that step"
-    return f"it recalled mostly {_strongest(explanation, weights, 'weight {:.2f}')}"
+    told = {memory: f"weight {signed[memory]:.2f}" for memory in _largest(amounts)}
+    return f"it recalled mostly {_memories(explanation, told)}"
 
 
-def _strongest(explanation: Explanation, amounts: NDArray[np.float64], form: str) -> str:
+def _by_memory(
+    explanation: Explanation, step: NDArray[np.int64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sums of |weight| and of the weights, of which some may be negative, by step of the memory, (T + 1,)."""
+    sums: list[NDArray[np.float64]] = []
+    for each in (np.abs(weight), weight):
+        sums.append(np.zeros(len(explanation.input) + 1))
+        np.add.at(sums[-1], step.ravel(), (each * (step > 0)).ravel())
+    return sums[0], sums[1]
+
+
+def _largest(amounts: NDArray[np.float64]) -> list[int]:
     """The memory with the largest amount, (T + 1,) by step, and the second if it is nearly as large."""
     first, second = np.argsort(-amounts, kind="stable")[:2].tolist()
-    chosen = [first, second] if amounts[second] >= SECOND * amounts[first] and amounts[second] > 0 else [first]
-    return " and ".join(f"{_memory(explanation, step)} ({form.format(amounts[step])})" for step in chosen)
+    return [first, second] if amounts[second] >= SECOND * amounts[first] and amounts[second] > 0 else [first]
+
+
+def _memories(explanation: Explanation, told: Mapping[int, str]) -> str:
+    """Memories by their steps, each with what is said of it."""
+    return " and ".join(f"{_memory(explanation, step)} ({text})" for step, text in told.items())
 
 
 def _memory(explanation: Explanation, step: int) -> str:

@@ -16,7 +16,7 @@ function arcsInView(scene) {
   return found;
 }
 
-/** The strongest arcs of a kind in view, the weakest first, as { arcs: [from, to, amount], largest, bundled, all }. */
+/** The strongest arcs of a kind in view, the weakest first, as { arcs: [from, to, amount, sign], largest, bundled, all }. */
 function arcsOf(scene, kind) {
   const links = scene.layer[kind];
   const [first, last] = inView(scene);
@@ -28,17 +28,18 @@ function arcsOf(scene, kind) {
   const strongest = nthLargest(found.amounts, scene.most);
   const chosen = Array.from(found.amounts.keys()).filter((i) => found.amounts[i] > 0 && found.amounts[i] >= strongest);
   chosen.sort((a, b) => found.amounts[a] - found.amounts[b]);
-  const arcs = chosen.slice(-scene.most).map((i) => [...found.ends(i), found.amounts[i]]);
+  const arcs = chosen.slice(-scene.most).map((i) => [...found.ends(i), found.amounts[i], found.sign(i)]);
   return { arcs, largest, bundled, all: begun.length + ended.length };
 }
 
 /** The n-th largest number; 0 if there are fewer. */
 function nthLargest(numbers, n) { return numbers.length < n ? 0 : numbers.slice().sort()[numbers.length - n]; }
 
-/** Links by themselves, as { amounts, ends(i) }. */
+/** Links by themselves, as { amounts, ends(i), sign(i) }. */
 function singles(links, parts) {
   const numbers = parts.flatMap((part) => Array.from(part));
-  return { amounts: Float32Array.from(numbers, (i) => links.amount[i]), ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]] };
+  const amounts = Float32Array.from(numbers, (i) => links.amount[i]);
+  return { amounts, ends: (i) => [links.from[numbers[i]], links.to[numbers[i]]], sign: (i) => Math.sign(links.signed[numbers[i]]) };
 }
 
 /**
@@ -50,18 +51,20 @@ function bundles(scene, links, parts, first, last) {
   const readers = Math.min(scene.width / BIN, Math.round(2 * scene.most ** 0.7));
   const from = bins(links.steps, Math.max(1, Math.ceil(span / readers)), first, last);
   const to = bins(links.steps, Math.max(1, Math.ceil((BIN * span) / scene.width)), first, last);
-  const [sums, froms, tos] = Array.from({ length: 3 }, () => new Float64Array(from.count * to.count));
+  const [sums, froms, tos, signed] = Array.from({ length: 4 }, () => new Float64Array(from.count * to.count));
   for (const part of parts) {
     for (const i of part) {
       const at = from.place[links.from[i]] * to.count + to.place[links.to[i]];
       sums[at] += links.amount[i];
       froms[at] += links.amount[i] * links.from[i];
       tos[at] += links.amount[i] * links.to[i];
+      signed[at] += links.signed[i];
     }
   }
   const filled = [];
   for (let at = 0; at < sums.length; at++) if (sums[at] > 0) filled.push(at);
-  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends: (i) => [froms[filled[i]] / sums[filled[i]], tos[filled[i]] / sums[filled[i]]] };
+  const ends = (i) => [froms[filled[i]] / sums[filled[i]], tos[filled[i]] / sums[filled[i]]];
+  return { amounts: Float32Array.from(filled, (at) => sums[at]), ends, sign: (i) => Math.sign(signed[filled[i]]) };
 }
 
 /** The bin of each step, and the number of bins; those out of view are coarser. */
@@ -92,11 +95,11 @@ function drawArcs(painter, scene, colours) {
     const crowd = Math.min(1, Math.max(0.35, Math.sqrt(60 / (arcs.length + 1))));
     const wide = Math.max(0.8, (0.5 * scene.width) / scene.view.span);
     const widest = bundled ? 3 : Math.min(3.4, wide, Math.max(0.9, 24 / Math.sqrt(arcs.length + 1)));
-    for (const [from, to, amount] of arcs) {
+    for (const [from, to, amount, sign] of arcs) {
       const share = amount / largest;
       const [x0, x1] = [xOf(scene, to), xOf(scene, from)];
       const height = Math.sign(room) * rise(scene, x1 - x0, Math.abs(room));
-      painter.arc(x0, x1, y, height, colours[kind], 0.5 + widest * share, (0.12 + 0.78 * share) * crowd);
+      painter.arc(x0, x1, y, height, colours[kind], 0.5 + widest * share, (0.12 + 0.78 * share) * crowd, dashesOf(sign));
       painter.dot(x0, y - Math.sign(room) * 1.5, 1 + 2 * share, colours[kind], 0.3 + 0.6 * share);
     }
     drawn[kind] = arcs.length;
@@ -119,14 +122,17 @@ function drawMarked(painter, scene, colours, step) {
     for (const [which, ends] of Object.entries(bound)) {
       const largest = ends.length ? ends[0].amount : 1;
       const colour = which === "users" ? colours["recalled-by"] : colours[kind];
-      for (const end of ends.slice().reverse()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest);
+      for (const end of ends.slice().reverse()) drawMarkedArc(painter, scene, x, xOf(scene, end.step), y, room, colour, end.amount / largest, dashesOf(end.signed));
     }
     if (kind === "recall") shadeSegments(painter, scene, colours, at, bound.memories);
   }
 }
 
-function drawMarkedArc(painter, scene, x, other, y, room, colour, share) {
+/** The dashes of an arc, which has some if its weight is negative. */
+function dashesOf(weight) { return weight < 0 ? [6, 3] : []; }
+
+function drawMarkedArc(painter, scene, x, other, y, room, colour, share, dashes) {
   const height = Math.sign(room) * rise(scene, other - x, Math.abs(room));
-  painter.arc(Math.min(x, other), Math.max(x, other), y, height, colour, 0.8 + 3.4 * share, 0.35 + 0.65 * share);
+  painter.arc(Math.min(x, other), Math.max(x, other), y, height, colour, 0.8 + 3.4 * share, 0.35 + 0.65 * share, dashes);
   painter.dot(other, y, 2.5 + 2 * share, colour);
 }

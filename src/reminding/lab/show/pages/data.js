@@ -19,6 +19,7 @@ class Links {
     this.byTo = new Index(to, steps);
     this.received = new Float64Array(steps + 1);
     this.total = 0;
+    this.anyNegative = signed.some((weight) => weight < 0);
     for (let i = 0; i < to.length; i++) {
       this.received[to[i]] += amount[i];
       this.total += amount[i];
@@ -197,6 +198,7 @@ function extent(values) {
 
 /** A share as a percentage; only 0 is shown as 0%. */
 function percent(share) {
+  if (share < 0) return `-${percent(-share)}`;
   if (share > 0 && share < 0.0005) return "<0.1%";
   return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}%`;
 }

@@ -122,7 +122,7 @@ function table(caption, columns, rows, kind = "") {
 /** A step as one sentence, for screen readers. */
 function inWords(step) {
   const { sequence, layer } = scene;
-  const list = (ends, shown) => ends.slice(0, 3).map((end) => `${sequence.called(end.step)} (${shown(end.amount)})`).join(", ") || "nothing";
+  const list = (ends, shown) => ends.slice(0, 3).map((end) => `${sequence.called(end.step)} (${shown(end.signed)})`).join(", ") || "nothing";
   const target = sequence.wantedAt(step);
   const answer = `read ${sequence.readAt(step)}, predicted ${sequence.answerAt(step)}${target === null ? "" : `, target ${target}`}`;
   const called = sequence.called(step);

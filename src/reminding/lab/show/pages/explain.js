@@ -182,7 +182,7 @@ function drawPicture() {
     for (let step = Math.max(1, memory - sequence.interval + 1); step <= memory; step++) painter.rect(...spot(step), cell, cell, colour, alpha);
   };
   if (state.focus !== null) {
-    for (const memory of layer.recall.memoriesOf(state.focus)) tint(memory.step, state.colours.recall, 0.15 + 0.6 * memory.amount);
+    for (const memory of layer.recall.memoriesOf(state.focus)) tint(memory.step, state.colours.recall, 0.15 + 0.6 * Math.min(memory.amount, 1));
     const [x, y] = spot(state.focus);
     painter.frame(x, y, cell, cell, state.colours.gold, 2);
   } else if (show.credit && most) {

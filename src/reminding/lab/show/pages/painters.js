@@ -30,14 +30,16 @@ class CanvasPainter {
   }
 
   /** Half an ellipse from one point of a level line to another; a negative height hangs below it. */
-  arc(x0, x1, y, height, colour, thickness, alpha = 1) {
+  arc(x0, x1, y, height, colour, thickness, alpha = 1, dashes = []) {
     this.pen.globalAlpha = alpha;
+    this.pen.setLineDash(dashes);
     this.pen.strokeStyle = colour;
     this.pen.lineWidth = thickness;
     this.pen.beginPath();
     const above = height > 0;
     this.pen.ellipse((x0 + x1) / 2, y, (x1 - x0) / 2, Math.abs(height), 0, above ? Math.PI : 0, above ? 0 : Math.PI);
     this.pen.stroke();
+    this.pen.setLineDash([]);
   }
 
   /** A line through points [x0, y0, x1, y1, ...], with a gap where y is NaN; a point between two gaps is a dot. */
@@ -93,14 +95,14 @@ class SvgPainter {
     this.add("circle", { cx: x, cy: y, r: radius, fill: colour, opacity: alpha });
   }
 
-  arc(x0, x1, y, height, colour, thickness, alpha = 1) {
+  arc(x0, x1, y, height, colour, thickness, alpha = 1, dashes = []) {
     const [from, to, across, up] = [x0, x1, (x1 - x0) / 2, Math.abs(height)].map(short);
     const d = `M${from} ${short(y)}A${across} ${up} 0 0 ${height > 0 ? 1 : 0} ${to} ${short(y)}`;
-    this.add("path", { d, fill: "none", stroke: colour, "stroke-width": thickness, opacity: alpha });
+    this.add("path", { d, fill: "none", stroke: colour, "stroke-width": thickness, opacity: alpha, ...dashed(dashes) });
   }
 
   line(points, colour, thickness, alpha = 1, dashes = []) {
-    const look = { fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha, ...(dashes.length ? { "stroke-dasharray": dashes.join(" ") } : {}) };
+    const look = { fill: "none", stroke: colour, "stroke-width": thickness, "stroke-linejoin": "round", opacity: alpha, ...dashed(dashes) };
     for (const stretch of stretches(points, thickness)) this.add("polyline", { points: Array.from(stretch, short).join(" "), ...look });
   }
 
@@ -132,6 +134,9 @@ class SvgPainter {
     return `<svg xmlns="http://www.w3.org/2000/svg" ${size}>\n${this.parts.join("\n")}\n</svg>\n`;
   }
 }
+
+/** The attribute of SVG for dashes; none for a whole line. */
+function dashed(dashes) { return dashes.length ? { "stroke-dasharray": dashes.join(" ") } : {}; }
 
 /** The stretches of a line [x0, y0, x1, y1, ...] between gaps, where y is NaN. A single point is as long as the line is thick. */
 function stretches(points, thickness) {

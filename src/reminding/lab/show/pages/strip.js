@@ -23,7 +23,7 @@ function drawStrip(painter, scene, colours) {
 
 function drawNames(painter, scene, colours, at) {
   const names = [];
-  if (scene.show.recall) names.push(["recalled, by weight", 12, colours.recall]);
+  if (scene.show.recall) names.push([`recalled, by weight${scene.layer.recall.anyNegative ? " (dashed: negative)" : ""}`, 12, colours.recall]);
   if (scene.show.credit) names.push(["credit: gradient received", at.profile - 20, colours.credit], ["total per memory", at.profile + 2, colours.credit]);
   for (const [words, y, colour] of names) painter.text(words, 2, y, 12.5, colour, { align: "left", bold: true });
   eachLane(scene, at, (lane, top, height) => nameLane(painter, scene, colours, lane, top, height));
@@ -325,6 +325,6 @@ function shadeSegments(painter, scene, colours, at, memories) {
     const first = Math.max(step - scene.sequence.interval + 1, 1);
     const wide = scene.width / scene.view.span;
     const x = xOf(scene, first) - wide / 2;
-    painter.rect(x, at.input, wide * (step - first + 1), at.inputHeight, colours.recall, 0.08 + 0.3 * amount);
+    painter.rect(x, at.input, wide * (step - first + 1), at.inputHeight, colours.recall, 0.08 + 0.3 * Math.min(amount, 1));
   }
 }
