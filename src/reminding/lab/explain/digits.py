@@ -5,6 +5,8 @@ Shapes: n values, J values of a step.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +14,17 @@ HUNDREDTH = 0.01
 """Of a column's deviation: values that differ by less look alike."""
 THIRD = 1 / 3
 """Of the mean error: a prediction and the truth that differ by less look alike."""
-MOST = 12
+MOST = 40
+PLAIN = 9
+"""With more decimals than these, small values have an exponent."""
+SMALL, LARGE = 1e-4, 1e15
+"""Sizes below and above which a value has an exponent rather than zeros; the page has the same two."""
 SIGNIFICANT = 3
 """Digits of a value that has no others to be told from."""
 
 
 def decimals(values: NDArray[np.float64], error: float = 0.0) -> int:
-    """The decimals with which values are told, (n,), NaN where one is not known.
+    """The decimals with which values are told, (n,), NaN where one is not known; below 0, tens and more are enough.
 
     Args:
         error: mean absolute error of predictions of such values; 0 or NaN: there are none.
@@ -27,9 +33,22 @@ def decimals(values: NDArray[np.float64], error: float = 0.0) -> int:
     deviation = float(known.std()) if len(known) else 0.0
     finest = [each for each in (HUNDREDTH * deviation, THIRD * error) if each > 0]
     if finest:
-        return int(np.clip(np.ceil(-np.log10(min(finest))), 0, MOST))
+        return int(np.clip(np.ceil(-np.log10(min(finest))), -MOST, MOST))
     largest = float(np.abs(known).max(initial=0.0))
-    return int(np.clip(SIGNIFICANT - 1 - np.floor(np.log10(largest)), 0, MOST)) if largest else 0
+    return int(np.clip(SIGNIFICANT - 1 - np.floor(np.log10(largest)), -MOST, MOST)) if largest else 0
+
+
+def in_digits(value: float, decimals: int) -> str:
+    """A value with so many decimals: as a plain number or, if that would be mostly zeros, with an exponent.
+
+    `told` in data.js does the same for the page.
+    """
+    size = abs(value)
+    if math.isfinite(size) and (size >= LARGE or (decimals > PLAIN and 0 < size < SMALL)):
+        digits = min(max(decimals + math.floor(math.log10(size)), 0), MOST)
+        mantissa, exponent = f"{value:.{digits}e}".split("e")
+        return f"{mantissa}e{int(exponent):+d}"
+    return f"{value:z.{max(decimals, 0) if size else min(max(decimals, 0), PLAIN)}f}"
 
 
 def decimals_by_channel(values: NDArray[np.float64], channels: int) -> list[int]:

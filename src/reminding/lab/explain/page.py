@@ -29,6 +29,9 @@ from reminding.lab.show.tables import table
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
 
+BLUR = 1e-4
+"""Of a column's range: float32 may be off by this."""
+
 
 def page(
     explanations: Sequence[Explanation], title: str, layer: int | None = None, occlusion: Occlusion | None = None
@@ -64,10 +67,25 @@ def _check(occlusion: Occlusion) -> str:
 
 
 def packed(values: NDArray[Any]) -> str:
-    """Numbers as text for the page: "i" (int32) or "f" (float32), then base64 of the little-endian bytes."""
-    whole = np.issubdtype(values.dtype, np.integer)
-    raw = np.ascontiguousarray(values, dtype="<i4" if whole else "<f4").tobytes()
-    return ("i" if whole else "f") + base64.b64encode(raw).decode()
+    """Numbers as text for the page, (T,) or (T, J): the kind, then base64 of the little-endian bytes.
+
+    The kind is "i" (int32), "f" (float32), or "d" (float64) where float32 would blur how a column differs.
+    """
+    kind = "i" if np.issubdtype(values.dtype, np.integer) else "d" if _blurred(values) else "f"
+    raw = np.ascontiguousarray(values, dtype={"i": "<i4", "f": "<f4", "d": "<f8"}[kind]).tobytes()
+    return kind + base64.b64encode(raw).decode()
+
+
+def _blurred(values: NDArray[Any]) -> bool:
+    """Whether float32 is too coarse for the differences within a column, as of 1e9 and 1e9 + 1."""
+    if not values.size:
+        return False
+    columns = values.reshape(len(values), -1).astype(np.float64)
+    finite = np.isfinite(columns)
+    low, high = np.where(finite, columns, np.inf).min(0), np.where(finite, columns, -np.inf).max(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.where(finite, np.abs(columns - columns.astype(np.float32)), 0).max(0)
+    return bool(((high > low) & (off > BLUR * (high - low))).any())
 
 
 def _legend(legend: Legend) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.lab.explain.digits import in_digits
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
 
@@ -155,8 +156,8 @@ def _forecast_at(explanation: Explanation, forecast: Forecast, step: int) -> Ver
     said: list[str] = []
     for i, (name, unit, digits) in enumerate(zip(forecast.names, forecast.units, forecast.decimals(), strict=True)):
         told, true = float(forecast.predicted[step - 1, i]), float(forecast.truth[step - 1, i])
-        known = f" (true {true:z.{digits}f})" if math.isfinite(true) else " (the true value is missing)"
-        said.append(f"{name} {told:z.{digits}f}{' ' + unit if unit else ''}{known}")
+        known = f" (true {in_digits(true, digits)})" if math.isfinite(true) else " (the true value is missing)"
+        said.append(f"{name} {in_digits(told, digits)}{' ' + unit if unit else ''}{known}")
     more = f" and {len(said) - NAMED} more columns" if len(said) > NAMED + 1 else ""
     listed = ", ".join(said[:NAMED]) + more if more else _listed(said)
     return Verdict(f"for {when} the model forecast {listed}", None)
@@ -242,7 +243,8 @@ def _numbers(values: NDArray[np.float64]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    """With three digits or, of a large one, all before the point: two errors of 1.01e+05 look alike."""
+    return f"{value:.3g}" if abs(value) < 1000 else in_digits(value, 0)
 
 
 def _quoted(name: str) -> str:

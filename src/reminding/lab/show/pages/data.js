@@ -1,8 +1,8 @@
 // The data of the page: numbers as base64, unpacked into typed arrays. Steps count from 1.
 
-const ARRAYS = { i: Int32Array, f: Float32Array };
+const ARRAYS = { i: Int32Array, f: Float32Array, d: Float64Array };
 
-/** Unpack numbers: "i" (int32) or "f" (float32), then base64 of the little-endian bytes. */
+/** Unpack numbers: "i" (int32), "f" (float32) or "d" (float64), then base64 of the little-endian bytes. */
 function unpacked(text) {
   const letters = atob(text.slice(1));
   const bytes = new Uint8Array(letters.length);
@@ -101,8 +101,8 @@ class Sequence {
     const ordered = [...places, ...shown.filter((channel) => !places.includes(channel))];
     return ordered.map((channel) => {
       const column = places.indexOf(channel);
-      const own = Float32Array.from({ length: this.steps }, (_, i) => this.values[i * this.width + channel]);
-      const told = column < 0 ? null : Float32Array.from({ length: this.steps }, (_, i) => this.predicted[i * this.outputs + column]);
+      const own = Float64Array.from({ length: this.steps }, (_, i) => this.values[i * this.width + channel]);
+      const told = column < 0 ? null : Float64Array.from({ length: this.steps }, (_, i) => this.predicted[i * this.outputs + column]);
       const [[low, high], [least, most]] = [extent(own), extent(told ?? own)];
       const unit = legend.units?.[channel];
       const decimals = column < 0 ? this.decimals[channel] : this.forecast.decimals[column];
@@ -174,10 +174,19 @@ class Sequence {
   }
 }
 
-/** A value with so many decimals; undefined: three digits. */
+const MOST_DIGITS = 40; // of a value; these four are those of digits.py
+const PLAIN = 9;
+const [SMALL, LARGE] = [1e-4, 1e15];
+
+/** A value with so many decimals, as `in_digits` in digits.py writes it; undefined: three digits. */
 function told(value, decimals) {
   if (Number.isNaN(value)) return "missing";
-  return decimals === undefined ? value.toPrecision(3) : value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1");
+  if (decimals === undefined) return value.toPrecision(3);
+  const size = Math.abs(value);
+  if (Number.isFinite(size) && (size >= LARGE || (decimals > PLAIN && size > 0 && size < SMALL))) {
+    return value.toExponential(Math.min(Math.max(decimals + Math.floor(Math.log10(size)), 0), MOST_DIGITS));
+  }
+  return value.toFixed(size ? Math.max(decimals, 0) : Math.min(Math.max(decimals, 0), PLAIN)).replace(/^-(0\.?0*)$/, "$1");
 }
 
 /** Values with their names and units; a single value has no name. */
