@@ -189,24 +189,50 @@ def test_a_column_can_be_shown_alone(browser: Any, tmp_path: Path) -> None:
     assert "column 0, degC" not in words
 
 
+def count_of_texts_apart(shown: Shown, letter: float = 0.62) -> int:
+    """The number of texts of the strip, none of which covers another.
+
+    Args:
+        letter: the width of a letter, of its height.
+    """
+    boxes: list[tuple[float, float, float, float]] = []
+    for text in drawing(shown).findall(f".//{SVG}text"):
+        size, x, y = (float(text.get(name, "")) for name in ("font-size", "x", "y"))
+        wide = letter * size * len(text.text or "")
+        left = {"start": x, "middle": x - wide / 2, "end": x - wide}[text.get("text-anchor", "start")]
+        boxes.append((left, left + wide, y - size / 2, y + size / 2))
+    for i, (left, right, top, bottom) in enumerate(boxes):
+        for other in boxes[:i]:
+            apart = right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
+            assert apart, f"{boxes[i]} covers {other}"
+    return len(boxes)
+
+
+@pytest.mark.parametrize("steps", [20, 50, 70, 85, 99])
+@pytest.mark.parametrize("names", [("lo", "hi"), ("l", "h"), ("<b>hi</b>", "lo")])
+def test_no_class_covers_another(browser: Any, tmp_path: Path, steps: int, names: tuple[str, str]) -> None:
+    found = made_up(steps, legend=Legend("wave", classes=names, channels=("value",)))
+    found = replace(found, input=found.input[:, :1], prediction=found.prediction[:, :2], target=None)
+    shown = Shown(browser, written(tmp_path, found))
+    assert count_of_texts_apart(shown, 0.602) > 5
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_name_covers_another(browser: Any, tmp_path: Path, width: int) -> None:
-    names = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+    names = [
+        "HUFL",
+        "HULL",
+        "MUFL",
+        "MULL",
+        "LUFL",
+        "the oil temperature of the " + "very " * 40 + "old transformer",
+        "OT",
+    ]
     explanation = of_a_table(7)
     assert explanation.forecast is not None
     legend = replace(explanation.legend, channels=tuple(names), units=())
     shown = Shown(
         browser, written(tmp_path, replace(explanation, legend=legend)), viewport={"width": width, "height": 844}
     )
-    boxes: list[tuple[float, float, float, float]] = []
-    for text in drawing(shown).findall(f".//{SVG}text"):
-        size, x, y = (float(text.get(name, "")) for name in ("font-size", "x", "y"))
-        wide = 0.62 * size * len(text.text or "")
-        left = {"start": x, "middle": x - wide / 2, "end": x - wide}[text.get("text-anchor", "start")]
-        boxes.append((left, left + wide, y - size / 2, y + size / 2))
-    assert len(boxes) > 15
-    for i, (left, right, top, bottom) in enumerate(boxes):
-        for other in boxes[:i]:
-            apart = right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
-            assert apart, f"{boxes[i]} covers {other}"
+    assert count_of_texts_apart(shown) > 15
     assert shown.ask("document.documentElement.scrollWidth") <= width

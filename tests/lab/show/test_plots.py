@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.growth import spread
 from reminding.lab.show.plots import DOTS, credit_map, recall_map
 from reminding.nn import SAB
@@ -69,6 +70,25 @@ def test_long_times_are_fewer() -> None:
     for time, ticks in (("12:00", 5), ("2024-03-01 12:00:00.123456", 2)):
         drawn = recall_map(np.zeros((50, 1)), np.zeros((50, 1)), times=[time] * 50)
         assert len(drawn.axes[0].get_xticks()) == ticks
+
+
+@pytest.mark.parametrize("letters", [5, 10, 14, 16, 19, 26])
+@pytest.mark.parametrize("steps", [3, 5, 40])
+def test_no_time_covers_another(letters: int, steps: int) -> None:
+    times, nothing = ["0" * letters] * steps, np.zeros((steps, 1))
+    figures = [
+        recall_map(nothing, nothing, times=times, input=nothing),
+        credit_map([], [], [], steps=steps, times=times, input=nothing),
+        forecast_figure([Lines("the name of a column", nothing[:, 0], nothing[:, 0])], times, "a title"),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+        for axis in (figure.axes[-1].xaxis, figure.axes[0].yaxis):
+            shown = [label for label in axis.get_ticklabels() if label.get_visible() and label.get_text()]
+            boxes = [label.get_window_extent() for label in shown]
+            along = [(box.x0, box.x1) if axis is figure.axes[-1].xaxis else (box.y0, box.y1) for box in boxes]
+            assert all(before[1] < after[0] for before, after in pairwise(along))
+            assert along
 
 
 def test_what_does_not_fit_is_named() -> None:

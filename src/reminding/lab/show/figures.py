@@ -17,6 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 FIGURES = (".png", ".svg", ".pdf")
 """Suffixes of files that a figure can be written to."""
+LABEL_GAP = 4
+"""Points between two labels of an axis."""
 TITLE = 80
 """Characters of a line of a title."""
 
@@ -83,6 +85,26 @@ def new_figure(**look: Any) -> Any:
     except ImportError as error:
         raise ImportError('figures need matplotlib: pip install "reminding[experiments]"') from error
     return Figure(**look)
+
+
+def thin_labels(figure: Any) -> None:
+    """Hide each label of an axis that would touch the one before it. The figure is laid out for that."""
+    figure.draw_without_rendering()
+    for axis, low, high in ((axis, *ends) for axes in figure.axes for axis, ends in _axes_of(axes)):
+        free = -float("inf")
+        for label in axis.get_ticklabels():
+            if not (label.get_visible() and label.get_text()):
+                continue
+            box = label.get_window_extent()
+            if getattr(box, low) < free:
+                label.set_visible(False)
+            else:
+                free = getattr(box, high) + LABEL_GAP * figure.dpi / 72
+
+
+def _axes_of(axes: Any) -> list[tuple[Any, tuple[str, str]]]:
+    """The two axes of a plot, each with the ends of a label along it."""
+    return [(axes.xaxis, ("x0", "x1")), (axes.yaxis, ("y0", "y1"))]
 
 
 def fading(colour: str) -> Any:

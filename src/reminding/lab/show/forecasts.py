@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.lab.show.escaping import for_figure
-from reminding.lab.show.figures import COLOURS, new_figure, save, title_of
+from reminding.lab.show.figures import COLOURS, new_figure, save, thin_labels, title_of
 from reminding.lab.show.plots import time_ticks
 
 MOST_COLUMNS = 12
@@ -64,6 +64,7 @@ def forecast_figure(
     figure.suptitle(title_of(title + more), fontsize=10)
     if times:
         grid[-1].set_xticks(*time_ticks(times, len(steps)), fontsize=8)
+        thin_labels(figure)
     else:
         grid[-1].set_xlabel("step")
     if path is not None:

@@ -26,7 +26,17 @@ from reminding.lab.show.arguments import (
     whole_numbers,
 )
 from reminding.lab.show.escaping import for_figure
-from reminding.lab.show.figures import COLOURS, STYLES, fading, finish, new_figure, pyplot, save, title_of
+from reminding.lab.show.figures import (
+    COLOURS,
+    STYLES,
+    fading,
+    finish,
+    new_figure,
+    pyplot,
+    save,
+    thin_labels,
+    title_of,
+)
 
 DOTS = 6000
 """Above this number of links a map shows sums over squares."""
@@ -268,13 +278,8 @@ def _map(
     _draw_links(main, links, (span, below), look)
     main.plot(span, span, color="grey", linewidth=0.8)
     main.annotate("now", (span[1], span[1]), textcoords="offset points", xytext=(-6, -16), ha="right", color="grey")
-    main.set(
-        ylabel="recalled step (when the memory was stored)",
-        xlabel="step",
-        title=title_of(look.title),
-        xlim=span,
-        ylim=below,
-    )
+    names = {"ylabel": "recalled step (when the memory was stored)", "xlabel": "step", "title": title_of(look.title)}
+    main.set(**names, xlim=span, ylim=below)
     if times:
         main.set_xticks(*time_ticks(times, last, look.first), fontsize=8)
         main.set_yticks(*time_ticks(times, last, max(lowest, 1)), fontsize=8)
@@ -291,6 +296,9 @@ def _map(
         strip = figure.add_subplot(grid[1, :side], sharex=main)
         _draw_strip(strip, shades, marks, span)
         strip.set_xlabel("" if times else "step")
+        strip.tick_params(labelsize=8 if times else None)
+    if times:
+        thin_labels(figure)
     if path is not None:
         save(figure, path)
     return figure

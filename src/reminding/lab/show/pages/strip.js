@@ -1,6 +1,7 @@
 // The strip of a scene: the input, the predictions, the credit of each memory, and the axis of steps.
 
-const LETTER = 5.75; // pixels that the name of a step needs
+const LETTER = 5.8; // pixels of a letter of the smallest names of steps
+const BETWEEN = 3; // pixels between two names of more than one letter
 const FEW = 32; // up to this number, each token has its own shade
 
 function drawStrip(painter, scene, colours) {
@@ -35,16 +36,23 @@ function drawNames(painter, scene, colours, at) {
 
 /** The name of a lane at its left, and the ends of its range at its right. */
 function nameLane(painter, scene, colours, lane, top, height) {
-  const words = lane.unit ? `${lane.name}, ${lane.unit}` : lane.name;
+  const [low, high] = lane.range.map((value) => told(value, lane.decimals));
+  const room = Math.floor(scene.width / 7.2) - high.length - 2; // letters
+  const words = shortened(lane.unit ? `${lane.name}, ${lane.unit}` : lane.name, Math.max(room, 1));
   const write = (text, x, y, look) => {
     const wide = text.length * 6.4 + 4;
     painter.rect(look.align === "left" ? x - 2 : x - wide + 2, y - 7, wide, 14, colours.surface, 0.88);
     painter.text(text, x, y, 11.5, look.colour, look);
   };
-  const [low, high] = lane.range.map((value) => told(value, lane.decimals));
   write(high, scene.width - 2, top + 9, { align: "right", colour: colours.quiet });
   if (height >= 34) write(low, scene.width - 2, top + height - 9, { align: "right", colour: colours.quiet });
   write(words, 3, top + 9, { align: "left", colour: colours.ink, bold: true });
+}
+
+/** A name of so many letters at most, with an ellipsis for the rest. */
+function shortened(name, letters) {
+  const all = Array.from(name);
+  return all.length > letters ? `${all.slice(0, letters - 1).join("")}…` : name;
 }
 
 /** Call `paint(lane, top, height)` for each lane. */
@@ -91,14 +99,17 @@ function shadeNames(painter, scene, row, y, height, quiet) {
 /** Whether steps are wide enough for the names. */
 function namesFit(row, wide) {
   row.longest = 1;
-  for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, row.names[id].length);
-  return wide >= LETTER * row.longest * (row.longest > 1 ? 0.8 : 1);
+  for (const id of new Set(row.ids)) row.longest = Math.max(row.longest, lettersOf(row.names[id]));
+  return wide >= LETTER * row.longest + (row.longest > 1 ? BETWEEN : 0);
 }
+
+/** The width of a name in letters; those of Chinese, Japanese and Korean, and pictures, take two. */
+function lettersOf(name) { return Array.from(name).reduce((sum, letter) => sum + (letter.codePointAt(0) > 0x2e7f ? 2 : 1), 0); }
 
 function drawNamesOf(painter, scene, row, y, lookOf) {
   const [first, last] = inView(scene);
   const wide = scene.width / scene.view.span;
-  const size = Math.min(15, Math.max(9.5, (wide * 1.35) / (row.longest > 1 ? row.longest * 0.8 : 1)));
+  const size = Math.min(15, Math.max(9.5, row.longest > 1 ? ((wide - BETWEEN) / row.longest) * 1.63 : wide * 1.35)); // a letter is 0.61 as wide as tall
   for (let step = first; step <= last; step++) {
     const id = row.ids[step - 1];
     const quiet = scene.sequence.quiet.has(id) && row.names === scene.sequence.legend.names;
@@ -140,7 +151,7 @@ function nameRuns(painter, scene, row, y) {
   for (let begin = first, step = first; step <= last; step++) {
     if (step < last && row.ids[step] === row.ids[begin - 1]) continue;
     const name = row.names[row.ids[begin - 1]];
-    if (wide * (step - begin + 1) >= 1.3 * LETTER * name.length) {
+    if (wide * (step - begin + 1) >= 1.3 * LETTER * lettersOf(name)) {
       painter.text(name, (xOf(scene, begin) + xOf(scene, step)) / 2, y, 11.5, row.colour, { alpha: 0.6 });
     }
     begin = step + 1;
