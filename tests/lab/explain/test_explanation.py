@@ -315,3 +315,40 @@ def test_the_padding_of_a_short_series_is_known(tmp_path: Path, audio: bool) -> 
         assert found.place(10).endswith("which is padding") and "padding" not in found.place(11)
         if audio:
             assert found.times is not None and found.times.texts[10] == "0.000 s"
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_a_gap_in_a_column_that_had_none_in_training_is_missing(tmp_path: Path, missing: Any) -> None:
+    """Such a column has no mask, so that the network cannot tell; a reader can."""
+    values = np.random.default_rng(0).normal(size=(400, 2))
+    gapped = values.copy()
+    gapped[5:9, 0] = np.nan
+    for name, rows in (("a", values), ("b", gapped)):
+        pd.DataFrame(rows, columns=["a", "b"]).to_csv(tmp_path / f"{name}.csv", index=False)
+    task = FileStream(tmp_path / "a.csv", missing=missing, held_out=50, eval_rows=1, chunk=20)
+    (found,) = explain(untrained(tmp_path / "run", task), ExplainOptions(input=tmp_path / "b.csv", steps=20))
+    assert found.forecast is not None
+    np.testing.assert_allclose(found.values, gapped[:20], rtol=1e-5)
+    np.testing.assert_allclose(found.forecast.measured, gapped[:20], rtol=1e-5)
+    np.testing.assert_allclose(found.forecast.truth, gapped[1:21], rtol=1e-5)
+    assert not np.isnan(found.input).any(), "which the network reads"
+    assert found.input.shape == (20, 2), "without masks"
+    known = ~np.isnan(gapped[1:21, 0])
+    own, _ = found.forecast.errors()[0]
+    off = np.abs(found.forecast.predicted[:, 0] - gapped[1:21, 0])
+    assert own == pytest.approx(off[known].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_a_gap_in_a_series_of_a_set_without_any_is_missing(tmp_path: Path, missing: Any) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{'ab'[i % 2]} {' '.join(map(str, rng.normal(size=24)))}" for i in range(20)]
+    (tmp_path / "all.txt").write_text("\n".join(lines))
+    series = rng.normal(size=20)
+    series[[3, 9]] = np.nan
+    (tmp_path / "one.txt").write_text(f"a {' '.join('NaN' if np.isnan(v) else str(v) for v in series)}")
+    run = untrained(tmp_path / "run", Series(tmp_path / "all.txt", frame=4, missing=missing))
+    (found,) = explain(run, ExplainOptions(input=tmp_path / "one.txt"))
+    assert (len(found.input), found.padding) == (6, 1)
+    np.testing.assert_allclose(found.values[1:].ravel(), series, rtol=1e-4)
+    assert found.target is not None and found.target[-1] == 0

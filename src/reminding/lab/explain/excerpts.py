@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.lab.explain.gaps import gaps_of
 from reminding.lab.explain.times import StepTimes, numbered, recorded, seconds
 from reminding.tasks import Batch, EvalSplit
 from reminding.tasks.characters import CharacterStream
@@ -70,6 +72,7 @@ class Excerpt(NamedTuple):
     target: Tensor | None
     times: StepTimes | None = None
     padding: int = 0
+    absent: NDArray[np.bool_] | None = None
 
 
 def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
@@ -91,12 +94,14 @@ def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
 def _own(task: Any, path: Path, options: ExplainOptions) -> Excerpt:
     steps = (options.steps or STREAM_STEPS) if task.streamed and not isinstance(task, Asked) else options.steps
     own = read_own(task, path, options.start, steps)
+    gaps = gaps_of(task, path, options.start, steps)
+    target, absent = (own.target, None) if gaps is None else (gaps.target, gaps.absent)
     if isinstance(task, FileStream) and task.time is not None and own.times is not None:
-        return Excerpt(path.name, own.input, own.target, recorded(task.time, own.times))
+        return Excerpt(path.name, own.input, target, recorded(task.time, own.times), absent=absent)
     times = _of_sound(task, len(own.input), options.start, own.padding)
     if times is None and isinstance(task, FileStream | CharacterStream):
         times = _numbers(task, path, options.start, len(own.input) + 1)
-    return Excerpt(path.name, own.input, own.target, times, own.padding)
+    return Excerpt(path.name, own.input, target, times, own.padding, absent)
 
 
 def _numbers(task: FileStream | CharacterStream, path: Path, start: int, steps: int) -> StepTimes | None:

@@ -83,6 +83,8 @@ class Explanation:
         times: of the steps; None: they have none.
         forecast: of a table: the predicted values and the truth in their own units.
         padding: number of the first steps that are none of the sequence's, which is shorter than others.
+        absent: whether each value of a step is missing, (T, n, D), n frames of D values, in a file of the user with
+            missing values where training had none, which has no mask for them; None: masks tell, or nothing is.
     """
 
     name: str
@@ -98,11 +100,12 @@ class Explanation:
     times: StepTimes | None = None
     forecast: Forecast | None = None
     padding: int = 0
+    absent: NDArray[np.bool_] | None = None
 
     @property
     def values(self) -> NDArray[np.float64]:
         """The real values to draw, (T, J); see `Legend.values`."""
-        return self.legend.values(self.input, self.padding)
+        return self.legend.values(self.input, self.padding, self.absent)
 
     def place(self, step: int) -> str:
         """The time of a step in words, or its number."""
@@ -183,8 +186,9 @@ def _explained(
         None if read.grad is None else input_times_gradient(read, read.grad)[:, 0].double().numpy(),
         tuple(at),
         excerpt.times,
-        forecast_of(task, excerpt.input, prediction, excerpt.target),
+        forecast_of(task, excerpt.input, prediction, excerpt.target, excerpt.absent),
         excerpt.padding,
+        excerpt.absent,
     )
 
 

@@ -52,13 +52,16 @@ class Forecast:
         return [(float(own), float(unchanged)) for own, unchanged in zip(*means, strict=True)]
 
 
-def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | None) -> Forecast | None:
+def forecast_of(
+    task: Any, input: Tensor, prediction: Tensor, target: Tensor | None, absent: NDArray[np.bool_] | None = None
+) -> Forecast | None:
     """The forecasts of a batch of one row; None if the task is neither a table nor a stream of sound.
 
     Args:
         input: of a table (T, 1, I), of sound levels (T, 1).
         prediction: of a table (T, 1, K), of sound the logits of the levels, (T, 1, 256).
         target: as the prediction, or levels (T, 1); None: it is not known.
+        absent: whether each value of a table is missing, (T, 1, columns), where no mask says so; None: masks tell.
     """
     if not isinstance(task, FileStream):
         return None
@@ -70,6 +73,8 @@ def forecast_of(task: Any, input: Tensor, prediction: Tensor, target: Tensor | N
     units = tuple(task.unit_of(name) for name in task.targets)
     present = scaling.own(task.unchanged(input))[:, 0]
     measured = task.target_scale.undo(task.target_of(input[:, 0].cpu().numpy()))
+    if absent is not None:
+        measured = np.where(absent[:, 0][:, scaling.targets], np.nan, measured)
     return Forecast(task.targets, units, tuple(scaling.targets), predicted, truth, present, measured)
 
 

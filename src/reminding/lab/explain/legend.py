@@ -67,11 +67,14 @@ class Legend:
     pooled: bool = False
     sampled: bool = False
 
-    def values(self, input: NDArray[Any], padding: int = 0) -> NDArray[np.float64]:
+    def values(
+        self, input: NDArray[Any], padding: int = 0, absent: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """The real values to draw, (T, J), of tokens (T,) or values (T, I), in their own units.
 
         Args:
             padding: number of the first steps that are none of the sequence's.
+            absent: whether each value is missing, (T, n, D), where no mask says so; None: masks tell.
 
         Returns:
             without masks, and NaN where a value is missing, or is padding.
@@ -84,14 +87,18 @@ class Legend:
         values = np.array(frames[..., :columns] if self.scale is None else self.scale.undo(frames[..., :columns]))
         for place, column in enumerate(self.masked):
             values[..., column][frames[..., columns + place] > 0] = np.nan
+        if absent is not None:
+            values[absent] = np.nan
         values[:padding] = np.nan
         if not self.pooled:
             return values.reshape(steps, -1)
         return mean_of_known(values) if self.scale is not None else values.mean(-1)
 
-    def shades(self, input: NDArray[Any], padding: int = 0) -> NDArray[np.float64]:
+    def shades(
+        self, input: NDArray[Any], padding: int = 0, absent: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """The input for a strip of shades, (T, J): `values`, of which columns with their own units go from 0 to 1."""
-        values = self.values(input, padding)
+        values = self.values(input, padding, absent)
         if self.kind != "lines":
             return values
         known = ~np.isnan(values)

@@ -176,7 +176,7 @@ def _figures(explanation: Explanation, out: Path, title: str, layer: int | None)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.labels(explanation.legend.unit)
     strip: dict[str, Any] = {
-        "input": explanation.legend.shades(explanation.input, explanation.padding),
+        "input": explanation.legend.shades(explanation.input, explanation.padding, explanation.absent),
         "marks": explanation.legend.marks(explanation.input),
         "times": times,
     }
