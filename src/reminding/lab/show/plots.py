@@ -317,7 +317,7 @@ def _draw_links(axes: Any, links: _Links, spans: tuple[_Span, _Span], look: _Loo
     later, earlier, strength = links
     steps = round(spans[0][1] - spans[0][0])
     if not strength.any():
-        axes.annotate(f"no {look.measure}", (0.5, 0.5), xycoords="axes fraction", ha="center", color="grey")
+        axes.annotate(f"no {look.measure}", (0.03, 0.95), xycoords="axes fraction", va="center", color="grey")
         return
     if len(strength) > DOTS:
         bins = [_bins(span) for span in spans]
