@@ -10,7 +10,7 @@ import pytest
 
 from reminding.lab.report import writing
 from reminding.lab.report.writing import write_report
-from reminding.tasks import FileStream
+from reminding.tasks import FileStream, Series
 from tests.lab.explain.conftest import untrained
 from tests.lab.explain.tables import HOURS, table
 
@@ -38,6 +38,14 @@ def test_steps_of_a_table_have_their_dates_and_all_columns(tmp_path: Path, drawn
     shades = (rows - rows.min(0)) / (rows.max(0) - rows.min(0))
     np.testing.assert_allclose(options["input"], shades, atol=1e-5)
     assert options["title"] == "Recalls of run: test stream 1 of stream"
+
+
+def test_padding_is_blank(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{'ab'[i % 2]} {' '.join(map(str, rng.normal(size=12 if i == 0 else 8).round(3)))}" for i in range(20)]
+    (tmp_path / "all.txt").write_text("\n".join(lines))
+    write_report([untrained(tmp_path / "run", Series(tmp_path / "all.txt"))], tmp_path / "report")
+    np.testing.assert_array_equal(np.isnan(drawn[0]["input"][:, 0]), np.arange(12) < 4)
 
 
 def test_characters_are_written_on_the_strip(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:

@@ -249,9 +249,9 @@ def _draw_recall(task: Any, model: torch.nn.Module, excerpt: Excerpt, name: str,
         top.step[:, 0],
         top.weight[:, 0],
         title=f"Recalls of {name}: {excerpt.name} of {task.name}",
-        input=legend.shades(read),
+        input=legend.shades(read, excerpt.padding, excerpt.absent),
         marks=legend.marks(read),
-        times=() if excerpt.times is None else excerpt.times.texts,
+        times=() if excerpt.times is None else excerpt.times.labels(legend.unit),
         path=path,
     )
 
