@@ -75,6 +75,19 @@ def test_residual_is_for_tables(task: Any) -> None:
         build(task, residual=True)
 
 
+def test_residual_goes_on_from_the_value_before_a_gap(tmp_path: Path) -> None:
+    walk = np.random.default_rng(0).normal(size=400).cumsum()
+    walk[5::7] = np.nan
+    pd.DataFrame({"a": walk}).to_csv(tmp_path / "a.csv", index=False)
+    task = FileStream(tmp_path / "a.csv", missing="carry", chunk=20)
+    batch = next(task.train_batches(1, 0))
+    found = build(task, residual=True, capacity=8)(batch.input)[0].detach()
+    carried = pd.Series(walk).ffill().to_numpy()[:20]
+    np.testing.assert_allclose(found[:, 0, 0], task.scale.apply(carried[:, None].repeat(2, 1))[:, 0], atol=1e-5)
+    with pytest.raises(ValueError, match="residual needs missing carry: with missing zero, a gap has no last value"):
+        build(FileStream(tmp_path / "a.csv", missing="zero", chunk=20), residual=True, capacity=8)
+
+
 @pytest.mark.parametrize("model", ["lstm", "tbptt"])
 def test_models_without_recall_are_nn_lstm_and_nothing_more(model: str) -> None:
     names = {name.removeprefix("layer.") for name, _ in build(Copying(T=4), model=model).named_parameters()}

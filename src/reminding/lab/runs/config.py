@@ -48,7 +48,8 @@ class ModelOptions:
         embedding_size: features of a learned embedding of the input; None: tokens are one-hot, and real values are
             read as they are.
         residual: whether a column of a table is predicted as its last value and a change: for columns that drift, or
-            change little from row to row. A change is on the scale of the usual ones, and 0 at first.
+            change little from row to row. A change is on the scale of the usual ones, and 0 at first. Not with
+            missing zero, where a gap has no last value.
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
         k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.

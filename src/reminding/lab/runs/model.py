@@ -65,11 +65,13 @@ class Residual(nn.Module):
         """The connection that a task needs. The readouts are set to 0, so that training begins with no change.
 
         Raises:
-            ValueError: the task has no columns to predict.
+            ValueError: the task has no columns to predict, or reads 0 in the place of a missing value.
         """
         continued = getattr(task, "continued", None)
         if continued is None:
             raise ValueError(f"residual is for tables, whose columns have last values, not for {task.name}")
+        if task.missing == "zero":
+            raise ValueError("residual needs missing carry: with missing zero, a gap has no last value to change")
         for readout in (readouts.hidden_readout, readouts.summary_readout):
             for parameter in () if readout is None else readout.parameters():
                 nn.init.zeros_(parameter)
