@@ -352,3 +352,16 @@ def test_a_gap_in_a_series_of_a_set_without_any_is_missing(tmp_path: Path, missi
     assert (len(found.input), found.padding) == (6, 1)
     np.testing.assert_allclose(found.values[1:].ravel(), series, rtol=1e-4)
     assert found.target is not None and found.target[-1] == 0
+
+
+def test_the_known_label_of_a_line_is_shown_beside_the_answer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{1 + i % 2} {' '.join(map(str, rng.normal(size=12).round(3)))}" for i in range(20)]
+    (tmp_path / "all.txt").write_text("\n".join(lines))
+    run = untrained(tmp_path / "run", Series(tmp_path / "all.txt"))
+    for label, told in (("1", "right"), ("2", "right"), ("?", "the truth is not known")):
+        (tmp_path / "one.txt").write_text(f"{label} {lines[3].partition(' ')[2]}")
+        (found,) = explain(run, ExplainOptions(input=tmp_path / "one.txt"))
+        answer = found.legend.classes[int(found.prediction[-1].argmax())]
+        told = told if label in (answer, "?") else f'wrong: it is "{label}"'
+        assert told in summary(found)

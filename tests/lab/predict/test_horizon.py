@@ -194,6 +194,6 @@ def test_the_command_line_draws_compares_and_refuses(tmp_path: Path, capsys: pyt
     knocks = tmp_path / "knocks.tsv"
     knocks.write_text("".join(f"{'ab'[i % 2]}\t{i}\t1\t2\n" for i in range(20)))
     labels = untrained(tmp_path / "labels", Series(knocks))
-    for option, value in (("held_out", "2"), ("figure", "a.png")):
+    for option, value in (("held_out", "2"), ("figure", "a.png"), ("context", "5")):
         with pytest.raises(SystemExit, match=f"{option} is for forecasts of tables"):
             main(["predict", str(labels), "--input", str(knocks), f"--{option.replace('_', '-')}", value])

@@ -64,3 +64,10 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
     assert first.startswith("a run  1/2")
     assert "valid accuracy 0.2500" in first
     assert second == "a run  1/2  warning: something is wrong"
+
+
+def test_what_takes_long_is_said_on_a_terminal_alone() -> None:
+    script = "from reminding.lab.show.terminal import doing\nwith doing('reading a file'): pass"
+    assert "reading a file" in on_a_terminal(script)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (found.stdout.strip(), found.stderr) == ("", "")

@@ -15,6 +15,7 @@ HUNDREDTH = 0.01
 THIRD = 1 / 3
 """Of the mean error: a prediction and the truth that differ by less look alike."""
 MOST = 40
+"""The most decimals, and digits of a number with an exponent."""
 PLAIN = 9
 """With more decimals than these, small values have an exponent."""
 SMALL, LARGE = 1e-4, 1e15
@@ -24,7 +25,9 @@ SIGNIFICANT = 3
 
 
 def decimals(values: NDArray[np.float64], error: float = 0.0) -> int:
-    """The decimals with which values are told, (n,), NaN where one is not known; below 0, tens and more are enough.
+    """The decimals with which values are told, (n,), NaN where one is not known.
+
+    Below 0 whole tens, hundreds and so on tell them.
 
     Args:
         error: mean absolute error of predictions of such values; 0 or NaN: there are none.

@@ -101,10 +101,10 @@ def _following(times: Any, before: Any, step: float | None) -> Any:
     """
     try:
         given = in_zone_of(times, before)
-        late = bool(utc(given)[0] > utc(before)[-1])
+        later = bool(utc(given)[0] > utc(before)[-1])
     except TypeError as error:
         raise ValueError(f"future: its times and those of the data are of two kinds: {error}") from error
-    if not late:
+    if not later:
         raise ValueError(f"future must begin after the last row of the data, {utc(before)[-1]}, got {utc(given)[0]}")
     usual = [*distances_of(before), *([] if step is None else [step])]
     if usual:
