@@ -32,6 +32,20 @@ def test_ranges_and_choices_have_the_types_of_their_options(space: Space) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("[hidden_size]\nlow = 1\nhigh = 10\nstep = 4", 9),
+        ("[hidden_size]\nlow = 1\nhigh = 9\nstep = 4", 9),
+        ("[lr]\nlow = 0.1\nhigh = 1\nstep = 0.3", 1),
+        ("[lr]\nlow = 0.1\nhigh = 1.0\nstep = 0.4", 0.9),
+    ],
+)
+def test_a_range_ends_at_a_step(tmp_path: Path, text: str, last: float) -> None:
+    (dimension,) = read(tmp_path, text).dimensions
+    assert dimension.high == pytest.approx(last, abs=1e-12)
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[hiden-size]\nlow = 1\nhigh = 2", "hiden-size: there is no such option; did you mean hidden_size"),
@@ -40,8 +54,17 @@ def test_ranges_and_choices_have_the_types_of_their_options(space: Space) -> Non
         ("[lr]\nlow = 0\nhigh = 1\nlog = true", "lr: low: lr must be above 0"),
         ("[anneal]\nlow = 0\nhigh = 1\nlog = true", "anneal: low must be above 0 on a logarithmic scale"),
         ("[lr]\nlow = 0.1\nhigh = 1\nlog = 1", "lr: log must be true or false, got 1"),
-        ("[lr]\nlow = 0.1\nhigh = 1\nlogg = true", "lr: logg is not a key here; there are high, log, low, step"),
+        (
+            "[lr]\nlow = 0.1\nhigh = 1\nlogg = true",
+            "lr: logg is not a key here; a range has low, high and",
+        ),
         ("[lr]\nlow = 0.1\nhigh = 1\nlog = true\nstep = 0.1", "lr: step must be above 0, and is not for a log"),
+        ("[lr]\nlow = 0.1\nhigh = inf", "lr: high must be finite, got inf"),
+        (
+            "[lr]\nchoices = [0.1, 1.0]",
+            "lr: choices is not a key here; a range has low, high and perhaps",
+        ),
+        ("[hidden_size]\nlow = 4\nhigh = 8\nstep = 5", "hidden_size: step must be at most high - low, 4, got 5"),
         ("[hidden_size]\nlow = 1.5\nhigh = 3", "hidden_size: low must be an integer, got 1.5"),
         ("[hidden_size]\nlow = true\nhigh = 3", "hidden_size: low must be an integer, got True"),
         ("[backtrack]\nlow = 0\nhigh = 1", "backtrack: the option is not a number; give it a choice"),
@@ -50,7 +73,7 @@ def test_ranges_and_choices_have_the_types_of_their_options(space: Space) -> Non
         ("[normalizer]\nchoice = ['softmax']", "normalizer: choice must be a list of at least two values"),
         (
             "[normalizer]\nchoice = ['softmax', 'None']\nlow = 1",
-            "normalizer: low is not a key here; there are choice",
+            "normalizer: low is not a key here; choice stands alone",
         ),
         ("[hidden_size]\nchoice = [8, 'None']", "hidden_size: choice has 'None', which the option cannot be"),
         ("[batch_size]\nlow = 0\nhigh = 4", "batch_size: low: batch_size must be an integer of at least 1"),

@@ -148,6 +148,16 @@ def test_a_study_is_continued_with_the_same_options_alone(storage: str, study_of
         study.agree({"train.lr": 0.2, "space": {"k_top": [1, None]}})
 
 
+def test_a_study_that_an_older_version_began_has_the_defaults_of_options_it_lacks(
+    storage: str, study_of: Make
+) -> None:
+    study = study_of(storage)
+    study.agree({"train.lr": 0.1})
+    study.agree({"train.lr": 0.1, "model.residual": False}, {"train.lr": 0.5, "model.residual": False})
+    with pytest.raises(ValueError, match=r"begun with other options \(model.residual: False there, True here\)"):
+        study.agree({"train.lr": 0.1, "model.residual": True}, {"model.residual": False})
+
+
 def test_values_depend_on_seed_and_trial_and_not_on_the_worker(storage: str, study_of: Make, space: Space) -> None:
     drawn: list[list[object]] = []
     for _ in range(2):

@@ -14,6 +14,7 @@ from reminding.lab.runs.config import RunConfig
 from reminding.lab.train.sweep import sweep as sweeping
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.storage import Searching
+from reminding.lab.train.sweep.sweep import Sweep
 from tests.lab.train.sweep.conftest import FIXED
 
 
@@ -46,6 +47,24 @@ def test_a_sweep_from_nothing_to_its_best_trial_and_on(
     assert [each.job for each in SweepRecord.load(out).attempts] == ["0000", "0001", "0002", "0003"]
     with pytest.raises(SystemExit, match=r"begun with other options \(model\.k_top: 5 there, 2 here\)"):
         main(words(space_file, out, "--k-top", "2"))
+
+
+def test_a_sweep_goes_on_after_an_update_that_brought_options(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = Sweep.definition
+
+    def of_before(self: Sweep) -> dict[str, Any]:
+        lacking = ("task.balanced", "model.residual", "train.patience")
+        return {name: value for name, value in definition(self).items() if name not in lacking}
+
+    monkeypatch.setattr(Sweep, "definition", of_before)
+    main(words(space_file, tmp_path / "out", trials=1))
+    monkeypatch.setattr(Sweep, "definition", definition)
+    main(words(space_file, tmp_path / "out", trials=2))
+    assert len(SweepRecord.load(tmp_path / "out").attempts) == 2
+    with pytest.raises(SystemExit, match=r"begun with other options \(task\.balanced: False there, True here\)"):
+        main(words(space_file, tmp_path / "out", "--balanced"))
 
 
 def test_a_trial_that_is_worse_than_others_ends_early_and_is_not_tested(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +16,10 @@ from reminding.lab.runs.config import RunConfig, TrainOptions, model_defaults
 PARTS = ("task", "model", "train")
 NOT_SEARCHED = ("eval_every", "eval_sequences", "test_sequences", "device", "threads")
 """Options that change how a result is measured, or where: trials that differ in them cannot be compared."""
-RANGE_KEYS = {"low", "high", "log", "step"}
+RANGE_KEYS = ("low", "high", "log", "step")
+CHOICE_KEYS = ("choice",)
+ROUNDING = 1e-9
+"""Of the number of steps in a range: 0.1 goes nine times into 0.1 to 1.0, although their floats divide to 8.999."""
 
 Scalar = int | float | str | bool | None
 
@@ -30,7 +34,7 @@ class Dimension:
         field: the option's name within its part.
         kind: "int" or "float", a range; "choice", one of `choices`.
         low: least value of a range.
-        high: greatest value of a range.
+        high: greatest value of a range; with a step, low and a whole number of steps.
         log: whether a range is searched on a logarithmic scale.
         step: distance between the values of a range; None: 1 for int, any value for float.
         choices: the values of a choice.
@@ -165,15 +169,15 @@ def _dimension(name: str, table: Any, options: Mapping[str, _Option]) -> Dimensi
         raise ValueError(f"expected a table with low and high, or with choice, got {table!r}")
     content = cast("dict[str, Any]", table)
     if "choice" in content:
-        _known_keys(content, {"choice"})
+        _known_keys(content, CHOICE_KEYS, "choice stands alone")
         return _choice(name, option, content["choice"])
-    _known_keys(content, RANGE_KEYS)
+    _known_keys(content, RANGE_KEYS, "a range has low, high and perhaps log or step, and anything else choice")
     return _range(name, option, content)
 
 
-def _known_keys(table: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(table) - known):
-        raise ValueError(f"{unknown[0]} is not a key here; there are {', '.join(sorted(known))}")
+def _known_keys(table: Mapping[str, Any], known: Sequence[str], hint: str) -> None:
+    if unknown := sorted(set(table) - set(known)):
+        raise ValueError(f"{unknown[0]} is not a key here; {hint}")
 
 
 def _choice(name: str, option: _Option, values: Any) -> Dimension:
@@ -221,13 +225,25 @@ def _range(name: str, option: _Option, table: Mapping[str, Any]) -> Dimension:
         raise ValueError(f"low must be above 0 on a logarithmic scale, got {low:g}")
     if step is not None and (log or step <= 0):
         raise ValueError(f"step must be above 0, and is not for a logarithmic scale; got {step:g}")
+    if step is not None:
+        high = _last(low, high, step)
     return Dimension(name, option.part, option.field, kind, low, high, log, step)
 
 
 def _number(key: str, value: Any, kind: Literal["int", "float"]) -> float:
     if type(value) not in ((int,) if kind == "int" else (int, float)):
         raise ValueError(f"{key} must be {'an integer' if kind == 'int' else 'a number'}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{key} must be finite, got {value}")
     return value if kind == "int" else float(value)
+
+
+def _last(low: float, high: float, step: float) -> float:
+    """The greatest value of a range with a step, which need not divide it."""
+    steps = math.floor((high - low) / step + ROUNDING)
+    if steps < 1:
+        raise ValueError(f"step must be at most high - low, {high - low:g}, got {step:g}")
+    return low + steps * step
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

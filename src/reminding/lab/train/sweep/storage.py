@@ -84,8 +84,11 @@ class Study:
             self._storage.remove_session()
             self._storage.engine.dispose()
 
-    def agree(self, definition: Mapping[str, Any]) -> None:
+    def agree(self, definition: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         """Define a new study, or check that an existing one is defined in the same way.
+
+        Args:
+            defaults: the values of options that a study lacks, which a version without them began.
 
         Raises:
             ValueError: it is defined differently; the message names every difference.
@@ -98,8 +101,9 @@ class Study:
         if found is None:
             self._storage.set_study_user_attr(self._id, "definition", dict(definition))
             return
-        names = sorted({*found, *definition})
-        changed = [name for name in names if found.get(name) != definition.get(name)]
+        missing = set(definition) - set(found)
+        found = {**found, **{name: value for name, value in (defaults or {}).items() if name in missing}}
+        changed = [name for name in sorted({*found, *definition}) if found.get(name) != definition.get(name)]
         if changed:
             told = "; ".join(f"{name}: {found.get(name)} there, {definition.get(name)} here" for name in changed)
             raise ValueError(f"storage: the study {self.name} was begun with other options ({told})")
