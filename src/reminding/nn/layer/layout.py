@@ -108,7 +108,7 @@ class Layout:
             raise ValueError(
                 f"reset must be bool of shape {per_row} or {per_step}, got {reset.dtype} of shape {shape}"
             )
-        mask = reset.cpu()
+        mask = reset.to("cpu", copy=True)  # a graph may keep it, and the caller's may change
         if tuple(mask.shape) == per_row:
             first = torch.zeros(max(steps, 1), rows, dtype=torch.bool)
             first[0] = mask
