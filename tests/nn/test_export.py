@@ -191,6 +191,11 @@ def test_onnxruntime_steps_as_the_layer_does(tmp_path: Path) -> None:
     step = onnx_session(module, tmp_path / "step.onnx")
     for sizes in ((1, 1), (9, 3)):
         check(layer, module, loop, sizes, 1e-5)
+    x = draw(4, 2, 3, dtype=torch.float32)
+    x[1, 0, 2] = torch.inf
+    output, _ = loop(x, module.begin(2, steps=4))
+    assert bool(output[1:, 0].isnan().all())
+    assert bool(output[:, 1].isfinite().all())
 
 
 def test_the_encoder_goes_along_with_a_sequence() -> None:
@@ -262,6 +267,17 @@ def test_a_memory_without_room_gives_nan_rather_than_a_wrong_number() -> None:
         module.begin(2)
     bounded = StepModule(make(k_top=2, k_att=1, capacity=3))
     assert bool(stepped(bounded)(x, bounded.begin(2))[0].isfinite().all())
+
+
+@pytest.mark.parametrize("number", [torch.inf, -torch.inf, torch.nan])
+def test_a_feature_that_is_not_finite_does_what_it_does_in_the_layer(number: float) -> None:
+    layer = make(k_top=2, k_att=2, batch_first=True)
+    sequence, step = SequenceModule(layer), stepped(StepModule(layer))
+    x = draw(3, 6, 3)
+    x[1, 2, 0] = number
+    want, begun = layer(x)[0].detach(), sequence.begin(3, steps=6)
+    for output in (sequence(x, begun)[0], step(x.transpose(0, 1), begun)[0].transpose(0, 1)):
+        torch.testing.assert_close(output, want, rtol=0, atol=1e-10, equal_nan=True)
 
 
 def test_the_layer_goes_on_with_what_the_module_came_to() -> None:

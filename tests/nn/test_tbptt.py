@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, IterableDataset
 
 from reminding import SAB, tbptt
@@ -301,7 +302,11 @@ def test_k_is_checked_at_the_call(k: Any) -> None:
         ((draw(4, 2, 3), draw(5, 2)), False, r"element 1 .* as many steps as the input, 4 on axis 0; got .*\(5, 2\)"),
         ((draw(4, 2, 3), 1.0), False, "element 1 of an item must be a tensor, got float"),
         (draw(4), False, r"must have shape \(T, B, \.\.\.\), got \(4,\)"),
-        (draw(4, 2, 3), True, r"each item must be \(input, \.\.\., mask\)"),
+        (draw(4, 2, 3), True, r"each item must be \(input, \.\.\., mask\) with reset=True, got 1 tensor$"),
+        ((), False, r"each item must be \(input, \.\.\.\), got 0 tensors"),
+        (5, False, "an item must be a tensor or a tuple of tensors, got int"),
+        ({"x": draw(4, 2, 3)}, False, "an item must be a tensor or a tuple of tensors, got dict"),
+        (pack_sequence([draw(4, 3)]), False, "an item must be a tensor or a tuple of tensors, got PackedSequence"),
         ((draw(4, 2, 3), draw(4, 2)), True, r"must be bool of shape \(2,\) or \(4, 2\), got torch.float64"),
         (
             (draw(4, 2, 3), torch.zeros(3, dtype=torch.bool)),
@@ -313,6 +318,19 @@ def test_k_is_checked_at_the_call(k: Any) -> None:
 def test_items_that_do_not_fit_are_named(item: Any, reset: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(tbptt(torch_layer("lstm"), [item], 2, reset=reset))
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (draw(9, 2, 3), r"got one tensor of shape \(9, 2, 3\): \[tensor\] is a stream of one item"),
+        (None, "stream must be an iterable of items .* got NoneType"),
+    ],
+)
+def test_what_is_no_stream_is_named(stream: Any, message: str) -> None:
+    """Of a tensor (T, B, I) the items would be (B, I), which `nn.LSTM` takes for B steps."""
+    with pytest.raises(ValueError, match=message):
+        tbptt(torch_layer("lstm"), stream, 2)
 
 
 def test_rows_that_change_within_a_chunk_are_named() -> None:

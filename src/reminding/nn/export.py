@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding.nn.layer import entering
+from reminding.nn.layer.layout import not_finite_throughout
 from reminding.nn.layer.sab import SAB
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.cells import CellState
@@ -226,7 +227,7 @@ class StepModule(Exported):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""
-        y, after = self._advance(self._bound(), x, state)
+        y, after = self._advance(self._bound(), not_finite_throughout(x), state)
         return y.clone(), after
 
     def _example(self) -> tuple[Tensor, State]:
@@ -251,7 +252,7 @@ class SequenceModule(Exported):
 
     def forward(self, input: Tensor, state: State) -> tuple[Tensor, State]:
         """Run over a sequence, or the next chunk of one."""
-        x = input if self.encoder is None else self.encoder(input)
+        x = not_finite_throughout(input if self.encoder is None else self.encoder(input))
         x = x.transpose(0, 1) if self.batch_first else x
 
         layers = self._bound()

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.parts import settings
 
@@ -70,10 +71,11 @@ def tbptt(
         output and the chunk's further tensors. Its `state` is what the last chunk ended in, without a graph.
 
     Raises:
-        ValueError: k is below 1, or (when it is met) an item, mask or state does not fit, or keeps no past with
-            detach=False; the message says how.
+        ValueError: k is below 1, stream is a tensor or not iterable, or (when it is met) an item, mask or state does
+            not fit, or keeps no past with detach=False; the message says how.
     """
     k = settings.at_least("k", k, 1)
+    _check_stream(stream)
     if batch_first is None:
         batch_first = bool(getattr(module, "batch_first", False))
     if state_axis is None and isinstance(module, nn.RNNBase):
@@ -137,12 +139,15 @@ class TruncatedBPTT(Iterator[Any]):
 
     def _item(self, item: Tensor | Sequence[Tensor]) -> Pieces:
         """An item of the stream as a tuple of tensors of as many steps, the mask one of them."""
+        if not isinstance(cast("object", item), Tensor | tuple | list) or isinstance(item, PackedSequence):
+            raise ValueError(f"stream: an item must be a tensor or a tuple of tensors, got {type(item).__name__}")
         pieces: list[Any] = [item] if isinstance(item, Tensor) else list(item)
         for number, piece in enumerate(pieces):
             if not isinstance(piece, Tensor):
                 raise ValueError(f"stream: element {number} of an item must be a tensor, got {type(piece).__name__}")
         if len(pieces) < 1 + self._reset:
-            raise ValueError("stream: with reset=True each item must be (input, ..., mask), got a single tensor")
+            form, got = "(input, ..., mask) with reset=True" if self._reset else "(input, ...)", len(pieces)
+            raise ValueError(f"stream: each item must be {form}, got {got} tensor{'s' * (got != 1)}")
         x = cast(Tensor, pieces[0])
         if x.dim() < 2:
             form = "(B, T, ...)" if self._axis else "(T, B, ...)"
@@ -197,6 +202,17 @@ class TruncatedBPTT(Iterator[Any]):
             output, state = self._module(x.narrow(self._axis, start, stop - start), state)
             outputs.append(output)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, self._axis), state
+
+
+def _check_stream(stream: object) -> None:
+    """Refuse what has no items, and a tensor, whose items would be its single steps."""
+    if isinstance(stream, Tensor):
+        raise ValueError(
+            f"stream must be an iterable of items (T, B, ...), got one tensor of shape {tuple(stream.shape)}: "
+            "[tensor] is a stream of one item, tensor.unbind() a stream of its parts"
+        )
+    if not hasattr(stream, "__iter__") and not hasattr(stream, "__getitem__"):
+        raise ValueError(f"stream must be an iterable of items (T, B, ...), got {type(stream).__name__}")
 
 
 def _cut(items: Iterable[Pieces], k: int, axis: int) -> Iterator[Pieces]:

@@ -55,6 +55,41 @@ def test_chunks_give_what_the_whole_gives(maker: Maker, sizes: int | list[int]) 
 
 
 @every_baseline
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_tensors_of_a_call_may_be_changed_after_it(maker: Maker, mode: Any) -> None:
+    """The state is of the numbers of then: an input, a mask and an output may be used as buffers."""
+    layer = baseline(maker, num_layers=2)
+    masks = [torch.rand(4, 2, generator=torch.Generator().manual_seed(seed)) < 0.2 for seed in (1, 2)]
+    pieces = [(draw(4, 2, 3, seed=seed), mask) for seed, mask in enumerate(masks)]
+
+    def outputs(reuses: bool) -> Tensor:
+        x, reset, state, found = draw(4, 2, 3), masks[0].clone(), None, list[Tensor]()
+        for piece, mask in pieces:
+            x, reset = (x.copy_(piece), reset.copy_(mask)) if reuses else (piece, mask)
+            output, state = layer(x, state, reset=reset)
+            found.append(output.detach().clone())
+            if reuses:
+                output.detach().zero_()
+        return torch.cat(found)
+
+    with mode():
+        assert torch.equal(outputs(reuses=True), outputs(reuses=False))
+    output, _ = layer(pieces[0][0], reset=masks[0])
+    masks[0].logical_not_()
+    output.sum().backward()
+
+
+@every_baseline
+def test_a_state_made_in_inference_mode_goes_on_in_training(maker: Maker) -> None:
+    layer, x = baseline(maker, num_layers=2), draw(8, 2, 3)
+    with torch.inference_mode():
+        _, state = layer(x[:4])
+    output, _ = layer(x[4:], state)
+    output.sum().backward()
+    assert_equal(output, layer(x)[0][4:], "output")
+
+
+@every_baseline
 def test_the_future_does_not_change_the_past(maker: Maker) -> None:
     layer = baseline(maker, num_layers=2)
     x = draw(9, 2, 3).requires_grad_()
@@ -211,6 +246,9 @@ def test_a_state_that_does_not_fit_is_refused(maker: Maker) -> None:
         layer(draw(4, 5, 3), state)
     with pytest.raises(ValueError, match=r"state must have 'h.*, got nothing"):
         layer(draw(4, 2, 3), CarriedState({}))
+    more = CarriedState({**state.tensors, "h9": draw(2, 4)})
+    with pytest.raises(ValueError, match=r"state must have \['.*'\], got also \['h9'\]: another layer's"):
+        layer(draw(4, 2, 3), more)
     with pytest.raises(ValueError, match="state must be a CarriedState, got int"):
         layer(draw(4, 2, 3), 5)
     with pytest.raises(ValueError, match="input must have input_size=3 features in its last axis, got 2"):

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 from reminding import SAB, Credit
 from reminding.nn.credit import ledger
 from tests import oracle
+from tests.nn.pytorch.ways import gathered
 from tests.nn.samples import LAYERS, assert_same_gradients, chunks, draw, gradients, make
 from tests.oracle import Config
 
@@ -87,6 +88,31 @@ def test_every_memory_is_credited_through_the_steps_that_read_it(
     assert (credit.amount.diff() <= 0).all(), "the largest first"
     assert (credit.memory_step < credit.step).all()
     assert len(credit) > 0
+
+
+@pytest.mark.parametrize("by", ["layer", "state"])
+def test_what_settling_sends_on_is_recorded(by: str) -> None:
+    """It is what a backward pass of 0 sends on, with the same gradients."""
+
+    def recorded(settles: bool) -> tuple[Credit, dict[str, Tensor]]:
+        layer = make(k_trunc=3, credit_every=9)
+        state: Any = None
+        for part in chunks(draw(20, 2, 3), 5):
+            output, state = layer(part, state)
+            output.pow(2).sum().backward()
+        with layer.credit() as credit:
+            if settles:
+                _ = layer.settle(state) if by == "layer" else state.settle()
+            else:
+                (0 * layer(draw(2, 2, 3), state)[0]).sum().backward()
+        return credit, gathered(layer)
+
+    (got, gradient), (want, wanted) = recorded(True), recorded(False)
+    assert len(got) > 0
+    for name in ("layer", "row", "step", "memory_step"):
+        assert torch.equal(getattr(got, name), getattr(want, name))
+    torch.testing.assert_close(got.amount, want.amount)
+    assert_same_gradients(gradient, wanted)
 
 
 def test_what_is_recorded_changes_no_gradient() -> None:

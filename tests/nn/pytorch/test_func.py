@@ -16,7 +16,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from reminding import SAB
 from tests.nn.pytorch.ways import Case, both_depths, cases, inputs, loss_of
@@ -162,10 +163,20 @@ def test_vmap_says_what_to_do(way: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"vmap.*rows of the batch"):
         vmap(lambda given: functional_call(layer, given, (x,))[0])(parameters)
     given = dict(layer.named_parameters())
-    with pytest.raises(ValueError, match=r"for gradients by sample, loop over the samples"):
+    with pytest.raises(ValueError, match=r"for gradients by sample, or several sets of weights, loop over them"):
         vmap(grad(lambda own, row: functional_call(layer, own, (row,))[0].sum()), in_dims=(None, 0))(
             given, draw(2, 4, 2, 3)
         )
+
+
+@pytest.mark.parametrize("way", [{}, {"backend": "reference", "engine": "autograd"}])
+def test_recording_a_call_as_a_graph_says_what_to_do(way: dict[str, Any]) -> None:
+    layer, x = numbers(way, k_top=2), draw(4, 2, 3)
+    with pytest.raises(RuntimeError, match=r"make_fx and torch\.func\.linearize cannot.*SequenceModule"):
+        linearize(lambda given: layer(given)[0], x)
+    with pytest.raises(RuntimeError, match=r"make_fx and torch\.func\.linearize cannot.*torch\.func\.jvp"):
+        make_fx(lambda given: layer(given)[0])(x)
+    assert layer(x)[0].isfinite().all()
 
 
 def test_past_calls_under_a_transform_say_what_to_do() -> None:

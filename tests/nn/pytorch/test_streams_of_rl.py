@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reminding import SAB
 from tests.nn.pytorch.ways import WAYS, Case, cases, every_way, gathered, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, draw, make
+from tests.nn.samples import assert_same_gradients, chunks, draw, make
 
 every_k_top = pytest.mark.parametrize("k_top", [0, 2, None])
 
@@ -50,6 +50,28 @@ def test_random_resets_in_chunks_are_those_of_one_call(
     x = inputs(12, rows)
     got = run(case.layer(semantics=semantics), x, mask, case.size)
     assert_same_gradients(got, run(case.plain(semantics=semantics), x, mask, len(x)))
+
+
+@every_way
+@pytest.mark.parametrize("by", ["step", "row", "state"])
+def test_a_mask_of_resets_may_be_used_again_before_the_backward_pass(way: dict[str, Any], by: str) -> None:
+    def gradients(buffer: Tensor | None) -> dict[str, Tensor]:
+        layer = make(k_top=2, k_att=2, k_trunc=5, **way)
+        state, losses = None, list[Tensor]()
+        for number, x in enumerate(chunks(inputs(), 4)):
+            mask = torch.tensor([number == 1, number == 2, False])
+            mask = mask if by != "step" else mask.expand(len(x), -1).clone()
+            if buffer is not None:
+                mask = buffer[: len(x)].copy_(mask) if by == "step" else buffer[0].copy_(mask)
+            if state is not None and by == "state":
+                state = state.reset(mask)
+                losses.append(state.h.pow(2).sum())
+            output, state = layer(x, state, reset=None if by == "state" else mask)
+            losses.append(loss_of(output, 4 * number))
+        torch.stack(losses).sum().backward()
+        return gathered(layer)
+
+    assert_same_gradients(gradients(torch.zeros(4, 3, dtype=torch.bool)), gradients(None))
 
 
 @every_way

@@ -170,6 +170,8 @@ class CarriedLayer(nn.Module):
             raise ValueError(f"state must be a CarriedState, got {type(state).__name__}")
         if state.packed or layout.packed is not None:
             raise ValueError(f"state cannot be carried into or out of a PackedSequence by the {kind} baseline")
+        if unknown := state.tensors.keys() - fresh.keys():
+            raise ValueError(f"state must have {sorted(fresh)}, got also {sorted(unknown)}: another layer's")
         for name, wanted in fresh.items():
             got = state.tensors.get(name)
             if got is None or (got.shape, got.dtype, got.device) != (wanted.shape, wanted.dtype, wanted.device):
@@ -179,6 +181,11 @@ class CarriedLayer(nn.Module):
                     f"got {told}"
                 )
         return state.tensors
+
+
+def constant(tensor: Tensor) -> Tensor:
+    """A tensor without its graph; a copy of one that was made in inference mode, which autograd refuses."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def empty_recall(y: Tensor, layout: Layout) -> Recall:

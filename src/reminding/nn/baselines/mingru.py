@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reminding.nn.baselines.carried import CarriedLayer
+from reminding.nn.baselines.carried import CarriedLayer, constant
 from reminding.nn.baselines.scan import linear_scan
 from reminding.nn.parts import settings
 
@@ -62,9 +62,9 @@ class MinGRU(CarriedLayer):
             if begins is not None:
                 keep = keep.masked_fill(begins.unsqueeze(2), 0)
             name = f"h{number}"
-            start = carried[name].detach().to(keep.dtype)
+            start = constant(carried[name]).to(keep.dtype)
             x = linear_scan(keep, torch.sigmoid(gate) * positive(candidate), start)
-            after[name] = x[-1].to(carried[name].dtype)
+            after[name] = x[-1].to(carried[name].dtype, copy=True)  # the output may be changed in place
         return x, after
 
 

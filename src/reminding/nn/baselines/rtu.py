@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.nn.baselines.carried import CarriedLayer
+from reminding.nn.baselines.carried import CarriedLayer, constant
 from reminding.nn.baselines.scan import linear_scan
 
 
@@ -88,7 +88,7 @@ class RTU(CarriedLayer):
         """Run over a call's steps, then bring the traces from its beginning to its end."""
         if self.nu.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be float32 or float64 for an RTU, got {self.nu.dtype}")
-        past = {name: torch.view_as_complex(_constant(tensor)) for name, tensor in carried.items()}
+        past = {name: torch.view_as_complex(constant(tensor)) for name, tensor in carried.items()}
         parts = F.linear(x, self.input_weight.flatten(0, 1)).to(self.nu.dtype).view(*x.shape[:2], 2, len(self.nu))
         driven = torch.complex(parts[..., 0, :], parts[..., 1, :])  # W x, (T, B, N)
         dynamics = self._dynamics()
@@ -138,7 +138,7 @@ class RTU(CarriedLayer):
         by_theta = (later * dynamics.decay_by_theta * before).sum(0)
         shown = (later * dynamics.scale).permute(1, 2, 0) @ x.permute(1, 0, 2).to(later.dtype)  # (B, N, I)
         return {
-            "h": h[-1],
+            "h": h[-1].clone(),
             "by_nu": kept * past["by_nu"] + by_nu,
             "by_theta": kept * past["by_theta"] + by_theta,
             "by_weight": kept.unsqueeze(2) * past["by_weight"] + shown,
@@ -151,8 +151,3 @@ class _Steps(NamedTuple):
     x: Tensor
     driven: Tensor
     h: Tensor
-
-
-def _constant(tensor: Tensor) -> Tensor:
-    """A tensor without its graph; a copy of one that was made in inference mode, which autograd refuses."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()

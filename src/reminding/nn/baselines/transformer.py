@@ -132,7 +132,8 @@ class Transformer(nn.Module):
         began = torch.zeros(x.shape[:2], dtype=torch.int64) if reset is None else reset[: len(x)].long()
         stream = began.cumsum(0).to(x.device)  # (T, B)
         if state is None:
-            return TransformerState(x, stream)  # before the first step, all streams are about to begin
+            # Before the first step, all streams are about to begin. The input may be a buffer that is used again.
+            return TransformerState(x.clone(), stream)
         if state.past.shape[1:] != x.shape[1:]:
             raise ValueError(
                 f"state must be of {x.shape[1]} rows and {x.shape[2]} features, got {tuple(state.past.shape[1:])}"

@@ -242,3 +242,8 @@ class Noting:
             )
         row = found.row if self.order is None else self.order.cpu()[found.row]
         self.credit.take(found._replace(row=row))
+
+
+def noting(credit: Credit | None, order: Tensor | None = None) -> Noting | None:
+    """What tells a `Credit` of the caller's rows in this order, if any is recorded."""
+    return None if credit is None else Noting(credit, order)

@@ -132,7 +132,7 @@ class ReachedSteps:
             return None
         like = network.tensors[0]
         factors = [
-            run.dropout_masks[layer - 1].to(like) * network.dropout_scale
+            run.dropout_factor(layer, like, network.dropout_scale)
             if run.dropout_masks
             else like.new_ones(run.steps, len(run.row), run.layers[layer - 1].entering.h.shape[2])
             for run in held

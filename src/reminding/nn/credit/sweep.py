@@ -263,7 +263,7 @@ class Sweep:
         passes: list[_LayerReplay] = []
         for layer in range(len(segment.layers)):
             if layer > 0 and segment.dropout_masks:
-                x = x * segment.dropout_masks[layer - 1][: len(x)] * network.dropout_scale
+                x = x * segment.dropout_factor(layer, x, network.dropout_scale)[: len(x)]
             passes.append(self._run_layer(network, layer, segment, x))
             x = passes[-1].output
         return passes

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.autograd import Pass, completed
-from reminding.nn.credit.ledger import Credit, Noting
+from reminding.nn.credit.ledger import Credit, noting
 from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
 from reminding.nn.forward import compiled, served
@@ -96,7 +96,7 @@ class LayerCalls(LayerParameters):
             return
         entering.check_maker(state, self.made_by)
         with counting_on_host(), torch.enable_grad():
-            network, _ = self._network(self.like(), None)
+            network = replace(self._network(self.like(), None)[0], note=noting(self._credit))
             with network.modules.in_call(), torch.no_grad():
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
                 history = moved.history.changed(rule=self.rule)
@@ -164,8 +164,7 @@ class LayerCalls(LayerParameters):
         entering.check_input(x, self.input_size, like, self.encoder is not None)
         if len(x) == 0:
             return self._without_steps(x, layout, network, state, reset, return_recall)
-        if self._credit is not None:
-            network = replace(network, note=Noting(self._credit, layout.order))
+        network = replace(network, note=noting(self._credit, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         runner = self._runner(choice, len(x), before, return_recall, encoder_input, network, watch)

@@ -108,7 +108,7 @@ class Layout:
             raise ValueError(
                 f"reset must be bool of shape {per_row} or {per_step}, got {reset.dtype} of shape {shape}"
             )
-        mask = reset.cpu()
+        mask = reset.to("cpu", copy=True)  # a graph may keep it, and the caller's may change
         if tuple(mask.shape) == per_row:
             first = torch.zeros(max(steps, 1), rows, dtype=torch.bool)
             first[0] = mask
@@ -176,8 +176,11 @@ def whole_steps(x: Tensor) -> Tensor:
     Else an infinite feature would saturate gates and pass unseen, and its gradient would be 0 times infinity where a
     backward pass computes it, and 0 where it does not. The gradient is that of the input.
     """
-    if not x.is_floating_point() or all_finite(x):
-        return x
+    return x if not x.is_floating_point() or all_finite(x) else not_finite_throughout(x)
+
+
+def not_finite_throughout(x: Tensor) -> Tensor:
+    """`whole_steps` as a graph that does not depend on the numbers."""
     finite = x.detach().isfinite().all(-1, keepdim=True)
     return x + torch.where(finite, 0.0, torch.nan).to(x.dtype)
 

@@ -118,9 +118,9 @@ class Runner:
             return Pass(x, after, recall)
         records = [each.replay for each in passes if each.replay is not None]
         origin = None if network.note is None else network.note.number(x.shape[1])
-        record = PassRecord(
-            given, self.encoder_input, begun, steps_done, records, network.modules.modes, tuple(masks), origin
-        )
+        scale = torch.tensor(network.dropout_scale, dtype=torch.float64) if masks else None
+        modes = network.modules.modes
+        record = PassRecord(given, self.encoder_input, begun, steps_done, records, modes, tuple(masks), scale, origin)
         stored = rule.remembers and (rule.capacity is not None or self.defers)
         return Pass(
             x,

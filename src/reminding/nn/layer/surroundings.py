@@ -42,7 +42,7 @@ def transform_of(tensors: Iterable[Tensor]) -> str | None:
     if transformed and any(map(_batched, held)):
         raise ValueError(
             "SAB does not run under torch.vmap: pass the samples as rows of the batch, of which each is a stream of "
-            "its own; for gradients by sample, loop over the samples"
+            "its own; for gradients by sample, or several sets of weights, loop over them"
         )
     if transformed:
         return "a transform of torch.func"
@@ -92,7 +92,7 @@ def none_for(input: Tensor) -> bool:
 
 
 def check_tracing() -> None:
-    """Refuse torch.jit.trace and torch.export of the layer itself, which would record the steps of one input."""
+    """Refuse what would record the steps of one input: torch.jit.trace, torch.export, make_fx of the layer itself."""
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
             f"torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. {_EXPORT}"
@@ -101,6 +101,12 @@ def check_tracing() -> None:
     if is_exporting is not None and is_exporting():
         raise RuntimeError(
             f"torch.export cannot record a SAB layer itself: what a call does depends on its values. {_EXPORT}"
+        )
+    c = torch._C  # pyright: ignore[reportPrivateUsage]
+    if c._get_dispatch_mode(c._TorchDispatchModeKey.PROXY) is not None:  # pyright: ignore
+        raise RuntimeError(
+            "make_fx and torch.func.linearize cannot record a SAB layer: what a call does depends on its values. "
+            f"torch.func.jvp runs it anew for each tangent. {_EXPORT}"
         )
 
 

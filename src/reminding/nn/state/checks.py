@@ -147,6 +147,8 @@ def _check_segment(name: str, segment: Segment, layers: Sequence[LayerPart], str
     _typed(f"{name}.modes", segment.modes, torch.bool, (segment.modes.numel(),))
     for number, mask in enumerate(segment.dropout_masks):
         _typed(f"{name}.dropout_masks.{number}", mask, torch.bool, (steps, rows, layers[number].h.shape[1]))
+    if segment.dropout_scale is not None:
+        _typed(f"{name}.dropout_scale", segment.dropout_scale, torch.float64, ())
     latest = int(segment.steps_done.max()) + steps if rows else 0
     for number, (part, layer) in enumerate(zip(segment.layers, layers, strict=True)):
         _check_entering(f"{name}.layers.{number}.entering", part.entering, layer, rows)

@@ -212,7 +212,7 @@ class SABState:
             ValueError: the mask has another shape or type.
         """
         given = [True] * self.batch_size if mask is None else mask
-        rows = given.cpu() if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
+        rows = torch.as_tensor(given, device="cpu").clone()  # kept by the graph: the caller's may change
         if rows.dtype != torch.bool or rows.shape != self.step.shape:
             raise ValueError(
                 f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"

@@ -45,7 +45,7 @@ class SegmentRun(Stretch):
     """Consecutive segments of the same rows, through all layers.
 
     Attributes:
-        row, modes, encoder_input, column: as a segment has them.
+        row, modes, dropout_scale, encoder_input, column: as a segment has them.
         steps_done, start: as the first segment has them.
         steps: how many there are in all, S.
         begins, sizes: the step of the run at which each segment begins, and its number of steps, (N,) int64 each.
@@ -68,6 +68,7 @@ class SegmentRun(Stretch):
     layers: tuple[LayerRun, ...]
     modes: HostWhole
     dropout_masks: tuple[TimeRows, ...] = ()
+    dropout_scale: HostWhole | None = None
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
@@ -89,6 +90,7 @@ class SegmentRun(Stretch):
             layers=tuple(layers),
             modes=segment.modes,
             dropout_masks=segment.dropout_masks,
+            dropout_scale=segment.dropout_scale,
             encoder_input=segment.encoder_input,
             start=segment.start,
             column=segment.column,
@@ -136,6 +138,7 @@ class SegmentRun(Stretch):
             ),
             modes=self.modes,
             dropout_masks=tuple(mask[first:last] for mask in self.dropout_masks),
+            dropout_scale=self.dropout_scale,
             encoder_input=self.encoder_input,
             start=self.start + first,
             column=self.column,
@@ -275,7 +278,10 @@ def _continues(before: Segment, after: Segment, rule: Rule) -> bool:
 
 
 def _drop_alike(before: Segment, after: Segment) -> bool:
-    """Whether recurrent dropout had the same masks in both, as in two stretches of one call."""
+    """Whether dropout had one rate in both, and recurrent dropout the same masks, as in two stretches of one call."""
+    scales = [None if each.dropout_scale is None else float(each.dropout_scale) for each in (before, after)]
+    if scales[0] != scales[1]:
+        return False
     if not before.drops_state and not after.drops_state:
         return True
     pairs = [
@@ -321,7 +327,7 @@ class PassRecord:
         steps_done: steps that the rows' streams had done before, (B,).
         layers: each layer's record.
         modes: see `Segment`.
-        dropout_masks: between layers, (T, B, H) bool each.
+        dropout_masks: between layers, (T, B, H) bool each; dropout_scale: see `Segment`.
         origin: by which number a record of credit knows each row, (B,) int64; None where credit is not recorded.
     """
 
@@ -332,6 +338,7 @@ class PassRecord:
     layers: Sequence[ReplayRecord]
     modes: Tensor
     dropout_masks: tuple[Tensor, ...]
+    dropout_scale: Tensor | None = None
     origin: Tensor | None = None
 
 
@@ -359,6 +366,7 @@ def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
         layers=tuple(LayerRun(layer.entering(), layer.read()) for layer in record.layers),
         modes=record.modes,
         dropout_masks=record.dropout_masks,
+        dropout_scale=record.dropout_scale,
         encoder_input=record.encoder_input,
         start=record.begun,
         column=column if encoded else None,

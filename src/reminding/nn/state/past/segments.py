@@ -166,6 +166,17 @@ class Stretch(TensorGroup):
         stretch = cast("Any", self)
         return replace(stretch, row=row)
 
+    def dropout_factor(self, layer: int, like: Tensor, usual: float) -> Tensor:
+        """What dropout multiplied the input of a layer above the first by, (S, R, H).
+
+        Args:
+            like: a tensor of the wanted device and type.
+            usual: the factor of what is let through, where the segment is from a file that does not say.
+        """
+        stretch = cast("Any", self)
+        scale = usual if stretch.dropout_scale is None else float(stretch.dropout_scale)
+        return stretch.dropout_masks[layer - 1].to(like) * scale
+
     @property
     def drops_state(self) -> bool:
         """Whether recurrent dropout was on."""
@@ -190,6 +201,7 @@ class Segment(Stretch):
         x: the input (S, R, I); with an `encoder_input`, None.
         layers: each layer's part.
         dropout_masks: between layers, which outputs dropout let through, (S, R, H) bool each; empty without dropout.
+        dropout_scale: what these were multiplied by, () float64 on the host; None without dropout.
         modes: which of the user's modules were in training mode, (N,) bool; empty without such modules.
         encoder_input, start, column: the input the encoder makes x of, the step at which x begins in it, and the
             column of each row in it, (R,) int64 on the host.
@@ -204,6 +216,7 @@ class Segment(Stretch):
     layers: tuple[LayerSegment, ...]
     modes: HostWhole
     dropout_masks: tuple[TimeRows, ...] = ()
+    dropout_scale: HostWhole | None = None
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
