@@ -335,6 +335,10 @@ class FileStream(DescribedStream):
         """The time column of rows of one file, counted over all files, (n,); None without `time`."""
         return self.opened.times(start, stop)
 
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The numbers, in their file, of steps of one file, counted over all files, (n,): from 0."""
+        return self.opened.numbers(start, stop)
+
     @cached_property
     def measured(self) -> Measured:
         """See `DescribedStream.measured`."""

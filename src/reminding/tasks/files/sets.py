@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data import audio
@@ -147,13 +148,17 @@ class FileSet:
         source, begin = self._file(start)
         return source.times(start - begin, stop - begin) if isinstance(source, TableSource) else None
 
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The numbers, in their file, of steps of one file, counted over all files, (n,): from 0."""
+        source, begin = self._file(start)
+        if isinstance(source, TableSource):
+            return source.numbers(start - begin, stop - begin)
+        return np.arange(start - begin, stop - begin)
+
     def where(self, step: int) -> str:
         """The file of a step, and its number in that file, from 0."""
-        source, begin = self._file(step)
-        number = step - begin
-        if isinstance(source, TableSource):
-            number = int(source.numbers(number, number + 1)[0])
-        return f"{source.unit} {number} of {source.path}"
+        source, _ = self._file(step)
+        return f"{source.unit} {self.numbers(step, step + 1)[0]} of {source.path}"
 
     def _file(self, step: int) -> tuple[Source, int]:
         """The file of a step, and the number of its first step."""
