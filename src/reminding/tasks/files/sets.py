@@ -27,7 +27,7 @@ from reminding.tasks.data.text import PACKED, suffix_of
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 TABLES = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".nc", ".mat", ".npy", ".npz"),
-    *(".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
+    *(".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
 )
 """Suffixes of tables in a form that is not read."""
 
@@ -89,6 +89,22 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
             "packed bytes by --format bytes"
         )
     return "bytes"
+
+
+def format_of(paths: Sequence[Path], format: Format, known: Format) -> Format:
+    """The format of other files for a run, which is that of its own.
+
+    Args:
+        format: that the run was begun with.
+        known: of its files.
+
+    Raises:
+        ValueError: it was found by itself, and is that of a table, but one of these is in a form that is not read.
+    """
+    for path in paths:
+        if format == "auto" and known == "csv" and path.suffix.lower() in TABLES:
+            raise ValueError(f"format: {path} is a table in a form that is not read; save it as CSV or Parquet")
+    return known
 
 
 def open_source(path: Path, kind: str, wanted: Wanted, follow: bool) -> Source:
