@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,32 @@ def test_the_first_line_of_a_run_can_be_taken(tmp_path: Path) -> None:
         assert process.stderr.read() == ""
     assert process.returncode == 0
     assert (tmp_path / "run" / "summary.json").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the terminals of POSIX")
+def test_a_run_whose_terminal_is_closed_ends_as_at_ctrl_c(tmp_path: Path) -> None:
+    """The terminal sends SIGHUP, and writing to it fails from then on: with EIO, which is no broken pipe."""
+    import pty
+
+    words = [sys.executable, "-m", "reminding", *RUN, "--steps", "1000000", "--out", str(tmp_path / "run")]
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, words)
+    while not (tmp_path / "run" / "checkpoints").is_dir():
+        os.read(terminal, 1 << 16)
+    os.close(terminal)
+    ended, status = 0, 1
+    for _ in range(600):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    assert ended
+    assert os.waitstatus_to_exitcode(status) == 0
+    run = Run.read(tmp_path / "run")
+    assert run.summary["stopped"] == "interrupted"
+    newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert newest == run.summary["steps"] > 0
 
 
 def test_files_are_written_without_a_reader_of_the_output(finished: Path, tmp_path: Path) -> None:

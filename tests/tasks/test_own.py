@@ -26,7 +26,9 @@ def test_own_series_is_standardised_as_in_training(tmp_path: Path) -> None:
 def test_a_file_of_labelled_series_is_not_one_series(tmp_path: Path) -> None:
     path = tmp_path / "all.tsv"
     path.write_text("".join(f"{label}\t{i}\t2\t3\n" for i in range(5) for label in "12"))
-    with pytest.raises(ValueError, match=r"has 10 lines of up to 4 values, as a file of labelled series has"):
+    with pytest.raises(
+        ValueError, match=r"holds 10 series; choose by --sequence, 0 to 9; a file of one has one step a line"
+    ):
         read_own(Series(path), path)
     (tmp_path / "one.txt").write_text("1\n2\n3\n")
     assert read_own(Series(path), tmp_path / "one.txt").input.shape == (3, 1, 1)

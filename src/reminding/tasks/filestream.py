@@ -28,7 +28,7 @@ from reminding.tasks.data.tables.dialect import Header
 from reminding.tasks.files.described import DescribedStream
 from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured
-from reminding.tasks.files.sets import FileSet, Format, list_files, named_files, open_files
+from reminding.tasks.files.sets import FileSet, Format, format_of, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.facts import DATA
@@ -179,7 +179,9 @@ class FileStream(DescribedStream):
         paths = [path for part in files.values() for path in part]
         if self._facts is None:
             return open_files(paths, self.format, self._wanted(), self.follow)
-        opened = open_files(paths, self.known.format, self._wanted(), self.follow, self._begun(files))
+        opened = open_files(
+            paths, format_of(paths, self.format, self.known.format), self._wanted(), self.follow, self._begun(files)
+        )
         self.known.check_rate(opened.first)
         return opened
 
@@ -207,7 +209,7 @@ class FileStream(DescribedStream):
             masks = tuple(name for name in known.masks if name in columns)
             missing = "error" if self.missing == "drop" else self.missing
             wanted = replace(wanted, columns=tuple(columns), target=(), time=None, masks=masks, missing=missing)
-        source = open_files([path], known.format, wanted, follow=False).first
+        source = open_files([path], format_of([path], self.format, known.format), wanted, follow=False).first
         if columns is not None and isinstance(source, TableSource):
             source = source.timed(self.time)
         known.check_rate(source)
@@ -334,6 +336,10 @@ class FileStream(DescribedStream):
     def times(self, start: int, stop: int) -> NDArray[Any] | None:
         """The time column of rows of one file, counted over all files, (n,); None without `time`."""
         return self.opened.times(start, stop)
+
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The numbers, in their file, of steps of one file, counted over all files, (n,): from 0."""
+        return self.opened.numbers(start, stop)
 
     @cached_property
     def measured(self) -> Measured:

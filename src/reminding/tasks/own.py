@@ -6,7 +6,7 @@ Shapes: T time, I values of a step, C columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,19 +48,21 @@ class Own(NamedTuple):
     padding: int = 0
 
 
-def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) -> Own:
+def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None, number: int | None = None) -> Own:
     """Read a file as input for a model that was trained on `task`.
 
     A stream is read from a file of the same kind as the training data: bytes, text, WAV, or a table, whose columns
     are scaled as in training. A series is standardised as in training; it is a WAV file, or numbers: one step a line,
-    or one line with the label first as in the files of training, ? if it is not known. Other sequences are
-    numbers in the form of the task: one token per step, or one row of values per step. Numbers are text, separated by
-    white space, commas or semicolons, with one line per step if a step has several; or an .npy file.
+    or one line with the label first as in the files of training, ? if it is not known; or one of the series of such a
+    file, by its number. Other sequences are numbers in the form of the task: one token per step, or one row of values
+    per step. Numbers are text, separated by white space, commas or semicolons, with one line per step if a step has
+    several; or an .npy file.
 
     Args:
         path: the file.
         start: number of steps to skip at the beginning of a stream.
         steps: number of steps to read of a stream; None: to the end.
+        number: of the series in a file of labelled series, from 0; None: the file holds one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -74,7 +76,7 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None) ->
         if start or steps is not None:
             raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
-            return _labelled(task, path)
+            return _labelled(task, path, number)
         return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
     except ValueError as error:
         raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
@@ -89,37 +91,43 @@ class _Steps:
     times: Callable[[int, int], NDArray[Any] | None] | None = None
 
 
-def _labelled(task: LabelledTask, path: Path) -> Own:
+def _labelled(task: LabelledTask, path: Path, number: int | None) -> Own:
     """One series as the model reads it, with its class if the file says it."""
-    form, one = task.form, _one_series(task, path)
-    number = form.class_of(one)
+    form, one = task.form, _chosen(_series_of(task, path), path, number, task.form.dimensions)
+    label = form.class_of(one)
     values = form.prepared(one.values, one.where)
-    target = None if number is None else torch.tensor([number])
+    target = None if label is None else torch.tensor([label])
     return Own(torch.as_tensor(values).unsqueeze(1), target, padding=len(values) - form.cut.own_steps(one.values))
 
 
-def _one_series(task: LabelledTask, path: Path) -> One:
-    """One series: an audio file, a .ts file of one series, or numbers."""
+def _chosen(series: Sequence[One], path: Path, number: int | None, dimensions: int) -> One:
+    """The series of a number, or the only one."""
+    count = len(series)
+    if number is None and count > 1:
+        one = "" if suffix_of(path) == ".ts" else f"; a file of one has one step a line, {dimensions} values each"
+        raise ValueError(f"{path} holds {count} series; choose by --sequence, 0 to {count - 1}{one}")
+    if number is not None and number >= count:
+        raise ValueError(f"{path} holds {count} series, so sequence must be below {count}, got {number}")
+    return series[number or 0]
+
+
+def _series_of(task: LabelledTask, path: Path) -> Sequence[One]:
+    """All series of a file: of an audio file or an array one, of a .ts file those in it, or those of its lines."""
     form = task.form
     if path.suffix.lower() in SUFFIXES:
         samples, rate = read_audio(path)
         if form.rate is not None:
             same_rate(Path("the training data"), form.rate, path, rate)
-        return One("", samples, str(path))
+        return [One("", samples, str(path))]
     if suffix_of(path) == ".npy":
-        return One("", numbers_of_file(path), str(path))
+        return [One("", numbers_of_file(path), str(path))]
     if suffix_of(path) == ".ts":
-        series = read_series(path, unlabelled=True)
-        if len(series) > 1:
-            raise ValueError(
-                f"{path} holds {len(series)} series, expected one; write the wanted one to a file of its own"
-            )
-        return series[0]
+        return read_series(path, unlabelled=True)
     return _series_of_text(path, form)
 
 
-def _series_of_text(path: Path, form: Form) -> One:
-    """One series, (n, D): one step a line, or one line with its label first, as in the files of training.
+def _series_of_text(path: Path, form: Form) -> Sequence[One]:
+    """One series, (n, D), one step a line; or one a line with its label first, as in the files of training.
 
     Where all classes are words, a line of numbers alone has no label. Elsewhere its first number is its label, as it
     is where labels are predicted.
@@ -129,18 +137,12 @@ def _series_of_text(path: Path, form: Form) -> One:
     lines = {i: line for i, line in cells.items() if line[0][:1] not in ("#", "%")}
     if not lines:
         raise ValueError(f"{path} holds no numbers")
-    first = next(iter(lines.values()))[0]
-    if len(lines) == 1 and (any(map(is_number, form.classes)) or not is_number(first)):
-        return read_series(path, unlabelled=True)[0]
-    rows = [numbers(line, f"{path}, line {i}") for i, line in lines.items()]
-    if len(rows) == 1:
-        return One("", rows[0].reshape(-1, form.dimensions), str(path))
-    if {len(row) for row in rows} != {form.dimensions}:
-        raise ValueError(
-            f"{path} has {len(rows)} lines of up to {max(map(len, rows))} values, as a file of labelled series has; "
-            "expected one series: one step a line, or one line with its label first, ? if it is not known"
-        )
-    return One("", np.stack(rows), str(path))
+    if len(lines) > 1 and {len(line) for line in lines.values()} == {form.dimensions}:
+        return [One("", np.stack([numbers(line, f"{path}, line {i}") for i, line in lines.items()]), str(path))]
+    place, first = next(iter(lines.items()))
+    if len(lines) == 1 and is_number(first[0]) and not any(map(is_number, form.classes)):
+        return [One("", numbers(first, f"{path}, line {place}").reshape(-1, form.dimensions), str(path))]
+    return read_series(path, unlabelled=True)
 
 
 def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, path: Path) -> Own:

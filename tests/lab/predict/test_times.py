@@ -160,3 +160,44 @@ def test_the_times_of_known_inputs_are_read_in_the_order_of_training(tmp_path: P
     for future in (before, tmp_path / "before.csv"):
         with pytest.raises(ValueError, match="future must begin after the last row of the data, 2023-02-03"):
             model.predict(past, steps=4, future=future)
+
+
+def test_rows_at_another_distance_than_those_of_training_are_told(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S"))
+    note = "note: time: a row every {}, where training had one every 1 h; the network reads rows, and not their times"
+    for freq, said in (("2h", "2 h"), ("15min", "15 min"), ("h", None)):
+        path = written(tmp_path / "new.csv", pd.date_range("2024-01-01", periods=20, freq=freq))
+        capsys.readouterr()
+        main(["predict", str(run), "--input", str(path)])
+        shown = capsys.readouterr().out
+        assert (note.format(said) in shown) if said else ("note: time" not in shown)
+
+
+def test_a_single_row_is_at_no_distance(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S"))
+    path = written(tmp_path / "one.csv", HOURS[:1])
+    main(["predict", str(run), "--input", str(path)])
+    shown = capsys.readouterr().out
+    assert "time: when, 2023-01-01 00:00:00\n" in shown
+    assert "2023-01-01 01:00:00" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.csv", r"^data: .*a\.csv has no rows$"),
+        (
+            "a.feather",
+            r"^format: .*a\.feather is a table in a form that is not read; save it as CSV or Parquet$",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_rows_that_can_be_read_is_named(
+    trained: Trained, tmp_path: Path, name: str, said: str
+) -> None:
+    run = trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S"))
+    (tmp_path / name).write_bytes(b"when,v\n" if name.endswith("csv") else b"ARROW1\x00\x00" + bytes(range(200)))
+    with pytest.raises(ValueError, match=said):
+        reminding.load(run).predict(tmp_path / name)

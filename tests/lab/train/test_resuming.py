@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from reminding.cli import main
 from reminding.lab.paper.reproduce import progress
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.records import Run
 from reminding.lab.train import trainer
 from tests.lab.conftest import small
 from tests.lab.stream_runs import content
@@ -72,6 +76,108 @@ def test_fewer_updates_than_were_made_are_refused_and_nothing_is_changed(tmp_pat
         trainer.train(small(6), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "config.json").read_bytes() == before
     assert trainer.train(small(9), tmp_path / "run", resume=True)["steps"] == 9
+
+
+@pytest.mark.parametrize("before", [None, 1000.0])
+def test_less_time_than_was_spent_is_refused_and_nothing_is_changed(before: float | None, tmp_path: Path) -> None:
+    """A limit is on the time of the whole run: with less, a resumed run would end before its first update."""
+    spent = trainer.train(small(6, max_seconds=before), tmp_path / "run")["seconds"]
+    config = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"^max_seconds: .*run has trained for .* s, and .* s are asked for; the limit"
+    ):
+        trainer.train(small(9, max_seconds=spent / 2), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.json").read_bytes() == config
+    assert trainer.train(small(9, max_seconds=spent + 1000), tmp_path / "run", resume=True)["steps"] == 9
+
+
+def test_a_run_without_time_left_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small(1000, max_seconds=1e-6)
+    trainer.train(config, tmp_path / "run")
+    capsys.readouterr()
+    assert trainer.train(config, tmp_path / "run", resume=True)["steps"] == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "and the limit of 1e-06 s is on the time of the whole run; it makes no more updates" in shown
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (small(6), small(9)),
+        (small(9, target=0.0), small(9)),
+        (small(9, target=0.0), small(9, target=2.0)),
+        (small(30, lr=1e-12, patience=1), small(30, lr=1e-12, patience=3)),
+    ],
+    ids=["steps", "no target", "another target", "patience"],
+)
+def test_the_results_before_are_not_those_of_a_run_that_goes_on(
+    first: RunConfig, second: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    assert trainer.train(first, folder)["stopped"] in ("steps", "target", "patience")
+    assert progress(folder, first) == "done"
+
+    def killed(*_: object) -> None:
+        assert Run.read(folder).test is None
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "learn", killed)
+        with pytest.raises(Killed):
+            trainer.train(second, folder, resume=True)
+    assert progress(folder, second) == "begun"
+    trainer.train(second, folder, resume=True)
+    assert progress(folder, second) == "done"
+
+
+def test_results_stay_where_a_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer.train(small(6), tmp_path / "run")
+    summary = checkpoint.read_summary(tmp_path / "run")
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(trainer, "evaluate", killed)
+    with pytest.raises(Killed):
+        trainer.train(small(6), tmp_path / "run", resume=True)
+    assert checkpoint.read_summary(tmp_path / "run") == summary
+
+
+def test_a_further_test_of_earlier_weights_counts_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "adding", "--T", "4", "--hidden-size", "8", "--batch-size", "4", "--eval-every", "2"]
+    words += ["--eval-sequences", "4", "--test-sequences", "4", "--device", "cpu", "--lr", "0.01"]
+    words += ["--out", str(folder)]
+    main([*words, "--steps", "2"])
+    main(["eval", str(folder), "--T", "8", "--sequences", "4"])
+    (test,) = Run.read(folder).evaluations
+    assert test["best_step"] == checkpoint.read_summary(folder)["best_step"] == 2
+    main([*words, "--steps", "40", "--resume"])
+    assert checkpoint.read_summary(folder)["best_step"] > 2
+    assert Run.read(folder).evaluations == checkpoint.read_evaluations(folder) == []
+    main(["eval", str(folder), "--T", "8", "--sequences", "4"])
+    assert len(Run.read(folder).evaluations) == len(checkpoint.read_evaluations(folder)) == 1
+
+
+def test_a_run_that_was_interrupted_has_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learn = trainer.learn
+
+    def asked(run: Any, whole: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return learn(run, whole)
+
+    monkeypatch.setattr(trainer, "learn", asked)
+    assert trainer.train(small(6), tmp_path / "run")["stopped"] == "interrupted"
+    main(["check", str(tmp_path / "run")])
+    shown = capsys.readouterr().out
+    assert "It can go on from update 1." in shown
+    assert "finished" not in shown
 
 
 def test_an_experiment_goes_on_with_a_run_whose_target_is_another(tmp_path: Path) -> None:

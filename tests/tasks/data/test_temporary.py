@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reminding.disk.errors import CannotWriteError
+from reminding.tasks.data.tables.database import connect
 from reminding.tasks.data.tables.store import write
 from reminding.tasks.data.text import LeftOut, copy_plain
 
@@ -50,6 +51,21 @@ def test_the_command_line_says_so_and_leaves_nothing(separator: str, tmp_path: P
     assert ran.stderr.count("\n") == 1
     assert list(place.iterdir()) == []
     assert not (tmp_path / "run").exists()
+
+
+def test_what_leaves_memory_goes_to_the_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, here = tmp_path / "it's temporary", tmp_path / "here"
+    place.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with connect() as connection:
+        connection.execute("SET memory_limit = '20MB'")
+        sorting = "SELECT i, row_number() OVER (ORDER BY hash(i)) AS r FROM range(3000000) t(i)"
+        assert connection.execute(f"SELECT max(r) FROM ({sorting})").fetchone() == (3_000_000,)
+        assert [path for path in place.rglob("*") if path.is_file()]
+        assert list(here.iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
 def test_another_error_stays_what_it_is(tmp_path: Path) -> None:

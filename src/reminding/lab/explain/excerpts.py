@@ -38,8 +38,8 @@ class ExplainOptions:
     Args:
         input: a file of your own to explain, of the kind that the run's task reads; None: test sequences.
         split: the split that the sequences are from, test or valid.
-        sequence: numbers of the sequences, from 0; on a stream, numbers of its rows. By default the first three
-            sequences, or the first row.
+        sequence: numbers of the sequences, from 0; on a stream, numbers of its rows; with `input`, numbers of the
+            labelled series in a file of several. By default the first three sequences, or the first row.
         at: steps, from 1, whose loss the credit is of: why this output? By default the credit is of the whole loss.
         start: number of steps to skip at the beginning of `input`, if it is a stream.
         steps: number of steps to read of a stream; None: 1000.
@@ -83,7 +83,10 @@ def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
         ValueError: an option does not fit; the message names it.
     """
     if options.input is not None:
-        return [_own(task, options.input, options)]
+        if not isinstance(task, LabelledTask) and options.sequence not in ((), (0,)):
+            raise ValueError(f"sequence must be 0 with input, which is one sequence of {task.name}")
+        numbers = options.sequence if isinstance(task, LabelledTask) else ()
+        return [_own(task, options.input, options, number) for number in numbers or (None,)]
     if task.streamed:
         return _rows_of_streams(task, options)
     if options.steps is not None:
@@ -91,17 +94,19 @@ def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
     return [_whole_sequence(task, options.split, number) for number in options.sequence or (0, 1, 2)]
 
 
-def _own(task: Any, path: Path, options: ExplainOptions) -> Excerpt:
+def _own(task: Any, path: Path, options: ExplainOptions, number: int | None) -> Excerpt:
+    """The input, or one series of it by its number."""
     steps = (options.steps or STREAM_STEPS) if task.streamed and not isinstance(task, Asked) else options.steps
-    own = read_own(task, path, options.start, steps)
-    gaps = gaps_of(task, path, options.start, steps)
+    own = read_own(task, path, options.start, steps, number)
+    gaps = gaps_of(task, path, options.start, steps, number)
     target, absent = (own.target, None) if gaps is None else (gaps.target, gaps.absent)
     if isinstance(task, FileStream) and task.time is not None and own.times is not None:
         return Excerpt(path.name, own.input, target, recorded(task.time, own.times), absent=absent)
     times = _of_sound(task, len(own.input), options.start, own.padding)
     if times is None and isinstance(task, FileStream | CharacterStream):
         times = _numbers(task, path, options.start, len(own.input) + 1)
-    return Excerpt(path.name, own.input, target, times, own.padding, absent)
+    name = path.name if number is None else f"{path.name} series {number}"
+    return Excerpt(name, own.input, target, times, own.padding, absent)
 
 
 def _numbers(task: FileStream | CharacterStream, path: Path, start: int, steps: int) -> StepTimes | None:
@@ -151,17 +156,23 @@ def _rows_of_streams(task: Any, options: ExplainOptions) -> list[Excerpt]:
 
 
 def _of_stream(task: Any, split: EvalSplit, row: int, lengths: list[int]) -> StepTimes | None:
-    """The times of the chunks, of these lengths, that a row of a held-out part reads."""
-    if not isinstance(task, FileStream) or task.time is None:
+    """The times of the chunks, of these lengths, that a row of a held-out part reads, or their places in the file."""
+    if not isinstance(task, FileStream):
         return None
     found: list[Any] = []
     for number, length in enumerate(lengths):
         steps = task.held_out_row(split, row).chunk(number).steps
-        times = task.times(steps.start, steps.stop)
+        times = (task.numbers if task.time is None else task.times)(steps.start, steps.stop)
         if times is None or len(times) <= length:  # the row is shorter than others
             return None
         found.append(times if number == len(lengths) - 1 else times[:-1])
-    return recorded(task.time, np.concatenate(found))
+    values = np.concatenate(found)
+    if task.time is not None:
+        return recorded(task.time, values)
+    if task.known.rate is None:
+        return numbered((values + 1).tolist(), task.unit)
+    joined = bool((np.diff(values) == 1).all())
+    return _of_sound(task, len(values), int(values[0])) if joined else None
 
 
 def _of_sound(task: Any, steps: int, start: int = 0, padding: int = 0) -> StepTimes | None:

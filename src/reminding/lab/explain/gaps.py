@@ -29,11 +29,11 @@ class Gaps(NamedTuple):
     target: Tensor | None
 
 
-def gaps_of(task: Any, path: Path, start: int, steps: int | None) -> Gaps | None:
+def gaps_of(task: Any, path: Path, start: int, steps: int | None, number: int | None) -> Gaps | None:
     """The missing values of a file; None if each column in which the task fills them has a mask.
 
     Args:
-        start, steps: as for `read_own`.
+        start, steps, number: as for `read_own`.
     """
     if isinstance(task, FileStream) and task.vocabulary is None:
         columns = task.column_names
@@ -44,7 +44,7 @@ def gaps_of(task: Any, path: Path, start: int, steps: int | None) -> Gaps | None
         with_masks, count = task.with_facts({**task.facts(), "masked": True}), task.form.dimensions
     else:
         return None
-    own = read_own(with_masks, path, start, steps)
+    own = read_own(with_masks, path, start, steps, number)
     input = own.input[:, 0].numpy()
     masks: NDArray[Any] = input.reshape(len(input), -1, 2 * count)[..., count:]
     return Gaps(masks > 0, own.target)

@@ -273,16 +273,7 @@ def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]
         return "new"
     saved = RunConfig.load(folder / checkpoint.CONFIG_NAME)
     checkpoint.check_same(saved, config, folder)
-    summary = checkpoint.read_summary(folder)
-    stopped, train = summary.get("stopped"), config.train
-    if stopped in ("target", "patience"):
-        same = (train.target, train.patience) == (saved.train.target, saved.train.patience)
-        return "done" if same else "begun"
-    if stopped in ("steps", "time"):
-        enough = summary["steps"] >= train.steps
-        enough |= train.max_seconds is not None and summary["seconds"] >= train.max_seconds
-        return "done" if enough else "begun"
-    return "begun"
+    return "done" if checkpoint.is_finished(folder, config) else "begun"
 
 
 def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:

@@ -179,6 +179,12 @@ def _other_step(folder: Path) -> str:
     )
 
 
+def _has_finished(folder: Path) -> bool:
+    """Whether a run, whose summary is whole if it has one, has come to its end."""
+    summary = checkpoint.read_summary(folder)
+    return bool(summary) and summary.get("stopped") not in checkpoint.UNTESTED
+
+
 def _advice(folder: Path, files: list[CheckedFile]) -> str:
     """What can be done with the run."""
     state = {file.name: file.problem for file in files}
@@ -189,7 +195,7 @@ def _advice(folder: Path, files: list[CheckedFile]) -> str:
     if whole:
         newest = commits.numbers()[0]
         lost = "" if whole[0] == newest else f"; the updates from there to {newest} are lost, and will be made again"
-        done = "The run has finished. " if checkpoint.SUMMARY_NAME in state and not any(state.values()) else ""
+        done = "The run has finished. " if not any(state.values()) and _has_finished(folder) else ""
         return f"{done}It can go on from update {whole[0]}{lost}."
     if not commits.numbers() and state.get(checkpoint.OLD_CHECKPOINT_NAME) == "":
         return "It is of version 0.1, and can go on from its checkpoint, which has no checksums."

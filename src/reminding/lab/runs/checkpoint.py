@@ -22,6 +22,7 @@ from reminding.lab.runs.config import ENDS, EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME, LogSize, log_size
+from reminding.lab.runs.saved.limits import check_limits, has_ended
 from reminding.lab.runs.saved.training import (
     Restored,
     Standing,
@@ -44,6 +45,8 @@ SUMMARY_NAME = "summary.json"
 EVALUATIONS_NAME = "eval.jsonl"
 DATA_NAME = "data.json"
 OLD_CHECKPOINT_NAME = "checkpoint.pt"
+UNTESTED = ("interrupted", "pruned")
+"""What stops a run before its end, and without a test."""
 WEIGHTS_FORMAT = "reminding.SequenceModel"
 _OLD_LITTER = re.compile(r"\.tmp\w{6}|checkpoint\.pt\.part|(state-\d+|model)\.safetensors\.part")
 """What killed processes of version 0.1 left behind."""
@@ -69,6 +72,8 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
         _remove_litter(folder)
         if overwrite:
             _remove_run(folder)
+        elif not is_finished(folder, config):
+            discard(folder / SUMMARY_NAME)  # no reader shall take the results before for those of a run that goes on
         config.save(folder / CONFIG_NAME)
         if not (folder / FACTS_NAME).exists():
             save_facts(folder, config.task)
@@ -79,8 +84,10 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
     """Refuse a folder that this run may not write to."""
     if (folder / CONFIG_NAME).exists():
         if resume:
-            check_same(RunConfig.load(folder / CONFIG_NAME), config, folder)
-            _check_steps(config, folder)
+            saved = RunConfig.load(folder / CONFIG_NAME)
+            check_same(saved, config, folder)
+            if (place := newest(folder)) is not None:
+                check_limits(saved.train, config.train, folder, place / TRAINING_NAME)
             if not _has_checkpoint(folder) and (folder / SUMMARY_NAME).exists():
                 raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
         elif not overwrite:
@@ -91,14 +98,12 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
 
 
-def _check_steps(config: RunConfig, folder: Path) -> None:
-    """Refuse to resume a run up to an update that lies behind it."""
-    done = next(iter(Commits(folder / CHECKPOINTS_NAME).numbers()), 0)
-    if config.train.steps < done:
-        raise ValueError(
-            f"steps: {folder} has made {done} updates, and {config.train.steps} are asked for; --resume goes on from "
-            f"update {done}, so give at least that many, or begin a run in another folder"
-        )
+def is_finished(folder: Path, config: RunConfig) -> bool:
+    """Whether the results that a folder holds are those of the run to its end by these options."""
+    with contextlib.suppress(DamagedFileError):
+        summary = read_summary(folder)
+        return bool(summary) and has_ended(summary, RunConfig.load(folder / CONFIG_NAME).train, config.train)
+    return False
 
 
 def _of_a_start(path: Path) -> bool:
@@ -371,5 +376,18 @@ def add_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The further tests of a run, in the order in which they were made, without damaged lines."""
-    return read_lines(folder / EVALUATIONS_NAME).records
+    """The further tests of a run's weights, in the order in which they were made, without damaged lines."""
+    summary = read_summary(folder)
+    return [record for record in read_lines(folder / EVALUATIONS_NAME).records if of_tested(record, summary)]
+
+
+def weights_step(folder: Path) -> int | None:
+    """The updates that led to the weights of a run; None: unknown, as in version 0.1."""
+    step = load_tensors(folder / WEIGHTS_NAME)[1].get("step")
+    return None if step is None else int(step)
+
+
+def of_tested(record: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+    """Whether a further test may be of the weights of a summary: not if the run has found others since."""
+    steps = record.get("best_step"), summary.get("best_step")
+    return None in steps or steps[0] == steps[1]

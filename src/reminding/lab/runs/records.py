@@ -79,7 +79,7 @@ class Run:
         summary: of a finished run; empty otherwise.
         valid: the validation results so far.
         records: the whole log.
-        evaluations: the further tests.
+        evaluations: the further tests, of these weights.
     """
 
     folder: Path
@@ -110,6 +110,7 @@ class Run:
         parts = ("task", "model", "train")
         options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
         evaluations = _evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric)
+        evaluations = [record for record in evaluations if checkpoint.of_tested(record, summary)]
         return Run(folder, options, task, summary, _progress(records, task), records, evaluations)
 
     @property

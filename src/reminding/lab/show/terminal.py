@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import os
+import stat
 import sys
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -52,9 +54,38 @@ def drop_output() -> None:
     os.close(nowhere)
 
 
+class _Stream:
+    """Standard output, which has lost its reader, as a broken pipe has, where its terminal was closed."""
+
+    def __init__(self) -> None:
+        self._stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # what a live display stands in front of
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._closing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what has not been written yet."""
+        with self._closing():
+            self._stream.flush()
+
+    @contextmanager
+    def _closing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode):
+                raise
+            raise BrokenPipeError(errno.EPIPE, "the terminal was closed") from error
+
+
 def _console(*, soft_wrap: bool = True) -> Any:
     """A console. Without a reader it stays silent, and the program goes on."""
-    console = _rich("console").Console(highlight=False, soft_wrap=soft_wrap)
+    console = _rich("console").Console(highlight=False, soft_wrap=soft_wrap, file=_Stream())
     console.on_broken_pipe = drop_output  # rich would end the program with status 1
     return console
 

@@ -126,6 +126,17 @@ class Run:
             for error in damaged:
                 say(f"{error}; the run goes on from the checkpoint before, of update {saved.standing.step}")
             checkpoint.publish_weights(self.folder, saved.best)
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Say that no time is left, where another number of updates or a target says nothing of it."""
+        spent, limit = self.standing.seconds, self.config.train.max_seconds
+        going = self.standing.stopped is None and self.standing.step < self.config.train.steps
+        if going and limit is not None and spent >= limit:
+            say(
+                f"max_seconds: {self.folder} has trained for {spent:.0f} s before, and the limit of {limit:g} s is "
+                "on the time of the whole run; it makes no more updates, but with a larger limit"
+            )
 
     def reason(self, value: float | None) -> str | None:
         """The reason to stop after an evaluation with this main metric: "target", "patience" or None.

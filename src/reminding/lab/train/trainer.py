@@ -42,10 +42,6 @@ RUNNING = 50
 """Number of updates in the mean of a stream's metric that is displayed."""
 
 
-UNTESTED = ("interrupted", "pruned")
-"""Endings without a test."""
-
-
 @subnormals_flushed()
 def train(
     config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
@@ -342,7 +338,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         NotFiniteError: a metric of the test is not finite, which the summary has as null.
     """
     task, options, standing = run.config.task, run.config.train, run.standing
-    tested, cost, errors = ({}, {}, {}) if stopped in UNTESTED else _tested(run)
+    tested, cost, errors = ({}, {}, {}) if stopped in checkpoint.UNTESTED else _tested(run)
     summary: dict[str, Any] = {
         **{name: _finite(value) for name, value in tested.items()},
         "task": task.name,

@@ -107,6 +107,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     """
     device = machine.choose_device(options.device)
     config, model = checkpoint.load_run(folder, **options.changes)
+    step = checkpoint.weights_step(folder)
     task = _evaluated_task(folder, config, task, new_data)
     judged, tally = options.judged(task), task.tally()
     began = time.perf_counter()
@@ -126,6 +127,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
         **metrics,
         **options.record(task),
         "new_data": bool(new_data),
+        "best_step": step,
         **errors,
         "seconds": time.perf_counter() - began,
         "command": machine.command_line(),

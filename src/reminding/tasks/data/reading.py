@@ -58,6 +58,8 @@ class TimeRange:
 
     def line(self) -> str:
         """One line for the terminal."""
+        if self.first == self.last:  # of a single row, which is at no distance
+            return f"time: {self.column}, {self.first}"
         steps = f"every {self.step}"
         several = f"{self.gaps:,} gaps, the largest {self.largest_gap}"
         gaps = several if self.gaps > 1 else f"1 gap of {self.largest_gap}" if self.gaps else "no gaps"

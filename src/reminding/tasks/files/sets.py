@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data import audio
@@ -26,7 +27,7 @@ from reminding.tasks.data.text import PACKED, suffix_of
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 TABLES = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".nc", ".mat", ".npy", ".npz"),
-    *(".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
+    *(".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
 )
 """Suffixes of tables in a form that is not read."""
 
@@ -90,6 +91,22 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
     return "bytes"
 
 
+def format_of(paths: Sequence[Path], format: Format, known: Format) -> Format:
+    """The format of other files for a run, which is that of its own.
+
+    Args:
+        format: that the run was begun with.
+        known: of its files.
+
+    Raises:
+        ValueError: it was found by itself, and is that of a table, but one of these is in a form that is not read.
+    """
+    for path in paths:
+        if format == "auto" and known == "csv" and path.suffix.lower() in TABLES:
+            raise ValueError(f"format: {path} is a table in a form that is not read; save it as CSV or Parquet")
+    return known
+
+
 def open_source(path: Path, kind: str, wanted: Wanted, follow: bool) -> Source:
     """Open a file; see `kind_of_file`.
 
@@ -147,13 +164,17 @@ class FileSet:
         source, begin = self._file(start)
         return source.times(start - begin, stop - begin) if isinstance(source, TableSource) else None
 
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The numbers, in their file, of steps of one file, counted over all files, (n,): from 0."""
+        source, begin = self._file(start)
+        if isinstance(source, TableSource):
+            return source.numbers(start - begin, stop - begin)
+        return np.arange(start - begin, stop - begin)
+
     def where(self, step: int) -> str:
         """The file of a step, and its number in that file, from 0."""
-        source, begin = self._file(step)
-        number = step - begin
-        if isinstance(source, TableSource):
-            number = int(source.numbers(number, number + 1)[0])
-        return f"{source.unit} {number} of {source.path}"
+        source, _ = self._file(step)
+        return f"{source.unit} {self.numbers(step, step + 1)[0]} of {source.path}"
 
     def _file(self, step: int) -> tuple[Source, int]:
         """The file of a step, and the number of its first step."""

@@ -183,6 +183,19 @@ def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
     return Restored(standing, content["clip_mean"], parts["random"])
 
 
+def standing_of(path: Path) -> Standing:
+    """The progress of the run in a checkpoint's file.
+
+    Raises:
+        DamagedFileError: the file is damaged.
+    """
+    _, metadata = load_tensors(path)
+    try:
+        return _standing(restored(json.loads(metadata["training"]))["standing"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path, repr(error), "metadata training") from error
+
+
 def restore_old(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Restored, str | None]:
     """Restore from checkpoint.pt of version 0.1, which has no checksums.
 

@@ -161,6 +161,8 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
         used = list(dict.fromkeys([*asked, *further]))
     else:
         used = [i for i in range(len(names)) if i != time and (i in asked or not reasons[i])]
+    if not used and not contents.rows:
+        raise ValueError(f"data: {contents.path} has no rows")
     if not used:
         held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
         raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
@@ -232,6 +234,8 @@ def _reason(contents: Contents, column: int) -> str:
 
 def _check_numbers(contents: Contents, column: int, wanted: Wanted) -> None:
     kind, name = contents.kind(column), contents.names[column]
+    if kind == "empty" and not contents.rows and wanted.missing not in ("carry", "zero"):
+        raise ValueError(f"data: {contents.path} has no rows")
     if kind in ("number", "text"):  # of a text, the first cell is named below
         return
     if kind == "empty" and wanted.known and wanted.missing in ("carry", "zero"):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import secrets
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +63,8 @@ class NotPlainError(ValueError):
 def connect() -> Any:
     """A database in memory that reads with one thread, loads nothing from the network, and knows no zone but UTC.
 
+    What does not fit into memory goes to a folder of its own among the temporary files, which it makes and removes.
+
     Raises:
         ImportError: DuckDB or pandas is missing; the message says what to install.
     """
@@ -71,7 +75,8 @@ def connect() -> Any:
     except ImportError as error:
         raise ImportError(f'tables need duckdb and pandas: pip install "reminding[data]" ({error})') from error
     connection = duckdb.connect()
-    for setting in ("threads=1", "memory_limit='1GB'", "enable_progress_bar=false"):
+    spilled = quoted(str(Path(tempfile.gettempdir()) / f"reminding-{secrets.token_hex(8)}"))
+    for setting in ("threads=1", "memory_limit='1GB'", "enable_progress_bar=false", f"temp_directory={spilled}"):
         connection.execute(f"SET {setting}")
     connection.execute("SET TimeZone = 'UTC'")  # else that of the machine says what a time with a zone is
     for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
 from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
-from reminding.tasks.data.tables.clock import Clock, read_clock
+from reminding.tasks.data.tables.clock import Clock, Timing, distance_text, read_clock
 from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
 from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
@@ -25,6 +25,9 @@ from reminding.tasks.data.tables.form import open_form
 from reminding.tasks.data.tables.missing import fill
 from reminding.tasks.data.tables.store import Store, write
 from reminding.tasks.data.temporary import temporary_folder
+
+ALIKE = 1.25
+"""Times the usual distance of two rows: up to this another distance is the same."""
 
 
 class TableSource(Source):
@@ -200,7 +203,8 @@ class TableSource(Source):
         column = find(contents.names, [self.wanted.time], self.path, "time")[0]
         folder, timing = self._folder, self.wanted.timing
         clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder, timing)
-        self._notes += [clock.said] if clock.said else []
+        unlike = "" if timing is None else _unlike(timing, clock.timing())
+        self._notes += [note for note in (clock.said, unlike) if note]
         return clock if self._kept is None else clock.kept(self._kept, folder / "times")
 
     def _unmasked(self, contents: Contents) -> list[str]:
@@ -233,6 +237,17 @@ class TableSource(Source):
         """What makes SQL of 1 for a cell that is neither missing nor a number, else 0."""
         full, na = self._full(column), self.wanted.asked.na
         return lambda cell: f"CAST({full(cell)} IS NULL AND NOT {missing_sql(cell, na)} AS DOUBLE)"
+
+
+def _unlike(known: Timing, found: Timing) -> str:
+    """A note on rows at another distance than those of training, which no prediction takes into account; or ""."""
+    steps = known.step, found.step
+    if known.dated != found.dated or None in steps or max(steps) <= ALIKE * min(steps):  # pyright: ignore[reportArgumentType]
+        return ""
+    there, here = (distance_text(step or 0.0, dated=known.dated) for step in steps)
+    return (
+        f"time: a row every {here}, where training had one every {there}; the network reads rows, and not their times"
+    )
 
 
 def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect) -> None:
