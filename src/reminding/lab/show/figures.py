@@ -38,6 +38,11 @@ def label_of(text: str) -> str:
     return _on_lines(text, LABEL)
 
 
+def label_lines(text: str) -> list[str]:
+    """The lines of a label, with a sign for each character that cannot be seen."""
+    return textwrap.wrap(visible(text), LABEL)
+
+
 def _on_lines(text: str, width: int) -> str:
     return "\n".join(for_figure(line) for line in textwrap.wrap(visible(text), width))
 
