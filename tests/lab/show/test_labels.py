@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reminding.lab.show import plots
-from reminding.lab.show.figures import TITLE, title_of
+from reminding.lab.show.figures import TITLE, label_lines, title_of
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.plots import Curve, credit_map, learning_curves, length_curves, recall_map, seed_dots
 
@@ -118,6 +118,21 @@ def test_no_mark_covers_another(marks: list[str]) -> None:
     assert len(boxes) > len(marks) / 5
     if max(map(len, marks)) == 1:
         assert len(boxes) == len(marks)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("temperature_of_the_outer_wall_south", ["temperature_of_the_outer_wall_", "south"]),
+        ("temperature of the outer wall, north", ["temperature of the outer wall,", "north"]),
+        ("runs/etth1/sab-horizon-0-seed1-and-more", ["runs/etth1/sab-horizon-0-seed1-", "and-more"]),
+        ("a rate of -0.001 and a decay of 1e-3", ["a rate of -0.001 and a decay of", "1e-3"]),
+        ("x" * 40, ["x" * 32, "x" * 8]),
+        ("short_name", ["short_name"]),
+    ],
+)
+def test_a_name_is_broken_between_its_words(name: str, lines: list[str]) -> None:
+    assert label_lines(name) == lines
 
 
 def test_a_dollar_at_the_end_of_a_line_begins_no_formula() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 import warnings
 from collections.abc import Iterable
@@ -28,6 +29,12 @@ LINE = 0.17
 """Inches that a line of a label is high."""
 
 
+class _Lines(textwrap.TextWrapper):
+    """Breaks a text at blanks, and after the underscores, slashes and hyphens of names and paths."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s_/]*?(?:[_/]+|(?<=[A-Za-z0-9])(?<![0-9]e)-(?=[A-Za-z0-9])))")
+
+
 def title_of(text: str) -> str:
     """A title on as many lines as it needs."""
     return _on_lines(text, TITLE)
@@ -40,11 +47,11 @@ def label_of(text: str) -> str:
 
 def label_lines(text: str) -> list[str]:
     """The lines of a label, with a sign for each character that cannot be seen."""
-    return textwrap.wrap(visible(text), LABEL)
+    return _Lines(LABEL).wrap(visible(text))
 
 
 def _on_lines(text: str, width: int) -> str:
-    return "\n".join(for_figure(line) for line in textwrap.wrap(visible(text), width))
+    return "\n".join(for_figure(line) for line in _Lines(width).wrap(visible(text)))
 
 
 def lines_of(labels: Iterable[str]) -> list[int]:
