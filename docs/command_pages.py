@@ -28,7 +28,7 @@ SHOWN = {
     "reproduce": ("reproduce copying",),
     "sweep": ("sweep copying",),
     "data": ("data",),
-    "bench": ("bench", "bench --device cuda", "bench --kind serve"),
+    "bench": ("bench", "bench --device cuda", "bench --kind serve", "bench --kind stream"),
 }
 """Commands of each verb whose options are shown."""
 INTRODUCTION = """# The command line
@@ -36,7 +36,10 @@ INTRODUCTION = """# The command line
 This page shows the output of `reminding VERB --help`. Options have the same names in Python. For an unknown verb,
 task or option, the error lists the nearest names.
 """
-TRAIN = "The options of the task come first; all other options are the same for every task."
+TRAIN = (
+    "All options but those of the task are the same for every task. On a stream some defaults differ: "
+    "`reminding train stream --help` shows them."
+)
 
 
 def write(out: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -11,10 +13,14 @@ import pytest
 from docs import command_pages
 from reminding import cli
 from reminding.lab.bench.kinds.serve import ServeOptions
+from reminding.lab.bench.kinds.stream import StreamOptions
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.explain.explanation import ExplainOptions
+from reminding.lab.paper.reproduce import ReproduceOptions
 from reminding.lab.runs.config import ModelOptions, TrainOptions
+from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.train.sweep.sweep import SweepOptions
+from reminding.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +44,7 @@ def test_every_verb_has_its_part(page: str) -> None:
         ("bench", BenchOptions),
         ("bench", GpuOptions),
         ("bench", ServeOptions),
+        ("bench", StreamOptions),
     ],
 )
 def test_every_option_is_there(page: str, verb: str, options: type) -> None:
@@ -49,3 +56,31 @@ def test_every_option_is_there(page: str, verb: str, options: type) -> None:
 def test_nothing_of_the_machine_it_was_made_on_is_told(page: str) -> None:
     assert not re.search(r"/tmp|\x1b", page)
     assert str(Path.home()) not in page
+
+
+def described(path: Path) -> list[tuple[str, str]]:
+    """The classes and functions of a file, with their docstrings."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    return [(node.name, text) for node in nodes if (text := ast.get_docstring(node))]
+
+
+def test_no_help_text_is_broken_within_a_sentence() -> None:
+    """The parser takes a line that begins with no letter for an item of a list, and shows it as a line of its own."""
+    options = [
+        *TASKS.values(),
+        ModelOptions,
+        TrainOptions,
+        EvalOptions,
+        ExplainOptions,
+        SweepOptions,
+        ReproduceOptions,
+    ]
+    options += [BenchOptions, GpuOptions, ServeOptions, StreamOptions]
+    files = {*Path(cli.__file__).parent.glob("*.py"), *(Path(inspect.getfile(each)) for each in options)}
+    names = {each.__name__ for each in options} | {"run"}
+    for path in files:
+        for name, text in described(path):
+            found = re.search(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)*)", text, re.MULTILINE)
+            lines: list[str] = re.findall(r"^ {7,}(\S.*)", found[1], re.MULTILINE) if found and name in names else []
+            assert [line for line in lines if not line[0].isalpha()] == [], (path, name)

@@ -17,8 +17,8 @@ def report(arguments: list[str]) -> None:
 
         Args:
             runs: folders of runs, finished or not, or folders that hold runs at any depth.
-            out: folder to write report.md, index.html and the figures to; None: RUNS/report for a single folder, and
-                ./report for several.
+            out: folder to write report.md, index.html and the figures to; None: RUNS/report for a single folder, or
+                report in the present folder for several.
             sequence: number of the test sequence to draw, from 0.
         """
         commands.report(runs, out, sequence)
@@ -57,7 +57,7 @@ def check(arguments: list[str]) -> None:
         Nothing is changed. The exit status is 1 if a file is damaged.
 
         Args:
-            folder: of the run.
+            folder: the folder of the run.
         """
         commands.check(folder)
 

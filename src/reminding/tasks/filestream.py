@@ -81,8 +81,8 @@ class FileStream(DescribedStream):
         chunk: steps per batch.
         held_out: size of the validation part of each file, and of the test part: a share, or a number of steps.
         eval_rows: number of parallel streams into which a held-out part is cut.
-        window: number of rows, from the first, that set the scale of a table's columns: training rows or, with
-            `follow`, held-out rows; None: all of them.
+        window: number of rows, from the first, that set the scale of a table's columns: training rows, or held-out
+            rows with `follow`; None: all of them.
         follow: whether the file is still being written.
         size: required size of data, bytes; None: any. Runs of version 0.1 recorded it.
 

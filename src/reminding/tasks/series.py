@@ -65,8 +65,8 @@ class Series(LabelledTask):
         samples: number of values of a series to read, from its beginning; None: all.
         missing: what a missing value becomes: error: it is refused; carry: the last value; zero: 0 on the scale. With
             carry and zero each dimension has a mask as a further input, if any value is missing.
-        pattern: the places of audio files below the folder, such as "{label}/{group}/*" or "{label}_{group}_*", with
-            {split} for train, valid or test. A group, such as a speaker, is held out as a whole.
+        pattern: the places of audio files below the folder, such as "{label}/{group}/*" or "{label}_{group}_*";
+            use {split} for train, valid or test. A group, such as a speaker, is held out as a whole.
 
     Raises:
         FileNotFoundError: when examples are asked for, a file or folder does not exist.

@@ -132,6 +132,16 @@ def test_a_forecast_is_told_beside_no_change() -> None:
     )
 
 
+def test_a_column_that_does_not_change_is_not_the_best() -> None:
+    """No change makes no error there, so that any error of the model is infinitely larger."""
+    found = forecast(5)
+    assert found.forecast is not None
+    present = found.forecast.present.copy()
+    present[:, 2] = found.forecast.truth[:, 2]
+    told = verdict(replace(found, forecast=replace(found.forecast, present=present))).text
+    assert "best in c0 (mean error 1 V; no change: 2) and worst in c2 (mean error 3; no change: 0)" in told
+
+
 def test_a_forecast_at_a_chosen_step_is_told_with_its_date_and_the_truth() -> None:
     dated = StepTimes(("2018-02-20 13:00", "2018-02-20 14:00", "2018-02-20 15:00"))
     assert summary(forecast(1, at=(2,), times=dated)) == (

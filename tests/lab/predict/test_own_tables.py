@@ -328,3 +328,21 @@ def test_a_column_without_a_value_is_missing_throughout(run: Path, tmp_path: Pat
     found = model.predict(tmp_path / "rows.csv")
     pd.testing.assert_frame_equal(found, model.predict(rows), check_freq=False)
     assert np.isfinite(found.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"heat": 1.0, "load": 2.0, "price": "cheap"}, "value: the column 'price' is not numeric"),
+        ({"heat": 1.0, "load": 2.0, "price": 1j}, "value: the column 'price' is not numeric"),
+        ({"heat": 1.0, "load": [2.0, 3.0], "price": 1.0}, "value: the column 'load' must be one number, got 2"),
+        ([1.0, 2.0, "cheap"], "value must be numbers: could not convert string to float"),
+    ],
+)
+def test_a_step_that_is_no_number_is_named(run: Path, value: Any, told: str) -> None:
+    stepper = reminding.load(run).stepper()
+    with pytest.raises(ValueError, match=told):
+        stepper.step(value)
+    assert stepper.steps == 0
+    known = {"heat": 1.0, "load": None, "price": np.float32(2.0)}  # a missing value is carried
+    assert list(stepper.step(known)) == ["load"]

@@ -97,3 +97,23 @@ def test_the_test_result_is_in_view_on_a_phone(browser: Any, finished: Path, tmp
     assert " ± " in cell.text_content()
     assert head["x"] + head["width"] <= 390
     assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= 390
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_long_names_of_many_methods_leave_room(browser: Any, finished: Path, tmp_path: Path, width: int) -> None:
+    for number in range(8):
+        name = f"method_{number}_whose_name_says_of_every_option_what_it_was_and_so_goes_on_for_long"
+        for seed in range(2):
+            shutil.copytree(finished, tmp_path / f"{name}-seed{seed}")
+    write_report([tmp_path], tmp_path / "report")
+    shown = Tab(browser, tmp_path / "report" / "index.html", READY, viewport={"width": width, "height": 844})
+    assert shown.complaints == []
+    assert shown.ask("document.documentElement.scrollWidth") <= width
+    plots = shown.tab.locator(".chart .nsewdrag").all()
+    assert len(plots) == 2  # every seed, and curves
+    for each in plots:
+        box = each.bounding_box()
+        assert box["width"] > 0.3 * width
+        assert box["height"] > 150
+    bars = shown.tab.locator(".chart .legend .scrollbar").all()
+    assert all(float(bar.get_attribute("height") or 0) == 0 for bar in bars), "no legend is scrolled"

@@ -32,3 +32,12 @@ def test_a_model_is_worse_than_no_change_where_the_digits_show_it() -> None:
 )
 def test_a_small_metric_keeps_three_digits(value: float, told: str) -> None:
     assert metric_text(value) == told
+
+
+def test_columns_that_are_not_named_are_counted() -> None:
+    errors = {"model": {"rmse": 2.0, "mae": 1.0}, "unchanged": {"rmse": 1.0, "mae": 1.0}}
+    for number, told in ((12, "in 00, 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, 11;"), (14, "11 and 2 more columns;")):
+        columns = {f"{place:02d}": errors for place in range(number)}
+        record = {"kind": "columns", "season": None, "predictions": 100, "columns": columns}
+        (table,) = error_tables(record)
+        assert told in table.notes[-1]

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from reminding.lab.show.terminal import ASCII, LiveDisplay, sparkline
+from reminding.lab.show.terminal import ASCII, LiveDisplay, show_table, sparkline
 
 RUN = """
 from reminding.lab.show.terminal import LiveDisplay
@@ -71,3 +71,27 @@ def test_what_takes_long_is_said_on_a_terminal_alone() -> None:
     assert "reading a file" in on_a_terminal(script)
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (found.stdout.strip(), found.stderr) == ("", "")
+
+
+WIDE = """
+from reminding.lab.show.terminal import show_table
+columns = [f"a_name_of_a_column_{number:02d}" for number in range(12)]
+show_table("a forecast", ["time", *columns], [["2024-01-01 00:00", *(f"{number}.25" for number in range(12))]])
+"""
+
+
+def test_a_table_of_many_columns_is_shown_in_parts_on_a_terminal() -> None:
+    text = re.sub(r"\x1b\[[\d;]*m", "", on_a_terminal(WIDE, PYTHONIOENCODING="utf-8"))
+    assert "…" not in text
+    assert re.findall(r"a_name_of_a_column_(\d\d)", text) == [f"{number:02d}" for number in range(12)]
+    assert re.findall(r"(\d+)\.25", text) == list(map(str, range(12)))
+    assert text.count("00:00") == text.count("time") > 1
+    assert text.count("a forecast") == 1
+
+
+def test_a_table_has_a_line_for_each_row_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [f"a_name_of_a_column_{number:02d}" for number in range(40)]
+    show_table("", ["row", *columns], [[str(row), *(f"{row}.{number}" for number in range(40))] for row in range(3)])
+    head, _, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert head == ["row", *columns]
+    assert rows == [[str(row), *(f"{row}.{number}" for number in range(40))] for row in range(3)]

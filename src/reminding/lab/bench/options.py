@@ -118,7 +118,8 @@ class BenchOptions(StepOptions):
     --kind stream measures training on a stream; its own options: --kind stream --help.
 
     Args:
-        kind: step: one training step; --kind serve has options of its own, see `reminding bench --kind serve --help`.
+        kind: step: one training step; serve: one step a call; stream: training on a stream. The latter two have
+            options of their own, see `reminding bench --kind serve --help`.
         T: lengths, steps.
         B: batch sizes, sequences.
         H: hidden sizes, features.
@@ -131,8 +132,8 @@ class BenchOptions(StepOptions):
         loss: everywhere: every step's output is in the loss; last: the last step's alone. With last, the backward
             pass is also compared with the same contestant's backward pass under a loss everywhere.
         threads: CPU threads. Ratios are of CPU time with one thread, of wall time with more.
-        max_gigabytes: a contestant is left out of a size where one training step would take more memory, gigabytes
-            (1e9 bytes).
+        max_gigabytes: a contestant is left out of a size where one training step would take more memory, gigabytes of
+            a billion bytes.
     """
 
     names: ClassVar[tuple[str, ...]] = NAMES

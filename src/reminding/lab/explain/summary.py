@@ -141,13 +141,18 @@ def _of_forecast(explanation: Explanation, forecast: Forecast) -> Verdict:
         ]
         return Verdict(f"{lead}: {_listed(said)}", None)
     better = [i for i in known if errors[i][0] < errors[i][1]]
-    ranked = sorted(known, key=lambda i: errors[i][0] / (errors[i][1] or math.inf))
+    ranked = sorted(known, key=lambda i: _ratio(*errors[i]))
     told = [
         f"{word} in {names[i]} (mean error {_error(forecast, i)}; no change: {_number(errors[i][1])})"
         for word, i in (("best", ranked[0]), ("worst", ranked[-1]))
     ]
     columns = f"{len(better)} of {len(known)} columns"
     return Verdict(f"{lead} better than no change in {columns}, {' and '.join(told)}", None)
+
+
+def _ratio(own: float, unchanged: float) -> float:
+    """Of two errors; without bound where no change makes none."""
+    return own / unchanged if unchanged else math.inf if own else 1.0
 
 
 def _forecast_at(explanation: Explanation, forecast: Forecast, step: int) -> Verdict:

@@ -28,7 +28,7 @@ class ReproduceOptions:
         settings: run only these settings, such as T100; by default all.
         methods: run only these methods, such as sab lstm; by default all.
         choices: a tuning.json of an earlier tuning of the one setting that is run. Its methods take the rate and the
-            start that were chosen there, and are not tuned again; None: they are tuned first.
+            initial values that were chosen there, and are not tuned again; None: they are tuned first.
         data_dir: folder of the data sets; None: REMINDING_DATA or the user's cache.
         verify: whether the data must be the published files.
         out: folder of the runs; the report goes to NAME-report in it.

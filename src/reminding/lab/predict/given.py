@@ -5,7 +5,7 @@ Shapes: T rows, C columns, N series, n values of a series, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -138,6 +138,35 @@ def _array(data: Any, what: str) -> NDArray[np.float64]:
         return _real(data)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be a path, a table or an array of numbers: {error}") from error
+
+
+def row_of(value: Any, columns: Sequence[str], what: str) -> NDArray[np.float64]:
+    """The values of one row, by the names of its columns or in their order: (1, C).
+
+    Raises:
+        ValueError: a value is not there or is not a number; the message names its column.
+    """
+    if not isinstance(value, Mapping):
+        return numbers_of(value, what).reshape(1, -1)
+    if lacking := [name for name in columns if name not in value]:
+        raise ValueError(f"{what} must have the columns {', '.join(columns)}, and lacks {lacking[0]!r}")
+    cells = {name: _column(value[name], name, what) for name in columns}
+    for name, cell in cells.items():
+        if cell.size != 1:
+            raise ValueError(f"{what}: the column {name!r} must be one number, got {cell.size}")
+    return np.stack([cell.reshape(-1) for cell in cells.values()], axis=1)
+
+
+def numbers_of(value: Any, what: str) -> NDArray[np.float64]:
+    """The numbers of a step, in the shape in which they were given.
+
+    Raises:
+        ValueError: there is something else among them.
+    """
+    try:
+        return _real(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be numbers: {error}") from error
 
 
 def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:

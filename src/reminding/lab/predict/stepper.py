@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.lab.predict.forecast import Scaling
-from reminding.lab.predict.given import table_values
+from reminding.lab.predict.given import numbers_of, row_of, table_values
 from reminding.lab.predict.text import is_text, symbols_of, tokens_of
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
@@ -75,11 +74,6 @@ class Stepper:
         """One step in the form that the model reads, (1, 1) tokens or (1, 1, I)."""
         task = self._task
         if self._scaling is not None:
-            if isinstance(value, Mapping):
-                if missing := [name for name in task.column_names if name not in value]:
-                    needed = ", ".join(task.column_names)
-                    raise ValueError(f"value must have the columns {needed}, and lacks {missing[0]!r}")
-                value = [value[name] for name in task.column_names]
             return self._row(self._scaling, value)
         if is_text(task):
             tokens = tokens_of(task, value)
@@ -87,7 +81,7 @@ class Stepper:
                 raise ValueError(f"value must be one character, got {value!r}")
             return torch.as_tensor(tokens).unsqueeze(1)
         assert isinstance(task, LabelledTask)
-        values = np.asarray(value, np.float64).reshape(-1)
+        values = numbers_of(value, "value").reshape(-1)
         dimensions = task.form.dimensions
         if len(values) != task.frame * dimensions:
             raise ValueError(f"value must have {task.frame * dimensions} values, those of a frame, got {len(values)}")
@@ -99,7 +93,7 @@ class Stepper:
     def _row(self, scaling: Scaling, value: Any) -> Tensor:
         """A row of a table as the model reads it, (1, 1, I). A missing value may be carried from the last row."""
         task = self._task
-        given = np.asarray(value, np.float64).reshape(1, -1)
+        given = row_of(value, task.column_names, "value")
         found = table_values(given, task.column_names, "value", missing=task.missing in ("carry", "zero"))
         row = task.filled(found)[0]
         row = row if self._before is None else scaling.carried(row, self._before)

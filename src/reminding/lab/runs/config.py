@@ -69,8 +69,8 @@ class ModelOptions:
         capacity: at most this many memories; None: no limit, which is refused on a stream.
         evict: which memory is evicted when the capacity is reached: fifo or least_recalled, or module:name, a
             function of your own.
-        horizon: how many steps back into earlier chunks of a stream credit may travel; None: to the oldest memory;
-            0: it stays within the chunk. Whole sequences have no earlier chunks.
+        horizon: how many steps back into earlier chunks of a stream credit may travel; 0: it stays within the chunk;
+            None: to the oldest memory. Whole sequences have no earlier chunks.
         credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
             and that credit delayed.
         positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reminding.lab.show.escaping import for_chart
-from reminding.lab.show.figures import COLOURS
+from reminding.lab.show.figures import COLOURS, label_lines
 from reminding.lab.show.growth import Panel, growth_looks
 from reminding.lab.show.plots import Curve, curve_look
 
@@ -53,7 +53,7 @@ def curves_chart(
     figure = go.Figure()
     for number, curve in enumerate(curves):
         colour, style = curve_look(curve, number)
-        label = for_chart(curve.label)
+        label = _label(curve.label)
         shared = {"x": list(curve.steps), "legendgroup": label, "name": label}
         low, high = zip(*curve.band, strict=True) if curve.band else ((), ())
         if curve.band:
@@ -81,7 +81,8 @@ def curves_chart(
 def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
     """Every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
     figure = _plotly().Figure()
-    rows = [(for_chart(label), values) for label, values in rows]
+    lines = max(1, *(len(label_lines(label)) for label, _ in rows)) if rows else 1
+    rows = [(_label(label), values) for label, values in rows]
     dots = [(value, label) for label, values in rows for value in values]
     means = [(sum(values) / len(values), label) for label, values in rows]
     bar = {"symbol": "line-ns", "size": 15, "line": {"width": 2.5, "color": COLOURS[1]}}
@@ -93,7 +94,7 @@ def dots_chart(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
         figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, hovertemplate="%{x:.4f}")
     order = [label for label, _ in reversed(rows)]
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, dtick=1)
-    figure.update_layout(height=110 + 24 * len(rows))
+    figure.update_layout(height=110 + (8 + 16 * lines) * len(rows))
     return _text(figure, xlabel, len(rows), logarithmic=False)
 
 
@@ -106,13 +107,18 @@ def growth_chart(panel: Panel, xlabel: str) -> str:
         figure.add_scatter(
             x=list(line.sizes),
             y=list(line.values),
-            name=for_chart(line.label),
+            name=_label(line.label),
             mode="lines+markers",
             line={"color": colour, "dash": DASHES[style], "width": 2.2},
             hovertemplate="%{y:,.4~g}",
         )
     figure.update_yaxes(title=for_chart(panel.ylabel), type="log", dtick="D2", tickformat=",~g")
     return _text(figure, xlabel, len(panel.lines), logarithmic=True)
+
+
+def _label(text: str) -> str:
+    """A label on as many lines as it needs, as in static figures."""
+    return "<br>".join(map(for_chart, label_lines(text)))
 
 
 def _text(figure: Any, xlabel: str, lines: int, logarithmic: bool) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from reminding.disk.writing import write_file
 from reminding.lab.show.arguments import figure_path
-from reminding.lab.show.escaping import for_figure
+from reminding.lab.show.escaping import for_figure, visible
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; in grey the line styles differ.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -21,11 +23,46 @@ LABEL_GAP = 4
 """Points between two labels of an axis."""
 TITLE = 80
 """Characters of a line of a title."""
+LABEL = 32
+"""Characters of a line of a label, such as the name of a method or column."""
+LINE = 0.17
+"""Inches that a line of a label is high."""
+
+
+class _Lines(textwrap.TextWrapper):
+    """Breaks a text at blanks, and after the underscores, slashes and hyphens of names and paths."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s_/]*?(?:[_/]+|(?<=[A-Za-z0-9])(?<![0-9]e)-(?=[A-Za-z0-9])))")
 
 
 def title_of(text: str) -> str:
     """A title on as many lines as it needs."""
-    return textwrap.fill(for_figure(text), TITLE, break_long_words=True) if text else ""
+    return _on_lines(text, TITLE)
+
+
+def label_of(text: str) -> str:
+    """A label on as many lines as it needs, so that a long name leaves room for the data."""
+    return _on_lines(text, LABEL)
+
+
+def label_lines(text: str) -> list[str]:
+    """The lines of a label, with a sign for each character that cannot be seen."""
+    return _Lines(LABEL).wrap(visible(text))
+
+
+def _on_lines(text: str, width: int) -> str:
+    return "\n".join(for_figure(line) for line in _Lines(width).wrap(visible(text)))
+
+
+def lines_of(labels: Iterable[str]) -> list[int]:
+    """The number of lines of each label."""
+    return [label.count("\n") + 1 for label in labels]
+
+
+def whole_ticks(*axes: Any) -> None:
+    """Number an axis by whole numbers alone, as steps and updates are."""
+    for axis in axes:
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def check_figure(path: Path) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.lab.show.escaping import for_figure
-from reminding.lab.show.figures import COLOURS, new_figure, save, thin_labels, title_of
+from reminding.lab.show.figures import COLOURS, label_of, new_figure, save, thin_labels, title_of, whole_ticks
 from reminding.lab.show.plots import time_ticks
 
 MOST_COLUMNS = 12
@@ -56,9 +55,10 @@ def forecast_figure(
         axes.plot(steps, column.forecast, "--", **look)
         if origin is not None:
             axes.axvline(origin + 0.5, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_ylabel(for_figure(column.name), rotation=0, ha="right", va="center")
+        axes.set_ylabel(label_of(column.name), rotation=0, ha="right", va="center")
         axes.margins(x=0)
         axes.grid(alpha=0.25)
+    figure.align_ylabels(grid)
     grid[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
     more = f" (the first {len(drawn)} of {len(columns)} columns)" if len(columns) > len(drawn) else ""
     figure.suptitle(title_of(title + more), fontsize=10)
@@ -67,6 +67,7 @@ def forecast_figure(
         thin_labels(figure)
     else:
         grid[-1].set_xlabel("step")
+        whole_ticks(grid[-1].xaxis)
     if path is not None:
         save(figure, path)
     return figure

@@ -28,22 +28,32 @@ from reminding.lab.show.arguments import (
 from reminding.lab.show.escaping import for_figure
 from reminding.lab.show.figures import (
     COLOURS,
+    LINE,
     STYLES,
     fading,
     finish,
+    label_of,
+    lines_of,
     new_figure,
     pyplot,
     save,
     thin_labels,
     title_of,
+    whole_ticks,
 )
 
 DOTS = 6000
 """Above this number of links a map shows sums over squares."""
 CROWD = 6
-"""Above this number of curves the legend stands beside the figure."""
+"""Above this number of lines the legend stands beside the figure."""
 MARKS = 150
 """Above this number of steps there is no room for their texts."""
+MARK_LETTERS = 100
+"""Letters of marks that have room along the strip; more are smaller."""
+LEGEND = 0.16, 0.3
+"""Height and width of the legend of a map, as shares of the map."""
+ROOM = 0.05
+"""Height of a line of text, as a share of a map."""
 TICKS = 5
 """The most times that are written along an axis."""
 LETTERS = 75
@@ -109,12 +119,13 @@ def occlusion_curves(curves: Sequence[Curve], ylabel: str, title: str, path: Pat
 
 def seed_dots(rows: Sequence[tuple[str, Sequence[float]]], xlabel: str, title: str, path: Path | str) -> None:
     """Draw every seed of some methods as a dot, one row per method, the first at the top; a bar marks the mean."""
-    height = 1.2 + 0.26 * len(rows)
+    labels = [label_of(label) for label, _ in rows]
+    height = 1.2 + max([0.26, *(LINE * lines for lines in lines_of(labels))]) * len(rows)
     figure, axes = pyplot().subplots(figsize=(7, height), layout="constrained")
     for place, (_, values) in enumerate(rows):
         axes.plot(values, [place] * len(values), "o", color=COLOURS[0], alpha=0.55, markersize=6, markeredgewidth=0)
         axes.plot([np.mean(values)], [place], "|", color=COLOURS[1], markersize=13, markeredgewidth=2.2)
-    axes.set_yticks(range(len(rows)), [for_figure(label) for label, _ in rows])
+    axes.set_yticks(range(len(rows)), labels)
     axes.set(xlabel=for_figure(xlabel), title=title_of(title), ylim=(len(rows) - 0.5, -0.5))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -127,17 +138,14 @@ def _draw_curves(
     if not curves:
         raise ValueError("curves must be at least one, got none")
     points = [curve_points(curve.label, curve.steps, curve.values, curve.band) for curve in curves]
-    figure, axes = pyplot().subplots(figsize=(7, 4), layout="constrained")
+    labels = [label_of(curve.label) for curve in curves]
+    lines = sum(lines_of(labels))
+    height = max(4, 0.8 + LINE * lines) if lines > CROWD else 4
+    figure, axes = pyplot().subplots(figsize=(7, height), layout="constrained")
     for number, (curve, (steps, values, band)) in enumerate(zip(curves, points, strict=True)):
         colour, style = curve_look(curve, number)
-        line = {
-            "color": colour,
-            "label": for_figure(curve.label),
-            "linewidth": 1.8,
-            "marker": marker,
-            "markersize": 3.5,
-        }
-        axes.plot(steps, values, style, **line)
+        dots = {"marker": marker or ("o" if len(steps) == 1 else ""), "markersize": 3.5}
+        axes.plot(steps, values, style, color=colour, label=labels[number], linewidth=1.8, **dots)
         if band is not None:
             axes.fill_between(steps, *band.T, color=colour, alpha=0.15, linewidth=0)
     if level is not None:
@@ -148,7 +156,9 @@ def _draw_curves(
     if look["ylabel"].startswith("accuracy"):
         axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
-    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(curves) > CROWD else {"loc": "best"}
+    if "xscale" not in look:
+        whole_ticks(axes.xaxis)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if lines > CROWD else {"loc": "best"}
     axes.legend(frameon=False, fontsize=9, **beside)
     finish(figure, path)
 
@@ -180,7 +190,8 @@ def recall_map(
         first: the stream step of row 0.
         title: of the figure.
         input: the input, (T,) or (T, I), drawn as a strip of shades along the time axis; blank where it is NaN.
-        marks: a short text for each step, "" for none, (T,); drawn on the strip if there is room.
+        marks: a short text for each step, "" for none, (T,); drawn on the strip where there is room, which is for at
+            most 150 steps. A text that would touch the one before it is left out.
         times: of the stream's steps from its beginning, (first - 1 + T,) or more, such as dates, as texts or
             datetime64; (): the axes show the numbers of the steps.
         path: a file to save the figure to.
@@ -276,10 +287,10 @@ def _map(
     rows = 1 if input is not None else 2
     main = figure.add_subplot(grid[:rows, :side])
     _draw_links(main, links, (span, below), look)
-    main.plot(span, span, color="grey", linewidth=0.8)
-    main.annotate("now", (span[1], span[1]), textcoords="offset points", xytext=(-6, -16), ha="right", color="grey")
     names = {"ylabel": "recalled step (when the memory was stored)", "xlabel": "step", "title": title_of(look.title)}
-    main.set(**names, xlim=span, ylim=below)
+    main.set(**names, xlim=span, ylim=(below[0], _top(span, below)))
+    whole_ticks(main.xaxis, main.yaxis)
+    _draw_now(main, span)
     if times:
         main.set_xticks(*time_ticks(times, last, look.first), fontsize=8)
         main.set_yticks(*time_ticks(times, last, max(lowest, 1)), fontsize=8)
@@ -305,6 +316,23 @@ def _map(
 
 
 _Span = tuple[float, float]
+
+
+def _top(span: _Span, below: _Span) -> float:
+    """The upper end of the axis of recalled steps, which leaves room for the legend above the line of now."""
+    height, width = LEGEND
+    lowest = span[0] + width * (span[1] - span[0])  # that the legend may reach down to
+    return max(below[1], (lowest - height * below[0]) / (1 - height))
+
+
+def _draw_now(axes: Any, span: _Span) -> None:
+    """The line at which a recalled step would be the present one, with its name above it, where nothing is."""
+    axes.plot(span, span, color="grey", linewidth=0.8)
+    low, high = axes.get_ylim()
+    rise = (span[1] - span[0]) / (high - low)
+    above = (high - span[1]) / (high - low)
+    place = {"xytext": (-6, 4)} if above > ROOM else {"xytext": (-18 / rise - 4, -4), "va": "top"}
+    axes.annotate("now", (span[1], span[1]), textcoords="offset points", ha="right", color="grey", **place)
 
 
 def _bins(span: _Span) -> int:
@@ -346,8 +374,14 @@ def _draw_strip(axes: Any, shades: NDArray[np.float64], marks: Sequence[str], sp
     axes.imshow(shades.T, aspect="auto", cmap="cividis", extent=(*span, 0, 1))
     known = shades[np.isfinite(shades)]
     bright = ~(shades[:, 0] <= (known.min(initial=np.inf) + known.max(initial=-np.inf)) / 2)
+    letters = max(1, MARK_LETTERS / max(len(marks), 1))  # that have room in a step
+    size, free = min(7, 7 * MARK_LETTERS / max(len(marks), 1)), -np.inf
     for number, mark in enumerate(marks if len(marks) <= MARKS else ()):
+        half = len(mark) / letters / 2
+        if not mark or number - half < free:
+            continue
+        free = number + half
         colour = "black" if bright[number] else "white"
-        place = {"ha": "center", "va": "center", "fontsize": 7}
+        place = {"ha": "center", "va": "center", "fontsize": size}
         axes.text(span[0] + 0.5 + number, 0.5, for_figure(mark), color=colour, **place)
     axes.set(yticks=[], ylabel="input")

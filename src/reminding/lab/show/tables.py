@@ -13,6 +13,8 @@ LONG = 40
 """A cell with more characters is broken into lines."""
 MOST_CLASSES = 20
 """A confusion of more classes is not shown; summary.json has it."""
+NAMED = 12
+"""Above this number of columns the others are counted."""
 SMALL = 0.01
 """Below this a value is told with three digits."""
 METHODS = {"model": "model", "unchanged": "no change", "seasonal": "a season before"}
@@ -108,9 +110,10 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
             "of each evaluation row, and where that value is missing, it is no change."
         )
     if worse := [name for name, errors in columns.items() if _is_worse(errors)]:
+        more = f" and {len(worse) - NAMED} more columns" if len(worse) > NAMED else ""
         notes.append(
-            f"The model is worse than no change in {', '.join(worse[:12])}; train longer, or with other options: "
-            "--residual is for columns that drift, or change little from row to row."
+            f"The model is worse than no change in {', '.join(worse[:NAMED])}{more}; train longer, or with other "
+            "options: --residual is for columns that drift, or change little from row to row."
         )
     return notes
 

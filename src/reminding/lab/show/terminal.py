@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ METRIC = "metric"
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-:=+*#"
 """From light to dark, for terminals without block characters."""
+PADDING = 3
+"""Columns of the terminal between two columns of a table."""
 
 
 def _rich(part: str) -> Any:
@@ -109,17 +111,40 @@ def say(text: str) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are aligned right."""
+    """Print a table; all columns but the first are aligned right.
+
+    Where a terminal has no room for all columns, they follow in parts below each other, each with the first column.
+    """
     console = _console(soft_wrap=False)
+    cells = [[_plain(console, text) for text in row] for row in zip(columns, *rows, strict=True)]
+    if not console.is_terminal:  # a log file has no width to wrap at
+        console.width = max(160, 1 + sum(_width(column, str.splitlines) for column in cells))
     heading = _plain(console, title) if title else None
-    table = _rich("table").Table(title=heading, title_justify="left", box=_rich("box").SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        table.add_column(_plain(console, column), justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*(_plain(console, cell) for cell in row))
-    if not console.is_terminal:
-        console.width = 160  # a log file has no width to wrap at
-    _print(console, table)
+    for part in _parts([_width(column, str.split) for column in cells], console.width - 1):
+        table = _rich("table").Table(title=heading, title_justify="left", box=_rich("box").SIMPLE_HEAD)
+        for number in part:
+            table.add_column(cells[number][0], justify="right" if number else "left", overflow="fold")
+        for row in zip(*(cells[number][1:] for number in part), strict=True):
+            table.add_row(*row)
+        _print(console, table)
+        heading = None
+
+
+def _width(cells: Sequence[Any], pieces: Callable[[str], list[str]]) -> int:
+    """The width of a column whose cells are broken into pieces, such as words, with the space beside it."""
+    length = _rich("cells").cell_len
+    return PADDING + max((length(piece) for cell in cells for piece in pieces(cell.plain)), default=0)
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The columns of the parts of a table, as many as have room in each; the first column is in every part."""
+    parts = [[0]]
+    for number in range(1, len(widths)):
+        used = sum(widths[each] for each in parts[-1])
+        if len(parts[-1]) > 1 and used + widths[number] > room:
+            parts.append([0])
+        parts[-1].append(number)
+    return parts
 
 
 class Status:

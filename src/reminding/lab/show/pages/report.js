@@ -2,6 +2,7 @@
 
 const INK = "#000000"; // a line of this colour gets the colour of the text
 const NARROW = 560; // pixels; narrower charts have smaller margins and legends
+const LETTER = 7.5, LINE = 19, GAP = 10, SIGN = 50; // pixels of a legend: a letter, a line, between entries, a line's sign
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -27,14 +28,26 @@ function layout(given, place) {
     xaxis: axis({ ...given.xaxis, ...(narrow ? { nticks: 5 } : {}) }), yaxis: axis({ ...given.yaxis }),
     font: { family: "system-ui, sans-serif", color: ink, size: narrow ? 11 : 13 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    hoverlabel: { bgcolor: paper, bordercolor: grid, font: { color: ink } },
+    hoverlabel: { bgcolor: paper, bordercolor: grid, font: { color: ink }, namelength: -1 },
     annotations: (given.annotations ?? []).map((each) => ({ ...each, font: { color: quiet, size: 12 } })),
   };
 }
 
+// The height of a legend above a chart, whose entries stand in columns as wide as the widest.
+function legendHeight(data, width) {
+  const names = data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name.split("<br>"));
+  const widest = Math.max(...names.flat().map((line) => line.length)) * LETTER + SIGN;
+  const columns = Math.max(1, Math.floor(width / widest));
+  const lines = Math.max(...names.map((name) => name.length));
+  return Math.ceil(names.length / columns) * (lines * LINE + GAP);
+}
+
 function draw(place) {
   const { data, layout: given } = JSON.parse(place.nextElementSibling.textContent);
-  if (given.height) place.style.height = `${given.height}px`;
+  place.style.height = "";
+  const legend = legendHeight(data, place.clientWidth);
+  const height = given.height ?? Math.max(place.clientHeight, 2 * legend + 80); // plotly gives a legend half of it
+  place.style.height = `${height}px`;
   const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   return Plotly.react(place, traces(data, colour("ink")), layout(given, place), options);
 }
