@@ -38,8 +38,8 @@ def train(arguments: list[str]) -> None:
             parameters: the number of parameters that the model shall have, within 3%; chooses its hidden_size.
             out: folder of the run; None: runs/TASK-MODEL-seedSEED.
             resume: continue the run in that folder, with the same options. Only --steps and --max-seconds, which
-                count what was done before, may be larger, and --patience and --target (for the task stream,
-                --train-target) others or left out.
+                count what was done before, may be larger, and --patience and the target (--target; of a
+                stream of files --train-target) others or left out.
             overwrite: replace the run in that folder.
         """
         model = model if parameters is None else commands.sized(task, model, parameters)
