@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
-from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook  # pyright: ignore
+from torch.nn.modules import module as all_modules
 
 from reminding.nn.forward.packed_weights import Weights
 from reminding.nn.forward.streams import Streams
@@ -18,6 +18,11 @@ from reminding.nn.layer import entering, surroundings, untraced
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.stream import Recall, SABState
+
+GLOBAL_HOOKS = tuple(
+    getattr(all_modules, f"_global_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")
+)
+"""The hooks of all modules, by their numbers: `_has_any_global_hook` of newer versions of PyTorch looks at these."""
 
 
 class Stepper:
@@ -114,7 +119,7 @@ class Stepper:
     def _plain(self) -> bool:
         """Whether a call of the layer is its own `forward` and nothing else: no hooks, no subclass's or one's own."""
         own = vars(self._layer)
-        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or has_any_global_hook():
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own or any(GLOBAL_HOOKS):
             return False
         return getattr(type(self._layer), "forward", None) is self._forward
 
