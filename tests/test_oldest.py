@@ -14,7 +14,7 @@ import reminding
 
 LIBRARIES = ("numpy", "torch")
 KNOWN = Path(__file__).with_name("oldest_names.txt")
-"""Names that the versions in requirements-oldest.txt have. `make test-oldest` tells whether a new one is among them."""
+"""Names that the versions in requirements-oldest.txt have; `make test-oldest` tells whether a new one is one."""
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
