@@ -291,7 +291,7 @@ def test_a_call_without_steps_resets_no_row_that_is_not_marked() -> None:
         assert layer(draw(0, 2, 3), state, reset=mask)[1].step.tolist() == [6, 6]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BUILT)
 def test_credit_ends_at_a_reset_without_steps(backend: str) -> None:
     layer = make(k_trunc=2, capacity=4, horizon=None, backend=backend)
     found: list[dict[str, Tensor]] = []

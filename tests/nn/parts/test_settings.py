@@ -35,7 +35,7 @@ NUMBERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", BUILT)
 def test_a_layer_of_numpys_numbers_is_that_of_pythons(backend: str) -> None:
     torch.manual_seed(0)
     plain = SAB(**INTEGERS, **NUMBERS, normalizer="softmax1", backend=backend).eval()
