@@ -193,7 +193,7 @@ def best_places(scores: Tensor, ranks: int) -> Tensor:
 def best_by_age(scores: Tensor, ranks: int) -> Tensor:
     """The same slots, oldest first, in operations that a graph for any number of slots can hold."""
     slots, scores = scores.shape[1], scores.detach().nan_to_num(torch.inf, torch.inf, -torch.inf)  # NaN is the best
-    worst = scores.topk(ranks, dim=1).values[..., -1:]
+    worst = scores.topk(ranks, dim=1).values[..., -1:]  # [:, -1:] would bound the batch where PyTorch 2.6 exports it
     above, level = scores > worst, scores == worst
     chosen = above | (level & (level.cumsum(1) <= ranks - above.sum(1, keepdim=True)))
     return (chosen * (slots - torch.arange(slots, device=scores.device))).topk(ranks, dim=1).indices

@@ -97,7 +97,7 @@ def test_a_run_without_time_left_says_so(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert trainer.train(config, tmp_path / "run", resume=True)["steps"] == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "and the limit of 1e-06 s is on the time of the whole run; it makes no more updates" in shown
+    assert "and the limit of 1e-06 s is on the time of the whole run: no more updates are made" in shown
 
 
 class Killed(BaseException):

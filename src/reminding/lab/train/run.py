@@ -135,7 +135,7 @@ class Run:
         if going and limit is not None and spent >= limit:
             say(
                 f"max_seconds: {self.folder} has trained for {spent:.0f} s before, and the limit of {limit:g} s is "
-                "on the time of the whole run; it makes no more updates, but with a larger limit"
+                "on the time of the whole run: no more updates are made; give a larger limit for more"
             )
 
     def reason(self, value: float | None) -> str | None:

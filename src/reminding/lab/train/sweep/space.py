@@ -171,7 +171,7 @@ def _dimension(name: str, table: Any, options: Mapping[str, _Option]) -> Dimensi
     if "choice" in content:
         _known_keys(content, CHOICE_KEYS, "choice stands alone")
         return _choice(name, option, content["choice"])
-    _known_keys(content, RANGE_KEYS, "a range has low, high and perhaps log or step, and anything else choice")
+    _known_keys(content, RANGE_KEYS, "a range has low, high and perhaps log or step; a choice has choice alone")
     return _range(name, option, content)
 
 

@@ -88,7 +88,7 @@ class Study:
         """Define a new study, or check that an existing one is defined in the same way.
 
         Args:
-            defaults: the values of options that a study lacks, which a version without them began.
+            defaults: the value of each option, by its name, for a study that an older version began without it.
 
         Raises:
             ValueError: it is defined differently; the message names every difference.
