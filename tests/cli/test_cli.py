@@ -32,6 +32,12 @@ def test_help_names_every_verb_and_task(capsys: pytest.CaptureFixture[str]) -> N
     assert all(task in shown for task in ("copying", "adding", "digits", "mnist", "pmnist"))
 
 
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_the_version_is_told(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([word])
+    assert capsys.readouterr().out == f"reminding {__version__}\n"
+
+
 def test_the_overview_imports_nothing_of_the_lab() -> None:
     script = "import sys; from reminding.cli import main; main(['--help']); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -14,6 +14,7 @@ from reminding.cli.predicting import predict, sample
 from reminding.cli.results import check, explain, report
 from reminding.cli.sweeping import sweep
 from reminding.cli.training import evaluate, train
+from reminding.version import __version__
 
 EX_PIPE = 141
 """Exit status of a program whose output lost its reader, as a shell has it: 128 and the number of the signal."""
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if verb in ("-h", "--help"):
                 lines = {name: first_line(function) for name, function in VERBS.items()}
                 print(overview("reminding VERB ...", lines, f"reminding VERB --help {LISTS}"))
+            elif verb in ("-V", "--version"):
+                print(f"reminding {__version__}")
             else:
                 VERBS[known_name("verb", verb, VERBS)](rest)
                 _check_read(verb, rest)

@@ -19,7 +19,7 @@ from reminding.lab.paper.reproduce import ReproduceOptions, experiment, training
 from reminding.lab.paper.shared import Shared, packed, shared_jobs, unpack
 from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import command
+from reminding.lab.runs.config import RunConfig, TrainOptions, command
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.storage import Study
@@ -121,6 +121,34 @@ def test_the_name_of_a_job_depends_on_its_options_and_not_on_its_place(tmp_path:
     assert [job.key for job in jobs] == [job.key for job in planned(tmp_path / "elsewhere", seeds=2)]
     assert len({job.key.split()[1] for job in jobs}) == 4
     assert [len(job.commands) for job in jobs] == [2, 1, 2, 1]
+
+
+def test_a_job_has_one_name_for_workers_of_several_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version has an option more, which nobody has set."""
+    keys = [job.key for job in planned(tmp_path)]
+    settings = RunConfig.settings
+    new: dict[str, object] = {"train.new": None}
+
+    def later(config: RunConfig) -> dict[str, object]:
+        return {**settings(config), **new}
+
+    monkeypatch.setattr(RunConfig, "settings", later)
+    assert [job.key for job in planned(tmp_path)] == keys
+    new["train.new"] = 1
+    assert not {job.key for job in planned(tmp_path)} & {*keys}
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_of_a_version_with_other_defaults_is_named(tmp_path: Path) -> None:
+    words = ["reproduce", "tiny", "--methods", "lstm", "--storage", str(tmp_path / "journal.log")]
+    main([*words, "--out", str(tmp_path / "here")])
+    mine = TrainOptions.__init__.__defaults__
+    assert mine is not None
+    later = tuple(2.0 if repr(each) == "1.0" else each for each in mine)  # of clip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainOptions.__init__, "__defaults__", later)
+        with pytest.raises(SystemExit, match=r"1 failed: tiny T4 lstm.*train.clip: 1.0 there, 2.0 here"):
+            main([*words, "--out", str(tmp_path / "there")])
 
 
 def test_packed_files_are_unpacked_in_the_folder_alone(tmp_path: Path, finished: Path) -> None:

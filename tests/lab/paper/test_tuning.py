@@ -13,6 +13,7 @@ import pytest
 from reminding.lab.paper import estimate
 from reminding.lab.paper.experiments import Experiment, Setting
 from reminding.lab.paper.jobs import Job
+from reminding.lab.paper.methods import grid
 from reminding.lab.paper.reproduce import (
     ReproduceOptions,
     final_jobs,
@@ -241,6 +242,26 @@ def test_choices_that_cannot_be_used_are_refused(tmp_path: Path, content: dict[s
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=error):
         with_choices(grid_experiment(), path)
+
+
+def test_a_choice_that_was_told_another_lag_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is taken as it stands: the file may have been written by hand."""
+    runs = {"sab": small(), "lstm": small(model="lstm"), "rtu": small(model="rtu")}
+    setting = Setting("lag50", runs, grid=grid(50, share=1.0))
+    points = {
+        "sab": {"lr": 0.01, "forget_bias": 1.0},
+        "lstm": {"lr": 0.01, "forget_bias": "chrono:5"},
+        "rtu": {"lr": 0.01, "min_radius": 0.8},
+    }
+    path = tmp_path / "tuning.json"
+    path.write_text(json.dumps({"chosen": points}))
+    settled = with_choices(replace(grid_experiment(), settings=[setting]), path)
+    assert settled.settings[0].runs["rtu"].model.min_radius == 0.8
+    told = "initial values of lstm, rtu are in tuning.json and not in the grid of lag50: they may be meant"
+    assert told in settled.remarks[-1]
+    assert told in capsys.readouterr().out
 
 
 def test_choices_are_of_one_setting_that_is_tuned(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from reminding.lab.paper.jobs import Job
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
+from reminding.lab.show.terminal import say
 from reminding.tasks.kinds.checks import above_zero, at_least
 
 
@@ -104,9 +105,13 @@ def with_choices(wanted: Experiment, path: Path) -> Experiment:
     (setting,) = wanted.settings
     if setting.grid is None:
         raise ValueError(f"choices: the methods of {wanted.name} {setting.name} are not tuned")
-    remarks = (*wanted.remarks, f"What the tuning chose was read from {path.name}; the grid was not run again.")
-    chosen = replace(setting, runs=tuning.read_choice(path, setting.runs), grid=None)
-    return replace(wanted, settings=[chosen], remarks=remarks)
+    runs = tuning.read_choice(path, setting.runs)
+    remarks = [f"What the tuning chose was read from {path.name}; the grid was not run again."]
+    if foreign := [method for method, run in runs.items() if not setting.grid.has(run)]:
+        told = f"of {', '.join(foreign)} are in {path.name} and not in the grid of {setting.name}"
+        remarks.append(f"The initial values {told}: they may be meant for another lag.")
+        say(f"choices: {remarks[-1][0].lower()}{remarks[-1][1:]}")
+    return replace(wanted, settings=[replace(setting, runs=runs, grid=None)], remarks=(*wanted.remarks, *remarks))
 
 
 def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]:

@@ -42,7 +42,8 @@ class Shared:
     """A run and its further tests, which one worker does one after the other.
 
     Args:
-        key: the name of the job for all workers: its folder, and a digest of its options.
+        key: the name of the job for all workers: its folder, and a digest of the options that are not at their
+            defaults.
         commands: the training, then the tests.
     """
 
@@ -75,8 +76,9 @@ def shared_jobs(training: Sequence[Job], testing: Sequence[Job], out: Path) -> l
 def _key(job: Job, out: Path) -> str:
     assert job.config is not None
     places = job.config.places()  # files may be in other places on other machines
-    settings = {name: value for name, value in job.config.settings().items() if name not in places}
-    digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    # Not all settings: the workers of a storage may be of several versions, and a later one has more options.
+    changed = {name: value for name, value in job.config.changed().items() if name not in places}
+    digest = sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
     return f"{job.folder.relative_to(out).as_posix()} {digest}"
 
 
@@ -180,6 +182,10 @@ def _collected(owned: Mapping[str, Attempt], jobs: Sequence[Shared]) -> list[str
             failed.append(f"{job.commands[0].title}: {attempt.notes['error']}")
         elif not (job.folder / checkpoint.SUMMARY_NAME).is_file():
             unpack(attempt.notes, job.folder)
+            try:
+                _reread(job.commands[0])
+            except ValueError as error:  # of a version with other defaults
+                failed.append(f"{job.commands[0].title}: {error}")
     return failed
 
 

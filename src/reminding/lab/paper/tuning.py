@@ -79,6 +79,10 @@ class Grid:
         gated = run.model.model in GATED and run.model.cell == "lstm"
         return [Start("forget_bias", bias) for bias in self.biases] if gated else [Start()]
 
+    def has(self, run: RunConfig) -> bool:
+        """Whether a run is begun with one of its starts: a choice made at another lag may have been told that lag."""
+        return any(getattr(run.model, start.option) == start.value for start in self.starts(run))
+
     def variants(self, method: str, run: RunConfig) -> Iterator[Variant]:
         """A run for each point of the grid."""
         for lr, start in itertools.product(self.rates, self.starts(run)):

@@ -245,9 +245,15 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """Every option under a name such as "train.lr"; the name of the task is "task.name"."""
-        task = {"name": self.task.name, **plain(self.task)}
-        parts = {"task": task, "model": plain(self.model), "train": plain(self.train)}
-        return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+        return _named({"name": self.task.name, **plain(self.task)}, plain(self.model), plain(self.train))
+
+    def changed(self) -> dict[str, Any]:
+        """The name of the task, and the options that are read and not at their defaults, named as in `settings`."""
+        task = {field.name: _to_json(field.default) for field in fields(self.task)}
+        defaults = _named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
+        unread = {f"model.{name}" for name in self.model.unread()}
+        read = {name: value for name, value in self.settings().items() if name not in unread}
+        return {name: value for name, value in read.items() if value != defaults.get(name)}
 
     @staticmethod
     def load(path: Path) -> RunConfig:
@@ -370,22 +376,18 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 
 def command(config: RunConfig) -> list[str]:
     """The arguments after `reminding` that train a run; options at their defaults are left out, as are the unread."""
-    kind = TASKS[config.task.name]
-    own = {field.name for field in fields(kind)}
-    unread = config.model.unread()
-    model = {name: value for name, value in plain(config.model).items() if name not in unread}
-    training = changed_options(plain(config.train), plain(TrainOptions()))
-    changed = [
-        *changed_options(plain(config.task), {field.name: _to_json(field.default) for field in fields(kind)}),
-        *changed_options(model, plain(model_defaults(kind))),
-        *((f"train-{name}" if name in own else name, value) for name, value in training),
-    ]
-    return ["train", config.task.name, *(word for name, value in changed for word in option(name, value))]
+    own = {field.name for field in fields(config.task)}
+    words = ["train", config.task.name]
+    for setting, value in config.changed().items():
+        part, name = setting.split(".")
+        if setting != "task.name":
+            words += option(f"train-{name}" if part == "train" and name in own else name, value)
+    return words
 
 
-def changed_options(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The options whose value is not the default."""
-    return [(name, value) for name, value in values.items() if value != defaults[name]]
+def _named(task: Mapping[str, Any], model: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {"task": task, "model": model, "train": train}
+    return {f"{part}.{name}": value for part, options in parts.items() for name, value in options.items()}
 
 
 def option(name: str, value: Any) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.runs.config import changed_options, option, plain
+from reminding.lab.runs.config import option, plain
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
@@ -94,5 +94,7 @@ class EvalOptions:
             folder: of the run.
             task_options: options of the task that differ from training.
         """
-        changed = [*task_options.items(), *changed_options(plain(self), plain(EvalOptions()))]
-        return ["eval", str(folder), *(word for name, value in changed for word in option(name, value))]
+        defaults = plain(EvalOptions())
+        changed = {name: value for name, value in plain(self).items() if value != defaults[name]}
+        words = (word for name, value in (*task_options.items(), *changed.items()) for word in option(name, value))
+        return ["eval", str(folder), *words]
