@@ -63,6 +63,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "estimators": {"lab/runs", "lab/train", *NN, *TASKS},
     "cli": {
+        "version",
         "lab/verbs",
         "lab/runs",
         "lab/show",

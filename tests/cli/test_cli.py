@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reminding.cli import VERBS, main
+from reminding.version import __version__
 from tests.forked import reminding
 
 TINY = ["--T", "4", "--symbols", "2", "--hidden-size", "8", "--batch-size", "4", "--steps", "4", "--eval-every", "2"]
