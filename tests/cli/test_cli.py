@@ -100,7 +100,7 @@ def test_train_eval_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert json.loads((folder / "config.json").read_text())["model"]["k_top"] == 2
 
     main(["eval", str(folder), "--T", "9", "--sequences", "5"])
-    assert "T 9" in capsys.readouterr().out
+    assert "T=9" in capsys.readouterr().out
     record = json.loads((folder / "eval.jsonl").read_text())
     assert record["task"] == {"name": "copying", "T": 9, "symbols": 2, "alphabet": 8, "balanced": False}
     assert record["sequences"] == 5

@@ -306,6 +306,13 @@ def test_tracing_is_refused_with_what_to_use() -> None:
         torch.jit.trace(make(), draw(3, 2, 3))  # pyright: ignore[reportPrivateImportUsage]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchs_export_by_tracing_is_refused_with_what_to_use(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    with pytest.raises(RuntimeError, match=r"SequenceModule\(layer\)\.export\(\)"):
+        torch.onnx.export(make(), (draw(3, 2, 3),), str(tmp_path / "layer.onnx"), dynamo=False)
+
+
 @pytest.mark.skipif(
     not hasattr(torch.compiler, "is_exporting"), reason="PyTorch 2.6 does not tell a call that it is exported"
 )

@@ -169,10 +169,11 @@ def test_rows_at_another_distance_than_those_of_training_are_told(
     note = "note: time: a row every {}, where training had one every 1 h; the network reads rows, and not their times"
     for freq, said in (("2h", "2 h"), ("15min", "15 min"), ("h", None)):
         path = written(tmp_path / "new.csv", pd.date_range("2024-01-01", periods=20, freq=freq))
-        capsys.readouterr()
-        main(["predict", str(run), "--input", str(path)])
-        shown = capsys.readouterr().out
-        assert (note.format(said) in shown) if said else ("note: time" not in shown)
+        for words in (["predict", str(run), "--input", str(path)], ["eval", str(run), "--data", str(path)]):
+            capsys.readouterr()
+            main([*words, *(["--eval-rows", "1"] if words[0] == "eval" else [])])
+            shown = capsys.readouterr().out
+            assert (note.format(said) in shown) if said else ("note: time" not in shown)
 
 
 def test_a_single_row_is_at_no_distance(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,20 @@ def test_a_table_of_many_columns_is_shown_in_parts_on_a_terminal() -> None:
     assert text.count("a forecast") == 1
 
 
+NARROW = """
+from reminding.lab.show.terminal import show_table
+columns = ["method", "ms/update", "peak MB", "parameters", "backward steps", "from last step", "task"]
+show_table("T" * 70, columns, [["r", "28", "473", "505", "2", "2", "stream a.csv, time=when, chunk=20"]])
+"""
+
+
+def test_no_word_is_broken_where_there_is_room_for_it() -> None:
+    text = re.sub(r"\x1b\[[\d;]*m", "", on_a_terminal(NARROW, PYTHONIOENCODING="utf-8"))
+    words = {"ms/update", "parameters", "backward", "a.csv,", "time=when,", "chunk=20", "T" * 70}
+    assert words <= set(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_a_table_has_a_line_for_each_row_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [f"a_name_of_a_column_{number:02d}" for number in range(40)]
     show_table("", ["row", *columns], [[str(row), *(f"{row}.{number}" for number in range(40))] for row in range(3)])

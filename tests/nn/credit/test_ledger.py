@@ -5,6 +5,9 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -221,6 +224,24 @@ def test_nothing_recorded_is_empty() -> None:
         layer(draw(25, 2, 3))
     assert len(credit) == 0
     assert credit.received()[0].tolist() == []
+
+
+def pickled(layer: SAB) -> SAB:
+    return pickle.loads(pickle.dumps(layer))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickled])
+def test_a_copy_made_in_a_recording_records_on_its_own(copied: Callable[[SAB], SAB]) -> None:
+    layer, x = make(), draw(25, 2, 3)
+    with layer.credit() as credit:
+        other = copied(layer)
+        with other.credit() as its_own:
+            other(x)[0].square().sum().backward()
+        assert len(credit) == 0
+        layer(x)[0].square().sum().backward()
+    assert len(its_own) == len(credit) > 0
+    other(x)[0].sum().backward()
+    assert len(its_own) == len(credit)
 
 
 @pytest.mark.parametrize(

@@ -119,21 +119,32 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     cells = [[_plain(console, text) for text in row] for row in zip(columns, *rows, strict=True)]
     if not console.is_terminal:  # a log file has no width to wrap at
         console.width = max(160, 1 + sum(_width(column, str.splitlines) for column in cells))
-    heading = _plain(console, title) if title else None
-    for part in _parts([_width(column, str.split) for column in cells], console.width - 1):
-        table = _rich("table").Table(title=heading, title_justify="left", box=_rich("box").SIMPLE_HEAD)
-        for number in part:
-            table.add_column(cells[number][0], justify="right" if number else "left", overflow="fold")
+    if title:  # not the table's own, which is broken at the table's width
+        _print(console, _plain(console, title, style="table.title"))
+    whole, least = ([_width(column, pieces) for column in cells] for pieces in (str.splitlines, str.split))
+    for part in _parts(least, console.width - 1):
+        table = _rich("table").Table(box=_rich("box").SIMPLE_HEAD)
+        widths = _fitted([whole[number] for number in part], [least[number] for number in part], console.width - 1)
+        for number, width in zip(part, widths, strict=True):
+            side = "right" if number else "left"
+            table.add_column(cells[number][0], justify=side, overflow="fold", width=width - PADDING)
         for row in zip(*(cells[number][1:] for number in part), strict=True):
             table.add_row(*row)
         _print(console, table)
-        heading = None
 
 
 def _width(cells: Sequence[Any], pieces: Callable[[str], list[str]]) -> int:
     """The width of a column whose cells are broken into pieces, such as words, with the space beside it."""
     length = _rich("cells").cell_len
     return PADDING + max((length(piece) for cell in cells for piece in pieces(cell.plain)), default=0)
+
+
+def _fitted(whole: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """The widths of columns: the widest ones give way where there is no room, as far as no word is broken."""
+    widths = list(whole)
+    while sum(widths) > room and (wide := [i for i in range(len(widths)) if widths[i] > least[i]]):
+        widths[max(wide, key=lambda i: widths[i])] -= 1
+    return widths
 
 
 def _parts(widths: Sequence[int], room: int) -> list[list[int]]:

@@ -28,8 +28,13 @@ def reading_of(task: Any) -> Reading | None:
     return None if read is None else read()
 
 
+def tell_reading(reading: Reading | None) -> None:
+    """Print what was read, if anything."""
+    for line in () if reading is None else reading.lines():
+        say(line)
+
+
 def record_reading(reading: Reading, folder: Path) -> None:
     """Print what was read, and write it to data.json in the folder of a run."""
-    for line in reading.lines():
-        say(line)
+    tell_reading(reading)
     write_json(folder / DATA_NAME, reading.record(), ascii_only=False)

@@ -36,11 +36,12 @@ from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_files, read_facts
-from reminding.lab.runs.records import ENDINGS
+from reminding.lab.runs.records import ENDINGS, setting_name
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
 from reminding.lab.show.terminal import Status, doing, say, show_table
 from reminding.lab.train import trainer
+from reminding.lab.train.data import reading_of, tell_reading
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
 from reminding.tasks import DATASETS, fetch, status
@@ -109,6 +110,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     config, model = checkpoint.load_run(folder, **options.changes)
     step = checkpoint.weights_step(folder)
     task = _evaluated_task(folder, config, task, new_data)
+    tell_reading(reading_of(task) if new_data else None)
     judged, tally = options.judged(task), task.tally()
     began = time.perf_counter()
     with doing(f"evaluating {folder}"):
@@ -134,8 +136,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
         **machine.environment(device),
     }
     checkpoint.add_evaluation(folder, record)
-    setting = ", ".join(f"{name} {value}" for name, value in plain(task).items() if value not in (None, []))
-    title = f"{folder} on {task.name} {setting}"
+    title = f"{folder} on {setting_name({'name': task.name, **plain(task)})}"
     if isinstance(judged, RareRepeats):
         _show_by_distance(title, judged, metrics, options.sequences)
         return
@@ -186,8 +187,7 @@ def predict(
     with doing(f"reading {input}"):
         opened = predictor.opened(input)
     if isinstance(opened, Rows):
-        for line in () if opened.reading is None else opened.reading.lines():
-            say(line)
+        tell_reading(opened.reading)
         if future is not None and not needs_inputs(predictor.config.task, steps):
             say(f"future: {future} is not needed, as every column is predicted or steps is 1")
         with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from reminding.nn.layer import untraced
+from reminding.nn.layer import surroundings, untraced
 from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
@@ -67,6 +67,8 @@ class LayerParameters(nn.Module):
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """`forward` and the module's hooks; torch.compile goes around them."""
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            surroundings.check_tracing()  # here, as torch.onnx.export gives the options of `forward` by their place
         if torch.compiler.is_compiling():
             return untraced.run(super().__call__, *arguments, **options)
         return super().__call__(*arguments, **options)

@@ -316,6 +316,10 @@ class SAB(LayerCalls):
         finally:
             self._credit = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles have: a copy that is made while this layer records its credit records none."""
+        return {**self.__dict__, "_credit": None}
+
     def plan(self, steps: int) -> Plan:
         """What an input of so many steps would be run by now, and how its backward pass would be done.
 
