@@ -1,13 +1,20 @@
-"""Hypothesis draws the same examples in every run, or new ones in `make test-all`; all tests share one browser."""
+"""Hypothesis draws the same examples in every run, or new ones in `make test-all`; all tests share one browser.
+
+Tests press Ctrl-C in processes of their own, also where pytest runs in the background of a script and
+ignores it.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
 from tests.lab.browser import browser as browser
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("anew", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("REMINDING_EXAMPLES", "same"))

@@ -62,9 +62,8 @@ def test_the_budget_of_timed_runs_is_their_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("sign", "jobs"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGTERM, 2)])
 def test_no_run_goes_on_when_its_worker_has_ended(tmp_path: Path, sign: signal.Signals, jobs: int) -> None:
     words = f"reproduce ablation --settings recipe --methods recipe --jobs {jobs} --out {tmp_path}"
-    # SIGINT is ignored in the background of a script.
-    program = "import signal, reminding.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
-    with subprocess.Popen([sys.executable, "-c", program, *words.split()], stdout=subprocess.PIPE) as worker:
+    command = [sys.executable, "-m", "reminding", *words.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as worker:
         folder = tmp_path / "ablation" / "recipe" / "recipe-seed0"
         while not (folder / "log.jsonl").is_file() or not (folder / "log.jsonl").read_text():
             assert worker.poll() is None
