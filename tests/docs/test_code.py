@@ -17,6 +17,7 @@ from reminding.lab.paper.reproduce import ReproduceOptions, experiment
 from reminding.lab.show import plots
 from reminding.lab.verbs import campaigns, commands
 from reminding.tasks import Copying, FileStream
+from reminding.tasks.data.download import DATA_VARIABLE
 
 from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, TYPED, Block, command_lines
 
@@ -99,6 +100,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(campaigns, "reproduce", partial(_plan, done))
     monkeypatch.setattr(commands, "task_of", _some_task)
     (tmp_path / "results").symlink_to(ROOT / "results")
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))  # where the experiment on the kiln makes its table
     return done
 
 
