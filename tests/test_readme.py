@@ -25,6 +25,12 @@ DEMO = {
 }
 
 
+def links_of(page: Path) -> list[str]:
+    """The targets in the repository that a page links to."""
+    targets: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    return [" ".join(target.split()) for target in targets if "://" not in target]
+
+
 def test_it_is_at_most_150_lines_long() -> None:
     assert len(TEXT.splitlines()) <= 150
 
@@ -49,10 +55,16 @@ def test_the_lstm_it_speaks_of_gives_the_same_numbers() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_pictures_and_pages_it_links_to_are_there(page: str) -> None:
-    targets: list[str] = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
-    links = [" ".join(target.split()) for target in targets]
+    links = links_of(ROOT / page)
     assert links
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_files_that_pages_of_results_link_to_are_there() -> None:
+    pages = [*(ROOT / "results").rglob("*.md")]
+    links = [(page, link) for page in pages for link in links_of(page)]
+    assert len(links) > 100
+    assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("run", DEMO)

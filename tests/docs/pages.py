@@ -44,12 +44,24 @@ def blocks_of(path: Path) -> list[Block]:
     ]
 
 
+def indented_blocks(path: Path) -> list[Block]:
+    """The commands of `reminding` in the indented lines of a page, one a block, with seed 0 for a seed S."""
+    text = path.read_text(encoding="utf-8")
+    found = re.finditer(r"^ {4,}(reminding (?:.*\\\n)*.*)$", text, re.MULTILINE)
+    name = path.relative_to(ROOT).as_posix()
+    return [
+        Block(name, "sh", each[1].replace("--seed S", "--seed 0"), text.count("\n", 0, each.start()))
+        for each in found
+    ]
+
+
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted(path for path in DOCS.rglob("*.md") if not {"_build", "_generated"} & set(path.parts)),
 ]
 BLOCKS = [block for path in PAGES for block in blocks_of(path)]
+TYPED = [block for path in sorted((ROOT / "results").rglob("*.md")) for block in indented_blocks(path)]
 
 
 def command_lines(block: Block) -> list[list[str]]:

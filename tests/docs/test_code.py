@@ -13,15 +13,18 @@ import pytest
 import torch
 
 from reminding import cli
+from reminding.lab.paper.reproduce import ReproduceOptions, experiment
 from reminding.lab.show import plots
 from reminding.lab.verbs import campaigns, commands
 from reminding.tasks import Copying, FileStream
+from reminding.tasks.data.download import DATA_VARIABLE
 
-from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, Block, command_lines
+from .pages import ANNOUNCED, BLOCKS, EXPLAIN_OPTIONS, PAGES, ROOT, TYPED, Block, command_lines
 
 PYTHON = {path: [b for b in BLOCKS if b.kind == "python" and ROOT / b.page == path] for path in PAGES}
 COMMANDS = [(block, words) for block in BLOCKS if block.kind == "sh" for words in command_lines(block)]
 REMINDING = [(b, words) for b, words in COMMANDS if words[0].endswith("reminding")]
+TYPED_OUT = REMINDING + [(block, words) for block in TYPED for words in command_lines(block)]
 SMALL = {"steps": 2, "eval-every": 1, "hidden-size": 4, "batch-size": 4, "eval-sequences": 2, "test-sequences": 2}
 TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval": ["--sequences", "2"]}
 FEWER = {"--occlude": "2"}
@@ -73,6 +76,11 @@ def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
     done.append(verb)
 
 
+def _plan(done: list[str], name: str, options: ReproduceOptions) -> None:
+    experiment(name, options)  # refuses a setting or a method that there is not
+    done.append("reproduce")
+
+
 def _some_task(folder: Path) -> Copying | FileStream:
     """The task of a run on a table, named so, or of any other."""
     return FileStream(Path("sensors.csv")) if folder.name == "sensors" else Copying()
@@ -87,11 +95,16 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         name = "evaluate" if verb == "eval" else verb
         actions = campaigns if verb in ("reproduce", "sweep") else commands
         monkeypatch.setattr(actions, name, partial(_note, done, verb))
+    for kind in ("bench_serve", "bench_stream", "bench_gpu"):
+        monkeypatch.setattr(commands, kind, partial(_note, done, "bench"))
+    monkeypatch.setattr(campaigns, "reproduce", partial(_plan, done))
     monkeypatch.setattr(commands, "task_of", _some_task)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))  # where the experiment on the kiln makes its table
     return done
 
 
-@pytest.mark.parametrize(("block", "words"), REMINDING, ids=[f"{b}-{' '.join(w[1:3])}" for b, w in REMINDING])
+@pytest.mark.parametrize(("block", "words"), TYPED_OUT, ids=[f"{b}-{' '.join(w[1:3])}" for b, w in TYPED_OUT])
 def test_a_command_of_the_command_line_can_be_typed(
     block: Block, words: list[str], parsed: list[str], tmp_path: Path
 ) -> None:

@@ -77,6 +77,40 @@ def test_measured_lines_are_those_of_the_measurements() -> None:
     assert ratios[0] == results[0]["measured"]["sab-additive"]["ratio"]
 
 
+TIMES = {
+    "additive": "lengths/sab-additive growth-T/sab-additive",
+    "dot": "lengths/sab-dot growth-T/sab-dot",
+    "separable": "lengths/sab-separable growth-T/sab-separable",
+    "additive, replay": "growth-T/sab-additive-replay",
+    "additive, the layer's defaults (softmax, one memory per 10 steps)": "defaults/sab-additive",
+    "additive, plain autograd (reference)": "baselines/sab-additive-reference",
+    "LSTM with full attention": "baselines/attention",
+    "Transformer, one layer": "baselines/transformer",
+}
+MEMORY = {
+    "additive, gates kept": "growth-T/sab-additive",
+    "additive, replay": "growth-T/sab-additive-replay",
+    "separable, replay": "growth-T/sab-separable-replay",
+    "additive, plain autograd": "baselines/sab-additive-reference",
+    "LSTM with full attention": "baselines/attention",
+}
+"""Row of a table of results/bench -> the folders and contestants that it is of; a second folder adds lengths."""
+
+
+@pytest.mark.parametrize(("heading", "ratio", "table"), [("Time", "ratio", TIMES), ("Memory", "peak_ratio", MEMORY)])
+def test_ratios_of_the_page_of_benchmarks_are_the_measured_ones(
+    heading: str, ratio: str, table: dict[str, str]
+) -> None:
+    folder = ROOT / "results" / "bench"
+    part = (folder / "README.md").read_text().split(f"## {heading}, ratio")[1].split("\n## ")[0]
+    for row, measured in table.items():
+        found: dict[int, float] = {}
+        for name, contestant in (each.split("/") for each in measured.split()):
+            results = json.loads((folder / name / "measured.json").read_text())["results"]
+            found |= {each["size"]["T"]: each["measured"][contestant][ratio] for each in results} | found
+        assert f"| {row} | " + "".join(f"{found[T]:.2f} | " for T in sorted(found))[:-1] in part, row
+
+
 def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) -> None:
     idea.write(tmp_path)
     calls.write(tmp_path)

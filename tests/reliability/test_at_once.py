@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import RESULTS
 from tests.reliability.at_once import longest_first, run_at_once
-from tests.reliability.table import record, recorded
+from tests.reliability.table import page, record, recorded
 
 SMALL = ["--stride", "1999", "--data", "3"]
 
@@ -38,3 +39,8 @@ def test_the_longest_come_first(tmp_path: Path) -> None:
     record(tmp_path, {name: {**whole, "minutes": minutes} for name, minutes in (("short", 0.5), ("long", 12.0))})
     assert longest_first(["short", "new", "long"], tmp_path) == ["new", "long", "short"]
     assert longest_first(["short", "long"], None) == ["short", "long"]
+
+
+def test_the_page_of_results_is_made_of_its_record() -> None:
+    folder = RESULTS / "reliability"
+    assert (folder / "README.md").read_text(encoding="utf-8") == page(recorded(folder))

@@ -1,0 +1,199 @@
+"""Tables of results/ and of README.md have the figures of the JSON files, as far as they have one of a few forms.
+
+A row is found by its beginning, without emphasis. The expected figures stand in it side by side, rounded as shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+from tests.places import RESULTS, ROOT
+
+PAGES = sorted(RESULTS.glob("*/README.md"))
+Values = list[float]
+Figures = Callable[[str, str], Values | None]
+"""The figures of runs (a pattern of folders) in a table with a heading row; None if the table is of another kind."""
+
+
+@cache
+def rows(page: Path) -> list[tuple[str, str]]:
+    """The rows of the tables of a page, each with the heading row of its table."""
+    found: list[tuple[str, str]] = []
+    head = ""
+    for line in page.read_text(encoding="utf-8").replace("**", "").splitlines():
+        head = (head or line) if line.startswith("|") else ""
+        found += [(line, head)] if head else []
+    return found
+
+
+@cache
+def read(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+
+
+def files(runs: str, name: str) -> list[Any]:
+    found = [read(path) for path in sorted(RESULTS.glob(f"{runs}/{name}"))]
+    assert found, runs
+    return found
+
+
+def numbers(row: str) -> list[str]:
+    """The numbers in a row as they are shown, but for those of its first cell."""
+    return re.findall(r"(?<![\w.-])-?\d+(?:,\d{3})*(?:\.\d+)?", row.split("|", 2)[2])
+
+
+def same(text: str, value: float) -> bool:
+    return abs(float(text.replace(",", "")) - value) <= 0.5 * 10 ** -len(text.partition(".")[2]) + 1e-9
+
+
+def has(row: str, values: Sequence[float]) -> bool:
+    """Whether the figures stand in the row side by side, each rounded to as many places as are shown."""
+    texts = numbers(row)
+    return any(all(map(same, texts[at:], values)) for at in range(len(texts) - len(values) + 1))
+
+
+def scores(runs: str, _: str = "") -> Values:
+    """Test scores by seed: accuracy in percent, errors of the kiln in its column's unit."""
+    found = files(runs, "summary.json")
+    if runs.startswith("kiln"):
+        return [each["errors"]["columns"]["strength"]["model"]["rmse"] for each in found]
+    return [each[each["metric"]] * (100 if each["metric"] == "accuracy" else 1) for each in found]
+
+
+def each_and_average(runs: str, _: str) -> Values:
+    return [*scores(runs), mean(scores(runs))]
+
+
+def spread(runs: str, _: str) -> Values:
+    return [mean(scores(runs)), min(scores(runs)), max(scores(runs))]
+
+
+def mean_or_spread(runs: str, head: str) -> Values:
+    found = spread(runs, head)
+    if found[2] - found[1] < 0.05:
+        return found[:1]
+    return found if found[0] <= 100 else found[1:]  # of runs that failed, more than 100 bits, their range alone
+
+
+def deviation(runs: str, _: str) -> Values:
+    """Mean and standard deviation, worst, best, the norm of h at the end, the steps that the last gradient visits."""
+    found = scores(runs)
+    norms = [[each["state_norm"] for each in log if each["kind"] == "valid"][-1] for log in files(runs, "log.jsonl")]
+    steps = [each["backward_steps_last"] for each in files(runs, "summary.json")]
+    return [mean(found), stdev(found), min(found), max(found), mean(norms), mean(steps)]
+
+
+def course(runs: str, head: str) -> Values | None:
+    """Means over the seeds on validation, after the updates that the heading row names."""
+    if not head.startswith("| after so many updates"):
+        return None
+    metric = files(runs, "summary.json")[0]["metric"]
+    logs = [{each["step"]: each for each in log if each["kind"] == "valid"} for log in files(runs, "log.jsonl")]
+    steps = [int(text.replace(",", "")) for text in numbers(head)]
+    return [mean(log[step][metric] for log in logs) * (100 if metric == "accuracy" else 1) for step in steps]
+
+
+def lengths(runs: str, head: str) -> Values | None:
+    """Means over the seeds at the lengths that the heading row names; of two tests at a length the larger counts."""
+    if not head.startswith("| T |"):
+        return None
+    tests = [sorted(file, key=lambda each: each["sequences"]) for file in files(runs, "eval.jsonl")]
+    by_length = [{each["task"]["T"]: each["accuracy"] for each in test} for test in tests]
+    wanted = [int(text.replace(",", "")) for text in numbers(head)]
+    return [100 * mean(test[T] for test in by_length) for T in wanted if T in by_length[0]]
+
+
+LABELS = {
+    "sab": ("| SAB |", "| SAB, cut", "| SAB, H=32", "| SAB, mean", "| SAB, spectra of"),
+    "sab-credit-10": ("| SAB, credit into",),
+    "sab-decay": ("| SAB with",),
+    "sab-forgets": ("| SAB that forgets, mean",),
+    "sab-horizon-0": ("| SAB, credit kept", "| SAB |"),
+    "sab-no-credit": ("| SAB whose", "| SAB without"),
+    "lstm": ("| LSTM |", "| LSTM, full", "| LSTM, chrono:120, mean"),
+    "tbptt": ("| truncated BPTT over 10",),
+    "tbptt-10": ("| truncated BPTT over 10",),
+    "tbptt-50": ("| truncated BPTT over 50", "| truncated BPTT, 50"),
+    "transformer": ("| Transformer",),
+    "rtu": ("| RTU",),
+    "chrono": ("| LSTM with",),
+    "chunk400": ("| the same in chunks",),
+}
+"""Method, as its runs are named -> the beginnings of its rows."""
+METHODS: list[tuple[str, Figures, str]] = [
+    ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
+    ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
+    ("copying-tuned/T100", lengths, "sab lstm"),
+    ("cue/lag500", spread, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
+    ("cue/lag5000", each_and_average, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
+    ("digits", scores, "sab lstm"),
+    ("kiln/tuned", each_and_average, "sab sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
+    ("kiln", scores, "sab lstm tbptt chrono chunk400"),
+    ("nback/rows-back1", each_and_average, "sab sab-horizon-0 sab-no-credit lstm rtu"),
+    ("nback/rows-back1", course, "sab lstm rtu"),
+    ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay"),
+    ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
+    ("ptb/chunk100", course, "sab-horizon-0 lstm tbptt-50"),
+    ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50"),
+    ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50"),
+]
+README = [
+    ("| [a cue 5,000", "cue/lag5000", "sab-credit-10 sab"),
+    ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
+    ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
+    ("| [an outcome", "kiln/tuned", "sab lstm"),
+    ("| [which digit", "nback/rows-back1", "sab lstm rtu"),
+]
+
+
+def cases() -> Iterator[tuple[Path, tuple[str, ...], str, Figures]]:
+    for folder, figures, methods in METHODS:
+        for each in methods.split():
+            yield RESULTS / folder.split("/")[0] / "README.md", LABELS[each], f"{folder}/{each}-seed?", figures
+    for run in sorted(RESULTS.glob("ablation/recipe*/*-seed0")):
+        yield RESULTS / "ablation" / "README.md", ("|",), f"ablation/{run.parent.name}/{run.name[:-1]}?", deviation
+    for run in sorted(RESULTS.glob("recipe/*/*-seed0")):
+        name, runs = run.name.removesuffix("-seed0"), f"recipe/{run.parent.name}/{run.name[:-1]}?"
+        yield RESULTS / "recipe" / "README.md", (f"| {name} ", f"| {name.upper()},"), runs, mean_or_spread
+    for label, folder, methods in README:
+        for each in methods.split():
+            yield ROOT / "README.md", (label,), f"{folder}/{each}-seed?", spread
+
+
+@pytest.mark.parametrize(("page", "labels", "runs", "figures"), list(cases()))
+def test_a_row_has_the_figures_of_its_runs(page: Path, labels: tuple[str, ...], runs: str, figures: Figures) -> None:
+    found = [(row, figures(runs, head)) for row, head in rows(page) if row.startswith(labels)]
+    assert any(values and has(row, values) for row, values in found), found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_a_row_that_names_a_run_has_its_score(page: Path) -> None:
+    named = [(row, re.findall(r"`([^`]+)`", row.split("|")[1])) for row, _ in rows(page)]
+    found = [(row, name) for row, names in named for name in names if (page.parent / name / "summary.json").is_file()]
+    assert [row for row, name in found if not has(row, scores(f"{page.parent.name}/{name}"))] == []
+
+
+def grid(path: Path) -> Values:
+    """The scores of a tuning.json, in its present form or in the former, but for those of runs in full length."""
+    points = read(path).get("grid", [])
+    names: Any = points if hasattr(points, "items") else range(len(points))
+    return [points[name]["valid"] for name in names if not str(name).endswith("-whole")]
+
+
+@pytest.mark.parametrize("page", ["copying-tuned", "cue", "kiln", "nback", "noisy-cifar10", "ptb"])
+def test_a_tuning_grid_has_the_recorded_figures(page: str) -> None:
+    cells = [row for row, head in rows(RESULTS / page / "README.md") if head.startswith("| | 0.001 |")][2:]
+    texts = sorted((text for row in cells for text in numbers(row)), key=float)
+    paths = [path for path in (RESULTS / page).rglob("*.json") if "tuning" in path.parts[-2] or "tuning" in path.name]
+    values = sorted(score * (100 if "%" in cells[0] else 1) for path in paths for score in grid(path))
+    assert len(texts) == len(values)
+    assert [pair for pair in zip(texts, values, strict=True) if not same(*pair)] == []
