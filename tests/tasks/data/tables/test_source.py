@@ -221,6 +221,18 @@ def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanw
         TableSource(path)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux lists them")
+def test_an_open_table_holds_no_database_and_none_of_its_threads(tmp_path: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads()
+    tables = [source(tmp_path / f"{i}.csv", f"t,a\n1,{i}\n2,3\n", time="t") for i in range(6)]
+    assert threads() - before < len(tables), "a database has several threads of its own"
+    assert [rows(table)[0] for table in tables] == [[i] for i in range(6)]
+    assert all(table.times(0, 2) is not None and table.reading().times for table in tables)
+
+
 def test_another_file_has_the_same_columns_by_name_and_the_same_masks(tmp_path: Path) -> None:
     table = source(tmp_path / "a.csv", "a,b\n1,\n2,3\n4,5\n", missing="carry")
     other = tmp_path / "b.csv"

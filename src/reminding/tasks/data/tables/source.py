@@ -65,6 +65,7 @@ class TableSource(Source):
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
         self.clock = self._clock(contents)
+        self._form.rows.close()  # a run may have thousands of files
         identity.check(path)
 
     @property
