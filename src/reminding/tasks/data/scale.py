@@ -87,9 +87,9 @@ def check_range(told: Sequence[str], *statistics: NDArray[np.float64]) -> None:
     Raises:
         ValueError: one is not finite; names the column.
     """
-    finite = np.isfinite(statistics).all(0)
-    if not finite.all():
+    beyond = np.flatnonzero(~np.isfinite(statistics).all(0))
+    if len(beyond):
         raise ValueError(
-            f"data: {told[int(np.argmin(finite))]}: the values are too large, their squares exceed float64; write "
-            "them as missing if they stand for missing values, else divide the column by a constant"
+            f"data: {told[beyond[0]]}: the values are too large, their squares exceed float64; write them as missing "
+            "if they stand for missing values, else divide the column by a constant"
         )
