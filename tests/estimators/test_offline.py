@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -209,3 +210,46 @@ def test_numbers_whose_scale_is_beyond_float_range_are_refused(kind: Any) -> Non
         kind(epochs=1, **QUICK).fit(X, 1e200 * X[:, 0])
     with pytest.raises(ValueError, match="X must have a mean and a deviation within float range"):
         kind(epochs=1, **QUICK).fit(1e200 * X, X[:, 0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])
+@pytest.mark.parametrize("kind", [SABClassifier, SABRegressor, SABForecaster])
+def test_the_callers_modes_of_torch_do_not_count(kind: Any, mode: Any) -> None:
+    X, y = series(0, 24, 6)
+    y = y if kind is SABClassifier else X[:, 0]
+    wanted = kind(epochs=1, random_state=0, **QUICK).fit(X, y)
+    with mode():
+        found = kind(epochs=1, random_state=0, **QUICK).fit(X, y)
+        assert np.array_equal(found.predict(X), wanted.predict(X))
+    again = SABForecaster(epochs=1, random_state=0, **QUICK).fit(X)
+    with mode():
+        ahead = again.forecast(X, 3)
+    assert np.array_equal(ahead, again.forecast(X, 3))
+
+
+@pytest.mark.parametrize("kind", [SABClassifier, SABRegressor, SABForecaster])
+def test_after_a_fit_that_failed_an_estimator_is_not_fitted(kind: Any) -> None:
+    """The network of the fit before would read values on the scale of the new data."""
+    X, y = series(0, 24, 6)
+    y = y if kind is SABClassifier else X[:, 0]
+    estimator = kind(epochs=1, **QUICK).fit(X, y)
+    estimator.set_params(learning_rate=0.0)
+    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+        estimator.fit(1e3 * X, y)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+
+
+@pytest.mark.parametrize("size", [0, 2.5])
+def test_the_size_of_a_batch_is_checked_in_predict(size: Any) -> None:
+    X, y = series(0, 24, 6)
+    for estimator in (SABClassifier(epochs=1).fit(X, y), SABForecaster(epochs=1).fit(X)):
+        estimator.set_params(batch_size=size)
+        with pytest.raises(ValueError, match=f"batch_size must be an integer of at least 1, got {size}"):
+            estimator.predict(X)
+
+
+@pytest.mark.parametrize("shape", [(6, 0, 2), (6, 4, 0)])
+def test_series_of_nothing_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"X must have at least 1 step, and 1 value per step, got \(6, "):
+        SABRegressor().fit(np.zeros(shape), np.arange(6.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -258,3 +259,15 @@ def test_what_is_no_number_and_too_many_features_are_refused() -> None:
         model.learn_one({"a": 1.0, "b": 2.0}, 1.0)
     assert SABOnlineRegressor().predict_one({"a": 1.0}) == 0
     assert SABOnlineClassifier().predict_proba_one({"a": 1.0}) == {}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])
+@pytest.mark.parametrize("kind", [SABOnlineClassifier, SABOnlineRegressor])
+def test_the_callers_modes_of_torch_do_not_count(kind: Any, mode: Any) -> None:
+    wanted, found = kind(seed=0), kind(seed=0)
+    for step in range(12):
+        x, y = {"a": float(step % 3)}, step % 2
+        wanted.learn_one(x, y)
+        with mode() if step % 4 < 2 else nullcontext():
+            found.learn_one(x, y)
+            assert found.predict_one(x) == wanted.predict_one(x)

@@ -50,7 +50,7 @@ class Network(nn.Module):
         self.out = nn.Linear(8, 3, dtype=torch.float64)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        output, state = self.layer(x, state)
+        output, state = self.layer(x.detach().requires_grad_(), state)  # as behind an embedding
         return self.out(output), state
 
 
@@ -143,6 +143,45 @@ needs_streams = pytest.mark.skipif(torch.__version__.startswith("2.6."), reason=
 def test_two_processes_find_the_mean_of_their_gradients(kind: str, engine: str, own: bool, tmp_path: Path) -> None:
     processes: Any = multiprocessing
     processes.spawn(work, (kind, engine, own, tmp_path / "meeting"), nprocs=PROCESSES)
+
+
+class Around(nn.Module):
+    """A module around the network that hands the state on, as docs/howto/pytorch.md says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Network("replay", own=False)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return self.network(x.detach().requires_grad_(), None if state is None else state.without_graph())
+
+
+def work_around(rank: int, meeting: Path) -> None:
+    """Run one process of which the network is wrapped and the layer is not."""
+    from torch.distributed.fsdp import fully_shard
+
+    begin(rank, meeting)
+    torch.manual_seed(1)
+    x = torch.randn(20, 4, 4, dtype=torch.float64)
+    around = Around()
+    (around(x)[0].pow(2).sum() / PROCESSES).backward()
+    want = {name: p.grad for name, p in around.named_parameters() if p.grad is not None}
+    around.zero_grad()
+    fully_shard(around.network)
+    sharded: Any = fully_shard(around)
+    by_chunks(sharded, x[:, 2 * rank : 2 * rank + 2])
+    found: Any = around.named_parameters()
+    for name, parameter in found:
+        torch.testing.assert_close(parameter.grad.full_tensor(), want[name], rtol=1e-9, atol=1e-9)
+    distributed.barrier()
+    os._exit(0)
+
+
+@needs_streams
+@pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_a_wrapped_module_around_the_layer_takes_a_state_without_its_graph(tmp_path: Path) -> None:
+    processes: Any = multiprocessing
+    processes.spawn(work_around, (tmp_path / "meeting",), nprocs=PROCESSES)
 
 
 def parts_of(network: Network, inner: str) -> list[nn.Module]:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks import Batch, FileStream, mean_metrics
+from reminding.tasks import Batch, FileStream, Series, mean_metrics
 from reminding.tasks.data.tables import TableSource, Wanted, database
 
 
@@ -81,6 +81,22 @@ def test_a_drift_in_the_held_out_rows_is_said(tmp_path: Path) -> None:
     values[900:, 1] += 1000
     notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
     assert any(note.startswith("b drifts: its mean in the test rows is ") for note in notes)
+    values[900:, 1] = 1e30
+    notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
+    assert any(re.match(r"b drifts: .* test rows is [\d.]{,10}e\+\d\d deviations", note) for note in notes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e154, 1.7e308])
+def test_values_whose_deviation_is_beyond_float64_are_refused(tmp_path: Path, scale: float) -> None:
+    values = np.where(np.arange(200)[:, None] % 7 == 3, [1.0, -scale], table(200, 2))
+    path = write(tmp_path / "a.csv", values)
+    with pytest.raises(ValueError, match=r"data: .*a\.csv, column 'b': the values are too large, their"):
+        FileStream(path).learn()
+    series = tmp_path / "series.tsv"
+    series.write_text("".join(f"{i % 2}\t{scale}\t{-scale}\t{i}\n" for i in range(20)))
+    with pytest.raises(ValueError, match="data: dimension 1: the values are too large, their squares"):
+        Series(series).train_batches(2, 0)
 
 
 def test_targets_are_predicted_and_the_others_are_known_inputs(tmp_path: Path) -> None:

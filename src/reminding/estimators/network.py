@@ -68,16 +68,24 @@ def seeded(seed: int) -> Generator[None]:
         yield
 
 
+@contextmanager
+def own_modes() -> Generator[None]:
+    """Compute on the CPU, with gradients unless they are turned off within, whatever the modes of the caller are."""
+    with torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def network(outline: Outline, options: ModelOptions) -> SequenceModel:
     """A network in float64, as scikit-learn's arrays are."""
     return SequenceModel(outline, options).double()
 
 
+@own_modes()
 def fit_series(
     outline: Outline,
     options: ModelOptions,
     inputs: NDArray[np.float64],
-    targets: Tensor,
+    targets: NDArray[Any],
     loss: Loss,
     fitting: Fitting,
 ) -> SequenceModel:
@@ -88,18 +96,19 @@ def fit_series(
         targets: (N, ...), in the form that the loss needs.
         loss: of the prediction (B, C) and the targets (B, ...).
     """
-    series = torch.as_tensor(inputs).transpose(0, 1)  # (T, N, I)
+    series, wanted = torch.as_tensor(inputs).transpose(0, 1), torch.as_tensor(targets)  # (T, N, I), (N, ...)
     with seeded(fitting.seed):
         model = network(outline, options).train()
         update = Update(model, fitting.learning_rate)
         for _ in range(fitting.epochs):
-            for rows in torch.split(torch.randperm(len(targets)), fitting.batch_size):
+            for rows in torch.split(torch.randperm(len(wanted)), fitting.batch_size):
                 prediction, _, _ = model(series[:, rows].contiguous())
-                update(loss(prediction[-1], targets[rows]))
+                update(loss(prediction[-1], wanted[rows]))
         update.check()
     return model.eval()
 
 
+@own_modes()
 def fit_stream(
     outline: Outline,
     options: ModelOptions,
@@ -169,6 +178,7 @@ class Update:
             raise ValueError(f"learning_rate: {told} not finite; try one below {self.learning_rate:g}")
 
 
+@own_modes()
 def last_outputs(model: SequenceModel, inputs: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:
     """The prediction at the end of each series, (N, C), of inputs (N, T, I)."""
     with torch.no_grad():
@@ -179,6 +189,7 @@ def last_outputs(model: SequenceModel, inputs: NDArray[np.float64], batch_size: 
     return np.concatenate(parts)
 
 
+@own_modes()
 def stream_outputs(
     model: SequenceModel, inputs: NDArray[np.float64], batch_size: int
 ) -> tuple[NDArray[np.float64], Any]:

@@ -26,6 +26,7 @@ from reminding.estimators.network import (
     fit_series,
     fit_stream,
     last_outputs,
+    own_modes,
     plain,
     stream_outputs,
 )
@@ -94,7 +95,8 @@ class _Series(BaseEstimator):
 
     def _scaled(self, X: Any) -> NDArray[np.float64]:
         """New series, checked and scaled, (N, T, I)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
+        at_least("batch_size", self.batch_size, 1)
         given: Any = validate_data(self, X, reset=False, dtype=np.float64, allow_nd=True)
         series = _with_values(given)
         if series.shape[2] != len(self.mean_):
@@ -114,15 +116,17 @@ class SABClassifier(ClassifierMixin, _Series):
         """Fit to series X, (N, T) or (N, T, I), and their labels y, (N,)."""
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
         check_classification_targets(y)
+        _forget(self)
         self.classes_, number = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
         series = self._set_scale(_with_values(X))
         outline = Outline(series.shape[2], len(self.classes_))
         loss = torch.nn.functional.cross_entropy
-        self.network_ = fit_series(outline, self._options(), series, torch.as_tensor(number), loss, self._fitting())
+        self.network_ = fit_series(outline, self._options(), series, number, loss, self._fitting())
         return self
 
+    @own_modes()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each of `classes_`, (N, C)."""
         series = self._scaled(X)
@@ -161,12 +165,13 @@ class SABRegressor(RegressorMixin, _Series):
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to series and their targets."""
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, multi_output=True, y_numeric=True)
+        _forget(self)
         wanted = np.asarray(y, np.float64)
         self.one_target_ = wanted.ndim == 1
         columns = wanted.reshape(len(wanted), -1)
         self.target_mean_, self.target_scale_ = _scale("y", columns)
         series = self._set_scale(_with_values(X))
-        targets = torch.as_tensor((columns - self.target_mean_) / self.target_scale_)
+        targets = (columns - self.target_mean_) / self.target_scale_
         outline = Outline(series.shape[2], columns.shape[1])
         loss = torch.nn.functional.mse_loss
         self.network_ = fit_series(outline, self._options(), series, targets, loss, self._fitting())
@@ -233,13 +238,14 @@ class SABForecaster(RegressorMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Self:
         """Fit to a stream and, if given, its targets."""
         checks: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
-        self.forecasts_rows_ = y is None
         if y is None:
             rows: Any = validate_data(self, X, **checks)
             inputs, wanted = rows[:-1], rows[1:]
         else:
             rows = validate_data(self, X, y, multi_output=True, y_numeric=True, **checks)
             inputs, wanted = rows
+        _forget(self)
+        self.forecasts_rows_ = y is None
         self.one_target_ = np.ndim(wanted) == 1
         columns = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
         self.mean_, self.scale_ = _scale("X", inputs)
@@ -258,6 +264,7 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         values = self._read(X)[0]
         return values[:, 0] if self.one_target_ else values
 
+    @own_modes()
     def forecast(self, X: Any, steps: int) -> NDArray[np.float64]:
         """The `steps` rows after the last row of X, (steps, I).
 
@@ -296,7 +303,8 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         return float(r2_score(y, found, sample_weight=sample_weight))
 
     def _read(self, X: Any) -> tuple[NDArray[np.float64], Any]:
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
+        at_least("batch_size", self.batch_size, 1)
         rows: Any = validate_data(self, X, reset=False, dtype=np.float64)
         values, state = stream_outputs(self.network_, (rows - self.mean_) / self.scale_, self.batch_size)
         return values * self.target_scale_ + self.target_mean_, state
@@ -321,10 +329,17 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
 
 
+def _forget(estimator: BaseEstimator) -> None:
+    """Forget the network of an earlier fit: if this one fails or is stopped, the estimator is not fitted."""
+    vars(estimator).pop("network_", None)
+
+
 def _with_values(X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Series as (N, T, I), of (N, T) or (N, T, I)."""
     if X.ndim not in (2, 3):
         raise ValueError(f"X must be (N, T), or (N, T, I) with I values per step, got {X.shape}")
+    if 0 in X.shape:
+        raise ValueError(f"X must have at least 1 step, and 1 value per step, got {X.shape}")
     return X[:, :, None] if X.ndim == 2 else X
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
-from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, plain, seeded
+from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, own_modes, plain, seeded
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
@@ -89,6 +89,7 @@ class _Online(base.Base):
         prediction, self._state, _ = model(_alone(x), self._state)
         return prediction[0, 0], update
 
+    @own_modes()
     def _predict(self, x: Features) -> Tensor | None:
         """The prediction (C,) of an example that would come next; None before the first."""
         if self._model is None:
@@ -174,6 +175,7 @@ class SABOnlineRegressor(_Online, base.Regressor):
     def _begin(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
+    @own_modes()
     def learn_one(self, x: Features, y: float) -> None:
         """Learn from an example.
 
@@ -227,6 +229,7 @@ class SABOnlineClassifier(_Online, base.Classifier):
     def _multiclass(self) -> bool:
         return True
 
+    @own_modes()
     def learn_one(self, x: Features, y: Any) -> None:
         """Learn from an example.
 

@@ -346,8 +346,9 @@ class FileStream(DescribedStream):
         """See `DescribedStream.measured`."""
         if self._facts is not None:
             return Measured.of_facts(self._facts)
-        count = len(self.column_names)
-        return Measured.of_rows((rows[:, :count] for rows in self._values(self._known_rows(), self.window)), count)
+        names = self.column_names
+        rows = (rows[:, : len(names)] for rows in self._values(self._known_rows(), self.window))
+        return Measured.of_rows(rows, names, self._where)
 
     def _known_rows(self) -> list[range]:
         """The rows that set the scale: those of training or, of a file that may grow, the held-out ones."""
@@ -390,8 +391,9 @@ class FileStream(DescribedStream):
             held = scale_of(self._values(self._pieces(split)), len(names))
             away = np.abs(held.mean - scale.mean) / scale.deviation
             for i in np.flatnonzero(away > FAR):
+                far = f"{np.round(away[i]):,.9g} deviations"
                 notes.append(
-                    f"{names[i]} drifts: its mean in the {split} rows is {away[i]:,.0f} deviations from that in the "
-                    "training rows, and may outweigh all others; predict its change (--residual), or leave it out"
+                    f"{names[i]} drifts: its mean in the {split} rows is {far} from that in the training rows, and "
+                    "may outweigh all others; predict its change (--residual), or leave it out"
                 )
         return notes

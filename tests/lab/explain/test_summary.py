@@ -132,6 +132,13 @@ def test_a_forecast_is_told_beside_no_change() -> None:
     )
 
 
+def test_large_errors_have_an_exponent() -> None:
+    found = forecast(1)
+    assert found.forecast is not None
+    large = replace(found.forecast, predicted=found.forecast.truth + 3.9974251185e29)
+    assert "c0 with a mean error of 3.99743e+29 V (no change: 2);" in summary(replace(found, forecast=large))
+
+
 def test_a_column_that_does_not_change_is_not_the_best() -> None:
     """No change makes no error there, so that any error of the model is infinitely larger."""
     found = forecast(5)

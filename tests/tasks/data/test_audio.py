@@ -122,6 +122,17 @@ def test_samples_are_read_over_the_borders_of_blocks(tmp_path: Path) -> None:
         AudioSource(write(tmp_path / "b.wav", values, "DOUBLE")).read(10, 140_000)
 
 
+def test_a_place_that_is_not_found_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", tone(40_000))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"a\.flac is damaged, sample 35001 is not found: "):
+        AudioSource(path).read(35_000, 35_100)
+    path = write(tmp_path / "a.wav", tone(400), "GSM610")
+    with pytest.raises(ValueError, match=r"a\.wav: GSM610 samples cannot be read from any place; convert"):
+        AudioSource(path).read(0, 100)
+    assert len(read_audio(path)[0]) >= 400
+
+
 def test_damage_in_a_held_out_part_is_found_before_training(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", tone(40_000))
     raw = path.read_bytes()

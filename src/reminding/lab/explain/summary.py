@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.lab.explain.digits import in_digits
+from reminding.lab.explain.digits import LARGE, in_digits
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
 
@@ -248,7 +248,9 @@ def _numbers(values: NDArray[np.float64]) -> str:
 
 
 def _number(value: float) -> str:
-    """With three digits or, of a large one, all before the point: two errors of 1.01e+05 look alike."""
+    """With three digits or, of a large one, all before the point, up to 1e15: two errors of 1.01e+05 look alike."""
+    if abs(value) >= LARGE:
+        return f"{value:.6g}"
     return f"{value:.3g}" if abs(value) < 1000 else in_digits(value, 0)
 
 

@@ -24,7 +24,8 @@ from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.outside import WatchedScorer, watched_cell
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import RecallWeights
-from reminding.nn.parts.user_modules import UserModules
+from reminding.nn.parts.user_modules import UserModules, sharded_in
+from reminding.nn.state.stream import SABState
 from reminding.ops.scores import SCORES
 
 BIASES = ("bias_ih", "bias_hh")
@@ -49,6 +50,10 @@ def _names_of(cell: str, bias: bool, score: str | None, null_score: bool, layer:
     return tuple(f"{name}_l{layer}" for name in (*recurrent, *recall))
 
 
+def _without_graph(given: Any) -> Any:
+    return given.without_graph() if isinstance(given, SABState) else given
+
+
 class LayerParameters(nn.Module):
     """What a SAB layer learns; `SAB` says how the parameters are named and laid out."""
 
@@ -66,9 +71,16 @@ class LayerParameters(nn.Module):
     rule: Rule
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """`forward` and the module's hooks; torch.compile goes around them."""
+        """`forward` and the module's hooks; torch.compile goes around them.
+
+        A hook of FSDP2 joins all that it is given in one node of the graph. Through it a gradient of the input would
+        go on into the calls that led to a state, whose credit takes another way. So states are given without graph.
+        """
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             surroundings.check_tracing()  # here, as torch.onnx.export gives the options of `forward` by their place
+        if self._forward_pre_hooks and sharded_in([self]) is not None:
+            arguments = tuple(map(_without_graph, arguments))
+            options = {name: _without_graph(value) for name, value in options.items()}
         if torch.compiler.is_compiling():
             return untraced.run(super().__call__, *arguments, **options)
         return super().__call__(*arguments, **options)

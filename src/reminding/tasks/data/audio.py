@@ -67,8 +67,8 @@ def audio_form(path: Path) -> AudioForm:
                 )
         if not form.frames:
             raise ValueError(
-                f"data: {path} holds no samples by its header; a recording that was not finished can be read with "
-                "--follow"
+                f"data: {path} holds no samples by its header; a recording that was not finished can be read by "
+                "`reminding train stream --follow`"
             )
     return form
 
@@ -118,7 +118,7 @@ class AudioSource(Source):
         """Levels, (n,) uint8."""
         self._identity.check(self.path)
         with _opened(self.path) as file:
-            file.seek(start)
+            _seek(self.path, file, start)
             return mu_law(_read(self.path, file, stop - start, start))
 
     def like(self, path: Path) -> AudioSource:
@@ -186,6 +186,22 @@ def _opened(file: Any, path: Path | None = None, **kind: Any) -> Any:
         return soundfile.SoundFile(file if path is not None else str(file), **kind)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"data: {path or file} cannot be read as audio: {error.error_string}") from error
+
+
+def _seek(path: Path, file: Any, start: int) -> None:
+    """Place an opened file at sample `start`.
+
+    Raises:
+        ValueError: the file is damaged, or its samples can only be read from the first on.
+    """
+    if not file.seekable():
+        raise ValueError(
+            f"data: {path}: {file.subtype} samples cannot be read from any place; convert the file to PCM or FLAC"
+        )
+    try:
+        file.seek(start)
+    except RuntimeError as error:  # which soundfile's own error is
+        raise ValueError(f"data: {path} is damaged, sample {start + 1} is not found: {error}") from error
 
 
 def _read(path: Path, file: Any, count: int, start: int = 0) -> NDArray[np.float64]:

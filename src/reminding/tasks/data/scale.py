@@ -5,7 +5,7 @@ Shapes: n rows, C columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,8 @@ def scale_of(pieces: Iterable[NDArray[Any]], columns: int) -> Scale:
     """The scale of rows that come in pieces, (n, C) each, with NaN where a value is missing.
 
     Sums are taken of the distance to a column's first value. Thus 1e9 - 1 and 1e9 + 1 keep their deviation of 1, and
-    a constant column has a deviation of exactly 0 before it is set to 1. A column without a value has mean 0.
+    a constant column has a deviation of exactly 0 before it is set to 1. A column without a value has mean 0. Where
+    values are too large for float64, mean or deviation is not finite.
     """
     origin = np.full(columns, np.nan)
     count, total, squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
@@ -61,14 +62,34 @@ def scale_of(pieces: Iterable[NDArray[Any]], columns: int) -> Scale:
         for column in np.flatnonzero(np.isnan(origin)):
             known = values[:, column][~np.isnan(values[:, column])]
             origin[column] = known[0] if len(known) else np.nan
-        distance = values - origin
-        known = ~np.isnan(distance)
-        distance[~known] = 0
-        count += known.sum(0)
-        total += distance.sum(0)
-        squares += (distance**2).sum(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            distance = values - origin
+            known = ~np.isnan(values)
+            distance[~known] = 0
+            count += known.sum(0)
+            total += distance.sum(0)
+            squares += (distance**2).sum(0)
     count, origin = np.maximum(count, 1), np.nan_to_num(origin)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     constant = tuple(int(i) for i in np.flatnonzero(deviation == 0))
-    return Scale(origin + mean, np.where(deviation > 0, deviation, 1.0), constant)
+    return Scale(origin + mean, np.where(deviation == 0, 1.0, deviation), constant)
+
+
+def check_range(told: Sequence[str], *statistics: NDArray[np.float64]) -> None:
+    """Refuse values whose statistics are not finite.
+
+    Args:
+        told: what each column is called, (C,).
+        statistics: (C,) each.
+
+    Raises:
+        ValueError: one is not finite; names the column.
+    """
+    beyond = np.flatnonzero(~np.isfinite(statistics).all(0))
+    if len(beyond):
+        raise ValueError(
+            f"data: {told[beyond[0]]}: the values are too large, their squares exceed float64; write them as missing "
+            "if they stand for missing values, else divide the column by a constant"
+        )

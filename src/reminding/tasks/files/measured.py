@@ -5,14 +5,14 @@ Shapes: n rows, C columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.scale import Scale, scale_of
+from reminding.tasks.data.scale import Scale, check_range, scale_of
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,18 @@ class Measured:
     change: NDArray[np.float64] | None
 
     @staticmethod
-    def of_rows(pieces: Iterable[NDArray[np.float64]], columns: int) -> Measured:
-        """The statistics of rows that come in pieces, (n, C) each, with NaN where a value is missing."""
-        changes = _Changes(columns)
-        scale = scale_of(changes.watched(pieces), columns)
+    def of_rows(pieces: Iterable[NDArray[np.float64]], names: Sequence[str], where: str) -> Measured:
+        """The statistics of rows that come in pieces, (n, C) each, with NaN where a value is missing.
+
+        Args:
+            names: of the columns; where: the file, for messages.
+
+        Raises:
+            ValueError: values are too large for float64; names the column.
+        """
+        changes = _Changes(len(names))
+        scale = scale_of(changes.watched(pieces), len(names))
+        check_range([f"{where}, column {name!r}" for name in names], scale.mean, scale.deviation, changes.usual())
         return Measured(scale, changes.usual())
 
     @staticmethod
@@ -62,8 +70,9 @@ class _Changes:
     def watched(self, pieces: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
         """The same pieces. Their borders are left out: there a file may end."""
         for piece in pieces:
-            squares = np.diff(piece, axis=0) ** 2
-            self._squares += np.nansum(squares, axis=0)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in the end
+                squares = np.diff(piece, axis=0) ** 2
+                self._squares += np.nansum(squares, axis=0)
             self._count += (~np.isnan(squares)).sum(0)
             yield piece
 

@@ -77,6 +77,17 @@ def test_a_row_that_begins_with_an_error_of_a_spreadsheet_is_a_row(tmp_path: Pat
     assert source.read(0, source.steps()).tolist() == [[1, 2, 0, 0], [1, 4, 1, 0], [1, 5, 1, 0]]
 
 
+def test_rows_that_are_turned_into_comments_are_left_out_from_then_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + "1,2\n" * 150)
+    source = FollowedTable(path, Wanted(columns=("b",)))
+    with path.open("a") as file:
+        file.write("#3,4\n5,6\n# 7,8\n#N/A,9\n")
+    assert source.steps() == 152
+    np.testing.assert_array_equal(source.read(148, 152), [[2], [2], [6], [9]])
+    assert "lines that begin with # are left out" in source.reading().notes
+
+
 def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n2\n")

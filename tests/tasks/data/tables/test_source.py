@@ -46,6 +46,8 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("quotes", '"a","b, c"\n"1","2"\n', {}, ("a", "b, c"), [[1, 2]]),
     ("semicolons in quotes", 'x;y;name\n1;2.5;"a;b"\n3;-4e1;c\n', {}, ("x", "y"), [[1, 2.5], [3, -40]]),
     ("line end in a name", 'a,"b\nc"\n1,2\n3,4\n', {}, ("a", "b\nc"), [[1, 2], [3, 4]]),
+    ("line feed in a name, CR LF", 'a,"b\nc"\r\n1,2\r\n3,4\r\n', {}, ("a", "b\nc"), [[1, 2], [3, 4]]),
+    ("CR in a name, LF", '"a\rb",c\n1,2\n3,4\n', {}, ("a\nb", "c"), [[1, 2], [3, 4]]),
     ("tabs", "a\tb\n1\t2\n", {}, ("a", "b"), [[1, 2]]),
     ("bars", "a|b\n1|2\n3|4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
     ("white space", "  a   b\n  1   2\n 10  20\n", {}, ("a", "b"), [[1, 2], [10, 20]]),
@@ -71,6 +73,12 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("rows end in a separator", "a,b\n1,2,\n3,4,\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
     ("comments first", "# by me\n# a,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
     ("comments between", "a,b\n1,2\n# here, and\n# there\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("comments, first column not read", "a,b\n1,2\n#3,4\n5,6\n", {"columns": ("b",)}, ("b",), [[2], [6]]),
+    ("comments, late, first not read", "a,b\n" + "1,2\n" * 150 + " %3,4\n#N/A,5\n", {"columns": ("b",)}, ("b",),
+     [*[[2]] * 150, [5]]),
+    ("comments, late, blanks", "a b\n" + "1 2\n" * 150 + "# 4\n5 6\n", {}, ("a", "b"), [*[[1, 2]] * 150, [5, 6]]),
+    ("comments, late, UTF-16", ("a,b\n" + "1,2\n" * 150 + "#3,4\n").encode("utf-16"), {"columns": ("b",)}, ("b",),
+     [[2]] * 150),
     ("no comments", "a,b\n1,#ff\n2,#aa\n", {}, ("a",), [[1], [2]]),
     ("units", "time,temp\n(s),degC\n1,2\n3,4\n", {}, ("time", "temp"), [[1, 2], [3, 4]]),
     ("preamble", "Exported by X\n\na,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
@@ -211,6 +219,18 @@ def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanw
     monkeypatch.setattr(TableSource, "_first_reading", replaced)
     with pytest.raises(ValueError, match=r"a\.csv changed while it was read"):
         TableSource(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux lists them")
+def test_an_open_table_holds_no_database_and_none_of_its_threads(tmp_path: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads()
+    tables = [source(tmp_path / f"{i}.csv", f"t,a\n1,{i}\n2,3\n", time="t") for i in range(6)]
+    assert threads() - before < len(tables), "a database has several threads of its own"
+    assert [rows(table)[0] for table in tables] == [[i] for i in range(6)]
+    assert all(table.times(0, 2) is not None and table.reading().times for table in tables)
 
 
 def test_another_file_has_the_same_columns_by_name_and_the_same_masks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.labelled.files import One, label_order
-from reminding.tasks.data.scale import Scale, scale_of
+from reminding.tasks.data.scale import Scale, check_range, scale_of
 from reminding.tasks.data.tables.missing import carried
 
 Missing = Literal["error", "carry", "zero"]
@@ -100,6 +100,7 @@ def cut_of(
     _check(parts, everything, samples, missing)
     train = parts["train"]
     scale = scale_of((one.values[:samples] for one in train), train[0].values.shape[1])
+    check_range([f"dimension {i + 1}" for i in range(len(scale.mean))], scale.mean, scale.deviation)
     masked = any(bool(np.isnan(one.values[:samples]).any()) for one in everything)
     cut = Cut(frame, samples, 1, missing, masked, scale, spectrum)
     return replace(cut, steps=max(cut.own_steps(one.values) for one in everything))

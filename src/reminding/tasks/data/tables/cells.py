@@ -243,6 +243,13 @@ def missing_sql(cell: str, na: Sequence[str]) -> str:
     return "(" + " OR ".join(tests) + ")"
 
 
+def mark_sql(cell: str, marks: Sequence[str], words: Sequence[str]) -> str:
+    """SQL of the mark that a cell begins with, as its place among some, from 1; 0 for none, and for some words."""
+    text = f"trim({cell})"
+    tests = " ".join(f"WHEN starts_with({text}, {quoted(mark)}) THEN {place}" for place, mark in enumerate(marks, 1))
+    return f"CASE WHEN lower({text}) IN ({', '.join(map(quoted, words))}) THEN 0.0 {tests} ELSE 0.0 END"
+
+
 def sentinels(na: Sequence[str]) -> list[float]:
     """The numbers among the words for a missing value; -999 also stands for a cell with -999.0."""
     return [float(word) for word in na if re.fullmatch(_NUMBER, word.strip())]

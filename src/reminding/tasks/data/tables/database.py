@@ -115,6 +115,11 @@ class Rows(ABC):
 
     path: Path
     types: tuple[str, ...]
+    _connection: Any
+
+    def close(self) -> None:
+        """Give up the database, which holds megabytes and threads. The rows cannot be read any more, only placed."""
+        self._connection.close()
 
     @abstractmethod
     def values(self, expressions: Sequence[tuple[int, Callable[[str], str]]]) -> Iterator[NDArray[Any]]:

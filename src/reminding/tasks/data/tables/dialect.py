@@ -106,6 +106,20 @@ class Dialect:
         """The lines that are no rows."""
         return LeftOut(self.comment, self.separator, self.words)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was noticed, comments among it."""
+        left_out = (f"lines that begin with {self.comment} are left out",) if self.comment else ()
+        return (*self.notes, *left_out)
+
+    def met(self, line: str) -> Dialect:
+        """The same once a line was met; if it is the first comment, its mark is that of comments."""
+        text = line.strip()
+        if self.comment or not text.startswith(COMMENTS):
+            return self
+        marked = replace(self, comment=text[0])
+        return marked if marked.left_out(line) else self
+
     def cells(self, line: str) -> list[str]:
         """The cells of one line."""
         return split(line, self.separator)

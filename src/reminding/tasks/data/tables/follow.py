@@ -110,7 +110,7 @@ class FollowedTable(Source):
             ("decimal mark", self._decimal),
         )
         files = (FileSteps(str(self.path), self.steps()),)
-        return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=dialect.notes)
+        return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=dialect.remarks)
 
     def _choose(self) -> list[int]:
         names = [*self.wanted.columns, *self.wanted.target]
@@ -167,6 +167,7 @@ class FollowedTable(Source):
             for line in block[:complete].splitlines(keepends=True):
                 self._line += 1
                 text = line.decode(self._dialect.encoding, errors="replace")
+                self._dialect = self._dialect.met(text)
                 if self._line > self._dialect.rows_from and not self._dialect.left_out(text):
                     if self._rows % STRIDE == 0:
                         self._places.append((self._scanned, self._line))

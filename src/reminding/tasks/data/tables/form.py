@@ -59,8 +59,7 @@ class Form:
         """What was noticed in the first lines."""
         if self.dialect is None:
             return () if self.parquet is None else self.parquet.notes
-        comment = (f"lines that begin with {self.dialect.comment} are left out",) if self.dialect.comment else ()
-        return (*self.dialect.notes, *comment)
+        return self.dialect.remarks
 
     def copied(self, path: Path, why: NotPlainError, folder: Path) -> Form:
         """The form of a text table of which DuckDB reads a copy in UTF-8, without comments."""
@@ -90,7 +89,8 @@ def open_form(path: Path, asked: Asked, folder: Path, most: int | None = None) -
         return Form(table.rows, table.names, ("",) * len(table.names), parquet=table, index=table.index)
     dialect = find_dialect(path, asked)
     packed = path.suffix.lower() in PACKED and path.suffix.lower() != ".gz"
-    direct = dialect.encoding in DIRECT and dialect.separator != " " and not packed
+    broken = dialect.skip < dialect.rows_from  # DuckDB finds no row after a name with another line end than the rows
+    direct = dialect.encoding in DIRECT and dialect.separator != " " and not packed and not broken
     plain = None if direct or len(dialect.names) > WIDE else _copy(path, dialect, folder, most)
     index = frozenset(dialect.names[:1]) if dialect.row_names else frozenset[str]()
     rows = text_rows(path, dialect, plain, most)

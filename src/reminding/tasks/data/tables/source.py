@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
-from reminding.tasks.data.tables.cells import missing_sql, simple_sql, value_sql
+from reminding.tasks.data.tables.cells import mark_sql, missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, Timing, distance_text, read_clock
 from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
@@ -65,6 +65,7 @@ class TableSource(Source):
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
         self.clock = self._clock(contents)
+        self._form.rows.close()  # a run may have thousands of files
         identity.check(path)
 
     @property
@@ -144,11 +145,11 @@ class TableSource(Source):
         found += find_some(form.names, self.wanted.perhaps)
         named = found if self.wanted.columns else range(len(form.names))
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
-        store = write(rows.values([(i, self._simple(i)) for i in columns]), self._place("first"), columns)
+        store = write(self._plain_numbers(columns), self._place("first"), columns)
         asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]
         asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
-        if form.dialect is not None and not form.plain:
+        if form.dialect is not None and not (form.plain and form.dialect.comment):
             _check_plain(kinds, form.dialect)
         if form.parquet is not None:
             form.parquet.check_values(store.columns, store.lowest, store.highest)
@@ -156,6 +157,22 @@ class TableSource(Source):
             self.path, rows.place, form.names, rows.types, form.units, store.rows, kinds, store.counting(), form.index
         )
         return contents, store
+
+    def _plain_numbers(self, columns: Sequence[int]) -> Iterator[NDArray[np.float64]]:
+        """Plain numbers of all rows in pieces, (n, C).
+
+        Raises:
+            NotPlainError: there are comments, which only the first column shows.
+        """
+        dialect, read = self._form.dialect, [(i, self._simple(i)) for i in columns]
+        if dialect is None or 0 in columns or (self._form.plain and dialect.comment):
+            yield from self._form.rows.values(read)
+            return
+        marks = (dialect.comment,) if dialect.comment else COMMENTS
+        for piece in self._form.rows.values([*read, (0, lambda cell: mark_sql(cell, marks, dialect.words))]):
+            if len(found := np.flatnonzero(piece[:, -1])):
+                raise NotPlainError("there are comments", comment=marks[int(piece[found[0], -1]) - 1])
+            yield piece[:, :-1]
 
     def _second_reading(self, contents: Contents, store: Store) -> Store:
         """The numbers of the columns that are read: of the first reading, or read again where cells are not plain."""
