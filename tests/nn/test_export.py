@@ -5,6 +5,8 @@ Shapes: T time, B batch, I input, H hidden, M memory slots.
 
 from __future__ import annotations
 
+import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,24 @@ def test_onnxruntime_computes_what_the_layer_computes(name: str, tmp_path: Path)
     layer = make(dtype=torch.float32, **LAYERS[name])
     module = SequenceModule(layer)
     run = onnx_session(module, tmp_path / "layer.onnx")
+    for sizes in ((1, 1), (7, 3), (30, 2)):
+        check(layer, module, run, sizes, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
+)
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+@pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2, "capacity": 4}, {"batch_first": True}])
+def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    layer = make(dtype=torch.float32, **options)
+    module = SequenceModule(layer)
+    inductor: Any = importlib.import_module("torch._inductor")  # which takes seconds
+    path = inductor.aoti_compile_and_package(module.export(), package_path=str(tmp_path / "layer.pt2"))
+    run = inductor.aoti_load_package(path)
     for sizes in ((1, 1), (7, 3), (30, 2)):
         check(layer, module, run, sizes, 1e-5)
 

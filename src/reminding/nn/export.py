@@ -255,11 +255,11 @@ class SequenceModule(Exported):
         x = not_finite_throughout(input if self.encoder is None else self.encoder(input))
         x = x.transpose(0, 1) if self.batch_first else x
 
-        layers = self._bound()
+        layers, batch = self._bound(), x.shape[1]
 
         def combine(carried: list[Tensor], x_t: Tensor) -> tuple[list[Tensor], Tensor]:
             y, after = self._advance(layers, x_t, tuple(carried))
-            return list(after), y.clone()
+            return list(after), y.expand(batch, -1).clone()  # AOTInductor knows the sizes that a step names
 
         last, output = _scan()(combine, list(state), x)
         return (output.transpose(0, 1) if self.batch_first else output), tuple(last)
