@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -58,7 +57,7 @@ def _content_of(run: Run, path: str) -> str:
         saved = read_facts(run.folder)
     except ValueError:
         saved = None
-    return json.dumps(saved["files"], sort_keys=True) if saved and saved["files"] else path
+    return str(sorted(saved["files"].items())) if saved and saved["files"] else path
 
 
 def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
