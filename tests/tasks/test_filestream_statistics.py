@@ -50,3 +50,25 @@ def test_a_column_may_be_called_as_the_mask_of_another(tmp_path: Path, missing: 
     assert not torch.isnan(batch.target[..., 1:]).any()
     known = FileStream(tmp_path / "a.csv", missing=missing, target=("c",))
     assert Scaling(known).known == [0, 1, 3]
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_a_season_before_is_no_change_where_the_value_is_missing_also_if_it_was_carried(
+    tmp_path: Path, missing: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    values = 10 * np.sin(np.arange(400) * 2 * np.pi / 8)[:, None] + rng.normal(size=(400, 1))
+    values[rng.random(400) < 0.2] = np.nan
+    values[[300, 350]] = 1.0  # the test part begins with a known value
+    task = FileStream(write(tmp_path / "a.csv", values), missing=missing, held_out=50, eval_rows=1, chunk=7)
+    tally, season = task.tally(), task.facts()["season"]
+    assert tally is not None and season == 8
+    for batch in task.eval_batches("test", 1):
+        tally.add(torch.zeros_like(batch.target), batch)
+    part, last, errors = values[350:, 0], 0.0, list[float]()
+    for t in range(49):
+        last = last if np.isnan(part[t]) else part[t]
+        before = part[t + 1 - season] if t + 1 >= season else np.nan
+        errors.append((last if np.isnan(before) else before) - part[t + 1])
+    told = tally.record()["columns"]["a"]["seasonal"]["rmse"]
+    assert told == pytest.approx(np.sqrt(np.nanmean(np.square(errors))), rel=1e-5)

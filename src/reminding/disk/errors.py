@@ -34,5 +34,10 @@ class CannotWriteError(OSError):
         return CannotWriteError(self.path, self.reason, advice)
 
 
+def what_is_wrong(error: Exception) -> str:
+    """What an error says of the values that were read: of an absent entry, a KeyError has the name alone."""
+    return f"it has no {error.args[0]!r}" if isinstance(error, KeyError) and error.args else str(error)
+
+
 class FolderInUseError(ValueError):
     """Another living process has locked the folder."""

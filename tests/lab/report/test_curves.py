@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab.report.curves import learning_charts, mean_curve, seed_charts
+from reminding.lab.report.curves import file_name, learning_charts, mean_curve, seed_charts
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.sections import Lines
 from reminding.lab.report.writing import write_report
 from reminding.lab.runs.records import Run, find_runs
+from reminding.tasks import FileStream
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
 
@@ -91,3 +92,12 @@ def test_seeds_are_shown_where_there_are_several_the_best_method_on_top(runs: Pa
         seed_charts([each for each in group(map(Run.read, find_runs([runs]))) if each.method == "lstm"], tmp_path)
         == []
     )
+
+
+def test_no_two_settings_draw_into_one_file(tmp_path: Path) -> None:
+    for number, data in enumerate(("a-b.csv", "a_b.csv", "A_B.csv", "数据.csv", "данные.csv")):
+        (tmp_path / data).write_text("u\n1\n")
+        write(tmp_path / str(number), small(task=FileStream(tmp_path / data)), [(2, 1.0, 0.5)])
+    groups = group(map(Run.read, find_runs([tmp_path])))
+    names = [file_name(each.setting, groups).lower() for each in groups]
+    assert names == ["stream-a-b.csv", "stream-a-b.csv_2", "stream-a-b.csv_3", "stream-.csv", "stream-.csv_2"]

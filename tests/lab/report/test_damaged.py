@@ -89,6 +89,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         change(checkpoint.CONFIG_NAME, lambda _: DEEP),
         "config.json is damaged: it is no JSON",
     ),
+    "config of something else": (
+        change(checkpoint.CONFIG_NAME, lambda _: '{"model_type": "bert"}'),
+        "config.json cannot be read: it has no 'format'",
+    ),
     "no task": (
         change(checkpoint.CONFIG_NAME, lambda text: text.replace('"copying"', '["copying"]')),
         "config.json cannot be read: 'name' is \"['copying']\"",

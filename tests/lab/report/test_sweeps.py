@@ -10,6 +10,7 @@ import pytest
 
 from reminding.cli import main
 from reminding.lab.report.sweeps import write_sweep
+from reminding.lab.show.figures import pyplot
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.space import Dimension, Space
@@ -107,3 +108,15 @@ def test_the_verb_report_knows_a_sweep(
     assert (tmp_path / "report" / "index.html").is_file()
     main(["report", str(tmp_path), "--out", str(tmp_path / "elsewhere")])
     assert (tmp_path / "elsewhere" / "index.html").is_file()
+
+
+def test_a_sweep_of_a_single_option_is_shown_and_leaves_the_style_of_other_figures(
+    record: SweepRecord, tmp_path: Path
+) -> None:
+    alone = replace(record, space=Space(SPACE.dimensions[:1]))
+    alone = replace(alone, attempts=[replace(each, params={"lr": each.params["lr"]}) for each in record.attempts])
+    alone.save(tmp_path)
+    before = dict(pyplot().rcParams)
+    _, files = write_sweep(tmp_path, tmp_path / "report")
+    assert {"sweep-slice.png", "sweep-intermediate-values.png"} <= {file.name for file in files}
+    assert dict(pyplot().rcParams) == before

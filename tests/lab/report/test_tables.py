@@ -8,6 +8,7 @@ from reminding.lab.report.groups import group, spread
 from reminding.lab.report.tables import costs, equal_cost, further_tests, methods
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_runs
+from reminding.tasks import Adding
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
 
@@ -69,3 +70,22 @@ def test_a_further_test_on_all_sequences_may_stand_beside_one_on_some(runs: Path
         checkpoint.add_evaluation(folder, {**record, "changes": {}, "sequences": sequences})
     (table,) = further_tests(group(map(Run.read, find_runs([runs]))))
     assert table.notes == ["Sequences: all at T=200, 50 or all at T=300."]
+
+
+def test_further_tests_of_another_metric_have_a_table_of_their_own(tmp_path: Path) -> None:
+    for name, config in (("copy", small()), ("add", small(task=Adding(6)))):
+        write(tmp_path / name, config, [(2, 1.0, 0.5)])
+        metric = config.task.metric
+        record = {
+            "task": {"name": config.task.name, "T": 50},
+            metric: 0.25,
+            "changes": {},
+            "command": "reminding eval",
+        }
+        checkpoint.add_evaluation(tmp_path / name, record)
+    tables = further_tests(group(map(Run.read, find_runs([tmp_path]))))
+    found = {table.title: [row[:2] for row in table.rows] for table in tables}
+    assert found == {
+        "Tested at other lengths: mse": [["add", "0.2500"]],
+        "Tested at other lengths: accuracy": [["copy", "0.2500"]],
+    }

@@ -153,3 +153,9 @@ def test_without_positions_the_order_of_the_past_is_lost_in_one_layer() -> None:
     for positions, same in (("none", True), ("alibi", False), ("t5", False), ("sinusoidal", False)):
         layer = baseline(Transformer, positions=positions)
         assert torch.allclose(layer(x)[0][-1], layer(shuffled)[0][-1]) == same, positions
+
+
+def test_a_state_of_another_type_is_refused_by_name() -> None:
+    _, state = Transformer(3, 8).double()(torch.randn(4, 2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"state must be of torch\.float32 on cpu, got torch\.float64 on cpu"):
+        Transformer(3, 8)(torch.randn(2, 2, 3), state)

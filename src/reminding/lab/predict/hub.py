@@ -32,7 +32,14 @@ def from_pretrained(name: str | Path, load: Callable[[Path], Any], **options: An
     Args:
         load: reads a folder.
         options: of `ModelHubMixin.from_pretrained`.
+
+    Raises:
+        FileNotFoundError: the name is that of a folder, and there is none.
     """
+    folder = Path(name)
+    named_as_folder = folder.is_absolute() or len(folder.parts) > 2 or folder.parts[:1] in (("..",), ("~",))
+    if named_as_folder and not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {name}; a model of the Hub is named as USER/MODEL")
     return _mixed_in().from_pretrained(name, load=load, **options).predictor
 
 

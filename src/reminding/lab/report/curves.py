@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from reminding.lab.report.groups import Group, settings_of
@@ -131,11 +132,18 @@ def remark(members: Group, curve: Curve) -> str | None:
 
 
 def file_name(setting: str, groups: Sequence[Group]) -> str:
-    """A setting as part of a file name: the task alone if all runs of the task have the same setting."""
-    task = setting.split()[0]
-    if {each.setting for each in groups if each.task.name == task} == {setting}:
-        return task
-    return re.sub(r"[^A-Za-z0-9.]+", "-", setting).strip("-")
+    """A setting as part of a file name: the task alone if all runs of the task have the same setting.
+
+    No two settings of a report have the same, also where a file system takes large and small letters for one.
+    """
+    names: dict[str, str] = {}
+    tasks = {each.setting: each.task.name for each in groups}
+    for each, task in tasks.items():
+        alone = [other for other in tasks if tasks[other] == task] == [each]
+        name = task if alone else re.sub(r"[^A-Za-z0-9.]+", "-", each).strip("-")
+        used = {other.lower() for other in names.values()}
+        names[each] = next(new for new in chain([name], (f"{name}_{n}" for n in count(2))) if new.lower() not in used)
+    return names[setting]
 
 
 def _numbers(curves: Sequence[Curve], name: str) -> Table:

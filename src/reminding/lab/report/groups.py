@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from reminding.lab.runs.records import Run, TaskRecord
+from reminding.lab.report.names import differing, tails
+from reminding.lab.runs.records import Run, TaskRecord, defaults_of
 from reminding.lab.show.tables import metric_text
+from reminding.tasks import TASKS
 
 _SEED = re.compile(r"-seed\d+$")
 
@@ -54,20 +57,45 @@ def after_seconds(seconds: float) -> Callable[[Run], float | None]:
 def group(runs: Iterable[Run]) -> list[Group]:
     """Group runs that have the same name up to the seed, the same parent folder, and the same options.
 
-    Methods with the same name and setting in several folders get the folder's name in front.
+    Methods with the same name and setting in several folders get the folder's name in front; in one folder, the
+    options behind it in which they differ.
     """
     members: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        options = {name: value for name, value in run.options.items() if name not in ("train.seed", "train.steps")}
-        key = (str(run.folder.parent), _SEED.sub("", run.folder.name), str(options))
+        key = (run.task.setting, str(run.folder.parent), _method(run), str(sorted(_options(run).items())))
         members.setdefault(key, []).append(run)
-    names = Counter((runs[0].task.setting, name) for (_, name, _), runs in members.items())
-    groups: list[Group] = []
-    for (_, name, _), runs in members.items():
-        setting = runs[0].task.setting
-        method = name if names[setting, name] == 1 else f"{runs[0].folder.resolve().parent.name}/{name}"
-        groups.append(Group(setting, method, runs))
-    return groups
+    groups = [Group(found[0].task.setting, _method(found[0]), found) for found in members.values()]
+    alike: dict[tuple[str, str], list[Group]] = {}
+    for each in groups:
+        alike.setdefault((each.setting, each.method), []).append(each)
+    names = {id(each): name for found in alike.values() for each, name in _names(found)}
+    return [replace(each, method=names[id(each)]) for each in groups]
+
+
+def _method(run: Run) -> str:
+    return _SEED.sub("", run.folder.name)
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """The options that all runs of a group have. Those that an older version did not know are at their defaults."""
+    every = {**defaults_of(TASKS[run.task.name]), **run.options}
+    return {name: value for name, value in every.items() if name not in ("train.seed", "train.steps")}
+
+
+def _names(alike: Sequence[Group]) -> list[tuple[Group, str]]:
+    """Groups of one name with names that tell them apart."""
+    by_place: dict[Path, list[Group]] = {}
+    for each in alike:
+        by_place.setdefault(each.runs[0].folder.parent, []).append(each)
+    places = tails(by_place)
+    found: list[tuple[Group, str]] = []
+    for place, members in by_place.items():
+        name = members[0].method if len(by_place) == 1 else f"{places[place]}/{members[0].method}"
+        told = differing([_options(each.runs[0]) for each in members])
+        found += [
+            (each, f"{name} ({options})" if options else name) for each, options in zip(members, told, strict=True)
+        ]
+    return found
 
 
 def settings_of(groups: Sequence[Group]) -> dict[str, list[Group]]:

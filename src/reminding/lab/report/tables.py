@@ -71,7 +71,7 @@ def _last_norm(run: Run) -> float | None:
 def warnings(groups: Sequence[Group]) -> list[Table]:
     """The warnings of training; no table if there were none."""
     rows = [
-        [run.folder.name, f"{record['step']:,}", record["what"], record["advice"]]
+        [run.name, f"{record['step']:,}", record["what"], record["advice"]]
         for group in groups
         for run in group.runs
         for record in run.records
@@ -85,7 +85,7 @@ def environments(groups: Sequence[Group]) -> Table:
     runs_by_environment: dict[tuple[str, ...], list[str]] = {}
     for run in (run for group in groups for run in group.runs if run.summary):
         environment = tuple(str(run.summary.get(name, "-")) for name in ENVIRONMENT)
-        runs_by_environment.setdefault(environment, []).append(run.folder.name)
+        runs_by_environment.setdefault(environment, []).append(run.name)
     rows = [[_listed(names), *values] for values, names in runs_by_environment.items()]
     return Table("Environment", ["runs", *ENVIRONMENT], rows)
 
@@ -135,16 +135,21 @@ def _evaluated_by_all(runs: Sequence[Run]) -> int:
 def further_tests(groups: Sequence[Group]) -> list[Table]:
     """Trained models at other lengths of their task, one column per length; no table without such tests.
 
-    Options of the model that differ from training stand behind the result. The last of several equal tests counts.
+    Each main metric has a table of its own. Options of the model that differ from training stand behind the result.
+    The last of several equal tests counts.
     """
-    by_group = [(group, tests) for group in groups if (tests := _tests(group))]
-    if not by_group:
-        return []
+    by_metric: dict[str, list[tuple[Group, Tests]]] = {}
+    for group in groups:
+        if tests := _tests(group):
+            by_metric.setdefault(group.task.metric, []).append((group, tests))
+    return [_further_table(metric, by_group) for metric, by_group in by_metric.items()]
+
+
+def _further_table(metric: str, by_group: Sequence[tuple[Group, Tests]]) -> Table:
     lengths = sorted({T for _, tests in by_group for T, _ in tests})
     rows = [[group.method, *(_tested_at(T, tests) for T in lengths), group.setting] for group, tests in by_group]
-    title = f"Tested at other lengths: {by_group[0][0].task.metric}"
     columns = ["method", *(f"T={length:,}" for length in lengths), "trained on"]
-    return [Table(title, columns, rows, [_sequences(by_group)])]
+    return Table(f"Tested at other lengths: {metric}", columns, rows, [_sequences(by_group)])
 
 
 def lengths_of(group: Group) -> dict[int, float]:

@@ -19,6 +19,7 @@ from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
 from reminding.lab.explain.legend import legend_of
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
+from reminding.lab.report.names import told_apart
 from reminding.lab.report.opening import sentences, title_of
 from reminding.lab.report.page import page
 from reminding.lab.report.readings import readings
@@ -86,7 +87,7 @@ def write_report(
         raise ValueError("runs must be at least one folder, got none")
     at_least("sequence", sequence, 0)
     found = _read(runs)
-    groups = group(found.runs)
+    groups = group(told_apart(found.runs))
     out.mkdir(parents=True, exist_ok=True)
     title = title_of(groups, [folder.name for folder in found.benchmarks]) if title is None else title
     sections = [
@@ -164,9 +165,7 @@ def errors_of(members: Group) -> list[Table]:
     run = next((each for each in members.runs if "errors" in each.summary), None)
     if run is None:
         return []
-    return [
-        replace(table, title=f"{table.title}: {run.folder.name}") for table in error_tables(run.summary["errors"])
-    ]
+    return [replace(table, title=f"{table.title}: {run.name}") for table in error_tables(run.summary["errors"])]
 
 
 def _about_benchmarks(benchmarks: Mapping[Path, SavedMeasurement], out: Path) -> Iterator[Section]:
@@ -196,7 +195,7 @@ def _how_it_was_made(groups: Sequence[Group], benchmarks: Mapping[Path, SavedMea
 def summary_row(run: Run) -> list[str]:
     """The row of one run; results that an unfinished run lacks are shown as "-"."""
     return [
-        run.folder.name,
+        run.name,
         _number(run.test),
         _number(run.valid[-1].best if run.valid else None),
         run.task.metric or "-",
@@ -217,19 +216,19 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
         if not trained or trained[0].model != "sab":
             continue
-        folder = trained[0].folder
+        folder, name = trained[0].folder, trained[0].name
         path = _unused(out / f"recall-{for_file_name(folder.name)}.png", figures_of([Section("", blocks)]))
         try:
             config, model = checkpoint.load_run(folder)
             excerpt = _test_sequence(config.task, sequence)
-            _draw_recall(config.task, model, excerpt, folder.name, path)
+            _draw_recall(config.task, model, excerpt, name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything
-            blocks.append(Lines([f"{folder.name} could not be drawn: {error}"]))
+            blocks.append(Lines([f"{name} could not be drawn: {error}"]))
             continue
         explained = folder / "explain" / "index.html"
-        link = (explained, f"The explanation of {folder.name}") if explained.is_file() else None
+        link = (explained, f"The explanation of {name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
-        blocks.append(Picture(f"What {folder.name} recalled", path, link, command))
+        blocks.append(Picture(f"What {name} recalled", path, link, command))
     return blocks
 
 

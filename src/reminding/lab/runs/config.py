@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from reminding.disk.errors import DamagedFileError
+from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
@@ -293,7 +293,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except DamagedFileError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {what_is_wrong(error)}") from error
     return read if content["format"] == FORMAT_VERSION else {**read, "model": _with_old_defaults(read["model"])}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.errors import DamagedFileError
+from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.records import read_json, write_json
 from reminding.tasks.data.fingerprint import check_unchanged, fingerprint
 
@@ -51,7 +51,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     except DamagedFileError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {what_is_wrong(error)}") from error
 
 
 def informed(task: Any, folder: Path) -> Any:

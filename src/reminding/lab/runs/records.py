@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from reminding.disk.records import read_json, read_lines
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import load_task, read_config
+from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, plain, read_config
 from reminding.lab.runs.facts import informed
 from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import DERIVED, TASKS, TRAINING
@@ -74,6 +74,7 @@ class Run:
 
     Args:
         folder: of the run.
+        name: the folder's; a report makes it longer where several runs have the same.
         options: every option under a name such as "train.lr".
         task: that it was trained on.
         summary: of a finished run; empty otherwise.
@@ -83,6 +84,7 @@ class Run:
     """
 
     folder: Path
+    name: str
     options: Mapping[str, Any]
     task: TaskRecord
     summary: Mapping[str, Any]
@@ -111,7 +113,7 @@ class Run:
         options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
         evaluations = _evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric)
         evaluations = [record for record in evaluations if checkpoint.of_tested(record, summary)]
-        return Run(folder, options, task, summary, _progress(records, task), records, evaluations)
+        return Run(folder, folder.name, options, task, summary, _progress(records, task), records, evaluations)
 
     @property
     def test(self) -> float | None:
@@ -290,8 +292,25 @@ def _task_record(
     return TaskRecord(kind.name, title, setting, metric, kind.maximize, chance, chance or bits)
 
 
-def _title(options: Mapping[str, Any]) -> str:
-    shown = [_shown(name, options[name]) for name in ("T", "data") if options.get(name) is not None]
+def defaults_of(task: type[Any]) -> dict[str, Any]:
+    """What options are where a run or a sweep says nothing of them, named as in `Run.options`.
+
+    They are those of the dataclasses: an option that came later began with the value that changes nothing.
+    """
+    own = {each.name: each.default for each in fields(task) if each.default is not MISSING}
+    parts = {"task": own, "model": plain(ModelOptions()), "train": plain(TrainOptions())}
+    return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+
+
+def with_data_named(run: Run, data: str) -> Run:
+    """The run with another name for its data, in the title and the setting of its task."""
+    options = {name.removeprefix("task."): value for name, value in run.options.items() if name.startswith("task.")}
+    task = replace(run.task, title=_title(options, data), setting=setting_name(options, data))
+    return replace(run, task=task)
+
+
+def _title(options: Mapping[str, Any], data: str | None = None) -> str:
+    shown = [_shown(name, options[name], data) for name in ("T", "data") if options.get(name) is not None]
     return " ".join([options["name"], *shown])
 
 
@@ -313,17 +332,18 @@ def _chance(task: Any) -> tuple[float, str] | None:
     return (1 / 6, "always predicting the mean") if task.name == "adding" else None
 
 
-def setting_name(options: Mapping[str, Any]) -> str:
+def setting_name(options: Mapping[str, Any], data: str | None = None) -> str:
     """The name of a task, its length T, and the options of its data and metrics that are not at their defaults.
 
     Args:
         options: of the task, with its "name".
+        data: the name of its data; None: that of the file or folder.
     """
     shown: list[str] = []
     for field in fields(TASKS[options["name"]]):
         value = options.get(field.name, field.default)
         if field.name == "T" or not _is_usual(field, value):
-            shown.append(_shown(field.name, value))
+            shown.append(_shown(field.name, value, data))
     return f"{options['name']} {', '.join(shown)}".strip()
 
 
@@ -335,7 +355,9 @@ def _is_usual(field: Any, value: Any) -> bool:
     return value == default or (isinstance(value, list | tuple) and tuple(value) == default)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: Any, data: str | None) -> str:
+    if name == "data" and data is not None:
+        return data
     if name in ("data", "test"):
         return Path(str(value)).name
     if isinstance(value, list | tuple):

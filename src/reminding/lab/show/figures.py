@@ -6,7 +6,8 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,17 @@ def pyplot() -> Any:
     from matplotlib import pyplot
 
     return pyplot
+
+
+@contextmanager
+def style(*, constrained: bool) -> Generator[None]:
+    """Other libraries draw by pyplot within, and change its style for these figures alone.
+
+    Args:
+        constrained: whether the figures have a constrained layout. A colour bar needs to know it when it is made.
+    """
+    with pyplot().rc_context({"figure.constrained_layout.use": constrained}):
+        yield
 
 
 def new_figure(**look: Any) -> Any:

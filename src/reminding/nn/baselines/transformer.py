@@ -138,6 +138,11 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"state must be of {x.shape[1]} rows and {x.shape[2]} features, got {tuple(state.past.shape[1:])}"
             )
+        past, dtype = state.past, self.embed.weight.dtype
+        if (
+            past.device != x.device or torch.promote_types(past.dtype, dtype) != dtype
+        ):  # autocast may have narrowed it
+            raise ValueError(f"state must be of {dtype} on {x.device}, got {past.dtype} on {past.device}")
         begun = state.begun
         if not len(x):
             if reset is not None and len(reset):

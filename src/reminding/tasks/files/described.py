@@ -141,8 +141,10 @@ class DescribedStream(NextStep, ABC):
 
         A missing value that was not carried is NaN.
         """
-        if self.missing != "zero":
-            return input[..., self.known.target_places]
+        return self._recorded(input) if self.missing == "zero" else input[..., self.known.target_places]
+
+    def _recorded(self, input: Tensor) -> Tensor:
+        """As `_present`, but NaN wherever a value is missing."""
         return torch.as_tensor(self.target_of(input.detach().cpu().numpy()), device=input.device)
 
     def tally(self) -> ColumnTally | None:
@@ -150,4 +152,4 @@ class DescribedStream(NextStep, ABC):
         if self.vocabulary is not None:
             return None
         scale, season = self.target_scale, self.facts()["season"]
-        return ColumnTally(Columns(self.targets, self._present, scale.mean, scale.deviation, season))
+        return ColumnTally(Columns(self.targets, self._present, scale.mean, scale.deviation, season, self._recorded))

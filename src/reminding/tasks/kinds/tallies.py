@@ -83,6 +83,7 @@ class Columns:
         present: their present values, (T, B, C), from the input, (T, B, I); NaN where one is missing.
         mean, deviation: of each, in its own unit, (C,).
         season: steps of a season; None: no season is known.
+        recorded: as `present`, but NaN also where a missing value was carried; None: none was.
     """
 
     names: tuple[str, ...]
@@ -90,6 +91,7 @@ class Columns:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     season: int | None
+    recorded: Callable[[Tensor], Tensor] | None = None
 
 
 class ColumnTally:
@@ -125,7 +127,8 @@ class ColumnTally:
         self._note("model", prediction.double(), wanted)
         self._note("unchanged", unchanged, wanted)
         if season := self._columns.season:
-            self._note("seasonal", self._before(present, unchanged, season), wanted)
+            recorded = self._columns.recorded or self._columns.present
+            self._note("seasonal", self._before(recorded(batch.input).double(), unchanged, season), wanted)
         self._count += (~wanted.isnan()).sum((0, 1)).cpu().numpy()
 
     def _begin(self, present: Tensor, reset: Tensor | None) -> None:
@@ -138,15 +141,15 @@ class ColumnTally:
             self._age = torch.where(begun, torch.zeros_like(self._age), self._age)
             self._last = torch.where(begun[:, None], torch.zeros_like(self._last), self._last)
 
-    def _before(self, present: Tensor, unchanged: Tensor, season: int) -> Tensor:
+    def _before(self, recorded: Tensor, unchanged: Tensor, season: int) -> Tensor:
         """The values one season before the targets, (T, B, C); `unchanged` where there is none."""
         assert self._past is not None
-        steps = len(present)
-        past = torch.cat([self._past, present])
-        now = torch.arange(steps, device=present.device) + len(self._past)
+        steps = len(recorded)
+        past = torch.cat([self._past, recorded])
+        now = torch.arange(steps, device=recorded.device) + len(self._past)
         place = now + 1 - season
         read = (
-            self._age + torch.arange(1, steps + 1, device=present.device)[:, None]
+            self._age + torch.arange(1, steps + 1, device=recorded.device)[:, None]
         )  # (T, B) steps of the row so far
         earlier = past[place.clamp(min=0)]
         self._in_season += int((read >= season).sum())

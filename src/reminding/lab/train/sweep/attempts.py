@@ -27,7 +27,7 @@ class Attempt:
         worker: who made it: machine and process.
         beat: a number that the worker raises while it lives.
         params: the values of the options of a trial, by name.
-        value: the result of a complete trial, or the last one of a pruned trial.
+        value: the result of a complete trial, or the best one so far of a pruned trial.
         intermediate: update -> the result at an evaluation.
         notes: everything else that was written with it, such as "error".
         began: the time on the worker's clock.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reminding.lab.show.figures import finish
+from reminding.lab.show.figures import finish, style
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.space import Space
@@ -53,13 +53,12 @@ def draw(record: SweepRecord, out: Path) -> list[Drawing]:
 def _drawn(study: Any, title: str, name: str, options: dict[str, Any], out: Path) -> Drawing:
     plots = optuna().visualization
     path = out / f"sweep-{name.replace('_', '-')}.png"
-    with _quiet():
+    places_itself = name == "parallel_coordinate"
+    with _quiet(), style(constrained=not places_itself):
         axes = getattr(plots.matplotlib, f"plot_{name}")(study, **options)
         figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure  # slices have one for each option
         figure.set_size_inches(10, 5.5)
-        if name != "parallel_coordinate":  # which places its axes itself
-            figure.set_layout_engine("constrained")
-        else:
+        if places_itself:
             figure.subplots_adjust(bottom=0.2)  # for slanted labels
         finish(figure, path)
         chart = getattr(plots, f"plot_{name}")(study, **options)

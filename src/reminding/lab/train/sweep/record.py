@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.errors import DamagedFileError
+from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.records import read_json, write_json
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.space import Dimension, Space
@@ -78,7 +78,7 @@ class SweepRecord:
         except DamagedFileError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {error!r}") from error
+            raise ValueError(f"{path} cannot be read: {what_is_wrong(error)}") from error
 
 
 def _number(attempt: Attempt) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reminding.disk.errors import FolderInUseError
 from reminding.lab.runs import checkpoint, parity
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
+from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, without_password
+from reminding.lab.runs.records import defaults_of
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.show.terminal import say
 from reminding.lab.train import trainer
@@ -27,6 +28,7 @@ from reminding.lab.train.sweep.storage import (
     Searching,
     Study,
 )
+from reminding.tasks import TASKS
 from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none
 
 JOURNAL_NAME = "journal.log"
@@ -116,12 +118,6 @@ class Sweep:
         fixed = {name: value for name, value in settings.items() if name not in searched}
         return {**fixed, **own, "parameters": self.parameters, "space": self.space.record()}
 
-    def defaults(self) -> dict[str, Any]:
-        """What the options are where nothing is said of them, under the names of `definition`."""
-        task = {each.name: each.default for each in fields(self.base.task) if each.default is not MISSING}
-        parts = {"task": task, "model": plain(ModelOptions()), "train": plain(TrainOptions())}
-        return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-
     def config(self, values: Mapping[str, Scalar]) -> RunConfig:
         """The run of a trial.
 
@@ -154,7 +150,7 @@ def work(sweep: Sweep) -> SweepRecord:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     storage = options.storage or str(sweep.folder / JOURNAL_NAME)
     with Study(storage, sweep.name, maximize=base.task.maximize) as study:
-        study.agree(sweep.definition(), sweep.defaults())
+        study.agree(sweep.definition(), defaults_of(TASKS[base.task.name]))
         say(f"sweep {sweep.name} in {without_password(storage)}: {options.trials} trials")
         return _worked(sweep, study)
 
