@@ -191,7 +191,11 @@ def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
     module = SequenceModule(layer)
     inductor: Any = importlib.import_module("torch._inductor")  # which takes seconds
     path = inductor.aoti_compile_and_package(module.export(), package_path=str(tmp_path / "layer.pt2"))
-    run = inductor.aoti_load_package(path)
+    compiled = inductor.aoti_load_package(path)
+
+    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+        return compiled(x.contiguous(), state)
+
     for sizes in ((1, 1), (7, 3), (30, 2)):
         check(layer, module, run, sizes, 1e-5)
 
