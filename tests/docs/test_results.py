@@ -152,6 +152,7 @@ README = [
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
     ("| [which digit", "nback/rows-back1", "sab lstm rtu"),
+    ("| [permuted", "pmnist/ten-epochs", "sab-cut28 sab lstm"),
 ]
 
 

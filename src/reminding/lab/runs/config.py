@@ -245,12 +245,12 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """Every option under a name such as "train.lr"; the name of the task is "task.name"."""
-        return _named({"name": self.task.name, **plain(self.task)}, plain(self.model), plain(self.train))
+        return named({"name": self.task.name, **plain(self.task)}, plain(self.model), plain(self.train))
 
     def changed(self) -> dict[str, Any]:
         """The name of the task, and the options that are read and not at their defaults, named as in `settings`."""
         task = {field.name: _to_json(field.default) for field in fields(self.task)}
-        defaults = _named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
+        defaults = named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
         unread = {f"model.{name}" for name in self.model.unread()}
         read = {name: value for name, value in self.settings().items() if name not in unread}
         return {name: value for name, value in read.items() if value != defaults.get(name)}
@@ -385,7 +385,8 @@ def command(config: RunConfig) -> list[str]:
     return words
 
 
-def _named(task: Mapping[str, Any], model: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+def named(task: Mapping[str, Any], model: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the three parts of a run under names such as "train.lr"."""
     parts = {"task": task, "model": model, "train": train}
     return {f"{part}.{name}": value for part, options in parts.items() for name, value in options.items()}
 

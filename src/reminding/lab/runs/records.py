@@ -14,7 +14,7 @@ from typing import Any
 
 from reminding.disk.records import read_json, read_lines
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, plain, read_config
+from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, named, plain, read_config
 from reminding.lab.runs.facts import informed
 from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import DERIVED, TASKS, TRAINING
@@ -298,8 +298,7 @@ def defaults_of(task: type[Any]) -> dict[str, Any]:
     They are those of the dataclasses: an option that came later began with the value that changes nothing.
     """
     own = {each.name: each.default for each in fields(task) if each.default is not MISSING}
-    parts = {"task": own, "model": plain(ModelOptions()), "train": plain(TrainOptions())}
-    return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return named(own, plain(ModelOptions()), plain(TrainOptions()))
 
 
 def with_data_named(run: Run, data: str) -> Run:
