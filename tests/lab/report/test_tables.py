@@ -8,6 +8,7 @@ from reminding.lab.report.groups import group, spread
 from reminding.lab.report.tables import costs, equal_cost, further_tests, methods
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_runs
+from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import Adding
 from tests.lab.conftest import small
 from tests.lab.report.conftest import write
@@ -41,6 +42,24 @@ def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> N
     (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
     assert table.columns[1:] == ["after 5 updates", "after 15.0 minutes"]
     assert {row[0]: row[1:] for row in table.rows} == {"sab": ["0.5000", "0.6000"], "lstm": ["0.5500", "0.8000"]}
+
+
+def test_equal_updates_of_runs_that_were_evaluated_at_different_times_are_common_to_all(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(), [(2, 1.0, 0.1), (4, 2.0, 0.2), (6, 3.0, 0.3), (8, 4.0, 0.4)])
+    write(tmp_path / "lstm-seed0", small(model="lstm"), [(3, 1.0, 0.5), (6, 2.0, 0.6), (9, 4.0, 0.7)])
+    (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
+    assert table.columns[1] == "after 6 updates"
+    assert {row[0]: row[1] for row in table.rows} == {"sab": "0.3000", "lstm": "0.6000"}
+
+
+def test_a_run_without_an_evaluation_is_left_out_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(), [(4, 2.0, 0.2)])
+    write(tmp_path / "sab-seed1", small(seed=1), [(4, 2.0, 0.8)])
+    (tmp_path / "sab-seed1" / LOG_NAME).write_text("")
+    write(tmp_path / "lstm-seed0", small(model="lstm"), [(4, 2.0, 0.6)])
+    (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
+    assert {row[0]: row[1] for row in table.rows} == {"sab": "0.2000", "lstm": "0.6000"}
+    assert table.notes[1:] == ["Without an evaluation yet, and left out: sab-seed1."]
 
 
 def test_a_run_stopped_by_its_target_sets_no_limit(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reminding.lab.report.groups import Group, after_seconds, after_steps, spread
@@ -108,9 +109,10 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
     """
     tables: list[Table] = []
     for setting in dict.fromkeys(group.setting for group in groups):
-        members = [group for group in groups if group.setting == setting]
+        whole = [group for group in groups if group.setting == setting]
+        members = [replace(each, runs=found) for each in whole if (found := [run for run in each.runs if run.valid])]
         runs = [run for group in members for run in group.runs]
-        if len(members) < 2 or not all(run.valid for run in runs):
+        if len(members) < 2:
             continue
         ended = [run for run in runs if run.summary.get("stopped") != "target"] or runs
         steps = _evaluated_by_all(ended)
@@ -120,16 +122,18 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
             for group in members
         ]
         columns = ["method", f"after {steps:,} updates", f"after {seconds / SAME_TIME / 60:.1f} minutes"]
-        note = "A run that was stopped by its target counts with its last result."
+        notes = ["A run that was stopped by its target counts with its last result."]
+        if early := [run.name for group in whole for run in group.runs if not run.valid]:
+            notes.append(f"Without an evaluation yet, and left out: {_listed(early)}.")
         title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
-        tables.append(Table(title, columns, rows, [note]))
+        tables.append(Table(title, columns, rows, notes))
     return tables
 
 
 def _evaluated_by_all(runs: Sequence[Run]) -> int:
-    """The largest number of updates up to which every run was evaluated."""
-    fewest = min(run.valid[-1].step for run in runs)
-    return min(max((each.step for each in run.valid if each.step <= fewest), default=fewest) for run in runs)
+    """The largest number of updates at which every run was evaluated; if there is none, that of the shortest run."""
+    common = set[int].intersection(*({each.step for each in run.valid} for run in runs))
+    return max(common, default=min(run.valid[-1].step for run in runs))
 
 
 def further_tests(groups: Sequence[Group]) -> list[Table]:
