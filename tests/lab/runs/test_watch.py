@@ -144,7 +144,7 @@ def test_runs_that_learned_are_left_alone(log: Path) -> None:
     config = json.loads((log.parent / "config.json").read_text())
     model, train = ModelOptions(**config["model"]), TrainOptions(**config["train"])
     found = names(seen(read_log(log.parent), model, train))
-    if name_of(log).startswith("kiln/tuned/"):  # a chunk has few answers, and eight of 30 runs lost them for a while
+    if name_of(log).startswith(("kiln/tuned/", "cue/lag5000-tuned/")):  # few answers a chunk, some lost for a while
         assert set(found) <= {"lost_solution"}
     elif name_of(log).startswith(("ablation/", "copying-tuned/", "cue/lag5000/", "nback/")):
         summary = json.loads((log.parent / "summary.json").read_text())
