@@ -148,6 +148,7 @@ METHODS: list[tuple[str, Figures, str]] = [
 ]
 README = [
     ("| [a cue 5,000", "cue/lag5000", "sab-credit-10 sab"),
+    ("| [a cue 5,000", "cue/lag5000-tuned", "sab"),
     ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
