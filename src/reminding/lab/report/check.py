@@ -91,9 +91,8 @@ def _records(folder: Path) -> Iterator[CheckedFile]:
         (checkpoint.EVALUATIONS_NAME, read_lines(folder / checkpoint.EVALUATIONS_NAME).damaged, 0),
     ):
         if (folder / name).is_file():
-            problems = (
-                [f"line{'s' * (len(damaged) > 1)} {', '.join(map(str, damaged))} cannot be read"] if damaged else []
-            )
+            lines = "line" if len(damaged) == 1 else "lines"
+            problems = [f"{lines} {', '.join(map(str, damaged))} cannot be read"] if damaged else []
             problems += [f"{missing} lines are missing that the last checkpoint counts"] if missing else []
             yield CheckedFile(name, "; ".join(problems))
 

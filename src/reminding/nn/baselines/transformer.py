@@ -139,9 +139,8 @@ class Transformer(nn.Module):
                 f"state must be of {x.shape[1]} rows and {x.shape[2]} features, got {tuple(state.past.shape[1:])}"
             )
         past, dtype = state.past, self.embed.weight.dtype
-        if (
-            past.device != x.device or torch.promote_types(past.dtype, dtype) != dtype
-        ):  # autocast may have narrowed it
+        fits = torch.promote_types(past.dtype, dtype) == dtype  # autocast may have made it narrower
+        if past.device != x.device or not fits:
             raise ValueError(f"state must be of {dtype} on {x.device}, got {past.dtype} on {past.device}")
         begun = state.begun
         if not len(x):
