@@ -259,7 +259,8 @@ class SequenceModule(Exported):
 
         def combine(carried: list[Tensor], x_t: Tensor) -> tuple[list[Tensor], Tensor]:
             y, after = self._advance(layers, x_t, tuple(carried))
-            return list(after), y.expand(batch, -1).clone()  # AOTInductor finds the batch's size only if a step uses it
+            # AOTInductor finds the size of the batch only if a step uses it.
+            return list(after), y.expand(batch, -1).clone()
 
         last, output = _scan()(combine, list(state), x)
         return (output.transpose(0, 1) if self.batch_first else output), tuple(last)
