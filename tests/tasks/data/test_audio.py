@@ -135,6 +135,19 @@ def test_a_damaged_or_missing_page_of_an_ogg_file_is_refused(tmp_path: Path, sub
     assert audio_form(path).frames == 100_000
 
 
+@pytest.mark.skipif("MP3" not in soundfile.available_formats(), reason="libsndfile reads no MP3")
+def test_an_mp3_file_whose_decoder_loses_its_place_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    samples = np.sin(np.arange(200_000) / 20) * 0.3 + np.random.default_rng(0).normal(0, 0.05, 200_000)
+    soundfile.write(path, samples.clip(-1, 1), 16_000, format="MP3")
+    raw = path.read_bytes()
+    middle = len(raw) // 2
+    path.write_bytes(raw[:middle] + np.random.default_rng(1).bytes(4000) + raw[middle + 4000 :])
+    source = AudioSource(path)
+    with pytest.raises(ValueError, match=r"^data: .*a\.mp3"):
+        source.read(source.steps() - 1000, source.steps())
+
+
 def test_a_header_that_claims_too_many_samples_asks_for_no_memory(tmp_path: Path) -> None:
     """The number of samples of a FLAC file is the low 36 bits of the eight bytes from byte 18."""
     path = write(tmp_path / "a.flac", tone(500))
