@@ -208,8 +208,18 @@ def test_numbers_whose_scale_is_beyond_float_range_are_refused(kind: Any) -> Non
         ValueError, match="y must have a mean and a deviation within float range, got values as large"
     ):
         kind(epochs=1, **QUICK).fit(X, 1e200 * X[:, 0])
-    with pytest.raises(ValueError, match="X must have a mean and a deviation within float range"):
-        kind(epochs=1, **QUICK).fit(1e200 * X, X[:, 0])
+    with pytest.raises(ValueError, match="X must have a mean and a deviation within float range") as raised:
+        kind(epochs=1, **QUICK).fit(X * [1, 1e200, 1], X[:, 0])
+    assert str(raised.value).endswith(" in column 1") == (kind is SABForecaster)  # a series has one value per step
+
+
+@pytest.mark.parametrize("kind", [SABRegressor, SABForecaster])
+@pytest.mark.parametrize("size", [1e-200, 1e-120, 1e140])
+def test_the_size_of_numbers_changes_nothing_but_the_size_of_predictions(kind: Any, size: float) -> None:
+    X = waves(30)
+    plain, sized = (kind(epochs=2, random_state=0, **QUICK).fit(by * X, by * X[:, 0]) for by in (1.0, size))
+    assert sized.scale_ / size == pytest.approx(plain.scale_)
+    assert sized.predict(size * X) / size == pytest.approx(plain.predict(X), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")])

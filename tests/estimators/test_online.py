@@ -130,6 +130,15 @@ def test_a_bad_example_leaves_everything_as_it_was(x: dict[str, Any], y: Any, me
     assert first == second and math.isfinite(first)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-120, 1e140])
+def test_the_size_of_y_changes_nothing_but_the_size_of_predictions(size: float) -> None:
+    plain, sized = (SABOnlineRegressor(hidden_size=4, seed=0) for _ in range(2))
+    for step in range(30):
+        plain.learn_one({"a": math.sin(step)}, math.cos(step))
+        sized.learn_one({"a": math.sin(step)}, size * math.cos(step))
+    assert sized.predict_one({"a": 0.5}) / size == pytest.approx(plain.predict_one({"a": 0.5}), rel=1e-4)
+
+
 def test_a_prediction_refuses_what_is_not_finite() -> None:
     model = SABOnlineClassifier(hidden_size=4, seed=0)
     model.learn_one({"a": 1.0}, "x")

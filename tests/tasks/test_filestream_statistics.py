@@ -37,6 +37,17 @@ def test_the_usual_change_of_what_is_predicted_is_that_of_the_training_rows(tmp_
     np.testing.assert_array_equal(task.with_facts(facts).scale.mean, task.scale.mean)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e140])
+def test_the_size_of_a_column_changes_nothing_of_what_is_read(tmp_path: Path, size: float) -> None:
+    values = np.random.default_rng(0).normal(size=(500, 2)).cumsum(0)
+    plain, sized = (FileStream(write(tmp_path / f"{by}.csv", values * [1, by])) for by in (1.0, size))
+    assert not any("constant" in note for note in sized.reading().notes)
+    batches = [next(each.train_batches(2, 0)).input for each in (plain, sized)]
+    torch.testing.assert_close(batches[0], batches[1])
+    assert plain.continued is not None and sized.continued is not None
+    np.testing.assert_allclose(sized.continued[1], plain.continued[1], rtol=1e-9)
+
+
 @pytest.mark.parametrize("missing", ["carry", "zero"])
 def test_a_column_may_be_called_as_the_mask_of_another(tmp_path: Path, missing: Any) -> None:
     values = table(500, 3)

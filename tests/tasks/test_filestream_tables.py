@@ -261,7 +261,7 @@ def test_a_followed_table_has_the_same_scale_when_it_is_gone_on_with(tmp_path: P
     assert torch.equal(first.input, again.input)
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.XLS", "a.ods", "a.feather", "a.npy", "a.jsonl"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.XLS", "a.ods", "a.feather", "a.npy", "a.jsonl", "a.arff"])
 def test_a_table_in_a_form_that_is_not_read_is_not_taken_for_bytes(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9)
     with pytest.raises(ValueError, match=r"is a table in a form that is not read; save it as CSV or Parquet"):

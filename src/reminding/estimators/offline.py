@@ -31,6 +31,7 @@ from reminding.estimators.network import (
     stream_outputs,
 )
 from reminding.lab.runs.config import ModelOptions
+from reminding.tasks.data.scale import scale_of
 from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 
@@ -349,11 +350,12 @@ def _scale(name: str, values: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     Raises:
         ValueError: they are beyond float range; names the argument.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = values.mean(0), values.std(0)
-    if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+    scale = scale_of([values], values.shape[1])
+    mean, deviation = scale.mean, scale.deviation
+    if len(beyond := np.flatnonzero(~(np.isfinite(mean) & np.isfinite(deviation)))):
+        largest = np.abs(values[:, beyond[0]]).max()
+        where = f" in column {beyond[0]}" if values.shape[1] > 1 else ""
         raise ValueError(
-            f"{name} must have a mean and a deviation within float range, got values as large as "
-            f"{np.abs(values).max():g}"
+            f"{name} must have a mean and a deviation within float range, got values as large as {largest:g}{where}"
         )
     return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)

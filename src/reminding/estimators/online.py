@@ -173,7 +173,7 @@ class SABOnlineRegressor(_Online, base.Regressor):
     """
 
     def _begin(self) -> None:
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._count, self._mean, self._spread = 0, 0.0, 0.0  # the root of the sum of squared distances
 
     @own_modes()
     def learn_one(self, x: Features, y: float) -> None:
@@ -186,11 +186,11 @@ class SABOnlineRegressor(_Online, base.Regressor):
         value = _number("y", y)
         change = value - self._mean
         mean = self._mean + change / (self._count + 1)
-        squares = self._squares + change * (value - mean)
-        if not math.isfinite(squares):
+        spread = math.hypot(self._spread, change * math.sqrt(self._count / (self._count + 1)))
+        if not math.isfinite(spread * spread):
             raise ValueError(f"y is {y!r}, too far from the mean so far, {self._mean:g}")
         values = self._found(x)
-        self._count, self._mean, self._squares = self._count + 1, mean, squares
+        self._count, self._mean, self._spread = self._count + 1, mean, spread
         prediction, update = self._learn(values, 1)
         wanted = prediction.new_tensor((value - self._mean) / self._deviation)
         update((prediction[0] - wanted) ** 2)
@@ -202,7 +202,7 @@ class SABOnlineRegressor(_Online, base.Regressor):
 
     @property
     def _deviation(self) -> float:
-        return math.sqrt(self._squares / self._count) or 1.0
+        return self._spread / math.sqrt(self._count) or 1.0
 
 
 class SABOnlineClassifier(_Online, base.Classifier):

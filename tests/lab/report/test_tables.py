@@ -91,6 +91,32 @@ def test_a_further_test_on_all_sequences_may_stand_beside_one_on_some(runs: Path
     assert table.notes == ["Sequences: all at T=200, 50 or all at T=300."]
 
 
+def test_a_test_of_weights_that_are_not_recorded_counts_unless_it_is_older_than_one_of_earlier_weights(
+    tmp_path: Path,
+) -> None:
+    """Versions before 0.2 recorded no weights. Here a run was tested, went on, was tested, and went on again."""
+
+    def test(seed: int, T: int, accuracy: float, **best_step: int) -> None:
+        record = {"task": {"name": "copying", "T": T}, "accuracy": accuracy, "command": "reminding eval", **best_step}
+        checkpoint.add_evaluation(tmp_path / f"sab-seed{seed}", record)
+
+    for seed in range(3):
+        write(tmp_path / f"sab-seed{seed}", small(seed=seed), [(4, 2.0, 0.8)], best_step=4)
+    test(0, 50, 0.1)
+    test(0, 50, 0.2, best_step=2)
+    test(1, 50, 0.6)
+    test(2, 50, 0.4)
+    test(2, 50, 0.8, best_step=4)
+    test(2, 60, 0.3, best_step=4)
+    (table,) = further_tests(group(map(Run.read, find_runs([tmp_path]))))
+    assert table.rows[0][1:3] == [spread([0.6, 0.8]), "0.3000"]
+    assert table.notes[1:] == [
+        "An older version tested sab-seed1, and did not record of which weights. If such a run went on since then, "
+        "`reminding eval` tests it again."
+    ]
+    assert [len(checkpoint.read_evaluations(tmp_path / f"sab-seed{seed}")) for seed in range(3)] == [0, 1, 3]
+
+
 def test_further_tests_of_another_metric_have_a_table_of_their_own(tmp_path: Path) -> None:
     for name, config in (("copy", small()), ("add", small(task=Adding(6)))):
         write(tmp_path / name, config, [(2, 1.0, 0.5)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reminding.lab.runs.model import SequenceModel
-from reminding.lab.train.evaluate import evaluate, recall_share
+from reminding.lab.train.evaluate import evaluate, recall_share, recall_shares, state_norms
 from reminding.tasks import Batch, Copying, Cue, FileStream, mean_metrics
 from tests.lab.runs.conftest import MODELS, build
 from tests.lab.stream_runs import small
@@ -43,6 +43,34 @@ def test_the_share_of_the_most_recalled_memory_by_hand() -> None:
     assert recall_share(step, torch.zeros_like(weight)) is None
     # late in a stream, where step 0 is an ordinary memory: the second step also had a choice, and recalled memory 5
     assert recall_share(step + 10**12, weight) == pytest.approx((0.75 + 0.5 + 1) / 4)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 5])
+def test_statistics_of_the_state_and_its_recalls_do_not_depend_on_the_batches(batch_size: int) -> None:
+    """Five sequences: the last batch is smaller. Each sequence has a norm of its own, and recalls of its own."""
+    task = Copying(T=6, symbols=2)
+    network = build(task)
+    with state_norms(network) as norms, recall_shares(network) as shares:
+        evaluate(network, task, "test", batch_size=batch_size, limit=5)
+    found = mean_metrics([*norms, *shares])
+    with torch.no_grad():
+        (batch,) = task.eval_batches("test", 5, 5)
+        h, _, recall = network.layer(batch.input, return_recall=True)
+    known = [recall_share(recall.step[:, row], recall.weight[:, row]) for row in range(5)]
+    wanted = {"state_norm": float(h[-1].norm(dim=-1).mean()), "recall_share": np.mean([x for x in known if x])}
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_few_steps_of_a_last_chunk_weigh_less_in_the_share_of_recall(text: Path) -> None:
+    """50 steps a row in chunks of 48: a last chunk of one step has the whole share, or nearly."""
+    task = FileStream(text, chunk=48, held_out=0.1, eval_rows=3)
+    network = SequenceModel(task, small(task).model)
+    with recall_shares(network) as shares:
+        evaluate(network, task, "valid", batch_size=100)
+    (long, count), (short, one) = (each["recall_share"] for each in shares)
+    assert (count, one) == (3 * 48, 3)
+    assert mean_metrics(shares)["recall_share"] == pytest.approx((long + short) / (count + one))
+    assert abs(mean_metrics(shares)["recall_share"] - long / count) < 0.03 < abs(short / one - long / count)
 
 
 @pytest.mark.parametrize("model", ["sab", "lstm"])

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from reminding.tasks import FileStream, mean_metrics
-from reminding.tasks.data.audio import AudioSource, FollowedAudio, read_audio
+from reminding.tasks.data.audio import AudioSource, FollowedAudio, audio_form, read_audio
 from reminding.tasks.data.sources import mu_law
 from tests.reliability.memory import measured
 
@@ -97,6 +97,55 @@ def test_damage_is_named(tmp_path: Path) -> None:
     values[7] = np.nan
     with pytest.raises(ValueError, match="sample 8 is not finite"):
         read_audio(write(tmp_path / "a.wav", values, "FLOAT"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("AIFF", "PCM_16"), ("AU", "PCM_16"), ("W64", "PCM_16"), ("RF64", "PCM_16"), ("OGG", "VORBIS")],
+)
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kind: str, subtype: str) -> None:
+    path = tmp_path / "a.audio"
+    noise = np.random.default_rng(0).normal(0, 0.1, 100_000)
+    soundfile.write(path, noise, 8000, format=kind, subtype=subtype)
+    raw = path.read_bytes()
+    assert len(read_audio(path)[0]) == AudioSource(path).steps() == 100_000
+    for end in (len(raw) * 9 // 10, len(raw) // 2):
+        path.write_bytes(raw[:end])
+        for read in (read_audio, AudioSource):
+            with pytest.raises(ValueError, match=r"a\.audio is cut off: its .*; copy the file again"):
+                read(path)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_a_damaged_or_missing_page_of_an_ogg_file_is_refused(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 100_000), 48_000, format="OGG", subtype=subtype)
+    raw = path.read_bytes()
+    pages = [at for at in range(len(raw)) if raw.startswith(b"OggS", at)]
+    middle = pages[len(pages) // 2]
+    end = pages[len(pages) // 2 + 1]
+    changed = raw[: middle + 200] + bytes([raw[middle + 200] ^ 1]) + raw[middle + 201 :]
+    for damaged in (changed, raw[:middle] + raw[end:], raw[: middle + 50] + raw[middle + 90 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=rf"a\.ogg is damaged at byte ({middle}|{end}), or lacks what stood there"
+        ):
+            audio_form(path)
+    path.write_bytes(raw + b"TAG" + bytes(125))
+    assert audio_form(path).frames == 100_000
+
+
+@pytest.mark.skipif("MP3" not in soundfile.available_formats(), reason="libsndfile reads no MP3")
+def test_an_mp3_file_whose_decoder_loses_its_place_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    samples = np.sin(np.arange(200_000) / 20) * 0.3 + np.random.default_rng(0).normal(0, 0.05, 200_000)
+    soundfile.write(path, samples.clip(-1, 1), 16_000, format="MP3")
+    raw = path.read_bytes()
+    middle = len(raw) // 2
+    path.write_bytes(raw[:middle] + np.random.default_rng(1).bytes(4000) + raw[middle + 4000 :])
+    source = AudioSource(path)
+    with pytest.raises(ValueError, match=r"^data: .*a\.mp3"):
+        source.read(source.steps() - 1000, source.steps())
 
 
 def test_a_header_that_claims_too_many_samples_asks_for_no_memory(tmp_path: Path) -> None:

@@ -153,7 +153,13 @@ def _further_table(metric: str, by_group: Sequence[tuple[Group, Tests]]) -> Tabl
     lengths = sorted({T for _, tests in by_group for T, _ in tests})
     rows = [[group.method, *(_tested_at(T, tests) for T in lengths), group.setting] for group, tests in by_group]
     columns = ["method", *(f"T={length:,}" for length in lengths), "trained on"]
-    return Table(f"Tested at other lengths: {metric}", columns, rows, [_sequences(by_group)])
+    notes = [_sequences(by_group)]
+    if unknown := [run.name for group, _ in by_group for run in group.runs if _is_of_unknown_weights(run)]:
+        notes.append(
+            f"An older version tested {_listed(unknown)}, and did not record of which weights. If such a run went on "
+            "since then, `reminding eval` tests it again."
+        )
+    return Table(f"Tested at other lengths: {metric}", columns, rows, notes)
 
 
 def lengths_of(group: Group) -> dict[int, float]:
@@ -171,17 +177,21 @@ def _tests(group: Group) -> Tests:
     """The further tests of a group's runs; of several equal ones the last."""
     tests: Tests = {}
     for run in group.runs:
-        latest = {
-            (record["task"]["T"], _changed(record.get("changes", {}))): (
-                record[group.task.metric],
-                record.get("sequences"),
-            )
-            for record in run.evaluations
-            if "T" in record["task"]
-        }
-        for key, result in latest.items():
-            tests.setdefault(key, []).append(result)
+        for key, record in _latest(run).items():
+            tests.setdefault(key, []).append((record[group.task.metric], record.get("sequences")))
     return tests
+
+
+def _latest(run: Run) -> dict[tuple[int, str], Mapping[str, Any]]:
+    """(length T, changes to the model) -> the record of the last such test."""
+    records = [record for record in run.evaluations if "T" in record["task"]]
+    return {(record["task"]["T"], _changed(record.get("changes", {}))): record for record in records}
+
+
+def _is_of_unknown_weights(run: Run) -> bool:
+    """Whether a test of a run counts though it may be of weights that the run had before."""
+    unknown = any(record.get("best_step") is None for record in _latest(run).values())
+    return unknown and run.summary.get("best_step") is not None
 
 
 def _changed(changes: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -377,8 +377,7 @@ def add_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
     """The further tests of a run's weights, in the order in which they were made, without damaged lines."""
-    summary = read_summary(folder)
-    return [record for record in read_lines(folder / EVALUATIONS_NAME).records if of_tested(record, summary)]
+    return of_tested(read_lines(folder / EVALUATIONS_NAME).records, read_summary(folder))
 
 
 def weights_step(folder: Path) -> int | None:
@@ -387,7 +386,12 @@ def weights_step(folder: Path) -> int | None:
     return None if step is None else int(step)
 
 
-def of_tested(record: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
-    """Whether a further test may be of the weights of a summary: not if the run has found others since."""
-    steps = record.get("best_step"), summary.get("best_step")
-    return None in steps or steps[0] == steps[1]
+def of_tested(records: Sequence[dict[str, Any]], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The further tests that may be of the weights of a summary: not those of weights that the run had before.
+
+    An older version did not record the weights; such a test is left out if one of earlier weights follows it.
+    """
+    tested, steps = summary.get("best_step"), [record.get("best_step") for record in records]
+    others = [at for at, step in enumerate(steps) if None not in (step, tested) and step != tested]
+    begin = others[-1] + 1 if others else 0
+    return [record for at, record in enumerate(records) if at not in others and (at >= begin or steps[at] == tested)]

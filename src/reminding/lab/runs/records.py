@@ -111,8 +111,7 @@ class Run:
             _check(record, {task.metric: _number}, f"{folder / LOG_NAME}, record {number},")
         parts = ("task", "model", "train")
         options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
-        evaluations = _evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric)
-        evaluations = [record for record in evaluations if checkpoint.of_tested(record, summary)]
+        evaluations = checkpoint.of_tested(_evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric), summary)
         return Run(folder, folder.name, options, task, summary, _progress(records, task), records, evaluations)
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reminding.lab.runs.config import ModelOptions, TrainOptions
+from reminding.lab.runs.saved.training import MeanLoss
 
 NORM_LIMIT = 2.7
 """Times the square root of hidden_size. A cell's own state lies between -1 and 1 in every unit, so its norm is at
@@ -23,6 +24,12 @@ LEAST_GAIN = 0.05
 """Share of the first loss. With a smaller decrease there is no solution to lose: the loss only fluctuates."""
 RISEN = 2.0
 """Times the first loss: training diverges, whether or not there was a solution."""
+ENOUGH = 50
+"""Updates with a target, over which the loss of a stream is averaged before it is judged. A stream that asks seldom
+has fewer between two evaluations."""
+SURE = 4.0
+"""Standard errors of a difference between two such means. Of 100 means of one noisy loss, the highest and the lowest
+are usually 3.5 apart."""
 SPIKE = 30.0
 """Times the usual gradient norm, after clipping. Adam divides by the root of a mean over 1,000 updates. At ten times
 the usual gradient its step still has the usual length; from thirty times on, ten updates are three times as long."""
@@ -70,6 +77,8 @@ class Watch:
         self._model, self._train = model, train
         self._reported: set[str] = set()
         self._losses: list[float] = []
+        self._means: list[MeanLoss] = []
+        self._waiting: MeanLoss | None = None
         self._norms: list[float] = []
         self._dead = 0
 
@@ -77,8 +86,9 @@ class Watch:
         """Look at a record of the log.
 
         Args:
-            record: its "kind" is "train" (with loss, gradient_norm, gradient_norm_max and gradients_not_finite),
-                "valid" (with state_norm and recall_share) or "warning"; missing numbers are not judged.
+            record: its "kind" is "train" (with loss, loss_error, loss_count, gradient_norm, gradient_norm_max and
+                gradients_not_finite), "valid" (with state_norm and recall_share) or "warning"; missing numbers are
+                not judged. A loss without an error, as in older logs, is taken for exact.
 
         Returns:
             the kinds of trouble that have not been reported before.
@@ -103,7 +113,8 @@ class Watch:
         if norm > 0:
             self._norms.append(norm)
         if math.isfinite(loss):
-            if (lost := self._lost(loss)) is not None:
+            mean = MeanLoss(loss, record.get("loss_error", 0.0), int(record.get("loss_count", ENOUGH)))
+            if (lost := self._lost(mean)) is not None:
                 troubles.append(lost)
             self._losses.append(loss)
         return troubles
@@ -122,20 +133,26 @@ class Watch:
             what += f", and was only clipped to {passed:g}"
         return Trouble("gradient_spike", what, "try --clip 1 --clip-kind adaptive, which follows the usual norm")
 
-    def _lost(self, loss: float) -> Trouble | None:
-        """A loss that rises back to its first value, or far above it."""
-        if not self._losses:
+    def _lost(self, latest: MeanLoss) -> Trouble | None:
+        """A loss that rises back to its first value, or far above it, by more than its noise.
+
+        Losses are put together until they are enough to judge.
+        """
+        mean = latest if self._waiting is None else self._waiting + latest
+        self._waiting = mean if mean.count < ENOUGH else None
+        if self._waiting is not None:
             return None
-        first, best = self._losses[0], min(self._losses)
-        gain = first - best
-        back = gain >= LEAST_GAIN * first and loss - best >= GIVEN_BACK * gain
-        if not back and not loss > RISEN * first:
+        self._means.append(mean)
+        first, lowest = self._means[0], min(self._means, key=lambda each: each.value)
+        loss, best, gain = mean.value, lowest.value, first.value - lowest.value
+        back = gain >= LEAST_GAIN * first.value and loss - best >= GIVEN_BACK * gain and _surely_above(mean, lowest)
+        if not back and not (loss > RISEN * first.value and _surely_above(mean, first)):
             return None
         adaptive = self._train.clip and self._train.clip_kind == "adaptive"
         clipping = "" if adaptive else "--clip 1 --clip-kind adaptive and "
         what = f"the loss rose from {best:.4f} to {loss:.4f}: the model lost what it had learned"
         if not back:
-            what = f"the loss rose from {first:.4f} at the beginning to {loss:.4f}"
+            what = f"the loss rose from {first.value:.4f} at the beginning to {loss:.4f}"
         return Trouble("lost_solution", what, f"try {clipping}an --lr below {self._train.lr:g}")
 
     def _evaluation(self, record: Mapping[str, Any]) -> list[Trouble]:
@@ -173,6 +190,11 @@ class Watch:
         if self._model.normalizer not in (None, "softmax", "softmax1"):
             tries.insert(0, "--normalizer softmax")
         return f"try {', '.join(tries)}"
+
+
+def _surely_above(mean: MeanLoss, other: MeanLoss) -> bool:
+    """Whether the difference is more than the noise of both."""
+    return mean.value - other.value > SURE * math.hypot(mean.error, other.error)
 
 
 def calmer(model: ModelOptions, train: TrainOptions) -> str:

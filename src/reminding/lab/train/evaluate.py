@@ -74,13 +74,16 @@ def evaluate(
 
 
 @contextmanager
-def state_norms(model: SequenceModel) -> Generator[list[float]]:
-    """Collect the mean norm of h at the last step of each batch; it is the first sign of failing training."""
-    norms: list[float] = []
+def state_norms(model: SequenceModel) -> Generator[list[MetricSums]]:
+    """Collect `state_norm` of each batch, the norm of h at the last step: the first sign of failing training.
+
+    Each sequence counts once in each batch that holds steps of it.
+    """
+    norms: list[MetricSums] = []
 
     def note(_: Any, inputs: tuple[Tensor]) -> None:
-        h: Tensor = inputs[0]
-        norms.append(float(h[-1].square().sum(-1).sqrt().mean()))
+        last = inputs[0][-1].square().sum(-1).sqrt()  # (B,)
+        norms.append({"state_norm": (float(last.double().sum()), len(last))})
 
     handle = model.hidden_readout.register_forward_pre_hook(note)
     try:
@@ -90,9 +93,12 @@ def state_norms(model: SequenceModel) -> Generator[list[float]]:
 
 
 @contextmanager
-def recall_shares(model: SequenceModel) -> Generator[list[float]]:
-    """Collect the mean of `recall_share` over the sequences of each batch; batches without recalls add nothing."""
-    shares: list[float] = []
+def recall_shares(model: SequenceModel) -> Generator[list[MetricSums]]:
+    """Collect `recall_share` of each batch, a mean over its sequences; sequences without recalls add nothing.
+
+    A batch counts by its steps: the few steps of a stream's last chunk, or a smaller last batch, weigh less.
+    """
+    shares: list[MetricSums] = []
 
     def note(_module: Any, _inputs: Any, output: tuple[Tensor, Any, Recall]) -> None:
         recall = output[2]
@@ -101,7 +107,8 @@ def recall_shares(model: SequenceModel) -> Generator[list[float]]:
         rows = [recall_share(step[:, row], weight[:, row]) for row in range(min(JUDGED_ROWS, step.shape[1]))]
         known = [share for share in rows if share is not None]
         if known:
-            shares.append(sum(known) / len(known))
+            counted = step.shape[0] * step.shape[1] / len(rows)  # steps that a judged sequence stands for
+            shares.append({"recall_share": (counted * sum(known), counted * len(known))})
 
     handle = model.register_forward_hook(note)
     try:

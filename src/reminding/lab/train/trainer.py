@@ -326,9 +326,8 @@ def _validated(run: Run) -> tuple[dict[str, float], dict[str, float]]:
         metrics = evaluate(
             run.model, run.config.task, "valid", batch_size=EVAL_BATCH, limit=limit, device=run.device, group=group
         )
-    found = {name: group.gathered(own) for name, own in (("state_norm", norms), ("recall_share", shares))}
-    statistics = {name: [value for own in parts for value in own] for name, parts in found.items()}
-    return metrics, {name: sum(values) / len(values) for name, values in statistics.items() if values}
+    statistics = (part for own in group.gathered([*norms, *shares]) for part in own)
+    return metrics, mean_metrics(statistics)
 
 
 def _finish(run: Run, stopped: str) -> dict[str, Any]:

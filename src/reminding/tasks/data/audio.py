@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".au", ".ogg", ".w64", ".
 """Suffixes of audio files, in lower case."""
 _BLOCK = 1 << 16
 """Samples per channel that are read at once."""
+_CUT = re.compile(
+    r"^ *(?:data|SSND|Data Size|(?P<all>riff|Riff size)) *: (?P<declared>\d+) \(should be (?P<present>\d+)\)",
+    re.MULTILINE,
+)
+"""What libsndfile notes of a file that is shorter than its header says: WAV, AIFF, AU; W64 and RF64 as a whole."""
+_COPY_AGAIN = "copy the file again, or write its header anew with an audio editor"
+_PAGE = 27
+"""Bytes of the head of a page of an Ogg file, before the sizes of its segments."""
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _RIFF = 12
 """Bytes before the first chunk of a WAV file."""
 
@@ -58,19 +68,51 @@ def audio_form(path: Path) -> AudioForm:
     """
     with _opened(path) as file:
         form = AudioForm(file.frames, file.samplerate, file.channels, file.format, file.subtype)
-        if cut := re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE):
-            declared, present = int(cut[1]), int(cut[2])
+        if cut := _CUT.search(file.extra_info):
+            declared, present = int(cut["declared"]), int(cut["present"])
             if declared > present:
+                what = "bytes" if cut["all"] else "bytes of samples"
                 raise ValueError(
-                    f"data: {path} is cut off: its header says {declared} bytes of samples, it holds {present}; copy "
-                    "the file again, or write its header anew with an audio editor"
+                    f"data: {path} is cut off: its header says {declared} {what}, it holds {present}; {_COPY_AGAIN}"
                 )
+        if re.search("Last page lacks an end-of-stream bit", file.extra_info):
+            raise ValueError(f"data: {path} is cut off: its last page does not end the recording; {_COPY_AGAIN}")
         if not form.frames:
             raise ValueError(
                 f"data: {path} holds no samples by its header; a recording that was not finished can be read by "
                 "`reminding train stream --follow`"
             )
+    if form.format == "OGG":
+        _check_pages(path)
     return form
+
+
+def _check_pages(path: Path) -> None:
+    """Refuse an Ogg file in which a page is damaged or missing: its decoders pass it over in silence.
+
+    Raises:
+        ValueError: names the byte at which the page begins.
+    """
+    following: dict[int, int] = {}
+    place, ends = 0, False
+    with path.open("rb") as file:
+        while head := file.read(_PAGE):
+            if ends and not head.startswith(b"OggS"):
+                return  # a tag behind the recording
+            sizes = file.read(head[-1]) if len(head) == _PAGE and head.startswith(b"OggS") else b""
+            body = file.read(sum(sizes))
+            stream, number, checksum = (int.from_bytes(head[at : at + 4], "little") for at in (14, 18, 22))
+            whole = head[:22] + bytes(4) + head[26:] + sizes + body
+            if checksum != _page_checksum(whole) or number != following.get(stream, number):
+                raise ValueError(f"data: {path} is damaged at byte {place}, or lacks what stood there; {_COPY_AGAIN}")
+            following[stream] = number + 1
+            place, ends = place + len(whole), bool(head[5] & 4)
+
+
+def _page_checksum(page: bytes) -> int:
+    """The checksum of a page of an Ogg file: a CRC of zlib's polynomial, but of bits in the opposite order."""
+    mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
@@ -214,7 +256,7 @@ def _read(path: Path, file: Any, count: int, start: int = 0) -> NDArray[np.float
     while left > 0:
         try:
             block = file.read(min(left, _BLOCK), dtype="float64", always_2d=True)  # (n, channels)
-        except RuntimeError as error:  # which soundfile's own error is
+        except (RuntimeError, ValueError) as error:  # soundfile's own error, or that of a place behind the end
             raise ValueError(f"data: {path} is damaged: {error}") from error
         if not len(block):
             raise ValueError(f"data: {path} ends {left} samples early; copy the file again")

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST_EXPONENT = -1073
+"""Of two, in the smallest number of float64 as `frexp` writes it."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -48,15 +51,42 @@ class Scale:
         return Scale(np.array(record["mean"], np.float64), np.array(record["deviation"], np.float64))
 
 
+class Squares:
+    """The sum of the squares of each column, (C,), in which small values do not vanish.
+
+    The square of 1e-200 is 0 in float64. So the squares of a column whose values are all below 1 are added up in a
+    unit of their own, a power of two, which changes no digit of the others.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._exponent = np.full(columns, LEAST_EXPONENT)
+        self._sum = np.zeros(columns)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Add the squares of some rows, (n, C); 0 where a value is missing."""
+        largest = np.abs(values).max(0, initial=0.0)
+        exponent = np.where(largest > 0, np.minimum(np.frexp(largest)[1], 0), LEAST_EXPONENT)
+        exponent = np.maximum(exponent, self._exponent)
+        self._sum = np.ldexp(self._sum, 2 * (self._exponent - exponent))
+        self._sum += (np.ldexp(values, -exponent) ** 2).sum(0)
+        self._exponent = exponent
+
+    def root_mean(self, count: NDArray[np.float64], mean: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+        """The root of the mean square of `count` values, about their mean."""
+        square = self._sum / count - np.ldexp(mean, -self._exponent) ** 2
+        return np.ldexp(np.sqrt(np.maximum(square, 0)), self._exponent)
+
+
 def scale_of(pieces: Iterable[NDArray[Any]], columns: int) -> Scale:
     """The scale of rows that come in pieces, (n, C) each, with NaN where a value is missing.
 
     Sums are taken of the distance to a column's first value. Thus 1e9 - 1 and 1e9 + 1 keep their deviation of 1, and
-    a constant column has a deviation of exactly 0 before it is set to 1. A column without a value has mean 0. Where
-    values are too large for float64, mean or deviation is not finite.
+    a constant column has a deviation of exactly 0 before it is set to 1; so is one below 2.3e-308, which has lost its
+    digits. A column without a value has mean 0. Where values are too large for float64, mean or deviation is not
+    finite.
     """
     origin = np.full(columns, np.nan)
-    count, total, squares = np.zeros(columns), np.zeros(columns), np.zeros(columns)
+    count, total, squares = np.zeros(columns), np.zeros(columns), Squares(columns)
     for piece in pieces:
         values = np.asarray(piece, np.float64)
         for column in np.flatnonzero(np.isnan(origin)):
@@ -68,13 +98,14 @@ def scale_of(pieces: Iterable[NDArray[Any]], columns: int) -> Scale:
             distance[~known] = 0
             count += known.sum(0)
             total += distance.sum(0)
-            squares += (distance**2).sum(0)
+            squares.add(distance)
     count, origin = np.maximum(count, 1), np.nan_to_num(origin)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    constant = tuple(int(i) for i in np.flatnonzero(deviation == 0))
-    return Scale(origin + mean, np.where(deviation == 0, 1.0, deviation), constant)
+        deviation = squares.root_mean(count, mean)
+    is_constant = deviation < np.finfo(np.float64).tiny
+    constant = tuple(int(i) for i in np.flatnonzero(is_constant))
+    return Scale(origin + mean, np.where(is_constant, 1.0, deviation), constant)
 
 
 def check_range(told: Sequence[str], *statistics: NDArray[np.float64]) -> None:

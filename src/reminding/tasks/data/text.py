@@ -136,9 +136,9 @@ class LeftOut:
     """The lines of a text table that are no rows: comments and, in a table of several columns, blank lines.
 
     Args:
-        comment: lines that begin with this mark are left out; "" for none.
+        comment: lines that begin with one of these marks are left out; "" for none.
         separator: of cells; " " for white space, "" for a single column, where a blank line is a missing value.
-        words: in lower case, with which a row may begin though they begin with the mark, such as #n/a.
+        words: in lower case, with which a row may begin though they begin with a mark, such as #n/a.
     """
 
     comment: str
@@ -150,7 +150,7 @@ class LeftOut:
         text = line.strip()
         if not text:
             return bool(self.separator)
-        return bool(self.comment) and text.startswith(self.comment) and not self._is_row(text)
+        return text.startswith(tuple(self.comment)) and not self._is_row(text)
 
     def _is_row(self, text: str) -> bool:
         cell = text.split()[0] if self.separator == " " else text.split(self.separator or "\n", 1)[0]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.scale import Scale, check_range, scale_of
+from reminding.tasks.data.scale import Scale, Squares, check_range, scale_of
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ class _Changes:
     """Sums the squares of the differences of neighbouring rows."""
 
     def __init__(self, columns: int) -> None:
-        self._squares, self._count = np.zeros(columns), np.zeros(columns)
+        self._squares, self._count = Squares(columns), np.zeros(columns)
 
     def watched(self, pieces: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
         """The same pieces. Their borders are left out: there a file may end."""
         for piece in pieces:
             with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused in the end
-                squares = np.diff(piece, axis=0) ** 2
-                self._squares += np.nansum(squares, axis=0)
-            self._count += (~np.isnan(squares)).sum(0)
+                changes = np.diff(piece, axis=0)
+                known = ~np.isnan(changes)
+                self._squares.add(np.where(known, changes, 0.0))
+            self._count += known.sum(0)
             yield piece
 
     def usual(self) -> NDArray[np.float64]:
-        return np.sqrt(self._squares / np.maximum(self._count, 1))
+        return self._squares.root_mean(np.maximum(self._count, 1))

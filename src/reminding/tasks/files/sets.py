@@ -27,7 +27,20 @@ from reminding.tasks.data.text import PACKED, suffix_of
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 TABLES = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".nc", ".mat", ".npy", ".npz"),
-    *(".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
+    *(
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".pkl",
+        ".pickle",
+        ".rds",
+        ".sav",
+        ".dta",
+        ".sas7bdat",
+        ".sqlite",
+        ".db",
+        ".arff",
+    ),
 )
 """Suffixes of tables in a form that is not read."""
 

@@ -86,6 +86,11 @@ def test_rows_that_are_turned_into_comments_are_left_out_from_then_on(tmp_path: 
     assert source.steps() == 152
     np.testing.assert_array_equal(source.read(148, 152), [[2], [2], [6], [9]])
     assert "lines that begin with # are left out" in source.reading().notes
+    with path.open("a") as file:
+        file.write("%3,4\n5,7\n")
+    assert source.steps() == 153
+    np.testing.assert_array_equal(source.read(151, 153), [[9], [7]])
+    assert "lines that begin with # or % are left out" in source.reading().notes
 
 
 def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:

@@ -72,8 +72,47 @@ class Restored:
     random: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class MeanLoss:
+    """The mean of the losses of some updates.
+
+    Args:
+        value: the mean.
+        error: its standard error; unknown if it is the loss of one update.
+        count: the number of updates that had a target.
+    """
+
+    value: float
+    error: float
+    count: int
+
+    @staticmethod
+    def of(losses: Sequence[float]) -> MeanLoss:
+        """The mean of at least one loss."""
+        count = len(losses)
+        value = sum(losses) / count
+        spread = math.hypot(*(loss - value for loss in losses)) if math.isfinite(value) else math.nan
+        return MeanLoss(value, spread / math.sqrt(count * (count - 1)) if count > 1 else math.nan, count)
+
+    def __add__(self, other: MeanLoss) -> MeanLoss:
+        """The mean over the updates of both."""
+        count = self.count + other.count
+        value = (self.count * self.value + other.count * other.value) / count
+        apart = (self.value - other.value) * math.sqrt(self.count * other.count / count)
+        spread = math.hypot(self._spread, other._spread, apart)
+        return MeanLoss(value, spread / math.sqrt(count * (count - 1)), count)
+
+    @property
+    def _spread(self) -> float:
+        """The root of the sum of squared distances to the mean."""
+        return self.error * math.sqrt(self.count * (self.count - 1)) if self.count > 1 else 0.0
+
+
 def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
     """Means over some updates, with the last and the largest gradient norm, and how many were not finite, if any.
+
+    The mean loss has its standard error beside it, `loss_error`; on streams also `loss_count`, the number of updates
+    with a target, which are few where a stream asks seldom.
 
     Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean. A
     loss, metric or norm that is not a number is not left out: the run diverges.
@@ -82,12 +121,19 @@ def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
     means = mean_metrics(update["metrics"] for update in updates)
     counted = {name for update in updates for name, (_, count) in update["metrics"].items() if count}
     metrics = {name: value for name, value in means.items() if name in counted}
-    loss = {"loss": sum(losses) / len(losses)} if losses else {}
+    loss = _mean_loss(losses, streamed=bool(means)) if losses else {}
     norms = [update["norm"] for update in updates]
     highest = max(norms, key=lambda norm: (math.isnan(norm), norm))
     bad = sum(not math.isfinite(norm) for norm in norms)
     count = {"gradients_not_finite": float(bad)} if bad else {}
     return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": highest, **count, **metrics}
+
+
+def _mean_loss(losses: Sequence[float], *, streamed: bool) -> dict[str, float]:
+    """The mean, its standard error if there are several, and on streams their number."""
+    mean = MeanLoss.of(losses)
+    error = {"loss_error": mean.error} if mean.count > 1 else {}
+    return {"loss": mean.value, **error, **({"loss_count": float(mean.count)} if streamed else {})}
 
 
 def _has_target(update: Update) -> bool:

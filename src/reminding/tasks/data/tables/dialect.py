@@ -79,7 +79,7 @@ class Dialect:
 
     Args:
         separator: of cells; " " for white space, "" for a single column.
-        comment: the mark of comment lines, "" if there are none.
+        comment: the marks of comment lines, "" if there are none.
         header: number of the line with names, from 1; 0 if there is none.
         rows_from: lines before the first row.
         skip: logical lines before the first row; a line end within quotation marks does not end such a line.
@@ -109,16 +109,22 @@ class Dialect:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What was noticed, comments among it."""
-        left_out = (f"lines that begin with {self.comment} are left out",) if self.comment else ()
+        left_out = (f"lines that begin with {' or '.join(self.comment)} are left out",) if self.comment else ()
         return (*self.notes, *left_out)
 
     def met(self, line: str) -> Dialect:
-        """The same once a line was met; if it is the first comment, its mark is that of comments."""
-        text = line.strip()
-        if self.comment or not text.startswith(COMMENTS):
-            return self
-        marked = replace(self, comment=text[0])
+        """The same once a line was met; if it is the first comment of its kind, its mark is one of comments."""
+        marked = self.marked(line.strip()[:1])
         return marked if marked.left_out(line) else self
+
+    def marked(self, mark: str) -> Dialect:
+        """The same with a further mark of comments, if it is one."""
+        return replace(self, comment=self.comment + mark) if mark in self.open_marks else self
+
+    @property
+    def open_marks(self) -> tuple[str, ...]:
+        """The marks of comments that have not been met."""
+        return tuple(mark for mark in COMMENTS if mark not in self.comment)
 
     def cells(self, line: str) -> list[str]:
         """The cells of one line."""
@@ -174,7 +180,7 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     return Dialect(
         encoding=encoding,
         separator=separator,
-        comment=comments[0].text[0] if comments else "",
+        comment="".join(dict.fromkeys(comment.text[0] for comment in comments)),
         header=header,
         rows_from=rest.number - 1,
         skip=rest.before,

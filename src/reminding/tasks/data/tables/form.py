@@ -67,8 +67,7 @@ class Form:
         dialect = self.dialect
         if why.decoding:
             dialect = replace(dialect, encoding=find_encoding(path, whole=True))
-        if why.comment in ("#", "%"):
-            dialect = replace(dialect, comment=why.comment)
+        dialect = dialect.marked(why.comment)
         rows = text_rows(path, dialect, _copy(path, dialect, folder, self.most), self.most)
         return replace(self, dialect=dialect, rows=rows, plain=True)
 

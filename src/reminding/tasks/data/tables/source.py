@@ -128,8 +128,11 @@ class TableSource(Source):
         try:
             return self._contents()
         except NotPlainError as error:
-            self._form = self._form.copied(self.path, error, self._folder)
-            return self._contents()
+            before = self._form
+            self._form = before.copied(self.path, error, self._folder)
+            if before.plain and before.dialect == self._form.dialect:  # another copy would be the same
+                raise
+            return self._first_reading()
         except ValueError:
             if self.wanted.rows is None or self._form.dialect is None or self._form.plain:
                 raise
@@ -149,8 +152,8 @@ class TableSource(Source):
         asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]
         asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
-        if form.dialect is not None and not (form.plain and form.dialect.comment):
-            _check_plain(kinds, form.dialect)
+        if form.dialect is not None:
+            _check_plain(kinds, form.dialect, self._unseen)
         if form.parquet is not None:
             form.parquet.check_values(store.columns, store.lowest, store.highest)
         contents = Contents(
@@ -165,14 +168,20 @@ class TableSource(Source):
             NotPlainError: there are comments, which only the first column shows.
         """
         dialect, read = self._form.dialect, [(i, self._simple(i)) for i in columns]
-        if dialect is None or 0 in columns or (self._form.plain and dialect.comment):
+        marks = self._unseen
+        if dialect is None or 0 in columns or not marks:
             yield from self._form.rows.values(read)
             return
-        marks = (dialect.comment,) if dialect.comment else COMMENTS
         for piece in self._form.rows.values([*read, (0, lambda cell: mark_sql(cell, marks, dialect.words))]):
             if len(found := np.flatnonzero(piece[:, -1])):
                 raise NotPlainError("there are comments", comment=marks[int(piece[found[0], -1]) - 1])
             yield piece[:, :-1]
+
+    @property
+    def _unseen(self) -> tuple[str, ...]:
+        """The marks of comments that may stand between the rows that DuckDB reads; a plain copy lacks those met."""
+        form = self._form
+        return COMMENTS if form.dialect is None or not form.plain else form.dialect.open_marks
 
     def _second_reading(self, contents: Contents, store: Store) -> Store:
         """The numbers of the columns that are read: of the first reading, or read again where cells are not plain."""
@@ -267,15 +276,15 @@ def _unlike(known: Timing, found: Timing) -> str:
     )
 
 
-def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect) -> None:
-    """Find cells that show comments between the rows, or several kinds of line ends."""
+def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect, marks: tuple[str, ...]) -> None:
+    """Find cells that show comments between the rows, of some marks, or several kinds of line ends."""
     for column, found in kinds.items():
         texts = [kind.text for kind in found.values()]
         if any(text.endswith("\r") for text in texts):
             raise NotPlainError("line ends differ")
-        comments = [text for text in texts if text.startswith(COMMENTS) and text.strip().lower() not in dialect.words]
-        if column == 0 and (marks := [text[0] for text in comments]):
-            raise NotPlainError("there are comments", comment=marks[0])
+        comments = [text for text in texts if text.startswith(marks) and text.strip().lower() not in dialect.words]
+        if column == 0 and comments:
+            raise NotPlainError("there are comments", comment=comments[0][0])
 
 
 def _cast(cell: str) -> str:
