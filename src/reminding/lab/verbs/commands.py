@@ -35,7 +35,7 @@ from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
-from reminding.lab.runs.facts import check_files, read_facts
+from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.records import ENDINGS, setting_name
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
@@ -151,8 +151,7 @@ def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collec
     if new_data:
         parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
         return task.changed(**dict.fromkeys(parts)).for_new_data()
-    if (saved := read_facts(folder)) is not None:
-        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
+    check_own_data(task, folder, "eval", "--data FILE evaluates another file")
     return task
 
 
