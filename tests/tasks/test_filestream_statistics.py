@@ -106,3 +106,10 @@ def test_other_rows_in_another_unit_are_named(tmp_path: Path) -> None:
         assert len(notes) == 1 and notes[0].startswith(note) and notes[0].endswith("has it the same unit?")
     same = rows_of(trained, tmp_path / "a.csv").reading
     assert same is not None and not same.notes
+
+
+def test_the_season_is_that_of_the_longest_file(tmp_path: Path) -> None:
+    """A first file that is too short to show one hid it, and with it the baseline."""
+    for name, rows in (("a", 30), ("b", 1000)):
+        write(tmp_path / f"{name}.csv", np.sin(2 * np.pi * np.arange(rows) / 24)[:, None])
+    assert FileStream(tmp_path / "*.csv", held_out=0.1).facts()["season"] == 24

@@ -227,8 +227,9 @@ class FileStream(DescribedStream):
         return {"steps": {split: [next(sources).steps() for _ in paths] for split, paths in self._files().items()}}
 
     def _season(self) -> int | None:
-        """The season of the targets in the first training rows."""
-        first = next(self._values(self._known_rows(), self.window), np.zeros((0, len(self.input_names))))
+        """The season of the targets in the first training rows of the longest file."""
+        longest = max(self._known_rows(), key=len)
+        first = next(self._values([longest], self.window), np.zeros((0, len(self.input_names))))
         columns = [self.column_names.index(name) for name in self.targets]
         return season_of(self.prepared(first[:SEASON_ROWS])[:, columns])
 
