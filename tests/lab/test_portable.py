@@ -130,6 +130,31 @@ def test_eval_of_the_test_split_needs_the_data_and_says_so(moved: Path) -> None:
         main(["eval", str(moved)])
 
 
+def test_explain_and_report_draw_no_other_data_than_those_of_training(tmp_path: Path) -> None:
+    data, run = write_table(tmp_path / "a.csv", rows_of(0)), tmp_path / "run"
+    trainer.train(small(stream(data)), run)
+    main(["explain", str(run)])
+    write_table(data, rows_of(1))  # the next export, in the place of the last one
+    with pytest.raises(
+        SystemExit, match=r"explain: .*a.csv was (changed|cut): .* --input FILE explains another file"
+    ):
+        main(["explain", str(run)])
+    main(["report", str(run)])
+    assert re.search(r"could not be drawn: data: .*a.csv was (changed|cut)", (run / "report/report.md").read_text())
+    data.unlink()
+    with pytest.raises(SystemExit, match=r"explain: .*a.csv is missing; .* --input FILE explains another file"):
+        main(["explain", str(run)])
+    main(["explain", str(run), "--input", str(write_table(data, rows_of(1)))])
+
+
+def test_occlude_blanks_the_series_of_training_alone(labelled: Path) -> None:
+    data = labelled.parent / "trained.txt"
+    write_labelled(data, 1, "abbc")
+    with pytest.raises(SystemExit, match=r"occlude: .*trained.txt was (changed|cut)"):
+        main(["explain", str(labelled), "--input", str(data), "--sequence", "0", "--occlude", "5"])
+    data.unlink()
+
+
 def test_eval_gives_the_classes_the_numbers_they_had_in_training(labelled: Path, tmp_path: Path) -> None:
     path = write_labelled(tmp_path / "new.txt", 1, "cb")
     main(["eval", str(labelled), "--data", str(path)])

@@ -6,6 +6,7 @@ Shapes: n rows, C columns.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from reminding.lab.predict.forecast import Scaling
+from reminding.lab.predict.forecast import Scaling, rows_of
 from reminding.tasks import FileStream
 from tests.tasks.test_filestream_tables import table, write
 
@@ -83,3 +84,43 @@ def test_a_season_before_is_no_change_where_the_value_is_missing_also_if_it_was_
         errors.append((last if np.isnan(before) else before) - part[t + 1])
     told = tally.record()["columns"]["a"]["seasonal"]["rmse"]
     assert told == pytest.approx(np.sqrt(np.nanmean(np.square(errors))), rel=1e-5)
+
+
+def test_a_drift_in_the_held_out_rows_is_said(tmp_path: Path) -> None:
+    values = table(1000, 2)
+    values[900:, 1] += 1000
+    notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
+    assert any(note.startswith("b drifts: its mean in the test rows is ") for note in notes)
+    values[900:, 1] = 1e30
+    notes = FileStream(write(tmp_path / "a.csv", values), held_out=0.1).reading().notes
+    assert any(re.match(r"b drifts: .* test rows is [\d.]{,10}e\+\d\d deviations", note) for note in notes)
+
+
+def test_a_column_without_a_value_in_the_held_out_rows_is_not_said_to_drift(tmp_path: Path) -> None:
+    values = 1013 + 0.1 * table(1000, 2)
+    values[:5, 1] = values[800:, 1] = np.nan
+    task = FileStream(write(tmp_path / "a.csv", values), missing="zero", held_out=0.1)
+    assert not any("drifts" in note for note in task.reading().notes)
+
+
+def test_other_rows_in_another_unit_are_named(tmp_path: Path) -> None:
+    """Of a run that is trained, no part of a file is held out, and no option of training helps."""
+    values = 1013 + 0.1 * table(1005, 2)
+    trained = FileStream(write(tmp_path / "a.csv", values), held_out=0.1)
+    trained = trained.with_facts(trained.facts())
+    path = write(tmp_path / "b.csv", values * [1, 100])
+    note = "b: its mean is 1,0"
+    for notes in (
+        trained.changed(data=path).for_new_data().reading().notes,
+        rows_of(trained, path).reading.notes,  # pyright: ignore[reportOptionalMemberAccess]
+    ):
+        assert len(notes) == 1 and notes[0].startswith(note) and notes[0].endswith("has it the same unit?")
+    same = rows_of(trained, tmp_path / "a.csv").reading
+    assert same is not None and not same.notes
+
+
+def test_the_season_is_that_of_the_longest_file(tmp_path: Path) -> None:
+    """A first file that is too short to show one hid it, and with it the baseline."""
+    for name, rows in (("a", 30), ("b", 1000)):
+        write(tmp_path / f"{name}.csv", np.sin(2 * np.pi * np.arange(rows) / 24)[:, None])
+    assert FileStream(tmp_path / "*.csv", held_out=0.1).facts()["season"] == 24

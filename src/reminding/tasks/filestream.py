@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
-from reminding.tasks.data.scale import scale_of
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import Asked, TableSource, Wanted
 from reminding.tasks.data.tables.columns import MISSING, Missing
 from reminding.tasks.data.tables.dialect import Header
 from reminding.tasks.files.described import DescribedStream
 from reminding.tasks.files.known import Known
-from reminding.tasks.files.measured import Measured
+from reminding.tasks.files.measured import Measured, far_away
 from reminding.tasks.files.sets import FileSet, Format, format_of, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
@@ -39,8 +38,6 @@ POLL_SECONDS = 0.2
 """Seconds between two checks of a file that is still being written."""
 PIECE = 1 << 20
 """Values that are scaled or checked together."""
-FAR = 10.0
-"""Deviations from the training mean at which the mean of a held-out part is said to have drifted."""
 SEASON_ROWS = 20_000
 """Rows in which a season is looked for."""
 
@@ -230,8 +227,9 @@ class FileStream(DescribedStream):
         return {"steps": {split: [next(sources).steps() for _ in paths] for split, paths in self._files().items()}}
 
     def _season(self) -> int | None:
-        """The season of the targets in the first training rows."""
-        first = next(self._values(self._known_rows(), self.window), np.zeros((0, len(self.input_names))))
+        """The season of the targets in the first training rows of the longest file."""
+        longest = max(self._known_rows(), key=len)
+        first = next(self._values([longest], self.window), np.zeros((0, len(self.input_names))))
         columns = [self.column_names.index(name) for name in self.targets]
         return season_of(self.prepared(first[:SEASON_ROWS])[:, columns])
 
@@ -387,13 +385,12 @@ class FileStream(DescribedStream):
             f"{names[i]} is constant in the training rows; a change of it counts in its own units"
             for i in scale.constant
         ]
+        if self.new_data:
+            return [*notes, *self.unlike(self._values(self._pieces("test")))]
         for split in ("valid", "test"):
-            held = scale_of(self._values(self._pieces(split)), len(names))
-            away = np.abs(held.mean - scale.mean) / scale.deviation
-            for i in np.flatnonzero(away > FAR):
-                far = f"{np.round(away[i]):,.9g} deviations"
-                notes.append(
-                    f"{names[i]} drifts: its mean in the {split} rows is {far} from that in the training rows, and "
-                    "may outweigh all others; predict its change (--residual), or leave it out"
-                )
+            notes += [
+                f"{names[i]} drifts: its mean in the {split} rows is {far} from that in the training rows, and "
+                "may outweigh all others; predict its change (--residual), or leave it out"
+                for i, far in far_away(scale, self._values(self._pieces(split))).items()
+            ]
         return notes

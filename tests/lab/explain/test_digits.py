@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reminding.lab.explain.digits import decimals, decimals_by_channel, in_digits
+from reminding.lab.explain.digits import decimals, decimals_by_channel, in_digits, told_by
 from reminding.lab.explain.page import packed
 from tests.lab.explain.pages import Shown, made_up, of_a_table, written
 
@@ -31,6 +31,12 @@ def test_a_hundredth_of_the_deviation_or_a_third_of_the_error_can_be_told(
     values: list[float], error: float, want: int
 ) -> None:
     assert decimals(np.array(values), error) == want
+
+
+def test_a_column_of_a_forecast_has_the_decimals_that_tell_its_rows() -> None:
+    """Six digits of a pressure in Pa were the same in all rows."""
+    told = told_by(np.array([[101_325.00, 3.0], [101_325.07, 5.0]]))
+    assert [told(0, 101_325.0349), told(1, 4.0)] == ["101325.0349", "4.00"]
 
 
 TOLD = [

@@ -340,7 +340,8 @@ def test_predict_writes_a_file_or_the_terminal(
     words = ["predict", str(table), "--input", str(path), "--steps", "3"]
     main(words)
     shown = capsys.readouterr().out
-    assert all(f"{value:.6g}" in shown for value in wanted.to_numpy().flatten())
+    rows = [list(map(float, line.split()[1:])) for line in shown.splitlines() if line[:4] in ("  40", "  41", "  42")]
+    np.testing.assert_allclose(rows, wanted, atol=0.006 * values[-48:].std(0).max())
     main([*words, "--out", str(tmp_path / "out.csv")])
     np.testing.assert_allclose(pd.read_csv(tmp_path / "out.csv", index_col="row"), wanted, rtol=1e-5)
     main([*words, "--out", str(tmp_path / "out.parquet")])

@@ -147,6 +147,14 @@ def test_the_season_is_found_in_noise_and_drift_and_none_is_made_up() -> None:
         assert season_of(values[:, None]) is None
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_does_not_move_the_top_of_a_long_season(seed: int) -> None:
+    """Rows every ten minutes, whose day is 144 rows: a value a few rows off is no better than no change."""
+    rng, t = np.random.default_rng(seed), np.arange(20_000)
+    daily = np.sin(2 * np.pi * t / 144) + 0.2 * rng.normal(size=len(t))
+    assert season_of(np.stack([daily, rng.normal(size=len(t))], axis=1)) == 144
+
+
 def test_classes_are_told_apart() -> None:
     tally = ClassTally(("cat", "dog", "nan"), majority=1)
     answers = torch.tensor([0, 1, 1, 1, 0])

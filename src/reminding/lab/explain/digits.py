@@ -6,6 +6,7 @@ Shapes: n values, J values of a step.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,12 @@ def in_digits(value: float, decimals: int) -> str:
         mantissa, exponent = f"{value:.{digits}e}".split("e")
         return f"{mantissa}e{int(exponent):+d}"
     return f"{value:z.{max(decimals, 0) if size else min(max(decimals, 0), PLAIN)}f}"
+
+
+def told_by(values: NDArray[np.float64]) -> Callable[[int, float], str]:
+    """What tells a value of a column of a table, (n, C), with the decimals of the column: called with both."""
+    each = [decimals(column) for column in values.T]
+    return lambda column, value: in_digits(value, each[column])
 
 
 def decimals_by_channel(values: NDArray[np.float64], channels: int) -> list[int]:

@@ -23,6 +23,7 @@ from reminding.lab.explain.legend import Legend, legend_of
 from reminding.lab.explain.times import StepTimes
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
@@ -30,6 +31,8 @@ from reminding.tasks import TRAINING, Batch
 
 NO_TARGET = -1
 """The target class of a step without a target."""
+OTHER_FILE = "--input FILE explains another file"
+"""What to do where the data of a run have gone."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,18 @@ def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explana
         folder: of a run of SAB.
 
     Raises:
-        FileNotFoundError: the folder is not a run or has no weights yet, or the input does not exist.
-        ValueError: the run recalls nothing, or every state; or an option does not fit; the message names it.
+        FileNotFoundError: the folder is not a run or has no weights yet, or the input, or without one a file of the
+            run's data, does not exist.
+        ValueError: the run recalls nothing, or every state; an option does not fit; or a file of the run's data was
+            changed. The message names it.
     """
     options = options or ExplainOptions()
     config, model, layer = explainable(folder)
     if options.layer is not None and not 1 <= options.layer <= layer.num_layers:
         raise ValueError(f"layer must be from 1 to {layer.num_layers}, got {options.layer}")
     task, legend = config.task, legend_of(config.task)
+    if options.input is None:
+        check_own_data(task, folder, "explain", OTHER_FILE)
     return [_explained(model, layer, task, legend, excerpt, options.at) for excerpt in excerpts(task, options)]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from reminding.disk.records import write_json
 from reminding.lab.explain.explanation import explainable, input_times_gradient
 from reminding.lab.explain.legend import legend_of
+from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.plots import Curve, occlusion_curves
 from reminding.lab.show.tables import Table
@@ -91,14 +92,15 @@ def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Oc
         sequences: number of sequences, spread over the split; all of them if it has fewer.
 
     Raises:
-        FileNotFoundError: the folder is not a run or has no weights yet.
-        ValueError: the run has nothing to explain, or reads streams, or tokens without a blank; or sequences is
-            below 1.
+        FileNotFoundError: the folder is not a run or has no weights yet, or a file of its data is missing.
+        ValueError: the run has nothing to explain, or reads streams, or tokens without a blank; a file of its data
+            was changed; or sequences is below 1.
     """
     at_least("occlude", sequences, 1)
     config, model, layer = explainable(folder)
     task = config.task
     trial = _Trial(model, layer, task, _blank(task))
+    check_own_data(task, folder, "occlude", "bring the file back as it was")
     count = 0
     for batch in task.eval_batches(split, ROWS, sequences):
         trial.evaluate(batch)

@@ -261,15 +261,15 @@ def _free(name: Any, taken: set[str], key: Callable[[str], str] = str) -> Any:
     return next(each for each in chain([name], (f"{name}.{i}" for i in count(1))) if key(str(each)) not in taken)
 
 
-def cells_of(frame: Any, digits: str = ".6g") -> tuple[list[str], list[list[str]]]:
+def cells_of(frame: Any, told: Callable[[int, float], str]) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of a table as text, the index first.
 
     Args:
-        digits: the format of numbers.
+        told: makes text of a number, by the place of its column.
     """
     columns = [str(frame.index.name or ROW), *map(str, frame.columns)]
     rows = [
-        [format(value, digits) if isinstance(value, float) else str(value) for value in row]
-        for row in frame.itertuples(name=None)
+        [str(index), *(told(i, value) if isinstance(value, float) else str(value) for i, value in enumerate(row))]
+        for index, *row in frame.itertuples(name=None)
     ]
     return columns, rows

@@ -37,6 +37,7 @@ from reminding.lab.report.sections import (
 )
 from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
 from reminding.lab.runs import checkpoint
+from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.escaping import for_file_name
@@ -220,6 +221,7 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         path = _unused(out / f"recall-{for_file_name(folder.name)}.png", figures_of([Section("", blocks)]))
         try:
             config, model = checkpoint.load_run(folder)
+            check_own_data(config.task, folder, "data", "bring the file back as it was")
             excerpt = _test_sequence(config.task, sequence)
             _draw_recall(config.task, model, excerpt, name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything

@@ -98,3 +98,9 @@ def check_files(task: Any, saved: Mapping[str, Any], folder: Path, purpose: str,
             raise FileNotFoundError(f"{purpose}: {error}; {folder} was trained on it; {advice}") from error
         except ValueError as error:
             raise ValueError(f"{purpose}: {error} when {folder} was begun; {advice}") from error
+
+
+def check_own_data(task: Any, folder: Path, purpose: str, advice: str) -> None:
+    """`check_files` of a run that is used on its own data. A run of version 0.1 kept nothing to compare them with."""
+    if (saved := read_facts(folder)) is not None:
+        check_files(task, saved, folder, purpose, advice)

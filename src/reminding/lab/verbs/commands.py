@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from reminding.lab.bench import gpu
@@ -19,6 +20,7 @@ from reminding.lab.bench.measurement import Measurement
 from reminding.lab.bench.options import BenchOptions, GpuOptions
 from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import Point, measure
+from reminding.lab.explain.digits import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
@@ -35,7 +37,7 @@ from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
 from reminding.lab.runs.evaluation import EvalOptions
-from reminding.lab.runs.facts import check_files, read_facts
+from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.records import ENDINGS, setting_name
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
@@ -49,8 +51,6 @@ from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
 
 Row = TypeVar("Row")
-PROBABILITY = ".3f"
-"""Format of a probability on the terminal."""
 
 
 def train(
@@ -151,8 +151,7 @@ def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collec
     if new_data:
         parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
         return task.changed(**dict.fromkeys(parts)).for_new_data()
-    if (saved := read_facts(folder)) is not None:
-        check_files(task, saved, folder, "eval", "--data FILE evaluates another file")
+    check_own_data(task, folder, "eval", "--data FILE evaluates another file")
     return task
 
 
@@ -197,12 +196,14 @@ def predict(
     for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
         if given is not None:
             raise ValueError(f"{name} is for forecasts of tables, not for {folder}")
-    _show_frame(predictor.predict(opened, steps, future=future), f"{folder}: {input}", out, PROBABILITY)
+    found = predictor.predict(opened, steps, future=future)
+    _show_frame(found, f"{folder}: {input}", out, lambda _, probability: f"{probability:.3f}")
 
 
 def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path | None, figure: Path | None) -> None:
     """Show or write a forecast, its errors if rows were held out, and its picture."""
-    _show_frame(found.predicted, f"{folder}: after {input}", out)
+    told = told_by(np.concatenate([found.measured.to_numpy(), found.predicted.to_numpy()]))
+    _show_frame(found.predicted, f"{folder}: after {input}", out, told)
     errors = found.errors()
     _show_errors({} if errors is None else {"errors": errors})
     if figure is not None:
@@ -210,10 +211,10 @@ def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path 
         _show_files([figure])
 
 
-def _show_frame(frame: Any, title: str, out: Path | None, digits: str = ".6g") -> None:
-    """Show a table with this format of numbers, or write it to a file."""
+def _show_frame(frame: Any, title: str, out: Path | None, told: Callable[[int, float], str]) -> None:
+    """Show a table with numbers as `told` makes text of them, or write it to a file."""
     if out is None:
-        show_table(title, *cells_of(frame, digits))
+        show_table(title, *cells_of(frame, told))
         return
     write_frame(frame, out)
     _show_files([out])

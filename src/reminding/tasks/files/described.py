@@ -6,7 +6,7 @@ Shapes: n steps, T steps of a chunk, B batch, I values of a step, C columns or c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from reminding.tasks.data.scale import Scale
 from reminding.tasks.data.tables.columns import Missing
 from reminding.tasks.data.tables.missing import filled
 from reminding.tasks.files.known import Known
-from reminding.tasks.files.measured import Measured
+from reminding.tasks.files.measured import Measured, far_away
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
 from reminding.tasks.kinds.tallies import Columns, ColumnTally, last_known
@@ -104,6 +104,13 @@ class DescribedStream(NextStep, ABC):
         """The unit of a column, if its file named it; else ""."""
         columns = self.facts().get(DATA, {}).get("reading", {}).get("columns", ())
         return next((str(each["unit"]) for each in columns if each["name"] == column), "")
+
+    def unlike(self, pieces: Iterable[NDArray[np.float64]]) -> list[str]:
+        """Which columns of other rows, (n, I) in pieces, are far from those of training, a sentence each."""
+        return [
+            f"{self.input_names[i]}: its mean is {far} from that of the training data; has it the same unit?"
+            for i, far in far_away(self.scale, pieces).items()
+        ]
 
     def prepared(self, values: NDArray[Any]) -> NDArray[Any]:
         """Steps as the model reads them: tokens as they are, values (n, I) on the scale, 0 where one is missing."""

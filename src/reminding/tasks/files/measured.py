@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.scale import Scale, Squares, check_range, scale_of
 
+FAR = 10.0
+"""Deviations from the training mean at which the mean of other rows is said to be far away."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -59,6 +62,22 @@ class Measured:
         """The scale of the columns, then of so many masks, which stay as they are."""
         mean, deviation = self.scale.mean, self.scale.deviation
         return Scale(np.append(mean, np.zeros(count)), np.append(deviation, np.ones(count)), self.scale.constant)
+
+
+def far_away(scale: Scale, pieces: Iterable[NDArray[np.float64]]) -> dict[int, str]:
+    """The columns whose mean in some rows is far from that of training, and how far, in words.
+
+    Args:
+        scale: of the training rows.
+        pieces: the rows, (n, C) each, with NaN where a value is missing.
+    """
+    total, count = np.zeros(len(scale.mean)), np.zeros(len(scale.mean))
+    for piece in pieces:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += np.nansum(scale.apply(piece), axis=0)
+        count += (~np.isnan(piece)).sum(0)
+    away = np.abs(total) / np.maximum(count, 1)
+    return {int(i): f"{np.round(away[i]):,.9g} deviations" for i in np.flatnonzero(away > FAR)}
 
 
 class _Changes:

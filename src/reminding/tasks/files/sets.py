@@ -43,6 +43,8 @@ TABLES = (
     ),
 )
 """Suffixes of tables in a form that is not read."""
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".zst", ".lz4", ".z", ".lzma")
+"""Suffixes of packed files that are not unpacked."""
 
 
 def list_files(data: Path, option: str = "data") -> list[Path]:
@@ -83,7 +85,8 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
     """How a file is read: "bytes", "audio" or "table".
 
     Raises:
-        ValueError: the file is packed and holds no table, or is a table in a form that is not read.
+        ValueError: the file is packed in a form that is not unpacked, or holds no table, or is a table in a form that
+            is not read.
     """
     if format != "auto":
         return {"bytes": "bytes", "wav": "audio"}.get(format, "table")
@@ -95,6 +98,11 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
         raise ValueError(
             f"format: {path} is a table in a form that is not read; save it as CSV or Parquet, or read its bytes by "
             "--format bytes"
+        )
+    if path.suffix.lower() in ARCHIVES:
+        raise ValueError(
+            f"format: {path} is packed in a form that is not unpacked; unpack it, pack it as {', '.join(PACKED)}, or "
+            "read the packed bytes by --format bytes"
         )
     if path.suffix.lower() in PACKED:
         raise ValueError(
@@ -112,11 +120,16 @@ def format_of(paths: Sequence[Path], format: Format, known: Format) -> Format:
         known: of its files.
 
     Raises:
-        ValueError: it was found by itself, and is that of a table, but one of these is in a form that is not read.
+        ValueError: it was found by itself, and is that of a table, but one of these is in a form that is not read or
+            not unpacked.
     """
     for path in paths:
-        if format == "auto" and known == "csv" and path.suffix.lower() in TABLES:
+        if format != "auto" or known != "csv":
+            continue
+        if path.suffix.lower() in TABLES:
             raise ValueError(f"format: {path} is a table in a form that is not read; save it as CSV or Parquet")
+        if path.suffix.lower() in ARCHIVES:
+            raise ValueError(f"format: {path} is packed in a form that is not unpacked; unpack it")
     return known
 
 

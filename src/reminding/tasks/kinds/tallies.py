@@ -24,7 +24,9 @@ CLEAR = 0.2
 RISE = 0.1
 """The least rise of the autocorrelation from its lowest value to a season; noise on a slow course rises less."""
 NEARLY = 0.9
-"""A peak of this share of the highest one is nearly as high."""
+"""A correlation of this share of the highest one is nearly as high."""
+SEASONS = 5
+"""Seasons over which the length of one is measured."""
 
 
 class Tally(Protocol):
@@ -61,17 +63,28 @@ def season_of(values: NDArray[np.float64]) -> int | None:
     if not centred.shape[1]:
         return None
     power = np.abs(np.fft.rfft(centred, 2 * rows, axis=0)) ** 2  # padded, so that the ends do not meet
-    products = np.fft.irfft(power, axis=0)[: longest + 2].mean(1)
-    correlation = products / (rows - np.arange(len(products)))  # the mean product at each lag
+    products = np.fft.irfft(power, axis=0)[: rows // 3 + 2].mean(1)
+    every = products / (rows - np.arange(len(products)))  # the mean product at each lag
+    correlation = every[: longest + 2]
     inner = correlation[1:-1]
     peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= CLEAR))
     lowest = np.minimum.accumulate(correlation)
     peaks = peaks[(peaks > 1) & (correlation[peaks] >= lowest[peaks] + RISE * correlation[0])]
     if not len(peaks):
         return None
-    first = peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0]
-    hill = peaks[(peaks >= first) & (2 * peaks < 3 * first)]  # noise makes several peaks on the top of a wide one
-    return int(hill[correlation[hill].argmax()])
+    return _top(every, int(peaks[correlation[peaks] >= NEARLY * correlation[peaks].max()][0]), longest)
+
+
+def _top(correlation: NDArray[np.float64], peak: int, longest: int) -> int:
+    """The lag at the top of a wide hill on which noise makes several peaks, of which `peak` is one.
+
+    A season that is a step too long is k steps too long after k seasons. So the correlations at its multiples tell it
+    from its neighbours where its own does not.
+    """
+    hill = np.arange(max(2, 1 + 2 * peak // 3), min(longest + 1, (3 * peak + 1) // 2))
+    hill = hill[correlation[hill] >= NEARLY * correlation[hill].max()]
+    several = np.arange(1, 1 + min(SEASONS, (len(correlation) - 1) // hill[-1]))
+    return int(hill[correlation[several[:, None] * hill].mean(0).argmax()])
 
 
 @dataclass(frozen=True)

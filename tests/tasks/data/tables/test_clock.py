@@ -16,7 +16,7 @@ import pytest
 from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables import TableSource, Wanted
 from reminding.tasks.data.tables.cells import Order
-from reminding.tasks.data.tables.clock import OpenOrderError, Timing, read_clock, text_times
+from reminding.tasks.data.tables.clock import OpenOrderError, Timing, distance_text, read_clock, text_times
 from reminding.tasks.data.tables.database import QueriedRows
 from reminding.tasks.files.sets import open_files
 
@@ -104,6 +104,22 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
 def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         table(tmp_path / "a.csv", times)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (3900, "65 min"),
+        (4500, "1.25 h"),
+        (90_000, "25 h"),
+        (604_800, "7 d"),
+        (3661, "1.01694 h"),
+        (1 / 3, "333.333 ms"),
+    ],
+)
+def test_a_distance_is_said_in_the_largest_unit_that_takes_few_decimals(seconds: float, said: str) -> None:
+    """Rows every five minutes have a gap of 65 minutes where clocks are put forward, not of 1.08333 hours."""
+    assert distance_text(seconds, dated=True) == said
 
 
 @pytest.mark.parametrize(

@@ -179,12 +179,14 @@ class Clock:
 
 
 def distance_text(distance: float, *, dated: bool) -> str:
-    """A distance of two times in words, of seconds if they are points in time."""
+    """A distance of two times, of seconds if they are points in time, in the largest unit that takes few decimals."""
     if not dated:
         return f"{distance:.12g}"
-    small = "ns" if 0 < distance < 1e-6 else "ms"
-    unit = next((unit for unit, size in UNITS.items() if 1 <= size <= distance), small)
-    return f"{distance / UNITS[unit]:.6g} {unit}"
+    units = [unit for unit, size in UNITS.items() if 1 <= size <= distance] or ["ns" if 0 < distance < 1e-6 else "ms"]
+    counts = [(distance / UNITS[unit], unit) for unit in units]
+    short = (each for each in counts if each[0] < 1000 and round(each[0], 2) == round(each[0], 5))
+    count, unit = next(short, counts[0])
+    return f"{count:.6g} {unit}"
 
 
 @dataclass(frozen=True)
