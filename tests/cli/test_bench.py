@@ -20,6 +20,37 @@ def test_the_command_measures_shows_and_writes(tmp_path: Path, capsys: pytest.Ca
     assert list(content["results"][0]["measured"]) == ["lstm"]
 
 
+@pytest.mark.parametrize("kind", [[], ["--kind", "serve"], ["--kind", "stream"]])
+def test_what_is_in_the_way_of_the_folder_is_told_before_measuring(
+    kind: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("nothing is to be measured")
+
+    for module in ("verbs.commands.measure", "bench.kinds.serve.measure", "bench.kinds.stream.measure"):
+        monkeypatch.setattr(f"reminding.lab.{module}", measured)
+    file = tmp_path / "taken"
+    file.write_text("")
+    with pytest.raises(SystemExit, match=r"could not write .*taken: it is a file, and a folder is needed"):
+        main(["bench", *kind, "--out", str(file)])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--kind"],
+        ["--kind", "serve", "--T", "5"],
+        ["--kind", "serve", "--max-seconds", "5"],
+        ["--kind", "stream", "--max-seconds", "5"],
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "--out", str(tmp_path / "none"), *words])
+    assert stopped.value.code == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_command_line_says_what_is_wrong_and_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--T", "4", "8", "--B", "1", "2"])

@@ -14,7 +14,7 @@ import pytest
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, DamagedFileError
-from reminding.disk.writing import remove_leftovers, replacing, write_file
+from reminding.disk.writing import make_folder, remove_leftovers, replacing, write_file
 from tests.places import ROOT
 from tests.reliability.faults import Fault, faulty
 
@@ -72,6 +72,16 @@ def test_an_error_names_the_file_and_the_reason(tmp_path: Path) -> None:
     with faulty("no space", 2), pytest.raises(CannotWriteError) as raised:
         write_file(tmp_path / "file", b"new")
     assert str(raised.value) == f"could not write {tmp_path / 'file'}: No space left on device"
+
+
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "a" / "c").write_text("")
+    with pytest.raises(CannotWriteError, match=r"could not write .*c: it is a file, and a folder is needed"):
+        make_folder(tmp_path / "a" / "c")
+    with pytest.raises(CannotWriteError, match=r"could not write .*d: "):
+        make_folder(tmp_path / "a" / "c" / "d")
 
 
 def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:

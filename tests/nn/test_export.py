@@ -200,6 +200,31 @@ def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
         check(layer, module, run, sizes, 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
+)
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+def test_torch_compile_makes_one_graph_of_a_sequence() -> None:
+    layer = make(dtype=torch.float32, k_top=2)
+    module = SequenceModule(layer)
+    dynamo: Any = importlib.import_module("torch._dynamo")  # which takes seconds
+    with dynamo.config.patch(capture_scalar_outputs=True):
+        compiled: Any = torch.compile(module, fullgraph=True)
+        for sizes in ((7, 3), (30, 2)):
+            check(layer, module, compiled, sizes, 1e-5)
+
+
+def test_a_gradient_through_a_sequence_is_refused() -> None:
+    layer = make(k_top=2)
+    module = SequenceModule(layer)
+    x, state = draw(5, 2, 3), module.begin(rows=2, steps=5)
+    with pytest.raises(ValueError, match="input and state must not require grad"):
+        module(x.requires_grad_(), state)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, state)[0], layer(x)[0])
+
+
 @writes_onnx
 def test_onnxruntime_steps_as_the_layer_does(tmp_path: Path) -> None:
     layer = make(dtype=torch.float32, k_top=2, k_att=2)

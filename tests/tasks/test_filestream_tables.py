@@ -216,7 +216,10 @@ def test_a_mask_of_one_file_is_a_mask_of_all(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_file_is_said_before_training(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", table(60, 2))
-    with pytest.raises(ValueError, match=r"the valid part of .* has 3 rows, too few for 8 rows; .* --eval-rows, or"):
+    with pytest.raises(
+        ValueError,
+        match=r"the valid part .* 3 rows, too few for 8 rows; .* --eval-rows, or a larger --held-out",
+    ):
         FileStream(path).reading()
     text = path.read_text().splitlines()
     text[58] = "oops,1"

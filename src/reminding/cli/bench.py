@@ -13,7 +13,7 @@ def bench(arguments: list[str]) -> None:
     kinds = {"step": _bench_step, "serve": _bench_serve, "stream": _bench_stream}
     given = values_of("--kind", arguments)
     kind = known_name("kind", given[-1], kinds) if given else "step"
-    kinds[kind](without("--kind", arguments))
+    kinds[kind](without("--kind", arguments) if given else arguments)
 
 
 def _bench_step(arguments: list[str]) -> None:

@@ -50,6 +50,18 @@ def write_file(path: Path, data: bytes) -> None:
         operations.sync_folder(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder to write to, and those above it, unless it is there.
+
+    Raises:
+        CannotWriteError: there is a file of its name, the disk is read-only, or permission is missing.
+    """
+    with naming(path):
+        if path.exists() and not path.is_dir():
+            raise CannotWriteError(path, "it is a file, and a folder is needed")
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_file` of text in UTF-8."""
     write_file(path, text.encode())

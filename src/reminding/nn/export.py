@@ -241,6 +241,9 @@ class StepModule(Exported):
 class SequenceModule(Exported):
     """A layer over a sequence: (input (T, B, I), state) to (output (T, B, H), state), T at least 1.
 
+    It has no gradient: PyTorch's scan, the loop that exporters keep, cannot differentiate a state with integers.
+    Under torch.compile, scan needs `torch._dynamo.config.capture_scalar_outputs`.
+
     Args:
         layer: its encoder goes along, and its batch_first holds.
         example: an input for the encoder, such as token ids (T, B); None: numbers (T, B, I).
@@ -251,7 +254,13 @@ class SequenceModule(Exported):
         self._given = example
 
     def forward(self, input: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run over a sequence, or the next chunk of one."""
+        """Run over a sequence, or the next chunk of one.
+
+        Raises:
+            ValueError: a gradient is asked for.
+        """
+        if torch.is_grad_enabled() and any(given.requires_grad for given in (input, *state)):
+            raise ValueError("input and state must not require grad: a SequenceModule has no gradient, the layer has")
         x = not_finite_throughout(input if self.encoder is None else self.encoder(input))
         x = x.transpose(0, 1) if self.batch_first else x
 

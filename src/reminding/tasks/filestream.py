@@ -90,6 +90,7 @@ class FileStream(DescribedStream):
     """
 
     name: ClassVar[str] = "stream"
+    lengthens: ClassVar[str] = "--held-out"
 
     data: Path
     valid: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,7 @@ def test_every_contestant_is_timed(name: Any) -> None:
 
 def test_there_are_no_more_repetitions_than_time_for_them() -> None:
     assert len(measure_row("lstm", SIZE, replace(SMALL, max_seconds=1e-9), CPU).forward_ms) == 1
+    assert len(measure_row("lstm", SIZE, replace(SMALL, max_seconds=math.inf), CPU).forward_ms) == SMALL.repetitions
 
 
 def test_what_a_size_was_too_large_for_is_not_asked_of_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_the_defaults_are_the_sizes_that_matter() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"H": ()}, "H must be one or more numbers, got []"),
+        ({"H": ()}, "H must be one or more different numbers, got []"),
         ({"lengths": (0,)}, "lengths must be integers of at least 1, got [0]"),
         ({"k_att": 0}, "k_att must be an integer of at least 1, got 0"),
         ({"capacity": 0}, "capacity must be an integer of at least 1, or None, got 0"),

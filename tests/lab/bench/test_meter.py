@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -42,6 +43,7 @@ def test_a_training_step_in_its_own_process_holds_what_it_must() -> None:
     assert isinstance(cost, Cost)
     assert cost.peak_bytes is not None
     assert cost.peak_bytes > 4 * size.T * size.B * size.H
+    assert isinstance(cost_in_own_process("lstm", SIZE, replace(options, max_gigabytes=math.inf)), Cost)
     refused = cost_in_own_process("lstm", size, replace(options, max_gigabytes=cost.peak_bytes / 4e9))
     assert isinstance(refused, Refusal)
     assert "more than" in refused.reason

@@ -19,6 +19,7 @@ from reminding.lab.bench.options import BenchOptions
         ({"B": ()}, "B must be one or more numbers in growing order, got []"),
         ({"k_att": 0}, "k_att must be an integer of at least 1, got 0"),
         ({"max_seconds": 0.0}, "max_seconds must be above 0, got 0.0"),
+        ({"seed": -1}, "seed must be an integer of at least 0 and below 2**64, got -1"),
         ({"models": ("lstm", "gru")}, "got ['gru']"),
         ({"device": "tpu"}, "device must be 'cpu' or 'cuda', got 'tpu'"),
     ],

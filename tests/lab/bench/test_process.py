@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -28,7 +29,7 @@ def seven() -> int:
 
 
 def test_what_fails_dies_or_hangs_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert in_own_process(seven, 60) == 7
+    assert in_own_process(seven, 60) == in_own_process(seven, math.inf) == 7
     failed = "it failed: RuntimeError: CUDA error: an illegal memory access was encountered"
     assert in_own_process(fails, 60) == Refusal(failed)
     assert in_own_process(dies, 60) == Refusal("its process died with exit code 7, perhaps for lack of memory")

@@ -8,6 +8,7 @@ import pytest
 
 from reminding.lab.bench.meter import Cost
 from reminding.lab.bench.options import Name, Size
+from reminding.lab.bench.process import Refusal
 from reminding.lab.bench.report import CpuMeasurement
 from reminding.lab.bench.suite import History, measure
 from tests.lab.bench.conftest import SMALL, costs, quiet
@@ -56,6 +57,13 @@ def test_what_cannot_run_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nobody built it" in point.skipped["sab-dot"]
     assert "nobody built it" in point.skipped["sab-dot-replay"]
     assert "heads must divide hidden_size=6" in point.skipped["transformer"]
+
+
+def test_a_size_that_fits_no_machine_is_told_and_does_not_end_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs(monkeypatch, lambda name, size: Refusal("it failed: no memory"))
+    (point,) = measure(replace(SMALL, T=(10**12,), models=("lstm",)), quiet)
+    assert point.skipped == {"lstm": "it failed: no memory"}
+    assert not point.measured
 
 
 def test_growth_is_forecast_by_the_power_law_through_the_last_two() -> None:

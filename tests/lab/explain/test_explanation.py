@@ -240,7 +240,9 @@ def test_options_that_do_not_fit_are_named(copying: Path, options: dict[str, Any
         explain(copying, ExplainOptions(**given))
 
 
-@pytest.mark.parametrize(("name", "value"), [("sequence", (-1,)), ("at", (0,)), ("start", 1), ("steps", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("sequence", (-1,)), ("at", (0,)), ("at", (5, 7, 5)), ("start", 1), ("steps", 0)]
+)
 def test_options_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         ExplainOptions(**{name: value})

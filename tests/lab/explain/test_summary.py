@@ -87,6 +87,11 @@ def test_a_chosen_step_is_what_the_sentence_is_about() -> None:
     assert "at the characters 1, 2 the model predicted 2 of 2" in summary(replace(found, at=(1, 2))).lower()
 
 
+def test_a_place_in_padding_is_set_off_by_commas() -> None:
+    found = replace(one_answer(0), at=(2,), padding=2)
+    assert summary(found).startswith('At step 2, which is padding, the model answered "yes" with')
+
+
 def test_a_negative_weight_counts_by_its_size_and_is_told_with_its_sign() -> None:
     prediction = np.eye(3)[[0, 1, 2, 0]]
     found = by_hand(LETTERS, prediction, [0, 1, 0, 1], {3: [(1, 0.5), (2, -0.5)], 4: [(2, -1.5), (3, 0.5)]})
@@ -130,6 +135,16 @@ def test_a_forecast_is_told_beside_no_change() -> None:
         "over 2 rows the model forecast the next one better than no change in 1 of 5 columns, best in c0 (mean error "
         "1 V; no change: 2) and worst in c4 (mean error 5; no change: 2)"
     )
+
+
+def test_a_forecast_of_one_row_is_told_at_its_row() -> None:
+    found, one = forecast(1), slice(0, 1)
+    assert found.forecast is not None
+    kept = {name: getattr(found.forecast, name)[one] for name in ("predicted", "truth", "present", "measured")}
+    single = replace(found, input=found.input[one], forecast=replace(found.forecast, **kept))
+    assert verdict(single).text.startswith("over 1 row the model forecast the next one: c0 with")
+    told = verdict(replace(single, times=StepTimes(("2,999", "3,000"), "row"))).text
+    assert told.startswith("at row 2,999 the model forecast the next one: c0 with")
 
 
 def test_large_errors_have_an_exponent() -> None:

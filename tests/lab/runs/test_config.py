@@ -116,6 +116,13 @@ def test_an_evaluation_of_nothing_is_refused_by_name(option: str) -> None:
         EvalOptions(**{option: 0})  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("given", [{"rare": 9}, {"distances": (5,)}])
+def test_options_of_rare_words_without_by_distance_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(given))} is for by_distance"):
+        EvalOptions(**given)
+    EvalOptions(by_distance=True, **given)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

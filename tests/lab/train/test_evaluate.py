@@ -28,9 +28,9 @@ def test_whole_sequences_read_in_pieces_give_the_same_metrics(model: str, chunk:
 
 
 def test_a_piece_of_no_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="chunk must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps_at_once must be an integer of at least 1, got 0"):
         evaluate(build(Copying(T=4)), Copying(T=4), "test", batch_size=2, limit=2, steps_at_once=0)
-    with pytest.raises(ValueError, match="are chunks already"):
+    with pytest.raises(ValueError, match="steps_at_once is for whole sequences"):
         evaluate(build(Cue(lag=20), capacity=4), Cue(lag=20), "test", batch_size=2, limit=2, steps_at_once=5)
 
 

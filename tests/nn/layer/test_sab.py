@@ -103,6 +103,10 @@ class Streamed(torch.nn.Module):
         return output.sin(), state.detach()
 
 
+def pickled(layer: SAB) -> SAB:
+    return pickle.loads(pickle.dumps(layer))
+
+
 def of_two_calls(function: Callable[..., Any]) -> Tensor:
     first, state = function(draw(5, 2, 3), None)
     return torch.cat([first, function(draw(3, 2, 3, seed=1), state)[0]])
@@ -125,6 +129,22 @@ def test_a_layer_may_be_compiled_in_place_and_by_its_forward() -> None:
     output = of_two_calls(layer)
     torch.testing.assert_close(output, wanted)
     assert_same_gradients(gradients(layer, output.sum()), expected)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_of_a_layer_compiled_in_place_computes_with_its_own_weights(copied: Callable[[SAB], SAB]) -> None:
+    layer = make(k_top=2, k_trunc=3)
+    layer.compile(backend="eager")
+    other = copied(layer)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(2)
+    plain = make(k_top=2, k_trunc=3)
+    plain.load_state_dict(other.state_dict())
+    output, wanted = of_two_calls(other), of_two_calls(plain)
+    assert torch.equal(output, wanted)
+    assert_same_gradients(gradients(other, output.sum()), gradients(plain, wanted.sum()))
 
 
 def test_parameters_are_those_the_design_names() -> None:

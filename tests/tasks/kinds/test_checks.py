@@ -25,6 +25,13 @@ from reminding.tasks.kinds import checks
             "be an integer of at least 2",
         ),
         (checks.at_least_or_none, (1,), [None, 1], [0, 1.5, False], "be an integer of at least 1, or None"),
+        (
+            checks.seed,
+            (),
+            [0, 2**64 - 1, np.int64(1)],
+            [-1, 2**64, 1.0, True, None],
+            "be an integer of at least 0 and below 2**64",
+        ),
         (checks.above_zero, (), [1e-9, 1, np.float32(1)], [0, -1.0, math.nan, "a", None, True], "be above 0"),
         (checks.above_zero_or_none, (), [None, 0.5], [0.0, math.nan, "a"], "be above 0, or None"),
         (checks.at_least_zero, (), [0, 2.5], [-1e-9, math.nan, "a"], "be at least 0"),
@@ -47,6 +54,10 @@ def test_lists_are_checked_item_by_item() -> None:
     checks.each_at_least("steps", (1, 2), 1)
     with pytest.raises(ValueError, match=re.escape("steps must be integers of at least 1, got [2, 0]")):
         checks.each_at_least("steps", (2, 0), 1)
+    checks.one_or_more("steps", (2, 1), 1)
+    for bad in ((), (2, 1, 2)):
+        with pytest.raises(ValueError, match=re.escape(f"one or more different numbers, got {list(bad)}")):
+            checks.one_or_more("steps", bad, 1)
     checks.each_one_of("models", ("b", "a"), ("a", "b"))
     with pytest.raises(ValueError, match=re.escape("models must be among ['a', 'b'], got ['c']")):
         checks.each_one_of("models", ("a", "c"), ("a", "b"))

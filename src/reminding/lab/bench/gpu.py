@@ -111,8 +111,8 @@ def measure_row(name: GpuName, size: Size, options: GpuOptions, device: torch.de
     step.run()
     peak = _peak_bytes(step, device)
     first = _lap(step, device)
-    most = options.max_seconds / max(sum(first) / 1000, 1e-9)
-    laps = [first, *(_lap(step, device) for _ in range(min(options.repetitions, int(most)) - 1))]
+    most = int(min(options.repetitions, options.max_seconds / max(sum(first) / 1000, 1e-9)))
+    laps = [first, *(_lap(step, device) for _ in range(most - 1))]
     return Row(name, size, tuple(lap[0] for lap in laps), tuple(lap[1] for lap in laps), peak)
 
 

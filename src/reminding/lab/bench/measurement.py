@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reminding.disk.records import write_json
-from reminding.disk.writing import write_text
+from reminding.disk.writing import discard, make_folder, write_text
 from reminding.lab.bench.options import StepOptions
 from reminding.lab.runs.config import plain
 from reminding.lab.runs.machine import command_line, environment
@@ -18,6 +18,7 @@ from reminding.lab.show.tables import Table
 FORMAT_VERSION = 1
 RECORD_NAME = "measured.json"
 PAGE_NAME = "report.md"
+FIGURE_NAME = "growth.png"
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,22 @@ class Measurement(ABC):
             lines += [f"![{figure.stem}]({figure.name})", ""]
         return "\n".join([*lines, f"    {command_line()}", ""])
 
+    def prepare(self, out: Path) -> None:
+        """Make the folder to write to: what is in its way is told before a measurement, which may take hours.
+
+        Raises:
+            CannotWriteError: it cannot be made.
+        """
+        make_folder(out)
+
     def write(self, out: Path) -> list[Path]:
         """Write measured.json, report.md and the figures to a folder, replacing old ones; returns the files."""
-        out.mkdir(parents=True, exist_ok=True)
+        self.prepare(out)
         record, page = out / RECORD_NAME, out / PAGE_NAME
         write_json(record, self.record())
         figures = self.draw(out)
+        if out / FIGURE_NAME not in figures:
+            discard(out / FIGURE_NAME)  # of an earlier run
         write_text(page, self.page(figures))
         return [record, page, *figures]
 

@@ -30,6 +30,8 @@ Trial = tuple[Name, Loss]
 Tell = Callable[[str], None]
 """Called with a line about what is being measured, whenever that changes."""
 
+NO_LIMIT = 1e9
+"""Gigabytes from which a limit is none: the system counts bytes in 63 bits."""
 WARM_UP_STEPS = 8
 """Time steps of the short training step that sets up the buffers of libraries."""
 
@@ -156,8 +158,10 @@ def _reason(error: Exception, options: BenchOptions) -> str:
 def limit_memory(gigabytes: float) -> None:
     """Limit how much more memory this process may allocate; beyond the limit PyTorch raises an error.
 
-    Does nothing where the system has no such limit.
+    Does nothing where the system has no such limit, or the limit is more than any machine has.
     """
+    if gigabytes >= NO_LIMIT:
+        return
     try:
         import resource
 

@@ -1,4 +1,4 @@
-"""The options of both benchmarks: sizes, settings, contestants and limits, as typed and as measured.json has them.
+"""The options of a benchmark: sizes, settings, contestants and limits, as typed and as measured.json has them.
 
 Shapes: B batch, T time, I input, H hidden.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
 
+from reminding.tasks.kinds import checks
 from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none, each_at_least, each_one_of, require
 
 Name = Literal[
@@ -51,10 +52,9 @@ class Size:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """The options that both benchmarks have.
+    """The options that all benchmarks have.
 
     Args:
-        T: length, steps.
         B: batch size, sequences.
         H: hidden size, features.
         I: input size, features.
@@ -66,7 +66,6 @@ class StepOptions:
         device: where the steps run.
         models: the contestants; lstm is always measured.
         repetitions: of each time; medians are reported.
-        max_seconds: limit on the time of a contestant at one size, seconds.
         seed: of parameters and input.
     """
 
@@ -75,7 +74,6 @@ class StepOptions:
     counts: ClassVar[tuple[str, ...]] = ("I", "k_top", "k_att", "k_trunc", "repetitions")
     """The options that are integers of at least 1."""
 
-    T: int | tuple[int, ...] = 100
     B: int | tuple[int, ...] = 64
     H: int | tuple[int, ...] = 128
     I: int = 128  # noqa: E741
@@ -87,7 +85,6 @@ class StepOptions:
     device: str = "cpu"
     models: tuple[str, ...] = ()
     repetitions: int = 5
-    max_seconds: float = 60.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,7 +95,7 @@ class StepOptions:
         """
         for name in self.counts:
             at_least(name, getattr(self, name), 1)
-        above_zero("max_seconds", self.max_seconds)
+        checks.seed("seed", self.seed)
         each_one_of("models", self.models, self.names)
 
     def described(self, names: Sequence[str]) -> list[str]:
@@ -147,11 +144,13 @@ class BenchOptions(StepOptions):
     models: tuple[Name, ...] = NAMES
     loss: Loss = "everywhere"
     threads: int = 1
+    max_seconds: float = 60.0
     max_gigabytes: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
+        above_zero("max_seconds", self.max_seconds)
         above_zero("max_gigabytes", self.max_gigabytes)
         several = [axis for axis in AXES if len(getattr(self, axis)) > 1]
         if len(several) > 1:
@@ -186,6 +185,7 @@ class GpuOptions(StepOptions):
     """What to measure on a GPU: every H at length T, then the further lengths at the first H.
 
     Args:
+        T: length, steps.
         H: hidden sizes, features.
         dtype: of parameters and input. SAB's floor is that of its float32 arithmetic, in half precision too.
         device: the CUDA device.
@@ -212,6 +212,7 @@ class GpuOptions(StepOptions):
     device: str = "cuda"
     models: tuple[GpuName, ...] = GPU_NAMES
     repetitions: int = 10
+    max_seconds: float = 60.0
     lengths: tuple[int, ...] = (4096, 16_384, 65_536)
     score: Literal["additive", "dot", "separable"] = "additive"
     capacity: int | None = None
@@ -219,8 +220,8 @@ class GpuOptions(StepOptions):
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
-        require(bool(self.H), "H", "be one or more numbers", list(self.H))
-        each_at_least("H", self.H, 1)
+        above_zero("max_seconds", self.max_seconds)
+        checks.one_or_more("H", self.H, 1)
         each_at_least("lengths", self.lengths, 1)
         at_least_or_none("capacity", self.capacity, 1)
         is_cuda = self.device == "cuda" or self.device.startswith("cuda:")

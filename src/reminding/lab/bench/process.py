@@ -14,6 +14,8 @@ Result = TypeVar("Result")
 
 START_UP_SECONDS = 60.0
 """Time for a fresh process to load PyTorch and draw its input on a busy machine."""
+LONGEST_WAIT = 2e6
+"""The most seconds that the system can be told to wait, about: three weeks."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Ref
     process.start()
     there.close()
     try:
-        if not here.poll(seconds + START_UP_SECONDS):
+        if not here.poll(min(seconds + START_UP_SECONDS, LONGEST_WAIT)):
             return Refusal(f"stopped: it took more than {seconds:g} s")
         return here.recv()
     except EOFError:

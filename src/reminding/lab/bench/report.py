@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from reminding.disk.records import read_json
 from reminding.lab.bench.contestants import CONTESTANTS
-from reminding.lab.bench.measurement import FORMAT_VERSION, RECORD_NAME, Measurement, shown
+from reminding.lab.bench.measurement import FIGURE_NAME, FORMAT_VERSION, RECORD_NAME, Measurement, shown
 from reminding.lab.bench.meter import Lap
 from reminding.lab.bench.options import BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
@@ -20,7 +20,6 @@ from reminding.lab.runs.config import from_plain
 from reminding.lab.show.growth import Growth, Panel, growth_curves
 from reminding.lab.show.tables import Table
 
-FIGURE_NAME = "growth.png"
 CLOCKS = {"cpu": "CPU", "wall": "Wall-clock"}
 UNITS = {"T": "T, steps", "B": "B, sequences", "H": "H, hidden units"}
 

@@ -142,6 +142,8 @@ def _beyond(cost: Cost, options: BenchOptions, how: str) -> Refusal | None:
 
 def _timed(names: Sequence[Name], size: Size, options: BenchOptions, tell: Tell) -> dict[Trial, list[Lap]]:
     """The times of all contestants at a size, under the chosen loss and under a loss everywhere."""
+    if not names:  # the input alone may be too large
+        return {}
     problem = Problem.random(size, options)
     losses: dict[Loss, None] = dict.fromkeys((options.loss, "everywhere"))
     steps: dict[Trial, TrainingStep] = {}

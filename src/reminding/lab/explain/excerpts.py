@@ -24,7 +24,7 @@ from reminding.tasks.data.tables import TableSource
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least
+from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least, require
 from reminding.tasks.own import read_own
 
 STREAM_STEPS = 1000
@@ -58,6 +58,7 @@ class ExplainOptions:
         """Check the numbers."""
         each_at_least("sequence", self.sequence, 0)
         each_at_least("at", self.at, 1)
+        require(len(set(self.at)) == len(self.at), "at", "be different steps", list(self.at))
         at_least("start", self.start, 0)
         at_least_or_none("steps", self.steps, 1)
         if self.start and self.input is None:

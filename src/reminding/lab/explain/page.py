@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.disk.writing import write_text
+from reminding.disk.writing import make_folder, write_text
 from reminding.lab.explain.digits import decimals_by_channel
 from reminding.lab.explain.explanation import Explanation, Reminders
 from reminding.lab.explain.forecast import Forecast
@@ -162,7 +162,7 @@ def write_explanations(
     Returns:
         the files.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     index = out / "index.html"
     write_text(index, page(explanations, title, layer, occlusion))
     files = [index, *(path for each in explanations for path in _figures(each, out, title, layer))]

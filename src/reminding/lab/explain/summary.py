@@ -78,7 +78,8 @@ def _asked(explanation: Explanation) -> NDArray[np.bool_]:
 def _at_step(explanation: Explanation, step: int) -> Verdict:
     """The answer at a step."""
     place, row = explanation.place(step), explanation.prediction[step - 1]
-    lead = "" if step == len(explanation.input) and not explanation.at else f"at {place} "
+    aside = "," * (step <= explanation.padding)  # the place ends in a clause of its own
+    lead = "" if step == len(explanation.input) and not explanation.at else f"at {place}{aside} "
     target = None if explanation.target is None else explanation.target[step - 1]
     classes = explanation.legend.classes
     if not classes:
@@ -130,8 +131,9 @@ def _of_forecast(explanation: Explanation, forecast: Forecast) -> Verdict:
     errors, names = forecast.errors(), forecast.names
     known = [i for i, (own, _) in enumerate(errors) if math.isfinite(own)]
     steps = len(explanation.input)
-    span = f"from {explanation.place(1)} to {explanation.place(steps)}" if explanation.times else ""
-    lead = f"over {steps:,} {explanation.legend.unit}s{' ' + span if span else ''} the model forecast the next one"
+    span = f" from {explanation.place(1)} to {explanation.place(steps)}" if explanation.times else ""
+    over = f"over {steps:,} {explanation.legend.unit}{'s' * (steps > 1)}{span * (steps > 1)}"
+    lead = f"{f'at {explanation.place(1)}' if span and steps == 1 else over} the model forecast the next one"
     if not known:
         return Verdict(f"{lead}, which is not known", None)
     if len(known) <= NAMED:

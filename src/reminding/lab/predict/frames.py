@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.disk.writing import replacing, write_text
+from reminding.disk.writing import make_folder, replacing, write_text
 from reminding.tasks.data.tables.clock import TOLERANCE, Timing
 from reminding.tasks.data.tables.database import write_parquet
 
@@ -238,7 +238,7 @@ def write_frame(frame: Any, path: Path) -> None:
     """
     kind = check_suffix(path)
     frame = _told_apart(frame)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if kind == ".csv":
         write_text(path, frame.to_csv())
     else:

@@ -26,6 +26,7 @@ from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.files.labelled import LabelledTask
+from reminding.tasks.kinds import checks
 from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
 
@@ -170,7 +171,7 @@ class Predictor:
             ValueError: the run was not trained on text, or a character of the prompt does not occur in its text.
         """
         at_least("length", length, 1)
-        at_least("seed", seed, 0)
+        checks.seed("seed", seed)
         at_least_zero("temperature", temperature)
         task = self.config.task
         if not is_text(task):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.writing import write_text
+from reminding.disk.writing import make_folder, write_text
 from reminding.lab.report.page import page
 from reminding.lab.report.sections import Block, Chart, Lines, Section, figures_of, markdown, tables_of
 from reminding.lab.runs import checkpoint
@@ -48,7 +48,7 @@ def write_sweep(folder: Path, out: Path) -> tuple[list[Table], list[Path]]:
         ValueError: sweep.json is damaged.
     """
     record = SweepRecord.load(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     charts = [Chart(each.title, each.figure, each.chart) for each in draw(record, out)]
     sections = [
         Section("", [Lines(_about(record))]),

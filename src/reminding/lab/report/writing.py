@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from reminding.disk.writing import write_text
+from reminding.disk.writing import make_folder, write_text
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
@@ -89,7 +89,7 @@ def write_report(
     at_least("sequence", sequence, 0)
     found = _read(runs)
     groups = group(told_apart(found.runs))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     title = title_of(groups, [folder.name for folder in found.benchmarks]) if title is None else title
     sections = [
         Section("", [Lead(sentences(groups)), Lines(remarks)]),

@@ -206,7 +206,7 @@ class TrainOptions:
         checks.share("anneal", self.anneal)
         checks.at_least_zero("weight_decay", self.weight_decay)
         checks.at_least_zero("clip", self.clip)
-        checks.at_least("seed", self.seed, 0)
+        checks.seed("seed", self.seed)
 
 
 @dataclass(frozen=True)

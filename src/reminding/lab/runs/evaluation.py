@@ -38,8 +38,8 @@ class EvalOptions:
     capacity: int | None = None
     evict: str | None = None
     by_distance: bool = False
-    rare: int = 10
-    distances: tuple[int, ...] = (100, 1000, 10_000)
+    rare: int = RareRepeats.rare
+    distances: tuple[int, ...] = RareRepeats.distances
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -47,6 +47,9 @@ class EvalOptions:
         at_least("batch_size", self.batch_size, 1)
         for name in ("sequences", "steps_at_once", "capacity"):
             at_least_or_none(name, getattr(self, name), 1)
+        for name in ("rare", "distances"):
+            if not self.by_distance and getattr(self, name) != getattr(RareRepeats, name):
+                raise ValueError(f"{name} is for by_distance, without which it means nothing")
 
     @property
     def changes(self) -> dict[str, Any]:

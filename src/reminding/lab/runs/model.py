@@ -134,21 +134,21 @@ class SequenceModel(nn.Module):
         prediction, after, _ = self(batch.input, state, reset=batch.reset) if continued else self(batch.input)
         return prediction, after
 
-    def read_in_chunks(self, batch: Batch, chunk: int) -> Tensor:
+    def read_in_chunks(self, batch: Batch, steps_at_once: int) -> Tensor:
         """Predict whole sequences a piece at a time; the result is that of `read`.
 
         Args:
-            chunk: steps per piece, at least 1.
+            steps_at_once: steps per piece, at least 1.
 
         Raises:
-            ValueError: chunk is below 1, or the batch is a chunk of streams.
+            ValueError: steps_at_once is below 1, or the batch is a chunk of streams.
         """
-        at_least("chunk", chunk, 1)
+        at_least("steps_at_once", steps_at_once, 1)
         if batch.reset is not None:
-            raise ValueError("chunk is for whole sequences: the batches of a stream are chunks already")
+            raise ValueError("steps_at_once is for whole sequences: the batches of a stream are chunks already")
         pieces: list[Tensor] = []
         state: Any = None
-        for piece in torch.split(batch.input, chunk):
+        for piece in torch.split(batch.input, steps_at_once):
             prediction, state, _ = self(piece, state)
             pieces.append(prediction)
         return torch.cat(pieces)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.writing import write_file
+from reminding.disk.writing import make_folder, write_file
 from reminding.lab.show.arguments import figure_path
 from reminding.lab.show.escaping import for_figure, visible
 
@@ -96,7 +96,7 @@ def save(figure: Any, path: Path | str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_file(path, content.getvalue())
 
 

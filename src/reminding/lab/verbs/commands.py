@@ -343,7 +343,7 @@ def bench_stream(options: StreamOptions, out: Path) -> None:
     rows: list[StreamRow] = []
 
     def told(row: StreamRow) -> str:
-        return f"{row.layers} layers: {row.trial} {'measured' if row.skipped is None else row.skipped}"
+        return f"{stream.in_words(row.layers)}: {row.trial} {'measured' if row.skipped is None else 'left out'}"
 
     _measure(StreamMeasurement(options, rows), rows, partial(stream.measure, options), told, out)
 
@@ -353,7 +353,7 @@ def bench_serve(options: ServeOptions, out: Path) -> None:
     points: list[ServePoint] = []
 
     def told(point: ServePoint) -> str:
-        return f"B={point.rows} measured"
+        return f"B={point.rows}: {len(point.measured)} of {len(options.contestants)} contestants measured"
 
     _measure(ServeMeasurement(options, points), points, partial(serve.measure, options), told, out)
 
@@ -373,6 +373,7 @@ def _measure(
         told: what is said of a row.
     """
     files: Sequence[Path] = []
+    measurement.prepare(out)
     with Status() as shown:
         for row in measured(shown.update):
             rows.append(row)

@@ -317,8 +317,8 @@ class SAB(LayerCalls):
             self._credit = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles have: a copy that is made while this layer records its credit records none."""
-        return {**self.__dict__, "_credit": None}
+        """What copies and pickles have: a copy records no credit, and is not compiled, as the copy of any module."""
+        return {**super().__getstate__(), "_credit": None}
 
     def plan(self, steps: int) -> Plan:
         """What an input of so many steps would be run by now, and how its backward pass would be done.

@@ -37,6 +37,17 @@ def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
     require(valid, name, f"be integers of at least {least}", list(values))
 
 
+def one_or_more(name: str, values: Sequence[Any], least: int) -> None:
+    """Different integers no smaller than `least`, at least one."""
+    each_at_least(name, values, least)
+    require(bool(values) and len(set(values)) == len(values), name, "be one or more different numbers", list(values))
+
+
+def seed(name: str, value: Any) -> None:
+    """A number that PyTorch takes as a seed: an integer from 0, below 2**64."""
+    require(_is_integer(value) and 0 <= value < 2**64, name, "be an integer of at least 0 and below 2**64", value)
+
+
 def above_zero(name: str, value: Any) -> None:
     """A number above 0."""
     require(_is_number(value) and value > 0, name, "be above 0", value)

@@ -47,6 +47,8 @@ class NextStep(Informed, ABC):
     name: ClassVar[str]
     streamed: ClassVar[bool] = True
     maximize: ClassVar[bool] = False
+    lengthens: ClassVar[str] = ""
+    """The option that makes held-out parts longer, if there is one."""
 
     chunk: int
     eval_rows: int
@@ -187,7 +189,8 @@ class NextStep(Informed, ABC):
         pieces = self._pieces(split)
         total = sum(map(len, pieces))
         if total // rows < 2:
-            change = "a smaller --batch-size" if split == "train" else "a smaller --eval-rows, or a larger --held-out"
+            change = "a smaller --batch-size" if split == "train" else "a smaller --eval-rows"
+            change += f", or a larger {self.lengthens}" * bool(self.lengthens and split != "train")
             raise ValueError(
                 f"data: the {split} part of {self._where} has {total} {self.unit}s, too few for {rows} rows; a row "
                 f"needs at least 2: give more data, or {change}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from reminding import SAB, SABState
 from reminding.cli import main
+from reminding.lab.bench.kinds import serve
 from reminding.lab.bench.kinds.serve import CallCost, ServeMeasurement, ServeOptions, ServePoint, prepared
 from reminding.nn.layer.stepper import Stepper
 from tests.nn.samples import needs_op
@@ -56,7 +58,38 @@ def test_a_ratio_is_the_median_of_those_within_a_repetition() -> None:
     assert measurement.tables()[0].rows[1] == ["SAB dot, stepper", "8.00 (3.00)"]
 
 
-@pytest.mark.parametrize("bad", [{"memories": 0}, {"calls": 0}, {"B": (0,)}, {"models": ("tbptt",)}])
+BAD: list[dict[str, Any]] = [
+    {"memories": 0},
+    {"calls": 0},
+    {"B": (0,)},
+    {"B": ()},
+    {"B": (2, 2)},
+    {"models": ("tbptt",)},
+    {"device": "cuda"},
+    {"seed": 2**64},
+]
+
+
+def test_a_contestant_that_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usual = serve.prepared
+
+    def without_op(name: str, rows: int, options: ServeOptions) -> serve.Call:
+        if name != "lstm":
+            raise ValueError("the C++ op was not built")
+        return usual(name, rows, options)
+
+    monkeypatch.setattr(serve, "prepared", without_op)
+    options = replace(SMALL, models=("sab-dot",))
+    measurement = ServeMeasurement(options, list(serve.measure(options, lambda _: None)))
+    measurement.write(tmp_path)
+    assert measurement.tables()[0].rows[1] == ["SAB dot, stepper", *("-" for _ in options.B)]
+    page = (tmp_path / "report.md").read_text()
+    assert f"- SAB dot, stepper, B={options.B[0]}: the C++ op was not built" in page
+    point = json.loads((tmp_path / "measured.json").read_text())["serve"][0]
+    assert list(point["measured"]) == ["lstm"] and list(point["skipped"]) == ["sab-dot"]
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_options_that_cannot_be_measured_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ServeOptions(**bad)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reminding.lab.bench.kinds.stream import Stream, StreamMeasurement, StreamOptions, StreamRow, Trial, measure
+from reminding.lab.bench.report import processor
 from reminding.nn import SAB, SABState
 from tests.nn.samples import needs_op
 
@@ -27,7 +28,8 @@ def test_a_repetition_sends_credit_on_as_often_as_it_should() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"layers": ()}, "layers must be one or more numbers"),
+        ({"layers": ()}, "layers must be one or more different numbers"),
+        ({"layers": (2, 1, 2)}, "layers must be one or more different numbers"),
         ({"credit_every": (0,)}, "credit_every must be integers of at least 1"),
         ({"capacity": 1}, "capacity must be an integer of at least 2, got 1"),
         ({"device": "cuda"}, "device must be 'cpu'"),
@@ -37,6 +39,12 @@ def test_a_repetition_sends_credit_on_as_often_as_it_should() -> None:
 def test_what_cannot_be_measured_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StreamOptions(**{**SMALL, **given})
+
+
+def test_what_was_left_out_is_told_with_its_number_of_layers() -> None:
+    row = StreamRow(Trial("sab-within", None), 2, skipped="no op")
+    measurement = StreamMeasurement(StreamOptions(layers=(2,), **SMALL), [row])
+    assert measurement.tables()[0].notes == ["SAB, credit within the chunk, 2 layers: no op"]
 
 
 @needs_op
@@ -69,8 +77,8 @@ def test_every_contestant_is_measured_and_written(tmp_path: Path) -> None:
     measurement = StreamMeasurement(options, rows)
     measurement.write(tmp_path)
     record = json.loads((tmp_path / "measured.json").read_text())
-    assert record["kind"] == "stream"
+    assert (record["kind"], record["processor"]) == ("stream", processor())
     assert record["options"]["credit_every"] == [1, 2]
     page = (tmp_path / "report.md").read_text()
     assert "SAB, credit into earlier chunks, every 2" in page
-    assert "| 1 layer | 2 layers |" in page
+    assert "| 1 layer | 2 layers |" in page and f"; {processor()}." in page

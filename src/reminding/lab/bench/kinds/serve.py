@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -20,7 +20,7 @@ from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import BASE, Size, StepOptions, in_order
 from reminding.lab.bench.report import processor
 from reminding.lab.show.tables import Table
-from reminding.tasks.kinds.checks import each_at_least
+from reminding.tasks.kinds.checks import one_or_more, require
 
 ServeName = Literal["lstm", "sab-additive", "sab-dot", "sab-separable", "sab-additive-call"]
 SERVE_NAMES: tuple[ServeName, ...] = get_args(ServeName)
@@ -71,7 +71,8 @@ class ServeOptions(StepOptions):
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
-        each_at_least("B", self.B, 1)
+        one_or_more("B", self.B, 1)
+        require(self.device == "cpu", "device", "be 'cpu'", self.device)
 
     @property
     def contestants(self) -> tuple[ServeName, ...]:
@@ -93,10 +94,15 @@ class CallCost:
 
 @dataclass(frozen=True)
 class ServePoint:
-    """The figures of one batch size."""
+    """The figures of one batch size.
+
+    Args:
+        skipped: contestant -> why it was not measured.
+    """
 
     rows: int
     measured: dict[str, CallCost]
+    skipped: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def measure(options: ServeOptions, tell: Tell) -> Iterator[ServePoint]:
@@ -104,13 +110,24 @@ def measure(options: ServeOptions, tell: Tell) -> Iterator[ServePoint]:
     torch.set_num_threads(options.threads)
     for rows in options.B:
         tell(f"B={rows}: filling the memories")
+        calls: dict[str, Call] = {}
+        skipped: dict[str, str] = {}
         with torch.no_grad():
-            calls: dict[str, Call] = {name: prepared(name, rows, options) for name in options.contestants}
-            yield ServePoint(rows, _timed(calls, options, lambda text, rows=rows: tell(f"B={rows}: {text}")))
+            for name in options.contestants:
+                try:
+                    calls[name] = prepared(name, rows, options)
+                except ValueError as error:
+                    skipped[name] = str(error)
+            costs = _timed(calls, options, lambda text, rows=rows: tell(f"B={rows}: {text}"))
+        yield ServePoint(rows, costs, skipped)
 
 
 def prepared(name: str, rows: int, options: ServeOptions) -> Call:
-    """One step of streams whose memories are full."""
+    """One step of streams whose memories are full.
+
+    Raises:
+        ValueError: the contestant cannot run here; the message says why.
+    """
     torch.manual_seed(options.seed)
     kind: Any = getattr(torch, options.dtype)
     x = torch.randn(1, rows, options.I, dtype=kind)
@@ -184,7 +201,17 @@ class ServeMeasurement(Measurement):
         columns = ["", *(f"B={point.rows}" for point in self.points)]
         return [Table(f"{clock} time of a call with one step, us (ratio to nn.LSTM)", columns, rows)]
 
+    def left_out(self) -> list[str]:
+        """A line for each contestant that was not measured."""
+        return [
+            f"{LABELS[name]}, B={point.rows}: {reason}"
+            for point in self.points
+            for name, reason in point.skipped.items()
+        ]
+
     def _cell(self, point: ServePoint, name: str) -> str:
+        if name in point.skipped:
+            return "-"
         laps: list[float] = getattr(point.measured[name], self.clock)
         return f"{shown(statistics.median(laps))} ({self.ratio(point, name):.2f})"
 

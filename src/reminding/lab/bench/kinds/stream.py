@@ -20,10 +20,11 @@ from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import BASE, Size, StepOptions, in_order
+from reminding.lab.bench.report import processor
 from reminding.lab.show.tables import Table
 from reminding.nn import SABState
 from reminding.nn.tbptt import detached
-from reminding.tasks.kinds.checks import at_least, each_at_least, require
+from reminding.tasks.kinds.checks import at_least, one_or_more, require
 
 StreamName = Literal["lstm", "sab", "sab-within"]
 STREAM_NAMES: tuple[StreamName, ...] = get_args(StreamName)
@@ -70,9 +71,7 @@ class StreamOptions(StepOptions):
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
         for name in ("layers", "credit_every"):
-            values = cast("tuple[int, ...]", getattr(self, name))
-            require(bool(values), name, "be one or more numbers", list(values))
-            each_at_least(name, values, 1)
+            one_or_more(name, cast("tuple[int, ...]", getattr(self, name)), 1)
         at_least("capacity", self.capacity, self.k_top)
         require(self.device == "cpu", "device", "be 'cpu'", self.device)
 
@@ -157,6 +156,11 @@ class StreamRow:
     skipped: str | None = None
 
 
+def in_words(layers: int) -> str:
+    """A number of layers."""
+    return f"{layers} layer{'s' * (layers > 1)}"
+
+
 def measure(options: StreamOptions, tell: Tell) -> Iterator[StreamRow]:
     """Take all figures, one number of layers after the other; the contestants take turns."""
     torch.set_num_threads(options.threads)
@@ -190,7 +194,7 @@ def _measure_layers(layers: int, options: StreamOptions, tell: Tell) -> Iterator
     taken: dict[Trial, list[float]] = {trial: [] for trial in streams}
     for number in range(-blocks, options.repetitions):
         for trial, stream in streams.items():
-            tell(f"{layers} layers, repetition {max(number + 1, 0)} of {options.repetitions}: {trial}")
+            tell(f"{in_words(layers)}, repetition {max(number + 1, 0)} of {options.repetitions}: {trial}")
             seconds = _time_block(stream, inputs, d_output, options.threads)
             if number >= 0:
                 taken[trial].append(1000 * seconds / options.block)
@@ -220,17 +224,19 @@ class StreamMeasurement(Measurement):
     rows: Sequence[StreamRow]
 
     def setting(self) -> list[str]:
-        """What all figures have in common, a line each."""
+        """What all figures have in common, and the processor."""
         options = self.options
         names = ("T", "B", "I", "H", "k_top", "k_att", "k_trunc", "capacity", "normalizer", "dtype", "threads")
         blocks = f"medians of {options.repetitions} repetitions of {options.block} chunks"
-        return [", ".join([*options.described(names), blocks])]
+        return [f"{', '.join([*options.described(names), blocks])}; {processor()}."]
 
     def tables(self) -> list[Table]:
         """One table for all numbers of layers: milliseconds of a chunk and their ratio, and the state's size."""
         clock = "CPU" if self.options.threads == 1 else "Wall-clock"
-        columns = ["", *(f"{layers} layer{'s' * (layers > 1)}" for layers in self.options.layers)]
-        notes = [f"{row.trial}: {row.skipped}" for row in self.rows if row.skipped is not None]
+        columns = ["", *map(in_words, self.options.layers)]
+        notes = [
+            f"{row.trial}, {in_words(row.layers)}: {row.skipped}" for row in self.rows if row.skipped is not None
+        ]
         time = Table(f"{clock} time of a chunk, ms (ratio to nn.LSTM)", columns, self._cells(_time_shown), notes)
         return [time, Table("The state with its past, MB", columns, self._cells(_size_shown))]
 
@@ -242,8 +248,9 @@ class StreamMeasurement(Measurement):
         ]
 
     def results(self) -> dict[str, Any]:
-        """Every repetition of each row."""
-        return {"kind": "stream", "rows": [dataclasses.asdict(row) for row in self.rows]}
+        """Every repetition of each row, and the processor."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return {"kind": "stream", "rows": rows, "processor": processor()}
 
 
 def _time_shown(row: StreamRow) -> str:

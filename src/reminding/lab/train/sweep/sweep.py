@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reminding.disk.errors import FolderInUseError
+from reminding.disk.writing import make_folder
 from reminding.lab.runs import checkpoint, parity
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, without_password
@@ -147,7 +148,7 @@ def work(sweep: Sweep) -> SweepRecord:
         KeyboardInterrupt: Ctrl-C, after the trial has been given back.
     """
     options, base = sweep.options, sweep.base
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(sweep.folder)
     storage = options.storage or str(sweep.folder / JOURNAL_NAME)
     with Study(storage, sweep.name, maximize=base.task.maximize) as study:
         study.agree(sweep.definition(), defaults_of(TASKS[base.task.name]))
