@@ -130,6 +130,7 @@ LABELS = {
 }
 """Method, as its runs are named -> the beginnings of its rows."""
 METHODS: list[tuple[str, Figures, str]] = [
+    ("adding/T200-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
     ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
     ("copying-tuned/T100", lengths, "sab lstm"),
@@ -246,7 +247,7 @@ def grid(path: Path) -> Values:
     return [points[name]["valid"] for name in names if not str(name).endswith("-whole")]
 
 
-@pytest.mark.parametrize("page", ["copying-tuned", "cue", "kiln", "nback", "noisy-cifar10", "ptb"])
+@pytest.mark.parametrize("page", ["adding", "copying-tuned", "cue", "kiln", "nback", "noisy-cifar10", "ptb"])
 def test_a_tuning_grid_has_the_recorded_figures(page: str) -> None:
     tables = [(row, head) for row, head in rows(RESULTS / page / "README.md") if head.startswith("| | 0.001 |")]
     cells = [row for row, head in tables if row != head and not row.startswith("|---")]
