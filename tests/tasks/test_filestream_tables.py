@@ -266,10 +266,10 @@ def test_a_table_in_a_form_that_is_not_read_is_not_taken_for_bytes(tmp_path: Pat
 def test_an_archive_is_not_taken_for_bytes(tmp_path: Path, name: str) -> None:
     path, trained = tmp_path / name, FileStream(write(tmp_path / "a.csv", table(300, 2)))
     path.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9)
-    with pytest.raises(ValueError, match=r"is packed in a form that is not unpacked; unpack it, pack it as .gz, "):
+    with pytest.raises(ValueError, match=r"is packed in a form that is not unpacked; unpack it, or pack it as .gz, "):
         FileStream(path).train_batches(1, 0)
     assert FileStream(path, format="bytes").unit == "byte"
-    with pytest.raises(ValueError, match=r"is packed in a form that is not unpacked; unpack it$"):
+    with pytest.raises(ValueError, match=r"that is not unpacked; unpack it, or pack it as .gz, .bz2, .xz$"):
         trained.with_facts(trained.facts()).open(path)
 
 

@@ -27,20 +27,8 @@ from reminding.tasks.data.text import PACKED, suffix_of
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 TABLES = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".h5", ".hdf5", ".nc", ".mat", ".npy", ".npz"),
-    *(
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".pkl",
-        ".pickle",
-        ".rds",
-        ".sav",
-        ".dta",
-        ".sas7bdat",
-        ".sqlite",
-        ".db",
-        ".arff",
-    ),
+    *(".json", ".jsonl", ".ndjson", ".pkl", ".pickle", ".rds", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"),
+    ".arff",
 )
 """Suffixes of tables in a form that is not read."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".zst", ".lz4", ".z", ".lzma")
@@ -94,16 +82,8 @@ def kind_of_file(path: Path, format: Format, wanted: Wanted) -> str:
         return "audio"
     if is_table(path, wanted.asked):
         return "table"
-    if path.suffix.lower() in TABLES:
-        raise ValueError(
-            f"format: {path} is a table in a form that is not read; save it as CSV or Parquet, or read its bytes by "
-            "--format bytes"
-        )
-    if path.suffix.lower() in ARCHIVES:
-        raise ValueError(
-            f"format: {path} is packed in a form that is not unpacked; unpack it, pack it as {', '.join(PACKED)}, or "
-            "read the packed bytes by --format bytes"
-        )
+    if unread := _unread(path):
+        raise ValueError(f"{unread}, or read its bytes by --format bytes")
     if path.suffix.lower() in PACKED:
         raise ValueError(
             f"format: {path} is packed and holds no table by its name; unpack it, name its --format, or read the "
@@ -123,14 +103,21 @@ def format_of(paths: Sequence[Path], format: Format, known: Format) -> Format:
         ValueError: it was found by itself, and is that of a table, but one of these is in a form that is not read or
             not unpacked.
     """
-    for path in paths:
-        if format != "auto" or known != "csv":
-            continue
-        if path.suffix.lower() in TABLES:
-            raise ValueError(f"format: {path} is a table in a form that is not read; save it as CSV or Parquet")
-        if path.suffix.lower() in ARCHIVES:
-            raise ValueError(f"format: {path} is packed in a form that is not unpacked; unpack it")
+    if format == "auto" and known == "csv" and (unread := next(filter(None, map(_unread, paths)), None)):
+        raise ValueError(unread)
     return known
+
+
+def _unread(path: Path) -> str | None:
+    """What hinders reading a file of such a name, and what to do; None: nothing."""
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        return f"format: {path} is a table in a form that is not read; save it as CSV or Parquet"
+    if suffix in ARCHIVES:
+        return (
+            f"format: {path} is packed in a form that is not unpacked; unpack it, or pack it as {', '.join(PACKED)}"
+        )
+    return None
 
 
 def open_source(path: Path, kind: str, wanted: Wanted, follow: bool) -> Source:
