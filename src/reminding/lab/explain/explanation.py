@@ -31,8 +31,6 @@ from reminding.tasks import TRAINING, Batch
 
 NO_TARGET = -1
 """The target class of a step without a target."""
-OTHER_FILE = "--input FILE explains another file"
-"""What to do where the data of a run have gone."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def explain(folder: Path, options: ExplainOptions | None = None) -> list[Explana
         raise ValueError(f"layer must be from 1 to {layer.num_layers}, got {options.layer}")
     task, legend = config.task, legend_of(config.task)
     if options.input is None:
-        check_own_data(task, folder, "explain", OTHER_FILE)
+        check_own_data(task, folder, "explain", "--input FILE explains another file")
     return [_explained(model, layer, task, legend, excerpt, options.at) for excerpt in excerpts(task, options)]
 
 
