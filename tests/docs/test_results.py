@@ -148,6 +148,14 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50"),
 ]
+PERMUTED = {
+    "sab": "| SAB, seed",
+    "lstm": "| LSTM, seed",
+    "sab-cut28": "| seed",
+    "lstm-chrono392": "| chrono:392, 0.01, seed",
+    "lstm-chrono392-lr0.006": "| chrono:392, 0.006, seed",
+}
+"""Method on permuted MNIST -> the beginning of the rows of its seeds."""
 README = [
     ("| [a cue 5,000", "cue/lag5000-tuned", "sab sab-credit-10"),
     ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
@@ -217,6 +225,10 @@ def cases() -> Iterator[tuple[Path, tuple[str, ...], str, Figures]]:
     for folder, figures, methods in METHODS:
         for each in methods.split():
             yield RESULTS / folder.split("/")[0] / "README.md", LABELS[each], f"{folder}/{each}-seed?", figures
+    for run in sorted(path.parent for path in RESULTS.glob("pmnist/ten-epochs/*-seed?/summary.json")):
+        method, seed = run.name.split("-seed")
+        label = f"{PERMUTED[method]} {seed} |"
+        yield RESULTS / "pmnist" / "README.md", (label,), f"pmnist/ten-epochs/{run.name}", course
     for run in sorted(RESULTS.glob("ablation/recipe*/*-seed0")):
         yield RESULTS / "ablation" / "README.md", ("|",), f"ablation/{run.parent.name}/{run.name[:-1]}?", deviation
     for run in sorted(RESULTS.glob("recipe/*/*-seed0")):
