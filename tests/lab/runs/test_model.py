@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.lab.runs.config import COMMON, READ, ModelOptions, RunConfig, command
+from reminding.lab.runs.config import COMMON, READ, ModelOptions, RunConfig, command, model_defaults
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import RTU, MinGRU, Transformer
 from reminding.tasks import Adding, Copying, Cue, FileStream, mean_metrics
@@ -213,3 +213,18 @@ def test_the_options_are_all_told_apart() -> None:
     names = {field.name for field in fields(ModelOptions)}
     assert names == {*COMMON, *OTHER, "hidden_size"}
     assert all(set(read) <= names for read in READ.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "cut"),
+    [({}, 20), ({"model": "tbptt"}, 10), ({"k_trunc": 7}, 7), ({"model": "tbptt", "k_trunc": 20}, 20)],
+    ids=["default", "tbptt", "given", "tbptt given"],
+)
+def test_a_stream_is_cut_at_the_borders_of_its_chunks_unless_it_is_cut_otherwise(
+    given: dict[str, Any], cut: int
+) -> None:
+    options = replace(model_defaults(Cue), hidden_size=8, **given)
+    layer = SequenceModel(Cue(chunk=20), options).layer
+    assert isinstance(layer, SAB)
+    assert layer.k_trunc == cut
+    assert given or layer.k_att == 10, "a chunk stores several memories"

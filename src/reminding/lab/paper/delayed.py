@@ -27,9 +27,10 @@ REMARKS = (
     "other.",
 )
 MEMORY = ModelOptions(
-    hidden_size=64, embedding_size=64, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
+    hidden_size=64, embedding_size=64, k_trunc=10, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
 )
-"""Of SAB on a stream; a step may recall nothing, and the state stays bounded."""
+"""Of SAB on a stream; a step may recall nothing, and the state stays bounded. The cut every 10 steps is that of the
+results on cue and kiln, which are older than the default of a cut at the borders of chunks alone."""
 ROW = {"frame": 28, "chunk": 28}
 """An image of MNIST by rows, one image a chunk."""
 CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}
@@ -98,13 +99,13 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     return Experiment("nback", "n-back MNIST: accuracy (chance 0.1)", settings, remarks, "nback")
 
 
-def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_trunc: int, share: float, name: str) -> Setting:
+def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_att: int, share: float, name: str) -> Setting:
     """SAB, which may remember twice the items that lie between an answer and its question, and its rivals.
 
     Its cell state forgets, or it grows over the items without end, and what was learned is lost.
     """
-    capacity = 2 * (task.back + 1) * task.item_steps // k_trunc
-    model = replace(MEMORY, k_trunc=k_trunc, capacity=capacity, embedding_size=None, hidden_size=128)
+    capacity = 2 * (task.back + 1) * task.item_steps // k_att
+    model = replace(MEMORY, k_att=k_att, k_trunc=None, capacity=capacity, embedding_size=None, hidden_size=128)
     model = replace(model, forget_scale=FORGET_SCALE)
     tuned = grid(task.item_steps * task.back, share, finalists=2)
     return replace(_streamed(task, model, train, tuned), name=f"{name}back{task.back}")

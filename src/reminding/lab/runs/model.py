@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions
+from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions, on_chunks
 from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
     RTU,
@@ -98,6 +98,7 @@ class SequenceModel(nn.Module):
         super().__init__()
         if task.streamed:
             _check_bounded(options)
+            options = on_chunks(options, task.chunk)
         features = options.embedding_size or task.input_size
         self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
         self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)

@@ -202,7 +202,7 @@ def calmer(model: ModelOptions, train: TrainOptions) -> str:
     if model.model != "sab":
         return f"try an --lr below {train.lr:g}"
     tries = ["--recall-scale 0.5"] if model.recall_scale == 1 else []
-    if model.k_att is not None and model.k_att != model.k_trunc:
+    if model.k_att is not None and model.k_trunc is not None and model.k_att != model.k_trunc:
         tries.insert(0, "no --k-att (a memory at the end of each segment)")
     if model.normalizer not in (None, "softmax", "softmax1"):
         tries.append("--normalizer softmax")
