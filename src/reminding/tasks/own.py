@@ -153,7 +153,7 @@ def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, pat
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
-    batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1), begins=True)
+    batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1))
     return Own(batch.input, batch.target, None if steps_of.times is None else steps_of.times(start, end))
 
 

@@ -28,7 +28,6 @@ from reminding.lab.show.plots import credit_map, recall_map
 from reminding.lab.show.tables import table
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
-
 BLUR = 1e-4
 """Of a column's range: float32 may be off by this."""
 

@@ -362,7 +362,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
     if options.check_finite and (bad := [name for name in tested if not math.isfinite(tested[name])]):
         raise NotFiniteError(
             f"the {bad[0]} of the test is {tested[bad[0]]}; the weights and the summary are in {run.folder}. "
-            f"{cause(run.config, 'test')}"
+            f"{cause(run.config)}"
         )
     return summary
 

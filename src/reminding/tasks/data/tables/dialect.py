@@ -149,7 +149,7 @@ class _Line:
     before: int
 
 
-def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
+def find_dialect(path: Path, asked: Asked) -> Dialect:
     """Examine the first lines of a text table.
 
     Raises:
@@ -157,7 +157,7 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     """
     encoding = encoding_name(asked.encoding) if asked.encoding else find_encoding(path)
     csv.field_size_limit(1 << 30)
-    lines, comments, separator, notes = _examined(path, encoding, asked, most)
+    lines, comments, separator, notes = _examined(path, encoding, asked)
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
@@ -192,13 +192,13 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     )
 
 
-def _examined(path: Path, encoding: str, asked: Asked, most: int) -> tuple[list[_Line], list[_Line], str, list[str]]:
+def _examined(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], list[_Line], str, list[str]]:
     """The first lines that hold cells, the comments among them, the separator, and notes.
 
     Raises:
         ValueError: no line holds cells, or the separator is open.
     """
-    lines, comments = _head(path, encoding, most, asked.words)
+    lines, comments = _head(path, encoding, asked.words)
     asked, lines, told = _told_separator(lines, asked)
     separator = _separator(path, lines, asked) if lines else ""
     lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
@@ -212,20 +212,20 @@ def _examined(path: Path, encoding: str, asked: Asked, most: int) -> tuple[list[
     )
 
 
-def _head(path: Path, encoding: str, most: int, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
+def _head(path: Path, encoding: str, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
     """The first lines that may hold cells, and the comments among them."""
     lines: list[_Line] = []
     comments: list[_Line] = []
     size = 0
     with open_text(path, encoding) as text:
-        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * most))):
+        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * HEAD))):
             stripped = line.strip().lstrip("\ufeff")
             if stripped.startswith(COMMENTS) and not stripped.lower().startswith(tuple(words)):
                 comments.append(_Line(number, stripped, before))
             elif stripped:
                 lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
             size += len(line)
-            if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
+            if len(lines) >= HEAD or (size > HEAD_SIZE and len(lines) > 2):
                 break
     return lines, comments
 
