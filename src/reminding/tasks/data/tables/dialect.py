@@ -112,6 +112,15 @@ class Dialect:
         left_out = (f"lines that begin with {' or '.join(self.comment)} are left out",) if self.comment else ()
         return (*self.notes, *left_out)
 
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """How the table is written, for a reader."""
+        return (
+            ("separator", NAMES.get(self.separator, self.separator)),
+            ("header", f"in line {self.header}" if self.header else "none"),
+            ("encoding", self.encoding.removesuffix("-sig")),
+        )
+
     def met(self, line: str) -> Dialect:
         """The same once a line was met; if it is the first comment of its kind, its mark is one of comments."""
         marked = self.marked(line.strip()[:1])
