@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from reminding.disk.writing import make_folder, write_text
+from reminding.disk.writing import make_folder
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
@@ -21,7 +21,7 @@ from reminding.lab.report.curves import learning_charts, length_charts, seed_cha
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.names import told_apart
 from reminding.lab.report.opening import sentences, title_of
-from reminding.lab.report.page import page
+from reminding.lab.report.page import write_pages
 from reminding.lab.report.readings import readings
 from reminding.lab.report.sections import (
     Block,
@@ -32,7 +32,6 @@ from reminding.lab.report.sections import (
     Section,
     figures_of,
     filled,
-    markdown,
     tables_of,
 )
 from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
@@ -100,10 +99,7 @@ def write_report(
         _how_it_was_made(groups, found.benchmarks),
     ]
     sections = [section for section in sections if any(map(filled, section.blocks))]
-    text, index = out / "report.md", out / "index.html"
-    write_text(text, markdown(title, sections, out))
-    write_text(index, page(title, sections, out))
-    return Report(sentences(groups), tables_of(sections), [index, text, *figures_of(sections)])
+    return Report(sentences(groups), tables_of(sections), write_pages(title, sections, out))
 
 
 @dataclass(frozen=True)

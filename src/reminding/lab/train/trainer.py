@@ -16,12 +16,11 @@ from torch import Tensor
 
 from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.checkpoint import Update
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes, subnormals_flushed
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
-from reminding.lab.runs.saved.training import mean_figures
+from reminding.lab.runs.saved.training import Update, mean_figures
 from reminding.lab.runs.watch import calmer
 from reminding.lab.show.tables import metric_text
 from reminding.lab.show.terminal import LiveDisplay, say
