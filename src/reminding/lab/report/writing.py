@@ -37,6 +37,7 @@ from reminding.lab.report.sections import (
 from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.facts import check_own_data
+from reminding.lab.runs.model import recalls_of
 from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.escaping import for_file_name
@@ -240,11 +241,11 @@ def _test_sequence(task: Any, sequence: int) -> Excerpt:
 def _draw_recall(task: Any, model: torch.nn.Module, excerpt: Excerpt, name: str, path: Path) -> None:
     with torch.no_grad():
         _, _, recall = model(excerpt.input)
-    top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
+    step, weight = recalls_of(recall)
     legend, read = legend_of(task), excerpt.input[:, 0].numpy()
     recall_map(
-        top.step[:, 0],
-        top.weight[:, 0],
+        step[:, 0],
+        weight[:, 0],
         title=f"Recalls of {name}: {excerpt.name} of {task.name}",
         input=legend.shades(read, excerpt.padding, excerpt.absent),
         marks=legend.marks(read),

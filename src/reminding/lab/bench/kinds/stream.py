@@ -20,7 +20,7 @@ from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import BASE, Normalizer, Size, StepOptions, in_order
-from reminding.lab.bench.report import processor
+from reminding.lab.runs.machine import processor
 from reminding.lab.show.tables import Table
 from reminding.nn import SABState
 from reminding.nn.tbptt import detached
