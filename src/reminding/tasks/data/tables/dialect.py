@@ -144,9 +144,8 @@ def split(line: str, separator: str) -> list[str]:
     """The cells of one line, without quotes and blanks around them."""
     if separator == " ":
         return line.split()
-    return [
-        cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
-    ]
+    cells = next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
+    return [cell.strip() for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -213,12 +212,8 @@ def _examined(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], lis
     lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
     if not lines:
         raise ValueError(f"data: {path} holds no rows, expected a table")
-    return (
-        lines,
-        comments,
-        separator,
-        [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else [],
-    )
+    notes = [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else []
+    return lines, comments, separator, notes
 
 
 def _head(path: Path, encoding: str, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
@@ -241,12 +236,9 @@ def _head(path: Path, encoding: str, words: Sequence[str]) -> tuple[list[_Line],
 
 def _told_separator(lines: Sequence[_Line], asked: Asked) -> tuple[Asked, Sequence[_Line], bool]:
     """Take "sep=;" in line 1, by which spreadsheets name the separator, for what the user asks if nothing else is."""
-    found = (
-        re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', lines[0].text, re.I)
-        if lines
-        else None
-    )
-    if found is None or lines[0].number != 1:
+    first = lines[0].text if lines and lines[0].number == 1 else ""
+    found = re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', first, re.I)
+    if found is None:
         return asked, lines, False
     return (asked if asked.separator else replace(asked, separator=found["sign"])), lines[1:], True
 
@@ -361,9 +353,8 @@ def _most_frequent(body: Sequence[Sequence[str]], column: int, asked: Asked) -> 
 
 def _units(table: Sequence[Sequence[str]], asked: Asked) -> tuple[str, ...]:
     """The line below the header if it holds units: texts in every column whose other lines are numbers."""
-    if len(table) < 2 or len(table[0]) != len(table[1]):
-        return ()
-    if all(kind_of(cell, asked.na) != "text" for cell in table[0]):
+    first = table[0] if table else ()
+    if len(table) < 2 or len(first) != len(table[1]) or all(kind_of(cell, asked.na) != "text" for cell in first):
         return ()
     body = [row for row in table[1:] if len(row) == len(table[0])]
     kinds = [_most_frequent(body, i, asked) for i in range(len(table[0]))]
