@@ -56,19 +56,7 @@ class _Network(BaseEstimator):
 
 
 class _Series(_Network):
-    """A network that reads each series to its end.
-
-    Args:
-        hidden_size: features of the hidden state.
-        num_layers: stacked layers.
-        k_top: memories that a step may recall; 0: none, which is truncated BPTT.
-        k_att: a state is stored every k_att steps; None: every k_trunc steps.
-        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
-        epochs: passes over the training data.
-        batch_size: series per update.
-        learning_rate: Adam's.
-        random_state: of the weights and of the order of the series.
-    """
+    """A network that reads each series to its end; `SABRegressor` explains the arguments."""
 
     def __init__(
         self,
