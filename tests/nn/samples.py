@@ -5,7 +5,7 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -55,6 +55,17 @@ def spread(module: nn.Module, seed: int = 0, scale: float = 0.6) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * scale)
+
+
+def first_is(number: int) -> Callable[[Tensor], Tensor]:
+    """A function that gives a tensor with a number in its first place."""
+
+    def change(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor.view(-1)[0] = number
+        return tensor
+
+    return change
 
 
 def draw(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reminding.tasks import Batch, Cue, mean_metrics
-from reminding.tasks.cue import EVAL_ROWS, UNASKED
+from reminding.tasks.kinds.asked import EVAL_ROWS, UNASKED
 
 
 def joined(batches: list[Batch]) -> tuple[Tensor, Tensor]:

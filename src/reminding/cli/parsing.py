@@ -75,15 +75,17 @@ def asks_for_help(arguments: list[str]) -> bool:
     return arguments[:1] in (["-h"], ["--help"])
 
 
-def run_folder(arguments: list[str], verb: str) -> Path:
-    """The folder of a run, which is the first argument.
+def run_folder(arguments: list[str], verb: str) -> tuple[Path, list[str]]:
+    """The folder of a run, which is the first argument, and the others; RUN, and all, where --help is the first.
 
     Raises:
-        ValueError: the first argument is missing or an option.
+        ValueError: the first argument is missing or another option.
     """
+    if asks_for_help(arguments):
+        return Path("RUN"), arguments
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(f"which run? reminding {verb} RUN [--option value ...]; RUN is a folder that train wrote")
-    return Path(arguments[0])
+    return Path(arguments[0]), arguments[1:]
 
 
 def values_of(option: str, arguments: list[str]) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reminding.cli.parsing import asks_for_help, parse, run_folder
+from reminding.cli.parsing import parse, run_folder
 
 
 def predict(arguments: list[str]) -> None:
     """Forecast a table's next rows, or label series: reminding predict RUN --input FILE [--steps 24] [--out FILE]."""
-    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "predict")
+    folder, options = run_folder(arguments, "predict")
     from reminding.lab.verbs import commands
 
     def run(
@@ -37,12 +37,12 @@ def predict(arguments: list[str]) -> None:
         """
         commands.predict(folder, input, steps, future, out, held_out, context, figure)
 
-    parse(run, arguments if asks_for_help(arguments) else arguments[1:], "predict RUN")
+    parse(run, options, "predict RUN")
 
 
 def sample(arguments: list[str]) -> None:
     """Continue a text: reminding sample RUN --prompt TEXT [--length 200] [--temperature 0.8]."""
-    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "sample")
+    folder, options = run_folder(arguments, "sample")
     from reminding.lab.verbs import commands
 
     def run(*, prompt: str, length: int = 200, temperature: float = 1.0, seed: int = 0) -> None:
@@ -56,4 +56,4 @@ def sample(arguments: list[str]) -> None:
         """
         commands.sample(folder, prompt, length, temperature, seed)
 
-    parse(run, arguments if asks_for_help(arguments) else arguments[1:], "sample RUN")
+    parse(run, options, "sample RUN")

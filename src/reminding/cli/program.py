@@ -18,7 +18,6 @@ from reminding.version import __version__
 
 EX_PIPE = 141
 """Exit status of a program whose output lost its reader, as a shell has it: 128 and the number of the signal."""
-
 EX_INTERRUPTED = 130
 """The same of a program that Ctrl-C ended."""
 TIED = "REMINDING_TIED"

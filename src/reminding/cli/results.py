@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import asks_for_help, parse, run_folder
+from reminding.cli.parsing import parse, run_folder
 
 
 def report(arguments: list[str]) -> None:
@@ -28,7 +28,7 @@ def report(arguments: list[str]) -> None:
 
 def explain(arguments: list[str]) -> None:
     """Show what a trained model recalls and which memories get credit: reminding explain RUN [--input FILE]."""
-    folder = Path("RUN") if asks_for_help(arguments) else run_folder(arguments, "explain")
+    folder, options = run_folder(arguments, "explain")
     from reminding.lab.explain.explanation import ExplainOptions
     from reminding.lab.verbs import commands
 
@@ -43,7 +43,6 @@ def explain(arguments: list[str]) -> None:
         """
         commands.explain(folder, explain, out, occlude)
 
-    options = arguments if asks_for_help(arguments) else arguments[1:]
     parse(run, options, "explain RUN", explain=ExplainOptions())
 
 

@@ -67,7 +67,7 @@ def evaluate(arguments: list[str]) -> None:
 
         parse(about, arguments, "eval RUN", evaluation=EvalOptions())
         return
-    folder = run_folder(arguments, "eval")
+    folder, options = run_folder(arguments, "eval")
     given = {name for name in ("data", "test") if values_of(f"--{name}", arguments)}
 
     def run(*, task: Any, evaluation: Any) -> None:
@@ -79,4 +79,4 @@ def evaluate(arguments: list[str]) -> None:
         """
         commands.evaluate(folder, task, evaluation, new_data=given)
 
-    parse(run, arguments[1:], "eval RUN", task=commands.task_of(folder), evaluation=EvalOptions())
+    parse(run, options, "eval RUN", task=commands.task_of(folder), evaluation=EvalOptions())

@@ -35,20 +35,28 @@ from reminding.tasks.data.scale import scale_of
 from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 
-class _Series(BaseEstimator):
-    """A network that reads each series to its end.
+class _Network(BaseEstimator):
+    """An estimator with a network: its options, and how it is fitted."""
 
-    Args:
-        hidden_size: features of the hidden state.
-        num_layers: stacked layers.
-        k_top: memories that a step may recall; 0: none, which is truncated BPTT.
-        k_att: a state is stored every k_att steps; None: every k_trunc steps.
-        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
-        epochs: passes over the training data.
-        batch_size: series per update.
-        learning_rate: Adam's.
-        random_state: of the weights and of the order of the series.
-    """
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    random_state: Any
+
+    def _options(self, **further: Any) -> ModelOptions:
+        names = ("hidden_size", "num_layers", "k_top", "k_att", "k_trunc")
+        return ModelOptions(**{name: plain(getattr(self, name)) for name in names}, **further)
+
+    def _fitting(self) -> Fitting:
+        at_least("epochs", self.epochs, 1)
+        at_least("batch_size", self.batch_size, 1)
+        above_zero("learning_rate", self.learning_rate)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
+
+
+class _Series(_Network):
+    """A network that reads each series to its end; `SABRegressor` explains the arguments."""
 
     def __init__(
         self,
@@ -72,22 +80,6 @@ class _Series(BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.random_state = random_state
-
-    def _options(self) -> ModelOptions:
-        return ModelOptions(
-            hidden_size=plain(self.hidden_size),
-            num_layers=plain(self.num_layers),
-            k_top=plain(self.k_top),
-            k_att=plain(self.k_att),
-            k_trunc=plain(self.k_trunc),
-        )
-
-    def _fitting(self) -> Fitting:
-        at_least("epochs", self.epochs, 1)
-        at_least("batch_size", self.batch_size, 1)
-        above_zero("learning_rate", self.learning_rate)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
 
     def _set_scale(self, series: NDArray[np.float64]) -> NDArray[np.float64]:
         """Learn the scale of some series, (N, T, I), and return them scaled."""
@@ -185,7 +177,7 @@ class SABRegressor(RegressorMixin, _Series):
         return values[:, 0] if self.one_target_ else values
 
 
-class SABForecaster(RegressorMixin, BaseEstimator):
+class SABForecaster(RegressorMixin, _Network):
     """Forecast a stream: X is (T, I), one row per step, in the order of time.
 
     fit(X) learns to predict each next row. predict(X) predicts the row after each row, and forecast(X, steps) the
@@ -253,7 +245,7 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale("y", columns)
         self.network_ = fit_stream(
             Outline(inputs.shape[1], columns.shape[1], streamed=True),
-            self._options(),
+            self._options(capacity=plain(self.capacity), horizon=None, recall_scale=RECALL_SCALE),
             (inputs - self.mean_) / self.scale_,
             (columns - self.target_mean_) / self.target_scale_,
             self._fitting(),
@@ -309,25 +301,6 @@ class SABForecaster(RegressorMixin, BaseEstimator):
         rows: Any = validate_data(self, X, reset=False, dtype=np.float64)
         values, state = stream_outputs(self.network_, (rows - self.mean_) / self.scale_, self.batch_size)
         return values * self.target_scale_ + self.target_mean_, state
-
-    def _options(self) -> ModelOptions:
-        return ModelOptions(
-            hidden_size=plain(self.hidden_size),
-            num_layers=plain(self.num_layers),
-            k_top=plain(self.k_top),
-            k_att=plain(self.k_att),
-            k_trunc=plain(self.k_trunc),
-            capacity=plain(self.capacity),
-            horizon=None,
-            recall_scale=RECALL_SCALE,
-        )
-
-    def _fitting(self) -> Fitting:
-        at_least("epochs", self.epochs, 1)
-        at_least("batch_size", self.batch_size, 1)
-        above_zero("learning_rate", self.learning_rate)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return Fitting(plain(self.epochs), plain(self.batch_size), plain(self.learning_rate), seed)
 
 
 def _forget(estimator: BaseEstimator) -> None:

@@ -31,14 +31,7 @@ Features = dict[Any, Any]
 class _Online(base.Base):
     """A network that reads one stream of examples, and the place of each feature in its input.
 
-    Args:
-        hidden_size: features of the hidden state.
-        k_top: memories that an example may recall.
-        k_trunc: a state is stored, and the recurrent gradient cut, every k_trunc examples.
-        capacity: at most this many memories; the oldest is evicted.
-        max_features: F, the most features that examples may have in all.
-        learning_rate: Adam's.
-        seed: of the weights.
+    `SABOnlineRegressor` explains the arguments; F is max_features.
     """
 
     def __init__(
@@ -210,16 +203,7 @@ class SABOnlineClassifier(_Online, base.Classifier):
 
     Classes are added as they appear. An example may recall any of the last `capacity` memories, and its credit goes
     to the examples at which they were stored. Memory and time per example do not grow. Scale the features in front of
-    it, for example with river's `StandardScaler`.
-
-    Args:
-        hidden_size: features of the hidden state.
-        k_top: memories that an example may recall.
-        k_trunc: a state is stored, and the recurrent gradient cut, every k_trunc examples.
-        capacity: at most this many memories; the oldest is evicted.
-        max_features: the most features that examples may have in all.
-        learning_rate: Adam's.
-        seed: of the weights.
+    it, for example with river's `StandardScaler`. The arguments are those of `SABOnlineRegressor`.
     """
 
     def _begin(self) -> None:

@@ -8,26 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reminding.tasks.kinds.asked import UNASKED, Asked
-from reminding.tasks.kinds.base import (
-    Batch,
-    EvalSplit,
-    Split,
-    check_evaluation,
-    check_training,
-    stream,
-)
+from reminding.tasks.kinds.asked import UNASKED, AskedStream
+from reminding.tasks.kinds.base import Batch, EvalSplit, Split, check_evaluation, stream
 from reminding.tasks.kinds.checks import at_least, share
 
 BLANK = 0
-EVAL_ROWS = 32
 EVAL_EPISODES = 10
 """Episodes of each evaluated row, if no limit is set."""
 BLOCK = 64
@@ -35,7 +26,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Cue(Asked):
+class Cue(AskedStream):
     """Cues and their queries, `lag` steps apart, repeated in an endless stream.
 
     Every lag + gap steps each row shows one cue, a symbol of ids 1..A, at a random place in the first `gap` of
@@ -61,7 +52,6 @@ class Cue(Asked):
     """
 
     name: ClassVar[str] = "cue"
-    streamed: ClassVar[bool] = True
 
     lag: int = 500
     gap: int = 50
@@ -96,11 +86,6 @@ class Cue(Asked):
         """Steps of an episode, one cue and its query."""
         return self.lag + self.gap
 
-    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Chunks of `batch_size` endless streams; see `Task.train_batches`."""
-        check_training(batch_size, seed, start)
-        return (self._chunk("train", seed, batch_size, i) for i in count(start))
-
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """The split's 32 streams, 10 episodes of each or `limit` chunks; see `Task.eval_batches`.
 
@@ -115,17 +100,9 @@ class Cue(Asked):
                 f"limit must be at least {least} chunks of {self.chunk} steps, got {chunks}: an episode has "
                 f"{self.period} steps, and the first one may start up to as many steps late"
             )
-        groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
-        return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
-
-    def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
-        # All rows are drawn, whichever are returned: the result must not depend on the batch size.
-        batch = self._chunk(split, 0, EVAL_ROWS, number)
-        reset = torch.full((len(range(EVAL_ROWS)[rows]),), number == 0)
-        return Batch(batch.input[:, rows], batch.target[:, rows], reset)
+        return self._held_out(split, batch_size, chunks)
 
     def _chunk(self, split: Split, seed: int, rows: int, number: int) -> Batch:
-        """Chunk `number` of `rows` streams; it depends on the arguments alone."""
         # Three kinds of random numbers: their indices are interleaved, so that no two share a stream.
         late = stream(self.name, split, seed, 0).integers(
             0, self.period, size=rows

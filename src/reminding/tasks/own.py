@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
+from reminding.tasks.data.audio import SUFFIXES, check_rate, read_audio
 from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
@@ -116,8 +116,7 @@ def _series_of(task: LabelledTask, path: Path) -> Sequence[One]:
     form = task.form
     if path.suffix.lower() in SUFFIXES:
         samples, rate = read_audio(path)
-        if form.rate is not None:
-            same_rate(Path("the training data"), form.rate, path, rate)
+        check_rate(form.rate, path, rate)
         return [One("", samples, str(path))]
     if suffix_of(path) == ".npy":
         return [One("", numbers_of_file(path), str(path))]
@@ -153,7 +152,7 @@ def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, pat
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
-    batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1), begins=True)
+    batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1))
     return Own(batch.input, batch.target, None if steps_of.times is None else steps_of.times(start, end))
 
 
@@ -210,14 +209,18 @@ def _values(task: Any, path: Path) -> Tensor:
 
 def numbers_of_file(path: Path) -> NDArray[np.float64]:
     """All numbers of a file: an .npy array; of text one row per line, or a single row if lengths differ."""
-    values = _array(path) if path.suffix.lower() == ".npy" else _rows(path)
+    values = array_of_file(path) if path.suffix.lower() == ".npy" else _rows(path)
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{path} holds {'numbers that are not finite' if values.size else 'no numbers'}")
     return values
 
 
-def _array(path: Path) -> NDArray[np.float64]:
-    """The array in an .npy file, which is mapped first: a damaged header may claim any size."""
+def array_of_file(path: Path) -> NDArray[np.float64]:
+    """The array in an .npy file, which is mapped first: a damaged header may claim any size.
+
+    Raises:
+        ValueError: it holds no array of numbers; the message names the file.
+    """
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         if mapped.dtype.kind not in "biuf":

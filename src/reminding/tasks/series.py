@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.audio import SUFFIXES, audio_form, read_audio, same_rate
+from reminding.tasks.data.audio import audio_files, audio_form, check_rate, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
 from reminding.tasks.data.labelled.files import NEEDED, One, read_series
 from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
@@ -266,8 +266,7 @@ def _load_new(task: Series, known: str) -> Loaded:
     if (found.rate is None) != (form.rate is None):
         kinds = ("audio", "text") if form.rate is None else ("text", "audio")
         raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
-    if found.rate is not None and form.rate is not None:
-        same_rate(Path("the training data"), form.rate, place, found.rate)
+    check_rate(form.rate, place, found.rate)
     everything = [one for part in found.parts.values() for one in part]
     return _loaded({"train": [], "valid": [], "test": everything}, {"test": found}, form, "new data")
 
@@ -284,8 +283,7 @@ def _named(name: str, place: Path) -> dict[str, Path]:
     """A file under a name, or the audio files of a folder, each under that name and its own."""
     if not place.is_dir():
         return {name: place}
-    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return {f"{name}/{path.relative_to(place).as_posix()}": path for path in files}
+    return {f"{name}/{path.relative_to(place).as_posix()}": path for path in audio_files(place)}
 
 
 _SAID: dict[Any, str] = {

@@ -244,9 +244,8 @@ def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Pa
         assert label == "abc"[int(logits.argmax())]
     lines = "".join("? " + " ".join(map(repr, map(float, values))) + "\n" for values in series)
     (tmp_path / "new.txt").write_text(lines)
-    np.testing.assert_allclose(
-        predictor.predict(tmp_path / "new.txt")[["a", "b", "c"]], found[["a", "b", "c"]], rtol=1e-5
-    )
+    read = predictor.predict(tmp_path / "new.txt")
+    np.testing.assert_allclose(read[list("abc")], found[list("abc")], rtol=1e-5)
     lengths = [series[0], series[1, :4], series[2]]
     assert predictor.predict(lengths).loc[[0, 2], "a"].to_numpy() == pytest.approx(found.loc[[0, 2], "a"].to_numpy())
     frame = pd.DataFrame(series, index=list("tuvwxyz"))
@@ -261,9 +260,8 @@ def test_new_series_are_evaluated_as_they_are_predicted_whatever_else_is_in_thei
     series = [rng.normal(size=length).round(3) for length in lengths]
     found = reminding.load(labelled).predict(series)
     truth = [*found["label"][:3], *("abc"["bca".index(label)] for label in found["label"][3:])]
-    new.write_text(
-        "".join(f"{label} {' '.join(map(str, each))}\n" for label, each in zip(truth, series, strict=True))
-    )
+    lines = [f"{label} {' '.join(map(str, each))}\n" for label, each in zip(truth, series, strict=True)]
+    new.write_text("".join(lines))
     main(["eval", str(labelled), "--data", str(new)])
     record = json.loads((labelled / "eval.jsonl").read_text().splitlines()[-1])
     assert record["accuracy"] == pytest.approx(3 / 7)
@@ -281,16 +279,18 @@ def test_a_file_without_labels_is_not_misread(labelled: Path, tmp_path: Path) ->
     (tmp_path / "bare.txt").write_text("0.5 0.25 0.125\n")
     with pytest.raises(ValueError, match=r"bare.txt, line 1 has the label '0.5', expected one of a, b, c, or \?"):
         reminding.load(labelled).predict(tmp_path / "bare.txt")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty\.npy holds no array of numbers that NumPy can read"):
+        reminding.load(labelled).predict(tmp_path / "empty.npy")
 
 
 def test_images_are_labelled(tmp_path: Path) -> None:
     predictor = reminding.load(informed_run(tmp_path / "run", Digits()))
     images = np.random.default_rng(0).random((3, 8, 8))
     found = predictor.predict(images)
+    shown = torch.as_tensor(images.reshape(3, 64, 1), dtype=torch.float32).transpose(0, 1)
     with torch.no_grad():
-        logits = predictor.model(torch.as_tensor(images.reshape(3, 64, 1), dtype=torch.float32).transpose(0, 1))[0][
-            -1
-        ]
+        logits = predictor.model(shown)[0][-1]
     np.testing.assert_allclose(found[list(map(str, range(10)))], logits.softmax(1).numpy(), rtol=1e-4)
     with pytest.raises(ValueError, match="data must be from 0 to 1"):
         predictor.predict(images * 16)

@@ -61,34 +61,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         change(checkpoint.SUMMARY_NAME, lambda _: DEEP),
         "summary.json is damaged: it is no JSON (maximum recursion",
     ),
-    "list for a summary": (
-        change(checkpoint.SUMMARY_NAME, lambda _: "[1]"),
-        "it holds no object",
-    ),
+    "list for a summary": (change(checkpoint.SUMMARY_NAME, lambda _: "[1]"), "it holds no object"),
     "text for a number": (
         change(checkpoint.SUMMARY_NAME, lambda text: text.replace('"steps": 4', '"steps": "4"')),
         "summary.json cannot be read: 'steps' is '4'",
     ),
-    "number in the log": (
-        change(LOG_NAME, in_the_middle("5")),
-        "log.jsonl, line 3, cannot be read",
-    ),
-    "broken line in the log": (
-        change(LOG_NAME, in_the_middle('{"kind": "va')),
-        "log.jsonl, line 3, cannot be read",
-    ),
-    "deep line in the log": (
-        change(LOG_NAME, in_the_middle(DEEP)),
-        "log.jsonl, line 3, cannot be read",
-    ),
-    "line without a kind": (
-        change(LOG_NAME, in_the_middle('{"step": 1}')),
-        "line 3, cannot be read: it has no",
-    ),
-    "deep config": (
-        change(checkpoint.CONFIG_NAME, lambda _: DEEP),
-        "config.json is damaged: it is no JSON",
-    ),
+    "number in the log": (change(LOG_NAME, in_the_middle("5")), "log.jsonl, line 3, cannot be read"),
+    "broken line in the log": (change(LOG_NAME, in_the_middle('{"kind": "va')), "log.jsonl, line 3, cannot be read"),
+    "deep line in the log": (change(LOG_NAME, in_the_middle(DEEP)), "log.jsonl, line 3, cannot be read"),
+    "line without a kind": (change(LOG_NAME, in_the_middle('{"step": 1}')), "line 3, cannot be read: it has no"),
+    "deep config": (change(checkpoint.CONFIG_NAME, lambda _: DEEP), "config.json is damaged: it is no JSON"),
     "config of something else": (
         change(checkpoint.CONFIG_NAME, lambda _: '{"model_type": "bert"}'),
         "config.json cannot be read: it has no 'format'",

@@ -14,19 +14,10 @@ import torch
 from torch import Tensor
 
 from reminding import SABState
-from tests.nn.samples import BUILT, draw, make
+from tests.nn.samples import BUILT, draw, first_is, make
 
 Change = Callable[[Tensor], Tensor]
 MEMORY = r"state\.layers\[1\]\.memory\."
-
-
-def first_is(number: int) -> Change:
-    def change(tensor: Tensor) -> Tensor:
-        tensor = tensor.clone()
-        tensor.view(-1)[0] = number
-        return tensor
-
-    return change
 
 
 def row_short(tensor: Tensor) -> Tensor:

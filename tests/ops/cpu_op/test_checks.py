@@ -19,6 +19,7 @@ from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.contract import OpRule
 from reminding.ops.cpu_op import checks
+from tests.nn.samples import first_is
 from tests.ops.cpu_op.damage import damages
 from tests.ops.cpu_op.direct_calls import outcome
 from tests.ops.cpu_op.recorded_calls import CASES, Call, recorded
@@ -97,15 +98,6 @@ def changed(call: Call, path: tuple[int, ...], change: Change) -> list[Any]:
     return arguments
 
 
-def with_first(number: int) -> Callable[[Tensor], Tensor]:
-    def change(tensor: Tensor) -> Tensor:
-        tensor = tensor.clone()
-        tensor.view(-1)[0] = number
-        return tensor
-
-    return change
-
-
 def rule_with(place: int, number: int) -> Callable[[list[int]], list[int]]:
     return lambda rule: [*rule[:place], number, *rule[place + 1 :]]
 
@@ -116,9 +108,9 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
     ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
     ("forward", (0, 1), lambda h0: h0.t().contiguous().t(), r"h0 must be contiguous, got strides \(1, 2\)"),
-    ("forward", (0, 4), with_first(-1), r"count0 must be between 0 and 3, got -1 in element 0"),
-    ("forward", (0, 4), with_first(4), r"count0 must be between 0 and 3, got 4 in element 0"),
-    ("forward", (0, 3), with_first(-1), r"step0 must be between 0 and \d+, got -1 in element 0"),
+    ("forward", (0, 4), first_is(-1), r"count0 must be between 0 and 3, got -1 in element 0"),
+    ("forward", (0, 4), first_is(4), r"count0 must be between 0 and 3, got 4 in element 0"),
+    ("forward", (0, 3), first_is(-1), r"step0 must be between 0 and \d+, got -1 in element 0"),
     ("forward", (1,), lambda memory0: memory0[:1], r"memory0 must be float32 of shape \(2, 3, 5\) on the CPU"),
     ("forward", (4, 0), lambda weight: weight[:1], r"weight_ih must be float32 of shape \(20, 3\) on the CPU"),
     ("forward", (4, 2), lambda w1: w1[:, :1].contiguous(), r"W1 must be float32 of shape \(6, 5\) on the CPU"),
@@ -132,31 +124,31 @@ WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (7,), lambda rule: rule[:-1], f"rule must hold {RULE} values, got {RULE - 1}"),
     ("backward", (9, 0), lambda sums: None, r"sums: weight_ih must be a tensor, got None"),
     ("backward", (13,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
-    ("backward", (6,), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
-    ("backward", (7,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
-    ("differentiate", (5, 0), with_first(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
-    ("differentiate", (5, 1), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (6,), first_is(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
+    ("backward", (7,), first_is(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("differentiate", (5, 0), first_is(9), r"pair must be -1 or the next number, 0, got 9 in element 0"),
+    ("differentiate", (5, 1), first_is(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
     ("differentiate", (5,), lambda _: [], r"visited must be given with a past, and with it alone"),
-    ("differentiate", (6, 1), with_first(99), r"past: stored must be between -1 and \d+, got 99 in element 0"),
-    ("differentiate", (6, 2), with_first(99), r"past: entry must be between -1 and \d+, got 99 in element 0"),
+    ("differentiate", (6, 1), first_is(99), r"past: stored must be between -1 and \d+, got 99 in element 0"),
+    ("differentiate", (6, 2), first_is(99), r"past: entry must be between -1 and \d+, got 99 in element 0"),
     ("differentiate", (1, 2), lambda w1: w1[:1], r"W2 must be float32 of shape \(1, 5\) on the CPU"),
     ("differentiate", (8,), lambda M0: 99, r"M0 must be between 0 and \d+, got 99"),
-    ("reach_past", (1, 0), with_first(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
-    ("reach_past", (1, 3), with_first(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
+    ("reach_past", (1, 0), first_is(2), r"segments: row must be between 0 and 1, got 2 in element 0"),
+    ("reach_past", (1, 3), first_is(99), r"segments: base must be between 0 and \d+, got 99 in element 0"),
     ("reach_past", (1,), lambda segments: segments[:-1], r"segments must hold 5 values, got 4"),
-    ("lay_out_past", (4,), with_first(99), r"count must be between 0 and \d+, got 99 in element 0"),
-    ("lay_out_past", (0, 0), with_first(1), r"segments: row must ascend, got 0 in element 1"),
-    ("gather_past", (1,), with_first(9), r"part must be between -1 and \d+, got 9 in element 0"),
-    ("gather_past", (2,), with_first(-1), r"base must be between 0 and \d+, got -1 in element 0"),
+    ("lay_out_past", (4,), first_is(99), r"count must be between 0 and \d+, got 99 in element 0"),
+    ("lay_out_past", (0, 0), first_is(1), r"segments: row must ascend, got 0 in element 1"),
+    ("gather_past", (1,), first_is(9), r"part must be between -1 and \d+, got 9 in element 0"),
+    ("gather_past", (2,), first_is(-1), r"base must be between 0 and \d+, got -1 in element 0"),
     ("gather_past", (6,), lambda out: out.double(), r"parts must be contiguous, of out's type and on the CPU"),
-    ("replay_past", (4,), with_first(99), r"entries: start must be between 0 and \d+, got 99 in element 0"),
-    ("replay_past", (3,), with_first(99), r"read must be between -1 and \d+, got 99 in element 0"),
+    ("replay_past", (4,), first_is(99), r"entries: start must be between 0 and \d+, got 99 in element 0"),
+    ("replay_past", (3,), first_is(99), r"read must be between -1 and \d+, got 99 in element 0"),
     ("replay_past", (8,), lambda _: [], r"past must say how the steps are laid out"),
     ("replay_past", (9,), lambda own: 99, r"own must be between -1 and \d+, got 99"),
     ("replay_past", (10, 0), lambda gates: gates[:1], r"room: gates must have at least \d+ rows, got 1"),
     ("replay_past", (10, 3), lambda output: output[:1], r"room: output must be float32 of shape \(\d+, 2, 5\)"),
-    ("give_back", (2,), with_first(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
-    ("give_back", (3,), with_first(-1), r"count0 must be between 0 and \d+, got -1 in element 0"),
+    ("give_back", (2,), first_is(9), r"touched must be -1 or the next number, 0, got 9 in element 0"),
+    ("give_back", (3,), first_is(-1), r"count0 must be between 0 and \d+, got -1 in element 0"),
     ("give_back", (4,), lambda first: 1, r"first_row must be between 0 and 0, got 1"),
 ]
 # fmt: on

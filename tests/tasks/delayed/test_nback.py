@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from reminding.tasks import MNIST, Batch, EvalSplit, NBack, Split, mean_metrics
-from reminding.tasks.kinds.asked import UNASKED
-from reminding.tasks.kinds.itemstream import EVAL_ROWS
+from reminding.tasks.kinds.asked import EVAL_ROWS, UNASKED
 
 
 def joined(batches: list[Batch]) -> tuple[Tensor, Tensor]:

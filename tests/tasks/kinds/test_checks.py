@@ -54,10 +54,10 @@ def test_lists_are_checked_item_by_item() -> None:
     checks.each_at_least("steps", (1, 2), 1)
     with pytest.raises(ValueError, match=re.escape("steps must be integers of at least 1, got [2, 0]")):
         checks.each_at_least("steps", (2, 0), 1)
-    checks.one_or_more("steps", (2, 1), 1)
+    checks.one_or_more("steps", (2, 1))
     for bad in ((), (2, 1, 2)):
         with pytest.raises(ValueError, match=re.escape(f"one or more different numbers, got {list(bad)}")):
-            checks.one_or_more("steps", bad, 1)
+            checks.one_or_more("steps", bad)
     checks.each_one_of("models", ("b", "a"), ("a", "b"))
     with pytest.raises(ValueError, match=re.escape("models must be among ['a', 'b'], got ['c']")):
         checks.each_one_of("models", ("a", "c"), ("a", "b"))

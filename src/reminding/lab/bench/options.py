@@ -221,7 +221,7 @@ class GpuOptions(StepOptions):
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
         above_zero("max_seconds", self.max_seconds)
-        checks.one_or_more("H", self.H, 1)
+        checks.one_or_more("H", self.H)
         each_at_least("lengths", self.lengths, 1)
         at_least_or_none("capacity", self.capacity, 1)
         is_cuda = self.device == "cuda" or self.device.startswith("cuda:")

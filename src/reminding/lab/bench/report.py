@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from reminding.lab.bench.meter import Lap
 from reminding.lab.bench.options import BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
 from reminding.lab.runs.config import from_plain
+from reminding.lab.runs.machine import processor
 from reminding.lab.show.growth import Growth, Panel, growth_curves
 from reminding.lab.show.tables import Table
 
@@ -221,16 +221,6 @@ def _megabytes(summary: Summary) -> float | None:
 def _cell(value: float | None, ratio: float | None) -> str:
     """A figure and, if there is one, its ratio."""
     return shown(value) + ("" if value is None or ratio is None else f" ({ratio:.2f})")
-
-
-def processor() -> str:
-    """The processor's name, as far as the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 @dataclass(frozen=True)

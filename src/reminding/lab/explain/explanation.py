@@ -24,7 +24,7 @@ from reminding.lab.explain.times import StepTimes
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.facts import check_own_data
-from reminding.lab.runs.model import SequenceModel
+from reminding.lab.runs.model import SequenceModel, recalls_of
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
 from reminding.tasks import TRAINING, Batch
@@ -153,9 +153,14 @@ def explainable(folder: Path) -> tuple[RunConfig, SequenceModel, SAB]:
     return config, model, layer
 
 
+def reminders_of(explanation: Explanation, layer: int | None) -> Reminders:
+    """Those of a layer, from 1; None: the last."""
+    return explanation.layers[(layer or len(explanation.layers)) - 1]
+
+
 def most_credited(explanation: Explanation, layer: int | None = None) -> str:
     """A sentence that names the most credited memories of a layer (from 1; None: the last)."""
-    reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
+    reminders = reminders_of(explanation, layer)
     total = reminders.amount.sum()
     if not total:
         return f"no memory received credit of {explanation.credit_of}"
@@ -186,7 +191,7 @@ def _explained(
         excerpt.input[:, 0].numpy(),
         prediction.detach()[:, 0].double().numpy(),
         None if excerpt.target is None else _target(excerpt.target, prediction),
-        tuple(_reminders(recall, credit, number, layer.num_layers) for number in range(layer.num_layers)),
+        tuple(_reminders(recall, credit, number) for number in range(layer.num_layers)),
         layer.k_att,
         None if read.grad is None else input_times_gradient(read, read.grad)[:, 0].double().numpy(),
         tuple(at),
@@ -202,8 +207,8 @@ def input_times_gradient(input: Tensor, gradient: Tensor) -> Tensor:
     return (input * gradient).detach().abs().sum(2)
 
 
-def _reminders(recall: Recall, credit: Credit, layer: int, layers: int) -> Reminders:
-    step, weight = (recall.step, recall.weight) if layers == 1 else (recall.step[layer], recall.weight[layer])
+def _reminders(recall: Recall, credit: Credit, layer: int) -> Reminders:
+    step, weight = recalls_of(recall, layer)
     mine = credit.layer == layer
     return Reminders(
         step[:, 0].numpy(),

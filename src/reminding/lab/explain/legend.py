@@ -26,8 +26,9 @@ from reminding.tasks.mnist import pixel_permutation
 AMPLITUDE = "amplitude"
 """The name of the values of a stream of sound."""
 VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"}
-MATCHED = ("another", "same")
 """Visible glyphs for white space."""
+MATCHED = ("another", "same")
+"""The classes of the task match."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reminding.disk.writing import make_folder, write_text
 from reminding.lab.explain.digits import decimals_by_channel
-from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.explanation import Explanation, Reminders, reminders_of
 from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend
 from reminding.lab.explain.occlusion import Occlusion, write_occlusion
@@ -28,7 +28,6 @@ from reminding.lab.show.plots import credit_map, recall_map
 from reminding.lab.show.tables import table
 
 SCRIPTS = ("theme.js", "data.js", "painters.js", "scene.js", "arcs.js", "strip.js", "details.js", "explain.js")
-
 BLUR = 1e-4
 """Of a column's range: float32 may be off by this."""
 
@@ -171,7 +170,7 @@ def write_explanations(
 
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
     """The static figures of a sequence: recalls, credit and, of a table, the forecasts. Finite numbers are drawn."""
-    reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
+    reminders = reminders_of(explanation, layer)
     stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.labels(explanation.legend.unit)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.lab.explain.digits import LARGE, in_digits
-from reminding.lab.explain.explanation import Explanation, Reminders
+from reminding.lab.explain.explanation import Explanation, Reminders, reminders_of
 from reminding.lab.explain.forecast import Forecast
 
 NAMED = 3
@@ -52,7 +52,7 @@ def summary(explanation: Explanation, layer: int | None = None) -> str:
     Args:
         layer: from 1; None: the last.
     """
-    reminders = explanation.layers[(layer or len(explanation.layers)) - 1]
+    reminders = reminders_of(explanation, layer)
     parts = [verdict(explanation).text, _recalled(explanation, reminders), _reached(explanation, reminders)]
     sentence = "; ".join(part for part in parts if part)
     return f"{sentence[0].upper()}{sentence[1:]}."

@@ -42,7 +42,7 @@ FITS = (
 )
 
 
-def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, tuned: Grid) -> Setting:
+def _streamed(name: str, task: Any, sab: ModelOptions, train: TrainOptions, tuned: Grid) -> Setting:
     """SAB, its ablations and its rivals on a stream."""
     lstm = replace(ModelOptions(model="lstm", hidden_size=sab.hidden_size), embedding_size=sab.embedding_size)
     wanted = parameters(task, sab)
@@ -56,8 +56,8 @@ def _streamed(task: Any, sab: ModelOptions, train: TrainOptions, tuned: Grid) ->
         "tbptt-10": matched(task, replace(lstm, model="tbptt", k_trunc=10), wanted),
         "rtu": matched(task, rtu, wanted),
     }
-    runs = {name: RunConfig(task, model, train) for name, model in models.items()}
-    return Setting("", runs, grid=tuned)
+    runs = {method: RunConfig(task, model, train) for method, model in models.items()}
+    return Setting(name, runs, grid=tuned)
 
 
 def cue(data_dir: Path | None, verify: bool) -> Experiment:
@@ -66,7 +66,7 @@ def cue(data_dir: Path | None, verify: bool) -> Experiment:
     for lag, updates in ((500, 1500), (5000, 5000)):
         model = replace(MEMORY, capacity=64 if lag == 500 else 640)
         train = TrainOptions(steps=updates, eval_every=250, target=0.99)
-        settings.append(replace(_streamed(Cue(lag=lag), model, train, grid(lag, share=0.5)), name=f"lag{lag}"))
+        settings.append(_streamed(f"lag{lag}", Cue(lag=lag), model, train, grid(lag, share=0.5)))
     return Experiment("cue", "Cue: accuracy of the answers (chance 0.125)", settings, REMARKS, "cue")
 
 
@@ -76,7 +76,7 @@ def kiln(data_dir: Path | None, verify: bool) -> Experiment:
     task = FileStream(data=table, time="minute", target=("strength",), missing="carry", held_out=0.1)
     model = replace(MEMORY, hidden_size=32, embedding_size=None)
     train = TrainOptions(steps=3000, anneal=0.25, batch_size=16, eval_every=500)
-    setting = replace(_streamed(task, model, train, grid(300, share=1.0)), name="lag300")
+    setting = _streamed("lag300", task, model, train, grid(300, share=1.0))
     remarks = (*REMARKS, "The table is made by the script of the page about it, docs/howto/kiln.md.")
     return Experiment("kiln", "Kiln: squared error of the strength, scaled", [setting], remarks, "kiln")
 
@@ -108,7 +108,7 @@ def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_att: int, share
     model = replace(MEMORY, k_att=k_att, k_trunc=None, capacity=capacity, embedding_size=None, hidden_size=128)
     model = replace(model, forget_scale=FORGET_SCALE)
     tuned = grid(task.item_steps * task.back, share, finalists=2)
-    return replace(_streamed(task, model, train, tuned), name=f"{name}back{task.back}")
+    return _streamed(f"{name}back{task.back}", task, model, train, tuned)
 
 
 def _fitting(setting: Setting) -> Setting:

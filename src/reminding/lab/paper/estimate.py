@@ -17,7 +17,6 @@ from reminding.nn import SAB
 
 UPDATES = 20
 """The most updates measured of a run, after those that are not counted."""
-
 ENOUGH = 2.0
 """Seconds after which the measuring of a run ends."""
 FILLING = 10.0

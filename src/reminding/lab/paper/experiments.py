@@ -48,8 +48,6 @@ STREAMED = (
     "The text is read as unbroken streams, with state carried from chunk to chunk. lstm is full BPTT within a chunk "
     "of 100 steps. Full attention and the Transformer keep everything they read, so that they cannot run on a stream."
 )
-
-
 OURS = (
     "The paper's figures are not repeated here: they could not be checked against its data and code.",
     "SAB is trained with this library's recipe: softmax over the k_top best scores, one memory per segment (k_att = "
@@ -76,17 +74,13 @@ TEXT = (
 def copying(T: int) -> Setting:
     """Ten symbols of eight held over T blanks.   [section 4.1, copying]"""
     train = COPYING if T < 1000 else replace(COPYING, batch_size=16, steps=8000)
-    runs = methods(_copied(T), SYMBOLS, train, (10, 50), plain=True)
+    runs = methods(Copying(T=T, balanced=True), SYMBOLS, train, (10, 50), plain=True)
     sab, paper = runs["sab"], runs["sab-paper"]
     first = {"sab": sab, "sab-forgets": replace(sab, model=replace(sab.model, forget_scale=FORGET_SCALE))}
     paper = replace(paper, task=replace(paper.task, balanced=False))
     run = runs["transformer"]
     relative = {each: replace(run, model=replace(run.model, positions=kind)) for each, kind in RELATIVE.items()}
     return Setting(f"T{T}", {**first, **runs, **relative, "sab-paper": paper}, grid=grid(T + 20, share=0.25))
-
-
-def _copied(T: int) -> Copying:
-    return Copying(T=T, balanced=True)
 
 
 def adding(T: int) -> Setting:
@@ -247,10 +241,7 @@ def _transfer(data_dir: Path | None, verify: bool) -> Experiment:
 
 def _ablation(data_dir: Path | None, verify: bool) -> Experiment:
     """The effect of each part of the recipe."""
-    settings = [
-        parts(),
-        parts(TOO_FAST),
-    ]
+    settings = [parts(), parts(TOO_FAST)]
     remarks = (
         "recipe: copying five symbols over T=30 with k_trunc 5; each line changes one option.",
         "recipe-lr0.01: the same at more than three times the learning rate.",

@@ -31,13 +31,11 @@ class Setting:
     Args:
         name: for `reminding reproduce --settings`.
         runs: method -> its run, for seed 0.
-        folder: of its runs; None: a folder of its name within that of the experiment.
         grid: what every method is tuned over before its runs; None: the runs are as they stand.
     """
 
     name: str
     runs: Mapping[str, RunConfig]
-    folder: str | None = None
     grid: Grid | None = None
 
 

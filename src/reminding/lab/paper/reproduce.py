@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -123,7 +123,7 @@ def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]
     planned: list[Planned] = []
     for seed, setting in itertools.product(range(options.seeds), wanted.settings):
         for method, run in setting.runs.items():
-            folder = options.out / folder_of(wanted, setting) / f"{method}-seed{seed}"
+            folder = folder_of(wanted, setting, options) / f"{method}-seed{seed}"
             config = replace(run, train=replace(run.train, seed=seed))
             if setting.grid is not None and (folder / checkpoint.CONFIG_NAME).is_file():
                 config = tuning.with_point_of(config, RunConfig.load(folder / checkpoint.CONFIG_NAME))
@@ -131,9 +131,14 @@ def planned_runs(wanted: Experiment, options: ReproduceOptions) -> list[Planned]
     return planned
 
 
-def folder_of(wanted: Experiment, setting: Setting) -> str:
-    """Of the runs of a setting, within the folder of all runs."""
-    return setting.folder or f"{wanted.folder}/{setting.name}"
+def folder_of(wanted: Experiment, setting: Setting, options: ReproduceOptions) -> Path:
+    """Of the runs of a setting."""
+    return options.out / wanted.folder / setting.name
+
+
+def tuning_folder(wanted: Experiment, setting: Setting, options: ReproduceOptions) -> Path:
+    """Of the runs in which the methods of a setting are tuned, and of their choice."""
+    return folder_of(wanted, setting, options) / "tuning"
 
 
 def tuning_runs(
@@ -142,11 +147,17 @@ def tuning_runs(
     """The runs in which the methods of a setting are tuned; none where it has no grid."""
     if setting.grid is None:
         return []
-    folder = options.out / folder_of(wanted, setting) / "tuning"
+    points = (each for method, run in setting.runs.items() for each in setting.grid.variants(method, run))
+    return _planned(points, setting, tuning_folder(wanted, setting, options))
+
+
+def _planned(
+    points: Iterable[tuning.Variant], setting: Setting, folder: Path
+) -> list[tuple[Planned, tuning.Variant]]:
+    """The runs of points of a setting's grid."""
     return [
         (Planned(f"{setting.name} {each.name}", each.method, each.config, folder / each.name), each)
-        for method, run in setting.runs.items()
-        for each in setting.grid.variants(method, run)
+        for each in points
     ]
 
 
@@ -170,15 +181,12 @@ def final_runs(
     """
     if setting.grid is None or setting.grid.finalists == 0:
         return []
-    folder = options.out / folder_of(wanted, setting) / "tuning"
     results = _results(tuning_runs(wanted, setting, options))
-    return [
-        (Planned(f"{setting.name} {each.name}", each.method, each.config, folder / each.name), each)
-        for method, run in setting.runs.items()
-        for each in setting.grid.finals(
-            run, [one for one in results if one.variant.method == method], run.task.maximize
-        )
-    ]
+    points: list[tuning.Variant] = []
+    for method, run in setting.runs.items():
+        own = [each for each in results if each.variant.method == method]
+        points += setting.grid.finals(run, own, run.task.maximize)
+    return _planned(points, setting, tuning_folder(wanted, setting, options))
 
 
 def _results(runs: Sequence[tuple[Planned, tuning.Variant]]) -> list[tuning.Tuned]:
@@ -221,7 +229,7 @@ def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, li
             continue
         results, finals = _results(runs), _results(final_runs(wanted, setting, options))
         choice = tuning.chosen(finals or results, next(iter(setting.runs.values())).task.maximize)
-        tuning.write_choice(options.out / folder_of(wanted, setting) / "tuning", results, choice, finals)
+        tuning.write_choice(tuning_folder(wanted, setting, options), results, choice, finals)
         tables.append(tuning.table(setting.name, results, choice))
         if finals:
             tables.append(tuning.table(setting.name, finals, choice, "Finals, in full length,"))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from reminding.lab.predict.given import series_of
 from reminding.lab.runs.model import SequenceModel
-from reminding.tasks.data.audio import SUFFIXES, read_audio, same_rate
+from reminding.tasks.data.audio import SUFFIXES, audio_files, check_rate, read_audio
 from reminding.tasks.data.labelled.files import read_series
 from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.kinds.classification import PixelClassification
-from reminding.tasks.own import read_own
+from reminding.tasks.own import array_of_file, read_own
 
 BATCH = 100
 """Sequences per batch."""
@@ -35,11 +35,7 @@ def sequences_of(task: Any, data: Any) -> tuple[list[NDArray[np.float32]], list[
     """
     if isinstance(data, str | Path):
         return _of_path(task, Path(data))
-    if isinstance(task, LabelledTask):
-        form = task.form
-        series = series_of(data, form.dimensions, missing=form.cut.missing != "error")
-        return [form.prepared(each) for each in series], None
-    return _images(task, data), None
+    return _of_arrays(task.form, data) if isinstance(task, LabelledTask) else _images(task, data), None
 
 
 def _of_path(task: Any, path: Path) -> tuple[list[NDArray[np.float32]], list[str] | None]:
@@ -49,26 +45,29 @@ def _of_path(task: Any, path: Path) -> tuple[list[NDArray[np.float32]], list[str
         return [read_own(task, path).input[:, 0].numpy()], [path.name]
     form = task.form
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = audio_files(path)
         if not files:
             raise FileNotFoundError(f"data: there is no audio file in {path}, such as {', '.join(SUFFIXES[:2])}")
         return [_of_audio(form, file) for file in files], [file.relative_to(path).as_posix() for file in files]
     if path.suffix.lower() in SUFFIXES:
         return [_of_audio(form, path)], [path.name]
     if path.suffix.lower() == ".npy":
-        series = series_of(np.load(path, allow_pickle=False), form.dimensions, missing=form.cut.missing != "error")
-        return [form.prepared(each) for each in series], None
+        return _of_arrays(form, array_of_file(path)), None
     found = read_series(path, unlabelled=True)
     for one in found:
         form.class_of(one)
     return [form.prepared(one.values, one.where) for one in found], None
 
 
+def _of_arrays(form: Form, data: Any) -> list[NDArray[np.float32]]:
+    series = series_of(data, form.dimensions, missing=form.cut.missing != "error")
+    return [form.prepared(each) for each in series]
+
+
 def _of_audio(form: Form, path: Path) -> NDArray[np.float32]:
     """The samples of an audio file, which must have the sample rate of the training data."""
     samples, rate = read_audio(path)
-    if form.rate is not None:
-        same_rate(Path("the training data"), form.rate, path, rate)
+    check_rate(form.rate, path, rate)
     return form.prepared(samples, str(path))
 
 

@@ -71,8 +71,12 @@ def _problem(path: Path, read: Callable[[], Any]) -> str:
     try:
         read()
     except (ValueError, OSError, ImportError) as error:
-        return str(error).removeprefix(f"{path} is damaged: ")
+        return _told(path, error)
     return ""
+
+
+def _told(path: Path, error: Exception) -> str:
+    return str(error).removeprefix(f"{path} is damaged: ")
 
 
 def _records(folder: Path) -> Iterator[CheckedFile]:
@@ -116,17 +120,10 @@ def _checkpoints(folder: Path) -> Iterator[CheckedFile]:
         if not wrong:
             yield CheckedFile(place)
         for error in wrong:
-            yield CheckedFile(f"{place}/{error.path.name}", _problem(error.path, _raising(error)))
+            yield CheckedFile(f"{place}/{error.path.name}", _told(error.path, error))
     old = folder / checkpoint.OLD_CHECKPOINT_NAME
     if old.is_file():
         yield CheckedFile(old.name, _problem(old, lambda: _read_old(old)))
-
-
-def _raising(error: Exception) -> Callable[[], None]:
-    def read() -> None:
-        raise error
-
-    return read
 
 
 def _read_old(path: Path) -> None:
@@ -172,8 +169,8 @@ def _other_step(folder: Path) -> str:
     if _problem(folder, lambda: checkpoint.read_summary(folder)):
         return ""
     tested = checkpoint.read_summary(folder).get("best_step")
-    step = load_tensors(folder / WEIGHTS_NAME)[1].get("step")
-    if tested is None or step is None or str(tested) == step:
+    step = checkpoint.weights_step(folder)
+    if tested is None or step is None or tested == step:
         return ""
     return (
         f"summary.json is of the weights of update {tested}, {WEIGHTS_NAME} of update {step}; --resume tests again."

@@ -151,13 +151,13 @@ def _numbers(curves: Sequence[Curve], name: str) -> Table:
     steps = sorted({step for curve in curves for step in curve.steps})
     apart = -(-len(steps) // ROWS)
     shown = sorted(steps[::-1][::apart])  # from the last one backwards, so that it is among them
-    of_curve = [dict(zip(curve.steps, map(_cell, *_with_band(curve)), strict=True)) for curve in curves]
+    bands = [curve.band or [None] * len(curve.values) for curve in curves]
+    of_curve = [
+        dict(zip(curve.steps, map(_cell, curve.values, band), strict=True))
+        for curve, band in zip(curves, bands, strict=True)
+    ]
     rows = [[f"{step:,}", *(cells.get(step, "-") for cells in of_curve)] for step in shown]
     return Table("", [name, *(curve.label for curve in curves)], rows)
-
-
-def _with_band(curve: Curve) -> tuple[Sequence[float], Sequence[tuple[float, float] | None]]:
-    return curve.values, curve.band or [None] * len(curve.values)
 
 
 def _cell(value: float, band: tuple[float, float] | None) -> str:

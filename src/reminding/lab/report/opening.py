@@ -60,7 +60,10 @@ class _Result:
 
 def _sentence(name: str, members: Sequence[Group]) -> str:
     task = members[0].task
-    results = [_Result(each, [value for value in each.values(_test) if math.isfinite(value)]) for each in members]
+    results = [
+        _Result(each, [value for value in each.values(lambda run: run.test) if math.isfinite(value)])
+        for each in members
+    ]
     ranked = sorted((each for each in results if each.values), key=lambda each: each.mean, reverse=task.maximize)
     if not ranked:
         return _unfinished(name, members)
@@ -86,10 +89,6 @@ def _tie(tied: Sequence[_Result]) -> str:
     counts = {len(each.values) for each in tied}
     seeds = f" over {min(counts)} seeds each" if len(counts) == 1 and counts != {1} else ""
     return f"{_figure(best.group.task.metric, spread([best.mean]))} on the test split{seeds}"
-
-
-def _test(run: Run) -> float | None:
-    return run.test
 
 
 def _figure(metric: str, value: str) -> str:

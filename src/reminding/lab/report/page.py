@@ -7,11 +7,30 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reminding.lab.report.sections import Block, Chart, Lead, Lines, Picture, Section, relative
+from reminding.disk.writing import write_text
+from reminding.lab.report.sections import (
+    Block,
+    Chart,
+    Lead,
+    Lines,
+    Picture,
+    Section,
+    figures_of,
+    markdown,
+    relative,
+)
 from reminding.lab.show.assets import asset, in_script, whole_page
 from reminding.lab.show.charts import library
 from reminding.lab.show.escaping import for_html, for_link
 from reminding.lab.show.tables import Table, notes, table
+
+
+def write_pages(title: str, sections: Sequence[Section], out: Path) -> list[Path]:
+    """Write a report to a folder as index.html and report.md; returns them, and its pictures."""
+    index, text = out / "index.html", out / "report.md"
+    write_text(text, markdown(title, sections, out))
+    write_text(index, page(title, sections, out))
+    return [index, text, *figures_of(sections)]
 
 
 def page(title: str, sections: Sequence[Section], out: Path) -> str:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.writing import make_folder, write_text
-from reminding.lab.report.page import page
-from reminding.lab.report.sections import Block, Chart, Lines, Section, figures_of, markdown, tables_of
+from reminding.disk.writing import make_folder
+from reminding.lab.report.page import write_pages
+from reminding.lab.report.sections import Block, Chart, Lines, Section, tables_of
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.pictures import draw
-from reminding.lab.train.sweep.record import RECORD_NAME, SweepRecord
+from reminding.lab.train.sweep.record import RECORD_NAME, STATES, SweepRecord
 from reminding.lab.train.sweep.sweep import trial_folder
 
 BEST = 10
 """Trials in the first table."""
-TOLD: Mapping[str, str] = {
-    "complete": "complete",
-    "pruned": "pruned",
-    "failed": "failed",
-    "running": "running",
-    "void": "given back and run again",
-}
-"""How the states of attempts are told."""
 
 
 def is_sweep(folder: Path) -> bool:
@@ -58,20 +49,14 @@ def write_sweep(folder: Path, out: Path) -> tuple[list[Table], list[Path]]:
         Section("Commands", [Lines(_commands(record, folder), typed=True)]),
     ]
     sections = [section for section in sections if section.blocks]
-    title = f"Sweep {record.name}"
-    text, index = out / "report.md", out / "index.html"
-    write_text(text, markdown(title, sections, out))
-    write_text(index, page(title, sections, out))
-    return tables_of(sections), [index, text, *figures_of(sections)]
+    return tables_of(sections), write_pages(f"Sweep {record.name}", sections, out)
 
 
 def _about(record: SweepRecord) -> list[str]:
-    states = [each.state for each in record.attempts]
-    counted = ", ".join(f"{states.count(state)} {told}" for state, told in TOLD.items() if state in states)
     workers = {each.worker for each in record.attempts if each.settled}
     searched = ", ".join(each.name for each in record.space.dimensions)
     return [
-        f"{record.model} on {record.task}, {record.trials} trials over {searched}; attempts: {counted}.",
+        f"{record.model} on {record.task}, {record.trials} trials over {searched}; attempts: {record.counted()}.",
         f"The result of a trial is its best valid {record.metric}, and "
         f"{'larger' if record.maximize else 'smaller'} is better.",
         f"Workers: {len(workers)}, with the storage {record.storage}.",
@@ -98,7 +83,7 @@ def _trials(record: SweepRecord) -> Table:
     rows = [
         [
             each.job,
-            TOLD[each.state],
+            STATES[each.state],
             _cell(each.value),
             _cell(each.notes.get("steps")),
             "-" if each.seconds is None else f"{each.seconds:.0f}",

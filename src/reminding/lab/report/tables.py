@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reminding.lab.report.groups import Group, after_seconds, after_steps, spread
+from reminding.lab.report.groups import Group, after_seconds, after_steps, settings_of, spread
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table, metric_text
 
@@ -108,8 +108,7 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
     far. The number of updates is one at which all runs were evaluated. A task with a single method has no such table.
     """
     tables: list[Table] = []
-    for setting in dict.fromkeys(group.setting for group in groups):
-        whole = [group for group in groups if group.setting == setting]
+    for setting, whole in settings_of(groups).items():
         members = [replace(each, runs=found) for each in whole if (found := [run for run in each.runs if run.valid])]
         runs = [run for group in members for run in group.runs]
         if len(members) < 2:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from reminding.disk.writing import make_folder, write_text
+from reminding.disk.writing import make_folder
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
 from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
@@ -21,7 +21,7 @@ from reminding.lab.report.curves import learning_charts, length_charts, seed_cha
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.names import told_apart
 from reminding.lab.report.opening import sentences, title_of
-from reminding.lab.report.page import page
+from reminding.lab.report.page import write_pages
 from reminding.lab.report.readings import readings
 from reminding.lab.report.sections import (
     Block,
@@ -32,12 +32,12 @@ from reminding.lab.report.sections import (
     Section,
     figures_of,
     filled,
-    markdown,
     tables_of,
 )
 from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.facts import check_own_data
+from reminding.lab.runs.model import recalls_of
 from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.escaping import for_file_name
@@ -100,10 +100,7 @@ def write_report(
         _how_it_was_made(groups, found.benchmarks),
     ]
     sections = [section for section in sections if any(map(filled, section.blocks))]
-    text, index = out / "report.md", out / "index.html"
-    write_text(text, markdown(title, sections, out))
-    write_text(index, page(title, sections, out))
-    return Report(sentences(groups), tables_of(sections), [index, text, *figures_of(sections)])
+    return Report(sentences(groups), tables_of(sections), write_pages(title, sections, out))
 
 
 @dataclass(frozen=True)
@@ -244,11 +241,11 @@ def _test_sequence(task: Any, sequence: int) -> Excerpt:
 def _draw_recall(task: Any, model: torch.nn.Module, excerpt: Excerpt, name: str, path: Path) -> None:
     with torch.no_grad():
         _, _, recall = model(excerpt.input)
-    top = recall if recall.step.dim() == 3 else type(recall)(recall.summary, recall.step[-1], recall.weight[-1])
+    step, weight = recalls_of(recall)
     legend, read = legend_of(task), excerpt.input[:, 0].numpy()
     recall_map(
-        top.step[:, 0],
-        top.weight[:, 0],
+        step[:, 0],
+        weight[:, 0],
         title=f"Recalls of {name}: {excerpt.name} of {task.name}",
         input=legend.shades(read, excerpt.padding, excerpt.absent),
         marks=legend.marks(read),

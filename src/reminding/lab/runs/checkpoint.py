@@ -23,18 +23,10 @@ from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_f
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME, LogSize, log_size
 from reminding.lab.runs.saved.limits import check_limits, has_ended
-from reminding.lab.runs.saved.training import (
-    Restored,
-    Standing,
-    Update,
-    pack_training,
-    restore_old,
-    restore_training,
-)
+from reminding.lab.runs.saved.training import Restored, Standing, pack_training, restore_old, restore_training
 from reminding.nn import SAB, CarriedState, SABState
 from reminding.nn.state.storage import load_tensors, pack_tensors
 
-__all__ = ["Standing", "Update"]
 CONFIG_NAME = "config.json"
 CHECKPOINTS_NAME = "checkpoints"
 TRAINING_NAME = "training.safetensors"

@@ -71,17 +71,14 @@ class EvalOptions:
 
     def record(self, task: Any) -> dict[str, Any]:
         """The entries of eval.jsonl that say what was evaluated."""
+        groups = {"rare": self.rare, "distances": list(self.distances)}
         return {
             "task": {"name": task.name, **plain(task)},
             "changes": self.changes,
             "sequences": self.sequences,
             "steps_at_once": self.steps_at_once,
-            **({"by_distance": self._groups} if self.by_distance else {}),
+            **({"by_distance": groups} if self.by_distance else {}),
         }
-
-    @property
-    def _groups(self) -> dict[str, Any]:
-        return {"rare": self.rare, "distances": list(self.distances)}
 
     def matches(self, record: Mapping[str, Any], task: Any) -> bool:
         """Whether a record of eval.jsonl holds the result of this evaluation."""

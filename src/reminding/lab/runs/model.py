@@ -155,6 +155,12 @@ class SequenceModel(nn.Module):
         return torch.cat(pieces)
 
 
+def recalls_of(recall: Recall, layer: int = -1) -> tuple[Tensor, Tensor]:
+    """The step and the weight of what a layer recalled, (T, B, K) each."""
+    one = recall.step.dim() == 3
+    return (recall.step, recall.weight) if one else (recall.step[layer], recall.weight[layer])
+
+
 def _check_bounded(options: ModelOptions) -> None:
     """Refuse a model that keeps all of a stream, which has no end."""
     if options.model in ("attention", "transformer"):

@@ -109,10 +109,10 @@ class Run:
         _check(summary, {task.metric: _number_or_none}, folder / checkpoint.SUMMARY_NAME)
         for number, record in enumerate(records, 1):
             _check(record, {task.metric: _number}, f"{folder / LOG_NAME}, record {number},")
-        parts = ("task", "model", "train")
-        options = {f"{part}.{name}": value for part in parts for name, value in content[part].items()}
         evaluations = checkpoint.of_tested(_evaluations(folder / checkpoint.EVALUATIONS_NAME, task.metric), summary)
-        return Run(folder, folder.name, options, task, summary, _progress(records, task), records, evaluations)
+        return Run(
+            folder, folder.name, named(**content), task, summary, _progress(records, task), records, evaluations
+        )
 
     @property
     def test(self) -> float | None:

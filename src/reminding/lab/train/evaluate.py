@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.lab.runs.model import SequenceModel, StreamState
+from reminding.lab.runs.model import SequenceModel, StreamState, recalls_of
 from reminding.lab.train.group import Group
 from reminding.nn import Recall
 from reminding.tasks import EvalSplit, MetricSums, mean_metrics
@@ -101,9 +101,7 @@ def recall_shares(model: SequenceModel) -> Generator[list[MetricSums]]:
     shares: list[MetricSums] = []
 
     def note(_module: Any, _inputs: Any, output: tuple[Tensor, Any, Recall]) -> None:
-        recall = output[2]
-        several_layers = recall.step.dim() == 4
-        step, weight = (recall.step[-1], recall.weight[-1]) if several_layers else (recall.step, recall.weight)
+        step, weight = recalls_of(output[2])
         rows = [recall_share(step[:, row], weight[:, row]) for row in range(min(JUDGED_ROWS, step.shape[1]))]
         known = [share for share in rows if share is not None]
         if known:

@@ -38,11 +38,11 @@ def check_input(batch: Batch, number: int) -> None:
     )
 
 
-def cause(config: RunConfig, split: EvalSplit) -> str:
-    """Why a metric of a held-out part is not finite though all weights are, and what to do about it."""
-    if (found := large_value(config.task, split)) is not None:
-        return f"In the {split} split, {found}"
-    return f"The network's state grows without bound on the {split} split: {calmer(config.model, config.train)}"
+def cause(config: RunConfig) -> str:
+    """Why a metric of the test is not finite though all weights are, and what to do about it."""
+    if (found := large_value(config.task, "test")) is not None:
+        return f"In the test split, {found}"
+    return f"The network's state grows without bound on the test split: {calmer(config.model, config.train)}"
 
 
 def large_value(task: Any, split: EvalSplit) -> str | None:

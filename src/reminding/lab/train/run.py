@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.checkpoint import Saved, Standing
+from reminding.lab.runs.checkpoint import Saved
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.model import SequenceModel, StreamState
 from reminding.lab.runs.runlog import LogSize, RunLog
-from reminding.lab.runs.saved.training import of_process, of_processes, random_state, set_random_state
+from reminding.lab.runs.saved.training import Standing, of_process, of_processes, random_state, set_random_state
 from reminding.lab.runs.watch import Watch
 from reminding.lab.show.terminal import say
 from reminding.lab.train.clip import GradientClipper

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.checkpoint import Update
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes, subnormals_flushed
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
-from reminding.lab.runs.saved.training import mean_figures
+from reminding.lab.runs.saved.training import Update, mean_figures
 from reminding.lab.runs.watch import calmer
 from reminding.lab.show.tables import metric_text
 from reminding.lab.show.terminal import LiveDisplay, say
@@ -362,7 +361,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
     if options.check_finite and (bad := [name for name in tested if not math.isfinite(tested[name])]):
         raise NotFiniteError(
             f"the {bad[0]} of the test is {tested[bad[0]]}; the weights and the summary are in {run.folder}. "
-            f"{cause(run.config, 'test')}"
+            f"{cause(run.config)}"
         )
     return summary
 

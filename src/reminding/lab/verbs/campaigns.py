@@ -56,9 +56,7 @@ def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters
 
 def _show_best(record: SweepRecord, folder: Path) -> None:
     ranked = record.ranked()
-    states = [each.state for each in record.attempts]
-    counts = {"complete": "complete", "pruned": "pruned", "failed": "failed", "void": "given back and run again"}
-    say("trials: " + ", ".join(f"{states.count(state)} {told}" for state, told in counts.items() if state in states))
+    say(f"trials: {record.counted()}")
     if not ranked:
         raise ValueError(f"no trial has a result; {folder} tells why each ended")
     names = [each.name for each in record.space.dimensions]

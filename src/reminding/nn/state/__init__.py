@@ -1,7 +1,7 @@
 """What a stream carries from call to call: `SABState`, the history of its past calls, and both as files.
 
 These are values: nothing here computes a step, and nothing changes a state in place.
-May import: `nn.parts`, `reminding.ops`.
+May import: `disk`, `nn.parts`, `nn.state.past`.
 """
 
 from reminding.nn.state.pytree import register

@@ -20,8 +20,6 @@ from reminding.nn.state.past.segments import EncoderInput, Segment
 
 Named = dict[str, Tensor]
 PREFIX = "history."
-
-
 MOST_IDLE = 1 << 20
 """The most calls without credit that a file may count."""
 

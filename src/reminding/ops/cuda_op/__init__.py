@@ -1,7 +1,7 @@
 """The Triton op of one SAB layer: `layer` runs all time steps in one launch, and differentiates in one more.
 
 The kernels are in triton/, which is imported when one is launched.
-May import: `reminding.ops`, `ops.cpu_op`.
+May import: `reminding.ops`, `ops.cpu_op`, `ops.cuda_op.triton`.
 """
 
 from reminding.ops.cuda_op.able import (

@@ -209,6 +209,17 @@ class FollowedAudio(AudioSource):
             return mu_law(_read(self.path, file, stop - start, start))
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """The audio files in a folder, at any depth, sorted by name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def check_rate(known: int | None, path: Path, rate: int | None) -> None:
+    """Refuse a file of another sample rate than the training data's; None: one of them is no audio."""
+    if known is not None and rate is not None:
+        same_rate(Path("the training data"), known, path, rate)
+
+
 def same_rate(first: Path, rate: int, second: Path, other: int) -> None:
     """Raise a ValueError unless two files have the same sample rate."""
     if rate != other:

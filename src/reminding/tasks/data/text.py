@@ -91,7 +91,7 @@ def find_encoding(path: Path, whole: bool = False) -> str:
             return guess
         raise ValueError(f"data: {path} holds binary data at byte {start.index(0)}, expected text")
     if whole:
-        return "cp1252" if _decodes_whole(path, "cp1252") else "latin-1"
+        return "cp1252" if _is_cp1252(path) else "latin-1"
     return next(name for name in ("utf-8", "cp1252", "latin-1") if _decodes(start, name))
 
 
@@ -103,11 +103,12 @@ def _decodes(start: bytes, encoding: str) -> bool:
     return True
 
 
-def _decodes_whole(path: Path, encoding: str) -> bool:
+def _is_cp1252(path: Path) -> bool:
+    """Whether a whole file can be read as cp1252, in which some bytes are no characters."""
     with open_bytes(path) as file:
         try:
             for piece in iter(lambda: file.read(_EXAMINED), b""):
-                piece.decode(encoding)  # of one byte a character
+                piece.decode("cp1252")
         except UnicodeDecodeError:
             return False
     return True
@@ -167,17 +168,17 @@ def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Pat
     Raises:
         CannotWriteError: the disk is full; the message says how to choose another one.
     """
-    with open_text(path, encoding) as source, naming_temporary(), _plain(to) as target:
+    with (
+        open_text(path, encoding) as source,
+        naming_temporary(),
+        to.open("w", encoding="utf-8", newline="\n") as target,
+    ):
         rows = (line for line in islice(source, first, None) if not left_out(line))
         if most is not None:
             rows = (line for _, line in islice(logical_lines(rows), most))
         for line in rows:
             target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
-
-
-def _plain(path: Path) -> IO[str]:
-    return path.open("w", encoding="utf-8", newline="\n")
 
 
 def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from reminding.tasks.data.audio import AudioSource, same_rate
+from reminding.tasks.data.audio import AudioSource, check_rate
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import FollowedTable, TableSource
 from reminding.tasks.data.tables.clock import UNITS, Timing
@@ -121,8 +120,8 @@ class Known:
 
     def check_rate(self, source: Source) -> None:
         """Refuse audio of another sample rate."""
-        if self.rate is not None and isinstance(source, AudioSource):
-            same_rate(Path("the training data"), self.rate, source.path, source.form.rate)
+        if isinstance(source, AudioSource):
+            check_rate(self.rate, source.path, source.form.rate)
 
 
 def _told(facts: Mapping[str, Any]) -> Timing | None:

@@ -1,21 +1,34 @@
 """The base of tasks that ask for a class at some steps, and for nothing at the others.
 
-Shapes: T time, B batch, C classes, n steps that ask.
+Shapes: T time, B batch (rows, one stream each), C classes, n steps that ask.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import count
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reminding.tasks.kinds.base import Batch, MetricSums, check_prediction, full_precision
+from reminding.tasks.kinds.base import (
+    Batch,
+    EvalSplit,
+    MetricSums,
+    Split,
+    check_prediction,
+    check_training,
+    full_precision,
+)
 from reminding.tasks.kinds.facts import Informed
 
 UNASKED = -100
 """The target of a step that asks for nothing, which `cross_entropy` ignores by default."""
+EVAL_ROWS = 32
+"""Streams of a held-out split."""
 
 
 class Asked(Informed, ABC):
@@ -51,3 +64,32 @@ class Asked(Informed, ABC):
         right = (logits.argmax(-1) == wanted).sum()
         surprise = F.cross_entropy(logits, wanted, reduction="sum")
         return {"accuracy": (float(right), len(wanted)), "cross_entropy": (float(surprise), len(wanted))}
+
+
+class AskedStream(Asked):
+    """Endless streams that ask at some steps. Any chunk is drawn without those before it."""
+
+    name: ClassVar[str]
+    streamed: ClassVar[bool] = True
+
+    chunk: int
+
+    @abstractmethod
+    def _chunk(self, split: Split, seed: int, rows: int, number: int) -> Batch:
+        """Chunk `number` of `rows` streams; it depends on the arguments alone."""
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Chunks of `batch_size` endless streams; see `Task.train_batches`."""
+        check_training(batch_size, seed, start)
+        return (self._chunk("train", seed, batch_size, i) for i in count(start))
+
+    def _held_out(self, split: EvalSplit, batch_size: int, chunks: int) -> Iterator[Batch]:
+        """So many chunks of the streams of a split, `batch_size` streams at a time."""
+        groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
+        return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
+
+    def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
+        # All rows are drawn, whichever are returned: the result must not depend on the batch size.
+        batch = self._chunk(split, 0, EVAL_ROWS, number)
+        reset = torch.full((len(range(EVAL_ROWS)[rows]),), number == 0)
+        return Batch(batch.input[:, rows], batch.target[:, rows], reset)

@@ -37,9 +37,9 @@ def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
     require(valid, name, f"be integers of at least {least}", list(values))
 
 
-def one_or_more(name: str, values: Sequence[Any], least: int) -> None:
-    """Different integers no smaller than `least`, at least one."""
-    each_at_least(name, values, least)
+def one_or_more(name: str, values: Sequence[Any]) -> None:
+    """Different integers of at least 1, one or more of them."""
+    each_at_least(name, values, 1)
     require(bool(values) and len(set(values)) == len(values), name, "be one or more different numbers", list(values))
 
 

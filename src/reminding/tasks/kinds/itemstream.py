@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from itertools import count
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.kinds.asked import UNASKED, Asked
-from reminding.tasks.kinds.base import Batch, EvalSplit, Split, check_evaluation, check_training, stream
+from reminding.tasks.kinds.asked import UNASKED, AskedStream
+from reminding.tasks.kinds.base import Batch, EvalSplit, Split, check_evaluation, stream
 
-EVAL_ROWS = 32
 EVAL_ANSWERS = 30
 """Answers of each evaluated row, if no limit is set."""
 
@@ -36,19 +34,14 @@ class Items(NamedTuple):
     answer: NDArray[np.int64]
 
 
-class ItemStream(Asked):
+class ItemStream(AskedStream):
     """Rows that show one item of `item_steps` steps after another, and ask for a class at the last step of each.
 
     The class depends on the item `back` items before. Each row begins after up to `item_steps` - 1 empty steps of its
-    own, so that questions fall on all steps of a chunk. The first `back` items of a row ask for nothing. Any chunk is
-    drawn without those before it.
+    own, so that questions fall on all steps of a chunk. The first `back` items of a row ask for nothing.
     """
 
-    name: ClassVar[str]
-    streamed: ClassVar[bool] = True
-
     back: int
-    chunk: int
 
     @property
     @abstractmethod
@@ -75,9 +68,9 @@ class ItemStream(Asked):
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Chunks of `batch_size` endless streams; see `Task.train_batches`."""
-        check_training(batch_size, seed, start)
+        batches = super().train_batches(batch_size, seed, start)
         self.items("train", seed, 1, 0, 0)  # missing data raises here, not at the first batch
-        return (self._chunk("train", seed, batch_size, i) for i in count(start))
+        return batches
 
     def eval_batches(self, split: EvalSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """The split's 32 streams, 30 answers of each or `limit` chunks; see `Task.eval_batches`.
@@ -94,21 +87,13 @@ class ItemStream(Asked):
                 f"limit must be at least {least} chunks of {self.chunk} steps, got {chunks}: an item has "
                 f"{self.item_steps} steps, and the first {self.back} ask for nothing"
             )
-        groups = [slice(first, first + batch_size) for first in range(0, EVAL_ROWS, batch_size)]
-        return (self._eval_chunk(split, rows, i) for rows in groups for i in range(chunks))
+        return self._held_out(split, batch_size, chunks)
 
     def _chunks_until(self, answers: int) -> int:
         """Chunks within which every row has been asked this often; it may begin an item late."""
         return math.ceil((self.back + answers + 1) * self.item_steps / self.chunk)
 
-    def _eval_chunk(self, split: EvalSplit, rows: slice, number: int) -> Batch:
-        # All rows are drawn, whichever are returned: the result must not depend on the batch size.
-        batch = self._chunk(split, 0, EVAL_ROWS, number)
-        reset = torch.full((len(range(EVAL_ROWS)[rows]),), number == 0)
-        return Batch(batch.input[:, rows], batch.target[:, rows], reset)
-
     def _chunk(self, split: Split, seed: int, rows: int, number: int) -> Batch:
-        """Chunk `number` of `rows` streams; it depends on the arguments alone."""
         late = stream(self.name, split, seed, 0).integers(0, self.item_steps, size=rows)
         time = number * self.chunk + np.arange(self.chunk)[:, None] - late  # (T, B), negative before the first item
         item, place = np.divmod(time, self.item_steps)

@@ -154,14 +154,13 @@ class NextStep(Informed, ABC):
         """What is predicted of steps, from what is read of them: the same, unless a task says otherwise."""
         return values
 
-    def batch_of(self, values: NDArray[Any], begins: bool) -> Batch:
-        """Steps of unbroken streams as a batch, with each next step as the target.
+    def batch_of(self, values: NDArray[Any]) -> Batch:
+        """The first steps of new streams as a batch, with each next step as the target.
 
         Args:
             values: tokens (T + 1, B), or real values (T + 1, B, I), as the model reads them.
-            begins: whether all rows begin a new stream.
         """
-        return _batch(values, self.target_of(values), _all_rows(values, begins))
+        return _batch(values, self.target_of(values), np.ones(values.shape[1:2], np.bool_))
 
     def _training(self, batch_size: int, start: int) -> Iterator[Batch]:
         """Chunks of the training part from number `start` on, counted over all passes."""
@@ -295,10 +294,6 @@ def _batch(values: NDArray[Any], targets: NDArray[Any], begins: NDArray[np.bool_
     return Batch(read[:-1], asked[1:], torch.as_tensor(begins))
 
 
-def _all_rows(values: NDArray[Any], begins: bool) -> NDArray[np.bool_]:
-    return np.full(values.shape[1:2], begins, np.bool_)
-
-
 def _tensor(values: NDArray[Any]) -> Tensor:
     tensor = torch.as_tensor(values)
     return tensor.float() if tensor.is_floating_point() else tensor.long()
@@ -311,7 +306,7 @@ def next_step(values: NDArray[Any], begins: bool) -> Batch:
         values: tokens (T + 1, B), integers, or real values (T + 1, B, C).
         begins: whether all rows begin a new stream.
     """
-    return _batch(values, values, _all_rows(values, begins))
+    return _batch(values, values, np.full(values.shape[1:2], begins, np.bool_))
 
 
 def next_step_batches(rows: Sequence[Iterable[Any]], chunk: int) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reminding.lab.bench.kinds.stream import Stream, StreamMeasurement, StreamOptions, StreamRow, Trial, measure
-from reminding.lab.bench.report import processor
+from reminding.lab.runs.machine import processor
 from reminding.nn import SAB, SABState
 from tests.nn.samples import needs_op
 

@@ -27,6 +27,12 @@ def test_ts_with_several_dimensions_missing_values_and_comments(tmp_path: Path) 
     assert second.where.endswith("line 12")
 
 
+def test_a_keyword_of_a_ts_header_without_its_value_is_not_true(tmp_path: Path) -> None:
+    text = HEAD + "@timeStamps\n@univariate\n@targetLabel\n@classLabel true a\n@data\n1,2:3,4:a\n"
+    (one,) = read_series(write(tmp_path / "a.ts", text))
+    assert (one.label, one.values.shape) == ("a", (2, 2))
+
+
 def test_ts_without_labels(tmp_path: Path) -> None:
     (one,) = read_series(write(tmp_path / "a.ts", HEAD + "@classLabel false\n@data\n1,2,3\n"))
     assert (one.label, one.values.shape) == ("", (3, 1))
@@ -40,6 +46,9 @@ def test_ts_without_labels(tmp_path: Path) -> None:
         ("@targetLabel true\n@data\n1,2:0.5\n", r"a number to predict for each series \(@targetLabel true\)"),
         ("@classLabel true a b\n@data\n1,2:c\n", "line 3: the label 'c' is not among those of @classLabel: a, b"),
         ("@dimensions 2\n@data\n1,2:a\n", "line 3: 1 dimensions and a label, expected 2 by the header"),
+        ("@univariate true\n@data\n1,2:3,4:a\n", "line 3: 2 dimensions and a label, expected 1 by the header"),
+        ("@dimensions two\n@data\n1,2:a\n", "@dimensions is followed by two, expected a number"),
+        ("@dimensions\n@data\n1,2:a\n", "@dimensions is followed by nothing, expected a number"),
         ("@data\n1,2:3:a\n", "line 2: dimensions of 1 and of 2 values"),
         ("@data\n1,2,3\n", "line 2: 0 colons"),
         ("@data\n1,2:\n", "line 2: the label is empty; training and eval need labels, and `reminding predict RUN"),

@@ -17,8 +17,8 @@ from torch import nn
 from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
-from reminding.lab.bench.options import BASE, Size, StepOptions, in_order
-from reminding.lab.bench.report import processor
+from reminding.lab.bench.options import BASE, Normalizer, Size, StepOptions, in_order
+from reminding.lab.runs.machine import processor
 from reminding.lab.show.tables import Table
 from reminding.tasks.kinds.checks import one_or_more, require
 
@@ -60,7 +60,7 @@ class ServeOptions(StepOptions):
     I: int = 64  # noqa: E741
     k_att: int = 10
     k_trunc: int = 10
-    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax1"
+    normalizer: Normalizer = "softmax1"
     dtype: Literal["float32", "float64"] = "float32"
     models: tuple[ServeName, ...] = SERVE_NAMES
     repetitions: int = 21
@@ -71,7 +71,7 @@ class ServeOptions(StepOptions):
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
-        one_or_more("B", self.B, 1)
+        one_or_more("B", self.B)
         require(self.device == "cpu", "device", "be 'cpu'", self.device)
 
     @property

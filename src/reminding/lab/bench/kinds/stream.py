@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
-from reminding.lab.bench.options import BASE, Size, StepOptions, in_order
-from reminding.lab.bench.report import processor
+from reminding.lab.bench.options import BASE, Normalizer, Size, StepOptions, in_order
+from reminding.lab.runs.machine import processor
 from reminding.lab.show.tables import Table
 from reminding.nn import SABState
 from reminding.nn.tbptt import detached
@@ -59,7 +59,7 @@ class StreamOptions(StepOptions):
     I: int = 64  # noqa: E741
     k_att: int = 10
     k_trunc: int = 10
-    normalizer: Literal["threshold", "softmax", "softmax1"] = "softmax1"
+    normalizer: Normalizer = "softmax1"
     dtype: Literal["float32", "float64"] = "float32"
     models: tuple[StreamName, ...] = STREAM_NAMES
     layers: tuple[int, ...] = (1, 2, 3)
@@ -71,7 +71,7 @@ class StreamOptions(StepOptions):
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
         for name in ("layers", "credit_every"):
-            one_or_more(name, cast("tuple[int, ...]", getattr(self, name)), 1)
+            one_or_more(name, cast("tuple[int, ...]", getattr(self, name)))
         at_least("capacity", self.capacity, self.k_top)
         require(self.device == "cpu", "device", "be 'cpu'", self.device)
 

@@ -11,12 +11,20 @@ from typing import Any
 
 from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.records import read_json, write_json
-from reminding.lab.train.sweep.attempts import Attempt
+from reminding.lab.train.sweep.attempts import Attempt, State
 from reminding.lab.train.sweep.space import Dimension, Space
 
 RECORD_NAME = "sweep.json"
 TRIALS_NAME = "trials"
 FORMAT_VERSION = 1
+STATES: dict[State, str] = {
+    "complete": "complete",
+    "pruned": "pruned",
+    "failed": "failed",
+    "running": "running",
+    "void": "given back and run again",
+}
+"""State of an attempt -> how it is told."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,11 @@ class SweepRecord:
     trials: int
     command: str
     attempts: Sequence[Attempt]
+
+    def counted(self) -> str:
+        """How many attempts are in each state, for a reader."""
+        states = [each.state for each in self.attempts]
+        return ", ".join(f"{states.count(state)} {told}" for state, told in STATES.items() if state in states)
 
     def ranked(self) -> list[Attempt]:
         """The complete trials, the best first."""

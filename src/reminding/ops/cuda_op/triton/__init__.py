@@ -1,5 +1,5 @@
 """Triton kernels: one row a program, or tiles of rows by slices of units; `tiling` chooses and launches.
 
 All files but `tiling` are written in Triton's language and imported when a kernel is launched.
-May import: `ops.contract`, `ops.cuda_op.packing`.
+May import: `reminding.ops`, `ops.cuda_op`.
 """

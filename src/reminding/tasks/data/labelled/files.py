@@ -77,7 +77,20 @@ class _Header:
 
     def is_true(self, word: str) -> bool:
         """Whether a keyword is followed by true."""
-        return self.says.get(word, ("",))[:1] == ("true",) or self.says.get(word, ("",))[0].lower() == "true"
+        return "".join(self.says.get(word, ())[:1]).lower() == "true"
+
+    def dimensions(self, path: Path) -> int | None:
+        """The declared number of dimensions; None if there is none.
+
+        Raises:
+            ValueError: what is declared is no number.
+        """
+        if "dimensions" not in self.says:
+            return 1 if self.is_true("univariate") else None
+        said = " ".join(self.says["dimensions"])
+        if not said.isdecimal():
+            raise ValueError(f"data: {path}: @dimensions is followed by {said or 'nothing'}, expected a number")
+        return int(said)
 
 
 def _read_ts(text: Iterator[str], path: Path, unlabelled: bool) -> list[One]:
@@ -135,10 +148,11 @@ def _ts_series(content: str, header: _Header, path: Path, number: int) -> One:
         raise ValueError(
             f"data: {where}: the label {label!r} is not among those of @classLabel: {', '.join(classes)}"
         )
-    if not header.is_true("timestamps") and "univariate" in header.says and header.is_true("univariate"):
-        _check_dimensions(dimensions, 1, where)
-    if "dimensions" in header.says:
-        _check_dimensions(dimensions, int(header.says["dimensions"][0]), where)
+    expected = header.dimensions(path)
+    if expected is not None and len(dimensions) != expected:
+        raise ValueError(
+            f"data: {where}: {len(dimensions)} dimensions and a label, expected {expected} by the header"
+        )
     columns = [numbers(part.split(","), where) for part in dimensions]
     lengths = {len(column) for column in columns}
     if len(lengths) > 1:
@@ -146,13 +160,6 @@ def _ts_series(content: str, header: _Header, path: Path, number: int) -> One:
             f"data: {where}: dimensions of {min(lengths)} and of {max(lengths)} values, expected equal ones"
         )
     return One(label, np.stack(columns, axis=1), where)
-
-
-def _check_dimensions(dimensions: Sequence[str], expected: int, where: str) -> None:
-    if len(dimensions) != expected:
-        raise ValueError(
-            f"data: {where}: {len(dimensions)} dimensions and a label, expected {expected} by the header"
-        )
 
 
 def _read_rows(text: Iterator[str], path: Path, unlabelled: bool) -> list[One]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reminding.tasks.data.audio import SUFFIXES
+from reminding.tasks.data.audio import SUFFIXES, audio_files
 
 SPLITS = {
     "train": "train",
@@ -50,7 +50,7 @@ def list_recordings(folder: Path, pattern: str | None = None) -> list[AudioFile]
         FileNotFoundError: there is no audio file.
         ValueError: the pattern does not fit, or the folders are nested so that the label is open.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = audio_files(folder)
     if not files:
         raise FileNotFoundError(
             f"data: there is no audio file in {folder}; expected {', '.join(SUFFIXES[:2])} or others"

@@ -97,7 +97,8 @@ def value_of(cell: str, decimal: str, na: Sequence[str] = ()) -> float | None:
     if decimal == ",":
         if re.fullmatch(_EUROPEAN, text):
             return float(text.replace(".", "").replace(",", "."))
-        return float(text.replace(",", ".")) if kind in ("comma", "either") or _is_whole(kind, text) else None
+        whole = kind == "number" and "." not in text
+        return float(text.replace(",", ".")) if whole or kind in ("comma", "either") else None
     if kind in ("thousands", "either"):
         return float(text.replace(",", ""))
     return float(text) if kind == "number" else None
@@ -262,10 +263,6 @@ def _is_sentinel(text: str, na: Sequence[str]) -> bool:
 def _is_huge(text: str) -> bool:
     """Whether a number is too large for float64."""
     return abs(float(text)) == float("inf")
-
-
-def _is_whole(kind: Kind, text: str) -> bool:
-    return kind == "number" and "." not in text
 
 
 def _matches(text: str, pattern: str) -> str:

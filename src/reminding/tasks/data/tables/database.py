@@ -150,7 +150,7 @@ class QueriedRows(Rows):
     ) -> None:
         self.path, self.types = path, tuple(types)
         self._source, self._place = relation, place
-        self._said = partial(said, path, place if copied else None)
+        self._translating = partial(translating, path, place if copied else None)
         self._connection = connect()
 
     @classmethod
@@ -166,7 +166,7 @@ class QueriedRows(Rows):
         if len(self.types) > 1:
             return self._source
         numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
-        with self._said():
+        with self._translating():
             (last,) = self._connection.execute(f"SELECT max(r) FROM ({numbered}) WHERE c0 IS NOT NULL").fetchone()
         return f"(SELECT * FROM {self._source} LIMIT {last or 0})"
 
@@ -174,7 +174,7 @@ class QueriedRows(Rows):
         """See `Rows.values`."""
         selected = ", ".join(f"{make(self._cell(column))} AS v{i}" for i, (column, make) in enumerate(expressions))
         vectors = max(1, PIECE // (VECTOR * max(len(expressions), 1)))
-        with self._said():
+        with self._translating():
             result = self._connection.execute(f"SELECT {selected} FROM {self._relation}")
             while len(frame := result.fetch_df_chunk(vectors)):
                 yield frame.to_numpy()
@@ -189,7 +189,7 @@ class QueriedRows(Rows):
             f"(SELECT row_number() OVER () - 1 AS r, * FROM {self._relation}))) GROUP BY i, kind"
         )
         found: dict[int, dict[str, Found]] = {column: {} for column in columns}
-        with self._said():
+        with self._translating():
             for column, kind, count, row, text in self._connection.execute(query).fetchall():
                 found[column][kind] = Found(count, row, "" if text is None else text)
         return found
@@ -313,8 +313,8 @@ def globbed(path: Path) -> str:
 
 
 @contextmanager
-def said(path: Path, place: Callable[[int], str] | None = None) -> Generator[None]:
-    """Say errors of DuckDB in the words of this package.
+def translating(path: Path, place: Callable[[int], str] | None = None) -> Generator[None]:
+    """Raise errors of DuckDB in the words of this package.
 
     Args:
         place: names a row, from 0, where a copy is read whose lines are the rows; None: the file itself is read.

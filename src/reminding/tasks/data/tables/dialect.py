@@ -112,6 +112,15 @@ class Dialect:
         left_out = (f"lines that begin with {' or '.join(self.comment)} are left out",) if self.comment else ()
         return (*self.notes, *left_out)
 
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """How the table is written, for a reader."""
+        return (
+            ("separator", NAMES.get(self.separator, self.separator)),
+            ("header", f"in line {self.header}" if self.header else "none"),
+            ("encoding", self.encoding.removesuffix("-sig")),
+        )
+
     def met(self, line: str) -> Dialect:
         """The same once a line was met; if it is the first comment of its kind, its mark is one of comments."""
         marked = self.marked(line.strip()[:1])
@@ -135,9 +144,8 @@ def split(line: str, separator: str) -> list[str]:
     """The cells of one line, without quotes and blanks around them."""
     if separator == " ":
         return line.split()
-    return [
-        cell.strip() for cell in next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
-    ]
+    cells = next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
+    return [cell.strip() for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class _Line:
     before: int
 
 
-def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
+def find_dialect(path: Path, asked: Asked) -> Dialect:
     """Examine the first lines of a text table.
 
     Raises:
@@ -157,7 +165,7 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     """
     encoding = encoding_name(asked.encoding) if asked.encoding else find_encoding(path)
     csv.field_size_limit(1 << 30)
-    lines, comments, separator, notes = _examined(path, encoding, asked, most)
+    lines, comments, separator, notes = _examined(path, encoding, asked)
     table = [split(line.text, separator) for line in lines]
     width = _width(table)
     first = next(i for i, row in enumerate(table) if _fits(i, row, table, width))
@@ -192,52 +200,45 @@ def find_dialect(path: Path, asked: Asked, most: int = HEAD) -> Dialect:
     )
 
 
-def _examined(path: Path, encoding: str, asked: Asked, most: int) -> tuple[list[_Line], list[_Line], str, list[str]]:
+def _examined(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], list[_Line], str, list[str]]:
     """The first lines that hold cells, the comments among them, the separator, and notes.
 
     Raises:
         ValueError: no line holds cells, or the separator is open.
     """
-    lines, comments = _head(path, encoding, most, asked.words)
+    lines, comments = _head(path, encoding, asked.words)
     asked, lines, told = _told_separator(lines, asked)
     separator = _separator(path, lines, asked) if lines else ""
     lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
     if not lines:
         raise ValueError(f"data: {path} holds no rows, expected a table")
-    return (
-        lines,
-        comments,
-        separator,
-        [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else [],
-    )
+    notes = [f"line 1 names the separator, {NAMES.get(separator, separator)}"] if told else []
+    return lines, comments, separator, notes
 
 
-def _head(path: Path, encoding: str, most: int, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
+def _head(path: Path, encoding: str, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
     """The first lines that may hold cells, and the comments among them."""
     lines: list[_Line] = []
     comments: list[_Line] = []
     size = 0
     with open_text(path, encoding) as text:
-        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * most))):
+        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * HEAD))):
             stripped = line.strip().lstrip("\ufeff")
             if stripped.startswith(COMMENTS) and not stripped.lower().startswith(tuple(words)):
                 comments.append(_Line(number, stripped, before))
             elif stripped:
                 lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
             size += len(line)
-            if len(lines) >= most or (size > HEAD_SIZE and len(lines) > 2):
+            if len(lines) >= HEAD or (size > HEAD_SIZE and len(lines) > 2):
                 break
     return lines, comments
 
 
 def _told_separator(lines: Sequence[_Line], asked: Asked) -> tuple[Asked, Sequence[_Line], bool]:
     """Take "sep=;" in line 1, by which spreadsheets name the separator, for what the user asks if nothing else is."""
-    found = (
-        re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', lines[0].text, re.I)
-        if lines
-        else None
-    )
-    if found is None or lines[0].number != 1:
+    first = lines[0].text if lines and lines[0].number == 1 else ""
+    found = re.fullmatch(r'"?sep=(?P<sign>[^\w\s"]|\t| )(?P=sign)*"?(?P=sign)*\s*', first, re.I)
+    if found is None:
         return asked, lines, False
     return (asked if asked.separator else replace(asked, separator=found["sign"])), lines[1:], True
 
@@ -352,9 +353,8 @@ def _most_frequent(body: Sequence[Sequence[str]], column: int, asked: Asked) -> 
 
 def _units(table: Sequence[Sequence[str]], asked: Asked) -> tuple[str, ...]:
     """The line below the header if it holds units: texts in every column whose other lines are numbers."""
-    if len(table) < 2 or len(table[0]) != len(table[1]):
-        return ()
-    if all(kind_of(cell, asked.na) != "text" for cell in table[0]):
+    first = table[0] if table else ()
+    if len(table) < 2 or len(first) != len(table[1]) or all(kind_of(cell, asked.na) != "text" for cell in first):
         return ()
     body = [row for row in table[1:] if len(row) == len(table[0])]
     kinds = [_most_frequent(body, i, asked) for i in range(len(table[0]))]

@@ -16,7 +16,7 @@ from reminding.tasks.data.sources import Growth, Source, read_range
 from reminding.tasks.data.tables.cells import NUMBERS, kind_of, value_of
 from reminding.tasks.data.tables.columns import Contents, Wanted, ambiguous_decimal, find, find_decimal
 from reminding.tasks.data.tables.database import Found
-from reminding.tasks.data.tables.dialect import NAMES, find_dialect
+from reminding.tasks.data.tables.dialect import find_dialect
 from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.data.tables.source import TableSource
 from reminding.tasks.data.text import PACKED, is_followable
@@ -103,12 +103,7 @@ class FollowedTable(Source):
                 role = "known input"
             reason = "not wanted, or not of numbers" if role == "ignored" else ""
             described.append(Column(name, "number" if role != "ignored" else "other", role, reason, 0, unit))
-        settings = (
-            ("separator", NAMES.get(dialect.separator, dialect.separator)),
-            ("header", f"in line {dialect.header}" if dialect.header else "none"),
-            ("encoding", dialect.encoding.removesuffix("-sig")),
-            ("decimal mark", self._decimal),
-        )
+        settings = (*dialect.settings, ("decimal mark", self._decimal))
         files = (FileSteps(str(self.path), self.steps()),)
         return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=dialect.remarks)
 

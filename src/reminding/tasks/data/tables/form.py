@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reminding.tasks.data.tables.cells import kind_of
 from reminding.tasks.data.tables.database import WIDE, NotPlainError, Rows, row_lines, text_rows
-from reminding.tasks.data.tables.dialect import NAMES, Asked, Dialect, find_dialect
+from reminding.tasks.data.tables.dialect import Asked, Dialect, find_dialect
 from reminding.tasks.data.tables.parquet import ParquetTable, open_parquet
 from reminding.tasks.data.text import PACKED, copy_plain, find_encoding, suffix_of
 
@@ -40,19 +40,6 @@ class Form:
     index: frozenset[str] = frozenset()
     plain: bool = False
     most: int | None = None
-
-    @property
-    def settings(self) -> tuple[tuple[str, str], ...]:
-        """How a text table is written, for a reader."""
-        if self.dialect is None:
-            return ()
-        separator = self.dialect.separator
-        header = f"in line {self.dialect.header}" if self.dialect.header else "none"
-        return (
-            ("separator", NAMES.get(separator, separator)),
-            ("header", header),
-            ("encoding", self.dialect.encoding.removesuffix("-sig")),
-        )
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.cells import quoted
-from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, said
+from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, translating
 from reminding.tasks.data.tables.dialect import unique_names
 
 _EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
@@ -69,7 +69,7 @@ def open_parquet(path: Path) -> ParquetTable:
     """
     connection = connect()
     source = quoted(globbed(path))
-    with said(path):
+    with translating(path):
         described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({source})").fetchall()
         schema = connection.execute(f"SELECT name, num_children FROM parquet_schema({source})").fetchall()
         chunks = connection.execute(

@@ -115,13 +115,12 @@ class TableSource(Source):
 
     def reading(self) -> Reading:
         """What was read."""
-        settings = [*self._form.settings]
-        if self._form.dialect is not None:
-            settings.append(("decimal mark", self._decimal))
+        dialect = self._form.dialect
+        settings = () if dialect is None else (*dialect.settings, ("decimal mark", self._decimal))
         times = () if self.clock is None else (self.clock.range(),)
-        kind = "csv" if self._form.dialect is not None else "parquet"
+        kind = "parquet" if dialect is None else "csv"
         files = (FileSteps(str(self.path), self.steps()),)
-        return Reading(files, kind, self.unit, tuple(settings), self.described, times, tuple(self._notes))
+        return Reading(files, kind, self.unit, settings, self.described, times, tuple(self._notes))
 
     def _first_reading(self) -> tuple[Contents, Store]:
         """Read plain numbers, and ask what the other cells hold."""
