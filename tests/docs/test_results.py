@@ -115,6 +115,8 @@ def lengths(runs: str, head: str) -> Values | None:
 LABELS = {
     "sab": ("| SAB |", "| SAB, cut", "| SAB, H=32", "| SAB, mean", "| SAB, spectra of"),
     "sab-credit-10": ("| SAB, credit into",),
+    "sab-cut28": ("| SAB, one segment a chunk",),
+    "sab-cut100": ("| SAB, one segment a chunk",),
     "sab-decay": ("| SAB with",),
     "sab-forgets": ("| SAB that forgets, mean",),
     "sab-horizon-0": ("| SAB, credit kept", "| SAB |"),
@@ -140,11 +142,11 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("digits", scores, "sab lstm"),
     ("kiln/tuned", each_and_average, "sab sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("kiln", scores, "sab lstm tbptt chrono chunk400"),
-    ("nback/rows-back1", each_and_average, "sab sab-horizon-0 sab-no-credit lstm rtu"),
-    ("nback/rows-back1", course, "sab lstm rtu"),
+    ("nback/rows-back1", each_and_average, "sab sab-cut28 sab-horizon-0 sab-no-credit lstm rtu"),
+    ("nback/rows-back1", course, "sab sab-cut28 lstm rtu"),
     ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay"),
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
-    ("ptb/chunk100", course, "sab-horizon-0 lstm tbptt-50"),
+    ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50"),
     ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50"),
 ]
@@ -161,7 +163,7 @@ README = [
     ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
-    ("| [which digit", "nback/rows-back1", "sab lstm rtu"),
+    ("| [which digit", "nback/rows-back1", "sab-cut28 sab lstm rtu"),
     ("| [permuted", "pmnist/ten-epochs", "sab-cut28 sab lstm"),
 ]
 

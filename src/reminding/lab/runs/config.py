@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -22,10 +22,7 @@ FORMAT_VERSION = 2
 checkpoints of format 2, so it must refuse them."""
 READ_FORMATS = (1, 2)
 STREAM_CAPACITY = 128
-STREAM_K_ATT = 10
-"""Of a stream: at most 128 memories, one every 10 steps, reach 1,280 steps back."""
-TBPTT_CUT = 10
-"""Steps between the cuts of tbptt on a stream. Cut once a chunk, it would be lstm."""
+"""Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
 """The limits that a resumed run may raise."""
 ENDS = {"train.target", "train.patience"}
@@ -55,8 +52,7 @@ class ModelOptions:
             missing zero, where a gap has no last value.
         k_top: memories that a step may recall.
         k_att: a state is stored every k_att steps; None: every k_trunc steps, at the end of each segment.
-        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never in a whole sequence; on a stream,
-            as often as it has chunks, or every 10 steps for tbptt, which would else be lstm.
+        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never; on a stream once a chunk (tbptt: 10).
         score: how memories are scored: additive, dot or separable, or module:Name, a class of your own that is called
             with hidden_size. None: additive, or separable with semantics release.
         score_size: width of the score's projections; None: 32, or hidden_size if that is less.
@@ -75,10 +71,8 @@ class ModelOptions:
             function of your own.
         horizon: how many steps back into earlier chunks of a stream credit may travel; 0: it stays within the chunk;
             None: to the oldest memory. Whole sequences have no earlier chunks.
-        credit_every: every how many chunks of a stream credit is sent into earlier chunks; above 1 training is faster
-            and that credit delayed.
-        positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: only the causal mask tells the
-            order.
+        credit_every: chunks of a stream from one sending of credit into earlier chunks to the next; above 1: faster.
+        positions: of a transformer. sinusoidal: absolute; alibi, t5: relative; none: the mask alone.
         feedforward_size: of a transformer, width of its feed-forward layers; None: 4 * hidden_size.
         min_radius: smallest modulus of an rtu's eigenvalues at initialisation, from 0 to below 1; near 1 its memory
             is long.
@@ -320,20 +314,8 @@ def model_defaults(task: type[Any]) -> ModelOptions:
     if not task.streamed:
         return ModelOptions()
     return ModelOptions(
-        k_att=STREAM_K_ATT,
-        k_trunc=None,
-        capacity=STREAM_CAPACITY,
-        horizon=None,
-        normalizer="softmax1",
-        stored="proposal",
+        k_att=10, k_trunc=None, capacity=STREAM_CAPACITY, horizon=None, normalizer="softmax1", stored="proposal"
     )
-
-
-def on_chunks(model: ModelOptions, chunk: int) -> ModelOptions:
-    """The network of a stream that is read in chunks: cut at their borders, unless it is cut otherwise."""
-    if model.k_trunc is not None:
-        return model
-    return replace(model, k_trunc=TBPTT_CUT if model.model == "tbptt" else chunk)
 
 
 def make_task(name: str, options: dict[str, Any]) -> Any:

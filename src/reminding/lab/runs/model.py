@@ -6,13 +6,14 @@ Shapes: B batch, T time, I input features, E embedding, H hidden, C outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions, on_chunks
+from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions
 from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
     RTU,
@@ -31,6 +32,8 @@ from reminding.tasks.kinds.checks import at_least
 
 StreamState = SABState | CarriedState
 """The state that a model carries from chunk to chunk of a stream."""
+TBPTT_CUT = 10
+"""Steps between the cuts of tbptt on a stream. Cut once a chunk, it would be lstm."""
 
 
 class OneHot(nn.Module):
@@ -98,7 +101,7 @@ class SequenceModel(nn.Module):
         super().__init__()
         if task.streamed:
             _check_bounded(options)
-            options = on_chunks(options, task.chunk)
+            options = _cut_into_chunks(options, task.chunk)
         features = options.embedding_size or task.input_size
         self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
         self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)
@@ -169,6 +172,13 @@ def _check_bounded(options: ModelOptions) -> None:
         )
     if options.model == "sab" and options.capacity is None and options.k_top != 0:
         raise ValueError("capacity must be a number on a stream, which has no end, got None")
+
+
+def _cut_into_chunks(options: ModelOptions, chunk: int) -> ModelOptions:
+    """The options of a stream's network: cut at the borders of chunks, unless it is cut otherwise."""
+    if options.k_trunc is not None:
+        return options
+    return replace(options, k_trunc=TBPTT_CUT if options.model == "tbptt" else chunk)
 
 
 def build_encoder(task: Any, embedding_size: int | None) -> nn.Module | None:
