@@ -22,8 +22,8 @@ from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import Asked, TableSource, Wanted
-from reminding.tasks.data.tables.columns import MISSING, Missing
-from reminding.tasks.data.tables.dialect import Header
+from reminding.tasks.data.tables.header import Header
+from reminding.tasks.data.tables.store import MISSING, Missing
 from reminding.tasks.files.described import DescribedStream
 from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured, far_away

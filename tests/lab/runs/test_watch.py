@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,31 @@ def test_means_of_losses_add_up_to_that_of_all_their_updates() -> None:
     assert 0 < record["loss_error"] < 0.1
 
 
+def test_the_loss_of_a_stream_is_the_mean_over_its_answers() -> None:
+    random = np.random.default_rng(0)
+    answers = [random.gamma(2.0, size=count).tolist() for count in (1, 0, 9, 2, 40)]
+    made: list[Update] = []
+    for each in answers:
+        metrics = {"accuracy": (0.0, float(len(each))), "cross_entropy": (sum(each), float(len(each)))}
+        made.append(Update(loss=sum(each) / len(each) if each else math.nan, norm=0.1, steps=50, metrics=metrics))
+    found = mean_figures(made)
+    assert found["loss"] == pytest.approx(np.mean(np.concatenate(answers)))
+    assert found["loss"] == pytest.approx(found["cross_entropy"])
+    assert (found["loss_count"], found["loss_targets"]) == (4, 52)
+    parts = [MeanLoss.of([sum(each) / len(each)], [float(len(each))]) for each in answers if each]
+    assert reduce(add, parts).value == pytest.approx(found["loss"])
+
+
+def test_the_error_of_a_mean_over_unequal_updates_is_that_of_many_such_means() -> None:
+    random = np.random.default_rng(0)
+    counts = [float(count) for count in random.integers(1, 20, size=200)]
+    drawn = [[float(random.normal()) / math.sqrt(count) for count in counts] for _ in range(400)]
+    means = [MeanLoss.of(losses, counts) for losses in drawn]
+    spread = float(np.std([mean.value for mean in means]))
+    assert np.mean([mean.error for mean in means]) == pytest.approx(spread, rel=0.1)
+    assert np.mean([(mean + mean).error for mean in means]) == pytest.approx(spread / math.sqrt(2), rel=0.15)
+
+
 def test_a_norm_beyond_what_units_and_recalls_add_up_to_is_told() -> None:
     model = ModelOptions(hidden_size=64, k_att=2, normalizer="threshold")
     assert not seen([{"kind": "valid", "state_norm": 21.5}], model)
@@ -196,6 +223,25 @@ def test_an_infinite_gradient_is_told_as_skipped_or_as_a_spike_that_passed() -> 
     assert (skipped.name, skipped.what) == ("gradient_not_finite", "1 gradient was not finite, and skipped")
     (passed,) = seen([*losses(0.4, 0.3, 0.25), bad], train=replace(FIXED, check_finite=False))
     assert passed.name == "gradient_spike"
+
+
+def noisy(values: Sequence[float], error: float, seed: int = 0) -> list[dict[str, Any]]:
+    """Records of losses with noise of a standard error, relative to each, while one memory gets all the weight."""
+    random = np.random.default_rng(seed)
+    means = [(value * (1 + error * random.normal()), value * error) for value in values]
+    trains = [{"kind": "train", "loss": mean, "loss_error": spread} for mean, spread in means]
+    return [record for train in trains for record in (train, {"kind": "valid", "recall_share": 0.99})]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loss_that_falls_within_its_noise_is_not_told_and_a_stuck_one_is_when_it_is_sure(seed: int) -> None:
+    falling: list[float] = (0.4 * 0.97 ** np.arange(40)).tolist()
+    assert not seen(noisy(falling, 0.03, seed))
+    exact = [{**each, "loss_error": 0.0} for each in noisy(falling, 0.03, seed)]
+    assert "dead_attention" in names(seen(exact)), "the same, if the noise is not known"
+    stuck = noisy([0.4] * 60, 0.01, seed)
+    assert not seen(stuck[: 2 * DEAD_EVALUATIONS])
+    assert names(seen(stuck)) == ["dead_attention"]
 
 
 def test_what_an_interrupted_run_was_told_is_not_told_again() -> None:

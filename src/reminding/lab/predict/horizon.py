@@ -20,7 +20,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
 from reminding.tasks import FileStream
-from reminding.tasks.data.tables.missing import carried
+from reminding.tasks.data.tables.store import carried
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 SHOWN = 3

@@ -15,7 +15,7 @@ from reminding.lab.predict.given import numbers_of, row_of, table_values
 from reminding.lab.predict.text import is_text, symbols_of, tokens_of
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
-from reminding.tasks.data.tables.missing import carried
+from reminding.tasks.data.tables.store import carried
 from reminding.tasks.files.labelled import LabelledTask
 
 

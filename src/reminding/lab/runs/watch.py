@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 from reminding.lab.runs.config import ModelOptions, TrainOptions
@@ -37,9 +39,9 @@ DEAD_SHARE = 0.97
 """Share of a sequence's recall weight on a single memory. Alone it proves little: a model that has learned copying
 reads one memory, the right one, 93% of the time."""
 DEAD_EVALUATIONS = 3
-"""Evaluations in a row, during which the loss does not fall."""
+"""Evaluations in a row, at least, during which the loss does not fall."""
 STILL_LEARNING = 0.98
-"""Times the best earlier loss: a loss below it has fallen."""
+"""Times the loss before: a loss below it has fallen."""
 LEARNED = 0.1
 """Share of the first loss: below it the model reads the right memory."""
 
@@ -76,19 +78,19 @@ class Watch:
     def __init__(self, model: ModelOptions, train: TrainOptions) -> None:
         self._model, self._train = model, train
         self._reported: set[str] = set()
-        self._losses: list[float] = []
+        self._latest: MeanLoss | None = None
         self._means: list[MeanLoss] = []
         self._waiting: MeanLoss | None = None
         self._norms: list[float] = []
-        self._dead = 0
+        self._dead: list[MeanLoss] = []
 
     def see(self, record: Mapping[str, Any]) -> list[Trouble]:
         """Look at a record of the log.
 
         Args:
-            record: its "kind" is "train" (with loss, loss_error, loss_count, gradient_norm, gradient_norm_max and
-                gradients_not_finite), "valid" (with state_norm and recall_share) or "warning"; missing numbers are
-                not judged. A loss without an error, as in older logs, is taken for exact.
+            record: its "kind" is "train" (with loss, loss_error, loss_count, loss_targets, gradient_norm,
+                gradient_norm_max and gradients_not_finite), "valid" (with state_norm and recall_share) or "warning";
+                missing numbers are not judged. A loss without an error, as in older logs, is taken for exact.
 
         Returns:
             the kinds of trouble that have not been reported before.
@@ -113,10 +115,10 @@ class Watch:
         if norm > 0:
             self._norms.append(norm)
         if math.isfinite(loss):
-            mean = MeanLoss(loss, record.get("loss_error", 0.0), int(record.get("loss_count", ENOUGH)))
-            if (lost := self._lost(mean)) is not None:
+            count = int(record.get("loss_count", ENOUGH))
+            self._latest = MeanLoss(loss, record.get("loss_error", 0.0), count, record.get("loss_targets", count))
+            if (lost := self._lost(self._latest)) is not None:
                 troubles.append(lost)
-            self._losses.append(loss)
         return troubles
 
     def _spike(self, highest: float) -> Trouble | None:
@@ -168,19 +170,30 @@ class Watch:
                         calmer(self._model, self._train),
                     )
                 )
-        if share is not None:
-            self._dead = self._dead + 1 if share >= DEAD_SHARE and self._stuck() else 0
-            if self._dead >= DEAD_EVALUATIONS:
-                what = f"one memory gets {share:.0%} of the recall weight, and the loss does not fall"
-                troubles.append(Trouble("dead_attention", what, self._livelier()))
+        if share is not None and self._stuck(share):
+            what = f"one memory gets {share:.0%} of the recall weight, and the loss does not fall"
+            troubles.append(Trouble("dead_attention", what, self._livelier()))
         return troubles
 
-    def _stuck(self) -> bool:
-        """Whether the loss is high and has not fallen since the last evaluation."""
-        if len(self._losses) < 2:
+    def _stuck(self, share: float) -> bool:
+        """Whether one memory has got all weight for some evaluations, and the loss is high and surely does not fall.
+
+        The losses since then are compared by halves: the longer it lasts, the less is hidden by their noise.
+        """
+        latest, self._latest = self._latest, None
+        if share < DEAD_SHARE or latest is None:
+            self._dead = [] if share < DEAD_SHARE else self._dead
             return False
-        *before, last = self._losses
-        return last > LEARNED * before[0] and last > STILL_LEARNING * min(before)
+        self._dead.append(latest)
+        half = len(self._dead) // 2
+        earlier, later = (reduce(add, part) if part else None for part in (self._dead[:half], self._dead[half:]))
+        if earlier is None or later is None or min(earlier.count, later.count) < ENOUGH:
+            return False
+        fallen = replace(earlier, value=STILL_LEARNING * earlier.value)
+        if _surely_above(fallen, later):
+            self._dead = [latest]
+        high = later.value > LEARNED * self._means[0].value
+        return len(self._dead) >= DEAD_EVALUATIONS and high and _surely_above(later, fallen)
 
     def _livelier(self) -> str:
         """Advice that lets the model choose other memories."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.tasks.data.scale import Scale
-from reminding.tasks.data.tables.columns import Missing
-from reminding.tasks.data.tables.missing import filled
+from reminding.tasks.data.tables.store import Missing, filled
 from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured, far_away
 from reminding.tasks.kinds.facts import DATA

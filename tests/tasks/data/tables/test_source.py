@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, database
+from reminding.tasks.data.tables.form import is_table
 
 NAN = float("nan")
 ASKED = ("separator", "decimal", "header", "encoding", "na")
@@ -123,6 +124,17 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("sep=, no header", "sep=;\n1;2\n3;4\n", {}, ("0", "1"), [[1, 2], [3, 4]]),
     ("encoding by another name", "a,b\xe9\n1,2\n".encode("latin-1"), {"encoding": "ISO-8859-1"}, ("a", "b\xe9"),
      [[1, 2]]),
+    ("comments, late, first of texts", "k,b\n" + "x,2\n" * 150 + "#x,4\nx,5\n", {}, ("b",), [*[[2]] * 150, [5]]),
+    ("two lines of names", ",temp,temp,rh\ndate,in,out,in\n2020-01-01,1,2,3\n2020-01-02,4,5,6\n", {},
+     ("temp in", "temp out", "rh in"), [[1, 2, 3], [4, 5, 6]]),
+    ("a line of a key and a value", "Station,Berlin\ndate,temp\n2020-01-01,1\n2020-01-02,2\n", {}, ("temp",),
+     [[1], [2]]),
+    ("lines of keys and values", "Station: X\nUnit: C\ndate,temp\n" + "2020-01-01,1\n" * 50, {}, ("temp",),
+     [[1]] * 50),
+    ("Markdown", "| a | b |\n|:--|--:|\n| 1 | 2 |\n| 3 | 4 |\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
+    ("a title, told to be none", "By X\n1.5;2\n2.5;3\n", {"header": "no"}, ("0", "1"), [[1.5, 2], [2.5, 3]]),
+    ("groups with totals", "g,v\nx,1\nTotal,1\ny,2\nTotal,2\n", {}, ("v",), [[1], [1], [2], [2]]),
+    ("dates and a remark at the end", "date,note,v\n2020-01-01,,1\n2020-01-02,checked,2\n", {}, ("v",), [[1], [2]]),
     ("first cell empty", "a,b\n,1\n2,3\n", {"missing": "carry"}, ("a", "b"), [[NAN, 1, 1], [2, 3, 0]]),
 ]  # fmt: skip
 
@@ -160,6 +172,26 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a;b\n1,5;1\n2,5;2.5\n", {}, "decimal: .*, line 3, column 'b': the cell is no number with the decimal mark ','"),
     ("bad,1,2\n3,4,5\n6,7,8\n", {}, "line 1, column '0': 'bad' is not a number"),
     ("a,b\n1,\x00\n", {}, "binary data at byte 6"),
+    (
+        "% c\n@RELATION r\n@ATTRIBUTE a REAL\n@ATTRIBUTE b REAL\n@DATA\n" + "1.5,2\n" * 40,
+        {},
+        "line 2: '@RELATION r' is of an ARFF",
+    ),
+    ("@relation r\n@attribute a real\n@data\n" + "{0 1, 1 2}\n" * 40, {}, "line 1: '@relation r' is of an ARFF file"),
+    ("By X\n1.5;2\n2.5;3\n", {}, "header: .*, line 1: 'By X' has one cell less than the lines below it"),
+    ("a,b\nx,y\ns,m\n1,2\n3,4\n", {}, "header: .*'s, m' is the third of several lines of texts above columns of num"),
+    ("[1,2,3]\n[4,5,6]\n", {}, r"line 2: '\[4,5,6\]' has signs around its cells, as in JSON"),
+    ("x = [1 2 3;\n4 5 6;\n7 8 9];\n", {}, r"line 3: '7 8 9\];' has signs around its cells"),
+    ("(1,2),\n(3,4),\n(5,6);\n", {}, "has signs around its cells"),
+    ("d,v\n2020-01-01,1\n2020-01-02,2\nTotal,3\n", {}, "line 4: the line begins as a line of totals does"),
+    (
+        "d,v\n2020-01-01,1\n2020-01-02,2\nTotal,3\n",
+        {"columns": ("v",)},
+        "line 4: the line begins as a line of totals",
+    ),
+    ("n,v\nx,1\ny,2\nMean:,1.5\nmax,2\n", {}, "line 4: the line begins as a line of totals does"),
+    ("d,v\n2020-01-01,1\n2020-01-02,2\n,3\n", {}, "line 4: the line has '' in the column 'd' in the place of a time"),
+    ("v,d\n1,2020-01-01\n2,2020-01-02\n3,all\n", {}, "line 4: the line has 'all' in the column 'd' in the place of"),
 ]
 
 
@@ -169,6 +201,14 @@ def test_refused_with_a_place_and_what_to_do(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         source(tmp_path / "a.csv", content, **options)
+
+
+def test_a_table_of_an_open_form_is_not_taken_for_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    for content in ("@relation r\n@attribute a real\n@data\n1\n2\n", "v\n1,5\n2,5\n", "By X\n1.5;2\n2.5;3\n"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"a\.dat, line \d.*, or read its bytes by --format bytes"):
+            is_table(path, Asked())
 
 
 def test_packed_tables(tmp_path: Path) -> None:

@@ -74,54 +74,70 @@ class Restored:
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """The mean of the losses of some updates.
+    """The mean of the losses of some updates, each of which is a mean over the update's own targets.
 
     Args:
-        value: the mean.
+        value: the mean over all targets.
         error: its standard error; unknown if it is the loss of one update.
         count: the number of updates that had a target.
+        targets: of all of them, by which they weigh.
     """
 
     value: float
     error: float
     count: int
+    targets: float
 
     @staticmethod
-    def of(losses: Sequence[float]) -> MeanLoss:
-        """The mean of at least one loss."""
-        count = len(losses)
-        value = sum(losses) / count
-        spread = math.hypot(*(loss - value for loss in losses)) if math.isfinite(value) else math.nan
-        return MeanLoss(value, spread / math.sqrt(count * (count - 1)) if count > 1 else math.nan, count)
+    def of(losses: Sequence[float], targets: Sequence[float] = ()) -> MeanLoss:
+        """The mean of at least one loss.
+
+        Args:
+            targets: of each update; (): one each.
+        """
+        count, weights = len(losses), targets or [1.0] * len(losses)
+        total = sum(weights)
+        value = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / total
+        if not math.isfinite(value):
+            return MeanLoss(value, math.nan, count, total)
+        spread = math.hypot(*(weight * (loss - value) for weight, loss in zip(weights, losses, strict=True)))
+        return MeanLoss(value, _error(spread, count, total), count, total)
 
     def __add__(self, other: MeanLoss) -> MeanLoss:
-        """The mean over the updates of both."""
-        count = self.count + other.count
-        value = (self.count * self.value + other.count * other.value) / count
-        apart = (self.value - other.value) * math.sqrt(self.count * other.count / count)
-        spread = math.hypot(self._spread, other._spread, apart)
-        return MeanLoss(value, spread / math.sqrt(count * (count - 1)), count)
+        """The mean over the targets of both, with an error as if each had as many in each of its updates."""
+        count, targets = self.count + other.count, self.targets + other.targets
+        value = (self.targets * self.value + other.targets * other.value) / targets
+        apart = [each.targets / math.sqrt(each.count) * (each.value - value) for each in (self, other)]
+        return MeanLoss(
+            value, _error(math.hypot(self._spread, other._spread, *apart), count, targets), count, targets
+        )
 
     @property
     def _spread(self) -> float:
-        """The root of the sum of squared distances to the mean."""
-        return self.error * math.sqrt(self.count * (self.count - 1)) if self.count > 1 else 0.0
+        """The root of the sum of squared distances to the mean, each times the targets of its update."""
+        return self.error * self.targets * math.sqrt(1 - 1 / self.count) if self.count > 1 else 0.0
+
+
+def _error(spread: float, count: int, targets: float) -> float:
+    """The standard error of a weighted mean, from the weighted distances to it."""
+    return spread / targets * math.sqrt(count / (count - 1)) if count > 1 else math.nan
 
 
 def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
     """Means over some updates, with the last and the largest gradient norm, and how many were not finite, if any.
 
-    The mean loss has its standard error beside it, `loss_error`; on streams also `loss_count`, the number of updates
-    with a target, which are few where a stream asks seldom.
+    The mean loss has its standard error beside it, `loss_error`. On streams it is the mean over all targets, and has
+    their number, `loss_targets`, and `loss_count`, the number of updates with a target: both are small where a stream
+    asks seldom.
 
     Chunks without a target have neither loss nor metrics, and do not count; if no chunk has one, there is no mean. A
     loss, metric or norm that is not a number is not left out: the run diverges.
     """
-    losses = [update["loss"] for update in updates if _has_target(update)]
+    learned = [update for update in updates if _has_target(update)]
     means = mean_metrics(update["metrics"] for update in updates)
     counted = {name for update in updates for name, (_, count) in update["metrics"].items() if count}
     metrics = {name: value for name, value in means.items() if name in counted}
-    loss = _mean_loss(losses, streamed=bool(means)) if losses else {}
+    loss = _mean_loss(learned) if learned else {}
     norms = [update["norm"] for update in updates]
     highest = max(norms, key=lambda norm: (math.isnan(norm), norm))
     bad = sum(not math.isfinite(norm) for norm in norms)
@@ -129,11 +145,13 @@ def mean_figures(updates: Sequence[Update]) -> dict[str, float]:
     return {**loss, "gradient_norm": norms[-1], "gradient_norm_max": highest, **count, **metrics}
 
 
-def _mean_loss(losses: Sequence[float], *, streamed: bool) -> dict[str, float]:
-    """The mean, its standard error if there are several, and on streams their number."""
-    mean = MeanLoss.of(losses)
+def _mean_loss(updates: Sequence[Update]) -> dict[str, float]:
+    """The mean, its standard error if there are several, and on streams the number of updates and of targets."""
+    targets = [max(count for _, count in update["metrics"].values()) for update in updates if update["metrics"]]
+    mean = MeanLoss.of([update["loss"] for update in updates], targets)
     error = {"loss_error": mean.error} if mean.count > 1 else {}
-    return {"loss": mean.value, **error, **({"loss_count": float(mean.count)} if streamed else {})}
+    counts = {"loss_count": float(mean.count), "loss_targets": float(mean.targets)} if targets else {}
+    return {"loss": mean.value, **error, **counts}
 
 
 def _has_target(update: Update) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.labelled.files import One, label_order
 from reminding.tasks.data.scale import Scale, check_range, scale_of
-from reminding.tasks.data.tables.missing import carried
+from reminding.tasks.data.tables.store import carried
 
 Missing = Literal["error", "carry", "zero"]
 MISSING: tuple[Missing, ...] = ("error", "carry", "zero")

@@ -4,8 +4,8 @@
 May import: tasks/data.
 """
 
-from reminding.tasks.data.tables.dialect import Asked
 from reminding.tasks.data.tables.follow import FollowedTable
+from reminding.tasks.data.tables.header import Asked
 from reminding.tasks.data.tables.source import TableSource, Wanted
 
 __all__ = ["Asked", "FollowedTable", "TableSource", "Wanted"]

@@ -24,6 +24,12 @@ ERRORS = (
 NUMBERS: frozenset[str] = frozenset({"number", "boolean", "thousands", "either", "comma", "european"})
 """Kinds that are values of a column of numbers."""
 
+TOTAL = -1
+"""Stands for a word of a line of totals; see `mark_sql`."""
+_TOTAL = (
+    "((grand|sub)?[ _-]?totale?s?|sums?|means?|averages?|avg|medians?|min(imum)?|max(imum)?|std(ev)?|count|summe"
+    "|gesamt|mittelwert):?"
+)
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _NAN = r"[+-]?nan(\([a-z0-9]*\))?|[+-]?1\.#(ind|[qs]nan)[0-9]*"
 """NaN as the printf of C libraries writes it: -nan, nan(ind), -1.#IND00."""
@@ -111,6 +117,29 @@ def is_timestamp(text: str) -> bool:
     except ValueError:
         return False
     return len(text) > 7
+
+
+def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """A name of its own for each column, and notes on those that were changed.
+
+    Args:
+        names: those given, with or without blanks around them.
+        unnamed: what each column is called if it has no name, or none is given.
+    """
+    notes: list[str] = []
+    given = [name.strip() for name in names]
+    known = set(given)
+    found: dict[str, None] = {}
+    for place, default in enumerate(unnamed):
+        name = (given[place] if place < len(given) else "") or default
+        count, unique = 0, name
+        while unique in found or (count and unique in known):
+            count += 1
+            unique = f"{name}.{count}"
+        if count:
+            notes.append(f"several columns are called {name!r}; column {place + 1} is called {unique!r} here")
+        found[unique] = None
+    return tuple(found), notes
 
 
 def quoted(text: str) -> str:
@@ -245,10 +274,16 @@ def missing_sql(cell: str, na: Sequence[str]) -> str:
 
 
 def mark_sql(cell: str, marks: Sequence[str], words: Sequence[str]) -> str:
-    """SQL of the mark that a cell begins with, as its place among some, from 1; 0 for none, and for some words."""
+    """SQL of the mark that a cell begins with, as its place among some, from 1; TOTAL for a word of a line of totals.
+
+    It is 0 for all others, and for some words that begin with a mark.
+    """
     text = f"trim({cell})"
     tests = " ".join(f"WHEN starts_with({text}, {quoted(mark)}) THEN {place}" for place, mark in enumerate(marks, 1))
-    return f"CASE WHEN lower({text}) IN ({', '.join(map(quoted, words))}) THEN 0.0 {tests} ELSE 0.0 END"
+    return (
+        f"CASE WHEN {simple_sql(cell)} IS NOT NULL OR lower({text}) IN ({', '.join(map(quoted, words))}) THEN 0.0 "
+        f"{tests} WHEN {_matches(text, _TOTAL)} THEN {TOTAL} ELSE 0.0 END"
+    )
 
 
 def sentinels(na: Sequence[str]) -> list[float]:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
 from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
-from reminding.tasks.data.tables.dialect import Asked
+from reminding.tasks.data.tables.header import Asked
+from reminding.tasks.data.tables.store import Missing
 
-Missing = Literal["error", "carry", "zero", "drop"]
-MISSING: tuple[Missing, ...] = ("error", "carry", "zero", "drop")
 SHOWN = 20
 """Names in a message."""
+ENDING = 10
+"""Lines below the rows, such as totals, at most."""
 UNNAMED = ("column 1", "Unnamed: 0")
 """What a column is called that has no name in the header, by this package and by pandas."""
 
@@ -167,6 +167,7 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
         held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
         raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
     _check_cells(contents, used, wanted.asked)
+    _check_end(contents, [i for i in range(len(names)) if i != time])
     missing = [i for i in used if contents.count(i, "missing")]
     if missing and wanted.missing == "error":
         raise ValueError(_missing(contents, missing, wanted.asked))
@@ -273,6 +274,25 @@ def _check_cells(contents: Contents, used: Sequence[int], asked: Asked) -> None:
     raise ValueError(
         f"data: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: {text!r} {what}{more}; "
         + ("write a number, or leave the cell empty if the value is missing" if asked.fixed else do)
+    )
+
+
+def _check_end(contents: Contents, columns: Sequence[int]) -> None:
+    """Refuse last rows without a time in a column of times, which no other row lacks."""
+    for i in columns:
+        found = [contents.kinds[i][kind] for kind in ("text", "missing") if contents.count(i, kind)]
+        count = sum(each.count for each in found)
+        if found and contents.kind(i) == "timestamp" and count <= ENDING:
+            first = min(found, key=lambda each: each.row)
+            if first.row + count == contents.rows:
+                what = f"has {first.text.strip()[:40]!r} in the column {contents.names[i]!r} in the place of a time"
+                raise unlike_rows(contents.path, contents.place(first.row), what)
+
+
+def unlike_rows(path: Path, place: str, what: str) -> ValueError:
+    """What is raised for the first of some lines at the end of a table that are none of its rows."""
+    return ValueError(
+        f"data: {path}, {place}: the line {what}, and none before it; delete what is no row of the table"
     )
 
 

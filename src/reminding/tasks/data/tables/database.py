@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.cells import kind_sql, quoted
-from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
+from reminding.tasks.data.tables.dialect import Dialect
+from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.text import DAMAGE, logical_lines, open_text
 
 VECTOR = 2048

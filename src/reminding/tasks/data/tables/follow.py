@@ -17,8 +17,8 @@ from reminding.tasks.data.tables.cells import NUMBERS, kind_of, value_of
 from reminding.tasks.data.tables.columns import Contents, Wanted, ambiguous_decimal, find, find_decimal
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
-from reminding.tasks.data.tables.missing import carried
 from reminding.tasks.data.tables.source import TableSource
+from reminding.tasks.data.tables.store import carried
 from reminding.tasks.data.text import PACKED, is_followable
 
 STRIDE = 256

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reminding.tasks.data.tables.cells import kind_of
 from reminding.tasks.data.tables.database import WIDE, NotPlainError, Rows, row_lines, text_rows
-from reminding.tasks.data.tables.dialect import Asked, Dialect, find_dialect
+from reminding.tasks.data.tables.dialect import Dialect, find_dialect
+from reminding.tasks.data.tables.header import Asked, FormError
 from reminding.tasks.data.tables.parquet import ParquetTable, open_parquet
 from reminding.tasks.data.text import PACKED, copy_plain, find_encoding, suffix_of
 
@@ -87,7 +88,7 @@ def is_table(path: Path, asked: Asked) -> bool:
     """Whether a file is a table by its suffix or, where that leaves it open, by its first lines.
 
     Raises:
-        ValueError: the file is packed and is no table.
+        FormError: it is a table by its first lines, but in another form, or one that is open.
     """
     suffix = suffix_of(path)
     if suffix in (*TEXT, *PARQUET):
@@ -96,6 +97,8 @@ def is_table(path: Path, asked: Asked) -> bool:
         return False
     try:
         dialect = find_dialect(path, asked)
+    except FormError as error:
+        raise FormError(f"{error}, or read its bytes by --format bytes") from error
     except ValueError:
         return False
     return _holds_numbers(path, dialect)

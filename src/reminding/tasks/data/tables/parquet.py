@@ -17,9 +17,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.cells import quoted
+from reminding.tasks.data.tables.cells import quoted, unique_names
 from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, translating
-from reminding.tasks.data.tables.dialect import unique_names
 
 _EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
 """Types whose statistics are compared with the values as float64."""

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
-from reminding.tasks.data.tables.cells import mark_sql, missing_sql, simple_sql, value_sql
+from reminding.tasks.data.tables.cells import TOTAL, mark_sql, missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, Timing, distance_text, read_clock
-from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some
+from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some, unlike_rows
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
-from reminding.tasks.data.tables.dialect import COMMENTS, Dialect
 from reminding.tasks.data.tables.form import open_form
-from reminding.tasks.data.tables.missing import fill
-from reminding.tasks.data.tables.store import Store, write
+from reminding.tasks.data.tables.header import COMMENTS
+from reminding.tasks.data.tables.store import Store, fill, write
 from reminding.tasks.data.temporary import temporary_folder
 
 ALIKE = 1.25
@@ -152,7 +151,7 @@ class TableSource(Source):
         asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
         if form.dialect is not None:
-            _check_plain(kinds, form.dialect, self._unseen)
+            _check_line_ends(kinds)
         if form.parquet is not None:
             form.parquet.check_values(store.columns, store.lowest, store.highest)
         contents = Contents(
@@ -164,17 +163,22 @@ class TableSource(Source):
         """Plain numbers of all rows in pieces, (n, C).
 
         Raises:
-            NotPlainError: there are comments, which only the first column shows.
+            NotPlainError: there are comments, which the first column shows.
+            ValueError: the last rows begin with a word for a total, and no other does.
         """
         dialect, read = self._form.dialect, [(i, self._simple(i)) for i in columns]
-        marks = self._unseen
-        if dialect is None or 0 in columns or not marks:
+        if dialect is None:
             yield from self._form.rows.values(read)
             return
+        marks, rows, totals = self._unseen, 0, np.zeros(0, np.int64)
         for piece in self._form.rows.values([*read, (0, lambda cell: mark_sql(cell, marks, dialect.words))]):
-            if len(found := np.flatnonzero(piece[:, -1])):
+            if len(found := np.flatnonzero(piece[:, -1] > 0)):
                 raise NotPlainError("there are comments", comment=marks[int(piece[found[0], -1]) - 1])
+            totals = np.append(totals, rows + np.flatnonzero(piece[:, -1] == TOTAL))
+            rows += len(piece)
             yield piece[:, :-1]
+        if len(totals) and totals[0] > 0 and totals[0] + len(totals) == rows:
+            raise unlike_rows(self.path, self._form.rows.place(int(totals[0])), "begins as a line of totals does")
 
     @property
     def _unseen(self) -> tuple[str, ...]:
@@ -275,15 +279,10 @@ def _unlike(known: Timing, found: Timing) -> str:
     )
 
 
-def _check_plain(kinds: Mapping[int, Mapping[str, Found]], dialect: Dialect, marks: tuple[str, ...]) -> None:
-    """Find cells that show comments between the rows, of some marks, or several kinds of line ends."""
-    for column, found in kinds.items():
-        texts = [kind.text for kind in found.values()]
-        if any(text.endswith("\r") for text in texts):
-            raise NotPlainError("line ends differ")
-        comments = [text for text in texts if text.startswith(marks) and text.strip().lower() not in dialect.words]
-        if column == 0 and comments:
-            raise NotPlainError("there are comments", comment=comments[0][0])
+def _check_line_ends(kinds: Mapping[int, Mapping[str, Found]]) -> None:
+    """Find cells that show several kinds of line ends."""
+    if any(each.text.endswith("\r") for found in kinds.values() for each in found.values()):
+        raise NotPlainError("line ends differ")
 
 
 def _cast(cell: str) -> str:
