@@ -263,3 +263,11 @@ def test_the_size_of_a_batch_is_checked_in_predict(size: Any) -> None:
 def test_series_of_nothing_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"X must have at least 1 step, and 1 value per step, got \(6, "):
         SABRegressor().fit(np.zeros(shape), np.arange(6.0))
+
+
+def test_a_forecaster_is_cut_once_an_update_unless_it_is_cut_otherwise() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    for given, cut in (({}, 20), ({"k_trunc": 7}, 7)):
+        fitted = SABForecaster(hidden_size=4, epochs=1, batch_size=20, random_state=0, **given).fit(rows)
+        layer: Any = fitted.network_.layer
+        assert (layer.k_trunc, layer.k_att) == (cut, 10)

@@ -30,12 +30,17 @@ RECALL_SCALE = 0.5
 
 @dataclass(frozen=True)
 class Outline:
-    """What a network needs of a task: the width of its input and of its output."""
+    """The widths of a network's input and output, and of a stream the steps of a chunk: what it needs of a task."""
 
     input_size: int
     output_size: int
-    streamed: bool = False
+    chunk: int | None = None
     vocabulary: ClassVar[None] = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it is a stream, which is read in chunks."""
+        return self.chunk is not None
 
 
 @dataclass(frozen=True)

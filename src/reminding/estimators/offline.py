@@ -20,7 +20,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from reminding.estimators.network import (
-    RECALL_SCALE,
     Fitting,
     Outline,
     fit_series,
@@ -188,8 +187,8 @@ class SABForecaster(RegressorMixin, _Network):
         hidden_size: features of the hidden state.
         num_layers: stacked layers.
         k_top: memories that a step may recall; 0: none, which is truncated BPTT.
-        k_att: a state is stored every k_att steps; None: every k_trunc steps.
-        k_trunc: the recurrent gradient is cut every k_trunc steps; None: never.
+        k_att: a state is stored every k_att rows; None: every k_trunc rows.
+        k_trunc: the recurrent gradient is cut every k_trunc rows; None: once an update.
         capacity: at most this many memories; the oldest is evicted.
         epochs: passes over the stream.
         batch_size: rows per update. The state is carried from update to update.
@@ -203,8 +202,8 @@ class SABForecaster(RegressorMixin, _Network):
         *,
         num_layers: int = 1,
         k_top: int = 5,
-        k_att: int | None = None,
-        k_trunc: int | None = 10,
+        k_att: int | None = 10,
+        k_trunc: int | None = None,
         capacity: int = 64,
         epochs: int = 30,
         batch_size: int = 100,
@@ -244,8 +243,8 @@ class SABForecaster(RegressorMixin, _Network):
         self.mean_, self.scale_ = _scale("X", inputs)
         self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale("y", columns)
         self.network_ = fit_stream(
-            Outline(inputs.shape[1], columns.shape[1], streamed=True),
-            self._options(capacity=plain(self.capacity), horizon=None, recall_scale=RECALL_SCALE),
+            Outline(inputs.shape[1], columns.shape[1], chunk=plain(self.batch_size)),
+            self._options(capacity=plain(self.capacity), horizon=None, normalizer="softmax1", stored="proposal"),
             (inputs - self.mean_) / self.scale_,
             (columns - self.target_mean_) / self.target_scale_,
             self._fitting(),

@@ -128,7 +128,7 @@ class _Online(base.Base):
                 horizon=None,
                 recall_scale=RECALL_SCALE,
             )
-            outline = Outline(plain(self.max_features), outputs, streamed=True)
+            outline = Outline(plain(self.max_features), outputs, chunk=1)
             with seeded(torch.seed() if self.seed is None else int(self.seed)):
                 self._model = network(outline, options).train()
             self._update = Update(self._model, plain(self.learning_rate))
