@@ -8,6 +8,7 @@ Shapes: N series, T steps or rows, I values per step or columns, K targets.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from reminding.estimators.network import (
     plain,
     stream_outputs,
 )
-from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.config import STREAM, ModelOptions
 from reminding.tasks.data.scale import scale_of
 from reminding.tasks.kinds.checks import above_zero, at_least, require
 
@@ -42,9 +43,10 @@ class _Network(BaseEstimator):
     learning_rate: float
     random_state: Any
 
-    def _options(self, **further: Any) -> ModelOptions:
-        names = ("hidden_size", "num_layers", "k_top", "k_att", "k_trunc")
-        return ModelOptions(**{name: plain(getattr(self, name)) for name in names}, **further)
+    def _options(self, defaults: ModelOptions, *further: str) -> ModelOptions:
+        """The options of the network: some arguments of the estimator, `further` among them, and the defaults."""
+        names = ("hidden_size", "num_layers", "k_top", "k_att", "k_trunc", *further)
+        return replace(defaults, **{name: plain(getattr(self, name)) for name in names})
 
     def _fitting(self) -> Fitting:
         at_least("epochs", self.epochs, 1)
@@ -115,7 +117,7 @@ class SABClassifier(ClassifierMixin, _Series):
         series = self._set_scale(_with_values(X))
         outline = Outline(series.shape[2], len(self.classes_))
         loss = torch.nn.functional.cross_entropy
-        self.network_ = fit_series(outline, self._options(), series, number, loss, self._fitting())
+        self.network_ = fit_series(outline, self._options(ModelOptions()), series, number, loss, self._fitting())
         return self
 
     @own_modes()
@@ -166,7 +168,7 @@ class SABRegressor(RegressorMixin, _Series):
         targets = (columns - self.target_mean_) / self.target_scale_
         outline = Outline(series.shape[2], columns.shape[1])
         loss = torch.nn.functional.mse_loss
-        self.network_ = fit_series(outline, self._options(), series, targets, loss, self._fitting())
+        self.network_ = fit_series(outline, self._options(ModelOptions()), series, targets, loss, self._fitting())
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -244,7 +246,7 @@ class SABForecaster(RegressorMixin, _Network):
         self.target_mean_, self.target_scale_ = (self.mean_, self.scale_) if y is None else _scale("y", columns)
         self.network_ = fit_stream(
             Outline(inputs.shape[1], columns.shape[1], chunk=plain(self.batch_size)),
-            self._options(capacity=plain(self.capacity), horizon=None, normalizer="softmax1", stored="proposal"),
+            self._options(STREAM, "capacity"),
             (inputs - self.mean_) / self.scale_,
             (columns - self.target_mean_) / self.target_scale_,
             self._fitting(),

@@ -228,3 +228,20 @@ def test_a_stream_is_cut_at_the_borders_of_its_chunks_unless_it_is_cut_otherwise
     assert isinstance(layer, SAB)
     assert layer.k_trunc == cut
     assert given or layer.k_att == 10, "a chunk stores several memories"
+
+
+def test_a_stream_that_recalls_nothing_has_the_gradient_of_an_lstm_within_each_chunk() -> None:
+    """By default SAB's gradient is cut where that of truncated BPTT by chunks is, and nowhere else."""
+    task = Cue(lag=15, gap=5, chunk=20)
+    options = replace(model_defaults(Cue), hidden_size=6, embedding_size=4, horizon=0)
+    batches = list(islice(task.train_batches(3, 0), 2))
+    gradients: list[list[Tensor]] = []
+    for given in ({"k_top": 0}, {"model": "lstm"}):
+        torch.manual_seed(0)
+        network = SequenceModel(task, replace(options, **given)).double()
+        _, state = network.read(batches[0])
+        network.read(batches[1], state)[0][-1].square().sum().backward()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    for mine, lstms in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, lstms, rtol=1e-9, atol=1e-12)
+    assert gradients[0][0].abs().max() > 0

@@ -14,7 +14,7 @@ from typing import Any
 from reminding.lab.paper import kiln as made
 from reminding.lab.paper.methods import FINALS, FORGET_SCALE, TUNED, Experiment, Setting, grid, methods
 from reminding.lab.paper.tuning import Grid
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
+from reminding.lab.runs.config import STREAM, ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.parity import matched, parameters
 from reminding.tasks import Cue, FileStream, MatchSpeaker, NBack, NoisyCIFAR10
 from reminding.tasks.data.download import data_folder
@@ -26,11 +26,9 @@ REMARKS = (
     "No chunk holds both an event and the question about it, so BPTT within a chunk has no gradient from one to the "
     "other.",
 )
-MEMORY = ModelOptions(
-    hidden_size=64, embedding_size=64, k_trunc=10, normalizer="softmax1", stored="proposal", horizon=None, capacity=64
-)
-"""Of SAB on a stream; a step may recall nothing, and the state stays bounded. The cut every 10 steps is that of the
-results on cue and kiln, which are older than the default of a cut at the borders of chunks alone."""
+MEMORY = replace(STREAM, hidden_size=64, embedding_size=64, k_trunc=10, capacity=64)
+"""Of SAB on a stream. The cut every 10 steps is that of the results on cue and kiln, which are older than the default
+of a cut at the borders of chunks alone."""
 ROW = {"frame": 28, "chunk": 28}
 """An image of MNIST by rows, one image a chunk."""
 CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}

@@ -21,8 +21,6 @@ FORMAT_VERSION = 2
 """Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the
 checkpoints of format 2, so it must refuse them."""
 READ_FORMATS = (1, 2)
-STREAM_CAPACITY = 128
-"""Memories on a stream. With one every 10 steps, the default, they reach 1,280 steps back."""
 EXTENDABLE = {"train.steps", "train.max_seconds"}
 """The limits that a resumed run may raise."""
 ENDS = {"train.target", "train.patience"}
@@ -121,6 +119,8 @@ class ModelOptions:
         return frozenset(field.name for field in fields(self)) - {*COMMON, *READ[self.model]}
 
 
+STREAM = ModelOptions(k_att=10, k_trunc=None, capacity=128, horizon=None, normalizer="softmax1", stored="proposal")
+"""The defaults of a stream: memories reach 1,280 steps back, the state is bounded, and credit crosses chunks."""
 COMMON = ("model", "hidden_size", "num_layers", "embedding_size", "residual", "dropout")
 """The options of every model."""
 RECURRENT = ("cell", "forget_scale", "forget_bias", "dropout", "recurrent_dropout", "backend", "engine")
@@ -310,12 +310,8 @@ def load_task(options: Mapping[str, Any]) -> Any:
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
-    """The default network of a task. On a stream its memory and its state are bounded, and credit crosses chunks."""
-    if not task.streamed:
-        return ModelOptions()
-    return ModelOptions(
-        k_att=10, k_trunc=None, capacity=STREAM_CAPACITY, horizon=None, normalizer="softmax1", stored="proposal"
-    )
+    """The default network of a task."""
+    return STREAM if task.streamed else ModelOptions()
 
 
 def make_task(name: str, options: dict[str, Any]) -> Any:
