@@ -30,11 +30,13 @@ TOLD = {
     "copying/T100-attention-op/attention-seed0": "exploding_norm",
     "copying/T100/sab-forgets-seed2": "lost_solution",
     "copying/T100/sab-paper-seed0": "exploding_norm",
+    "nback/segments/k14": "lost_solution",
     "pmnist/ten-epochs/lstm-chrono392-seed1": "lost_solution gradient_not_finite",
 }
 """Two runs whose loss rose to 1.13 and 1.18 over 250 updates, with one gradient of norm 5,000 or 3,000, and recovered
 in another 250. An LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 updates to
-recover. Three runs whose h grew: two with attention to all states, and one with the paper's setting, which failed."""
+recover. Three runs whose h grew: two with attention to all states, and one with the paper's setting, which failed. One of
+n-back that fell from 82 to 66% on validation, and is tested by its best weights."""
 FAILED = 0.8
 """The accuracy below which a run of the ablation has not learned its task."""
 
@@ -265,13 +267,15 @@ def test_runs_that_learned_are_left_alone(log: Path) -> None:
     config = json.loads((log.parent / "config.json").read_text())
     model, train = ModelOptions(**config["model"]), TrainOptions(**config["train"])
     found = names(seen(read_log(log.parent), model, train))
-    if name_of(log).startswith(("kiln/tuned/", "cue/lag5000-tuned/")):  # few answers a chunk, some lost for a while
+    if name_of(log) in TOLD:
+        assert found == TOLD[name_of(log)].split()
+    elif name_of(log).startswith(("kiln/tuned/", "cue/lag5000-tuned/")):  # few answers a chunk, some lost for a while
         assert set(found) <= {"lost_solution"}
     elif name_of(log).startswith(("ablation/", "copying-tuned/", "cue/lag5000/", "nback/")):
         summary = json.loads((log.parent / "summary.json").read_text())
         assert not found or summary.get("accuracy", 0.0) < FAILED
     else:
-        assert found == TOLD.get(name_of(log), "").split()
+        assert not found
 
 
 def test_a_run_that_goes_wrong_says_so_in_its_log_once_and_not_again_when_resumed(
