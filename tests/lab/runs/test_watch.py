@@ -35,8 +35,8 @@ TOLD = {
 }
 """Two runs whose loss rose to 1.13 and 1.18 over 250 updates, with one gradient of norm 5,000 or 3,000, and recovered
 in another 250. An LSTM on a plateau, whose loss rose from 0.37 to 0.57 at update 2,500 and took 1,500 updates to
-recover. Three runs whose h grew: two with attention to all states, and one with the paper's setting, which failed. One of
-n-back that fell from 82 to 66% on validation, and is tested by its best weights."""
+recover. Three runs whose h grew: two with attention to all states, and one with the paper's setting, which failed.
+One of n-back that fell from 82 to 66% on validation, and is tested by its best weights."""
 FAILED = 0.8
 """The accuracy below which a run of the ablation has not learned its task."""
 
