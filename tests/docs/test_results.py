@@ -102,6 +102,16 @@ def course(runs: str, head: str) -> Values | None:
     return [mean(log[step][metric] for log in logs) * (100 if metric == "accuracy" else 1) for step in steps]
 
 
+def errors(column: str) -> Figures:
+    """The mean absolute error of a column, in its unit: mean, least and largest."""
+
+    def figures(runs: str, _: str) -> Values:
+        found = [each["errors"]["columns"][column]["model"]["mae"] for each in files(runs, "summary.json")]
+        return [mean(found), min(found), max(found)]
+
+    return figures
+
+
 def lengths(runs: str, head: str) -> Values | None:
     """Means over the seeds at the lengths that the heading row names; of two tests at a length the larger counts."""
     if not head.startswith("| T |"):
@@ -163,6 +173,7 @@ README = [
     ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
+    ("| [a real", "etth1/tuned", "sab sab-horizon-0 lstm tbptt"),
     ("| [which digit", "nback/rows-back1", "sab-cut28 sab lstm rtu"),
     ("| [permuted", "pmnist/ten-epochs", "sab-cut28 sab lstm"),
 ]
@@ -236,6 +247,11 @@ def cases() -> Iterator[tuple[Path, tuple[str, ...], str, Figures]]:
     for run in sorted(RESULTS.glob("recipe/*/*-seed0")):
         name, runs = run.name.removesuffix("-seed0"), f"recipe/{run.parent.name}/{run.name[:-1]}?"
         yield RESULTS / "recipe" / "README.md", (f"| {name} ", f"| {name.upper()},"), runs, mean_or_spread
+    for run in sorted(RESULTS.glob("etth1/tuned*/*-seed1")):
+        page, runs = RESULTS / "etth1" / "README.md", f"etth1/{run.parent.name}/{run.name[:-1]}?"
+        yield page, ("| mse |",), runs, spread
+        for column in read(run / "summary.json")["errors"]["columns"]:
+            yield page, (f"| {column} |",), runs, errors(column)
     for label, folder, methods in README:
         for each in methods.split():
             yield ROOT / "README.md", (label,), f"{folder}/{each}-seed?", spread
