@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from reminding import cli
+from reminding.disk.fields import plain
 from reminding.lab.paper.experiments import EXPERIMENTS
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
 from reminding.lab.verbs import commands
 from reminding.tasks import Copying, Cue
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast
 
 from reminding.disk.errors import DamagedFileError, what_is_wrong
+from reminding.disk.fields import from_plain, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
-
-Options = TypeVar("Options")
 
 FORMAT_VERSION = 2
 """Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the
@@ -247,7 +244,7 @@ class RunConfig:
 
     def changed(self) -> dict[str, Any]:
         """The name of the task, and the options that are read and not at their defaults, named as in `settings`."""
-        task = {field.name: _to_json(field.default) for field in fields(self.task)}
+        task = {field.name: to_json(field.default) for field in fields(self.task)}
         defaults = named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
         unread = {f"model.{name}" for name in self.model.unread()}
         read = {name: value for name, value in self.settings().items() if name not in unread}
@@ -323,51 +320,6 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
     return from_plain(TASKS[name], options)
-
-
-def plain(options: Any, *, absolute: bool = True) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values. Paths become absolute, unless told otherwise."""
-    return {field.name: _to_json(getattr(options, field.name), absolute) for field in fields(options)}
-
-
-def _to_json(value: Any, absolute: bool = True) -> Any:
-    if isinstance(value, Path):
-        return str(value.absolute() if absolute else value)
-    if isinstance(value, list | tuple):
-        return [_to_json(item, absolute) for item in cast("Sequence[Any]", value)]
-    if isinstance(value, Real) and not isinstance(value, int | float):  # of numpy
-        return int(value) if isinstance(value, Integral) else float(value)
-    return value
-
-
-def from_plain(kind: Callable[..., Options], values: Mapping[str, Any]) -> Options:
-    """A dataclass of the values that `plain` gave: the types of its fields say what is a path and what a tuple.
-
-    Raises:
-        TypeError: there is no such field.
-        ValueError: a value is out of range.
-    """
-    types = get_type_hints(kind)
-    return kind(**{name: _from_json(name, value, types.get(name)) for name, value in values.items()})
-
-
-def _from_json(name: str, value: Any, kind: Any) -> Any:
-    """A JSON value as a field of type `kind` holds it; the first member of a union that can hold it counts."""
-    parts = get_args(kind)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if get_origin(kind) in (Union, UnionType) and value is not None:
-        if isinstance(value, str) and str in parts:
-            return value
-        converted = (_from_json(name, value, part) for part in parts)
-        return next((each for each in converted if type(each) is not type(value)), value)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        items = cast("list[Any]", value)
-        kinds = [parts[0]] * len(items) if parts[1:] == (...,) else parts
-        if len(items) != len(kinds):
-            raise ValueError(f"{name} must have {len(kinds)} values, got {len(items)}")
-        return tuple(_from_json(name, item, each) for item, each in zip(items, kinds, strict=True))
-    return value
 
 
 def command(config: RunConfig) -> list[str]:
