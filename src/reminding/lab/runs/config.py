@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -11,6 +11,7 @@ from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.fields import from_plain, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
+from reminding.lab.runs.own_code import is_own
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
@@ -26,7 +27,7 @@ ENDS = {"train.target", "train.patience"}
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The network. Options from k_top on concern only the models that have them.
+    """The network. An option that means nothing to the model is refused.
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
@@ -111,9 +112,31 @@ class ModelOptions:
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "autograd", "replay"] = "auto"
 
-    def unread(self) -> frozenset[str]:
-        """The options that mean nothing to this model, whatever their value."""
-        return frozenset(field.name for field in fields(self)) - {*COMMON, *READ[self.model]}
+    def unread(self, *, streamed: bool) -> dict[str, str]:
+        """The options that mean nothing to this model, whatever their value -> why.
+
+        Args:
+            streamed: whether its task is a stream.
+        """
+        found = dict(_UNLIKE.get(self.model, {}))
+        for name in {each.name for each in fields(self)} - {*COMMON, *READ[self.model], *found}:
+            found[name] = f"is for {', '.join(model for model in READ if name in READ[model])}, not for {self.model}"
+        own_score = self.score is not None and is_own(self.score)
+        separable = self.score == "separable" or (self.score is None and self.semantics == "release")
+        for idle, names, why in (
+            (self.k_top == 0, _REMEMBERING, "is of memories, and k_top 0 recalls none"),
+            (not streamed, ("horizon", "credit_every"), "is for streams: whole sequences have no earlier chunks"),
+            (self.horizon == 0, ("credit_every",), "needs a horizon above 0, without which no credit is sent back"),
+            (self.capacity is None, ("evict",), "needs a capacity, without which no memory is evicted"),
+            (separable or own_score, ("score_size",), "is for the scores additive and dot, which have projections"),
+            (
+                self.num_layers == 1 and self.model != "transformer",
+                ("dropout",),
+                "acts between layers, and there is one",
+            ),
+        ):
+            found = {**dict.fromkeys(names if idle else (), why), **found}
+        return found
 
 
 STREAM = ModelOptions(k_att=10, k_trunc=None, capacity=128, horizon=None, normalizer="softmax1", stored="proposal")
@@ -129,18 +152,26 @@ RECALLING = (
     "capacity", "evict", "backtrack", "credit_every",
 )  # fmt: skip
 """Those of SAB alone."""
-# A model that is not the layer refuses some of its options, unless they have the value that changes nothing.
-_REFUSED = ("forget_scale", "forget_bias", "recurrent_dropout")
 READ: Mapping[str, tuple[str, ...]] = {
     "sab": (*RECURRENT, *SCORING, *RECALLING, "horizon"),
     "lstm": RECURRENT,
     "tbptt": (*RECURRENT, "k_trunc", "horizon"),
-    "attention": (*RECURRENT, *SCORING, "horizon"),
-    "transformer": ("positions", "feedforward_size", *_REFUSED),
-    "mingru": _REFUSED,
-    "rtu": ("min_radius", *_REFUSED),
+    "attention": (*RECURRENT, *SCORING),
+    "transformer": ("positions", "feedforward_size"),
+    "mingru": (),
+    "rtu": ("min_radius",),
 }
 """The options that each model reads, beside those of every model."""
+_REMEMBERING = {*SCORING, *RECALLING} - {"k_top", "k_trunc", "semantics", "credit_every"}
+"""The options of memories."""
+_UNLIKE: Mapping[str, Mapping[str, str]] = {
+    "rtu": {
+        "num_layers": "must be 1 for rtu, whose gradient is exact for one layer",
+        "dropout": "acts between layers, and rtu has one",
+        "embedding_size": "must be None for rtu, whose input weights are an embedding, with an exact gradient",
+    }
+}
+"""The options of every model but this one -> why."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +261,30 @@ class RunConfig:
         }
         write_json(path, content)
 
+    def unread(self) -> dict[str, str]:
+        """The options of the model that mean nothing to it on this task, whatever their value -> why."""
+        return self.model.unread(streamed=self.task.streamed)
+
+    def essential(self) -> RunConfig:
+        """The same run, with the options that mean nothing at the defaults of the task."""
+        defaults = model_defaults(self.task.__class__)
+        return replace(self, model=replace(self.model, **{name: getattr(defaults, name) for name in self.unread()}))
+
+    def check_read(self, names: Collection[str] | None = None) -> None:
+        """Refuse options that are given and mean nothing to the model.
+
+        Args:
+            names: of the options that are given; None: those that are not at the default of the task.
+
+        Raises:
+            ValueError: names the option, and says why.
+        """
+        defaults = model_defaults(self.task.__class__)
+        for name, why in sorted(self.unread().items()):
+            value = getattr(self.model, name)
+            if value != getattr(defaults, name) if names is None else name in names:
+                raise ValueError(f"{name} {why}; got {value}")
+
     def places(self) -> set[str]:
         """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
         return {
@@ -246,7 +301,7 @@ class RunConfig:
         """The name of the task, and the options that are read and not at their defaults, named as in `settings`."""
         task = {field.name: to_json(field.default) for field in fields(self.task)}
         defaults = named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
-        unread = {f"model.{name}" for name in self.model.unread()}
+        unread = {f"model.{name}" for name in self.unread()}
         read = {name: value for name, value in self.settings().items() if name not in unread}
         return {name: value for name, value in read.items() if value != defaults.get(name)}
 
