@@ -43,7 +43,7 @@ LEARNING: dict[str, tuple[Any, ModelOptions]] = {
     "whole sequences": (Copying(T=4, symbols=2, balanced=True), replace(MEMORY, capacity=None, horizon=0)),
     "streams": (STREAM, MEMORY),
     "deferred credit": (STREAM, replace(MEMORY, credit_every=3)),
-    "streams, lstm": (STREAM, replace(MEMORY, model="lstm")),
+    "streams, lstm": (STREAM, ModelOptions(model="lstm", hidden_size=6, embedding_size=4, k_trunc=None)),
     "a table": (table, MEMORY),
 }
 """Streams whose processes have unequal numbers of questions in a chunk, and chunks without any."""

@@ -11,7 +11,6 @@ from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.fields import from_plain, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
-from reminding.lab.runs.own_code import is_own
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
 
@@ -118,17 +117,16 @@ class ModelOptions:
         Args:
             streamed: whether its task is a stream.
         """
-        found = dict(_UNLIKE.get(self.model, {}))
+        found = dict(_RTU) if self.model == "rtu" else {}
         for name in {each.name for each in fields(self)} - {*COMMON, *READ[self.model], *found}:
             found[name] = f"is for {', '.join(model for model in READ if name in READ[model])}, not for {self.model}"
-        own_score = self.score is not None and is_own(self.score)
-        separable = self.score == "separable" or (self.score is None and self.semantics == "release")
+        projects = (self.score or {"paper": "additive"}.get(self.semantics)) in ("additive", "dot")
         for idle, names, why in (
             (self.k_top == 0, _REMEMBERING, "is of memories, and k_top 0 recalls none"),
             (not streamed, ("horizon", "credit_every"), "is for streams: whole sequences have no earlier chunks"),
             (self.horizon == 0, ("credit_every",), "needs a horizon above 0, without which no credit is sent back"),
             (self.capacity is None, ("evict",), "needs a capacity, without which no memory is evicted"),
-            (separable or own_score, ("score_size",), "is for the scores additive and dot, which have projections"),
+            (not projects, ("score_size",), "is for the scores additive and dot, which have projections"),
             (
                 self.num_layers == 1 and self.model != "transformer",
                 ("dropout",),
@@ -164,14 +162,12 @@ READ: Mapping[str, tuple[str, ...]] = {
 """The options that each model reads, beside those of every model."""
 _REMEMBERING = {*SCORING, *RECALLING} - {"k_top", "k_trunc", "semantics", "credit_every"}
 """The options of memories."""
-_UNLIKE: Mapping[str, Mapping[str, str]] = {
-    "rtu": {
-        "num_layers": "must be 1 for rtu, whose gradient is exact for one layer",
-        "dropout": "acts between layers, and rtu has one",
-        "embedding_size": "must be None for rtu, whose input weights are an embedding, with an exact gradient",
-    }
+_RTU = {
+    "num_layers": "must be 1 for rtu, whose gradient is exact for one layer",
+    "dropout": "acts between layers, and rtu has one",
+    "embedding_size": "must be None for rtu, whose input weights are an embedding, with an exact gradient",
 }
-"""The options of every model but this one -> why."""
+"""The options of every model but rtu -> why."""
 
 
 @dataclass(frozen=True)
