@@ -39,6 +39,7 @@ from reminding.lab.train.group import end_process
 from reminding.tasks import DATASETS, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.own import reading_of_series
 
 
 def train(
@@ -179,12 +180,14 @@ def predict(
             say(f"future: {future} is not needed, as every column is predicted or steps is 1")
         with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):
             found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
+        tell_reading(found.future)
         _show_forecast(found, folder, input, out, figure)
         return
     for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
         if given is not None:
             raise ValueError(f"{name} is for forecasts of tables, not for {folder}")
     found = predictor.predict(opened, steps, future=future)
+    tell_reading(reading_of_series(predictor.config.task, input, len(found)))
     _show_frame(found, f"{folder}: {input}", out, lambda _, probability: f"{probability:.3f}")
 
 
@@ -265,6 +268,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
     with doing(f"explaining {folder}"):
         explanations = explain_run(folder, options)
         occlusion = None if sequences is None else occlude(folder, sequences, options.split)
+    tell_reading(explanations[0].reading)
     if occlusion is not None:
         table = occlusion.table()
         show_table(table.title, table.columns, table.rows)
