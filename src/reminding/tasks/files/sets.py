@@ -6,6 +6,7 @@ Shapes: n steps, I values of a step.
 from __future__ import annotations
 
 import glob
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -22,6 +23,7 @@ from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
 from reminding.tasks.data.tables.cells import Order
 from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
+from reminding.tasks.data.tables.source import NO_TIMES, unlike_steps
 from reminding.tasks.data.text import PACKED, suffix_of
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
@@ -162,6 +164,18 @@ class FileSet:
         marks = {table.decimal for table in tables if table.decimal is not None}
         return marks.pop() if len(marks) == 1 else None
 
+    def timing(self, count: int) -> Timing | None:
+        """Of the times of the first `count` files, whose usual distance is the median over all rows; None: none."""
+        clocks = [each.clock for each in self.sources[:count] if isinstance(each, TableSource) and each.clock]
+        long = [(clock.timing(), clock.store.rows) for clock in clocks if clock.store.rows > 1]
+        if not long:
+            return clocks[0].timing() if clocks else None
+        long.sort(key=lambda each: each[0].step or 0.0)
+        ends = list(accumulate(rows for _, rows in long))
+        usual, _ = long[bisect_left(ends, ends[-1] / 2)]
+        same = all(each.months == usual.months for each, _ in long)
+        return replace(usual, order=clocks[0].order, months=usual.months if same else None)
+
     def ranges(self) -> list[range]:
         """The steps of each file, counted over all files."""
         ends = list(accumulate(source.steps() for source in self.sources))
@@ -197,8 +211,31 @@ class FileSet:
         return self.sources[number], steps.start
 
     def reading(self, notes: Sequence[str]) -> Reading:
-        """What was read of all files."""
-        return together([source.reading() for source in self.sources], [*self.notes, *notes])
+        """What was read of all files, and what differs between them."""
+        readings = [source.reading() for source in self.sources]
+        return together(readings, [*self.notes, *self._unlike_times(), *_unlike_units(readings), *notes])
+
+    def _unlike_times(self) -> list[str]:
+        """Which files have rows at another distance than most rows, a sentence each."""
+        usual, found = self.timing(len(self.sources)), list[str]()
+        for source in self.sources if usual is not None and len(self.sources) > 1 else ():
+            assert isinstance(source, TableSource) and source.clock is not None and usual is not None
+            if (steps := unlike_steps(usual, source.clock.timing())) is not None:
+                here, there = steps
+                found.append(f"time: {source.path.name} has a row every {here}, others every {there}; {NO_TIMES}")
+        return found
+
+
+def _unlike_units(readings: Sequence[Reading]) -> list[str]:
+    """Which columns have another unit than in the first file, a sentence each."""
+    first = {column.name: column.unit for column in readings[0].columns if column.role != "ignored"}
+    return [
+        f"{column.name}: its unit is {column.unit} in {Path(reading.files[0].path).name}, and "
+        f"{first[column.name]} in the first file; values are read as they are"
+        for reading in readings[1:]
+        for column in reading.columns
+        if column.unit and first.get(column.name) not in (None, "", column.unit)
+    ]
 
 
 def open_files(
@@ -256,6 +293,7 @@ def _tables(
         tables = [_reopened(table, shared) for table in tables]
     if not wanted.known:
         _check_values(tables)
+    _check_times(tables)
     masks = tuple(name for name in tables[0].columns if any(name in table.masks for table in tables))
     shared = replace(shared, masks=masks)
     tables = [table if table.masks == masks else _reopened(table, shared) for table in tables]
@@ -272,6 +310,14 @@ def _check_values(tables: Sequence[TableSource]) -> None:
                 f"columns: {tables[0].path}, column {name!r} has no values, as in the other files; leave it out of "
                 "--columns"
             )
+
+
+def _check_times(tables: Sequence[TableSource]) -> None:
+    """Refuse dates in one of the tables and numbers in another."""
+    clocks = {table.clock.dated: (table.path, table.clock.column) for table in reversed(tables) if table.clock}
+    if len(clocks) > 1:
+        (dates, column), (numbers, _) = clocks[True], clocks[False]
+        raise ValueError(f"time: the column {column!r} holds dates in {dates}, numbers in {numbers}; write all alike")
 
 
 def _reopened(table: TableSource, wanted: Wanted) -> TableSource:
