@@ -58,6 +58,8 @@ class ReproduceOptions:
         at_least("jobs", self.jobs, 1)
         above_zero("budget", self.budget)
         above_zero("grace", self.grace)
+        if self.storage is None and self.grace != ReproduceOptions.grace:
+            raise ValueError(f"grace is for the workers of a storage, and there is none; got {self.grace:g}")
 
 
 @dataclass(frozen=True)

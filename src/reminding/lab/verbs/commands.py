@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from reminding.lab.train import trainer
 from reminding.lab.train.data import reading_of, tell_reading
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
-from reminding.tasks import DATASETS, fetch, status
+from reminding.tasks import DATASETS, TRAINING, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.own import reading_of_series
@@ -137,11 +138,23 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
 def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collection[str]) -> Any:
     """A task with the facts of its run, for the files of the run or for others."""
     task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
+    _check_judged(task, config.task, new_data)
     if new_data:
         parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
         return task.changed(**dict.fromkeys(parts)).for_new_data()
     check_own_data(task, folder, "eval", "--data FILE evaluates another file")
     return task
+
+
+def _check_judged(task: Any, trained: Any, new_data: Collection[str]) -> None:
+    """Refuse options of a task that are not those of the run and mean nothing to its evaluation."""
+    idle = {each.name: "is for the training loss" for each in fields(task) if TRAINING in each.metadata}
+    idle |= {"size": "is for the training data", "window": "sets the scale, which is that of training"}
+    if new_data:
+        idle |= dict.fromkeys(("valid", "held_out"), "holds rows out, and new data are evaluated whole")
+    for name, why in idle.items():
+        if (value := getattr(task, name, None)) != getattr(trained, name, None):
+            raise ValueError(f"{name} {why}; got {value} in eval")
 
 
 def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, float], sequences: int | None) -> None:
@@ -264,6 +277,8 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
     """
+    if options.input is not None and options.split != "test" and sequences is None:
+        raise ValueError(f"split is for sequences of the task, not for input; got {options.split}")
     out = out or folder / "explain"
     with doing(f"explaining {folder}"):
         explanations = explain_run(folder, options)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reminding.tasks.data import audio
 from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.sources import BytesSource, Source
-from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
 from reminding.tasks.data.tables.cells import Order
 from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
@@ -250,6 +250,7 @@ def open_files(
         ValueError: a file cannot be read, is of another kind, or lacks a column; the message names it.
     """
     kind = kind_of_file(paths[0], format, wanted)
+    _check_asked(paths, kind, wanted)
     rows = rows or (None,) * len(paths)
     tables = [] if follow or kind != "table" else _tables(paths, kind, format, wanted, rows)
     first = tables[0] if tables else open_source(paths[0], kind, replace(wanted, rows=rows[0]), follow)
@@ -262,6 +263,19 @@ def open_files(
     if not tables:
         return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
     return FileSet(tuple(tables), tuple(notes))
+
+
+def _check_asked(paths: Sequence[Path], kind: str, wanted: Wanted) -> None:
+    """Refuse what is asked of text or of tables where there is none; what a run was begun with is not asked again."""
+    asked, whole = wanted.asked, all(suffix_of(path) in PARQUET for path in paths)
+    if asked.fixed or (kind == "table" and not whole):
+        return
+    what = "a Parquet file, which says it" if kind == "table" else f"read as {kind}, which has no cells; see format"
+    for option in ("separator", "decimal", "header", "encoding", *(() if kind == "table" else ("na",))):
+        if getattr(asked, option) != getattr(Asked(), option):
+            raise ValueError(f"{option}: {paths[0]} is {what}")
+    if kind != "table" and wanted.missing != "error":
+        raise ValueError(f"missing: {paths[0]} is read as {kind}, in which nothing is missing; see format")
 
 
 def _tables(
