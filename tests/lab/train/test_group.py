@@ -43,7 +43,7 @@ LEARNING: dict[str, tuple[Any, ModelOptions]] = {
     "whole sequences": (Copying(T=4, symbols=2, balanced=True), replace(MEMORY, capacity=None, horizon=0)),
     "streams": (STREAM, MEMORY),
     "deferred credit": (STREAM, replace(MEMORY, credit_every=3)),
-    "streams, lstm": (STREAM, ModelOptions(model="lstm", hidden_size=6, embedding_size=4, k_trunc=None)),
+    "streams, lstm": (STREAM, replace(MEMORY, model="lstm")),
     "a table": (table, MEMORY),
 }
 """Streams whose processes have unequal numbers of questions in a chunk, and chunks without any."""
@@ -99,7 +99,7 @@ def learned(task: Any, model: ModelOptions, folder: Path) -> list[dict[str, Tens
     """The gradients of some updates in float64, the last one of settling, and the weights in the end."""
     torch.set_num_threads(1)
     task = task(folder) if callable(task) else task
-    config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9))
+    config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9)).essential()
     run = Run.prepare(config, folder)
     run.model.double()
     run.optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
