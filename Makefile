@@ -23,14 +23,14 @@ $(READY): requirements.lock pyproject.toml setup.py $(SOURCES)
 	@touch $@
 
 # The same task for three ways of assigning credit, then real images read pixel by pixel.
-COPYING := copying --T 20 --symbols 5 --k-trunc 5 --lr 0.005 --anneal 0.25 --steps 2000 --eval-every 100 --overwrite
+COPYING := copying --T 20 --symbols 5 --lr 0.005 --anneal 0.25 --steps 2000 --eval-every 100 --overwrite
 
 SAY_OP = $(BIN)/python -c 'from reminding.ops.cpu_op import missing as m; \
   print("SAB ran in pure PyTorch: " + m() if m() else "SAB ran on the C++ CPU op.")'
 
 run: setup
-	$(BIN)/reminding train $(COPYING) --model sab --out $(OUT)/copying-sab
-	$(BIN)/reminding train $(COPYING) --model tbptt --out $(OUT)/copying-tbptt
+	$(BIN)/reminding train $(COPYING) --model sab --k-trunc 5 --out $(OUT)/copying-sab
+	$(BIN)/reminding train $(COPYING) --model tbptt --k-trunc 5 --out $(OUT)/copying-tbptt
 	$(BIN)/reminding train $(COPYING) --model lstm --out $(OUT)/copying-lstm
 	$(BIN)/reminding train digits --hidden-size 64 --lr 0.005 --anneal 0.25 --steps 1200 --eval-every 100 --overwrite --out $(OUT)/digits-sab
 	$(BIN)/reminding report $(OUT)/copying-sab $(OUT)/copying-tbptt $(OUT)/copying-lstm $(OUT)/digits-sab --out $(OUT)/report

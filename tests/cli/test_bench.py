@@ -27,7 +27,7 @@ def test_what_is_in_the_way_of_the_folder_is_told_before_measuring(
     def measured(*_: object) -> None:
         raise AssertionError("nothing is to be measured")
 
-    for module in ("verbs.commands.measure", "bench.kinds.serve.measure", "bench.kinds.stream.measure"):
+    for module in ("verbs.measuring.measure", "bench.kinds.serve.measure", "bench.kinds.stream.measure"):
         monkeypatch.setattr(f"reminding.lab.{module}", measured)
     file = tmp_path / "taken"
     file.write_text("")

@@ -16,7 +16,7 @@ from reminding.lab.bench import gpu
 from reminding.lab.bench.gpu import measure_row
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.options import GpuOptions
-from reminding.lab.verbs import commands
+from reminding.lab.verbs import measuring
 from tests.lab.bench.gpu_sizes import ABOUT, CEILINGS, CPU, SMALL
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -38,7 +38,7 @@ def test_the_command_measures_shows_and_writes(
     monkeypatch.setattr(gpu, "require_device", there)
     monkeypatch.setattr(gpu, "about", about)
     monkeypatch.setattr(gpu, "in_own_process", on_the_cpu)
-    commands.bench_gpu(replace(SMALL, models=("sab-reference",)), tmp_path)
+    measuring.bench_gpu(replace(SMALL, models=("sab-reference",)), tmp_path)
     shown = capsys.readouterr().out
     assert "a GPU" in shown
     assert "SAB, plain PyTorch" in shown

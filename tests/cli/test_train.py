@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from reminding import cli
+from reminding.disk.fields import plain
 from reminding.lab.paper.experiments import EXPERIMENTS
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, command
 from reminding.lab.verbs import commands
 from reminding.tasks import Copying, Cue
 
@@ -32,12 +33,9 @@ def test_what_is_typed_is_what_is_run(name: str, monkeypatch: pytest.MonkeyPatch
 def essential(config: RunConfig) -> RunConfig:
     """A configuration with what its model does not read, which commands leave out, at the defaults.
 
-    A task with defaults of its own is typed with options of a class of its own.
+    A task whose training has defaults of its own is typed with options of a class of its own.
     """
-    defaults = ModelOptions()
-    unread = {name: getattr(defaults, name) for name in config.model.unread()}
-    train = TrainOptions(**plain(config.train))
-    return replace(config, model=replace(config.model, **unread), train=train)
+    return replace(config.essential(), train=TrainOptions(**plain(config.train)))
 
 
 def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,10 +45,12 @@ def test_options_of_every_kind_are_typed_as_they_are_read(monkeypatch: pytest.Mo
         typed.append(RunConfig(task, model, train))
 
     monkeypatch.setattr(commands, "train", note)
-    model = ModelOptions(k_trunc=None, backtrack=False, dropout=0.25, capacity=None, horizon=None)
+    model = ModelOptions(k_trunc=None, backtrack=False, dropout=0.25, num_layers=2, capacity=None)
     runs = [
         RunConfig(Copying(T=7), model, TrainOptions(lr=1e-4, check_finite=False, eval_sequences=None)),
-        RunConfig(Cue(lag=40), ModelOptions(capacity=3, k_top=2), TrainOptions(device="cpu", threads=None)),
+        RunConfig(
+            Cue(lag=40), ModelOptions(capacity=3, k_top=2, horizon=0), TrainOptions(device="cpu", threads=None)
+        ),
         RunConfig(Copying(T=7), ModelOptions(model="lstm", forget_bias="chrono:120", embedding_size=4)),
         RunConfig(Copying(T=7), ModelOptions(model="tbptt", forget_bias=-1.5)),
         RunConfig(Copying(T=7), ModelOptions(normalizer="softmax1", null_score=1.0, score_size=3)),

@@ -19,7 +19,7 @@ def small(steps: int = 6, task: Any = None, model: str = "sab", **train: Any) ->
         task or Copying(T=4, symbols=2),
         ModelOptions(model=model, hidden_size=8, k_trunc=3),  # pyright: ignore[reportArgumentType]
         TrainOptions(steps=steps, device="cpu", **options),
-    )
+    ).essential()
 
 
 @pytest.fixture(scope="session")

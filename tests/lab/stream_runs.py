@@ -21,9 +21,8 @@ TINY: dict[str, Any] = {"hidden_size": 8, "k_trunc": 3, "k_top": 2}
 
 def small(task: Any, steps: int = 6, model: Any = "sab", **train: Any) -> RunConfig:
     options: dict[str, Any] = {"batch_size": 3, "eval_every": 3, "eval_sequences": 4, **train}
-    return RunConfig(
-        task, ModelOptions(model=model, capacity=4, **TINY), TrainOptions(steps=steps, device="cpu", **options)
-    )
+    training = TrainOptions(steps=steps, device="cpu", **options)
+    return RunConfig(task, ModelOptions(model=model, capacity=4, **TINY), training).essential()
 
 
 @pytest.fixture

@@ -348,8 +348,8 @@ def test_advice_for_a_run_names_no_option_that_it_does_not_have(tmp_path: Path) 
     run = task.with_facts(task.facts())
     for text, message in (
         ("a;b\n22,903;1\n", "nothing tells which, here or in the training data; write it as 22903 or 22.903"),
-        ("a,b\n1,2\n,3\n", "the run takes none, as it was trained without --missing; write the value, or leave out"),
-        ("a,b\n1,2\nx,3\n", "'x' is not a number; write a number, or leave the cell empty if the value is missing"),
+        ("a,b\n1,2\n,3\n", "the run was trained on rows without missing values, and needs this one; write it"),
+        ("a,b\n1,2\nx,3\n", "'x' is not a number; write a number"),
         (
             "a,b\n1,\n2,\n",
             "column 'b' has no values, expected numbers; a run with --missing carry or zero would fill",
@@ -358,6 +358,10 @@ def test_advice_for_a_run_names_no_option_that_it_does_not_have(tmp_path: Path) 
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(ValueError, match=re.escape(message)):
             run.open(tmp_path / "b.csv")
+    (tmp_path / "b.csv").write_text("a,b\n1,2\nx,3\n")
+    filled = FileStream(tmp_path / "a.csv", held_out=4, chunk=5, missing="zero")
+    with pytest.raises(ValueError, match=r"write a number, or leave the cell empty if the value is missing$"):
+        filled.with_facts(filled.facts()).open(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize("appended", ["5,\n", "5", "5,6\n7", "x,y\n", '"\n', "5,6,7\n# c\n"])

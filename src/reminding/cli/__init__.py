@@ -1,4 +1,4 @@
-"""The command line: verbs only, no logic. Each verb reads its options and calls a function of `lab.verbs.commands`.
+"""The command line: verbs only, no logic. Each verb reads its options and calls a function of `lab.verbs`.
 
 `program` finds the verb, `parsing` reads the options, the other files hold the verbs. A verb imports `lab` when it
 runs, so that `reminding --help` needs nothing of it.

@@ -25,7 +25,7 @@ def _bench_step(arguments: list[str]) -> None:
 
 def _bench_cpu(arguments: list[str]) -> None:
     from reminding.lab.bench.options import BenchOptions
-    from reminding.lab.verbs import commands
+    from reminding.lab.verbs import measuring
 
     def run(*, bench: Any, out: Path = Path("runs/bench")) -> None:
         """Measure the time and the peak memory of one training step, beside nn.LSTM with full BPTT.
@@ -40,14 +40,14 @@ def _bench_cpu(arguments: list[str]) -> None:
             bench: the sizes, the settings and the limits.
             out: folder for measured.json, report.md and growth.png; old ones are replaced.
         """
-        commands.bench(bench, out)
+        measuring.bench(bench, out)
 
     parse(run, arguments, "bench", bench=BenchOptions())
 
 
 def _bench_serve(arguments: list[str]) -> None:
     from reminding.lab.bench.kinds.serve import ServeOptions
-    from reminding.lab.verbs import commands
+    from reminding.lab.verbs import measuring
 
     def run(*, bench: Any, out: Path = Path("runs/bench-serve")) -> None:
         """Measure the time of one step a call, without gradient, beside nn.LSTM called the same way.
@@ -59,14 +59,14 @@ def _bench_serve(arguments: list[str]) -> None:
             bench: the sizes and the settings.
             out: folder for measured.json and report.md; old ones are replaced.
         """
-        commands.bench_serve(bench, out)
+        measuring.bench_serve(bench, out)
 
     parse(run, arguments, "bench", bench=ServeOptions())
 
 
 def _bench_gpu(arguments: list[str]) -> None:
     from reminding.lab.bench.options import GpuOptions
-    from reminding.lab.verbs import commands
+    from reminding.lab.verbs import measuring
 
     def run(*, bench: Any, out: Path = Path("runs/bench-gpu")) -> None:
         """Measure the time and the peak memory of one training step on a GPU, beside nn.LSTM on cuDNN.
@@ -79,14 +79,14 @@ def _bench_gpu(arguments: list[str]) -> None:
             bench: the sizes, the settings and the limits.
             out: folder for measured.json and report.md, rewritten after each row; old ones are replaced.
         """
-        commands.bench_gpu(bench, out)
+        measuring.bench_gpu(bench, out)
 
     parse(run, arguments, "bench", bench=GpuOptions())
 
 
 def _bench_stream(arguments: list[str]) -> None:
     from reminding.lab.bench.kinds.stream import StreamOptions
-    from reminding.lab.verbs import commands
+    from reminding.lab.verbs import measuring
 
     def run(*, bench: Any, out: Path = Path("runs/bench-stream")) -> None:
         """Measure the time of training on a stream, chunk by chunk, beside nn.LSTM doing the same.
@@ -98,6 +98,6 @@ def _bench_stream(arguments: list[str]) -> None:
             bench: the sizes, the settings and the limits.
             out: folder for measured.json and report.md; old ones are replaced.
         """
-        commands.bench_stream(bench, out)
+        measuring.bench_stream(bench, out)
 
     parse(run, arguments, "bench", bench=StreamOptions())

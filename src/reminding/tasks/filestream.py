@@ -254,7 +254,8 @@ class FileStream(DescribedStream):
         """The kind of the files, and the columns: of a run those that it was begun with."""
         if self._facts is not None:
             return Known.of_facts(self._facts)
-        return Known.of_source(self.source, self.target, self.opened.decimal)
+        timing = self.opened.timing(len(self._files()["train"]))
+        return Known.of_source(self.source, self.target, self.opened.decimal, timing)
 
     @property
     def source(self) -> Source:

@@ -19,6 +19,7 @@ from torch import Tensor
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.audio import SUFFIXES, check_rate, read_audio
 from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
+from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 from reminding.tasks.files.labelled import Form, LabelledTask
@@ -40,12 +41,14 @@ class Own(NamedTuple):
             label; None: unknown.
         times: of a table with a time column: its values at these steps and the next, (T + 1,); else None.
         padding: number of the first steps that stand in front of a labelled series which is shorter than others.
+        reading: what was read of the file.
     """
 
     input: Tensor
     target: Tensor | None
     times: NDArray[Any] | None = None
     padding: int = 0
+    reading: Reading | None = None
 
 
 def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None, number: int | None = None) -> Own:
@@ -77,27 +80,38 @@ def read_own(task: Any, path: Path, start: int = 0, steps: int | None = None, nu
             raise ValueError(f"start and steps are for streams; a sequence of {task.name} is read whole")
         if isinstance(task, LabelledTask):
             return _labelled(task, path, number)
-        return Own(_tokens(task, path) if task.vocabulary is not None else _values(task, path), None)
+        input = _tokens(task, path) if task.vocabulary is not None else _values(task, path)
+        return Own(input, None, reading=Reading((FileSteps(str(path), len(input)),), "numbers", "step"))
     except ValueError as error:
         raise ValueError(f"input: {str(error).removeprefix('data: ')}") from error
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps of a file in the form that a model reads: their number, and functions of begin and end."""
+    """The steps of a file in the form that a model reads: functions of begin and end, and what was read."""
 
-    total: int
+    reading: Reading
     read: Callable[[int, int], NDArray[Any]]
     times: Callable[[int, int], NDArray[Any] | None] | None = None
 
 
 def _labelled(task: LabelledTask, path: Path, number: int | None) -> Own:
     """One series as the model reads it, with its class if the file says it."""
-    form, one = task.form, _chosen(_series_of(task, path), path, number, task.form.dimensions)
+    form, series = task.form, _series_of(task, path)
+    one = _chosen(series, path, number, form.dimensions)
     label = form.class_of(one)
     values = form.prepared(one.values, one.where)
     target = None if label is None else torch.tensor([label])
-    return Own(torch.as_tensor(values).unsqueeze(1), target, padding=len(values) - form.cut.own_steps(one.values))
+    padding = len(values) - form.cut.own_steps(one.values)
+    reading = reading_of_series(task, path, len(series))
+    return Own(torch.as_tensor(values).unsqueeze(1), target, padding=padding, reading=reading)
+
+
+def reading_of_series(task: Any, path: Path, count: int) -> Reading:
+    """What was read of a file or folder of so many series or images to label."""
+    labelled = isinstance(task, LabelledTask)
+    kind = ("labelled series" if task.form.rate is None else "audio") if labelled else "numbers"
+    return Reading((FileSteps(str(path), count),), kind, "example")
 
 
 def _chosen(series: Sequence[One], path: Path, number: int | None, dimensions: int) -> One:
@@ -148,12 +162,13 @@ def _stream(task: NextStep, steps_of: _Steps, start: int, steps: int | None, pat
     """Some steps of a stream, each with the next step as its target."""
     at_least("start", start, 0)
     at_least_or_none("steps", steps, 1)
-    total = steps_of.total
+    total = steps_of.reading.steps
     end = total if steps is None else min(total, start + steps + 1)
     if end - start < 2:
         raise ValueError(f"{path} has {total} steps, expected at least {start + 2}: step {start} and the next")
     batch = task.batch_of(np.stack([steps_of.read(start, end)], axis=1))
-    return Own(batch.input, batch.target, None if steps_of.times is None else steps_of.times(start, end))
+    times = None if steps_of.times is None else steps_of.times(start, end)
+    return Own(batch.input, batch.target, times, reading=steps_of.reading)
 
 
 def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
@@ -166,13 +181,13 @@ def _steps_of(task: FileStream | CharacterStream, path: Path) -> _Steps:
         def symbols(begin: int, end: int) -> NDArray[Any]:
             return tokens[begin:end]
 
-        return _Steps(len(tokens), symbols)
+        return _Steps(Reading((FileSteps(str(path), len(tokens)),), "text", task.unit), symbols)
     source = task.open(path)
 
     def prepared(begin: int, end: int) -> NDArray[Any]:
         return task.prepared(source.read(begin, end))
 
-    return _Steps(source.steps(), prepared, source.times if isinstance(source, TableSource) else None)
+    return _Steps(task.reading_of(source), prepared, source.times if isinstance(source, TableSource) else None)
 
 
 def _tokens(task: Any, path: Path) -> Tensor:

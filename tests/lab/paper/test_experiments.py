@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from reminding.disk.fields import plain
 from reminding.lab.paper import kiln
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, Setting, adding, copying
-from reminding.lab.runs.config import RunConfig, plain
+from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.parity import parameters
 from reminding.lab.runs.records import setting_name
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 
+from reminding.disk.fields import from_plain, plain
 from reminding.disk.records import read_json, write_json
-from reminding.lab.runs.config import ModelOptions, RunConfig, command, from_plain, load_task, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, command, load_task
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.tasks import TASKS, Copying
 from reminding.tasks.kinds.facts import Informed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding import SAB
-from reminding.lab.runs.config import COMMON, READ, ModelOptions, RunConfig, command, model_defaults
+from reminding.lab.runs.config import READ, ModelOptions, RunConfig, command, model_defaults
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import RTU, MinGRU, Transformer
 from reminding.tasks import Adding, Copying, Cue, FileStream, mean_metrics
-from tests.lab.runs.conftest import MODELS, UNLIKE_SAB, build
+from tests.lab.runs.conftest import MODELS, build
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -110,43 +110,13 @@ def test_an_embedding_is_learned_where_asked_for(task: Any, first: int) -> None:
     assert "layer.encoder.weight" in parameters
 
 
-def test_what_has_no_forget_gate_cannot_scale_it() -> None:
-    layer = build(Copying(T=4), model="tbptt", forget_scale=0.9).layer
+def test_forget_gates_are_scaled_and_biased() -> None:
+    layer = build(Copying(T=4), model="tbptt", forget_scale=0.9, forget_bias=2.0).layer
     assert isinstance(layer, SAB)
     assert layer.rule.forget_scale == 0.9
-    for model in UNLIKE_SAB:
-        with pytest.raises(ValueError, match=f"forget_scale must be 1 for {model}, which has no .*; got 0.9"):
-            build(Copying(T=4), model=model, forget_scale=0.9)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_forget_bias_is_for_models_with_a_forget_gate(model: str) -> None:
-    if model in UNLIKE_SAB:
-        with pytest.raises(ValueError, match=f"forget_bias must be None for {model}"):
-            build(Copying(T=4), model=model, forget_bias=1.0)
-        return
-    layer = build(Copying(T=4), model=model, forget_bias=2.0).layer
-    assert isinstance(layer, SAB)
     own = dict(layer.named_parameters())
     size = layer.hidden_size
     assert (own["bias_ih_l0"] + own["bias_hh_l0"])[size : 2 * size].tolist() == [2.0] * size
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_recurrent_dropout_is_for_models_with_recurrent_weights(model: str) -> None:
-    if model in UNLIKE_SAB:
-        with pytest.raises(ValueError, match=f"recurrent_dropout must be 0 for {model}"):
-            build(Copying(T=4), model=model, recurrent_dropout=0.2)
-        return
-    layer = build(Copying(T=4), model=model, recurrent_dropout=0.2).layer
-    assert isinstance(layer, SAB)
-    assert layer.recurrent_dropout == 0.2
-
-
-@pytest.mark.parametrize(("option", "value"), [("embedding_size", 5), ("num_layers", 2)])
-def test_trace_units_are_one_layer_that_reads_its_input_itself(option: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be .* for rtu, whose .*; got {value}"):
-        build(Copying(T=4), model="rtu", **{option: value})
 
 
 def test_options_of_one_model_reach_its_layer() -> None:
@@ -175,44 +145,104 @@ def test_chunks_of_a_stream_are_read_with_the_carried_state(model: str) -> None:
     torch.testing.assert_close(torch.cat(pieces), whole)
 
 
-TASK = Copying(T=4, symbols=2)
-OTHER: dict[str, Any] = {
-    "cell": "gru", "forget_scale": 0.5, "forget_bias": 2.0, "k_top": 2, "k_att": 1, "k_trunc": 2, "score": "dot",
-    "score_size": 3, "normalizer": "softmax1", "recall_scale": 0.3, "null_score": 1.0, "summary_gate": 0.2,
-    "stored": "proposal", "semantics": "release", "capacity": 1, "evict": "least_recalled", "horizon": 7,
-    "credit_every": 3, "backtrack": False, "positions": "none", "feedforward_size": 5, "min_radius": 0.5,
-    "dropout": 0.5, "recurrent_dropout": 0.5, "backend": "reference", "engine": "autograd",
-}  # fmt: skip
-"""Each option with a value that is not its default."""
+class Noted(ModelOptions):
+    """Options that note which of them are looked at."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name: str) -> Any:
+        Noted.seen.add(name)
+        return super().__getattribute__(name)
+
+
+OPTIONS = {each.name for each in fields(ModelOptions)}
+FULL: dict[str, Any] = {"hidden_size": 4, "num_layers": 2, "k_att": 2, "k_trunc": 5, "capacity": 4, "horizon": 9}
+"""With these, every option of SAB means something on a stream."""
 
 
 @pytest.mark.parametrize("model", READ)
-@pytest.mark.parametrize("name", OTHER)
-def test_an_unread_option_changes_nothing(model: Any, name: str) -> None:
+def test_a_model_is_built_by_the_options_that_it_reads(model: Any) -> None:
+    """An option that none looks at would be ignored in silence."""
+    unread = ModelOptions(model=model, **FULL).unread(streamed=True)
+    Noted.seen.clear()
+    SequenceModel(Copying(T=4), Noted(model=model, **FULL))
+    assert OPTIONS & Noted.seen - {"embedding_size"} == OPTIONS - {*unread, "embedding_size"}
+    assert "embedding_size" in Noted.seen
+
+
+OTHER: dict[str, Any] = {
+    "cell": "gru", "forget_scale": 0.5, "forget_bias": 2.0, "num_layers": 3, "embedding_size": 5, "residual": True,
+    "k_top": 2, "k_att": 1, "k_trunc": 2, "score": "dot", "score_size": 3, "normalizer": "softmax",
+    "recall_scale": 0.3, "null_score": 1.0, "summary_gate": 0.2, "stored": "proposal", "semantics": "release",
+    "capacity": 3, "evict": "least_recalled", "horizon": 1, "credit_every": 3, "backtrack": False,
+    "positions": "none", "feedforward_size": 5, "min_radius": 0.5, "dropout": 0.5, "recurrent_dropout": 0.5,
+    "backend": "reference", "engine": "autograd",
+}  # fmt: skip
+"""Each option with another value."""
+LONELY: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "recalls nothing": ({"k_top": 0}, {"k_att", "score", "score_size", "capacity", "evict", "stored", "backtrack"}),
+    "separable": ({"score": "separable"}, {"score_size"}),
+    "release": ({"semantics": "release"}, {"score_size"}),
+    "keeps all": ({"capacity": None}, {"evict"}),
+    "within chunks": ({"horizon": 0}, {"credit_every"}),
+    "one layer": ({"num_layers": 1}, {"dropout"}),
+}
+"""Options of SAB with which others mean nothing."""
+
+
+def test_there_is_another_value_of_every_option() -> None:
+    assert {*OTHER, "model", "hidden_size"} == OPTIONS
+    assert all(set(read) <= OPTIONS for read in READ.values())
+
+
+@pytest.mark.parametrize("task", [Copying(T=16, symbols=2), Cue(lag=17, gap=3, chunk=12)], ids=["whole", "stream"])
+@pytest.mark.parametrize("given", [*({"model": name} for name in READ), *(given for given, _ in LONELY.values())])
+def test_an_option_that_means_nothing_is_refused(task: Any, given: dict[str, Any]) -> None:
     """And the command that names the run leaves it out."""
-    plain = ModelOptions(model=model, hidden_size=4, k_trunc=3)
-    changed = replace(plain, **{name: OTHER[name]})
-    if name not in plain.unread():
-        assert f"--{name.replace('_', '-')}" in " ".join(command(RunConfig(TASK, changed))).replace("--no-", "--")
-        return
-    assert command(RunConfig(TASK, changed)) == command(RunConfig(TASK, plain))
-    assert all(torch.equal(a, b) for a, b in zip(learned(changed), learned(plain), strict=True))
+    plain = RunConfig(task, replace(model_defaults(task.__class__), **{**FULL, **given})).essential()
+    plain.check_read()
+    for name, value in OTHER.items():
+        if name in given or value == getattr(plain.model, name):
+            continue
+        changed = replace(plain, model=replace(plain.model, **{name: value}))
+        if name in plain.unread():
+            assert command(changed) == command(plain), name
+            for refused, names in ((changed, None), (plain, [name])):
+                with pytest.raises(ValueError, match=f"^{name} .*; got"):
+                    refused.check_read(names)
+        else:
+            changed.check_read([name])
+            assert name.replace("_", "-") in " ".join(command(changed)), name
 
 
-def learned(options: ModelOptions) -> list[Tensor]:
-    """What a model predicts, and its gradients."""
+@pytest.mark.filterwarnings("ignore:dropout acts between layers")
+@pytest.mark.parametrize(("given", "names"), LONELY.values(), ids=LONELY)
+def test_an_option_that_is_refused_changes_nothing(given: dict[str, Any], names: set[str]) -> None:
+    options = replace(ModelOptions(), **{**FULL, **given})
+    assert names <= options.unread(streamed=True).keys()
+    task = Copying(T=16) if options.capacity is None else Cue(lag=17, gap=3, chunk=12)
+    want = learned(task, options)
+    for name in names:
+        got = learned(task, replace(options, **{name: OTHER[name]}))
+        assert all(map(torch.equal, got, want)), name
+
+
+def test_whole_sequences_have_no_earlier_chunks() -> None:
+    options = replace(ModelOptions(), **FULL)
+    want, got = (learned(Copying(T=16), replace(options, horizon=horizon)) for horizon in (0, None))
+    assert all(map(torch.equal, got, want))
+
+
+def learned(task: Any, options: ModelOptions) -> list[Tensor]:
+    """What a model predicts of a few chunks, and its gradients."""
     torch.manual_seed(0)
-    network = SequenceModel(TASK, options)
-    prediction, _, _ = network(next(TASK.train_batches(2, 0)).input)
-    prediction.square().mean().backward()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    return [prediction, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
-
-
-def test_the_options_are_all_told_apart() -> None:
-    names = {field.name for field in fields(ModelOptions)}
-    assert names == {*COMMON, *OTHER, "hidden_size"}
-    assert all(set(read) <= names for read in READ.values())
+    network, state = SequenceModel(task, options), None
+    predictions: list[Tensor] = []
+    for batch in islice(task.train_batches(2, 0), 3):
+        prediction, state = network.read(batch, state)
+        prediction.square().mean().backward()
+        predictions.append(prediction.detach())
+    return [*predictions, *(each.grad for each in network.parameters() if each.grad is not None)]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def learned(task: Any, model: ModelOptions, folder: Path) -> list[dict[str, Tens
     """The gradients of some updates in float64, the last one of settling, and the weights in the end."""
     torch.set_num_threads(1)
     task = task(folder) if callable(task) else task
-    config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9))
+    config = RunConfig(task, model, TrainOptions(batch_size=4, device="cpu", steps=9)).essential()
     run = Run.prepare(config, folder)
     run.model.double()
     run.optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from reminding.disk.fields import plain
 from reminding.disk.records import write_json
 from reminding.disk.writing import discard, make_folder, write_text
 from reminding.lab.bench.options import StepOptions
-from reminding.lab.runs.config import plain
 from reminding.lab.runs.machine import command_line, environment
 from reminding.lab.show.tables import Table
 

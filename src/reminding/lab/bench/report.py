@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from reminding.disk.fields import from_plain
 from reminding.disk.records import read_json
 from reminding.lab.bench.contestants import CONTESTANTS
 from reminding.lab.bench.measurement import FIGURE_NAME, FORMAT_VERSION, RECORD_NAME, Measurement, shown
 from reminding.lab.bench.meter import Lap
 from reminding.lab.bench.options import BASE, BenchOptions, Name, Size
 from reminding.lab.bench.suite import Figures, Point
-from reminding.lab.runs.config import from_plain
 from reminding.lab.runs.machine import processor
 from reminding.lab.show.growth import Growth, Panel, growth_curves
 from reminding.lab.show.tables import Table

@@ -20,6 +20,7 @@ from reminding.lab.explain.gaps import gaps_of
 from reminding.lab.explain.times import StepTimes, numbered, recorded, seconds
 from reminding.tasks import Batch, EvalSplit
 from reminding.tasks.characters import CharacterStream
+from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
@@ -74,6 +75,7 @@ class Excerpt(NamedTuple):
     times: StepTimes | None = None
     padding: int = 0
     absent: NDArray[np.bool_] | None = None
+    reading: Reading | None = None
 
 
 def excerpts(task: Any, options: ExplainOptions) -> list[Excerpt]:
@@ -102,12 +104,13 @@ def _own(task: Any, path: Path, options: ExplainOptions, number: int | None) -> 
     gaps = gaps_of(task, path, options.start, steps, number)
     target, absent = (own.target, None) if gaps is None else (gaps.target, gaps.absent)
     if isinstance(task, FileStream) and task.time is not None and own.times is not None:
-        return Excerpt(path.name, own.input, target, recorded(task.time, own.times), absent=absent)
+        times = recorded(task.time, own.times)
+        return Excerpt(path.name, own.input, target, times, absent=absent, reading=own.reading)
     times = _of_sound(task, len(own.input), options.start, own.padding)
     if times is None and isinstance(task, FileStream | CharacterStream):
         times = _numbers(task, path, options.start, len(own.input) + 1)
     name = path.name if number is None else f"{path.name} series {number}"
-    return Excerpt(name, own.input, target, times, own.padding, absent)
+    return Excerpt(name, own.input, target, times, own.padding, absent, own.reading)
 
 
 def _numbers(task: FileStream | CharacterStream, path: Path, start: int, steps: int) -> StepTimes | None:

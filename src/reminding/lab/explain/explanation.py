@@ -28,6 +28,7 @@ from reminding.lab.runs.model import SequenceModel, recalls_of
 from reminding.nn import SAB, Recall
 from reminding.nn.credit.ledger import Credit
 from reminding.tasks import TRAINING, Batch
+from reminding.tasks.data.reading import Reading
 
 NO_TARGET = -1
 """The target class of a step without a target."""
@@ -86,6 +87,7 @@ class Explanation:
         padding: number of the first steps that are none of the sequence's, which is shorter than others.
         absent: whether each value of a step is missing, (T, n, D), n frames of D values, in a file of the user with
             missing values where training had none, which has no mask for them; None: masks tell, or nothing is.
+        reading: what was read of a file of the user; None: the sequence is one of the task's.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Explanation:
     forecast: Forecast | None = None
     padding: int = 0
     absent: NDArray[np.bool_] | None = None
+    reading: Reading | None = None
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -199,6 +202,7 @@ def _explained(
         forecast_of(task, excerpt.input, prediction, excerpt.target, excerpt.absent),
         excerpt.padding,
         excerpt.absent,
+        excerpt.reading,
     )
 
 

@@ -58,6 +58,8 @@ class ReproduceOptions:
         at_least("jobs", self.jobs, 1)
         above_zero("budget", self.budget)
         above_zero("grace", self.grace)
+        if self.storage is None and self.grace != ReproduceOptions.grace:
+            raise ValueError(f"grace is for the workers of a storage, and there is none; got {self.grace:g}")
 
 
 @dataclass(frozen=True)
@@ -301,8 +303,8 @@ def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 def _test_job(planned: Planned, test: FurtherTest) -> Job:
     task = replace(planned.config.task, T=test.T)
-    remembers = planned.config.model.model == "sab"
-    options = test.options if remembers else replace(test.options, capacity=None, evict=None)
+    forgets = "capacity" in planned.config.unread()
+    options = replace(test.options, capacity=None, evict=None) if forgets else test.options
     done = any(options.matches(record, task) for record in checkpoint.read_evaluations(planned.folder))
     words = options.command(planned.folder, T=test.T)
     return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if done else "new")

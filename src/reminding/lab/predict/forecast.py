@@ -18,14 +18,12 @@ from torch import Tensor
 from reminding.lab.predict.given import names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
-from reminding.tasks.data.reading import Reading, together
+from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.tables.clock import Timing
 
 CHUNK = 1000
 """Rows that the network reads at a time."""
-PIECE = 10_000
-"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def rows_of(task: FileStream, data: Any) -> Rows:
         source = opened(task, data, None, "data")
         times = None if source.clock is None else source.times
         timing = task.known.timing
-        pieces = (source.read(start, start + PIECE) for start in range(0, source.steps(), PIECE))
-        reading = together([source.reading()], task.unlike(pieces))
+        reading = task.reading_of(source)
         return Rows(source.steps(), source.read, times, task.time, reading, source.numbers, timing)
     given = table_values(data, task.column_names, missing=task.missing != "error")
     values = task.filled(given)

@@ -16,6 +16,7 @@ from reminding.lab.predict.forecast import Rows, Scaling, check_file, opened, ti
 from reminding.lab.predict.frames import LATEST, distances_of, in_zone_of, is_dated, joined, times_index, utc
 from reminding.lab.predict.given import table_values
 from reminding.tasks import FileStream
+from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables.clock import TOLERANCE, distance_text
 
 HOUR = 3600.0
@@ -28,10 +29,12 @@ class Inputs(NamedTuple):
     Attributes:
         values: the known inputs of S - 1 rows, (S - 1, C - K) and their masks; NaN where a value is missing.
         times: the index of these rows, of the kind of the data's; None: the table of the inputs has none.
+        reading: what was read of a file of the inputs.
     """
 
     values: NDArray[np.float64]
     times: Any = None
+    reading: Reading | None = None
 
 
 def needs_inputs(task: FileStream, steps: int) -> bool:
@@ -58,26 +61,28 @@ def known_inputs(task: FileStream, rows: Rows, origin: int, steps: int, future: 
         return Inputs(np.empty((steps - 1, 0)))
     if future is None and rows.total >= origin + steps - 1:
         return Inputs(rows.read(origin, origin + steps - 1)[:, Scaling(task).known])
-    values, times = _read(task, future, steps - 1)
-    if times is None or rows.times is None or origin < 1:
-        return Inputs(values)
+    given = _read(task, future, steps - 1)
+    if given.times is None or rows.times is None or origin < 1:
+        return given._replace(times=None)
     name = rows.time or "time"
     before = times_index(rows.times(max(0, origin - LATEST), origin), name)
     step = None if rows.timing is None else rows.timing.step
-    return Inputs(values, _following(times_index(times, name), before, step))
+    return given._replace(times=_following(times_index(given.times, name), before, step))
 
 
-def _read(task: FileStream, data: Any, steps: int) -> tuple[NDArray[np.float64], Any]:
-    """The values of the next rows, and their times; None: there are none."""
+def _read(task: FileStream, data: Any, steps: int) -> Inputs:
+    """The values of the next rows, and their times as they are given; None: there are none."""
     names = tuple(name for name in task.column_names if name not in task.targets)
     if data is None:
         raise ValueError(
             f"future: {steps + 1} steps need the inputs {', '.join(names)} of the next {steps} rows, which are read "
             "but not predicted"
         )
+    reading = None
     if isinstance(data, str | Path):
         source = opened(task, data, names, "future")
         total, values, times = source.steps(), source.read(0, steps), source.times(0, steps)
+        reading = source.reading()
     else:
         given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
         masked = [names.index(name) for name in task.masks if name in names]
@@ -85,7 +90,7 @@ def _read(task: FileStream, data: Any, steps: int) -> tuple[NDArray[np.float64],
         times = None if (every := times_of(task, data)) is None else every[:steps]
     if total < steps:
         raise ValueError(f"future must have at least {steps} rows for {steps + 1} steps, got {total}")
-    return values, times
+    return Inputs(values, times, reading)
 
 
 def _following(times: Any, before: Any, step: float | None) -> Any:

@@ -20,6 +20,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.times import time_texts
 from reminding.tasks import FileStream
+from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables.store import carried
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
@@ -43,6 +44,7 @@ class HorizonForecast:
             NaN where there are none in the last 1,000 rows. "seasonal" repeats the last season, with those values
             where one is missing; it is left out where no season is known.
         season: rows of a season; None: none is known.
+        future: what was read of a file with the known inputs of the forecast rows; None: none was read.
     """
 
     predicted: Any
@@ -51,6 +53,7 @@ class HorizonForecast:
     units: tuple[str, ...]
     baselines: dict[str, NDArray[np.float64]]
     season: int | None
+    future: Reading | None = None
 
     def errors(self) -> dict[str, Any] | None:
         """The errors over the forecast rows that are known, as `reminding.tasks.kinds.tallies` records them.
@@ -146,6 +149,7 @@ def horizon_forecast(
         tuple(task.unit_of(name) for name in task.targets),
         _baselines(task, before, steps, season),
         season if season is not None and season <= origin else None,
+        known.reading,
     )
 
 

@@ -44,8 +44,8 @@ class Stepper:
 
         Args:
             value: of a table, a row: a mapping of column names, or values in the order of the columns, NaN where one
-                is missing and the run was trained with --missing carry or zero. Of text, one character. Of labelled
-                series, the values of one frame.
+                is missing and the run was trained with --missing carry or zero; with --missing drop, such a row is
+                not to be given. Of text, one character. Of labelled series, the values of one frame.
 
         Returns:
             of a table the prediction of the next row, column -> value in its own unit; of text the probability of
@@ -94,6 +94,11 @@ class Stepper:
         """A row of a table as the model reads it, (1, 1, I). A missing value may be carried from the last row."""
         task = self._task
         given = row_of(value, task.column_names, "value")
+        if task.missing == "drop" and np.isnan(given).any():
+            names = ", ".join(np.array(task.column_names)[np.isnan(given[0])])
+            raise ValueError(
+                f"value: {names} is missing; the run was trained with --missing drop: leave out this row"
+            )
         found = table_values(given, task.column_names, "value", missing=task.missing in ("carry", "zero"))
         row = task.filled(found)[0]
         row = row if self._before is None else scaling.carried(row, self._before)

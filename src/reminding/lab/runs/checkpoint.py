@@ -140,7 +140,7 @@ def check_same(saved: RunConfig, wanted: RunConfig, folder: Path) -> None:
         ValueError: names every option that differs.
     """
     old, new = saved.settings(), wanted.settings()
-    unread = {f"model.{name}" for name in wanted.model.unread()}
+    unread = {f"model.{name}" for name in wanted.unread()}
     limits = ENDS if wanted.train.anneal else ENDS | EXTENDABLE
     names = sorted({*old, *new} - unread - wanted.places() - limits)
     changed = [name for name in names if old.get(name) != new.get(name)]
@@ -325,10 +325,11 @@ def load_run(folder: Path, **changes: Any) -> tuple[RunConfig, SequenceModel]:
 
     Raises:
         FileNotFoundError: the folder is not a run, or has no weights yet.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged; or a change means nothing to the model.
     """
     config = RunConfig.load(folder / CONFIG_NAME)
     config = replace(config, model=replace(config.model, **changes))
+    config.check_read(changes)
     return config, model_of(config, folder / WEIGHTS_NAME)
 
 

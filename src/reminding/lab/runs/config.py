@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast
 
 from reminding.disk.errors import DamagedFileError, what_is_wrong
+from reminding.disk.fields import from_plain, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
 from reminding.tasks.kinds import checks
-
-Options = TypeVar("Options")
 
 FORMAT_VERSION = 2
 """Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the
@@ -29,7 +26,7 @@ ENDS = {"train.target", "train.patience"}
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The network. Options from k_top on concern only the models that have them.
+    """The network. An option that means nothing to the model is refused.
 
     Args:
         model: sab: Sparse Attentive Backtracking; lstm: full BPTT; tbptt: BPTT truncated every k_trunc
@@ -114,9 +111,30 @@ class ModelOptions:
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "autograd", "replay"] = "auto"
 
-    def unread(self) -> frozenset[str]:
-        """The options that mean nothing to this model, whatever their value."""
-        return frozenset(field.name for field in fields(self)) - {*COMMON, *READ[self.model]}
+    def unread(self, *, streamed: bool) -> dict[str, str]:
+        """The options that mean nothing to this model, whatever their value -> why.
+
+        Args:
+            streamed: whether its task is a stream.
+        """
+        found = dict(_RTU) if self.model == "rtu" else {}
+        for name in {each.name for each in fields(self)} - {*COMMON, *READ[self.model], *found}:
+            found[name] = f"is for {', '.join(model for model in READ if name in READ[model])}, not for {self.model}"
+        projects = (self.score or {"paper": "additive"}.get(self.semantics)) in ("additive", "dot")
+        for idle, names, why in (
+            (self.k_top == 0, _REMEMBERING, "is of memories, and k_top 0 recalls none"),
+            (not streamed, ("horizon", "credit_every"), "is for streams: whole sequences have no earlier chunks"),
+            (self.horizon == 0, ("credit_every",), "needs a horizon above 0, without which no credit is sent back"),
+            (self.capacity is None, ("evict",), "needs a capacity, without which no memory is evicted"),
+            (not projects, ("score_size",), "is for the scores additive and dot, which have projections"),
+            (
+                self.num_layers == 1 and self.model != "transformer",
+                ("dropout",),
+                "acts between layers, and there is one",
+            ),
+        ):
+            found = {**dict.fromkeys(names if idle else (), why), **found}
+        return found
 
 
 STREAM = ModelOptions(k_att=10, k_trunc=None, capacity=128, horizon=None, normalizer="softmax1", stored="proposal")
@@ -132,18 +150,24 @@ RECALLING = (
     "capacity", "evict", "backtrack", "credit_every",
 )  # fmt: skip
 """Those of SAB alone."""
-# A model that is not the layer refuses some of its options, unless they have the value that changes nothing.
-_REFUSED = ("forget_scale", "forget_bias", "recurrent_dropout")
 READ: Mapping[str, tuple[str, ...]] = {
     "sab": (*RECURRENT, *SCORING, *RECALLING, "horizon"),
     "lstm": RECURRENT,
     "tbptt": (*RECURRENT, "k_trunc", "horizon"),
-    "attention": (*RECURRENT, *SCORING, "horizon"),
-    "transformer": ("positions", "feedforward_size", *_REFUSED),
-    "mingru": _REFUSED,
-    "rtu": ("min_radius", *_REFUSED),
+    "attention": (*RECURRENT, *SCORING),
+    "transformer": ("positions", "feedforward_size"),
+    "mingru": (),
+    "rtu": ("min_radius",),
 }
 """The options that each model reads, beside those of every model."""
+_REMEMBERING = {*SCORING, *RECALLING} - {"k_top", "k_trunc", "semantics", "credit_every"}
+"""The options of memories."""
+_RTU = {
+    "num_layers": "must be 1 for rtu, whose gradient is exact for one layer",
+    "dropout": "acts between layers, and rtu has one",
+    "embedding_size": "must be None for rtu, whose input weights are an embedding, with an exact gradient",
+}
+"""The options of every model but rtu -> why."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +257,30 @@ class RunConfig:
         }
         write_json(path, content)
 
+    def unread(self) -> dict[str, str]:
+        """The options of the model that mean nothing to it on this task, whatever their value -> why."""
+        return self.model.unread(streamed=self.task.streamed)
+
+    def essential(self) -> RunConfig:
+        """The same run, with the options that mean nothing at the defaults of the task."""
+        defaults = model_defaults(self.task.__class__)
+        return replace(self, model=replace(self.model, **{name: getattr(defaults, name) for name in self.unread()}))
+
+    def check_read(self, names: Collection[str] | None = None) -> None:
+        """Refuse options that are given and mean nothing to the model.
+
+        Args:
+            names: of the options that are given; None: those that are not at the default of the task.
+
+        Raises:
+            ValueError: names the option, and says why.
+        """
+        defaults = model_defaults(self.task.__class__)
+        for name, why in sorted(self.unread().items()):
+            value = getattr(self.model, name)
+            if value != getattr(defaults, name) if names is None else name in names:
+                raise ValueError(f"{name} {why}; got {value}")
+
     def places(self) -> set[str]:
         """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
         return {
@@ -247,9 +295,9 @@ class RunConfig:
 
     def changed(self) -> dict[str, Any]:
         """The name of the task, and the options that are read and not at their defaults, named as in `settings`."""
-        task = {field.name: _to_json(field.default) for field in fields(self.task)}
+        task = {field.name: to_json(field.default) for field in fields(self.task)}
         defaults = named(task, plain(model_defaults(TASKS[self.task.name])), plain(TrainOptions()))
-        unread = {f"model.{name}" for name in self.model.unread()}
+        unread = {f"model.{name}" for name in self.unread()}
         read = {name: value for name, value in self.settings().items() if name not in unread}
         return {name: value for name, value in read.items() if value != defaults.get(name)}
 
@@ -323,51 +371,6 @@ def make_task(name: str, options: dict[str, Any]) -> Any:
     if name not in TASKS:
         raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
     return from_plain(TASKS[name], options)
-
-
-def plain(options: Any, *, absolute: bool = True) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values. Paths become absolute, unless told otherwise."""
-    return {field.name: _to_json(getattr(options, field.name), absolute) for field in fields(options)}
-
-
-def _to_json(value: Any, absolute: bool = True) -> Any:
-    if isinstance(value, Path):
-        return str(value.absolute() if absolute else value)
-    if isinstance(value, list | tuple):
-        return [_to_json(item, absolute) for item in cast("Sequence[Any]", value)]
-    if isinstance(value, Real) and not isinstance(value, int | float):  # of numpy
-        return int(value) if isinstance(value, Integral) else float(value)
-    return value
-
-
-def from_plain(kind: Callable[..., Options], values: Mapping[str, Any]) -> Options:
-    """A dataclass of the values that `plain` gave: the types of its fields say what is a path and what a tuple.
-
-    Raises:
-        TypeError: there is no such field.
-        ValueError: a value is out of range.
-    """
-    types = get_type_hints(kind)
-    return kind(**{name: _from_json(name, value, types.get(name)) for name, value in values.items()})
-
-
-def _from_json(name: str, value: Any, kind: Any) -> Any:
-    """A JSON value as a field of type `kind` holds it; the first member of a union that can hold it counts."""
-    parts = get_args(kind)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if get_origin(kind) in (Union, UnionType) and value is not None:
-        if isinstance(value, str) and str in parts:
-            return value
-        converted = (_from_json(name, value, part) for part in parts)
-        return next((each for each in converted if type(each) is not type(value)), value)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        items = cast("list[Any]", value)
-        kinds = [parts[0]] * len(items) if parts[1:] == (...,) else parts
-        if len(items) != len(kinds):
-            raise ValueError(f"{name} must have {len(kinds)} values, got {len(items)}")
-        return tuple(_from_json(name, item, each) for item, each in zip(items, kinds, strict=True))
-    return value
 
 
 def command(config: RunConfig) -> list[str]:

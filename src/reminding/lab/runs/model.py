@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reminding.lab.runs.config import RECALLING, RECURRENT, SCORING, ModelOptions
+from reminding.lab.runs.config import READ, RECALLING, RECURRENT, SCORING, ModelOptions
 from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
     RTU,
@@ -194,7 +194,8 @@ def build_layer(options: ModelOptions, input_size: int, encoder: nn.Module | Non
         return _build_unlike_sab(options, input_size, encoder)
     size = (input_size, options.hidden_size, options.num_layers)
     common = {**_taken(options, RECURRENT), "cell": _cell(options, input_size)}
-    common |= {"horizon": 0 if options.model == "lstm" else options.horizon, "encoder": encoder}  # uncut, all is kept
+    crosses = "horizon" in READ[options.model]  # uncut, all would be kept
+    common |= {"horizon": options.horizon if crosses else 0, "encoder": encoder}
     if options.model == "lstm":
         return full_bptt(*size, **common)
     if options.model == "tbptt":
@@ -233,14 +234,9 @@ def _evict(options: ModelOptions) -> Any:
 
 
 def _build_unlike_sab(options: ModelOptions, input_size: int, encoder: nn.Module | None) -> nn.Module:
-    """A layer that is not the SAB layer with other settings; it has neither a forget gate nor recurrent dropout."""
-    _only("forget_scale", options, 1, "which has no forget gate")
-    _only("forget_bias", options, None, "which has no forget gate")
-    _only("recurrent_dropout", options, 0, "which applies no weights to its own state")
+    """A layer that is not the SAB layer with other settings."""
     size = (input_size, options.hidden_size)
     if options.model == "rtu":
-        _only("embedding_size", options, None, "whose input weights are an embedding, with an exact gradient")
-        _only("num_layers", options, 1, "whose gradient is exact for one layer")
         return RTU(*size, min_radius=options.min_radius, encoder=encoder)
     if options.model == "mingru":
         return MinGRU(*size, options.num_layers, dropout=options.dropout, encoder=encoder)
@@ -252,10 +248,3 @@ def _build_unlike_sab(options: ModelOptions, input_size: int, encoder: nn.Module
         feedforward_size=options.feedforward_size,
         encoder=encoder,
     )
-
-
-def _only(name: str, options: ModelOptions, value: object, why: str) -> None:
-    """Refuse an option that a model does not have."""
-    got = getattr(options, name)
-    if got != value:
-        raise ValueError(f"{name} must be {value} for {options.model}, {why}; got {got}")

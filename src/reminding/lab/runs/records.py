@@ -12,9 +12,10 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.fields import plain
 from reminding.disk.records import read_json, read_lines
 from reminding.lab.runs import checkpoint
-from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, named, plain, read_config
+from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, named, read_config
 from reminding.lab.runs.facts import informed
 from reminding.lab.runs.runlog import LOG_NAME
 from reminding.tasks import DERIVED, TASKS, TRAINING

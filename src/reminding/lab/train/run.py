@@ -66,6 +66,7 @@ class Run:
         Raises:
             ValueError: an option is out of range.
         """
+        config.check_read()
         check_divides(config.train.batch_size)
         group = join(config.train.device)
         torch.manual_seed(config.train.seed)

@@ -46,6 +46,7 @@ def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters
     kind: Any = config.task.__class__
     space = Space.read(options.space, kind, ModelOptions)
     space.check_free(config)
+    space.check_read(config)
     wanted = Sweep(config, space, options, out, parameters)
     try:
         record = work(wanted)

@@ -1,25 +1,16 @@
-"""The action of each verb of the command line, with its output on the terminal."""
+"""The actions of the verbs but `sweep`, `reproduce` and `bench`, with their output on the terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 
-from reminding.lab.bench import gpu
-from reminding.lab.bench.gpu_report import GpuMeasurement
-from reminding.lab.bench.kinds import serve, stream
-from reminding.lab.bench.kinds.serve import ServeMeasurement, ServeOptions, ServePoint
-from reminding.lab.bench.kinds.stream import StreamMeasurement, StreamOptions, StreamRow
-from reminding.lab.bench.measurement import Measurement
-from reminding.lab.bench.options import BenchOptions, GpuOptions
-from reminding.lab.bench.report import CpuMeasurement
-from reminding.lab.bench.suite import Point, measure
+from reminding.disk.fields import plain
 from reminding.lab.explain.digits import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
@@ -35,22 +26,21 @@ from reminding.lab.report.check import check_run
 from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
 from reminding.lab.runs import checkpoint, machine, parity
-from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions, plain
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.records import ENDINGS, setting_name
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
-from reminding.lab.show.terminal import Status, doing, say, show_table
+from reminding.lab.show.terminal import doing, say, show_table
 from reminding.lab.train import trainer
 from reminding.lab.train.data import reading_of, tell_reading
 from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
-from reminding.tasks import DATASETS, fetch, status
+from reminding.tasks import DATASETS, TRAINING, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
-
-Row = TypeVar("Row")
+from reminding.tasks.own import reading_of_series
 
 
 def train(
@@ -148,11 +138,23 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
 def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collection[str]) -> Any:
     """A task with the facts of its run, for the files of the run or for others."""
     task = task.with_facts(config.task.facts())  # which it lacks if it was made from its options
+    _check_judged(task, config.task, new_data)
     if new_data:
         parts = [name for name in ("valid", "test") if name in plain(task) and name not in new_data]
         return task.changed(**dict.fromkeys(parts)).for_new_data()
     check_own_data(task, folder, "eval", "--data FILE evaluates another file")
     return task
+
+
+def _check_judged(task: Any, trained: Any, new_data: Collection[str]) -> None:
+    """Refuse options of a task that are not those of the run and mean nothing to its evaluation."""
+    idle = {each.name: "is for the training loss" for each in fields(task) if TRAINING in each.metadata}
+    idle |= {"size": "is for the training data", "window": "sets the scale, which is that of training"}
+    if new_data:
+        idle |= dict.fromkeys(("valid", "held_out"), "holds rows out, and new data are evaluated whole")
+    for name, why in idle.items():
+        if (value := getattr(task, name, None)) != getattr(trained, name, None):
+            raise ValueError(f"{name} {why}; got {value} in eval")
 
 
 def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, float], sequences: int | None) -> None:
@@ -191,12 +193,14 @@ def predict(
             say(f"future: {future} is not needed, as every column is predicted or steps is 1")
         with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):
             found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
+        tell_reading(found.future)
         _show_forecast(found, folder, input, out, figure)
         return
     for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
         if given is not None:
             raise ValueError(f"{name} is for forecasts of tables, not for {folder}")
     found = predictor.predict(opened, steps, future=future)
+    tell_reading(reading_of_series(predictor.config.task, input, len(found)))
     _show_frame(found, f"{folder}: {input}", out, lambda _, probability: f"{probability:.3f}")
 
 
@@ -208,7 +212,7 @@ def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path 
     _show_errors({} if errors is None else {"errors": errors})
     if figure is not None:
         found.figure(figure, f"Forecast of {folder} after {input.name}")
-        _show_files([figure])
+        show_files([figure])
 
 
 def _show_frame(frame: Any, title: str, out: Path | None, told: Callable[[int, float], str]) -> None:
@@ -217,7 +221,7 @@ def _show_frame(frame: Any, title: str, out: Path | None, told: Callable[[int, f
         show_table(title, *cells_of(frame, told))
         return
     write_frame(frame, out)
-    _show_files([out])
+    show_files([out])
 
 
 def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int) -> None:
@@ -273,16 +277,19 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
     """
+    if options.input is not None and options.split != "test" and sequences is None:
+        raise ValueError(f"split is for sequences of the task, not for input; got {options.split}")
     out = out or folder / "explain"
     with doing(f"explaining {folder}"):
         explanations = explain_run(folder, options)
         occlusion = None if sequences is None else occlude(folder, sequences, options.split)
+    tell_reading(explanations[0].reading)
     if occlusion is not None:
         table = occlusion.table()
         show_table(table.title, table.columns, table.rows)
         for note in table.notes:
             say(note)
-    _show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
+    show_files(write_explanations(explanations, out, str(folder), options.layer, occlusion))
     for each in explanations:
         say(f"{each.name}: {summary_of(each, options.layer)}")
         say(f"{each.name}: {most_credited(each, options.layer)}")
@@ -294,7 +301,7 @@ def show_report(result: Report) -> None:
         say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
-    _show_files(result.files)
+    show_files(result.files)
 
 
 def data(name: str | None, data_dir: Path | None) -> None:
@@ -310,90 +317,7 @@ def data(name: str | None, data_dir: Path | None) -> None:
         show_table("", ["file", "state", "bytes unpacked", "path", "problem"], rows)
 
 
-def bench(options: BenchOptions, out: Path) -> None:
-    """Measure what a training step costs, show it, and write it to a folder."""
-    points: list[Point] = []
-
-    def told(point: Point) -> str:
-        return f"{point.size}: {len(point.measured)} of {len(options.contestants)} contestants measured"
-
-    _measure(CpuMeasurement(options, points), points, partial(measure, options), told, out)
-
-
-def bench_gpu(options: GpuOptions, out: Path) -> None:
-    """Measure what a training step costs on a GPU, show it, and write it to a folder.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    gpu.require_device(options)
-    rows: list[gpu.Row] = []
-
-    def told(row: gpu.Row) -> str:
-        return f"{row.size}: {row.name} {'measured' if row.skipped is None else row.skipped}"
-
-    with Status() as shown:
-        shown.update("measuring the rates of the device")
-        about, ceilings = gpu.about(torch.device(options.device)), gpu.ceilings_of(options)
-    _measure(GpuMeasurement(options, about, ceilings, rows), rows, partial(gpu.measure, options), told, out)
-
-
-def bench_stream(options: StreamOptions, out: Path) -> None:
-    """Measure what training on a stream costs, show it, and write it to a folder."""
-    rows: list[StreamRow] = []
-
-    def told(row: StreamRow) -> str:
-        return f"{stream.in_words(row.layers)}: {row.trial} {'measured' if row.skipped is None else 'left out'}"
-
-    _measure(StreamMeasurement(options, rows), rows, partial(stream.measure, options), told, out)
-
-
-def bench_serve(options: ServeOptions, out: Path) -> None:
-    """Measure what one step a call costs, show it, and write it to a folder."""
-    points: list[ServePoint] = []
-
-    def told(point: ServePoint) -> str:
-        return f"B={point.rows}: {len(point.measured)} of {len(options.contestants)} contestants measured"
-
-    _measure(ServeMeasurement(options, points), points, partial(serve.measure, options), told, out)
-
-
-@machine.subnormals_flushed()
-def _measure(
-    measurement: Measurement,
-    rows: list[Row],
-    measured: Callable[[Callable[[str], None]], Iterable[Row]],
-    told: Callable[[Row], str],
-    out: Path,
-) -> None:
-    """Add each measured row to those of a measurement and write them all, so that stopping early loses nothing.
-
-    Args:
-        measured: makes the rows, and calls its argument with what is being measured.
-        told: what is said of a row.
-    """
-    files: Sequence[Path] = []
-    measurement.prepare(out)
-    with Status() as shown:
-        for row in measured(shown.update):
-            rows.append(row)
-            files = measurement.write(out)
-            shown.done(told(row))
-    _show_measurement(measurement, files)
-
-
-def _show_measurement(measurement: Measurement, files: Sequence[Path]) -> None:
-    for line in measurement.setting():
-        say(line)
-    for table in measurement.tables():
-        show_table(table.title, table.columns, table.rows)
-        for note in table.notes:
-            say(f"not measured: {note}")
-    for line in measurement.left_out():
-        say(f"not measured: {line}")
-    _show_files(files)
-
-
-def _show_files(files: Sequence[Path]) -> None:
+def show_files(files: Sequence[Path]) -> None:
+    """Name the files that were written."""
     for path in files:
         say(f"written: {path}")

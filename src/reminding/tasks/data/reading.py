@@ -130,9 +130,9 @@ class Reading:
     def lines(self) -> list[str]:
         """For the terminal, a few lines however many columns and files there are."""
         first = self.files[0].path if self.files else "no file"
-        more = f" and {len(self.files) - 1} more files" if len(self.files) > 1 else ""
+        more = f" and {len(self.files) - 1} more file{'s' * (len(self.files) > 2)}" if len(self.files) > 1 else ""
         settings = "".join(f", {name} {SPOKEN.get(value, value)}" for name, value in self.settings)
-        found = [f"data: {first}{more}: {self.steps:,} {self.unit}s, {self.format}{settings}"]
+        found = [f"data: {first}{more}: {self.steps:,} {self.unit}{'s' * (self.steps != 1)}, {self.format}{settings}"]
         used = [column for column in self.columns if column.role != "ignored"]
         ignored = [column for column in self.columns if column.role == "ignored"]
         if used:

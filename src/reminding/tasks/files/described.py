@@ -15,13 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.scale import Scale
+from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables.store import Missing, filled
 from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured, far_away
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import NextStep
 from reminding.tasks.kinds.tallies import Columns, ColumnTally, last_known
+
+PIECE = 10_000
+"""Rows that are looked at together."""
 
 
 class DescribedStream(NextStep, ABC):
@@ -103,6 +108,13 @@ class DescribedStream(NextStep, ABC):
         """The unit of a column, if its file named it; else ""."""
         columns = self.facts().get(DATA, {}).get("reading", {}).get("columns", ())
         return next((str(each["unit"]) for each in columns if each["name"] == column), "")
+
+    def reading_of(self, source: Source) -> Reading:
+        """What was read of another file, and which columns of a table are far from those of training."""
+        if self.vocabulary is not None:
+            return source.reading()
+        pieces = (source.read(start, start + PIECE) for start in range(0, source.steps(), PIECE))
+        return together([source.reading()], self.unlike(pieces))
 
     def unlike(self, pieces: Iterable[NDArray[np.float64]]) -> list[str]:
         """Which columns of other rows, (n, I) in pieces, are far from those of training, a sentence each."""

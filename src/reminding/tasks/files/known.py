@@ -46,18 +46,18 @@ class Known:
     timing: Timing | None = None
 
     @staticmethod
-    def of_source(source: Source, target: Sequence[str], decimal: str | None = None) -> Known:
+    def of_source(
+        source: Source, target: Sequence[str], decimal: str | None = None, timing: Timing | None = None
+    ) -> Known:
         """What an open file says.
 
         Args:
-            decimal: of all files.
+            decimal, timing: of all files.
             target: the columns to predict; (): all.
         """
         if isinstance(source, TableSource | FollowedTable):
             wanted = {name.strip() for name in target}
             targets = tuple(name for name in source.columns if not wanted or name.strip() in wanted)
-            clock = source.clock if isinstance(source, TableSource) else None
-            timing = None if clock is None else clock.timing()
             return Known("table", source.unit, None, None, source.columns, source.masks, targets, decimal, timing)
         if isinstance(source, AudioSource):
             return Known("audio", source.unit, source.vocabulary, source.form.rate)

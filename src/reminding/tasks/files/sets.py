@@ -6,6 +6,7 @@ Shapes: n steps, I values of a step.
 from __future__ import annotations
 
 import glob
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from reminding.tasks.data import audio
 from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.sources import BytesSource, Source
-from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
 from reminding.tasks.data.tables.cells import Order
 from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
+from reminding.tasks.data.tables.source import NO_TIMES, unlike_steps
 from reminding.tasks.data.text import PACKED, suffix_of
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
@@ -162,6 +164,18 @@ class FileSet:
         marks = {table.decimal for table in tables if table.decimal is not None}
         return marks.pop() if len(marks) == 1 else None
 
+    def timing(self, count: int) -> Timing | None:
+        """Of the times of the first `count` files, whose usual distance is the median over all rows; None: none."""
+        clocks = [each.clock for each in self.sources[:count] if isinstance(each, TableSource) and each.clock]
+        long = [(clock.timing(), clock.store.rows) for clock in clocks if clock.store.rows > 1]
+        if not long:
+            return clocks[0].timing() if clocks else None
+        long.sort(key=lambda each: each[0].step or 0.0)
+        ends = list(accumulate(rows for _, rows in long))
+        usual, _ = long[bisect_left(ends, ends[-1] / 2)]
+        same = all(each.months == usual.months for each, _ in long)
+        return replace(usual, order=clocks[0].order, months=usual.months if same else None)
+
     def ranges(self) -> list[range]:
         """The steps of each file, counted over all files."""
         ends = list(accumulate(source.steps() for source in self.sources))
@@ -197,8 +211,31 @@ class FileSet:
         return self.sources[number], steps.start
 
     def reading(self, notes: Sequence[str]) -> Reading:
-        """What was read of all files."""
-        return together([source.reading() for source in self.sources], [*self.notes, *notes])
+        """What was read of all files, and what differs between them."""
+        readings = [source.reading() for source in self.sources]
+        return together(readings, [*self.notes, *self._unlike_times(), *_unlike_units(readings), *notes])
+
+    def _unlike_times(self) -> list[str]:
+        """Which files have rows at another distance than most rows, a sentence each."""
+        usual, found = self.timing(len(self.sources)), list[str]()
+        for source in self.sources if usual is not None and len(self.sources) > 1 else ():
+            assert isinstance(source, TableSource) and source.clock is not None and usual is not None
+            if (steps := unlike_steps(usual, source.clock.timing())) is not None:
+                here, there = steps
+                found.append(f"time: {source.path.name} has a row every {here}, others every {there}; {NO_TIMES}")
+        return found
+
+
+def _unlike_units(readings: Sequence[Reading]) -> list[str]:
+    """Which columns have another unit than in the first file, a sentence each."""
+    first = {column.name: column.unit for column in readings[0].columns if column.role != "ignored"}
+    return [
+        f"{column.name}: its unit is {column.unit} in {Path(reading.files[0].path).name}, and "
+        f"{first[column.name]} in the first file; values are read as they are"
+        for reading in readings[1:]
+        for column in reading.columns
+        if column.unit and first.get(column.name) not in (None, "", column.unit)
+    ]
 
 
 def open_files(
@@ -213,6 +250,7 @@ def open_files(
         ValueError: a file cannot be read, is of another kind, or lacks a column; the message names it.
     """
     kind = kind_of_file(paths[0], format, wanted)
+    _check_asked(paths, kind, wanted)
     rows = rows or (None,) * len(paths)
     tables = [] if follow or kind != "table" else _tables(paths, kind, format, wanted, rows)
     first = tables[0] if tables else open_source(paths[0], kind, replace(wanted, rows=rows[0]), follow)
@@ -225,6 +263,19 @@ def open_files(
     if not tables:
         return FileSet((first, *(_like(first, path, kind, format, wanted) for path in paths[1:])), tuple(notes))
     return FileSet(tuple(tables), tuple(notes))
+
+
+def _check_asked(paths: Sequence[Path], kind: str, wanted: Wanted) -> None:
+    """Refuse what is asked of text or of tables where there is none; what a run was begun with is not asked again."""
+    asked, whole = wanted.asked, all(suffix_of(path) in PARQUET for path in paths)
+    if asked.fixed or (kind == "table" and not whole):
+        return
+    what = "a Parquet file, which says it" if kind == "table" else f"read as {kind}, which has no cells; see format"
+    for option in ("separator", "decimal", "header", "encoding", *(() if kind == "table" else ("na",))):
+        if getattr(asked, option) != getattr(Asked(), option):
+            raise ValueError(f"{option}: {paths[0]} is {what}")
+    if kind != "table" and wanted.missing != "error":
+        raise ValueError(f"missing: {paths[0]} is read as {kind}, in which nothing is missing; see format")
 
 
 def _tables(
@@ -256,6 +307,7 @@ def _tables(
         tables = [_reopened(table, shared) for table in tables]
     if not wanted.known:
         _check_values(tables)
+    _check_times(tables)
     masks = tuple(name for name in tables[0].columns if any(name in table.masks for table in tables))
     shared = replace(shared, masks=masks)
     tables = [table if table.masks == masks else _reopened(table, shared) for table in tables]
@@ -272,6 +324,14 @@ def _check_values(tables: Sequence[TableSource]) -> None:
                 f"columns: {tables[0].path}, column {name!r} has no values, as in the other files; leave it out of "
                 "--columns"
             )
+
+
+def _check_times(tables: Sequence[TableSource]) -> None:
+    """Refuse dates in one of the tables and numbers in another."""
+    clocks = {table.clock.dated: (table.path, table.clock.column) for table in reversed(tables) if table.clock}
+    if len(clocks) > 1:
+        (dates, column), (numbers, _) = clocks[True], clocks[False]
+        raise ValueError(f"time: the column {column!r} holds dates in {dates}, numbers in {numbers}; write all alike")
 
 
 def _reopened(table: TableSource, wanted: Wanted) -> TableSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,36 @@ def test_an_option_is_searched_or_given(space: Space) -> None:
     space.check_free(RunConfig(Copying()))
     with pytest.raises(ValueError, match=r"lr is 0\.5 on the command line, but the space searches it"):
         space.check_free(RunConfig(Copying(), train=TrainOptions(lr=0.5)))
+
+
+MODELS = "[model]\nchoice = ['sab', 'lstm']\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "says"),
+    [
+        ("[k_top]\nlow = 1\nhigh = 3", {"model": "lstm"}, "k_top is for sab, not for lstm, and so in every trial"),
+        ("[lr]\nlow = 0.1\nhigh = 1", {"model": "lstm", "capacity": 4}, "capacity is for sab, not for lstm"),
+        ("[horizon]\nlow = 0\nhigh = 9", {}, "horizon is for streams"),
+        (f"{MODELS}[positions]\nchoice = ['t5', 'none']", {}, "positions is for transformer, not for sab"),
+        (f"{MODELS}[evict]\nchoice = ['fifo', 'least_recalled']", {}, "evict needs a capacity"),
+    ],
+)
+def test_an_option_that_means_nothing_in_any_trial_is_refused(
+    tmp_path: Path, text: str, model: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        read(tmp_path, text).check_read(RunConfig(Copying(), ModelOptions(**model)))
+
+
+def test_an_option_that_means_something_in_some_trials_is_left_out_of_the_others(tmp_path: Path) -> None:
+    space = read(tmp_path, f"{MODELS}[k_top]\nlow = 1\nhigh = 3")
+    base = RunConfig(Copying(), ModelOptions(capacity=9))
+    space.check_read(base)
+    configs = [space.config(base, {"model": model, "k_top": 2}).model for model in ("sab", "lstm")]
+    assert configs == [replace(base.model, k_top=2), ModelOptions(model="lstm")]
+    for config in configs:
+        RunConfig(Copying(), config).check_read()
 
 
 def test_values_become_options_of_all_three_parts(tmp_path: Path) -> None:

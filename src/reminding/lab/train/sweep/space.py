@@ -7,6 +7,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -120,8 +121,30 @@ class Space:
             if value != defaults[each.part][each.field]:
                 raise ValueError(f"{each.name} is {value} on the command line, but the space searches it")
 
+    def check_read(self, given: RunConfig) -> None:
+        """Refuse an option of the model, searched or given, that means nothing in any trial.
+
+        Args:
+            given: the options of the command line.
+
+        Raises:
+            ValueError: names the option, and says why.
+        """
+        searched = [each for each in self.dimensions if each.part == "model"]
+        ends = [[(each.field, end) for end in each.choices or (each.low, each.high)] for each in searched]
+        defaults = model_defaults(given.task.__class__)
+        names = {each.field for each in searched}
+        names |= {name for name, value in vars(given.model).items() if value != getattr(defaults, name)}
+        for name in sorted(names):
+            trials = (replace(given, model=replace(given.model, **dict(each))).unread() for each in product(*ends))
+            first = next(trials)
+            if name in first and all(name in trial for trial in trials):
+                raise ValueError(f"{name} {first[name]}, and so in every trial")
+
     def config(self, base: RunConfig, values: Mapping[str, Scalar]) -> RunConfig:
         """A run whose options in the space have some values, and whose other options are those of `base`.
+
+        Options that mean nothing to the trial's model are at their defaults.
 
         Raises:
             ValueError: a value is out of range.
@@ -130,7 +153,7 @@ class Space:
             changes = {each.field: values[each.name] for each in self.dimensions if each.part == part}
             if changes:
                 base = replace(base, **{part: replace(getattr(base, part), **changes)})
-        return base
+        return base.essential()
 
     def record(self) -> dict[str, Any]:
         """The space as JSON values."""

@@ -69,6 +69,8 @@ class SweepOptions:
         """Check the options."""
         at_least("trials", self.trials, 1)
         at_least("warmup", self.warmup, 0)
+        if self.warmup and self.pruner != "median":
+            raise ValueError(f"warmup is for the pruner median, not for {self.pruner}; got {self.warmup}")
         at_least("sampler_seed", self.sampler_seed, 0)
         above_zero("grace", self.grace)
 

@@ -166,7 +166,7 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
     if not used:
         held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
         raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
-    _check_cells(contents, used, wanted.asked)
+    _check_cells(contents, used, wanted)
     _check_end(contents, [i for i in range(len(names)) if i != time])
     missing = [i for i in used if contents.count(i, "missing")]
     if missing and wanted.missing == "error":
@@ -255,7 +255,7 @@ def _check_numbers(contents: Contents, column: int, wanted: Wanted) -> None:
     )
 
 
-def _check_cells(contents: Contents, used: Sequence[int], asked: Asked) -> None:
+def _check_cells(contents: Contents, used: Sequence[int], wanted: Wanted) -> None:
     """Refuse the first cell of the columns that is neither a number nor missing."""
     faults = [
         (contents.kinds[i][kind].row, i, kind)
@@ -271,9 +271,10 @@ def _check_cells(contents: Contents, used: Sequence[int], asked: Asked) -> None:
     more = f", as {others} more cells of it" if others else ""
     what = "is not finite" if kind == "infinite" else "is not a number"
     do = f"--na {text!r} reads it as missing, --columns names the columns to read"
+    empty = "" if wanted.missing == "error" else ", or leave the cell empty if the value is missing"
     raise ValueError(
         f"data: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: {text!r} {what}{more}; "
-        + ("write a number, or leave the cell empty if the value is missing" if asked.fixed else do)
+        + (f"write a number{empty}" if wanted.asked.fixed else do)
     )
 
 
@@ -301,7 +302,7 @@ def _missing(contents: Contents, missing: Sequence[int], asked: Asked) -> str:
     cells = sum(contents.count(i, "missing") for i in missing)
     names = ", ".join(repr(contents.names[i]) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
     do = "--missing carry (the last value), zero or drop (the row) says what to do"
-    fixed = "the run takes none, as it was trained without --missing; write the value, or leave out the row"
+    fixed = "the run was trained on rows without missing values, and needs this one; write it"
     return (
         f"missing: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: the value is missing, "
         f"one of {cells:,} in {names}; {fixed if asked.fixed else do}"

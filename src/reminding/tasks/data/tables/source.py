@@ -27,6 +27,7 @@ from reminding.tasks.data.temporary import temporary_folder
 
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
+NO_TIMES = "the network reads rows, and not their times"
 
 
 class TableSource(Source):
@@ -232,8 +233,10 @@ class TableSource(Source):
         column = find(contents.names, [self.wanted.time], self.path, "time")[0]
         folder, timing = self._folder, self.wanted.timing
         clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder, timing)
-        unlike = "" if timing is None else _unlike(timing, clock.timing())
-        self._notes += [note for note in (clock.said, unlike) if note]
+        unlike = None if timing is None else unlike_steps(timing, clock.timing())
+        self._notes += [clock.said] if clock.said else []
+        if unlike is not None:
+            self._notes.append(f"time: a row every {unlike[0]}, where training had one every {unlike[1]}; {NO_TIMES}")
         return clock if self._kept is None else clock.kept(self._kept, folder / "times")
 
     def _unmasked(self, contents: Contents) -> list[str]:
@@ -268,15 +271,13 @@ class TableSource(Source):
         return lambda cell: f"CAST({full(cell)} IS NULL AND NOT {missing_sql(cell, na)} AS DOUBLE)"
 
 
-def _unlike(known: Timing, found: Timing) -> str:
-    """A note on rows at another distance than those of training, which no prediction takes into account; or ""."""
+def unlike_steps(known: Timing, found: Timing) -> tuple[str, str] | None:
+    """The distance of rows that are found and the one that is known, if they differ; no prediction heeds it."""
     steps = known.step, found.step
     if known.dated != found.dated or None in steps or max(steps) <= ALIKE * min(steps):  # pyright: ignore[reportArgumentType]
-        return ""
+        return None
     there, here = (distance_text(step or 0.0, dated=known.dated) for step in steps)
-    return (
-        f"time: a row every {here}, where training had one every {there}; the network reads rows, and not their times"
-    )
+    return here, there
 
 
 def _check_line_ends(kinds: Mapping[int, Mapping[str, Found]]) -> None:

@@ -1,0 +1,81 @@
+"""Options that the run, the task or the file cannot use are refused by every verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reminding.cli import main
+from reminding.lab.runs.facts import save_facts
+from reminding.tasks import Copying, FileStream
+from tests.lab.explain.conftest import untrained
+from tests.lab.explain.tables import table
+
+TRAIN = "train copying --T 4 --steps 1"
+REFUSED = {
+    f"{TRAIN} --model lstm --k-top 3": "k_top is for sab, not for lstm; got 3",
+    f"{TRAIN} --model mingru --backend cpu": "backend is for sab, lstm, tbptt, attention, not for mingru; got cpu",
+    f"{TRAIN} --min-radius 0.5": "min_radius is for rtu, not for sab; got 0.5",
+    f"{TRAIN} --horizon 9": "horizon is for streams: whole sequences have no earlier chunks; got 9",
+    f"{TRAIN} --evict least_recalled": "evict needs a capacity, without which no memory is evicted; got least_rec",
+    f"{TRAIN} --dropout 0.1": "dropout acts between layers, and there is one; got 0.1",
+    f"{TRAIN} --model rtu --embedding-size 4": "embedding_size must be None for rtu, whose input weights are an emb",
+    "train cue --steps 1 --k-top 0 --capacity 9": "capacity is of memories, and k_top 0 recalls none; got 9",
+    "train stream --data TEXT --missing carry": "in which nothing is missing; see format",
+    "train stream --data TEXT --separator ;": "is read as bytes, which has no cells; see format",
+    "train stream --data TEXT --na -999": "is read as bytes, which has no cells; see format",
+    "eval LSTM --capacity 5": "capacity is for sab, not for lstm; got 5",
+    "eval LSTM --evict fifo": "evict is for sab, not for lstm; got fifo",
+    "eval SAB --evict least_recalled": "evict needs a capacity, without which no memory is evicted; got least_rec",
+    "eval SAB --balanced": "balanced is for the training loss; got True in eval",
+    "eval OVEN --window 5": "window sets the scale, which is that of training; got 5 in eval",
+    "eval OVEN --data CSV --held-out 9": "held_out holds rows out, and new data are evaluated whole; got 9.0 in eval",
+    "eval OVEN --data CSV --valid CSV": "valid holds rows out, and new data are evaluated whole; got ",
+    "explain OVEN --input CSV --split valid": "split is for sequences of the task, not for input; got valid",
+    "sweep copying --space TOML --pruner none --warmup 9": "warmup is for the pruner median, not for none; got 9",
+    "sweep copying --space TOML --model lstm": "k_top is for sab, not for lstm, and so in every trial",
+    "reproduce copying --grace 9": "grace is for the workers of a storage, and there is none; got 9",
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs and files, by the words that stand for them."""
+    folder = tmp_path_factory.mktemp("places")
+    text, toml = folder / "text", folder / "space.toml"
+    text.write_bytes(b"abcdefgh" * 50)
+    toml.write_text("[k_top]\nlow = 1\nhigh = 3\n")
+    found = {"TEXT": text, "TOML": toml}
+    found["CSV"], found["OVEN"], _ = table(folder)
+    for name, model in (("LSTM", "lstm"), ("SAB", "sab")):
+        found[name] = untrained(folder / name, Copying(T=4), model=model)
+        save_facts(found[name], Copying(T=4))
+    return found
+
+
+@pytest.mark.parametrize(("words", "says"), REFUSED.items(), ids=REFUSED)
+def test_an_option_that_cannot_be_used_is_refused(
+    words: str,
+    says: str,
+    places: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as refused:
+        main([str(places.get(word, word)) for word in words.split()])
+    boxed = " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert says in f"{refused.value} {boxed}"
+    assert list(tmp_path.iterdir()) == [], "nothing has begun"
+
+
+def test_what_a_parquet_file_says_itself_is_refused(tmp_path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"a": range(60)}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"^encoding: .*a\.parquet is a Parquet file, which says it$"):
+        FileStream(tmp_path / "a.parquet", encoding="utf-8").facts()
+    task = FileStream(tmp_path / "a.parquet", held_out=9, chunk=5, missing="zero", na=("7",))
+    assert task.facts()["masks"] == ["a"]
