@@ -26,6 +26,7 @@ from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
+from reminding.ops import untraced
 from reminding.ops.batched import arrives_batched, one_by_one
 
 
@@ -138,6 +139,7 @@ class _CreditToPast(torch.autograd.Function):
         return tuple(tensor.detach() for tensor in flat(call.state))
 
     @staticmethod
+    @untraced.backward
     def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled() and any(d is not None for d in d_state):
             raise RuntimeError(

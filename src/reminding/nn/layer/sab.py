@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.ledger import Credit
-from reminding.nn.layer import untraced
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
 from reminding.nn.layer.stepper import Stepper
@@ -23,6 +22,7 @@ from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
+from reminding.ops import untraced
 from reminding.ops.backends import names
 from reminding.ops.contract import LARGEST_K_TOP, SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
