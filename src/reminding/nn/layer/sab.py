@@ -263,8 +263,8 @@ class SAB(LayerCalls):
         calls that led to the state: with unchanged weights, chunks give the gradient of the whole sequence. If the
         weights have changed since, a past segment is run again with the current weights, from its entering state,
         with the memories it read at their old values. So each call's loss is backpropagated by itself, and no graph
-        is kept between calls. Inputs of past calls receive no gradient. Memories evicted before the call, steps run
-        without gradient, and memories beyond the horizon are constants.
+        is kept between calls. Inputs of past calls, and (h, c) that these began with, receive no gradient. Memories
+        evicted before the call, steps run without gradient, and memories beyond the horizon are constants.
 
         Numbers that are not finite: from the first step at which a row's input has a NaN or infinite feature, the
         row's output is NaN, until its stream is reset. Its recall there has weights and a summary of NaN, and names

@@ -129,7 +129,7 @@ class SABState:
     def __iter__(self) -> Iterator[Any]:
         h, c = self.h, self.c
         if any(layer.memory.slots for layer in self.layers):
-            unpacked.note(h)
+            unpacked.note(h, self.history.settle)
         yield h
         if c is not None:
             yield c
