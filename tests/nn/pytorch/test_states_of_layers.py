@@ -170,7 +170,7 @@ def encoded_and_decoded(encoder: nn.Module, decoder: nn.Module, handed_over: Cal
 @pytest.mark.parametrize("layer", [SAB, nn.LSTM])
 def test_an_encoder_takes_the_gradient_of_a_decoder_that_begins_from_its_h_and_c(layer: type[nn.Module]) -> None:
     plain = [nn.LSTM(3, 4, dtype=torch.float64) for _ in range(2)]
-    options = {"k_top": 0, "k_trunc": None} if layer is SAB else {}
+    options: dict[str, Any] = {"k_top": 0, "k_trunc": None} if layer is SAB else {}
     ours = [layer(3, 4, dtype=torch.float64, **options) for _ in range(2)]
     for one, other in zip(ours, plain, strict=True):
         one.load_state_dict(other.state_dict())

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reminding.nn.parts.memory import FAR
+from reminding.nn.parts.memory import FAR, join
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
+from reminding.nn.state.past.history import join_rows as join_histories
 from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.runs import SegmentRun
-from reminding.nn.state.stream import SABState, join_rows
+from reminding.nn.state.stream import LayerState, SABState
 
 One = TypeVar("One")
 Two = TypeVar("Two")
@@ -33,6 +34,20 @@ def merge_states(parts: Sequence[SABState]) -> SABState:
     made_by = next((part.made_by for part in parts if part.made_by is not None), None)
     with torch.inference_mode(False), torch.no_grad(), counting_on_host():
         return replace(whole, history=_merged(pasts, [part.step for part in parts]), made_by=made_by)
+
+
+def join_rows(parts: list[SABState]) -> SABState:
+    """Put the rows of several states of one layer under one another."""
+    layers = tuple(
+        LayerState(
+            h=torch.cat([layer.h for layer in peers]),
+            cell_state=tuple(map(torch.cat, zip(*(layer.cell_state for layer in peers), strict=True))),
+            memory=join([layer.memory for layer in peers]),
+        )
+        for peers in zip(*(part.layers for part in parts), strict=True)
+    )
+    past = join_histories([part.history for part in parts])
+    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
 
 
 def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
