@@ -129,3 +129,9 @@ def test_rows_that_are_no_list_are_refused(index: Any) -> None:
     with pytest.raises(ValueError, match="index must choose a list of rows: a slice, or a tensor of one axis; got"):
         state.rows(index)
     assert state.rows(torch.tensor([1])).batch_size == 1
+
+
+def test_a_layer_shows_what_an_lstm_shows() -> None:
+    options: dict[str, Any] = {"num_layers": 2, "bias": False, "dropout": 0.3, "batch_first": True}
+    for setting in repr(nn.LSTM(3, 4, **options))[len("LSTM(") : -1].split(", "):
+        assert setting in repr(SAB(3, 4, **options))

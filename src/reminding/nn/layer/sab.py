@@ -336,6 +336,8 @@ class SAB(LayerCalls):
             f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+            + ", bias=False" * (not self.bias)
+            + f", dropout={self.dropout}" * (self.dropout > 0)
             + f", recurrent_dropout={self.recurrent_dropout}" * (self.recurrent_dropout > 0)
             + f", forget_bias={self.forget_bias}" * (self.forget_bias is not None)
             + f", null_score={self.null_score}" * (self.null_score is not None)
