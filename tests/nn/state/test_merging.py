@@ -106,7 +106,7 @@ def test_states_of_single_environments_go_on_as_a_batch() -> None:
     assert state.step.tolist() == [16, 15, 14]
     got = gradients(layer)
     layer.zero_grad()
-    sum(layer(x[:, row], part)[0].sum() for row, part in enumerate(parts)).backward()
+    torch.stack([layer(x[:, row], part)[0].sum() for row, part in enumerate(parts)]).sum().backward()
     for one, other in zip(got, gradients(layer), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, row_mask
 from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
@@ -216,12 +216,7 @@ class SABState:
         Raises:
             ValueError: the mask has another shape or type.
         """
-        given = [True] * self.batch_size if mask is None else mask
-        rows = torch.as_tensor(given, device="cpu").clone()  # kept by the graph: the caller's may change
-        if rows.dtype != torch.bool or rows.shape != self.step.shape:
-            raise ValueError(
-                f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
-            )
+        rows = row_mask(mask, self.batch_size)  # kept by the graph: the caller's may change
 
         def clear(tensor: Tensor) -> Tensor:
             return tensor.masked_fill(rows.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
