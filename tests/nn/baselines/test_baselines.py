@@ -247,7 +247,7 @@ def test_a_carried_state_takes_the_masks_that_sab_s_takes(maker: Maker) -> None:
 @every_carried
 def test_torch_func_gives_the_gradients_of_autograd(maker: Maker) -> None:
     layer, x = baseline(maker), draw(6, 3, 3)
-    parameters = dict(layer.named_parameters())
+    parameters: dict[str, Tensor] = dict(layer.named_parameters())
 
     def loss_of(parameters: dict[str, Tensor]) -> Tensor:
         return torch.func.functional_call(layer, parameters, (x,))[0].pow(2).sum()
