@@ -111,3 +111,27 @@ def test_flattening_changes_nothing() -> None:
     before = {name: parameter.data_ptr() for name, parameter in layer.named_parameters()}
     assert layer.flatten_parameters() is None  # pyright: ignore[reportFunctionMemberAccess]
     assert {name: parameter.data_ptr() for name, parameter in layer.named_parameters()} == before
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_state_is_no_tuple_and_says_where_its_parts_are(cell: str) -> None:
+    """`hidden[0]` is h of an nn.LSTM and the first layer's h of an nn.GRU: neither is guessed."""
+    _, state = make(cell=cell)(draw(4, 2, 3))
+    for index in (0, -1):
+        with pytest.raises(TypeError, match=r"no items: h and c are state\.h and state\.c.*state\.rows"):
+            state[index]
+
+
+@pytest.mark.parametrize("index", [1, torch.tensor(1), torch.tensor([[0, 1], [1, 0]])], ids=str)
+def test_rows_that_are_no_list_are_refused(index: Any) -> None:
+    """A table of rows made a state that no call takes, and a number ended in an error of indices."""
+    _, state = make()(draw(4, 2, 3))
+    with pytest.raises(ValueError, match="index must choose a list of rows: a slice, or a tensor of one axis; got"):
+        state.rows(index)
+    assert state.rows(torch.tensor([1])).batch_size == 1
+
+
+def test_a_layer_shows_what_an_lstm_shows() -> None:
+    options: dict[str, Any] = {"num_layers": 2, "bias": False, "dropout": 0.3, "batch_first": True}
+    for setting in repr(nn.LSTM(3, 4, **options))[len("LSTM(") : -1].split(", "):
+        assert setting in repr(SAB(3, 4, **options))

@@ -13,6 +13,7 @@ from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.sab import SAB
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.scorers import Scorer
+from reminding.nn.state.merging import merge_states
 from reminding.nn.state.stream import Recall, SABState
 from reminding.nn.tbptt import TruncatedBPTT, tbptt
 
@@ -30,6 +31,7 @@ __all__ = [
     "TruncatedBPTT",
     "full_attention",
     "full_bptt",
+    "merge_states",
     "tbptt",
     "truncated_bptt",
 ]

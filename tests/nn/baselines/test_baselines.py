@@ -232,6 +232,30 @@ def test_a_carried_state_is_saved_moved_and_reset(maker: Maker, tmp_path: Path) 
 
 
 @every_carried
+def test_a_carried_state_takes_the_masks_that_sab_s_takes(maker: Maker) -> None:
+    """A mask of one row for three marked all of them."""
+    _, state = baseline(maker)(draw(6, 3, 3))
+    marked = state.reset(torch.tensor([False, True, False])).tensors
+    for name, tensor in state.reset([False, True, False]).tensors.items():
+        assert torch.equal(tensor, marked[name]) and not torch.equal(tensor, state.tensors[name])
+    assert all(not tensor.any() for tensor in state.reset().tensors.values())
+    for wrong in (torch.tensor([True]), torch.tensor([1, 0, 0])):
+        with pytest.raises(ValueError, match=r"mask must be bool of shape \(3,\)"):
+            state.reset(wrong)
+
+
+@every_carried
+def test_torch_func_gives_the_gradients_of_autograd(maker: Maker) -> None:
+    layer, x = baseline(maker), draw(6, 3, 3)
+    parameters: dict[str, Tensor] = dict(layer.named_parameters())
+
+    def loss_of(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(layer, parameters, (x,))[0].pow(2).sum()
+
+    assert_same_gradients(torch.func.grad(loss_of)(parameters), gradients(layer, loss_of(parameters)))
+
+
+@every_carried
 def test_a_state_that_does_not_fit_is_refused(maker: Maker) -> None:
     layer = baseline(maker)
     assert isinstance(layer, CarriedLayer)

@@ -91,6 +91,34 @@ def test_torch_compile_goes_around_a_layer(options: dict[str, Any]) -> None:
     assert_same_gradients(found, expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"engine": "replay"}, {"backend": "reference"}], ids=str)
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:Dynamo does not know how to trace")
+def test_torch_compile_goes_around_the_backward_passes_of_a_training_step(options: dict[str, Any]) -> None:
+    """Traced, they would be compiled frame by frame, which took minutes."""
+    layer, graphs = make(k_top=2, k_trunc=3, **options), 0
+
+    def counting(graph: Any, _: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    def step(x: Tensor, state: Any) -> Any:
+        output, state = layer(x, state)
+        output.square().sum().backward()
+        return state
+
+    def streamed(step: Callable[..., Any]) -> dict[str, Tensor]:
+        layer.zero_grad()
+        state: Any = None
+        for seed in range(3):
+            state = step(draw(4, 2, 3, seed=seed), state)
+        return {name: parameter.grad for name, parameter in layer.named_parameters() if parameter.grad is not None}
+
+    wanted = streamed(step)
+    assert_same_gradients(streamed(torch.compile(step, backend=counting)), wanted)
+    assert graphs == 1, "the loss"
+
+
 class Streamed(torch.nn.Module):
     """A model that hands its state on, cut from the past, as nn.LSTM's users do."""
 

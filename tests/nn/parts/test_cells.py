@@ -240,10 +240,10 @@ def test_a_state_whose_tensors_are_one_and_the_same_can_be_saved(tmp_path: Any) 
 
 
 WRONG: dict[str, tuple[Form, str]] = {
-    "wrong size": (lambda x, given: (torch.zeros(len(x), 5), given[1][1]), r"\(1, 5\)"),
+    "wrong size": (lambda x, given: (torch.zeros(len(x), 5), given[1][1]), r"\(2, 5\)"),
     "list": (lambda x, given: [given[1][0], given[1][1]], "'list'"),
     "three": (lambda x, given: (given[1][0], given[1][1], 0), "'tuple'"),
-    "no further state": (lambda x, given: given[1][0], r"got \[\(1, 4\)\]"),
+    "no further state": (lambda x, given: given[1][0], r"got \[\(2, 4\)\]"),
     "raises": (lambda x, given: 1 / 0, "ZeroDivisionError: division by zero"),
 }
 
@@ -257,7 +257,7 @@ def test_a_cell_that_cannot_be_called_is_told_when_the_layer_is_made(form: Form,
     with pytest.raises(ValueError, match=shown) as error:
         SAB(3, 4, cell=Wrapped(always))
     message = str(error.value)
-    assert message.startswith("cell must be callable as cell(x, state) -> (h, state) with x (1, 3) and h (1, 4)")
+    assert message.startswith("cell must be callable as cell(x, state) -> (h, state) with x (2, 3) and h (2, 4)")
     assert "state=(h, c): " in message
     assert "state=h: AssertionError: not a bare h" in message
     assert "state_shapes" in message
@@ -268,8 +268,15 @@ def test_a_wrong_answer_is_told_when_it_comes(form: Form, shown: str) -> None:
     """With `state_shapes`, the module is not called on a trial step."""
     layer = SAB(3, 4, cell=Wrapped(form, state_shapes=((4,),)))
     with pytest.raises(ValueError, match=shown) as error:
-        layer(draw(2, 1, 3, dtype=torch.float32))
-    assert "cell must return (h, state) with tensors of shapes [(1, 4), (1, 4)]" in str(error.value)
+        layer(draw(2, 2, 3, dtype=torch.float32))
+    assert "cell must return (h, state) with tensors of shapes [(2, 4), (2, 4)]" in str(error.value)
+
+
+@pytest.mark.parametrize("module", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_layer_of_pytorch_is_no_cell(module: type[nn.Module]) -> None:
+    """It takes the rows of a step for the steps of a sequence, which one row alone would not show."""
+    with pytest.raises(ValueError, match="a zero step failed both ways"):
+        SAB(3, 4, cell=module(3, 4))
 
 
 def test_own_parameters_of_a_cell_are_the_users() -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
@@ -274,3 +274,18 @@ def test_torchscript_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"torch\.jit\.script cannot compile.*torch\.export"):
         torch.jit.script(layer)
     assert_equal(layer(x)[0].double(), layer(x)[0].double(), "output after it")
+
+
+class AroundLayers(fx.Tracer):
+    """A tracer that records what is around SAB layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SAB) or super().is_leaf_module(m, module_qualified_name)
+
+
+def test_symbolic_tracing_goes_around_a_layer_and_is_refused_within() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3), SAB(3, 4)), inputs().float()
+    with pytest.raises(RuntimeError, match=r"symbolic_trace cannot record.*is_leaf_module"):
+        fx.symbolic_trace(model)
+    traced = fx.GraphModule(model, AroundLayers().trace(model))
+    assert_equal(traced(x)[0].double(), model(x)[0].double(), "output")

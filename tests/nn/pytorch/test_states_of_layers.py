@@ -82,6 +82,7 @@ def outcome(run: Callable[[], tuple[Tensor, SABState, dict[str, Tensor]]]) -> An
         return str(error)
 
 
+@pytest.mark.filterwarnings("ignore:state comes from another layer")
 @given(names=pairs, way=ways, detached=st.booleans(), saved=st.booleans(), without_grad=st.booleans())
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_every_layer_takes_or_refuses_a_state_as_the_reference_does(
@@ -157,3 +158,38 @@ def test_a_refusal_names_both_layers() -> None:
     _, state = maker(given_to(maker))
     with pytest.raises(ValueError, match=r"k_top=2, normalizer='softmax', this layer has k_top=5, normalizer='thre"):
         taker(given_to(taker), state)
+
+
+def encoded_and_decoded(encoder: nn.Module, decoder: nn.Module, handed_over: Callable[[Any], Any]) -> list[Tensor]:
+    """The gradients of an encoder from the loss of a decoder that begins with its state, and then those of both."""
+    state = encoder(inputs())[1]
+    loss_of(decoder(inputs(seed=2), handed_over(state))[0]).backward()
+    return [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("layer", [SAB, nn.LSTM])
+def test_an_encoder_takes_the_gradient_of_a_decoder_that_begins_from_its_h_and_c(layer: type[nn.Module]) -> None:
+    plain = [nn.LSTM(3, 4, dtype=torch.float64) for _ in range(2)]
+    options: dict[str, Any] = {"k_top": 0, "k_trunc": None} if layer is SAB else {}
+    ours = [layer(3, 4, dtype=torch.float64, **options) for _ in range(2)]
+    for one, other in zip(ours, plain, strict=True):
+        one.load_state_dict(other.state_dict())
+    want = encoded_and_decoded(*plain, handed_over=lambda state: state)
+    for got, wanted in zip(encoded_and_decoded(*ours, handed_over=tuple), want, strict=True):
+        assert_equal(got, wanted, "gradient of the encoder")
+
+
+@pytest.mark.parametrize("options", [{}, {"horizon": 0}, {"k_top": 0}, {"credit_every": 2}, {"cell": "gru"}], ids=str)
+def test_a_state_that_ends_another_layer_s_gradient_is_told(options: dict[str, Any]) -> None:
+    encoder, decoder = layer_of({}, options), layer_of({}, options)
+    _, state = encoder(given_to(encoder))
+    with pytest.warns(UserWarning, match=r"another layer, whose parameters get no gradient.*tuple") as caught:
+        _, after = decoder(given_to(decoder), state)
+    assert [warning.filename for warning in caught] == [__file__]
+    # No warning from here, which is an error in these tests: states of the layer's own, numbers alone, h and c.
+    encoder(given_to(encoder), state)
+    decoder(given_to(decoder), after)
+    decoder(given_to(decoder), state.detach())
+    decoder(given_to(decoder), tuple(state))
+    with torch.no_grad():
+        decoder(given_to(decoder), state)

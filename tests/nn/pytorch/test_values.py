@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from reminding import SAB, SABState
-from reminding.nn.state.stream import join_rows
+from reminding.nn.state.merging import join_rows
 from tests.nn.pytorch.ways import Case, cases, every_way, gathered, inputs, loss_of
 from tests.nn.samples import BUILT, assert_same_gradients, assert_same_state, make
 

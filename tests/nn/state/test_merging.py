@@ -95,3 +95,31 @@ def test_streams_that_begin_anew_in_one_part_are_kept_apart(credit_every: int) -
         split.settle(run(split, x[5:, :, rows], own_rows(middle, rows, ended=rows.start == 0)))
     for got, want in zip(gradients(split), gradients(whole), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_states_of_single_environments_go_on_as_a_batch() -> None:
+    """Each has read unbatched input for a time of its own."""
+    layer, x = layer_of({}), chunks()[:2].flatten(0, 1)  # (T, B, I)
+    parts = [layer(x[row:, row])[1] for row in range(3)]
+    output, state = layer(x[:, :3], merge_states(parts))
+    output.sum().backward()
+    assert state.step.tolist() == [16, 15, 14]
+    got = gradients(layer)
+    layer.zero_grad()
+    torch.stack([layer(x[:, row], part)[0].sum() for row, part in enumerate(parts)]).sum().backward()
+    for one, other in zip(got, gradients(layer), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 2}, {"k_top": 1}, {"cell": "gru"}, {"dtype": torch.float32}], ids=str
+)
+def test_states_of_different_layers_are_refused(options: dict[str, Any]) -> None:
+    parts = [layer_of(each)(chunks()[0].to(each.get("dtype")))[1] for each in ({}, options)]
+    with pytest.raises(ValueError, match="parts must be states of one layer, of one type and device; got "):
+        merge_states(parts)
+
+
+def test_no_states_are_refused() -> None:
+    with pytest.raises(ValueError, match="got none"):
+        merge_states([])

@@ -19,6 +19,7 @@ from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
+from reminding.nn.parts.tensors import row_mask
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
 
@@ -50,10 +51,18 @@ class CarriedState:
         """Move or convert every tensor, as `Tensor.to` does."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
-    def reset(self, mask: Tensor) -> CarriedState:
-        """Begin a new stream in some rows, (B,) bool: they become 0."""
+    def reset(self, mask: Tensor | Sequence[bool] | None = None) -> CarriedState:
+        """Begin a new stream in some rows: they become 0.
+
+        Args:
+            mask: which rows, (B,) bool; None: all.
+
+        Raises:
+            ValueError: the mask has another shape or type.
+        """
+        marked = row_mask(mask, len(next(iter(self.tensors.values()))))
         return self._map(
-            lambda tensor: tensor.masked_fill(mask.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
+            lambda tensor: tensor.masked_fill(marked.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
         )
 
     def rows(self, index: Tensor | slice) -> CarriedState:

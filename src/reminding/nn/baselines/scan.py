@@ -31,10 +31,13 @@ class _Scan(torch.autograd.Function):
     """The gradient of a scan is a scan back in time: d_t = g_t + conj(keep_{t+1}) d_{t+1}."""
 
     @staticmethod
-    def forward(ctx: Any, keep: Tensor, add: Tensor, start: Tensor) -> Tensor:
-        h = _solve(keep, torch.cat([torch.addcmul(add[:1], keep[:1], start.unsqueeze(0)), add[1:]]))
-        ctx.save_for_backward(keep, start, h)
-        return h
+    def forward(keep: Tensor, add: Tensor, start: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _solve(keep, torch.cat([torch.addcmul(add[:1], keep[:1], start.unsqueeze(0)), add[1:]]))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # torch.func asks for it
+        keep, _, start = inputs
+        ctx.save_for_backward(keep, start, output)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,6 +23,7 @@ from reminding.nn.state.past.owed import LayerCredit, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.runs import SegmentRun
 from reminding.nn.state.stream import LayerState, Recall, SABState
+from reminding.ops import untraced
 from reminding.ops.batched import one_by_one
 from reminding.ops.twice import alias
 
@@ -113,6 +114,7 @@ class _Replayed(torch.autograd.Function):
         return ran.output.detach(), summary, *(tensor.detach() for tensor in flat(ran.after))
 
     @staticmethod
+    @untraced.backward
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # a checkpoint lets them be asked for once
         if torch.is_grad_enabled():
@@ -313,6 +315,7 @@ class _ReachingAll(torch.autograd.Function):
         return tuple(result.detach() for result in results)
 
     @staticmethod
+    @untraced.backward
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         like = cast("list[tuple[torch.Size, torch.dtype, torch.device]]", ctx.like)
         zeros = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in like]

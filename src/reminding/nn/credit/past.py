@@ -5,8 +5,7 @@ Shapes: B batch, N streams, T time, I input, M memory slots, H hidden.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
+from reminding.ops import untraced
 from reminding.ops.batched import arrives_batched, one_by_one
 
 
@@ -138,6 +138,7 @@ class _CreditToPast(torch.autograd.Function):
         return tuple(tensor.detach() for tensor in flat(call.state))
 
     @staticmethod
+    @untraced.backward
     def backward(ctx: Any, *d_state: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled() and any(d is not None for d in d_state):
             raise RuntimeError(
@@ -198,13 +199,13 @@ def counted(state: SABState, every: int) -> SABState:
     return state if every == 1 else replace(state, history=state.history.changed(owed=(Owed(),)))
 
 
-def ordered(state: SABState, rule: Rule, every: int, settle: weakref.WeakMethod[Callable[[Any], None]]) -> History:
+def ordered(state: SABState, rule: Rule, every: int) -> History:
     """A state's history, put in order unless credit waits in it.
 
     Args:
-        every: `credit_every`; settle: the layer's method.
+        rule: of the layer that goes on from it; every: its `credit_every`.
     """
-    history = state.history.changed(rule=rule, settle=settle)
+    history = state.history.changed(rule=rule)
     if history.owing and (history.waits or len(history.owing) < every):
         return history
     for owed in history.owing:

@@ -38,6 +38,7 @@ from reminding.nn.state.past.history import History
 from reminding.nn.state.past.owed import Owed
 from reminding.nn.state.past.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
+from reminding.nn.state.unpacked import Maker
 from reminding.ops.backends import BACKENDS, REFERENCE
 from reminding.ops.contract import Demand
 
@@ -243,9 +244,7 @@ class LayerCalls(LayerParameters):
 
     def _has_past(self, state: Any, network: Network) -> bool:
         """Whether this call's credit goes into the calls that led to a state."""
-        if not isinstance(state, SABState) or not self._remembers_calls(network):
-            return False
-        return not state.history.empty
+        return isinstance(state, SABState) and self._remembers_calls(network) and not state.history.empty
 
     def _watch_of_past(self, state: Any, network: Network) -> Watch | None:
         """What finds the tensors from outside of a call whose credit goes into earlier ones; None for other calls."""
@@ -268,9 +267,10 @@ class LayerCalls(LayerParameters):
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
+            entering.warn_of_another_layer(state, self._maker)
             if self._remembers_calls(network):
-                state.history = self._ordered(state)  # the same past, which need not be put in order again
-            state = replace(state, made_by=self.made_by)
+                state.history = ordered(state, self.rule, self.credit_every)  # which need not be done again
+            state = replace(state, made_by=self.made_by, history=state.history.changed(settle=self._maker))
             state = state if self.memory_device is None else state.with_memory_on(self.like().device)
             state = layout.sorted_rows(state.without_graph())
             if watch is not None:
@@ -284,7 +284,8 @@ class LayerCalls(LayerParameters):
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
         fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.semantics == "release")
-        return replace(fresh, batched=batched, made_by=self.made_by)
+        history = fresh.history.changed(settle=self._maker)
+        return replace(fresh, batched=batched, made_by=self.made_by, history=history)
 
     def backend_now(self) -> str:
         """The backend of a call whose steps find no memories."""
@@ -317,7 +318,7 @@ class LayerCalls(LayerParameters):
         """A state whose gradient reaches into the calls that led to it."""
         if not self._remembers_calls(network):
             return state
-        history = self._ordered(state)
+        history = ordered(state, self.rule, self.credit_every)
         if history.empty:
             return counted(replace(state, history=history), self.credit_every)
         owed = Owed()
@@ -327,9 +328,9 @@ class LayerCalls(LayerParameters):
             history = history.changed(owed=(*history.owing, owed))
         return with_past(replace(state, history=history), past, owed, due)
 
-    def _ordered(self, state: SABState) -> History:
-        """A state's history, put in order unless credit waits in it."""
-        return ordered(state, self.rule, self.credit_every, weakref.WeakMethod(self.settle))
+    @property
+    def _maker(self) -> Maker:
+        return weakref.WeakMethod(self.settle)
 
     def _past(self, history: History, network: Network) -> Past:
         """A past as credit is sent into it with the tensors of a network."""

@@ -166,6 +166,23 @@ def check_maker(state: SABState, layer: MadeBy) -> None:
         )
 
 
+def warn_of_another_layer(state: SABState, layer: unpacked.Maker) -> None:
+    """Warn of a state in another layer's graph, as an encoder's is to its decoder: its gradient would end here.
+
+    Args:
+        layer: the one that is called, by its method `settle`.
+    """
+    if not (torch.is_grad_enabled() and state.layers[0].h.requires_grad):
+        return
+    if unpacked.another(state.history.settle, layer):
+        warnings.warn(
+            "state comes from another layer, whose parameters get no gradient through it: tuple(state) begins a new "
+            "stream from h and c with their gradient, as a decoder does from its encoder; state.detach() goes on "
+            "from the numbers, with the memory",
+            stacklevel=9,
+        )
+
+
 def check_capacity(state: SABState, capacity: int | None) -> None:
     """Refuse a state that holds more memories than the layer may."""
     if capacity is None:
@@ -189,7 +206,7 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
     Under autocast they may have the lower precision, as what another module gave may.
     """
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
-    if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0]):
+    if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0], fresh.history.settle):
         warnings.warn(
             "state was given as the tensors that a SABState unpacked into, which leaves its memory behind: a new "
             "stream begins. Pass the state itself; state.detach() cuts it from the past",

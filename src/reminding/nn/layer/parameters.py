@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from reminding.nn.layer import surroundings, untraced
+from reminding.nn.layer import surroundings
 from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
 from reminding.nn.parts.cells import CELLS, Shape, UserCell, uniform_bound
@@ -26,6 +26,7 @@ from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import RecallWeights
 from reminding.nn.parts.user_modules import UserModules, sharded_in
 from reminding.nn.state.stream import SABState
+from reminding.ops import untraced
 from reminding.ops.scores import SCORES
 
 BIASES = ("bias_ih", "bias_hh")

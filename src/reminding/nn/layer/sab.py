@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.ledger import Credit
-from reminding.nn.layer import untraced
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
 from reminding.nn.layer.stepper import Stepper
@@ -23,6 +22,7 @@ from reminding.nn.parts.forget_bias import ForgetBias
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.stream import Recall, SABState
+from reminding.ops import untraced
 from reminding.ops.backends import names
 from reminding.ops.contract import LARGEST_K_TOP, SEARCH, STORED
 from reminding.ops.sparsify import NORMALIZERS
@@ -263,8 +263,8 @@ class SAB(LayerCalls):
         calls that led to the state: with unchanged weights, chunks give the gradient of the whole sequence. If the
         weights have changed since, a past segment is run again with the current weights, from its entering state,
         with the memories it read at their old values. So each call's loss is backpropagated by itself, and no graph
-        is kept between calls. Inputs of past calls receive no gradient. Memories evicted before the call, steps run
-        without gradient, and memories beyond the horizon are constants.
+        is kept between calls. Inputs of past calls, and (h, c) that these began with, receive no gradient. Memories
+        evicted before the call, steps run without gradient, and memories beyond the horizon are constants.
 
         Numbers that are not finite: from the first step at which a row's input has a NaN or infinite feature, the
         row's output is NaN, until its stream is reset. Its recall there has weights and a summary of NaN, and names
@@ -336,6 +336,8 @@ class SAB(LayerCalls):
             f"score={self.score!r}, normalizer={self.normalizer!r}, recall_scale={self.rule.recall_scale}, "
             f"semantics={self.semantics!r}, capacity={self.rule.capacity}, "
             f"horizon={self.rule.horizon}, backtrack={self.rule.backtrack}, batch_first={self.batch_first}"
+            + ", bias=False" * (not self.bias)
+            + f", dropout={self.dropout}" * (self.dropout > 0)
             + f", recurrent_dropout={self.recurrent_dropout}" * (self.recurrent_dropout > 0)
             + f", forget_bias={self.forget_bias}" * (self.forget_bias is not None)
             + f", null_score={self.null_score}" * (self.null_score is not None)

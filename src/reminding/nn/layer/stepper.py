@@ -14,10 +14,11 @@ from torch.nn.modules import module as all_modules
 
 from reminding.nn.forward.packed_weights import Weights
 from reminding.nn.forward.streams import Streams
-from reminding.nn.layer import entering, surroundings, untraced
+from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.stream import Recall, SABState
+from reminding.ops import untraced
 
 GLOBAL_HOOKS = tuple(
     getattr(all_modules, f"_global_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from reminding.nn.layer.layout import Stretch
 from reminding.nn.parts.rule import Rule
-from reminding.nn.state.stream import LayerState, Recall, SABState, join_rows
+from reminding.nn.state.merging import join_rows
+from reminding.nn.state.stream import LayerState, Recall, SABState
 
 Run = Callable[[Tensor, SABState, int], tuple[Tensor, SABState, Recall | None]]
 Restart = Callable[[SABState, Tensor], SABState]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
@@ -133,8 +133,13 @@ def check_checkpoint() -> None:
 
 
 def check_dense(input: Tensor | PackedSequence) -> None:
-    """Refuse nested, sparse and fake tensors by name."""
+    """Refuse nested, sparse and fake tensors, and the proxies of torch.fx, by name."""
     tensor = input.data if isinstance(input, PackedSequence) else input
+    if isinstance(cast("object", tensor), fx.Proxy):
+        raise RuntimeError(
+            "torch.fx.symbolic_trace cannot record a SAB layer: what a call does depends on its values. A Tracer "
+            "whose is_leaf_module(module, name) is True of a SAB records what is around it, as around an nn.LSTM"
+        )
     if not isinstance(cast("object", tensor), Tensor):
         return  # which the layout refuses
     if tensor.is_nested:

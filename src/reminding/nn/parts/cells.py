@@ -79,7 +79,7 @@ class UserCell:
 
     The module's attribute `state_shapes` describes `cell_state`: the shape of each extra
     tensor without its batch axis: `()` for none, `((hidden_size,),)` for one like an LSTM's c. A module
-    without that attribute is tried on one row of zeros, first with `(h, c)`, then with h alone. Extra
+    without that attribute is tried on two rows of zeros, first with `(h, c)`, then with h alone. Extra
     state starts at zero.
     """
 
@@ -115,14 +115,14 @@ class UserCell:
         return h_hat, given
 
     def _find_shapes(self, module: nn.Module, input_size: int) -> tuple[Shape, ...]:
-        """Which form of state the module takes, found by trying it on one row of zeros."""
+        """Which form of state the module takes, found by trying it on rows of zeros: a single one could be a step."""
         like = next(module.parameters(), torch.zeros(()))
-        x, h = like.new_zeros(1, input_size), like.new_zeros(1, self.hidden_size)
+        x, h = like.new_zeros(2, input_size), like.new_zeros(2, self.hidden_size)
         failures: list[str] = []
         for shapes in (((self.hidden_size,),), ()):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    self._step(module, x, h, tuple(like.new_zeros(1, *shape) for shape in shapes))
+                    self._step(module, x, h, tuple(like.new_zeros(2, *shape) for shape in shapes))
             except Exception as error:  # a user's module may raise anything; the message includes it
                 failures.append(f"state={'(h, c)' if shapes else 'h'}: {type(error).__name__}: {error}")
             else:

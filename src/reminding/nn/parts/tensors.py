@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import types
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -189,3 +189,15 @@ def all_finite(tensor: Tensor) -> bool:
     if tensor.device.type != "cpu":
         return False
     return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow
+
+
+def row_mask(mask: Tensor | Sequence[bool] | None, rows: int) -> Tensor:
+    """Which of so many rows a mask marks, (B,) bool on the host, a copy; None: all of them.
+
+    Raises:
+        ValueError: the mask has another shape or type.
+    """
+    marked = torch.as_tensor([True] * rows if mask is None else mask, device="cpu").clone()
+    if marked.dtype != torch.bool or marked.shape != (rows,):
+        raise ValueError(f"mask must be bool of shape ({rows},), got {marked.dtype} of shape {tuple(marked.shape)}")
+    return marked

@@ -14,25 +14,57 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reminding.nn.parts.memory import FAR
+from reminding.nn.parts.memory import FAR, join
 from reminding.nn.parts.tensors import counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
+from reminding.nn.state.past.history import join_rows as join_histories
 from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
 from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.runs import SegmentRun
-from reminding.nn.state.stream import SABState, join_rows
+from reminding.nn.state.stream import LayerState, SABState
 
 One = TypeVar("One")
 Two = TypeVar("Two")
 
 
 def merge_states(parts: Sequence[SABState]) -> SABState:
-    """Put the rows of states of one layer under one another, with their pasts; `own_rows` takes them apart again."""
+    """Put the rows of states of one layer under one another, with their pasts; one of unbatched input has one row.
+
+    The result goes on as the parts would. Like a state from a file it has no graph: credit goes to the past calls.
+
+    Raises:
+        ValueError: there is no part, or they are not of one layer, of one type and device.
+    """
+    kinds = {_kind(part) for part in parts}
+    makers = {part.made_by for part in parts} - {None}
+    if len(kinds) != 1 or len(makers) > 1:
+        got = sorted(map(str, makers if len(kinds) == 1 else kinds))
+        raise ValueError(f"parts must be states of one layer, of one type and device; got {', '.join(got) or 'none'}")
     pasts = [part.history.alone([layer.memory for layer in part.layers], part.step) for part in parts]
-    whole = join_rows([part.detach() for part in parts])
-    made_by = next((part.made_by for part in parts if part.made_by is not None), None)
+    whole = replace(join_rows([part.detach() for part in parts]), batched=True)
     with torch.inference_mode(False), torch.no_grad(), counting_on_host():
-        return replace(whole, history=_merged(pasts, [part.step for part in parts]), made_by=made_by)
+        return replace(whole, history=_merged(pasts, [part.step for part in parts]), made_by=next(iter(makers), None))
+
+
+def _kind(state: SABState) -> tuple[object, ...]:
+    """What states must have in common to be one."""
+    layers = [[layer.h, *layer.cell_state] for layer in state.layers]
+    kinds = (tuple((tuple(each.shape[1:]), each.dtype, each.device) for each in tensors) for tensors in layers)
+    return state.zero_slot, *kinds
+
+
+def join_rows(parts: list[SABState]) -> SABState:
+    """Put the rows of several states of one layer under one another."""
+    layers = tuple(
+        LayerState(
+            h=torch.cat([layer.h for layer in peers]),
+            cell_state=tuple(map(torch.cat, zip(*(layer.cell_state for layer in peers), strict=True))),
+            memory=join([layer.memory for layer in peers]),
+        )
+        for peers in zip(*(part.layers for part in parts), strict=True)
+    )
+    past = join_histories([part.history for part in parts])
+    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
 
 
 def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:

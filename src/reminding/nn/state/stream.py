@@ -8,21 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
-from reminding.nn.parts.memory import Memory, join
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows
+from reminding.nn.parts.memory import Memory
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, row_mask
 from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
 from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.past.history import History, HistoryData
-from reminding.nn.state.past.history import join_rows as join_histories
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 
 FILE_FORMAT = "reminding.SABState"
@@ -129,10 +128,16 @@ class SABState:
     def __iter__(self) -> Iterator[Any]:
         h, c = self.h, self.c
         if any(layer.memory.slots for layer in self.layers):
-            unpacked.note(h)
+            unpacked.note(h, self.history.settle)
         yield h
         if c is not None:
             yield c
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise TypeError(
+            "a SABState has no items: h and c are state.h and state.c, or `h, c = state`; state.rows(index) is the "
+            "state of some batch rows"
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
         return self.without_graph().clone()
@@ -211,12 +216,7 @@ class SABState:
         Raises:
             ValueError: the mask has another shape or type.
         """
-        given = [True] * self.batch_size if mask is None else mask
-        rows = torch.as_tensor(given, device="cpu").clone()  # kept by the graph: the caller's may change
-        if rows.dtype != torch.bool or rows.shape != self.step.shape:
-            raise ValueError(
-                f"mask must be bool of shape {tuple(self.step.shape)}, got {rows.dtype} of shape {tuple(rows.shape)}"
-            )
+        rows = row_mask(mask, self.batch_size)  # kept by the graph: the caller's may change
 
         def clear(tensor: Tensor) -> Tensor:
             return tensor.masked_fill(rows.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
@@ -230,8 +230,15 @@ class SABState:
         return replace(self, layers=tuple(layers), step=step, history=self.history.without(rows))
 
     def rows(self, index: Tensor | slice) -> SABState:
-        """The state of some batch rows. A ValueError if one is there twice and `credit_every` is above 1."""
+        """The state of some batch rows, in the order of `index`: a slice, a list of numbers, or a mask of all rows.
+
+        Raises:
+            ValueError: the index chooses no list of rows, as a single number does; or a row is there twice and
+                `credit_every` is above 1.
+        """
         places = torch.arange(self.batch_size, device="cpu")[index]
+        if places.dim() != 1:
+            raise ValueError(f"index must choose a list of rows: a slice, or a tensor of one axis; got {index!r}")
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))
 
@@ -334,20 +341,6 @@ def _restored(tensors: dict[str, Tensor], metadata: dict[str, str]) -> SABState:
     past = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     history = restore(past, [layer.memory for layer in layers], step)
     return SABState(layers, step, flags[0], flags[1], history, made_by)
-
-
-def join_rows(parts: list[SABState]) -> SABState:
-    """Put the rows of several states of one layer under one another."""
-    layers = tuple(
-        LayerState(
-            h=torch.cat([layer.h for layer in peers]),
-            cell_state=tuple(map(torch.cat, zip(*(layer.cell_state for layer in peers), strict=True))),
-            memory=join([layer.memory for layer in peers]),
-        )
-        for peers in zip(*(part.layers for part in parts), strict=True)
-    )
-    past = join_histories([part.history for part in parts])
-    return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
 
 
 def fresh_state(

@@ -5,33 +5,45 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+Maker = weakref.WeakMethod[Callable[[Any], None]]
+"""The layer that made a state, by its method `settle`."""
+
 MOST = 16
 """Tensors that are remembered: those of the states unpacked last."""
 
-_unpacked: deque[tuple[int, Tensor]] = deque(maxlen=MOST)
+_unpacked: deque[tuple[int, Tensor, Maker | None]] = deque(maxlen=MOST)
 
 
-def note(h: Tensor) -> None:
+def note(h: Tensor, maker: Maker | None) -> None:
     """Remember the h that a state with memories was unpacked into, by where it lies and what it holds."""
     if _lies_nowhere(h):
         return
-    _unpacked.append((h.data_ptr(), h.detach().clone()))
+    _unpacked.append((h.data_ptr(), h.detach().clone(), maker))
 
 
-def came_from_a_state(h: Tensor) -> bool:
-    """Whether a tensor is one of those, with or without its graph."""
+def came_from_a_state(h: Tensor, layer: Maker | None) -> bool:
+    """Whether a tensor is one of those, with or without its graph, and no other layer's than this one's."""
     if _lies_nowhere(h):
         return False
     place = h.data_ptr()
     return any(
         place == there and h.shape == held.shape and h.dtype == held.dtype and torch.equal(h.detach(), held)
-        for there, held in tuple(_unpacked)  # to which other threads may add meanwhile
+        for there, held, maker in tuple(_unpacked)  # to which other threads may add meanwhile
+        if not another(maker, layer)
     )
+
+
+def another(maker: Maker | None, layer: Maker | None) -> bool:
+    """Whether the layer that made a state is known, and another one than this."""
+    return maker is not None and maker() is not None and maker != layer
 
 
 def _lies_nowhere(h: Tensor) -> bool:

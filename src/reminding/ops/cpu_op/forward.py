@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from reminding.ops import twice
+from reminding.ops import twice, untraced
 from reminding.ops.batched import one_by_one
 from reminding.ops.contract import (
     LayerInput,
@@ -173,6 +173,7 @@ class SabForward(torch.autograd.Function):
         return output[:DIFFERENTIABLE]
 
     @staticmethod
+    @untraced.backward
     def backward(ctx: Any, *d_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradients of what `sab_forward` was given."""
         return (*_backward(ctx, *d_outputs), None)

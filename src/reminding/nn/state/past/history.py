@@ -157,7 +157,7 @@ class History:
         stream: the number of each row's stream, (B,) int64 on the host; None where nothing is kept.
         owed: the credit of the states that calls since then began with.
         rule: of the layer that made the calls; None without any.
-        settle: that layer's method; None where it is not known.
+        settle: the method of the layer that made the state; None where it is not known.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What torch.compile sees of a layer: a call that it leaves as it is.
+"""What torch.compile sees of a layer: calls and backward passes that it leaves as they are.
 
 Beside its ops a layer is Python: step counts, records of past calls, the state. Traced, that falls apart into many
 graphs which are compiled anew as state and lengths change; left alone, a layer costs what it costs outside.
@@ -8,7 +8,9 @@ graphs which are compiled anew as state and lengths change; left alone, a layer 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -24,3 +26,15 @@ def __getattr__(name: str) -> Any:
 def _run(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a function; `run` does so outside of every graph."""
     return function(*arguments, **options)
+
+
+def backward(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A Function's backward pass, which torch.compile would trace where a compiled function calls `backward()`."""
+
+    @wraps(function)
+    def left_alone(ctx: Any, *d_results: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return sys.modules[__name__].run(function, ctx, *d_results)
+        return function(ctx, *d_results)
+
+    return left_alone
