@@ -15,7 +15,7 @@ import torch
 from reminding import cli
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment
 from reminding.lab.show import plots
-from reminding.lab.verbs import campaigns, commands
+from reminding.lab.verbs import campaigns, commands, measuring
 from reminding.tasks import Copying, FileStream
 from reminding.tasks.data.download import DATA_VARIABLE
 
@@ -93,10 +93,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
     for verb in cli.VERBS:
         name = "evaluate" if verb == "eval" else verb
-        actions = campaigns if verb in ("reproduce", "sweep") else commands
+        actions = {"reproduce": campaigns, "sweep": campaigns, "bench": measuring}.get(verb, commands)
         monkeypatch.setattr(actions, name, partial(_note, done, verb))
     for kind in ("bench_serve", "bench_stream", "bench_gpu"):
-        monkeypatch.setattr(commands, kind, partial(_note, done, "bench"))
+        monkeypatch.setattr(measuring, kind, partial(_note, done, "bench"))
     monkeypatch.setattr(campaigns, "reproduce", partial(_plan, done))
     monkeypatch.setattr(commands, "task_of", _some_task)
     (tmp_path / "results").symlink_to(ROOT / "results")
