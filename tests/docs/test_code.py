@@ -14,6 +14,7 @@ import torch
 
 from reminding import cli
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment
+from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.show import plots
 from reminding.lab.verbs import campaigns, commands, measuring
 from reminding.tasks import Copying, FileStream
@@ -76,6 +77,11 @@ def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
     done.append(verb)
 
 
+def _configure(done: list[str], task: Any, model: ModelOptions, options: TrainOptions, *_: Any, **__: Any) -> None:
+    RunConfig(task, model, options).check_read()  # refuses options that the model has not
+    done.append("train")
+
+
 def _plan(done: list[str], name: str, options: ReproduceOptions) -> None:
     experiment(name, options)  # refuses a setting or a method that there is not
     done.append("reproduce")
@@ -97,6 +103,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         monkeypatch.setattr(actions, name, partial(_note, done, verb))
     for kind in ("bench_serve", "bench_stream", "bench_gpu"):
         monkeypatch.setattr(measuring, kind, partial(_note, done, "bench"))
+    monkeypatch.setattr(commands, "train", partial(_configure, done))
     monkeypatch.setattr(campaigns, "reproduce", partial(_plan, done))
     monkeypatch.setattr(commands, "task_of", _some_task)
     (tmp_path / "results").symlink_to(ROOT / "results")
