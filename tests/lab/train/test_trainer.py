@@ -79,7 +79,8 @@ def test_one_seed_gives_one_result_and_another_another(tmp_path: Path, finished:
 
 @pytest.mark.parametrize("model", ["sab", "transformer", "mingru", "rtu"])
 def test_resumed_equals_uninterrupted(tmp_path: Path, model: str) -> None:
-    dropout = {"model": replace(small(model=model).model, num_layers=1 if model == "rtu" else 2, dropout=0.2)}
+    deep = {} if model == "rtu" else {"num_layers": 2, "dropout": 0.2}
+    dropout = {"model": replace(small(model=model).model, **deep)}
     whole, half = replace(small(9, model=model), **dropout), replace(small(3, model=model), **dropout)
     trainer.train(whole, tmp_path / "whole")
     trainer.train(half, tmp_path / "parts")

@@ -73,10 +73,10 @@ def seconds_per_update(run: RunConfig) -> float:
 
 def _steps_until_full(run: Run) -> int:
     """Steps of a stream after which the layer has as many memories as it keeps; 0 where a sequence begins anew."""
-    layer, capacity = run.model.layer, run.config.model.capacity
-    if not run.config.task.streamed or not isinstance(layer, SAB) or capacity is None:
+    layer = run.model.layer
+    if not run.config.task.streamed or not isinstance(layer, SAB) or layer.rule.capacity is None:
         return 0
-    return capacity * layer.k_att
+    return layer.rule.capacity * layer.k_att
 
 
 def told(seconds: float | None, jobs: int) -> str:
