@@ -245,6 +245,16 @@ def test_a_carried_state_takes_the_masks_that_sab_s_takes(maker: Maker) -> None:
 
 
 @every_carried
+def test_rows_are_chosen_by_a_list_and_by_no_single_number(maker: Maker) -> None:
+    _, state = baseline(maker)(draw(6, 3, 3))
+    for name, tensor in state.rows(torch.tensor([2, 0])).tensors.items():
+        assert torch.equal(tensor, state.tensors[name][[2, 0]])
+    for wrong in (1, torch.tensor([[0, 1]])):
+        with pytest.raises(ValueError, match="index must choose a list of rows"):
+            state.rows(wrong)  # pyright: ignore[reportArgumentType]
+
+
+@every_carried
 def test_torch_func_gives_the_gradients_of_autograd(maker: Maker) -> None:
     layer, x = baseline(maker), draw(6, 3, 3)
     parameters: dict[str, Tensor] = dict(layer.named_parameters())

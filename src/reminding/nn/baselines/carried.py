@@ -19,7 +19,7 @@ from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
-from reminding.nn.parts.tensors import row_mask
+from reminding.nn.parts.tensors import row_mask, row_places
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
 
@@ -66,7 +66,12 @@ class CarriedState:
         )
 
     def rows(self, index: Tensor | slice) -> CarriedState:
-        """The state of some batch rows."""
+        """The state of some batch rows, in the order of `index`: a slice, a list of numbers, or a mask of all rows.
+
+        Raises:
+            ValueError: the index chooses no list of rows, as a single number does.
+        """
+        row_places(index, len(next(iter(self.tensors.values()))))
         return self._map(lambda tensor: tensor[index])
 
     def save(self, path: str | Path) -> None:

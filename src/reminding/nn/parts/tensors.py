@@ -191,6 +191,18 @@ def all_finite(tensor: Tensor) -> bool:
     return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow
 
 
+def row_places(index: Tensor | slice, rows: int) -> Tensor:
+    """The numbers of the rows that an index chooses of so many, (n,) int64 on the host, in its order.
+
+    Raises:
+        ValueError: the index chooses no list of rows, as a single number does.
+    """
+    places = torch.arange(rows, device="cpu")[index]
+    if places.dim() != 1:
+        raise ValueError(f"index must choose a list of rows: a slice, or a tensor of one axis; got {index!r}")
+    return places
+
+
 def row_mask(mask: Tensor | Sequence[bool] | None, rows: int) -> Tensor:
     """Which of so many rows a mask marks, (B,) bool on the host, a copy; None: all of them.
 

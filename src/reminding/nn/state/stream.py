@@ -16,7 +16,7 @@ from torch import Tensor
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, row_mask
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, row_mask, row_places
 from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
@@ -236,9 +236,7 @@ class SABState:
             ValueError: the index chooses no list of rows, as a single number does; or a row is there twice and
                 `credit_every` is above 1.
         """
-        places = torch.arange(self.batch_size, device="cpu")[index]
-        if places.dim() != 1:
-            raise ValueError(f"index must choose a list of rows: a slice, or a tensor of one axis; got {index!r}")
+        places = row_places(index, self.batch_size)
         layers = tuple(layer.rows(index) for layer in self.layers)
         return replace(self, layers=layers, step=self.step[index], history=self.history.rows(places))
 
