@@ -288,6 +288,32 @@ def test_a_tuning_grid_has_the_recorded_figures(page: str) -> None:
     assert [pair for pair in zip(texts, values, strict=True) if not same(*pair)] == []
 
 
+def in_a_row(page: Path, label: str, wanted: Values) -> bool:
+    return any(has(row, wanted) for row, _ in rows(page) if row.startswith(label))
+
+
+@pytest.mark.parametrize("folder", ["tuned", "tuned-residual"])
+def test_the_grids_of_etth1_have_the_recorded_figures(folder: str) -> None:
+    runs, methods = (
+        read(RESULTS / "etth1" / folder / "tuning.json")["runs"],
+        "sab sab-horizon-0 lstm lstm-chrono100 tbptt",
+    )
+    for rate in ("0.003", "0.01", "0.03"):
+        wanted = [runs[f"{method}-lr{rate}"]["valid_mse"] for method in methods.split()]
+        assert in_a_row(RESULTS / "etth1" / "README.md", f"| {rate} |", wanted), rate
+
+
+def test_the_forecasts_of_etth1_have_the_recorded_errors() -> None:
+    errors = read(RESULTS / "etth1" / "tuned" / "measured.json")["mae"]
+    for column, unchanged in errors["sab-seed1"]["unchanged"].items():
+        wanted: Values = []
+        for method in ("sab", "sab-horizon-0", "lstm", "tbptt"):
+            found = [errors[f"{method}-seed{seed}"]["model"][column] for seed in (1, 2, 3)]
+            wanted += [mean(found), min(found), max(found)]
+        wanted += [unchanged, errors["sab-seed1"]["seasonal"][column]]
+        assert in_a_row(RESULTS / "etth1" / "README.md", f"| {column} |", wanted), column
+
+
 def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip().strip("|").split("|")]
 
