@@ -64,15 +64,16 @@ def _columns(picture: Picture, y: float, plain: tuple[Stage, ...], op: tuple[Sta
 def call_forward() -> Picture:
     """A call forward."""
     about = (
-        "SAB.forward checks the input and brings it into one layout and cuts it into stretches at resets. The "
-        "runner runs each stretch: plain PyTorch in a loop over the steps, an op with all steps of a layer in one "
-        "call. Both return the output, the new state and the records that later credit needs."
+        "SAB.forward checks the input and brings it into one layout. Streams that begin at resets run side by "
+        "side where an op takes them, else one stretch of time after the other: plain PyTorch in a loop over the "
+        "steps, an op with all steps of a layer in one call. Both return the output, the new state and the records "
+        "that later credit needs."
     )
     picture = Picture("call-forward", WIDE, 442, about)
     head = (
         Stage("nn/layer/sab.py", ("SAB.forward: checks the input, brings it into one layout (T, B, I)",)),
-        Stage("nn/layer/stretches.py", ("cuts the call where rows are reset; runs one stretch after the other",)),
-        Stage("nn/layer/runner.py", ("runs all layers over a stretch, on the backend that was chosen",)),
+        Stage("nn/layer/pieces.py", ("streams that begin at resets: side by side, or one stretch after the other",)),
+        Stage("nn/layer/runner.py", ("runs all layers over these, on the backend that was chosen",)),
     )
     y = _chain(picture, LEFT, 8, WIDE - 20, head, INK)
     plain = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -46,6 +46,10 @@ class Op(Protocol):
 
     def in_range(self, key: Tensor, query: Tensor) -> bool:
         """Whether a clamped score is exact, where |W1 m| and |W2 h_hat| come up to `key` and `query`."""
+        ...
+
+    def takes_lengths(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether `layer` serves for rows of different lengths, `LayerInput.lengths`, with such tensors."""
         ...
 
     def layer(

@@ -143,6 +143,9 @@ class LayerInput:
         scorer: the score's parameters, see `SCORES`, then, where the rule has them, the null score (1,) and the gate
             of the summary (H,); () where k_top is 0.
         received0: recall weight that the memories so far have received, (B, M0); needed with a capacity.
+        lengths: how many of the T steps each row has, the longest first, (B,) int64, each at least 1; None: all. What
+            is returned of steps that a row has not is 0, and its h and c are those after its last. Only where the
+            backend's `takes_lengths` says so.
     """
 
     x: Tensor
@@ -154,6 +157,7 @@ class LayerInput:
     recurrent: tuple[Tensor | None, ...]
     scorer: tuple[Tensor, ...]
     received0: Tensor | None = None
+    lengths: Tensor | None = None
 
 
 @dataclass(frozen=True)

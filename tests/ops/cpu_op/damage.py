@@ -13,7 +13,7 @@ from tests.ops.cpu_op.recorded_calls import Call, copied
 
 # Names of the members of lists of tensors, by operator or for all operators.
 MEMBERS: dict[str, tuple[str, ...]] = {
-    "given": ("x", "h0", "c0", "step0", "count0", "score"),
+    "given": ("x", "h0", "c0", "step0", "count0", "score", "lengths"),
     "packed": ("input", "hidden", "memory", "query"),
     "kept": ("gates", "cells", "queries", "keys"),
     "record": ("output", "summary", "memory", "slots", "edge", "weights", "inverse", "entering_c"),
@@ -42,6 +42,7 @@ LARGEST = 2**63 - 1
 OUT_OF_RANGE: dict[str, tuple[int, ...]] = {
     "count0": (-1, -(2**40), 10**6, LARGEST),
     "step0": (-1, -LARGEST, LARGEST),
+    "lengths": (-1, 0, -LARGEST, 10**6, LARGEST),
     **dict.fromkeys(("slots", "edge"), (10**6, 2**31 - 1)),
     **dict.fromkeys(("pair", "touched", "stored", "entry"), (-2, -(2**31), 10**6, 2**31 - 1)),
     **dict.fromkeys(("row", "steps", "base"), (-1, -LARGEST, 10**6, LARGEST)),
@@ -64,9 +65,10 @@ BAD_NUMBERS = {
 BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, LARGEST), "keep": (7, -1)}
 # Arguments that may be left out; the call is then valid, but a different one.
 OPTIONAL = {
-    "differentiate": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory", "d_x"},
-    "backward": {"d_output", "d_summary", "d_c_T", "d_c", "d_x"},
-    "reach": {"d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
+    "forward": {"lengths"},
+    "differentiate": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_memory", "d_x"},
+    "backward": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_x"},
+    "reach": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh"},
     "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
     "serve": {"summary", "weights", "steps"},

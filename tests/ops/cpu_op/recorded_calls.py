@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reminding import SAB
@@ -27,6 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "lstm additive stream": {"cell": "lstm", "score": "additive", "normalizer": "softmax", "engine": "replay"},
     "gru additive stream": {"cell": "gru", "score": "additive", "normalizer": "threshold", "engine": "autograd"},
+    "lstm additive packed": {"cell": "lstm", "score": "additive", "normalizer": "threshold", "engine": "replay"},
+    "gru dot packed": {"cell": "gru", "score": "dot", "normalizer": "softmax", "engine": "autograd"},
     "lstm without memory": {"cell": "lstm", "score": "additive", "k_top": 0, "engine": "replay"},
     "lstm additive served by a tree": {
         "cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree",
@@ -169,7 +172,10 @@ def _serve(case: str) -> None:
 
 
 def _train(case: str) -> None:
-    """Run forward and backward. A stream has two chunks, and the second sends credit into the first."""
+    """Run forward and backward. A stream has two chunks, and the second sends credit into the first.
+
+    Packed sequences have different lengths.
+    """
     options: dict[str, Any] = {"k_top": 2, "dtype": torch.float32, **CASES[case]}
     if options["score"] != "separable":
         options["score_size"] = 6
@@ -178,8 +184,9 @@ def _train(case: str) -> None:
     x = torch.randn(7, 2, 3, dtype=options["dtype"], requires_grad=True)
     state = None
     for _ in range(2 if "stream" in case else 1):
-        output, state = layer(x, state)
-        output[-1:].square().sum().backward()
+        given = pack_padded_sequence(x, torch.tensor([7, 5])) if "packed" in case else x
+        output, state = layer(given, state)
+        (output.data if isinstance(output, PackedSequence) else output)[-1:].square().sum().backward()
 
 
 def _outline(value: Any) -> Any:

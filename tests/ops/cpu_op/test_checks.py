@@ -163,6 +163,21 @@ def test_the_message_names_the_argument(operator: str, path: tuple[int, ...], ch
     assert outcome(call, call.arguments) is not None, "as it was, it runs"
 
 
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ([8, 5], "lengths must be between 1 and 7, got 8 in element 0"),
+        ([7, 0], "lengths must be between 1 and 7, got 0 in element 1"),
+        ([5, 7], "lengths must be between 1 and 5, got 7 in element 1"),
+    ],
+)
+def test_lengths_of_rows_fit_the_call_and_do_not_ascend(lengths: list[int], says: str) -> None:
+    calls = {call.name: call for call in recorded("lstm additive packed")}
+    for name, path in (("forward", (0, 6)), ("reach", (6,))):
+        with pytest.raises(RuntimeError, match=f"reminding: {says}"):
+            calls[name].run(changed(calls[name], path, lambda _: torch.tensor(lengths)))
+
+
 def test_slots_of_live_steps_are_compared_with_the_memory() -> None:
     call = next(call for call in recorded("lstm additive stream") if call.name == "backward")
     beyond = changed(call, (4, 3), lambda slots: torch.full_like(slots, 99))

@@ -67,14 +67,16 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
         recurrent=layer.weights,
         scorer=layer.recall_tensors,
         received0=before.weight,
+        lengths=call.lengths,
     )
     milestones = None if call.starts is None else _milestones(call.starts)
     ran = op.layer(given, op_rule(layer, rule, at_once), replay=replay, milestones=milestones)
     if layer.scorer is not None and ran.peak.numel() > 0 and not op.in_range(*ran.peak.amax(0)):
         return None
     slots = ran.memory.shape[1]
-    steps = Lazy(partial(_grown_steps, before.step, before.count, call.steps_done, len(call.x), slots, rule))
-    grown = partial(_grown, before, ran, call.steps_done, steps, rule)
+    count = before.count + rule.stored_between(call.steps_done, call.steps)
+    steps = Lazy(partial(_grown_steps, before.step, before.count, call.steps_done, call.steps, slots, rule))
+    grown = partial(_grown, before, ran, count, steps, rule)
     surviving = _when_read(partial(_surviving, grown, ran.alive, rule))
     after = LayerState(ran.h, (ran.c,) if state.cell_state else (), surviving)
     recall = _noted(ran, steps.value, raw=rule.weighs_raw) if call.record else None
@@ -180,25 +182,31 @@ def _when_read(make: Callable[[], Memory]) -> Memory:
     return Memory.made_when_read(made, None)
 
 
-def _grown(before: Memory, ran: Recalled, steps_done: Tensor, steps: Lazy[Tensor], rule: Rule) -> Memory:
-    """Every memory given or stored in the call; which steps they were stored at follows from the step counts."""
+def _grown(before: Memory, ran: Recalled, count: Tensor, steps: Lazy[Tensor], rule: Rule) -> Memory:
+    """Every memory given or stored in the call, so many of each row, (B,).
+
+    Which steps they were stored at follows from the step counts.
+    """
     if not rule.remembers:
         return before
     value = ran.memory if rule.backtrack else ran.memory.detach()
-    count = before.count + rule.stored_between(steps_done, len(ran.output))
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
     return replace(before, value=value, step=steps.value, weight=weight, count=count)
 
 
-def _grown_steps(before: Tensor, count: Tensor, steps_done: Tensor, steps: int, slots: int, rule: Rule) -> Tensor:
+def _grown_steps(
+    before: Tensor, count: Tensor, steps_done: Tensor, steps: int | Tensor, slots: int, rule: Rule
+) -> Tensor:
     """The stream step each memory given or stored in a call was stored at, (B, M), 0 for padding.
 
     Args:
         before, count: the same of the memories given, and how many of them a row has.
-        steps: how many the call takes; slots: M.
+        steps: how many the call takes, of all rows or of each, (B,); slots: M.
     """
     device, first, begun = before.device, common(count), common(steps_done)
-    if first is not None and begun is not None:  # as in most batches: then no masks are needed
+    if (
+        first is not None and begun is not None and isinstance(steps, int)
+    ):  # as in most batches: then no masks are needed
         k_att = rule.k_att
         stored = (begun + steps) // k_att - begun // k_att if rule.remembers else 0
         least = (begun // k_att + 1) * k_att

@@ -28,6 +28,8 @@ class LayerCall:
         starts: the steps, counted from 0, at which segments begin that a replay may have to go through again;
             None: there will be no replay.
         factor: what recurrent dropout multiplies h by on its way into the cell, (B, H); None: nothing is dropped.
+        lengths: how many of the T steps each row has, the longest first, (B,) int64 on the host; None: all. Only an
+            op that `takes_lengths` runs such a call.
     """
 
     layer: BoundLayer
@@ -38,6 +40,12 @@ class LayerCall:
     record: bool
     starts: list[int] | None
     factor: Tensor | None = None
+    lengths: Tensor | None = None
+
+    @property
+    def steps(self) -> int | Tensor:
+        """How many steps are done: the same of all rows, or of each row, (B,)."""
+        return len(self.x) if self.lengths is None else self.lengths
 
     @property
     def draws(self) -> bool:

@@ -25,7 +25,13 @@ def serves(call: LayerCall) -> bool:
     no recurrent dropout, all rows in one phase.
     """
     rule, x, steps_done = call.rule, call.x, call.steps_done
-    if call.layer.cell_name is None or rule.remembers or rule.forget_scale != 1 or call.factor is not None:
+    if (
+        call.lengths is not None
+        or call.layer.cell_name is None
+        or rule.remembers
+        or rule.forget_scale != 1
+        or call.factor is not None
+    ):
         return False
     if x.numel() == 0 or torch.is_autocast_enabled(x.device.type):
         return False

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from typing import cast
+
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from reminding.nn.forward.layer_call import LayerCall
 from reminding.nn.forward.reference import unroll
@@ -10,6 +16,7 @@ from reminding.nn.parts.bound import bind
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import RecallWeights
+from reminding.nn.state.merging import join_layer_states
 from reminding.nn.state.stream import LayerState
 from reminding.ops.contract import CELLS, EVICT, NORMALIZERS, SEMANTICS, STORED, LayerInput, OpRule, number_of
 from reminding.ops.scores import SCORES
@@ -26,10 +33,39 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
     learned = RecallWeights(null_score, gate)
     layer = bind(cell, score, given.recurrent, tuple(parts), learned, settings.forget_scale)
     state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given, settings))
-    ran = unroll(LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None))
-    assert ran.recall is not None
-    c = ran.after.cell_state[0] if ran.after.cell_state else None
-    return PlainResults(ran.output, ran.recall.summary, c, ran.after.memory.value)
+    call = LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None)
+    output, summary, after = _run(call) if given.lengths is None else _run_by_length(call, given.lengths)
+    return PlainResults(output, summary, after.cell_state[0] if after.cell_state else None, after.memory.value)
+
+
+def _run(call: LayerCall) -> tuple[Tensor, Tensor, LayerState]:
+    """The output and the summary, (T, B, H), and the state after a call."""
+    ran = unroll(call)
+    assert ran.recall is not None, "it was asked for"
+    return ran.output, ran.recall.summary, ran.after
+
+
+def _run_by_length(call: LayerCall, lengths: Tensor) -> tuple[Tensor, Tensor, LayerState]:
+    """`_run` of rows of different lengths, see `LayerInput`: each time some have ended, the others go on."""
+    results: list[tuple[Tensor, Tensor]] = []
+    ended: list[LayerState] = []
+    state, every = call.state, len(lengths)
+    ends = cast("list[int]", lengths.unique().tolist())  # pyright: ignore[reportUnknownMemberType]
+    for start, stop in pairwise([0, *ends]):
+        rows = int((lengths > start).sum())
+        ended.insert(0, state.rows(slice(rows, None)))
+        part = replace(
+            call,
+            x=call.x[start:stop, :rows],
+            state=state.rows(slice(rows)),
+            steps_done=call.steps_done[:rows] + start,
+        )
+        output, summary, state = _run(part)
+        results.append((F.pad(output, (0, 0, 0, every - rows)), F.pad(summary, (0, 0, 0, every - rows))))
+    output, summary = (
+        F.pad(torch.cat(each), (0, 0, 0, 0, 0, len(call.x) - int(lengths[0]))) for each in zip(*results, strict=True)
+    )
+    return output, summary, join_layer_states([state, *ended])
 
 
 def _memory(given: LayerInput, settings: Rule) -> Memory:

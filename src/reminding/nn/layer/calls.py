@@ -27,6 +27,7 @@ from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.layer.parameters import LayerParameters
+from reminding.nn.layer.pieces import run_streams
 from reminding.nn.layer.runner import Runner, draw_factors
 from reminding.nn.layer.stretches import no_steps, run_all, shapes_of
 from reminding.nn.parts.generators import generator_states
@@ -175,9 +176,7 @@ class LayerCalls(LayerParameters):
             if watch is None and runner.watch is not None and runner.network.has_own_steps:
                 runner.network.try_steps(x, before, Watch(runner.network.modules.tensors))
             with watching(runner.watch):
-                stretches = layout.stretches(len(x), x.shape[1], mask)
-                recalled = (self.k_top or 0) if return_recall else None
-                output, after, recall = run_all(x, before, stretches, runner.run, recalled)
+                output, after, recall = run_streams(x, before, layout, mask, runner, self.fresh)
             after = runner.finished(after)
             if watch is not None and runner.watch is not None:
                 check_found(runner.watch, [*network.modules.tensors, *watch.found])

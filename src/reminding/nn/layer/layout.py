@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from reminding.nn.parts.tensors import all_finite
+from reminding.nn.state.past.passes import Pieces
 from reminding.nn.state.stream import Recall, SABState
 
 
@@ -120,6 +121,16 @@ class Layout:
         index = None if self.packed is None else self.packed.sorted_indices
         return mask if index is None else mask[:, index.cpu()]
 
+    def pieces(self, steps: int, rows: int, reset: Tensor | None) -> Pieces:
+        """The streams of the call, each a piece of a row's time: a row's own behind one another, row by row."""
+        lengths = torch.full((rows,), steps) if self.packed is None else _lengths(self.packed.batch_sizes)
+        begins = torch.zeros(rows, steps, dtype=torch.bool) if reset is None else reset.t() & _within(lengths, steps)
+        begins[:, 0] = True
+        column, begun = begins.nonzero(as_tuple=True)
+        ends = torch.cat([begun[1:], begun.new_zeros(1)])
+        last = torch.cat([column[1:] != column[:-1], torch.ones(1, dtype=torch.bool)])
+        return Pieces(column, begun, torch.where(last, lengths[column], ends) - begun)
+
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins; without steps, one piece if rows are reset."""
         if not steps:
@@ -189,6 +200,11 @@ def _require_tensor(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a Tensor, got {type(value).__name__}")
     return value
+
+
+def _within(lengths: Tensor, steps: int) -> Tensor:
+    """Which of the steps each row has, (B, T)."""
+    return torch.arange(steps) < lengths.unsqueeze(1)
 
 
 def _lengths(batch_sizes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reminding.nn.credit.autograd import Pass, replayed
+from reminding.nn.credit.autograd import Pass, flat, replayed
 from reminding.nn.credit.network import Network
 from reminding.nn.forward import compiled, torch_kernels
 from reminding.nn.forward.layer_call import LayerCall, LayerPass
@@ -20,14 +20,14 @@ from reminding.nn.layer.stretches import stack_layers
 from reminding.nn.parts.outside import Watch
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state.past.history import History, Lazy
+from reminding.nn.state.past.passes import PassRecord, Pieces, cut
 from reminding.nn.state.past.reachable import Evicted, stored_in
-from reminding.nn.state.past.runs import PassRecord, cut
 from reminding.nn.state.past.segments import EncoderInput, segment_starts
 from reminding.nn.state.stream import Recall, SABState
-from reminding.ops.backends import REFERENCE
+from reminding.ops.backends import BACKENDS, REFERENCE
 
 
-class _OutOfRangeError(Exception):
+class OutOfRangeError(Exception):
     """Scores left the range in which the op is exact."""
 
 
@@ -69,19 +69,40 @@ class Runner:
         fuses = self.may_fuse and not self.network.rule.remembers
         return fuses or (self.network.backend == REFERENCE and not self.replay)
 
+    def takes_pieces(self, x: Tensor, state: SABState) -> bool:
+        """Whether `run_pieces` serves for a call: with an op that takes lengths and graphs that autograd keeps."""
+        network, rule = self.network, self.network.rule
+        if network.backend == REFERENCE or network.note is not None or rule.k_top is None or self.keeps_graph:
+            return False
+        tensors = [tensor for layer in network.layers for tensor in layer.tensors]
+        return BACKENDS[network.backend].op.takes_lengths([x, *flat(state), *tensors])
+
     def run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """Run all layers over a stretch of time, (T, B, I), that begins at step `start` of the call."""
         try:
             return self._run(x, state, start)
-        except _OutOfRangeError:
+        except OutOfRangeError:
             plain = replace(self, network=replace(self.network, backend=REFERENCE))
             return plain._run(x, state, start)
+
+    def without_credit(self) -> Runner:
+        """The same for streams that end within the call."""
+        return replace(self, remember=False)
+
+    def run_pieces(self, x: Tensor, state: SABState, pieces: Pieces) -> tuple[Tensor, SABState, Recall | None]:
+        """Run all layers over rows of different lengths, (T, B, I), on an op that takes them.
+
+        Raises:
+            OutOfRangeError: the op cannot run it; `run` may.
+        """
+        ran = self._pass(x, state, self.network, begun=0, trace=self.remember, pieces=pieces)
+        return ran.output, replace(ran.after, history=self._history(state, ran)), ran.recall
 
     def _run(self, x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
         """`run` on the backend of the network.
 
         Raises:
-            _OutOfRangeError: the backend cannot run it; another must replay it from the start.
+            OutOfRangeError: the backend cannot run it; another must replay it from the start.
         """
         network, run = self.network, partial(self._pass, begun=start)
         by_segments = network.backend == REFERENCE or network.note is not None
@@ -92,8 +113,11 @@ class Runner:
         after = replace(ran.after, history=self._history(state, ran))
         return ran.output, after, ran.recall
 
-    def _pass(self, x: Tensor, state: SABState, network: Network, begun: int, trace: bool) -> Pass:
+    def _pass(
+        self, x: Tensor, state: SABState, network: Network, begun: int, trace: bool, pieces: Pieces | None = None
+    ) -> Pass:
         """All layers, one after the other."""
+        lengths = None if pieces is None else pieces.steps
         encoded = self.encoder_input is not None
         given = x.detach().clone() if self.remember and not encoded else x.detach()
         steps_done, rule = state.step, network.rule
@@ -106,12 +130,14 @@ class Runner:
                 masks.append(torch.rand_like(x) >= self.dropout)
                 x = x * masks[-1] * network.dropout_scale
             factor = self.factors[number][: x.shape[1]] if self.factors else None
-            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor)
+            call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor, lengths)
             passes.append(self._layer(call))
             x = passes[-1].output
             states.append(passes[-1].stored.detach())
         layers = tuple(each.after for each in passes)
-        after = replace(state, layers=layers, step=steps_done + len(x), history=History())
+        after = replace(
+            state, layers=layers, step=steps_done + (len(x) if lengths is None else lengths), history=History()
+        )
         recalls = [each.recall for each in passes if each.recall is not None]
         recall = stack_layers(recalls) if recalls else None
         if starts is None:
@@ -120,14 +146,16 @@ class Runner:
         origin = None if network.note is None else network.note.number(x.shape[1])
         scale = torch.tensor(network.dropout_scale, dtype=torch.float64) if masks else None
         modes = network.modules.modes
-        record = PassRecord(given, self.encoder_input, begun, steps_done, records, modes, tuple(masks), scale, origin)
+        record = PassRecord(
+            given, self.encoder_input, begun, steps_done, records, modes, tuple(masks), scale, origin, pieces
+        )
         stored = rule.remembers and (rule.capacity is not None or self.defers)
         return Pass(
             x,
             after,
             recall,
             partial(cut, record, starts),
-            partial(_stored, states, steps_done, rule) if stored else None,
+            partial(_stored, states, steps_done, rule, lengths) if stored else None,
         )
 
     def _layer(self, call: LayerCall) -> LayerPass:
@@ -144,8 +172,8 @@ class Runner:
                     f"backend={backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the op's "
                     "range; backend='auto' takes one that can"
                 )
-            if self.replay:
-                raise _OutOfRangeError
+            if self.replay or call.lengths is not None:
+                raise OutOfRangeError
         return unroll(call)
 
     def _fuses(self, x: Tensor, state: SABState) -> bool:
@@ -172,9 +200,9 @@ class Runner:
         return replace(after, history=after.history.passed_by(memories, after.step))
 
 
-def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule) -> tuple[Evicted, ...]:
+def _stored(states: list[Tensor], steps_done: Tensor, rule: Rule, lengths: Tensor | None) -> tuple[Evicted, ...]:
     """What each layer stored in memory in a pass, from its states that go there, (T, B, H)."""
-    return tuple(stored_in(state, steps_done, rule) for state in states)
+    return tuple(stored_in(state, steps_done, rule, lengths) for state in states)
 
 
 def draw_factors(state: SABState, p: float) -> tuple[Tensor, ...]:

@@ -69,7 +69,7 @@ class Rule:
         """Whether h goes to memory after this step."""
         return self.remembers and reference.stores_after(step, self.k_att)
 
-    def stored_between(self, steps_done: Tensor, steps: int) -> Tensor:
+    def stored_between(self, steps_done: Tensor, steps: int | Tensor) -> Tensor:
         """How many states go to memory in the next `steps` steps, elementwise."""
         if not self.remembers:
             return torch.zeros_like(steps_done)

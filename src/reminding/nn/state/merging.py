@@ -55,16 +55,18 @@ def _kind(state: SABState) -> tuple[object, ...]:
 
 def join_rows(parts: list[SABState]) -> SABState:
     """Put the rows of several states of one layer under one another."""
-    layers = tuple(
-        LayerState(
-            h=torch.cat([layer.h for layer in peers]),
-            cell_state=tuple(map(torch.cat, zip(*(layer.cell_state for layer in peers), strict=True))),
-            memory=join([layer.memory for layer in peers]),
-        )
-        for peers in zip(*(part.layers for part in parts), strict=True)
-    )
+    layers = tuple(join_layer_states(peers) for peers in zip(*(part.layers for part in parts), strict=True))
     past = join_histories([part.history for part in parts])
     return replace(parts[0], layers=layers, step=torch.cat([part.step for part in parts]), history=past)
+
+
+def join_layer_states(parts: Sequence[LayerState]) -> LayerState:
+    """The same of one layer of a stack."""
+    return LayerState(
+        h=torch.cat([part.h for part in parts]),
+        cell_state=tuple(map(torch.cat, zip(*(part.cell_state for part in parts), strict=True))),
+        memory=join([part.memory for part in parts]),
+    )
 
 
 def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:

@@ -5,7 +5,7 @@ for each of which PyTorch computes the large products.
 May import: `reminding.ops`.
 """
 
-from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches
+from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches, takes_lengths
 from reminding.ops.cpu_op.forward import layer
 from reminding.ops.cpu_op.past import (
     differentiate_past,
@@ -30,4 +30,5 @@ __all__ = [
     "reach_past",
     "replay_past",
     "searches",
+    "takes_lengths",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from reminding.ops.contract import SEARCH, Demand, OpRule, common_obstacle
+from reminding.ops.cpu_op.eager import is_eager
 
 CLAMP = {torch.float32: 43.0, torch.float64: 350.0}
 """Where the op clamps W1 m and W2 h_hat of the additive score (see scores.h)."""
@@ -64,6 +66,11 @@ def searches(rule: OpRule, memories: int) -> bool:
     """Whether the op keeps a tree of bounds over so many memories of a row (see search.h)."""
     least = LEAST_SEARCHED if rule.search == SEARCH["auto"] else LEAST_IN_TREE
     return rule.search != SEARCH["scan"] and rule.has_keys and rule.k_top <= MOST_RANKED and memories >= least
+
+
+def takes_lengths(tensors: Iterable[Tensor]) -> bool:
+    """Whether rows may have different lengths: not where the operator itself has to be seen, which has no lengths."""
+    return is_eager(tensors)
 
 
 def in_range(key: Tensor, query: Tensor) -> bool:

@@ -29,6 +29,7 @@ from reminding.ops.cpu_op.packing import (
     project,
     raw,
     row_groups,
+    whole,
 )
 from reminding.ops.cpu_op.reuse import reusable
 
@@ -91,10 +92,16 @@ def sab_backward(
     return cast("Any", tuple(gradients_of(tensors, rule, keep, need_x)))
 
 
-def gradients_of(tensors: Sequence[Tensor | None], rule: list[int], keep: int, need_x: bool) -> Gradients:
-    """What `sab_backward` returns, for tensors that fit together: its own, in their order."""
+def gradients_of(
+    tensors: Sequence[Tensor | None], rule: list[int], keep: int, need_x: bool, lengths: Tensor | None = None
+) -> Gradients:
+    """What `sab_backward` returns, for tensors that fit together: its own, in their order.
+
+    Args:
+        lengths: see `LayerInput`.
+    """
     parts = cast("Any", tensors)
-    arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10]), Weights(*parts[10:17])
+    arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10], lengths=lengths), Weights(*parts[10:17])
     output, summary, memory, slots, recalled, edge, inverse, *kept = parts[17:]
     record, saved = Record(output, summary, memory, slots, edge, recalled, inverse), Saved(*kept)
     if keep == KEEP_REPLAY:
@@ -118,7 +125,8 @@ def differentiate(
         need_x: whether that of x is needed.
         past: how the steps are laid out where they are of past calls, which were run again.
     """
-    x, h0, c0, memory0, count0, step0 = (tensor.contiguous() for tensor in given)
+    given = whole(given)
+    x = given.x
     score = None if weights.w3 is None else weights.w3.contiguous()
     d_output, d_summary, d_c_T, d_memory, d_c = (None if d is None else d.contiguous() for d in arriving)
     visited = [] if kept.pair is None or kept.slot is None else [kept.pair, kept.slot]
@@ -126,7 +134,7 @@ def differentiate(
     if need_x:
         d_x = x.new_empty(x.shape) if past is None else reusable(x, *x.shape)
     found: list[Tensor] = raw().differentiate(
-        [x, h0, c0, step0, count0, score],
+        [x, given.h0, given.c0, given.step0, given.count0, score, given.lengths],
         products_of(weights),
         [kept.gates, kept.cells, kept.queries, kept.keys],
         [*record, None],
@@ -134,7 +142,7 @@ def differentiate(
         visited,
         past or (),
         d_x,
-        memory0.shape[1],
+        given.memory0.shape[1],
         rule,
     )
     d_h0, d_c0, d_memory0, d_ih, d_hh, d_bias, d_w1, d_w2, d_w3 = found
@@ -161,7 +169,7 @@ def replay_and_differentiate(
     """
     r = OpRule(*rule)
     arriving = Arriving(*(None if d is None else d.contiguous() for d in arriving))
-    given = Given(*(tensor.contiguous() for tensor in given))
+    given = whole(given)
     past, at_cuts = (saved, None) if isinstance(saved, Past) else (None, saved)
     T, B = record.output.shape[:2]
     grads = _zero_gradients((*given[:4], *weights), need_x)
@@ -175,7 +183,7 @@ def replay_and_differentiate(
         own = _replay(pairs, slot, given, weights, record, at_cuts, r)
         raw().backward(
             True,
-            [given.x, given.h0, given.c0, given.step0, given.count0, totals.score_weight],
+            [given.x, given.h0, given.c0, given.step0, given.count0, totals.score_weight, given.lengths],
             packed,
             own,
             [*record, at_cuts],
@@ -200,7 +208,7 @@ def _reached(
     output, memory = record.output, record.memory
     live = output.new_empty(output.shape[:2], dtype=torch.bool)
     touched = output.new_empty(memory.shape[:2], dtype=torch.bool)
-    at = (output, memory, given.step0, given.count0, record.slots, record.edge, record.inverse)
+    at = (output, memory, given.step0, given.count0, given.lengths, record.slots, record.edge, record.inverse)
     raw().reach(live, touched, *at, *arriving[:3], arriving.c, arriving.memory, past or (), rule)
     return live, touched
 

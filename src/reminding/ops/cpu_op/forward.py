@@ -38,6 +38,7 @@ from reminding.ops.cpu_op.packing import (
     needed,
     products_of,
     raw,
+    whole,
 )
 
 # fmt: off
@@ -83,18 +84,23 @@ def sab_forward(
     return cast("Any", compute(*given, *weights, received0, rule, keep, milestones))
 
 
-def compute(*inputs: Any) -> tuple[Tensor, ...]:
-    """What `sab_forward` returns, of its arguments in their order."""
-    given, weights, (received0, rule, keep, milestones) = Given(*inputs[:6]), Weights(*inputs[6:13]), inputs[13:]
+def compute(*inputs: Any, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
+    """What `sab_forward` returns, of its arguments in their order.
+
+    Args:
+        lengths: see `LayerInput`.
+    """
+    given, weights = Given(*inputs[:6], lengths=lengths), Weights(*inputs[6:13])
+    received0, rule, keep, milestones = inputs[13:]
     named = {"received0": received0, "rule": rule, "keep": keep, "milestones": milestones}
     check_forward({**given._asdict(), **weights._asdict(), **named})
-    x, h0, c0, memory0, count0, step0 = (tensor.contiguous() for tensor in given)
-    r = OpRule(*rule)
-    received0 = received0.contiguous() if r.bounded else memory0.new_empty(0)
+    given, r = whole(given), OpRule(*rule)
+    received0 = received0.contiguous() if r.bounded else given.memory0.new_empty(0)
     bias = joint_bias(weights.bias_ih, weights.bias_hh, needed(weights.weight_hh), r)
     score = None if weights.w3 is None else weights.w3.contiguous()
-    state, products = [x, h0, c0, step0, count0, score], products_of(weights)
-    return tuple(raw().forward(state, memory0, received0, bias, products, keep, milestones, rule))
+    state = [given.x, given.h0, given.c0, given.step0, given.count0, score, given.lengths]
+    products = products_of(weights)
+    return tuple(raw().forward(state, given.memory0, received0, bias, products, keep, milestones, rule))
 
 
 def _empty_outputs(
@@ -152,12 +158,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.mark_non_differentiable(*output[DIFFERENTIABLE:])
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...], lengths: Tensor | None = None) -> None:
     *tensors, received0, rule, keep, _ = inputs
     out, summary, _, memory, _, slots, weights, _, alive, _, _, *saved = output
     ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, received0, alive)
     ctx.set_materialize_grads(False)
-    ctx.rule, ctx.keep = rule, keep
+    ctx.rule, ctx.keep, ctx.lengths = rule, keep, lengths
 
 
 class SabForward(torch.autograd.Function):
@@ -165,10 +171,13 @@ class SabForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        """The outputs of `sab_forward` that carry a gradient; the others are added to a list, the last argument."""
-        *given, others = inputs
-        output = compute(*given)
-        _save(ctx, tuple(given), output)
+        """The outputs of `sab_forward` that carry a gradient; the others are added to a list, the last argument.
+
+        Before it come the `lengths` of a `LayerInput`.
+        """
+        *given, lengths, others = inputs
+        output = compute(*given, lengths=lengths)
+        _save(ctx, tuple(given), output, lengths)
         others.extend(output[DIFFERENTIABLE:])
         return output[:DIFFERENTIABLE]
 
@@ -176,7 +185,7 @@ class SabForward(torch.autograd.Function):
     @untraced.backward
     def backward(ctx: Any, *d_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The gradients of what `sab_forward` was given."""
-        return (*_backward(ctx, *d_outputs), None)
+        return (*_backward(ctx, *d_outputs), None, None)
 
 
 def _backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -190,8 +199,8 @@ def _gradients(ctx: Any, saved: tuple[Tensor, ...], d_outputs: Sequence[Tensor |
     """The gradients of what `sab_forward` was given, from those of its first four outputs."""
     need = cast("tuple[bool, ...]", ctx.needs_input_grad)
     given = (*d_outputs, *saved[:-2])
-    if is_eager(given):  # then autograd has seen to it that they fit together
-        grads = gradients_of(given, ctx.rule, ctx.keep, need[0])
+    if ctx.lengths is not None or is_eager(given):  # then autograd has seen to it that they fit together
+        grads = gradients_of(given, ctx.rule, ctx.keep, need[0], ctx.lengths)
     else:
         grads = sab_backward(*given, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
@@ -204,7 +213,9 @@ def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Ten
     saved, rule = ctx.saved_tensors, OpRule(*ctx.rule)
     (x, h0, c0, memory0, count0, step0, *weights), received0, alive = saved[:13], saved[-2], saved[-1]
     recurrent, scorer = tuple(weights[:4]), scorer_of(weights[4:7], h0.shape[1], rule)
-    given = LayerInput(x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0)
+    given = LayerInput(
+        x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0, ctx.lengths
+    )
     d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
     d_scorer = [torch.zeros_like(w) if d is None else d for w, d in zip(scorer, d_weights[4:], strict=True)]
     scored = scorer_parts(d_scorer, rule)
@@ -253,12 +264,16 @@ def layer(
     inputs = (*tensors, list(rule), keep, steps)
     out: Any
     if not is_eager(tensors):
+        assert given.lengths is None, "the operator that tracers see has no lengths"
         out = cast("Any", sab_forward)(*inputs)
     elif differentiate:
         others: list[Tensor] = []
-        out = (*cast("Any", SabForward).apply(*inputs, others), *others)
+        out = (*cast("Any", SabForward).apply(*inputs, given.lengths, others), *others)
     else:
-        out = compute(*inputs)
+        out = compute(*inputs, lengths=given.lengths)
     output, summary, c, memory, peak, slots, weights, received, alive, entering, behind = out[:11]
-    h = output[-1] if x.shape[0] > 0 else h0
+    if given.lengths is not None:
+        h = output[given.lengths - 1, torch.arange(output.shape[1])]
+    else:
+        h = output[-1] if x.shape[0] > 0 else h0
     return Recalled(output, summary, h, c, memory, peak, slots, weights, received, alive, behind, entering)

@@ -6,7 +6,7 @@ pairs, S memories that any live step scored.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,12 @@ class Given(NamedTuple):
     memory0: Tensor  # (B, M0, H)
     count0: Tensor  # (B,) int64
     step0: Tensor  # (B,) int64
+    lengths: Tensor | None = None  # (B,) int64: how many of the steps each row has; None: all
+
+
+def whole(given: Given) -> Given:
+    """The same as contiguous tensors."""
+    return Given(*(cast("Any", None if tensor is None else tensor.contiguous()) for tensor in given))
 
 
 class Weights(NamedTuple):

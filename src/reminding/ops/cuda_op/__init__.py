@@ -12,6 +12,7 @@ from reminding.ops.cuda_op.able import (
     most_recalled,
     obstacle,
     passed_over,
+    takes_lengths,
 )
 from reminding.ops.cuda_op.forward import layer
 from reminding.ops.cuda_op.packing import searches
@@ -40,4 +41,5 @@ __all__ = [
     "reach_past",
     "replay_past",
     "searches",
+    "takes_lengths",
 ]

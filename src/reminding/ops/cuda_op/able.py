@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ def passed_over() -> str | None:
 def credits_past(k_top: int | None) -> bool:
     """Whether the kernels also send credit into past calls: which steps it reaches is the C++ op's integer search."""
     return cpu_op.credits_past(k_top)
+
+
+def takes_lengths(tensors: Iterable[Tensor]) -> bool:
+    """Whether rows may have different lengths: no."""
+    return False
 
 
 def in_range(key: Tensor, query: Tensor) -> bool:

@@ -160,21 +160,22 @@ def _read_codes(runs: Sequence[SegmentRun], layer: int, coder: StepCodes) -> Ten
     return torch.cat(codes)
 
 
-def stored_in(states: Tensor, steps_done: Tensor, rule: Rule) -> Evicted:
+def stored_in(states: Tensor, steps_done: Tensor, rule: Rule, lengths: Tensor | None = None) -> Evicted:
     """What a pass stored in memory and when.
 
     Args:
         states: what goes to memory at the steps that store, (T, B, H); steps_done: the steps taken before, (B,).
+        lengths: how many of the steps each row has, (B,); None: all.
     """
     steps = len(states)
     begun = common(steps_done)
-    if begun is not None:  # as in most batches
+    if begun is not None and lengths is None:  # as in most batches
         first, last = begun // rule.k_att + 1, (begun + steps) // rule.k_att
         step = torch.arange(first, last + 1, device=states.device) * rule.k_att  # (N,)
         value = states.index_select(0, step - begun - 1).transpose(0, 1)
         return Evicted(value.contiguous(), step.expand(len(steps_done), -1))
     first = steps_done // rule.k_att + 1
-    count = rule.stored_between(steps_done, steps)
+    count = rule.stored_between(steps_done, steps if lengths is None else lengths)
     number = torch.arange(int(count.max()) if len(count) else 0)
     step = ((first.unsqueeze(1) + number) * rule.k_att).masked_fill(number >= count.unsqueeze(1), FAR)  # (B, N)
     place = (step - steps_done.unsqueeze(1) - 1).clamp(max=steps - 1).to(states.device)

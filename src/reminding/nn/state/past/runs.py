@@ -24,7 +24,6 @@ from reminding.nn.state.past.segments import (
     EncoderInput,
     EnteringStates,
     LayerSegment,
-    ReplayRecord,
     Segment,
     Stretch,
 )
@@ -174,6 +173,25 @@ class SegmentRun(Stretch):
             origin=None if self.origin is None else self.origin[ahead:stop],
         )
 
+    def until(self, steps: int) -> SegmentRun:
+        """Its first so many steps, at least one."""
+        whole = self.part(0, int((self.begins < steps).sum()))
+        sizes, span, gone = whole.sizes.clone(), whole.span.clone(), whole.steps - steps
+        sizes[-1] -= gone
+        span[1, -1] -= gone
+        return replace(
+            whole,
+            steps=steps,
+            sizes=sizes,
+            span=span,
+            x=None if whole.x is None else whole.x[:steps],
+            layers=tuple(
+                replace(each, read=None if each.read is None else each.read[:steps]) for each in whole.layers
+            ),
+            dropout_masks=tuple(mask[:steps] for mask in whole.dropout_masks),
+            origin=None if whole.origin is None else whole.origin[:steps],
+        )
+
     def rows(self, index: Tensor | slice) -> Self:
         """The part of some of its rows, given by their places within it; the encoder's input stays whole."""
         chosen = super().rows(index)
@@ -315,61 +333,3 @@ def _origin(segment: Segment) -> Tensor:
     if segment.origin is not None:
         return segment.origin
     return torch.full((segment.steps, len(segment.row)), NOTHING)
-
-
-@dataclass(frozen=True)
-class PassRecord:
-    """What a pass of all layers over a stretch of time leaves, for segments to be cut from.
-
-    Attributes:
-        x: input, (T, B, I).
-        encoder_input, begun: the input it was encoded from, if any, and the step of it at which x begins.
-        steps_done: steps that the rows' streams had done before, (B,).
-        layers: each layer's record.
-        modes: see `Segment`.
-        dropout_masks: between layers, (T, B, H) bool each; dropout_scale: see `Segment`.
-        origin: by which number a record of credit knows each row, (B,) int64; None where credit is not recorded.
-    """
-
-    x: Tensor
-    encoder_input: EncoderInput | None
-    begun: int
-    steps_done: Tensor
-    layers: Sequence[ReplayRecord]
-    modes: Tensor
-    dropout_masks: tuple[Tensor, ...]
-    dropout_scale: Tensor | None = None
-    origin: Tensor | None = None
-
-
-def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
-    """The segments of one pass over time, as one run; none of no steps.
-
-    Args:
-        starts: the step of the pass at which each begins.
-    """
-    if not starts:
-        return ()
-    steps, rows = record.x.shape[:2]
-    begins, column = torch.tensor(starts), torch.arange(rows)
-    ends = torch.tensor([*starts[1:], steps])
-    encoded = record.encoder_input is not None
-    run = SegmentRun(
-        row=column,
-        steps_done=record.steps_done,
-        steps=steps,
-        begins=begins,
-        sizes=ends - begins,
-        span=record.steps_done + torch.stack([begins, ends]).unsqueeze(2),
-        count=len(starts) * rows,
-        x=None if encoded else record.x,
-        layers=tuple(LayerRun(layer.entering(), layer.read()) for layer in record.layers),
-        modes=record.modes,
-        dropout_masks=record.dropout_masks,
-        dropout_scale=record.dropout_scale,
-        encoder_input=record.encoder_input,
-        start=record.begun,
-        column=column if encoded else None,
-        origin=None if record.origin is None else record.origin.expand(steps, -1),
-    )
-    return (run,)

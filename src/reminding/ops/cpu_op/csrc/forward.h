@@ -27,11 +27,17 @@ class Forward {
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) start(r);
-    for (int64_t t = 0; t < p.T; ++t) step(t);
+    for (int64_t t = 0; t < p.T && any_runs(t); ++t) step(t);
     for (int64_t r = 0; r < rows_; ++r) finish(r);
   }
 
  private:
+  int64_t length(int64_t r) const { return a.lengths != nullptr ? a.lengths[batch(r)] : p.T; }
+  // Whether any row has step t. Those that do come first.
+  bool any_runs(int64_t t) {
+    while (running_ > 0 && length(running_ - 1) <= t) --running_;
+    return running_ > 0;
+  }
   int64_t batch(int64_t r) const { return begin_ + r; }
   int64_t local(int64_t r) const { return begin_ + r - a.first_row; }
   T* memory(int64_t r) const { return a.memory + batch(r) * p.M * p.H; }
@@ -128,31 +134,31 @@ class Forward {
   void step(int64_t t) {
     run_cell(t);
     if (p.k_top > 0 && p.has_keys()) make_queries(t);
-    for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t r = 0; r < running_; ++r) {
       if (a.kept != nullptr && p.stores(steps_done_[r])) move_to_front(r);
       recall(t, r);
     }
     remember(t);
-    for (int64_t r = 0; r < rows_; ++r) ++steps_done_[r];
+    for (int64_t r = 0; r < running_; ++r) ++steps_done_[r];
   }
 
   // output <- h_hat
   void run_cell(int64_t t) {
     T* to[max_rows];
-    for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t r = 0; r < running_; ++r) {
       to[r] = gates(t, r);
       keep_entering_c(r);
       keep_milestone(t, r);
     }
     if (t % ahead_ == 0) project(t);
     if (p.cell == Cell::gru) {
-      gemm<T>(rows_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
-      for (int64_t r = 0; r < rows_; ++r) to[r] += 3 * p.H;
-      gemm<T>(rows_, h_, a.packed.hidden + packed_size<T>(p.H, 2 * p.H), to, p.H, p.H, true);
+      gemm<T>(running_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
+      for (int64_t r = 0; r < running_; ++r) to[r] += 3 * p.H;
+      gemm<T>(running_, h_, a.packed.hidden + packed_size<T>(p.H, 2 * p.H), to, p.H, p.H, true);
     } else {
-      gemm<T>(rows_, h_, a.packed.hidden, to, p.H, p.gates(), true);
+      gemm<T>(running_, h_, a.packed.hidden, to, p.H, p.gates(), true);
     }
-    for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t r = 0; r < running_; ++r) {
       T* c = p.has_c() ? cell(t, r) : nullptr;
       cell_forward<T>(p, {gates(t, r), h_[r], c_[r], c, output(t, r)});
       h_[r] = output(t, r);
@@ -167,7 +173,7 @@ class Forward {
     T* to[max_rows];
     int64_t size = 0;
     for (int64_t t = first; t < first + ahead_ && t < p.T; ++t) {
-      for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t r = 0; r < running_ && t < length(r); ++r) {
         from[size] = a.x + (t * p.B + batch(r)) * a.inputs;
         to[size++] = gates(t, r);
         __builtin_memcpy(gates(t, r), a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
@@ -189,8 +195,8 @@ class Forward {
 
   void make_queries(int64_t t) {
     T* to[max_rows];
-    for (int64_t r = 0; r < rows_; ++r) to[r] = query(t, r);
-    gemm<T>(rows_, h_, a.packed.query, to, p.H, p.D, false);
+    for (int64_t r = 0; r < running_; ++r) to[r] = query(t, r);
+    gemm<T>(running_, h_, a.packed.query, to, p.H, p.D, false);
   }
 
   void recall(int64_t t, int64_t r) {
@@ -263,7 +269,7 @@ class Forward {
     const T* from[max_rows];
     T* to[max_rows];
     int64_t row[max_rows], stored = 0;
-    for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t r = 0; r < running_; ++r) {
       if (!p.stores(steps_done_[r])) continue;
       if (p.bounded()) make_room(r);
       if (a.kept != nullptr) a.kept->steps[batch(r) * p.M + count_[r]] = steps_done_[r] + 1;
@@ -366,6 +372,7 @@ class Forward {
   const ForwardArgs<T>& a;
   const Problem& p;
   const int64_t begin_, rows_, ahead_;  // ahead_: how many steps' inputs are projected at once
+  int64_t running_ = rows_;             // the first so many rows have the current step
   Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   Buffer<T> keyless_;  // (rows, M): the memories' halves of their scores

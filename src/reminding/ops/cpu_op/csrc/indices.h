@@ -45,6 +45,12 @@ void expect_windows(const Problem& p, const Kept<T>& kept, const int64_t* step0)
   }
 }
 
+// lengths (B,) or null: how many of the T steps each row has, the longest first.
+inline void expect_lengths(const Problem& p, const int64_t* lengths) {
+  for (int64_t b = 0; lengths != nullptr && b < p.B; ++b)
+    expect_element("lengths", b, lengths[b], 1, b > 0 ? lengths[b - 1] : p.T);
+}
+
 // notes (B, 4): of kept trees, see `KeptTrees`.
 inline void expect_notes(const Problem& p, const int64_t* notes) {
   constexpr int64_t longest = 255;  // steps without a search, and with it the next pause

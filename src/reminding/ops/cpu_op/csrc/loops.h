@@ -94,6 +94,8 @@ inline void forward_rows(Tensors given, Tensor bias, Tensors packed, Tensors kep
     expect_length("memories", memories, 3);
     read_shared<T>(a, given, record);
     expect_counts(p, a.count0, false);
+    a.lengths = data_if_given<int64_t>("lengths", given[6], {p.B});
+    expect_lengths(p, a.lengths);
     a.first_row = first_row;
     a.packed = read_packed<T>(packed, p, a.inputs, true, true);
     a.bias = data<T>("bias", bias, {p.gates()});
@@ -208,8 +210,8 @@ inline void replay(Tensor gates, Tensor cells, Tensor h_hat, Tensor h0, Tensor c
   });
 }
 
-inline void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Tensor slots,
-                  Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
+inline void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, Optional lengths,
+                  Tensor slots, Tensor edge, Tensor inverse, Optional d_output, Optional d_summary, Optional d_c_T,
                   Optional d_c, Optional d_memory, Tensors past, std::vector<int64_t> rule) {
   by_type("output", output, [&](auto zero) {
     using T = decltype(zero);
@@ -225,6 +227,8 @@ inline void reach(Tensor live, Tensor touched, Tensor output, Tensor memory, Ten
     a.count0 = data<int64_t>("count0", count0, {p.B});
     expect_steps(p, a.step0);
     expect_counts(p, a.count0, !past.empty());
+    a.lengths = data_if_given<int64_t>("lengths", lengths, {p.B});
+    expect_lengths(p, a.lengths);
     a.d_output = data_if_given<T>("d_output", d_output, steps);
     a.d_summary = data_if_given<T>("d_summary", d_summary, steps);
     a.d_c_T = data_if_given<T>("d_c_T", d_c_T, {p.B, p.c_width()});

@@ -169,7 +169,7 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "Tensor bias, Tensor? score, Tensor?[] past, int own, Tensor(b!)[] room, int[] rule) -> Tensor[]");
   m.def(
       "reach(Tensor(a!) live, Tensor(b!) touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, "
-      "Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_c, "
+      "Tensor? lengths, Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_c, "
       "Tensor? d_memory, Tensor?[] past, int[] rule) -> ()");
   m.def(
       "give_back(Tensor(a!) d_memory0, Tensor d_recalled, Tensor touched, Tensor count0, int first_row) -> ()");

@@ -53,7 +53,7 @@ T* read_cuts(const Problem& p, const Optional& entering_c) {
   return data<T>("entering_c", entering_c, {p.B, p.has_c() ? p.most_cuts() : 0, p.H});
 }
 
-// given: x, h0, c0, step0, count0, score or None.
+// given: x, h0, c0, step0, count0, score or None, lengths or None.
 // record: output, summary, memory, slots, edge, weights, inverse, and c at the cuts or None.
 template <class T, class Args>
 void read_shared(Args& a, const Tensors& given, const Tensors& record) {
@@ -79,7 +79,7 @@ void read_shared(Args& a, const Tensors& given, const Tensors& record) {
 
 inline Problem read_pass(const Tensors& given, const Tensors& kept, const Tensors& record,
                          const std::vector<int64_t>& rule, int64_t key_dimensions) {
-  expect_length("given", given, 6);
+  expect_length("given", given, 7);
   expect_length("kept", kept, 4);
   expect_length("record", record, 8);
   Problem p = read_problem(present("output", record[0]), present("memory", record[2]), rule);

@@ -173,6 +173,7 @@ struct ForwardArgs {
   T* queries;          // (rows, T, D) local, or null; out: W2 h_hat, or e^(2 W2 h_hat) for the additive score
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
+  const int64_t* lengths;  // (B,), never ascending, or null: how many of the T steps each row has; null: all
   const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)

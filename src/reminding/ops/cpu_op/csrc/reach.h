@@ -19,6 +19,7 @@ struct ReachArgs {
   Problem problem;
   Past<T> past;
   const int64_t *step0, *count0;                             // (B,)
+  const int64_t* lengths;                                    // as of the forward pass
   const T *d_output, *d_summary, *d_c_T, *d_c, *d_memory;    // each may be null
   const int32_t *slots, *edge;                               // (T, B, K), (T, B)
   const T* inverse;                                          // (T, B)
@@ -56,6 +57,10 @@ class Reach {
  private:
   void visit(int64_t t, int64_t b) {
     const int64_t at = t * p.B + b, steps_done = a.step0[b] + t;
+    if (a.lengths != nullptr && t >= a.lengths[b]) {  // what arrives at c waits for the row's last step
+      a.live[at] = 0;
+      return;
+    }
     bool live = carried_[b];
     if (!live && a.d_output != nullptr) live = any_nonzero(a.d_output + at * p.H, p.H);
     if (!live && a.d_summary != nullptr) live = any_nonzero(a.d_summary + at * p.H, p.H);

@@ -29,7 +29,7 @@ std::vector<Tensor> visited_steps(const Tensors& given, const Tensors& record, c
                                   const std::vector<int64_t>& rule) {
   const Tensor& output = *record[0];
   const Tensor live = make(output, {p.T, p.B}, ScalarType::Bool), touched = make(output, {p.B, p.M}, ScalarType::Bool);
-  reach(live, touched, output, *record[2], *given[3], *given[4], *record[3], *record[4], *record[6], arriving[0],
+  reach(live, touched, output, *record[2], *given[3], *given[4], given[6], *record[3], *record[4], *record[6], arriving[0],
         arriving[1], arriving[2], arriving[3], arriving[4], {}, rule);
   const Tensor pair = make(output, {p.T, p.B}, ScalarType::Int);
   for (int64_t i = 0; i < p.T * p.B; ++i) elements<int32_t>(pair)[i] = elements<Flag>(live)[i] != 0 ? 0 : -1;

@@ -53,6 +53,24 @@ void take_memories(const ForwardOutputs& out, const Problem& p, const T* memory0
   }
 }
 
+// What is told of steps that a row has not: nothing was recalled, and all else is 0.
+template <class T>
+void leave_empty(const ForwardOutputs& out, const Problem& p, const int64_t* lengths) {
+  const auto fill = [](const Tensor& x, int64_t at, int64_t width, auto value) {
+    std::fill_n(elements<decltype(value)>(x) + at * width, width, value);
+  };
+  for (int64_t b = 0; lengths != nullptr && b < p.B; ++b) {
+    for (int64_t t = std::max<int64_t>(lengths[b], 0); t < p.T; ++t) {
+      const int64_t at = t * p.B + b;
+      for (const Tensor& x : {out.output, out.summary}) fill(x, at, p.H, T(0));
+      fill(out.slots, at, p.k_top, int32_t(-1));
+      fill(out.weights, at, p.k_top, T(0));
+      fill(out.inverse, at, 1, T(no_recall));
+      for (const Tensor& x : {out.edge, out.behind}) fill(x, at, 1, int32_t(-1));
+    }
+  }
+}
+
 // W1 m of the memories given in rows [first, last), into their keys, (last - first, M, D).
 template <class T>
 void make_given_keys(const Tensor& keys, const Tensor& memory, const Tensors& packed, const Problem& p, int64_t first,
@@ -76,11 +94,11 @@ inline int64_t group_size(const Problem& p) {
   return std::max<int64_t>({(p.B + groups - 1) / groups, std::min(p.B, (smallest + steps - 1) / steps), 1});
 }
 
-// A forward pass over all rows. given: x, h0, c0, step0, count0, score or None. weights: see `expect_weights`.
+// A forward pass over all rows. given: see `read_shared`. weights: see `expect_weights`.
 // milestones: empty, or stride and offset, see `forward_rows`. Returns what `ForwardOutputs` lists.
 inline std::vector<Tensor> forward(Tensors given, Tensor memory0, Tensor received0, Tensor bias, Tensors weights,
                                    int64_t keeping, std::vector<int64_t> milestones, std::vector<int64_t> rule) {
-  expect_length("given", given, 6);
+  expect_length("given", given, 7);
   const Keep keep = static_cast<Keep>(between("keep", keeping, 0, 2));
   const Tensor& x = present("x", given[0]);
   return by_type("x", x, [&](auto zero) {
@@ -103,6 +121,8 @@ inline std::vector<Tensor> forward(Tensors given, Tensor memory0, Tensor receive
     const ForwardOutputs out(x, p, keep, passed);
     ask_for_huge_pages(out.all());
     take_memories<T>(out, p, memories, had, M0);
+    leave_empty<T>(out, p, data_if_given<int64_t>("lengths", given[6], {p.B}));
+    if (given[6].has_value()) std::fill_n(elements<T>(out.milestones), out.milestones.numel(), T(0));
     const Tensors packed = pack_weights<T>(weights, p, true, true), record = out.record(keep);
     const Optional noted = milestones.empty() || !p.has_c() ? Optional() : Optional(out.milestones);
     const auto run = [&](int64_t first, int64_t last, Tensors kept) {
