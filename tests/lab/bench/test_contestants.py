@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reminding.lab.bench.contestants import Problem, TrainingStep, build
-from reminding.lab.bench.options import NAMES, BenchOptions
+from reminding.lab.bench.options import NAMES, BenchOptions, Name
 from reminding.ops import cpu_op
 from tests.lab.bench.conftest import SIZE, SMALL
 
@@ -44,3 +44,27 @@ def test_the_loss_at_the_end_sees_the_last_step_alone() -> None:
     TrainingStep(module, replace(problem, d_output=alone), "everywhere").run()
     torch.testing.assert_close(weight.grad, gradients["last"])
     assert not torch.allclose(gradients["everywhere"], gradients["last"])
+
+
+def test_streams_that_begin_within_a_step_are_shorter_for_sab_alone() -> None:
+    """A stream that begins at every step has nothing to recall; nn.LSTM has no streams."""
+    options = replace(SMALL, resets=1.0)
+    problem, plain = Problem.random(SIZE, options), Problem.random(SIZE, SMALL)
+    assert problem.reset is not None and problem.reset.all() and torch.equal(problem.input, plain.input)
+    expected: dict[Name, bool] = {"lstm": True, "sab-additive-reference": False}
+    for name, alike in expected.items():
+        module = build(name, SIZE, options)
+        outputs = [TrainingStep(module, each).forward() for each in (problem, plain)]
+        assert torch.equal(*outputs) == alike
+        TrainingStep(module, problem).run()
+
+
+def test_packed_sequences_have_outputs_for_their_own_steps_alone() -> None:
+    problem = Problem.random(SIZE, replace(SMALL, packed=True, models=("sab-additive-reference",)))
+    assert problem.lengths is not None
+    for name in ("lstm", "sab-additive-reference"):
+        step = TrainingStep(build(name, SIZE, SMALL), problem)
+        assert step.forward().shape == (int(problem.lengths.sum()), SIZE.H)
+        step.run()
+    shorter = problem.beginning(2).lengths
+    assert shorter is not None and torch.equal(shorter, problem.lengths.clamp(max=2))

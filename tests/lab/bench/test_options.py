@@ -22,6 +22,12 @@ from reminding.lab.bench.options import BenchOptions
         ({"seed": -1}, "seed must be an integer of at least 0 and below 2**64, got -1"),
         ({"models": ("lstm", "gru")}, "got ['gru']"),
         ({"device": "tpu"}, "device must be 'cpu' or 'cuda', got 'tpu'"),
+        ({"resets": 1.5}, "resets must be from 0 to 1, got 1.5"),
+        ({"packed": True}, "with packed, got ['tbptt', 'attention', 'transformer']"),
+        (
+            {"packed": True, "models": ("sab-dot",), "loss": "last"},
+            "loss must be 'everywhere' with packed, got 'last'",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(options: dict[str, Any], message: str) -> None:

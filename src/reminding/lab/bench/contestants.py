@@ -6,11 +6,12 @@ Shapes: B batch, T time, I input, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from reminding.lab.bench.options import BenchOptions, Loss, Name, Size, StepOptions
 from reminding.nn import SAB, Transformer, full_attention, truncated_bptt
@@ -35,21 +36,41 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Problem:
-    """Random input, (T, B, I), and the gradient of a made-up loss with respect to the output, (T, B, H)."""
+    """Random input, (T, B, I), and the gradient of a made-up loss with respect to the output, (T, B, H).
+
+    Attributes:
+        reset: where rows of SAB begin a new stream, (T, B) bool; None: nowhere.
+        lengths: of the sequences, (B,) int64, which then come packed; None: all are T.
+    """
 
     input: Tensor
     d_output: Tensor
+    reset: Tensor | None = None
+    lengths: Tensor | None = None
 
     @staticmethod
     def random(size: Size, options: StepOptions, device: torch.device | str = "cpu") -> Problem:
         """Draw a problem; it depends on the seed, the size and the device alone."""
         generator = torch.Generator(device).manual_seed(options.seed)
         kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": getattr(torch, options.dtype)}
-        return Problem(torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
+        problem = Problem(torch.randn(size.T, size.B, size.I, **kind), torch.randn(size.T, size.B, size.H, **kind))
+        if not isinstance(options, BenchOptions):
+            return problem
+        begins = torch.rand(size.T, size.B, generator=generator) < options.resets
+        lengths = torch.randint(1, size.T + 1, (size.B,), generator=generator)
+        return replace(problem, reset=begins if options.resets else None, lengths=lengths if options.packed else None)
 
     def beginning(self, steps: int) -> Problem:
         """The first steps of the problem."""
-        return Problem(self.input[:steps], self.d_output[:steps])
+        reset = None if self.reset is None else self.reset[:steps]
+        lengths = None if self.lengths is None else self.lengths.clamp(max=steps)
+        return Problem(self.input[:steps], self.d_output[:steps], reset, lengths)
+
+    def given(self, tensor: Tensor) -> Tensor | PackedSequence:
+        """A tensor (T, B, .) as it is given: packed, if the sequences have lengths."""
+        if self.lengths is None:
+            return tensor
+        return pack_padded_sequence(tensor, self.lengths, enforce_sorted=False)
 
 
 @dataclass(frozen=True)
@@ -65,14 +86,21 @@ class TrainingStep:
         self.module.zero_grad(set_to_none=True)
 
     def forward(self) -> Tensor:
-        """The output that the loss sees: all of it, (T, B, H), or its last step, (B, H)."""
-        output = self.module(self.problem.input)[0]
+        """The output that the loss sees: all of it, (T, B, H), packed (N, H), or its last step, (B, H)."""
+        problem = self.problem
+        options = {"reset": problem.reset} if problem.reset is not None and isinstance(self.module, SAB) else {}
+        output = self.module(problem.given(problem.input), **options)[0]
+        if isinstance(output, PackedSequence):
+            return output.data
         return output if self.loss == "everywhere" else output[-1]
 
     def backward(self, output: Tensor) -> None:
         """The gradients of all parameters, from what `forward` returned."""
-        d_output = self.problem.d_output
-        output.backward(d_output if self.loss == "everywhere" else d_output[-1])
+        d_output = self.problem.given(self.problem.d_output)
+        if isinstance(d_output, PackedSequence):
+            output.backward(d_output.data)
+        else:
+            output.backward(d_output if self.loss == "everywhere" else d_output[-1])
 
     def run(self) -> None:
         """A whole training step."""

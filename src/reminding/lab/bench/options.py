@@ -29,6 +29,8 @@ NAMES: tuple[Name, ...] = get_args(Name)
 GpuName = Literal["lstm", "sab-cuda", "sab-cuda-replay", "sab-reference"]
 GPU_NAMES: tuple[GpuName, ...] = get_args(GpuName)
 AnyName = TypeVar("AnyName", bound=str)
+PACKING: tuple[Name, ...] = tuple(name for name in NAMES if name == "lstm" or name.startswith("sab"))
+"""The contestants that take packed sequences."""
 BASE: Literal["lstm"] = "lstm"
 """The contestant that every ratio is relative to."""
 
@@ -128,6 +130,8 @@ class BenchOptions(StepOptions):
         max_seconds: a contestant is left out of a size where all its repetitions would take longer, seconds.
         loss: everywhere: every step's output is in the loss; last: the last step's alone. With last, the backward
             pass is also compared with the same contestant's backward pass under a loss everywhere.
+        resets: share of the steps at which a row of SAB begins a new stream; nn.LSTM has none.
+        packed: sequences of all lengths from 1 to T alike, as a PackedSequence.
         threads: CPU threads. Ratios are of CPU time with one thread, of wall time with more.
         max_gigabytes: a contestant is left out of a size where one training step would take more memory, gigabytes of
             a billion bytes.
@@ -143,6 +147,8 @@ class BenchOptions(StepOptions):
     dtype: Literal["float32", "float64"] = "float32"
     models: tuple[Name, ...] = NAMES
     loss: Loss = "everywhere"
+    resets: float = 0.0
+    packed: bool = False
     threads: int = 1
     max_seconds: float = 60.0
     max_gigabytes: float = 4.0
@@ -152,6 +158,11 @@ class BenchOptions(StepOptions):
         super().__post_init__()
         above_zero("max_seconds", self.max_seconds)
         above_zero("max_gigabytes", self.max_gigabytes)
+        require(0 <= self.resets <= 1, "resets", "be from 0 to 1", self.resets)
+        if self.packed:
+            require(self.loss == "everywhere", "loss", "be 'everywhere' with packed", self.loss)
+            packs = [name for name in self.models if name not in PACKING]
+            require(not packs, "models", f"be of {', '.join(PACKING)} with packed", packs)
         several = [axis for axis in AXES if len(getattr(self, axis)) > 1]
         if len(several) > 1:
             raise ValueError(f"T, B, H: only one of them may take several values, got {' and '.join(several)}")

@@ -85,6 +85,8 @@ class CpuMeasurement(Measurement):
                 *options.described(("I", "k_top", "k_att", "k_trunc")),
                 options.normalizer,
                 f"loss {options.loss}",
+                *([f"a new stream at {options.resets:.0%} of the steps"] if options.resets else []),
+                *(["packed sequences of 1 to T steps"] if options.packed else []),
                 options.dtype,
                 f"{options.threads} thread{'s' if options.threads > 1 else ''}",
                 f"{options.repetitions} repetition{'s' if options.repetitions > 1 else ''}",
