@@ -21,7 +21,7 @@ from reminding.nn.layer.stretches import run_all
 from reminding.nn.state.past.passes import Pieces
 from reminding.nn.state.stream import Recall, SABState
 
-SPREAD = 4
+SPREAD = 2
 """How many times as much room as they need new streams that run at once may take: each gets that of the longest."""
 
 
