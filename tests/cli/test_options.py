@@ -36,6 +36,11 @@ REFUSED = {
     "sweep copying --space TOML --pruner none --warmup 9": "warmup is for the pruner median, not for none; got 9",
     "sweep copying --space TOML --model lstm": "k_top is for sab, not for lstm, and so in every trial",
     "reproduce copying --grace 9": "grace is for the workers of a storage, and there is none; got 9",
+    "reproduce copying --dry --data-dir FOLDER": "data_dir is of data sets, and copying reads none; got ",
+    "reproduce pmnist --dry --no-verify": "verify is of published files, which pmnist does not compare; got False",
+    f"{TRAIN} --clip 0 --clip-kind fixed": "clip_kind is of clipping, and clip 0 means none; got fixed",
+    "train stream --data TEXT --valid TEXT --test TEXT --held-out 0.2": "held_out is for parts of data; valid and te",
+    "report LSTM --sequence 3": "sequence is of the recalls that are drawn, and no run is of SAB; got 3",
 }
 
 
@@ -46,7 +51,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     text, toml = folder / "text", folder / "space.toml"
     text.write_bytes(b"abcdefgh" * 50)
     toml.write_text("[k_top]\nlow = 1\nhigh = 3\n")
-    found = {"TEXT": text, "TOML": toml}
+    found = {"TEXT": text, "TOML": toml, "FOLDER": folder}
     found["CSV"], found["OVEN"], _ = table(folder)
     for name, model in (("LSTM", "lstm"), ("SAB", "sab")):
         found[name] = untrained(folder / name, Copying(T=4), model=model)

@@ -1,4 +1,4 @@
-"""The fields of a dataclass as JSON values, and back."""
+"""The fields of a dataclass as JSON values, and back; and as options of the command line."""
 
 from __future__ import annotations
 
@@ -56,3 +56,12 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must have {len(kinds)} values, got {len(items)}")
         return tuple(_from_json(name, item, each) for item, each in zip(items, kinds, strict=True))
     return value
+
+
+def option(name: str, value: Any) -> list[str]:
+    """The words that set one option on the command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
+    return [f"--{flag}", *map(str, values)]

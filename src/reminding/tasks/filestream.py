@@ -84,9 +84,8 @@ class FileStream(DescribedStream):
         size: required size of data, bytes; None: any. Runs of version 0.1 recorded it.
 
     Raises:
-        ValueError: an option is out of range or, when something of the files is first asked for, a file is too short
-            or cannot be read; the message says which.
-        FileNotFoundError: there is no such file; when something of the files is first asked for.
+        ValueError: an option is out of range or, once asked for, a file is too short or cannot be read; it is named.
+        FileNotFoundError: there is no such file, once it is asked for.
     """
 
     name: ClassVar[str] = "stream"
@@ -130,6 +129,10 @@ class FileStream(DescribedStream):
         Asked(self.separator, self.decimal, self.header, self.encoding, self.na)  # which checks them
         if self.follow and (self.valid or self.test):
             raise ValueError("follow reads a single file, and holds out its first steps; leave out valid and test")
+
+    def unread(self) -> dict[str, str]:
+        """The options that mean nothing beside the others -> why."""
+        return {"held_out": "is for parts of data; valid and test are files"} if self.valid and self.test else {}
 
     def _files(self) -> dict[Split, list[Path]]:
         """The files of each part; of new data all are for the test."""
@@ -292,9 +295,8 @@ class FileStream(DescribedStream):
             own[name] = [each[:count] for each, count in zip(found, begun, strict=True)]
         if split != "train" and split in own:
             return own[split]
-        return [
-            self._cut(file, split, [part for part in ("valid", "test") if part not in own]) for file in own["train"]
-        ]
+        held: list[Split] = [part for part in ("valid", "test") if part not in own]
+        return [self._cut(file, split, held) for file in own["train"]]
 
     def _cut(self, file: range, split: Split, held: Sequence[Split]) -> range:
         """The part of a file that belongs to a split; the parts in `held` are its last ones."""

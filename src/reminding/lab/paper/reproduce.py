@@ -77,9 +77,10 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
 
     Raises:
         ValueError: a setting or method does not exist; the message lists those that do. Or the choices are of another
-            experiment, or several settings are to be run with them.
+            experiment, or several settings are to be run with them. Or data are named, and the experiment reads none.
     """
     whole = EXPERIMENTS[name](options.data_dir, options.verify)
+    _check_data(name, [run.task for setting in whole.settings for run in setting.runs.values()], options)
     known = {"settings": [setting.name for setting in whole.settings]}
     known["methods"] = list(dict.fromkeys(method for setting in whole.settings for method in setting.runs))
     for kind, names in known.items():
@@ -93,6 +94,18 @@ def experiment(name: str, options: ReproduceOptions) -> Experiment:
     ]
     wanted = replace(whole, settings=[setting for setting in settings if setting.runs])
     return wanted if options.choices is None else with_choices(wanted, options.choices)
+
+
+def _check_data(name: str, tasks: Sequence[object], options: ReproduceOptions) -> None:
+    """Refuse what is said of the data of an experiment that has none, or whose data are of no published files.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if options.data_dir is not None and not any(hasattr(task, "data_dir") or hasattr(task, "data") for task in tasks):
+        raise ValueError(f"data_dir is of data sets, and {name} reads none; got {options.data_dir}")
+    if not options.verify and all(getattr(task, "verify", True) for task in tasks):
+        raise ValueError(f"verify is of published files, which {name} does not compare; got False")
 
 
 def with_choices(wanted: Experiment, path: Path) -> Experiment:

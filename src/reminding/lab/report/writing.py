@@ -82,13 +82,16 @@ def write_report(
 
     Raises:
         FileNotFoundError: a folder neither is nor holds a run or a benchmark.
-        ValueError: there are no runs, the sequence is out of range, or no run can be read.
+        ValueError: there are no runs, the sequence is out of range or asked for without a run of SAB, or no run can
+            be read.
     """
     if not runs:
         raise ValueError("runs must be at least one folder, got none")
     at_least("sequence", sequence, 0)
     found = _read(runs)
     groups = group(told_apart(found.runs))
+    if sequence and not any(run.model == "sab" for members in groups for run in members.runs):
+        raise ValueError(f"sequence is of the recalls that are drawn, and no run is of SAB; got {sequence}")
     make_folder(out)
     title = title_of(groups, [folder.name for folder in found.benchmarks]) if title is None else title
     sections = [

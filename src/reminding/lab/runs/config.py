@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from reminding.disk.errors import DamagedFileError, what_is_wrong
-from reminding.disk.fields import from_plain, plain, to_json
+from reminding.disk.fields import from_plain, option, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
@@ -217,6 +217,10 @@ class TrainOptions:
     device: str = "auto"
     threads: int | None = 1
 
+    def unread(self) -> dict[str, str]:
+        """The options that mean nothing beside the others, whatever their value -> why."""
+        return {"clip_kind": "is of clipping, and clip 0 means none"} if self.clip == 0 else {}
+
     def __post_init__(self) -> None:
         """Check the options that no other part checks."""
         for name in ("steps", "batch_size", "eval_every"):
@@ -267,7 +271,7 @@ class RunConfig:
         return replace(self, model=replace(self.model, **{name: getattr(defaults, name) for name in self.unread()}))
 
     def check_read(self, names: Collection[str] | None = None) -> None:
-        """Refuse options that are given and mean nothing to the model.
+        """Refuse options that are given and mean nothing: to the model, to the training, or to the task.
 
         Args:
             names: of the options that are given; None: those that are not at the default of the task.
@@ -275,11 +279,17 @@ class RunConfig:
         Raises:
             ValueError: names the option, and says why.
         """
-        defaults = model_defaults(self.task.__class__)
-        for name, why in sorted(self.unread().items()):
-            value = getattr(self.model, name)
-            if value != getattr(defaults, name) if names is None else name in names:
-                raise ValueError(f"{name} {why}; got {value}")
+        task: dict[str, str] = self.task.unread() if hasattr(self.task, "unread") else {}
+        defaults = {field.name: field.default for field in fields(self.task)}
+        for part, unread, usual in (
+            (self.model, self.unread(), vars(model_defaults(self.task.__class__))),
+            (self.train, self.train.unread(), vars(TrainOptions())),
+            (self.task, task, defaults),
+        ):
+            for name, why in sorted(unread.items()):
+                value = getattr(part, name)
+                if value != usual[name] if names is None else name in names:
+                    raise ValueError(f"{name} {why}; got {value}")
 
     def places(self) -> set[str]:
         """The options of the task that say where its files are, or follow from them, under names as in `settings`."""
@@ -388,12 +398,3 @@ def named(task: Mapping[str, Any], model: Mapping[str, Any], train: Mapping[str,
     """The options of the three parts of a run under names such as "train.lr"."""
     parts = {"task": task, "model": model, "train": train}
     return {f"{part}.{name}": value for part, options in parts.items() for name, value in options.items()}
-
-
-def option(name: str, value: Any) -> list[str]:
-    """The words that set one option on the command line."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
-    return [f"--{flag}", *map(str, values)]

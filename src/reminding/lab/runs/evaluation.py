@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.fields import plain
-from reminding.lab.runs.config import option
+from reminding.disk.fields import option, plain
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least, at_least_or_none
