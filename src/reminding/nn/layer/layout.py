@@ -6,7 +6,7 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -127,9 +127,9 @@ class Layout:
         begins = torch.zeros(rows, steps, dtype=torch.bool) if reset is None else reset.t() & _within(lengths, steps)
         begins[:, 0] = True
         column, begun = begins.nonzero(as_tuple=True)
-        ends = torch.cat([begun[1:], begun.new_zeros(1)])
-        last = torch.cat([column[1:] != column[:-1], torch.ones(1, dtype=torch.bool)])
-        return Pieces(column, begun, torch.where(last, lengths[column], ends) - begun)
+        begins_next = torch.cat([begun[1:], begun.new_zeros(1)])
+        pieces = Pieces(column, begun, lengths[column] - begun)
+        return replace(pieces, steps=torch.where(pieces.last, pieces.steps, begins_next - begun))
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
         """Cut time wherever a sequence ends or a stream begins; without steps, one piece if rows are reset."""

@@ -21,8 +21,7 @@ class Pieces:
     """Where in a call the rows of a pass are from, each a piece of the time of one of the call's rows.
 
     Attributes:
-        column: the row of the call, begun: the step of the call at which the piece begins, (B,) int64 each.
-        steps: how many it has, the longest first, (B,) int64.
+        column, begun: the row and the step of the call at which it begins; steps: how many it has, (B,) int64 each.
     """
 
     column: Tensor
@@ -31,6 +30,11 @@ class Pieces:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @property
+    def last(self) -> Tensor:
+        """Which are the last of their row, where all of a row lie behind one another, (B,) bool."""
+        return torch.cat([self.column[1:] != self.column[:-1], torch.ones(1, dtype=torch.bool)])
 
     def rows(self, index: Tensor | slice) -> Pieces:
         """Some of them."""
@@ -49,7 +53,7 @@ class PassRecord:
         modes: see `Segment`.
         dropout_masks: between layers, (T, B, H) bool each; dropout_scale: see `Segment`.
         origin: by which number a record of credit knows each row, (B,) int64; None where credit is not recorded.
-        pieces: what the rows are where not all have all steps, from the first of the call on.
+        pieces: what the rows are where not all have all steps of one call, the longest first.
     """
 
     x: Tensor
