@@ -28,6 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "within the call": {"k_top": 2, "k_att": 2, "horizon": 0},
     "ten steps back": {"k_top": 2, "k_att": 2, "horizon": 10, "k_trunc": 4},
     "every second call": {"k_top": 2, "k_att": 1, "k_trunc": 5, "credit_every": 2, "num_layers": 2},
+    "every third call": {"k_top": 2, "k_att": 1, "k_trunc": 5, "credit_every": 3, "capacity": 6},
+    "every fourth call": {"k_top": 2, "k_att": 2, "credit_every": 4, "capacity": 4, "evict": "least_recalled"},
     "replay": {"k_top": 2, "k_att": 2, "k_trunc": 4, "engine": "replay"},
     "no credit": {"k_top": 2, "k_att": 2, "backtrack": False},
 }
@@ -61,7 +63,8 @@ def stream(layer: SAB, calls: Calls) -> Results:
         output, state, recall = layer(given_x, state, reset=mask, return_recall=True)
         output = output.data if isinstance(output, PackedSequence) else output
         found += [output, recall.summary, recall.step.double(), recall.weight]
-        loss = (output * draw(*output.shape, seed=number)).sum() + recall.summary.pow(2).sum()
+        loss = (output * draw(*output.shape, seed=number)).sum()
+        loss = loss + (recall.summary * draw(*recall.summary.shape, seed=5)).sum()  # at steps that a row has not, too
         for part in state.layers:
             for tensor in (part.h, *part.cell_state, part.memory.value):
                 loss = loss + (tensor * draw(*tensor.shape, seed=7)).sum()
@@ -118,7 +121,7 @@ def check(layer: SAB, calls: Calls, side_by_side: bool = True) -> None:
 def test_streams_side_by_side_give_what_stretches_give(name: str) -> None:
     calls = [(draw(T, B, WIDTH, seed=number), resets(share, number)) for number, share in enumerate([0.03, 0.3, 0.1])]
     able = OPTIONS[name].get("k_top", 1) is not None and name != "no memory"
-    check(make(**OPTIONS[name]), [*calls, (draw(T, B, WIDTH), None)], able)
+    check(make(**OPTIONS[name]), [*calls, (draw(T, B, WIDTH), None), (draw(T, B, WIDTH, seed=9), None)], able)
 
 
 @needs_op
