@@ -1,7 +1,7 @@
 """Running a stack of layers where sequences end and streams begin at different steps, all streams side by side.
 
 `stretches` runs the same one stretch of time after the other, on code that takes no rows of different lengths. A call
-of many short streams takes little longer here than one of long ones.
+of many short streams takes about one and a half times as long here as one without resets (results/bench).
 
 Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden, P pieces.
 """

@@ -37,7 +37,7 @@ class Pieces:
         return torch.cat([self.column[1:] != self.column[:-1], torch.ones(1, dtype=torch.bool)])
 
     def rows(self, index: Tensor | slice) -> Pieces:
-        """Some of them."""
+        """Some of them, by their places."""
         return Pieces(self.column[index], self.begun[index], self.steps[index])
 
 
