@@ -131,7 +131,7 @@ class FileStream(DescribedStream):
             raise ValueError("follow reads a single file, and holds out its first steps; leave out valid and test")
 
     def unread(self) -> dict[str, str]:
-        """The options that mean nothing beside the others -> why."""
+        """Return `held_out` if both held-out parts are files of their own; see `Task.unread`."""
         return {"held_out": "is for parts of data; valid and test are files"} if self.valid and self.test else {}
 
     def _files(self) -> dict[Split, list[Path]]:

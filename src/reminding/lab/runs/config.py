@@ -279,12 +279,11 @@ class RunConfig:
         Raises:
             ValueError: names the option, and says why.
         """
-        task: dict[str, str] = self.task.unread() if hasattr(self.task, "unread") else {}
         defaults = {field.name: field.default for field in fields(self.task)}
         for part, unread, usual in (
             (self.model, self.unread(), vars(model_defaults(self.task.__class__))),
             (self.train, self.train.unread(), vars(TrainOptions())),
-            (self.task, task, defaults),
+            (self.task, self.task.unread(), defaults),
         ):
             for name, why in sorted(unread.items()):
                 value = getattr(part, name)

@@ -139,6 +139,10 @@ class Task(Protocol):
         """The files of the training data by name, whose content a resumed run checks."""
         ...
 
+    def unread(self) -> dict[str, str]:
+        """The options that mean nothing beside the others, whatever their value -> why."""
+        ...
+
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
         """Sums and counts, from which `mean_metrics` computes exact means over batches of unequal size."""
         ...

@@ -60,6 +60,10 @@ class Informed:
         """
         return {}
 
+    def unread(self) -> dict[str, str]:
+        """Return the options that mean nothing beside the others; see `Task.unread`."""
+        return {}
+
     def count_targets(self, batch: Batch) -> int:
         """Return the number of sequences, each of which has as many targets; see `Task.count_targets`."""
         return batch.input.shape[1]
