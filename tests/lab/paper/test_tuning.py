@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from reminding.lab.paper import estimate
+from reminding.lab.paper import delayed, estimate
 from reminding.lab.paper.experiments import Experiment, Setting
 from reminding.lab.paper.jobs import Job
 from reminding.lab.paper.methods import grid
@@ -347,6 +347,16 @@ def test_updates_of_a_stream_are_timed_with_and_without_answers(model: Literal["
     stream = replace(config.model, capacity=8, normalizer="softmax1")
     run = replace(config, task=Cue(lag=200, chunk=10), model=stream, train=replace(config.train, batch_size=2))
     assert 0 < estimate.seconds_per_update(run.essential()) < 5
+
+
+def test_the_time_of_every_method_on_a_stream_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those to which options of SAB, such as its capacity, mean nothing."""
+    monkeypatch.setattr(estimate, "UPDATES", 1)
+    (near, _) = delayed.cue(None, verify=True).settings
+    runs = [replace(run, train=replace(run.train, batch_size=1)) for run in near.runs.values()]
+    assert {run.model.model for run in runs} == {"sab", "lstm", "tbptt", "rtu"}
+    told = estimate.seconds(runs)
+    assert told is not None and told > 0
 
 
 @pytest.mark.parametrize(("capacity", "updates"), [(8, 12), (40, 44), (None, 5)])

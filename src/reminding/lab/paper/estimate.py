@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,12 +38,19 @@ def seconds(runs: Sequence[RunConfig]) -> float | None:
             continue
         key = (run.task, replace(run.model, forget_bias=None, min_radius=0.0), run.train.batch_size)
         if key not in costs:
-            try:
-                costs[key] = seconds_per_update(run)
-            except (OSError, ValueError):  # the data set is not here
+            if not _has_data(run.task):
                 return None
+            costs[key] = seconds_per_update(run.essential())
         total += run.train.steps * costs[key]
     return total
+
+
+def _has_data(task: Any) -> bool:
+    try:
+        next(task.train_batches(1, 0))
+    except (OSError, ValueError):  # the latter without a data_dir
+        return False
+    return True
 
 
 @subnormals_flushed()
