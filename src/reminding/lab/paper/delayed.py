@@ -34,6 +34,9 @@ ROW = {"frame": 28, "chunk": 28}
 CLIP: Any = {"spectrum": True, "frame": 128, "chunk": 32}
 """A spoken digit by spectra, one a chunk."""
 FORGETS = f"SAB's forget gate is multiplied by {FORGET_SCALE:g}; without that it lost what it had learned of n-back."
+OF_ITEMS = replace(MEMORY, k_trunc=None, embedding_size=None, hidden_size=128, forget_scale=FORGET_SCALE)
+"""Of SAB on a stream of images or clips. Its cell state forgets, or it grows over the items without end, and what was
+learned is lost."""
 FITS = (
     "...-fits: an LSTM whose chunks have twice the items that lie between an answer and its question. It has as many "
     "updates as the others, and so as many times their data as its chunks are longer."
@@ -83,8 +86,8 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     """MNIST as a stream, by rows and pixel by pixel: the digit of one and of three images ago."""
     by_rows = TrainOptions(steps=10_000, anneal=0.25, eval_every=500)
     by_pixels = TrainOptions(steps=20_000, lr=1e-3, eval_every=1000)
-    rows = [_of_items(NBack(data_dir, back, **ROW), by_rows, 7, share=0.25, name="rows-") for back in (1, 3)]
-    pixels = [_of_items(NBack(data_dir, back), by_pixels, 14, share=0.25, name="") for back in (1, 3)]
+    rows = [_of_images("rows-", NBack(data_dir, back, **ROW), by_rows, k_att=7) for back in (1, 3)]
+    pixels = [_of_images("", NBack(data_dir, back), by_pixels, k_att=14) for back in (1, 3)]
     remarks = (
         *REMARKS,
         FORGETS,
@@ -97,15 +100,10 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
     return Experiment("nback", "n-back MNIST: accuracy (chance 0.1)", settings, remarks, "nback")
 
 
-def _of_items(task: NBack | MatchSpeaker, train: TrainOptions, k_att: int, share: float, name: str) -> Setting:
-    """SAB, which may remember twice the items that lie between an answer and its question, and its rivals.
-
-    Its cell state forgets, or it grows over the items without end, and what was learned is lost.
-    """
-    capacity = 2 * (task.back + 1) * task.item_steps // k_att
-    model = replace(MEMORY, k_att=k_att, k_trunc=None, capacity=capacity, embedding_size=None, hidden_size=128)
-    model = replace(model, forget_scale=FORGET_SCALE)
-    tuned = grid(task.item_steps * task.back, share, finalists=2)
+def _of_images(name: str, task: NBack, train: TrainOptions, k_att: int) -> Setting:
+    """SAB, which may remember twice the images that lie between an answer and its question, and its rivals."""
+    model = replace(OF_ITEMS, k_att=k_att, capacity=2 * (task.back + 1) * task.item_steps // k_att)
+    tuned = grid(task.item_steps * task.back, share=0.25, finalists=2)
     return _streamed(f"{name}back{task.back}", task, model, train, tuned)
 
 
@@ -116,19 +114,27 @@ def _fitting(setting: Setting) -> Setting:
     return replace(setting, name=f"{setting.name}-fits", runs={"lstm": replace(run, task=task)})
 
 
+def _of_clips(name: str, task: MatchSpeaker, train: TrainOptions) -> Setting:
+    """SAB, which remembers the ends of the clips from a question back to its answer, and its rivals."""
+    model = replace(OF_ITEMS, k_att=task.item_steps, capacity=task.back + 1)
+    return _streamed(f"{name}back{task.back}", task, model, train, grid(task.item_steps * task.back, share=0.3))
+
+
 def match(data_dir: Path | None, verify: bool) -> Experiment:
     """Spoken digits as a stream of clips: is this the speaker of one and of four clips ago?"""
-    train = TrainOptions(steps=10_000, anneal=0.25, eval_every=500)
-    settings = [_of_items(MatchSpeaker(data_dir, back, **CLIP), train, 8, share=0.4, name="") for back in (1, 4)]
+    train = TrainOptions(steps=5000, anneal=0.25, eval_every=500)
+    known = [_of_clips("", MatchSpeaker(data_dir, back, hold_out="takes", **CLIP), train) for back in (1, 4)]
+    new = [_of_clips("new-voices-", MatchSpeaker(data_dir, back, **CLIP), train) for back in (1, 4)]
+    settings = [*known, *map(_fitting, known), *new, *map(_fitting, new)]
     remarks = (
         *REMARKS,
         FORGETS,
-        FINALS,
         "A step reads the spectrum of 16 milliseconds, and a chunk is a clip of half a second.",
-        "The test is on two speakers whom nobody heard in training; validation is on other clips of the four others.",
+        "back...: six speakers, whose other clips are the test.",
+        "new-voices-...: the test is on two speakers whom nobody heard in training, and validation on other clips of "
+        "the four others.",
         FITS,
     )
-    settings = [*settings, *map(_fitting, settings)]
     return Experiment("match", "Match to sample: accuracy (chance 0.5)", settings, remarks, "match")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,16 @@ from torch import Tensor
 
 from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, in_frames, log_spectrum
 from reminding.tasks.kinds.base import Split, stream
-from reminding.tasks.kinds.checks import at_least, require
+from reminding.tasks.kinds.checks import at_least, one_of, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream
 from reminding.tasks.series import Recording, find_recordings, read_recordings
 
 SPEAKERS = 6
 FOLDS = 3
-VALID_TAKES = 10
-"""Takes 0 to 9 of the speakers in training are the validation set."""
+HELD_OUT_TAKES = 10
+"""Takes 0 to 9 of the speakers in training are not trained with."""
+TEST_TAKES = 5
+"""Takes 0 to 4 are the test of known speakers, as in the data set's own split."""
 BLOCK = 64
 """Recordings drawn at a time, so that any chunk can be drawn without the chunks before it."""
 
@@ -41,7 +43,9 @@ class MatchSpeaker(ItemStream):
     accuracy 0.5.
 
     The test is on two of the six speakers, whom neither training nor validation hears: a model must compare voices,
-    not name them. The validation set is takes 0 to 9 of the four others, who train with takes 10 to 49.
+    not name them. The validation set is takes 0 to 9 of the four others, who train with takes 10 to 49. With
+    `hold_out` takes all speakers are in all parts: takes 0 to 4 are the test, as in the data set's own split, takes 5
+    to 9 validate.
 
     Args:
         data_dir: as for the task spoken.
@@ -50,6 +54,7 @@ class MatchSpeaker(ItemStream):
         spectrum: whether a step reads the log power spectrum of its frame, frame // 2 + 1 values, in the place of its
             samples, of which at least 8 are needed then. It is relative to the mean power of the recording.
         samples: of a slot, at 8 kHz, at least `frame`; half of all recordings have less than 3,400.
+        hold_out: what training does not hear of the test: speakers, or takes of all speakers alone.
         fold: 0, 1 or 2: which two speakers are held out, in the order of their names.
         chunk: steps per batch.
     Raises (when batches are asked for):
@@ -64,6 +69,7 @@ class MatchSpeaker(ItemStream):
     frame: int = 16
     spectrum: bool = False
     samples: int = 4000
+    hold_out: Literal["speakers", "takes"] = "speakers"
     fold: int = 0
     chunk: int = 100
 
@@ -74,8 +80,13 @@ class MatchSpeaker(ItemStream):
         at_least("samples", self.samples, self.frame)
         if self.spectrum:
             at_least("frame with spectrum", self.frame, SPECTRUM_FRAME)
+        one_of("hold_out", self.hold_out, ("speakers", "takes"))
         at_least("fold", self.fold, 0)
         require(self.fold < FOLDS, "fold", f"be below {FOLDS}", self.fold)
+
+    def unread(self) -> dict[str, str]:
+        """Return `fold` where no speaker is held out; see `Task.unread`."""
+        return {"fold": "is of speakers, and hold_out is takes"} if self.hold_out == "takes" else {}
 
     @property
     def item_steps(self) -> int:
@@ -111,7 +122,8 @@ class MatchSpeaker(ItemStream):
         return self._loaded()[split].values[torch.as_tensor(number), torch.as_tensor(place)]
 
     def _loaded(self) -> dict[Split, _Part]:
-        return _load(find_recordings(self.data_dir), self.frame, self.samples, self.spectrum, self.fold)
+        fold = self.fold if self.hold_out == "speakers" else None
+        return _load(find_recordings(self.data_dir), self.frame, self.samples, self.spectrum, fold)
 
 
 class _Part(NamedTuple):
@@ -167,16 +179,15 @@ def _ended(row: _Row) -> list[NDArray[np.int64]]:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, frame: int, samples: int, spectrum: bool, fold: int) -> dict[Split, _Part]:
+def _load(folder: Path, frame: int, samples: int, spectrum: bool, fold: int | None) -> dict[Split, _Part]:
     recordings = read_recordings(folder)
     speakers = sorted({each.speaker for each in recordings})
     if len(speakers) != SPEAKERS:
         raise ValueError(f"data_dir: {folder} has recordings of {', '.join(speakers)}, expected {SPEAKERS} speakers")
-    tested = speakers[2 * fold : 2 * fold + 2]
     parts: dict[Split, list[Recording]] = {"train": [], "valid": [], "test": []}
     for each in recordings:
-        split: Split = "test" if each.speaker in tested else "valid" if each.take < VALID_TAKES else "train"
-        parts[split].append(each)
+        tested = each.take < TEST_TAKES if fold is None else speakers.index(each.speaker) // 2 == fold
+        parts["test" if tested else "valid" if each.take < HELD_OUT_TAKES else "train"].append(each)
     heard = np.concatenate([each.values[:samples] for each in parts["train"]])
     mean, deviation = heard.mean(), heard.std()
 
