@@ -134,6 +134,26 @@ def test_a_decimal_mark_that_nothing_decides_is_refused(tmp_path: Path) -> None:
     assert FollowedTable(path, Wanted()).read(2, 4).tolist() == [[20.123, 1], [0.5, 1]]
 
 
+def test_points_that_may_be_of_thousands_are_refused_until_a_cell_shows_the_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a;b\n2;1\n")
+    source = FollowedTable(path, Wanted())
+    with path.open("a") as file:
+        file.write("5.000;1\n5.33;1\n5.000;1\n")
+    assert source.steps() == 4
+    with pytest.raises(
+        ValueError, match=r"decimal: .*, line 3, column 'a': '5\.000' may be 5000 or 5\.000; say"
+    ):
+        source.read(1, 2)
+    assert source.read(2, 4).tolist() == [[5.33, 1], [5, 1]]
+    assert FollowedTable(path, Wanted()).read(1, 2).tolist() == [[5, 1]]
+    path.write_text("a;b\n5.000;1\n2;1\n")
+    with pytest.raises(ValueError, match=r"line 2, column 'a': '5\.000' may be 5000"):
+        FollowedTable(path, Wanted())
+    known = FollowedTable(path, Wanted(asked=Asked(usual=",", fixed=True)))
+    assert known.read(0, 1).tolist() == [[5000, 1]]
+
+
 @pytest.mark.parametrize("name", ["UTF-8", "utf8", "iso-8859-1", "Latin1", "iso-8859-15", "ascii", "cp1250"])
 def test_encodings_have_several_names(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.csv"

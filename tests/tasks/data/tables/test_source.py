@@ -149,6 +149,32 @@ def test_read_right(
     np.testing.assert_array_equal(rows(table), expected)
 
 
+@pytest.mark.parametrize(
+    ("content", "usual", "first"),
+    [
+        ("a;b\n5.000;1\n5.333;2\n", ",", 5000),
+        ("a;b\n5.000;1\n5.33;2\n", ",", 5),
+        ("a;b\n5.000;0.5\n5.333;2\n", None, 5),
+        ("a;b\n0.125;1\n5.333;2\n", None, 0.125),
+        ("a;b\n0.000;1\n5.333;2\n", ",", 0),
+        ("a;b\n5.000;x\n5.333;1.5x\n", ".", 5),
+        ("a,b\n5.000,1\n5.333,2\n", ",", 5),
+        ("a,b\n5.000,1\n5.333,2\n", None, 5),
+        ("a\tb\n5.000\t1\n5.333\t2\n", None, 5),
+        ("a\n5.000\n5.333\n", ",", 5000),
+        ("a;b\n1;2\n3;4\n", ",", 1),
+    ],
+)
+def test_points_before_three_digits_are_of_thousands_where_commas_are_decimal_marks(
+    tmp_path: Path, content: str, usual: str | None, first: float
+) -> None:
+    """A run whose decimal mark is a comma reads whole thousands as it reads 5.332,6; a cell such as 5.33 decides."""
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    asked = Asked(usual=usual, fixed=usual is not None)
+    assert TableSource(path, Wanted(columns=("a",), asked=asked)).read(0, 1).tolist() == [[first]]
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,b\n1,2\n3,\n", {}, r"a\.csv, line 3, column 'b': the value is missing, one of 1 in 'b'; --missing carry"),
     ("a,b\n1,2\n3\n", {}, r"a\.csv, line 3: 1 cell, expected 2"),
@@ -169,6 +195,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,b\n1,2\n", {"time": "c"}, "time: .* has no 'c'"),
     ("v\n1,5\n2,5\n", {}, "decimal: .*, line 2: '1,5' may be one number or two cells"),
     ("a;b\n2,146;1\n3,123;2\n", {}, r"decimal: .*, line 2, column 'a': '2,146' may be 2146 or 2\.146"),
+    ("a;b\n1;5.000\n2;5.333\n", {}, r"decimal: .*, line 2, column 'b': '5\.000' may be 5000 or 5\.000; say which by"),
+    ("a;b\n1;\n2;5.333\n", {"missing": "carry"}, r"decimal: .*, line 3, column 'b': '5\.333' may be 5333 or"),
     ("a;b\n1,5;1\n2,5;2.5\n", {}, "decimal: .*, line 3, column 'b': the cell is no number with the decimal mark ','"),
     ("bad,1,2\n3,4,5\n6,7,8\n", {}, "line 1, column '0': 'bad' is not a number"),
     ("a,b\n1,\x00\n", {}, "binary data at byte 6"),

@@ -38,6 +38,7 @@ _EITHER = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
 _THOUSANDS = r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?"
 _COMMA = r"[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?"
 _EUROPEAN = r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?"
+_GROUPED = r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}"
 _CLOCK = r"[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _ELAPSED = rf"({_CLOCK}|[0-9]+ days?(,? {_CLOCK})?)"
 _SHORT = r"[0-9]{1,2}"
@@ -117,6 +118,11 @@ def is_timestamp(text: str) -> bool:
     except ValueError:
         return False
     return len(text) > 7
+
+
+def may_be_grouped(cell: str) -> bool:
+    """Whether a cell is a plain number such as 1.234, which may be 1234."""
+    return re.fullmatch(_GROUPED, cell.strip()) is not None
 
 
 def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -241,6 +247,18 @@ def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:
         number = f"coalesce({simple_sql(text)}, CASE WHEN {_matches(text, _THOUSANDS)} THEN {grouped} END)"
     boolean = f"CASE lower({text}) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
     return f"CASE WHEN {missing_sql(cell, na)} THEN NULL ELSE coalesce({number}, {boolean}) END"
+
+
+def grouped_sql(cell: str) -> str:
+    """SQL of the plain number in a cell such as 1.234, which may be 1234; NULL for a cell without a point.
+
+    It is infinite for cells such as 12.5 or 0.123, which show that the point is the decimal mark.
+    """
+    text = f"trim({cell})"
+    return (
+        f"CASE WHEN NOT coalesce(contains({text}, '.'), false) THEN NULL WHEN {_matches(text, _GROUPED)} "
+        f"THEN try_cast({text} AS DOUBLE) ELSE 'infinity'::DOUBLE END"
+    )
 
 
 def kind_sql(cell: str, na: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
@@ -97,6 +98,20 @@ class Contents:
         return "timestamp" if times >= texts else "text"
 
 
+class Points(NamedTuple):
+    """Plain numbers with a point.
+
+    Attributes:
+        broken: whether one is such as 12.5 or 0.123, which shows that the point is the decimal mark.
+        column, row, text: of the first one such as 2.146, which may be 2146; of no meaning if `broken`.
+    """
+
+    broken: bool
+    column: int = 0
+    row: int = 0
+    text: str = ""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The columns that are read.
@@ -180,11 +195,17 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
     return Choice(tuple(used), tuple(masked), tuple(described))
 
 
-def find_decimal(contents: Contents, separator: str, asked: Asked) -> tuple[str, bool]:
+def find_decimal(
+    contents: Contents, separator: str, asked: Asked, points_of: Callable[[Sequence[int]], Points | None]
+) -> tuple[str, bool]:
     """The decimal mark of a text table, "." or ",", and whether an option or a cell decided it.
 
+    Args:
+        points_of: the cells with a point in some columns; None: there are none. It is asked where commas are the
+            decimal mark of earlier files, or semicolons separate, so that 2.146 may be 2146.
+
     Raises:
-        ValueError: 2,146 may be 2146 or 2.146, and nothing in the file decides it.
+        ValueError: 2,146 may be 2146 or 2.146, or 2.146 may, and nothing in the file decides it.
     """
     if asked.decimal is not None:
         return asked.decimal, True
@@ -200,13 +221,20 @@ def find_decimal(contents: Contents, separator: str, asked: Asked) -> tuple[str,
         found = contents.kinds[either[0]]["either"]
         place = contents.place(found.row)
         raise ambiguous_decimal(contents.path, place, contents.names[either[0]], found.text, asked)
+    european = asked.usual == "," and separator != ","
+    perhaps = european or (separator == ";" and asked.usual is None and not asked.fixed)
+    if perhaps and not points and (found := points_of(columns)) is not None:
+        if european or found.broken:
+            return "." if found.broken else ",", True
+        place = contents.place(found.row)
+        raise ambiguous_decimal(contents.path, place, contents.names[found.column], found.text, asked)
     return ".", bool(points)
 
 
 def ambiguous_decimal(path: Path, place: str, column: str, cell: str, asked: Asked) -> ValueError:
     """What is raised for a cell that may be one of two numbers."""
     value = cell.strip()
-    whole, broken = value.replace(",", ""), value.replace(",", ".")
+    whole, broken = value.replace(",", "").replace(".", ""), value.replace(",", ".")
     fixed = f"nothing tells which, here or in the training data; write it as {whole} or {broken}"
     return ValueError(
         f"decimal: {path}, {place}, column {column!r}: {value!r} may be {whole} or {broken}; "

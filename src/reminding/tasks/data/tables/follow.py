@@ -5,6 +5,7 @@ Shapes: n rows, I values of a step: the columns, then their masks if missing val
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, FileSteps, Reading, Role
 from reminding.tasks.data.sources import Growth, Source, read_range
-from reminding.tasks.data.tables.cells import NUMBERS, kind_of, value_of
-from reminding.tasks.data.tables.columns import Contents, Wanted, ambiguous_decimal, find, find_decimal
+from reminding.tasks.data.tables.cells import NUMBERS, kind_of, may_be_grouped, value_of
+from reminding.tasks.data.tables.columns import Contents, Points, Wanted, ambiguous_decimal, find, find_decimal
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
 from reminding.tasks.data.tables.source import TableSource
@@ -144,7 +145,19 @@ class FollowedTable(Source):
             frozenset(),
             frozenset(),
         )
-        return find_decimal(contents, dialect.separator, self.wanted.asked)
+        return find_decimal(contents, dialect.separator, self.wanted.asked, self._points)
+
+    def _points(self, columns: Sequence[int]) -> Points | None:
+        """The plain numbers with a point in those of some columns that are read; None: there are none."""
+        first, na = None, self.wanted.asked.na
+        for start in range(0, self._rows, STRIDE):
+            for row, (_, cells) in enumerate(self._cells(start, min(start + STRIDE, self._rows)), start):
+                for i in self._chosen if len(cells) == len(self._dialect.names) else ():
+                    if i in columns and "." in cells[i] and kind_of(cells[i], na) == "number":
+                        if not may_be_grouped(cells[i]):
+                            return Points(broken=True)
+                        first = first or Points(False, i, row, cells[i])
+        return first
 
     def _place(self, row: int) -> str:
         return f"line {self._cells(row, row + 1)[0][0]}"
@@ -204,17 +217,26 @@ class FollowedTable(Source):
                 )
             for j, column in enumerate(self._chosen):
                 value = value_of(cells[column], self._decimal, self.wanted.asked.na)
-                kind = kind_of(cells[column], self.wanted.asked.na) if "," in cells[column] else "number"
-                if value is None or (np.isnan(value) and not self.masks) or (kind == "either" and not self._decided):
+                if value is None or (np.isnan(value) and not self.masks) or self._is_open(cells[column]):
                     raise self._refusal(f"line {line}", self.columns[j], cells[column])
                 values[row, j] = value
         return values
 
+    def _is_open(self, cell: str) -> bool:
+        """Whether a cell may be one of two numbers, since nothing has shown the decimal mark; 12.5 shows it."""
+        if self._decided or not ("," in cell or "." in cell):
+            return False
+        kind = kind_of(cell, self.wanted.asked.na)
+        if kind != "number" or self._dialect.separator != ";":
+            return kind == "either"
+        self._decided = not may_be_grouped(cell)
+        return not self._decided
+
     def _refusal(self, place: str, column: str, cell: str) -> ValueError:
         """What is raised for a cell that cannot be read."""
-        kind = kind_of(cell, self.wanted.asked.na)
-        if kind == "either" and not self._decided:
+        if self._is_open(cell):
             return ambiguous_decimal(self.path, place, column, cell, self.wanted.asked)
+        kind = kind_of(cell, self.wanted.asked.na)
         where = f"{self.path}, {place}, column {column!r}: {cell!r}"
         if kind in NUMBERS:
             return ValueError(

@@ -16,9 +16,18 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
-from reminding.tasks.data.tables.cells import TOTAL, mark_sql, missing_sql, simple_sql, value_sql
+from reminding.tasks.data.tables.cells import TOTAL, grouped_sql, mark_sql, missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, Timing, distance_text, read_clock
-from reminding.tasks.data.tables.columns import Contents, Wanted, choose, find, find_decimal, find_some, unlike_rows
+from reminding.tasks.data.tables.columns import (
+    Contents,
+    Points,
+    Wanted,
+    choose,
+    find,
+    find_decimal,
+    find_some,
+    unlike_rows,
+)
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
 from reminding.tasks.data.tables.form import open_form
 from reminding.tasks.data.tables.header import COMMENTS
@@ -59,7 +68,7 @@ class TableSource(Source):
         contents, store = self._first_reading()
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
-        self._decimal, decided = find_decimal(contents, separator, self.wanted.asked)
+        self._decimal, decided = find_decimal(contents, separator, self.wanted.asked, self._points)
         self.decimal = self._decimal if decided and self._form.dialect is not None else None
         self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
@@ -246,6 +255,18 @@ class TableSource(Source):
         bare = [i for i in self._choice.columns if i not in self._choice.masked and contents.count(i, "missing")]
         names = ", ".join(self._form.names[i] for i in bare)
         return [f"{names}: missing values are filled, and count as measured: training had none there"] if bare else []
+
+    def _points(self, columns: Sequence[int]) -> Points | None:
+        """The plain numbers with a point in some columns; None: there are none."""
+        row, first = 0, None
+        for piece in self._form.rows.values([(i, grouped_sql) for i in columns]) if columns else ():
+            if np.isinf(piece).any():
+                return Points(broken=True)
+            if first is None and len(found := np.argwhere(~np.isnan(piece))):
+                at, place = found[0]
+                first = Points(False, columns[place], row + int(at), f"{piece[at, place]:.3f}")
+            row += len(piece)
+        return first
 
     def _place(self, name: str) -> Path:
         return self._folder / name
