@@ -42,6 +42,43 @@ def test_one_interface(maker: Maker) -> None:
 
 
 @every_baseline
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sizes", [12, 5, 1], ids=str)
+def test_a_stream_that_is_lost_ends_where_the_next_begins(maker: Maker, lost: float, sizes: int) -> None:
+    """Steps before it, later streams and other rows have the numbers of a call without it.
+
+    So have their gradients, but for those of SAB with other settings, whose weights get NaN, as an LSTM's do.
+    """
+    layer = baseline(maker, num_layers=2)
+    x = draw(12, 2, 3)
+    bad = x.clone()
+    bad[3, 0, 1] = lost
+    reset = torch.zeros(12, 2, dtype=torch.bool)
+    reset[7, 0] = True
+
+    def read(values: Tensor) -> Tensor:
+        state: Any = None
+        found: list[Tensor] = []
+        for piece, mask in zip(chunks(values, sizes), chunks(reset, sizes), strict=True):
+            output, state = layer(piece, state, reset=mask)
+            found.append(output)
+        return torch.cat(found)
+
+    got, wanted = read(bad), read(x)
+    alive = torch.ones(12, 2, dtype=torch.bool)
+    alive[3:7, 0] = False
+    assert got[~alive].isnan().all()
+    assert_equal(got[alive], wanted[alive], "other steps")
+    weights = [] if isinstance(layer, SAB) else list(layer.parameters())
+    if not weights:
+        return
+    asked = [torch.autograd.grad(y[alive].square().sum(), weights, allow_unused=True) for y in (got, wanted)]
+    for found, right in zip(*asked, strict=True):
+        if right is not None:
+            assert_equal(found, right, "gradient")
+
+
+@every_baseline
 @pytest.mark.parametrize("sizes", [1, 4, [0, 3, 0, 8]], ids=str)
 def test_chunks_give_what_the_whole_gives(maker: Maker, sizes: int | list[int]) -> None:
     layer = baseline(maker, num_layers=2)

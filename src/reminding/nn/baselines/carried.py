@@ -19,7 +19,7 @@ from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter
 from reminding.nn.parts import settings
-from reminding.nn.parts.tensors import row_mask, row_places
+from reminding.nn.parts.tensors import all_finite, row_mask, row_places
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
 
@@ -61,9 +61,7 @@ class CarriedState:
             ValueError: the mask has another shape or type.
         """
         marked = row_mask(mask, len(next(iter(self.tensors.values()))))
-        return self._map(
-            lambda tensor: tensor.masked_fill(marked.to(tensor.device).view(-1, *[1] * (tensor.dim() - 1)), 0)
-        )
+        return self._map(lambda tensor: _filled(tensor, marked.to(tensor.device), 0.0))
 
     def rows(self, index: Tensor | slice) -> CarriedState:
         """The state of some batch rows, in the order of `index`: a slice, a list of numbers, or a mask of all rows.
@@ -166,13 +164,29 @@ class CarriedLayer(nn.Module):
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         begins = None if mask is None else mask.to(x.device)
         if len(x):
-            y, after = self.run(x, begins, carried)
+            y, after = self._run(x, begins, carried)
         else:
             entered = CarriedState(carried) if mask is None or not len(mask) else CarriedState(carried).reset(mask[0])
             y, after = x.new_zeros(0, x.shape[1], self.hidden_size), dict(entered.tensors)
         new = CarriedState(after, packed=layout.packed is not None)
         output = layout.output(y)
         return (output, new, empty_recall(y, layout)) if return_recall else (output, new)
+
+    def _run(
+        self, x: Tensor, begins: Tensor | None, carried: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`run`; a step that is not finite makes NaN of its stream from there on, and of no stream that begins later.
+
+        A scan would take it along: it multiplies the state before a stream begins by 0.
+        """
+        if begins is None or (all_finite(x) and all(all_finite(tensor) for tensor in carried.values())):
+            return self.run(x, begins, carried)
+        before = torch.stack([_lost_rows(tensor) for tensor in carried.values()]).any(0)
+        lost = lost_steps(~x.detach().isfinite().all(2), begins, before)
+        known = {name: _filled(tensor, before, 0.0) for name, tensor in carried.items()}
+        y, after = self.run(x.masked_fill(lost.unsqueeze(2), 0), begins, known)
+        after = {name: _filled(tensor, lost[-1], torch.nan) for name, tensor in after.items()}
+        return y.masked_fill(lost.unsqueeze(2), torch.nan), after
 
     def _carried(self, state: CarriedState | None, rows: int, layout: Layout) -> Mapping[str, Tensor]:
         """The tensors to go on from, compared with those that this layer would begin with."""
@@ -195,6 +209,31 @@ class CarriedLayer(nn.Module):
                     f"got {told}"
                 )
         return state.tensors
+
+
+def lost_steps(bad: Tensor, begins: Tensor | None, before: Tensor) -> Tensor:
+    """The steps of streams that are not finite any more, (T, B) bool.
+
+    Args:
+        bad: the steps whose input is not finite, (T, B) bool.
+        begins: the steps before which a row begins a new stream, (T, B) bool; None: nowhere.
+        before: the rows whose state is not finite before the first step, (B,) bool.
+    """
+    count = bad.long().cumsum(0) + before.long()
+    if begins is None:
+        return count > 0
+    earlier = torch.where(begins, count - bad.long(), 0).cummax(0).values  # of streams before the present one
+    return count > earlier
+
+
+def _lost_rows(tensor: Tensor) -> Tensor:
+    """The rows of a tensor, (B, ...), with a number that is not finite, (B,)."""
+    return ~tensor.detach().flatten(1).isfinite().all(1)
+
+
+def _filled(tensor: Tensor, rows: Tensor, value: float) -> Tensor:
+    """A tensor, (B, ...), with a number throughout some rows, (B,)."""
+    return tensor.masked_fill(rows.view(-1, *[1] * (tensor.dim() - 1)), value)
 
 
 def constant(tensor: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.baselines.carried import empty_recall
+from reminding.nn.baselines.carried import empty_recall, lost_steps
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import enter
 from reminding.nn.parts import settings
+from reminding.nn.parts.tensors import all_finite
 
 Positions = Literal["sinusoidal", "alibi", "t5", "none"]
 BUCKETS = 32
@@ -155,7 +156,11 @@ class Transformer(nn.Module):
     def _attend(self, seen: TransformerState) -> Tensor:
         """Outputs of all steps so far, (P + T, B, H); each attends to its own stream's past and itself."""
         steps = len(seen.stream)
-        y = self.embed(seen.past)  # (P + T, B, H)
+        past, lost = seen.past, None
+        if not all_finite(past):  # 0 times NaN would be NaN, at earlier steps and in later streams too
+            lost = lost_steps(~past.isfinite().all(2), _begins(seen.stream), torch.zeros_like(seen.stream[0]).bool())
+            past = past.masked_fill(lost.unsqueeze(2), 0)
+        y = self.embed(past)  # (P + T, B, H)
         if self.positions == "sinusoidal":
             y = y + self._positions(seen.stream)
         same = seen.stream.T.unsqueeze(2) == seen.stream.T.unsqueeze(1)  # (B, query, key)
@@ -163,7 +168,8 @@ class Transformer(nn.Module):
         mask = (future | ~same).repeat_interleave(self.heads, dim=0)  # (B * N, query, key)
         if (bias := self._relative(steps, y.device)) is not None:
             mask = bias.repeat(seen.stream.shape[1], 1, 1).masked_fill(mask, -math.inf)
-        return self.blocks(y, mask=mask)
+        y = self.blocks(y, mask=mask)
+        return y if lost is None else y.masked_fill(lost.unsqueeze(2), math.nan)
 
     def _relative(self, steps: int, device: torch.device) -> Tensor | None:
         """The term of each head's scores that depends on the distance, (N, query, key); None: there is none."""
@@ -180,13 +186,17 @@ class Transformer(nn.Module):
     def _positions(self, stream: Tensor) -> Tensor:
         """Sinusoids of each step's position in its own stream, (P + T, B, H)."""
         steps = torch.arange(len(stream), device=stream.device).unsqueeze(1)
-        began = torch.cat([torch.ones_like(stream[:1]), stream.diff(dim=0)]) > 0
-        first = torch.where(began, steps, 0).cummax(0).values
+        first = torch.where(_begins(stream), steps, 0).cummax(0).values
         width = (self.hidden_size + 1) // 2
         rate = torch.exp(torch.arange(width, device=stream.device) * (-math.log(10000.0) / width))
         angle = (steps - first).unsqueeze(2) * rate
         position = torch.cat([angle.sin(), angle.cos()], dim=2)[..., : self.hidden_size]
         return position.to(self.embed.weight.dtype)
+
+
+def _begins(stream: Tensor) -> Tensor:
+    """The first step of each stream, (P + T, B) bool, by the number of the stream at each."""
+    return torch.cat([torch.ones_like(stream[:1]), stream.diff(dim=0)]) > 0
 
 
 def buckets(distance: Tensor) -> Tensor:
