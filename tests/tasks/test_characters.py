@@ -234,7 +234,7 @@ def test_missing_files_and_bad_options_are_named(folder: Path) -> None:
         Text8(prefix=2001)
     with pytest.raises(ValueError, match="chunk must be an integer of at least 1, got 0"):
         PTB(chunk=0)
-    with pytest.raises(ValueError, match=r"text8 has 5 characters, too few for 8 rows; .* a smaller --eval-rows$"):
+    with pytest.raises(ValueError, match=r"text8 has 5 characters, too few for 8 parallel .* a smaller --eval-rows$"):
         Text8(data_dir=folder, prefix=100).eval_batches("valid", 8)
 
 

@@ -118,7 +118,10 @@ def test_options_out_of_range_and_short_files_are_named(tmp_path: Path) -> None:
             FileStream(path, **options)
     with pytest.raises(FileNotFoundError, match=r"data: .*absent is not a file"):
         _ = FileStream(tmp_path / "absent").vocabulary
-    with pytest.raises(ValueError, match=r"the train part of .* has 90 bytes, too few for 50 rows"):
+    with pytest.raises(
+        ValueError,
+        match=r"the train part of .* has 90 bytes, too few for 50 parallel streams of at least 2 bytes each",
+    ):
         FileStream(path).train_batches(50, 0)
     with pytest.raises(ValueError, match=r"columns: .* is read as bytes"):
         FileStream(path, columns=("a",)).train_batches(1, 0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,35 @@ def test_the_season_is_that_of_the_longest_file(tmp_path: Path) -> None:
     for name, rows in (("a", 30), ("b", 1000)):
         write(tmp_path / f"{name}.csv", np.sin(2 * np.pi * np.arange(rows) / 24)[:, None])
     assert FileStream(tmp_path / "*.csv", held_out=0.1).facts()["season"] == 24
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_no_change_is_not_judged_before_a_columns_first_value(missing: Any, tmp_path: Path) -> None:
+    """Before it nothing can stay as it is; the mean of training would be a bad guess, far from a drifting column."""
+    values = table(60, 2).cumsum(0) + 1000
+    task = FileStream(write(tmp_path / "a.csv", values), missing=missing, held_out=9, chunk=7, eval_rows=1)
+    holed = values.copy()
+    holed[:4, 0], holed[30:33, 0] = np.nan, np.nan
+    new = replace(task.for_new_data(), test=write(tmp_path / "b.csv", holed))
+    new = new.with_facts({**task.for_new_data().facts(), "masks": ["a"]})
+    tally = new.tally()
+    assert tally is not None
+    for batch in new.eval_batches("test", 1):
+        tally.add(0 * batch.target, batch)
+    last, errors = np.nan, list[float]()
+    for now, following in pairwise(holed[:, 0]):
+        last = last if np.isnan(now) else now
+        errors.append(last - following)
+    told = tally.record()["columns"]["a"]["unchanged"]
+    assert told["rmse"] == pytest.approx(np.sqrt(np.nanmean(np.square(errors))), rel=1e-4)
+
+
+@pytest.mark.parametrize("missing", ["carry", "zero"])
+def test_a_column_without_a_value_in_training_is_said_to_have_none(missing: Any, tmp_path: Path) -> None:
+    values = table(60, 3)
+    values[:50, 0], values[:50, 1] = np.nan, 0.0
+    task = FileStream(write(tmp_path / "a.csv", values), missing=missing, held_out=5, chunk=7, eval_rows=1)
+    assert [note for note in task.reading().notes if "training rows" in note and "drifts" not in note] == [
+        "a has no value in the training rows, so that nothing is learned of it; leave it out of --columns",
+        "b is constant in the training rows; a change of it counts in its own units",
+    ]

@@ -218,7 +218,7 @@ def test_what_is_wrong_with_a_file_is_said_before_training(tmp_path: Path) -> No
     path = write(tmp_path / "a.csv", table(60, 2))
     with pytest.raises(
         ValueError,
-        match=r"the valid part .* 3 rows, too few for 8 rows; .* --eval-rows, or a larger --held-out",
+        match=r"the valid part .* 3 rows, too few for 8 parallel streams .* --eval-rows, or a larger --held-out",
     ):
         FileStream(path).reading()
     text = path.read_text().splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, make_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -37,8 +37,26 @@ def parse(run: Callable[..., None], arguments: list[str], command: str, **option
         run.__annotations__[name] = read
         if not isinstance(value, type):
             values[name] = value if read is kind else read(**{each: getattr(value, each) for each in own})
+    _check_once(arguments, [*inspect.signature(run).parameters.values(), *_fields(options)])
     run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), **values}
     tyro.cli(run, args=arguments, prog=f"reminding {command}", config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _fields(options: Mapping[str, Any]) -> list[Any]:
+    """The fields of all dataclasses of options."""
+    return [field for value in options.values() for field in fields(value)]
+
+
+def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
+    """Refuse an option of several values that is given again, since the last would replace the others."""
+    given = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+    for each in described:
+        kind = str(getattr(each, "type", None) or getattr(each, "annotation", ""))
+        option = "--" + each.name.replace("_", "-")
+        if kind.startswith(("tuple[", "list[")) and given.count(option) > 1:
+            raise ValueError(
+                f"{each.name}: {option} is given {given.count(option)} times; name all after one: {option} A B"
+            )
 
 
 def _renamed(kind: Any, names: Mapping[str, str], tyro: Any) -> Any:

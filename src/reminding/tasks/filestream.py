@@ -26,7 +26,7 @@ from reminding.tasks.data.tables.header import Header
 from reminding.tasks.data.tables.store import MISSING, Missing
 from reminding.tasks.files.described import DescribedStream
 from reminding.tasks.files.known import Known
-from reminding.tasks.files.measured import Measured, far_away
+from reminding.tasks.files.measured import Measured, constant_notes, far_away
 from reminding.tasks.files.sets import FileSet, Format, format_of, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
 from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
@@ -385,12 +385,9 @@ class FileStream(DescribedStream):
     def _notes(self) -> list[str]:
         """What is peculiar about the values of a table: constant columns, and columns that drift."""
         names, scale = self.input_names, self.scale
-        notes = [
-            f"{names[i]} is constant in the training rows; a change of it counts in its own units"
-            for i in scale.constant
-        ]
         if self.new_data:
-            return [*notes, *self.unlike(self._values(self._pieces("test")))]
+            return [*constant_notes(names, scale, []), *self.unlike(self._values(self._pieces("test")))]
+        notes = constant_notes(names, scale, self._values(self._pieces("train")))
         for split in ("valid", "test"):
             notes += [
                 f"{names[i]} drifts: its mean in the {split} rows is {far} from that in the training rows, and "

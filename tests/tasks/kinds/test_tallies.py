@@ -81,20 +81,23 @@ def test_unknown_targets_do_not_count_and_each_row_has_its_own_season() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 3, 20])
 def test_no_change_repeats_the_last_known_value_of_a_stream(chunk: int) -> None:
-    """Also that of an earlier chunk, and never that of another stream."""
+    """Also that of an earlier chunk, and never that of another stream. Before it, no error counts, of any method."""
     rng = np.random.default_rng(2)
     season, streams = 4, [rng.normal(size=(21, 2, 1)).astype(np.float32).astype(np.float64) for _ in range(2)]
     tally = ColumnTally(Columns(("a",), lambda input: input, np.zeros(1), np.ones(1), season))
-    errors: dict[str, list[float]] = {"unchanged": [], "seasonal": []}
+    errors: dict[str, list[float]] = {"model": [], "unchanged": [], "seasonal": []}
     for values in streams:
         shown = np.where(rng.random(values.shape) < 0.5, np.nan, values)
         shown[0] = np.nan
         for batch, own in zip(chunks_of(shown, chunk), chunks_of(values, chunk), strict=True):
             tally.add(0 * own.input, Batch(batch.input, own.target, batch.reset))
         for row in range(2):
-            last = 0.0
+            last = np.nan
             for t in range(20):
                 last = last if np.isnan(shown[t, row, 0]) else shown[t, row, 0]
+                if np.isnan(last):
+                    continue
+                errors["model"].append(-values[t + 1, row, 0])
                 before = shown[t + 1 - season, row, 0] if t + 1 >= season else np.nan
                 errors["unchanged"].append(last - values[t + 1, row, 0])
                 errors["seasonal"].append((last if np.isnan(before) else before) - values[t + 1, row, 0])

@@ -44,8 +44,8 @@ class Forecast:
         return [decimals(self.measured[:, i], own) for i, (own, _) in enumerate(self.errors())]
 
     def errors(self) -> list[tuple[float, float]]:
-        """The mean absolute error of each column, and that of no change; nan if no truth is known."""
-        known = ~np.isnan(self.truth)
+        """The mean absolute error of each column, and that of no change, of the same steps; nan if there are none."""
+        known = ~np.isnan(self.truth) & ~np.isnan(self.present)
         counts = known.sum(0)
         sums = [np.where(known, np.abs(each - self.truth), 0).sum(0) for each in (self.predicted, self.present)]
         means = [np.divide(each, counts, out=np.full(len(counts), np.nan), where=counts > 0) for each in sums]

@@ -42,6 +42,11 @@ from reminding.tasks.delayed.repeats import RareRepeats
 from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.own import reading_of_series
 
+MOST_COLUMNS = 12
+"""Columns of a forecast that the terminal shows."""
+MOST_ROWS = 40
+"""Columns of a table, or classes, whose errors the terminal shows."""
+
 
 def train(
     task: Any, model: ModelOptions, options: TrainOptions, out: Path | None, *, resume: bool, overwrite: bool
@@ -184,6 +189,8 @@ def predict(
     if figure is not None:
         check_figure(figure)
     check_spared({"out": out, "figure": figure}, {"input": input, "future": future})
+    if not input.exists():
+        raise FileNotFoundError(f"input: {input} is neither a file nor a folder")
     predictor = load(folder)
     with doing(f"reading {input}"):
         opened = predictor.opened(input)
@@ -216,9 +223,11 @@ def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path 
 
 
 def _show_frame(frame: Any, title: str, out: Path | None, told: Callable[[int, float], str]) -> None:
-    """Show a table with numbers as `told` makes text of them, or write it to a file."""
+    """Show a table's first columns with numbers as `told` makes text of them, or write all of it to a file."""
     if out is None:
-        show_table(title, *cells_of(frame, told))
+        show_table(title, *cells_of(frame.iloc[:, :MOST_COLUMNS], told))
+        if (more := frame.shape[1] - MOST_COLUMNS) > 0:
+            say(f"and {more:,} more columns; --out writes all to a file")
         return
     write_frame(frame, out)
     show_files([out])
@@ -230,9 +239,11 @@ def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int
 
 
 def _show_errors(result: dict[str, Any]) -> None:
-    """Show the tables of a result's errors, if it has any."""
+    """Show the tables of a result's errors, if it has any; of many columns or classes the first."""
     for table in error_tables(result["errors"]) if "errors" in result else ():
-        show_table(table.title, table.columns, table.rows)
+        show_table(table.title, table.columns, table.rows[:MOST_ROWS])
+        if (more := len(table.rows) - MOST_ROWS) > 0:
+            say(f"and {more:,} more")
         for note in table.notes:
             say(note)
 

@@ -150,16 +150,18 @@ class DescribedStream(NextStep, ABC):
         return found
 
     def unchanged(self, input: Tensor) -> Tensor:
-        """See `NextStep.unchanged`. Where a value is missing, the last known one of the chunk; else the mean, 0."""
+        """See `NextStep.unchanged`. Where a value is missing, the last known one of the chunk, if there is any."""
         present = self._present(input)
-        return last_known(present, present.new_zeros(present.shape[1:]))
+        return last_known(present, present.new_full(present.shape[1:], torch.nan))
 
     def _present(self, input: Tensor) -> Tensor:
         """The present values (T, B, C) of what is predicted, from the input (T, B, I).
 
-        A missing value that was not carried is NaN.
+        A missing value that was not carried is NaN; so is one before any that could be, which the input has as the
+        mean, 0.
         """
-        return self._recorded(input) if self.missing == "zero" else input[..., self.known.target_places]
+        recorded, given = self._recorded(input), input[..., self.known.target_places]
+        return recorded if self.missing == "zero" else torch.where(recorded.isnan() & (given == 0), torch.nan, given)
 
     def _recorded(self, input: Tensor) -> Tensor:
         """As `_present`, but NaN wherever a value is missing."""

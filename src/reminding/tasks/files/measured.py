@@ -80,6 +80,24 @@ def far_away(scale: Scale, pieces: Iterable[NDArray[np.float64]]) -> dict[int, s
     return {int(i): f"{np.round(away[i]):,.9g} deviations" for i in np.flatnonzero(away > FAR)}
 
 
+def constant_notes(names: Sequence[str], scale: Scale, rows: Iterable[NDArray[np.float64]]) -> list[str]:
+    """A sentence on each column without two different values in training.
+
+    Args:
+        names: of the columns.
+        scale: of the training rows.
+        rows: these rows in pieces, (n, C) each, with NaN where a value is missing, if they are there.
+    """
+    empty = {i for i in scale.constant if scale.mean[i] == 0}
+    seen = False
+    for piece in rows if empty else ():
+        empty -= {i for i in empty if not np.isnan(piece[:, i]).all()}
+        seen = True
+    without = "has no value in the training rows, so that nothing is learned of it; leave it out of --columns"
+    same = "is constant in the training rows; a change of it counts in its own units"
+    return [f"{names[i]} {without if seen and i in empty else same}" for i in scale.constant]
+
+
 class _Changes:
     """Sums the squares of the differences of neighbouring rows."""
 

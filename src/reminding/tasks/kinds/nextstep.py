@@ -130,8 +130,8 @@ class NextStep(Informed, ABC):
     def metrics(self, prediction: Tensor, batch: Batch) -> MetricSums:
         """For tokens "bits_per_UNIT" and "accuracy"; for values "mse" and "mse_unchanged".
 
-        "mse_unchanged" is the error of predicting no change, which a model has to beat. A target that is not known
-        does not count.
+        "mse_unchanged" is the error of predicting no change, which a model has to beat, where there is a value that
+        could stay as it is. A target that is not known does not count.
         """
         check_prediction(prediction, batch, self.output_size)
         precise, known = full_precision(prediction), _known(batch.target)
@@ -139,15 +139,19 @@ class NextStep(Informed, ABC):
         if self.vocabulary is None:
             target = batch.target[known]
             error = F.mse_loss(precise[known], target.to(precise.dtype), reduction="sum")
-            unchanged = F.mse_loss(self.unchanged(batch.input)[known], target, reduction="sum")
-            return {"mse": (float(error), steps), "mse_unchanged": (float(unchanged), steps)}
+            unchanged = (self.unchanged(batch.input)[known] - target).square()
+            compared = int((~unchanged.isnan()).sum())
+            return {"mse": (float(error), steps), "mse_unchanged": (float(unchanged.nansum()), compared)}
         flat, target = precise.flatten(0, 1), batch.target.flatten()
         surprise = F.cross_entropy(flat, target, reduction="sum", ignore_index=UNKNOWN)
         right = (precise.argmax(-1) == batch.target).sum()
         return {self.metric: (float(surprise) / math.log(2), steps), "accuracy": (float(right), steps)}
 
     def unchanged(self, input: Tensor) -> Tensor:
-        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I)."""
+        """What predicts no change: the present values (T, B, C) of what is predicted, from the input (T, B, I).
+
+        NaN where no value is known.
+        """
         return input
 
     def target_of(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -188,11 +192,11 @@ class NextStep(Informed, ABC):
         pieces = self._pieces(split)
         total = sum(map(len, pieces))
         if total // rows < 2:
-            change = "a smaller --batch-size" if split == "train" else "a smaller --eval-rows"
-            change += f", or a larger {self.lengthens}" * bool(self.lengthens and split != "train")
+            option, way = ("--batch-size", "smaller") if split == "train" else ("--eval-rows", "larger")
+            change = f"a smaller {option}" + f", or a {way} {self.lengthens}" * bool(self.lengthens)
             raise ValueError(
-                f"data: the {split} part of {self._where} has {total} {self.unit}s, too few for {rows} rows; a row "
-                f"needs at least 2: give more data, or {change}"
+                f"data: the {split} part of {self._where} has {total} {self.unit}s, too few for {rows} parallel "
+                f"streams of at least 2 {self.unit}s each: give more data, or {change}"
             )
         cut: list[range] = []
         for piece in pieces:
@@ -203,7 +207,7 @@ class NextStep(Informed, ABC):
         if not all(dealt):
             raise ValueError(
                 f"data: the {split} part of {self._where} has {len(cut)} pieces of 2 {self.unit}s or more, expected "
-                f"at least {rows}, one for each row"
+                f"at least {rows}, one for each parallel stream"
             )
         return [Row(tuple(pieces), self.chunk) for pieces in dealt]
 

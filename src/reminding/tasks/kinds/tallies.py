@@ -110,9 +110,9 @@ class Columns:
 class ColumnTally:
     """The errors of each predicted column in its own unit, beside those of two baselines at the same steps.
 
-    "unchanged" predicts that the next value is the last known one; before any is known, the mean. "seasonal" predicts
-    the value one season before the next one or, if that is missing or a season has not been read yet, as "unchanged";
-    it is left out where no season ever was.
+    "unchanged" predicts that the next value is the last known one; before any is known, no error counts, not even the
+    model's. "seasonal" predicts the value one season before the next one or, if that is missing or a season has not
+    been read yet, as "unchanged"; it is left out where no season ever was.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -136,6 +136,7 @@ class ColumnTally:
         wanted = batch.target.double()
         self._begin(present, batch.reset)
         unchanged = last_known(present, self._last)
+        wanted = wanted.masked_fill(unchanged.isnan(), torch.nan)
         self._last = torch.cat([self._last[None], unchanged])[-1]
         self._note("model", prediction.double(), wanted)
         self._note("unchanged", unchanged, wanted)
@@ -148,11 +149,11 @@ class ColumnTally:
         """Forget the rows that begin a new stream."""
         if self._past is None or self._past.shape[1] != present.shape[1]:
             self._past, self._age = present[:0], present.new_zeros(present.shape[1])
-            self._last = present.new_zeros(present.shape[1:])
+            self._last = present.new_full(present.shape[1:], torch.nan)
         if reset is not None:
             begun = reset.to(present.device)
             self._age = torch.where(begun, torch.zeros_like(self._age), self._age)
-            self._last = torch.where(begun[:, None], torch.zeros_like(self._last), self._last)
+            self._last = self._last.masked_fill(begun[:, None], torch.nan)
 
     def _before(self, recorded: Tensor, unchanged: Tensor, season: int) -> Tensor:
         """The values one season before the targets, (T, B, C); `unchanged` where there is none."""

@@ -141,9 +141,7 @@ def test_points_that_may_be_of_thousands_are_refused_until_a_cell_shows_the_mark
     with path.open("a") as file:
         file.write("5.000;1\n5.33;1\n5.000;1\n")
     assert source.steps() == 4
-    with pytest.raises(
-        ValueError, match=r"decimal: .*, line 3, column 'a': '5\.000' may be 5000 or 5\.000; say"
-    ):
+    with pytest.raises(ValueError, match=r"decimal: .*, line 3, column 'a': '5\.000' may be 5000 or 5\.000; say"):
         source.read(1, 2)
     assert source.read(2, 4).tolist() == [[5.33, 1], [5, 1]]
     assert FollowedTable(path, Wanted()).read(1, 2).tolist() == [[5, 1]]

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reminding.tasks.data.tables import Asked, TableSource, Wanted, database
+from reminding.tasks.data.tables.database import write_parquet
 from reminding.tasks.data.tables.form import is_table
 
 NAN = float("nan")
@@ -229,6 +231,29 @@ def test_refused_with_a_place_and_what_to_do(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         source(tmp_path / "a.csv", content, **options)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "index", "Row", "ID"])
+def test_row_numbers_are_ignored_unless_they_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{name},x\n" + "".join(f"{i},{i % 3}\n" for i in range(9)))
+    table = TableSource(path)
+    assert table.columns == ("x",)
+    assert table.described[0].reason == "row numbers"
+    assert TableSource(path, Wanted(columns=(name or "column 1", "x"))).columns == (name or "column 1", "x")
+    path.write_text(f"{name},x\n" + "".join(f"{2 * i},{i % 3}\n" for i in range(9)))
+    assert len(TableSource(path).columns) == 2, "it does not count the rows"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_numbers_beyond_the_digits_of_float64_are_noted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text("n,x\n" + "".join(f"{2**53 + i},{2**53 - i}\n" for i in range(5)))
+    if suffix == ".parquet":
+        write_parquet(pd.read_csv(path), path)
+    (note,) = TableSource(path).reading().notes
+    assert note == "n: numbers beyond 2^53 are read to 16 digits; a counter loses its steps of 1"
+    assert TableSource(path, Wanted(columns=("x",))).reading().notes == ()
 
 
 def test_a_table_of_an_open_form_is_not_taken_for_bytes(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ SHOWN = 20
 """Names in a message."""
 ENDING = 10
 """Lines below the rows, such as totals, at most."""
-UNNAMED = ("column 1", "Unnamed: 0")
-"""What a column is called that has no name in the header, by this package and by pandas."""
+ROW_NUMBERS = ("column 1", "unnamed: 0", "index", "row", "id")
+"""What columns of row numbers are called, in lower case; the first two by this package and pandas, without a name."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _reason(contents: Contents, column: int) -> str:
     kind, name = contents.kind(column), contents.names[column]
     if name in contents.index:
         return "row names"
-    if name in UNNAMED and column in contents.counting:
+    if name.strip().lower() in ROW_NUMBERS and column in contents.counting:
         return "row numbers"
     if kind == "number":
         return ""
@@ -347,5 +347,6 @@ def _described(
     if column == time:
         role = "time"
     elif column not in used:
-        role, reason = "ignored", reasons[column] or "not among the columns named"
+        unnamed = "not among the columns of the training data" if wanted.known else "not among the columns named"
+        role, reason = "ignored", reasons[column] or unnamed
     return Column(name, kind, role, reason, contents.count(column, "missing"), contents.units[column])
