@@ -110,7 +110,7 @@ def test_the_question_is_whether_the_speaker_is_that_of_before(
         answers = target[:, row][target[:, row] != UNASKED].numpy().tolist()
         same = [int(now == then) for now, then in zip(said[back:], said[:-back], strict=True)]
         assert answers == same
-    held = set() if fold is None else set(NAMES[2 * fold : 2 * fold + 2])
+    held: set[str] = set() if fold is None else set(NAMES[2 * fold : 2 * fold + 2])
     assert voices == (held if held and split == "test" else set(NAMES) - held)
 
 

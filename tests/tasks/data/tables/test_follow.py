@@ -152,6 +152,25 @@ def test_points_that_may_be_of_thousands_are_refused_until_a_cell_shows_the_mark
     assert known.read(0, 1).tolist() == [[5000, 1]]
 
 
+def test_rows_that_follow_are_read_with_the_decimal_mark_of_the_run(tmp_path: Path) -> None:
+    """Also where the rows there are at first show none."""
+    path = tmp_path / "a.csv"
+    for usual, value in ((",", 5000), (".", 5), (None, 5)):
+        path.write_text("a;b\n2;1\n")
+        source = FollowedTable(path, Wanted(asked=Asked(usual=usual, fixed=True)))
+        with path.open("a") as file:
+            file.write("5.000;1\n5.33;1\n")
+        assert source.steps() == 3
+        assert source.read(1, 2).tolist() == [[value, 1]]
+        if usual == ",":
+            with pytest.raises(
+                ValueError, match=r"'5\.33' is no number with the decimal mark ','; write all cells alike"
+            ):
+                source.read(2, 3)
+        else:
+            assert source.read(2, 3).tolist() == [[5.33, 1]]
+
+
 @pytest.mark.parametrize("name", ["UTF-8", "utf8", "iso-8859-1", "Latin1", "iso-8859-15", "ascii", "cp1250"])
 def test_encodings_have_several_names(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.csv"

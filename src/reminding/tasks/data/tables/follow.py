@@ -145,7 +145,10 @@ class FollowedTable(Source):
             frozenset(),
             frozenset(),
         )
-        return find_decimal(contents, dialect.separator, self.wanted.asked, self._points)
+        mark, decided = find_decimal(contents, dialect.separator, self.wanted.asked, self._points)
+        if not decided and self.wanted.asked.usual is not None and dialect.separator != ",":
+            return self.wanted.asked.usual, True  # cells that show another one may follow, and are refused
+        return mark, decided
 
     def _points(self, columns: Sequence[int]) -> Points | None:
         """The plain numbers with a point in those of some columns that are read; None: there are none."""
@@ -227,7 +230,7 @@ class FollowedTable(Source):
         if self._decided or not ("," in cell or "." in cell):
             return False
         kind = kind_of(cell, self.wanted.asked.na)
-        if kind != "number" or self._dialect.separator != ";":
+        if kind != "number" or self._dialect.separator != ";" or self.wanted.asked.fixed:
             return kind == "either"
         self._decided = not may_be_grouped(cell)
         return not self._decided
