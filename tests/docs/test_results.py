@@ -156,6 +156,8 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("kiln", scores, "sab lstm tbptt chrono chunk400"),
     ("nback/rows-back1", each_and_average, "sab sab-cut28 sab-horizon-0 sab-no-credit lstm rtu"),
     ("nback/rows-back1", course, "sab sab-cut28 lstm rtu"),
+    ("match/back1", each_and_average, "sab sab-horizon-0 lstm rtu"),
+    ("match/back1", course, "sab sab-horizon-0 lstm rtu"),
     ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay"),
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50"),
@@ -178,6 +180,7 @@ README = [
     ("| [an outcome", "kiln/tuned", "sab lstm"),
     ("| [a real", "etth1/tuned", "sab sab-horizon-0 lstm tbptt"),
     ("| [which digit", "nback/rows-back1", "sab-cut28 sab lstm rtu"),
+    ("| [is this the speaker", "match/back1", "sab sab-horizon-0 lstm rtu"),
     ("| [permuted", "pmnist/ten-epochs", "sab-cut28 sab lstm"),
 ]
 
@@ -280,7 +283,7 @@ def grid(path: Path) -> Values:
     return [points[name]["valid"] for name in names if not str(name).endswith("-whole")]
 
 
-@pytest.mark.parametrize("page", ["adding", "copying-tuned", "cue", "kiln", "nback", "noisy-cifar10", "ptb"])
+@pytest.mark.parametrize("page", ["adding", "copying-tuned", "cue", "kiln", "match", "nback", "noisy-cifar10", "ptb"])
 def test_a_tuning_grid_has_the_recorded_figures(page: str) -> None:
     tables = [(row, head) for row, head in rows(RESULTS / page / "README.md") if head.startswith("| | 0.001 |")]
     cells = [row for row, head in tables if row != head and not row.startswith("|---")]
