@@ -131,7 +131,7 @@ LABELS = {
     "sab-forgets": ("| SAB that forgets, mean",),
     "sab-horizon-0": ("| SAB, credit kept", "| SAB |"),
     "sab-no-credit": ("| SAB whose", "| SAB without"),
-    "lstm": ("| LSTM |", "| LSTM, full", "| LSTM, chrono:120, mean", "| LSTM, chrono:320, mean"),
+    "lstm": ("| LSTM |", "| LSTM, full", "| LSTM, chrono:120, mean", "| LSTM, chrono:320, mean", "| LSTM where"),
     "tbptt": ("| truncated BPTT over 10",),
     "tbptt-10": ("| truncated BPTT over 10",),
     "tbptt-50": ("| truncated BPTT over 50", "| truncated BPTT, 50"),
@@ -155,8 +155,10 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("kiln/tuned", each_and_average, "sab sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("kiln", scores, "sab lstm tbptt chrono chunk400"),
     ("nback/rows-back1", each_and_average, "sab sab-cut28 sab-horizon-0 sab-no-credit lstm rtu"),
+    ("nback/rows-back1-fits", each_and_average, "lstm"),
     ("nback/rows-back1", course, "sab sab-cut28 lstm rtu"),
     ("match/back1", each_and_average, "sab sab-horizon-0 lstm rtu"),
+    ("match/back1-fits", each_and_average, "lstm"),
     ("match/back1", course, "sab sab-horizon-0 lstm rtu"),
     ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay"),
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
@@ -203,6 +205,7 @@ OTHER_TIMES = [
     ("| truncated BPTT, 50 steps |", "text8/first10M/tbptt-50"),
     ("| LSTM, full BPTT in the chunk |", "text8/first10M/lstm"),
     ("| LSTM where the lag fits", "nback/rows-back1-fits/lstm"),
+    ("| LSTM where the lag fits", "match/back1-fits/lstm"),
     ("| the same with", "noisy-cifar10/sab-decay0.3"),
 ]
 """Rows of tables with times that METHODS does not have, and their runs."""
