@@ -10,7 +10,7 @@ import pytest
 
 from reminding.lab.report import writing
 from reminding.lab.report.writing import write_report
-from reminding.tasks import FileStream, Series
+from reminding.tasks import Cue, FileStream, Series
 from tests.lab.explain.conftest import untrained
 from tests.lab.explain.tables import HOURS, table
 
@@ -33,11 +33,24 @@ def test_steps_of_a_table_have_their_dates_and_all_columns(tmp_path: Path, drawn
     _, run, values = table(tmp_path)
     write_report([run], tmp_path / "report", 1)
     (options,) = drawn
-    assert tuple(options["times"][:20]) == tuple(HOURS[350:370]), "the first chunk of the second of two rows"
-    rows = values[350:370]
+    shown = len(options["input"])
+    assert tuple(options["times"][:shown]) == tuple(HOURS[350 : 350 + shown]), "the second of two rows"
+    rows = values[350 : 350 + shown]
     shades = (rows - rows.min(0)) / (rows.max(0) - rows.min(0))
     np.testing.assert_allclose(options["input"], shades, atol=1e-5)
     assert options["title"] == "Recalls of run: test stream 1 of stream"
+
+
+def test_steps_of_a_stream_are_as_many_as_its_memories_reach(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:
+    """In the first chunk alone there may be nothing to recall."""
+    task = Cue(lag=90, chunk=10)
+    for name, options, steps in (
+        ("near", {"k_att": 10, "capacity": 2}, 30),
+        ("far", {"k_att": 1, "capacity": 5000}, 1000),
+        ("none", {"k_top": 0, "capacity": None}, 10),
+    ):
+        write_report([untrained(tmp_path / name, task, k_trunc=10, **options)], tmp_path / f"report-{name}")
+        assert len(drawn[-1]["input"]) == steps, name
 
 
 def test_padding_is_blank(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:

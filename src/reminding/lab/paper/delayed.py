@@ -115,7 +115,7 @@ def _fitting(setting: Setting) -> Setting:
 
 
 def _of_clips(name: str, task: MatchSpeaker, train: TrainOptions) -> Setting:
-    """SAB, which remembers the ends of the clips from a question back to its answer, and its rivals."""
+    """SAB, which has one memory a clip, of the clips from a question back to its answer, and its rivals."""
     model = replace(OF_ITEMS, k_att=task.item_steps, capacity=task.back + 1)
     return _streamed(f"{name}back{task.back}", task, model, train, grid(task.item_steps * task.back, share=0.3))
 

@@ -15,7 +15,7 @@ import torch
 from reminding.disk.writing import make_folder
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
-from reminding.lab.explain.excerpts import Excerpt, ExplainOptions, excerpts
+from reminding.lab.explain.excerpts import STREAM_STEPS, Excerpt, ExplainOptions, excerpts
 from reminding.lab.explain.legend import legend_of
 from reminding.lab.report.curves import learning_charts, length_charts, seed_charts
 from reminding.lab.report.groups import Group, group
@@ -222,7 +222,7 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
         try:
             config, model = checkpoint.load_run(folder)
             check_own_data(config.task, folder, "data", "bring the file back as it was")
-            excerpt = _test_sequence(config.task, sequence)
+            excerpt = _test_sequence(config.task, model.layer, sequence)
             _draw_recall(config.task, model, excerpt, name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything
             blocks.append(Lines([f"{name} could not be drawn: {error}"]))
@@ -234,9 +234,10 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
     return blocks
 
 
-def _test_sequence(task: Any, sequence: int) -> Excerpt:
-    """A test sequence as `reminding explain` reads it; of a stream, the first chunk of a row."""
-    steps = task.chunk if task.streamed else None
+def _test_sequence(task: Any, layer: Any, sequence: int) -> Excerpt:
+    """A test sequence as `reminding explain` reads it; of a stream, a chunk more than its memories reach back."""
+    reach = (layer.rule.capacity or 0) * layer.k_att if task.streamed else 0
+    steps = min(task.chunk + reach, STREAM_STEPS) if task.streamed else None
     (found,) = excerpts(task, ExplainOptions(split="test", sequence=(sequence,), steps=steps))
     return found
 
