@@ -155,7 +155,8 @@ class CarriedLayer(nn.Module):
         """Run over a sequence or its next chunk; arguments and results as `SAB.forward`'s.
 
         The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
-        with it, and the one it returns cannot go on.
+        with it, and the one it returns cannot go on. The gradient of the parameters leaves out the steps at which a
+        row is NaN, where SAB's is NaN.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         like = next(self.parameters())
@@ -179,7 +180,7 @@ class CarriedLayer(nn.Module):
 
         A scan would take it along: it multiplies the state before a stream begins by 0.
         """
-        if begins is None or (all_finite(x) and all(all_finite(tensor) for tensor in carried.values())):
+        if all_finite(x) and all(all_finite(tensor) for tensor in carried.values()):
             return self.run(x, begins, carried)
         before = torch.stack([_lost_rows(tensor) for tensor in carried.values()]).any(0)
         lost = lost_steps(~x.detach().isfinite().all(2), begins, before)

@@ -108,7 +108,8 @@ class Transformer(nn.Module):
         """Run over a sequence or its next chunk; arguments and results as `SAB.forward`'s.
 
         The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
-        with it, and the one it returns cannot go on.
+        with it, and the one it returns cannot go on. The gradient of the parameters leaves out the steps at which a
+        row is NaN, where SAB's is NaN.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         entering.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
