@@ -8,6 +8,7 @@ import pytest
 
 from reminding.cli import main
 from reminding.lab.runs.facts import save_facts
+from reminding.lab.verbs import commands
 from reminding.tasks import Copying, FileStream
 from tests.lab.explain.conftest import untrained
 from tests.lab.explain.tables import table
@@ -77,6 +78,22 @@ def test_an_option_that_cannot_be_used_is_refused(
     boxed = " ".join(capsys.readouterr().err.replace("│", "").split())
     assert says in f"{refused.value} {boxed}"
     assert list(tmp_path.iterdir()) == [], "nothing has begun"
+
+
+def test_of_many_columns_the_terminal_shows_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "a.csv"
+    data.write_text("a,b,c\n" + "".join(f"{i % 3},{i % 5},{i % 7}\n" for i in range(90)))
+    task = FileStream(data, chunk=5, eval_rows=1, held_out=9)
+    run = untrained(tmp_path / "run", task)
+    save_facts(run, task)
+    monkeypatch.setattr(commands, "MOST_COLUMNS", 1)
+    monkeypatch.setattr(commands, "MOST_ROWS", 1)
+    main(["predict", str(run), "--input", str(data)])
+    assert "and 2 more columns; --out writes all to a file" in capsys.readouterr().out
+    main(["eval", str(run), "--data", str(data)])
+    assert "and 2 more\n" in capsys.readouterr().out
 
 
 def test_what_a_parquet_file_says_itself_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_what_is_known_of_times_is_of_all_files_and_one_that_differs_is_told(tmp
     assert FileStream(tmp_path / "[bc].csv", time="when", held_out=9, chunk=5).reading().notes == ()
 
 
+def test_the_decimal_mark_of_the_first_file_reads_the_thousands_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("v;w\n" + "5.332,6;1\n" * 40)
+    (tmp_path / "b.csv").write_text("v;w\n" + "5.000;2\n" * 40)
+    task = FileStream(tmp_path / "[ab].csv", held_out=5, chunk=5)
+    assert task.opened.read(0, 1).tolist() == [[5332.6, 1]]
+    assert task.opened.read(40, 41).tolist() == [[5000, 2]]
+
+
 def test_files_that_have_dates_and_numbers_as_their_times_are_refused(tmp_path: Path) -> None:
     hours(tmp_path / "a.csv", 60, "h")
     (tmp_path / "b.csv").write_text("when,v\n" + "".join(f"{i / 2},{i % 7}\n" for i in range(60)))

@@ -67,6 +67,15 @@ def test_a_table_without_a_time_column_has_numbers_of_rows(tmp_path: Path) -> No
     assert found.place(1200) == "row 1,200"
 
 
+def test_errors_are_of_the_steps_at_which_no_change_says_something(tmp_path: Path) -> None:
+    path, run, _ = table(tmp_path)
+    forecast = one(run, input=path, steps=10).forecast
+    assert forecast is not None
+    forecast.present[:4] = np.nan
+    wanted = np.abs(np.stack([forecast.predicted, forecast.present]) - forecast.truth)[:, 4:]
+    np.testing.assert_allclose(np.array(forecast.errors()).T, np.nanmean(wanted, axis=1))
+
+
 def test_an_error_without_a_known_truth_is_not_a_number(tmp_path: Path) -> None:
     path, run, _ = table(tmp_path)
     forecast = one(run, input=path, steps=10).forecast

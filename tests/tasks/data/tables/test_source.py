@@ -245,10 +245,18 @@ def test_row_numbers_are_ignored_unless_they_are_named(tmp_path: Path, name: str
     assert len(TableSource(path).columns) == 2, "it does not count the rows"
 
 
+@pytest.mark.parametrize("cell", ["9.007.199.254.740.993,0", "9007199254740993", "-9.007.199.254.740.993,5"])
+@pytest.mark.parametrize("missing", ["carry", "zero", "drop"])
+def test_they_are_noted_however_they_are_written(tmp_path: Path, cell: str, missing: Any) -> None:
+    (tmp_path / "a.csv").write_text(f"n;x\n{cell};1,5\n;2,5\n2;3,5\n")
+    notes = TableSource(tmp_path / "a.csv", Wanted(missing=missing)).reading().notes
+    assert [note for note in notes if note.startswith("n: numbers beyond 2^53")]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_numbers_beyond_the_digits_of_float64_are_noted(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    path.write_text("n,x\n" + "".join(f"{2**53 + i},{2**53 - i}\n" for i in range(5)))
+    path.write_text("n,x\n" + "".join(f"{2**53 + i},{2**53 - 1 - i}\n" for i in range(5)))
     if suffix == ".parquet":
         write_parquet(pd.read_csv(path), path)
     (note,) = TableSource(path).reading().notes

@@ -37,7 +37,7 @@ from reminding.tasks.data.temporary import temporary_folder
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
 EXACT = 2.0**53
-"""Whole numbers up to here are exact in float64."""
+"""Whole numbers below this are exact in float64; the next one above it becomes this."""
 NO_TIMES = "the network reads rows, and not their times"
 
 
@@ -72,9 +72,10 @@ class TableSource(Source):
         separator = "" if self._form.dialect is None else self._form.dialect.separator
         self._decimal, decided = find_decimal(contents, separator, self.wanted.asked, self._points)
         self.decimal = self._decimal if decided and self._form.dialect is not None else None
-        self._notes = [*self._form.notes, *self._unmasked(contents), *self._rounded(store)]
+        self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
+        self._notes += self._rounded()
         self.clock = self._clock(contents)
         self._form.rows.close()  # a run may have thousands of files
         identity.check(path)
@@ -258,12 +259,10 @@ class TableSource(Source):
         names = ", ".join(self._form.names[i] for i in bare)
         return [f"{names}: missing values are filled, and count as measured: training had none there"] if bare else []
 
-    def _rounded(self, store: Store) -> list[str]:
+    def _rounded(self) -> list[str]:
         """A note on columns with numbers of more digits than float64 has."""
-        most = np.fmax(np.abs(store.lowest), np.abs(store.highest))
-        places = [
-            i for i, value in zip(store.columns, most, strict=True) if value > EXACT and i in self._choice.columns
-        ]
+        most = np.fmax(np.abs(self._store.lowest), np.abs(self._store.highest))
+        places = [i for i, value in zip(self._store.columns, most, strict=True) if value >= EXACT]
         names = ", ".join(self._form.names[i] for i in places)
         return (
             [f"{names}: numbers beyond 2^53 are read to 16 digits; a counter loses its steps of 1"] if places else []
