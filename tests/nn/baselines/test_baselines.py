@@ -78,6 +78,21 @@ def test_a_stream_that_is_lost_ends_where_the_next_begins(maker: Maker, lost: fl
             assert_equal(found, right, "gradient")
 
 
+@pytest.mark.parametrize("name", ["Transformer", "MinGRU", "RTU"])
+def test_lost_steps_leave_no_gradient_without_a_reset_in_the_call(name: str) -> None:
+    layer = baseline(MAKERS[name])
+    x = draw(6, 2, 3)
+    bad = x.clone()
+    bad[3, 0] = torch.nan
+    alive = ~(layer(bad)[0].isnan().all(2))
+    assert (~alive).nonzero().tolist() == [[3, 0], [4, 0], [5, 0]]
+    got, wanted = (
+        torch.autograd.grad(layer(values)[0][alive].sum(), list(layer.parameters())) for values in (bad, x)
+    )
+    for found, right in zip(got, wanted, strict=True):
+        assert_equal(found, right, "gradient")
+
+
 @every_baseline
 @pytest.mark.parametrize("sizes", [1, 4, [0, 3, 0, 8]], ids=str)
 def test_chunks_give_what_the_whole_gives(maker: Maker, sizes: int | list[int]) -> None:
