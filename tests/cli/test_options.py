@@ -16,6 +16,10 @@ from tests.lab.explain.tables import table
 TRAIN = "train copying --T 4 --steps 1"
 REFUSED = {
     f"{TRAIN} --model lstm --k-top 3": "k_top is for sab, not for lstm; got 3",
+    f"{TRAIN} --model lstm --k-top 5": "k_top is for sab, not for lstm; got 5",  # the default
+    f"{TRAIN} --model lstm --k_top=5": "k_top is for sab, not for lstm; got 5",
+    f"{TRAIN} --model lstm --backtrack": "backtrack is for sab, not for lstm; got True",
+    f"{TRAIN} --no-check-finite --model mingru --no-backtrack": "backtrack is for sab, not for mingru; got False",
     f"{TRAIN} --model mingru --backend cpu": "backend is for sab, lstm, tbptt, attention, not for mingru; got cpu",
     f"{TRAIN} --min-radius 0.5": "min_radius is for rtu, not for sab; got 0.5",
     f"{TRAIN} --horizon 9": "horizon is for streams: whole sequences have no earlier chunks; got 9",
@@ -38,6 +42,7 @@ REFUSED = {
     "predict OVEN --input nowhere.csv": "input: nowhere.csv is neither a file nor a folder",
     "explain OVEN --input CSV --split valid": "split is for sequences of the task, not for input; got valid",
     "sweep copying --space TOML --pruner none --warmup 9": "warmup is for the pruner median, not for none; got 9",
+    "sweep copying --space TOML --evict fifo": "evict needs a capacity, without which no memory is evicted, and so",
     "sweep copying --space TOML --model lstm": "k_top is for sab, not for lstm, and so in every trial",
     "reproduce copying --grace 9": "grace is for the workers of a storage, and there is none; got 9",
     "reproduce copying --dry --data-dir FOLDER": "data_dir is of data sets, and copying reads none; got ",

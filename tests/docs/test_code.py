@@ -77,8 +77,10 @@ def _note(done: list[str], verb: str, *_: Any, **__: Any) -> None:
     done.append(verb)
 
 
-def _configure(done: list[str], task: Any, model: ModelOptions, options: TrainOptions, *_: Any, **__: Any) -> None:
-    RunConfig(task, model, options).check_read()  # refuses options that the model has not
+def _configure(
+    done: list[str], task: Any, model: ModelOptions, options: TrainOptions, *_: Any, given: set[str], **__: Any
+) -> None:
+    RunConfig(task, model, options).check_read(given)  # refuses options that the model has not
     done.append("train")
 
 

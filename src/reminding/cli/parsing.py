@@ -49,7 +49,7 @@ def _fields(options: Mapping[str, Any]) -> list[Any]:
 
 def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
     """Refuse an option of several values that is given again, since the last would replace the others."""
-    given = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+    given = _options_in(arguments)
     for each in described:
         kind = str(getattr(each, "type", None) or getattr(each, "annotation", ""))
         option = "--" + each.name.replace("_", "-")
@@ -57,6 +57,16 @@ def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
             raise ValueError(
                 f"{each.name}: {option} is given {given.count(option)} times; name all after one: {option} A B"
             )
+
+
+def given_names(arguments: Sequence[str]) -> set[str]:
+    """The fields whose options are on the command line, also at their defaults; --no-NAME is of NAME."""
+    return {option.removeprefix("--").removeprefix("no-").replace("-", "_") for option in _options_in(arguments)}
+
+
+def _options_in(arguments: Sequence[str]) -> list[str]:
+    """The options on a command line, with dashes, such as --k-top."""
+    return [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
 
 
 def _renamed(kind: Any, names: Mapping[str, str], tyro: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import check_size, named_task, parse
+from reminding.cli.parsing import check_size, given_names, named_task, parse
 
 USAGE = "reminding sweep TASK --space FILE [--trials 20] [--storage URL] [--option value ...]"
 
@@ -19,6 +19,7 @@ def sweep(arguments: list[str]) -> None:
     if (task_class := named_task("sweep", USAGE, arguments)) is None:
         return
     check_size(arguments)
+    given = given_names(arguments)
 
     def run(
         *,
@@ -42,7 +43,7 @@ def sweep(arguments: list[str]) -> None:
             parameters: the number of parameters that every model shall have, within 3%; chooses its hidden_size.
             out: folder of the sweep, where reminding report finds it; None: runs/sweep/STUDY.
         """
-        campaigns.sweep(RunConfig(task, model, train), sweep, out, parameters)
+        campaigns.sweep(RunConfig(task, model, train), sweep, out, parameters, given)
 
     options = {"task": task_class, "model": model_defaults(task_class), "train": TrainOptions()}
     parse(run, arguments[1:], f"sweep {arguments[0]}", **options, sweep=SweepOptions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reminding.cli.parsing import asks_for_help, check_size, named_task, parse, run_folder, values_of
+from reminding.cli.parsing import asks_for_help, check_size, given_names, named_task, parse, run_folder, values_of
 
 USAGE = "reminding train TASK [--model sab|lstm|tbptt|attention|transformer|mingru|rtu] [--option value ...]"
 
@@ -18,6 +18,7 @@ def train(arguments: list[str]) -> None:
     if (task_class := named_task("train", USAGE, arguments)) is None:
         return
     check_size(arguments)
+    given = given_names(arguments)
 
     def run(
         *,
@@ -43,7 +44,7 @@ def train(arguments: list[str]) -> None:
             overwrite: replace the run in that folder.
         """
         model = model if parameters is None else commands.sized(task, model, parameters)
-        commands.train(task, model, train, out, resume=resume, overwrite=overwrite)
+        commands.train(task, model, train, out, given=given, resume=resume, overwrite=overwrite)
 
     options = {"task": task_class, "model": model_defaults(task_class), "train": TrainOptions()}
     parse(run, arguments[1:], f"train {arguments[0]}", **options)

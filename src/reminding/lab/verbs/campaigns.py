@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,16 @@ from reminding.lab.train.sweep.sweep import Sweep, SweepOptions, trial_folder, w
 from reminding.lab.verbs.commands import show_report
 
 
-def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters: int | None) -> None:
+def sweep(
+    config: RunConfig, options: SweepOptions, out: Path | None, parameters: int | None, given: Collection[str]
+) -> None:
     """Run trials until the sweep has all of them, then show the best.
 
     Args:
         config: the options that are not searched.
         out: folder of the sweep; None: runs/sweep/STUDY.
         parameters: the number of parameters of every trial's model; None: as its options give.
+        given: the options on the command line, which must mean something in a trial, also at their defaults.
 
     Raises:
         ValueError: an option is wrong; or Ctrl-C, after the trial has been given back.
@@ -46,7 +49,7 @@ def sweep(config: RunConfig, options: SweepOptions, out: Path | None, parameters
     kind: Any = config.task.__class__
     space = Space.read(options.space, kind, ModelOptions)
     space.check_free(config)
-    space.check_read(config)
+    space.check_read(config, given)
     wanted = Sweep(config, space, options, out, parameters)
     try:
         record = work(wanted)

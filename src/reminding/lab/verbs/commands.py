@@ -49,11 +49,24 @@ MOST_ROWS = 40
 
 
 def train(
-    task: Any, model: ModelOptions, options: TrainOptions, out: Path | None, *, resume: bool, overwrite: bool
+    task: Any,
+    model: ModelOptions,
+    options: TrainOptions,
+    out: Path | None,
+    *,
+    given: Collection[str],
+    resume: bool,
+    overwrite: bool,
 ) -> None:
-    """Train, then show the test metrics and the folder."""
+    """Train, then show the test metrics and the folder.
+
+    Args:
+        given: the options on the command line, which must mean something, also at their defaults.
+    """
+    config = RunConfig(task, model, options)
+    config.check_read(given)
     folder = out or Path("runs") / f"{task.name}-{model.model}-seed{options.seed}"
-    summary = trainer.train(RunConfig(task, model, options), folder, resume=resume, overwrite=overwrite)
+    summary = trainer.train(config, folder, resume=resume, overwrite=overwrite)
     if summary:  # of several processes the first one tells
         _show_training(model, task, summary, folder)
     end_process()

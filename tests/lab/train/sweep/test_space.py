@@ -123,13 +123,13 @@ def test_an_option_that_means_nothing_in_any_trial_is_refused(
     tmp_path: Path, text: str, model: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{says}"):
-        read(tmp_path, text).check_read(RunConfig(Copying(), ModelOptions(**model)))
+        read(tmp_path, text).check_read(RunConfig(Copying(), ModelOptions(**model)), model)
 
 
 def test_an_option_that_means_something_in_some_trials_is_left_out_of_the_others(tmp_path: Path) -> None:
     space = read(tmp_path, f"{MODELS}[k_top]\nlow = 1\nhigh = 3")
     base = RunConfig(Copying(), ModelOptions(capacity=9))
-    space.check_read(base)
+    space.check_read(base, {"capacity"})
     configs = [space.config(base, {"model": model, "k_top": 2}).model for model in ("sab", "lstm")]
     assert configs == [replace(base.model, k_top=2), ModelOptions(model="lstm")]
     for config in configs:

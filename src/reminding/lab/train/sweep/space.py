@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -121,20 +121,18 @@ class Space:
             if value != defaults[each.part][each.field]:
                 raise ValueError(f"{each.name} is {value} on the command line, but the space searches it")
 
-    def check_read(self, given: RunConfig) -> None:
+    def check_read(self, given: RunConfig, given_names: Collection[str]) -> None:
         """Refuse an option of the model, searched or given, that means nothing in any trial.
 
         Args:
-            given: the options of the command line.
+            given: the options of the command line; given_names: those that are written there.
 
         Raises:
             ValueError: names the option, and says why.
         """
         searched = [each for each in self.dimensions if each.part == "model"]
         ends = [[(each.field, end) for end in each.choices or (each.low, each.high)] for each in searched]
-        defaults = model_defaults(given.task.__class__)
-        names = {each.field for each in searched}
-        names |= {name for name, value in vars(given.model).items() if value != getattr(defaults, name)}
+        names = {each.field for each in searched} | (vars(given.model).keys() & given_names)
         for name in sorted(names):
             trials = (replace(given, model=replace(given.model, **dict(each))).unread() for each in product(*ends))
             first = next(trials)
