@@ -25,6 +25,8 @@ from tests.lab.explain.pages import Shown, made_up, of_a_table, written
         ([0.0, 0.0], 0.0, 0),
         ([np.nan], float("nan"), 0),
         ([1e-20, 3.1e-20], 0.0, 22),
+        ([20.1, 20.4, 20.2, 20.6, 1e30], 0.0, 3),  # not whole numbers for the four
+        ([1e200, 3e200], 0.0, -40),
     ],
 )
 def test_a_hundredth_of_the_deviation_or_a_third_of_the_error_can_be_told(
@@ -49,6 +51,7 @@ TOLD = [
     (1.00000000012, 12, "1.000000000120"),
     (1.25e18, -16, "1.25e+18"),
     (3e-30, 22, "3e-30"),
+    (1e30, 3, "1.0000000000000000e+30"),
 ]
 
 

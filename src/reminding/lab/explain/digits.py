@@ -16,11 +16,17 @@ HUNDREDTH = 0.01
 THIRD = 1 / 3
 """Of the mean error: a prediction and the truth that differ by less look alike."""
 MOST = 40
-"""The most decimals, and digits of a number with an exponent."""
+"""The most decimals."""
+DIGITS = 16
+"""The most decimals of a number with an exponent: a float64 has no more."""
 PLAIN = 9
 """With more decimals than these, small values have an exponent."""
 SMALL, LARGE = 1e-4, 1e15
-"""Sizes below and above which a value has an exponent rather than zeros; the page has the same two."""
+"""Sizes below and above which a value has an exponent rather than zeros; the page has the same."""
+QUARTILES = 1.35
+"""Deviations between the quartiles of a normal distribution."""
+FAR = 0.01
+"""Of the standard deviation: where the quartiles lie closer, some values are far from all others."""
 SIGNIFICANT = 3
 """Digits of a value that has no others to be told from."""
 
@@ -34,12 +40,20 @@ def decimals(values: NDArray[np.float64], error: float = 0.0) -> int:
         error: mean absolute error of predictions of such values; 0 or NaN: there are none.
     """
     known = values[np.isfinite(values)]
-    deviation = float(known.std()) if len(known) else 0.0
+    deviation = _deviation(known) if len(known) else 0.0
     finest = [each for each in (HUNDREDTH * deviation, THIRD * error) if each > 0]
     if finest:
         return int(np.clip(np.ceil(-np.log10(min(finest))), -MOST, MOST))
     largest = float(np.abs(known).max(initial=0.0))
     return int(np.clip(SIGNIFICANT - 1 - np.floor(np.log10(largest)), -MOST, MOST)) if largest else 0
+
+
+def _deviation(known: NDArray[np.float64]) -> float:
+    """The standard deviation; where a few values lie so far out that it says nothing of the others, of these."""
+    lower, upper = np.quantile(known, (0.25, 0.75))
+    scale = float(np.abs(known).max()) or 1.0
+    deviation, usual = scale * float((known / scale).std()), float(upper - lower) / QUARTILES
+    return usual if 0 < usual < FAR * deviation else deviation
 
 
 def in_digits(value: float, decimals: int) -> str:
@@ -49,7 +63,7 @@ def in_digits(value: float, decimals: int) -> str:
     """
     size = abs(value)
     if math.isfinite(size) and (size >= LARGE or (decimals > PLAIN and 0 < size < SMALL)):
-        digits = min(max(decimals + math.floor(math.log10(size)), 0), MOST)
+        digits = min(max(decimals + math.floor(math.log10(size)), 0), DIGITS)
         mantissa, exponent = f"{value:.{digits}e}".split("e")
         return f"{mantissa}e{int(exponent):+d}"
     return f"{value:z.{max(decimals, 0) if size else min(max(decimals, 0), PLAIN)}f}"

@@ -174,7 +174,7 @@ class Sequence {
   }
 }
 
-const MOST_DIGITS = 40; // of a value; these four are those of digits.py
+const DIGITS = 16; // of a value with an exponent; these four are those of digits.py
 const PLAIN = 9;
 const [SMALL, LARGE] = [1e-4, 1e15];
 
@@ -184,7 +184,7 @@ function told(value, decimals) {
   if (decimals === undefined) return value.toPrecision(3);
   const size = Math.abs(value);
   if (Number.isFinite(size) && (size >= LARGE || (decimals > PLAIN && size > 0 && size < SMALL))) {
-    return value.toExponential(Math.min(Math.max(decimals + Math.floor(Math.log10(size)), 0), MOST_DIGITS));
+    return value.toExponential(Math.min(Math.max(decimals + Math.floor(Math.log10(size)), 0), DIGITS));
   }
   return value.toFixed(size ? Math.max(decimals, 0) : Math.min(Math.max(decimals, 0), PLAIN)).replace(/^-(0\.?0*)$/, "$1");
 }
