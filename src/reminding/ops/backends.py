@@ -36,6 +36,10 @@ class Op(Protocol):
         """Why "auto" does not take it even where it can run a layer, or None."""
         ...
 
+    def lowers(self) -> bool:
+        """Whether autocast makes it compute cells in the lower precision; else they stay in the parameters' type."""
+        ...
+
     def credits_past(self, k_top: int | None) -> bool:
         """Whether `differentiate_past` serves for a layer that it can run."""
         ...

@@ -262,11 +262,6 @@ class Demand:
         """How many memories a step may recall."""
         return self.memories if self.k_top is None else self.k_top
 
-    @property
-    def autocast(self) -> bool:
-        """Whether autocast is on for the layer's device."""
-        return self.device.type != "meta" and torch.is_autocast_enabled(self.device.type)
-
 
 def common_obstacle(demand: Demand) -> str | None:
     """What keeps every op from running a layer, or None."""

@@ -1,4 +1,4 @@
-"""What torch.compile sees of a layer: calls and backward passes that it leaves as they are.
+"""What is kept from the inside of a layer: the tracing of torch.compile, and the lower precision of autocast.
 
 Beside its ops a layer is Python: step counts, records of past calls, the state. Traced, that falls apart into many
 graphs which are compiled anew as state and lengths change; left alone, a layer costs what it costs outside.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -28,13 +29,20 @@ def _run(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **options)
 
 
+def own_precision(device: str) -> AbstractContextManager[Any]:
+    """Where operations on a kind of device have the types of their tensors, also within an autocast region."""
+    lowers = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if lowers else nullcontext()
+
+
 def backward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A Function's backward pass, which torch.compile would trace where a compiled function calls `backward()`."""
+    """A Function's backward pass, left alone by torch.compile and autocast, in which `backward()` may be called."""
 
     @wraps(function)
     def left_alone(ctx: Any, *d_results: Any) -> Any:
         if torch.compiler.is_compiling():
             return sys.modules[__name__].run(function, ctx, *d_results)
-        return function(ctx, *d_results)
+        with own_precision("cpu"), own_precision("cuda"):
+            return function(ctx, *d_results)
 
     return left_alone

@@ -183,6 +183,12 @@ def test_a_wrong_input(options: dict[str, Any], x: Any, message: str) -> None:
         make(**options)(x)
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_a_layer_of_complex_numbers() -> None:
+    with pytest.raises(ValueError, match=r"must have parameters of a floating-point type .* got torch\.complex64"):
+        make().to(torch.complex64)(X.to(torch.complex64))
+
+
 H = torch.zeros(1, 2, 4, dtype=torch.float64)
 ZEROS = "state must be tensors of shapes [(1, 2, 4), (1, 2, 4)], got"
 STATES: dict[str, tuple[dict[str, Any], Any, str]] = {

@@ -278,8 +278,8 @@ def test_a_bfloat16_layer_runs_in_bfloat16(cell: str, options: dict[str, Any]) -
 @pytest.mark.parametrize("k_top", [0, None])
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
 def test_autocast_lowers_the_cells_only(cell: str, k_top: int | None, given: torch.dtype) -> None:
-    """Recall is dense or off here, since rounding may change which memories are the best few."""
-    layer = make(cell=cell, k_top=k_top, k_att=2, k_trunc=4, dtype=torch.float32)
+    """In plain PyTorch. Recall is dense or off here, since rounding may change which memories are the best few."""
+    layer = make(cell=cell, k_top=k_top, k_att=2, k_trunc=4, backend="reference", dtype=torch.float32)
     x = draw(9, 2, 3, dtype=torch.float32)
     wanted = layer(x)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):

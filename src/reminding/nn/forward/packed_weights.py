@@ -101,7 +101,7 @@ _KEPT: WeakKeyDictionary[Any, Weights] = WeakKeyDictionary()
 def weights_of(layer: ServedLayer) -> Weights | None:
     """The layer's weights as they are now; None where no op can serve it as it is now."""
     dropping = layer.training and (layer.recurrent_dropout > 0 or (layer.dropout > 0 and layer.num_layers > 1))
-    if dropping or layer.rule.k_top is None or layer.has_own_modules or torch.is_autocast_enabled("cpu"):
+    if dropping or layer.rule.k_top is None or layer.has_own_modules:
         return None
     kept = _KEPT.get(layer)
     if kept is not None and kept.hold_for(layer):

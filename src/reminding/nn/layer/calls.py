@@ -22,7 +22,6 @@ from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import Past, counted, ordered, taken, with_past
 from reminding.nn.forward import compiled, served
 from reminding.nn.forward.packed_weights import Weights, weights_of
-from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
 from reminding.nn.layer.layout import Layout, enter
@@ -120,14 +119,14 @@ class LayerCalls(LayerParameters):
         return weights_of(self)
 
     def entered(self, input: Tensor) -> Entered:
-        """An input through the encoder in the inner layout, (T, B, I), checked."""
+        """An input through the encoder in the inner layout, (T, B, I), checked, in the parameters' type."""
         if self.encoder is None:
             x, layout = enter(input, None, self.batch_first)
         else:
             with self.user_modules(with_encoder=True).in_call():
                 x, layout = enter(input, self.encoder, self.batch_first)
         entering.check_input(x, self.input_size, self.like(), self.encoder is not None)
-        return x, layout
+        return x.to(self.like().dtype), layout  # which autocast may have lowered
 
     def _served(
         self, entered: Entered, state: SABState, weights: Weights, reset: Tensor | None, return_recall: bool
@@ -166,6 +165,7 @@ class LayerCalls(LayerParameters):
         entering.check_input(x, self.input_size, like, self.encoder is not None)
         if len(x) == 0:
             return self._without_steps(x, layout, network, state, reset, return_recall)
+        x = x if network.autocast is not None else x.to(like.dtype)
         network = replace(network, note=noting(self._credit, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
@@ -175,7 +175,7 @@ class LayerCalls(LayerParameters):
         else:
             if watch is None and runner.watch is not None and runner.network.has_own_steps:
                 runner.network.try_steps(x, before, Watch(runner.network.modules.tensors))
-            with watching(runner.watch):
+            with watching(runner.watch), runner.in_precision(like.device.type):
                 output, after, recall = run_streams(x, before, layout, mask, runner, self.fresh)
             after = runner.finished(after)
             if watch is not None and runner.watch is not None:
@@ -386,12 +386,13 @@ class LayerCalls(LayerParameters):
         given = [input.data if isinstance(input, PackedSequence) else input, *entering.tensors_of(state)]
         transform = surroundings.transform_of(chain(given, *(layer.tensors for layer in layers), modules.tensors))
         choice = self.choice(transform)
+        backend = choice.backend_for(memories=0)
         network = Network(
             layers=layers,
             rule=self.rule,
-            backend=choice.backend_for(memories=0),
+            backend=backend,
             modules=modules,
-            autocast=autocast_type(self.like().device.type),
+            autocast=choice.precision(backend),
             transform=transform,
             dropout_scale=1 / (1 - self.dropout) if self.dropout < 1 else 0.0,
         )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
+from reminding.nn.forward.reference import autocast_type
 from reminding.nn.parts.rule import Rule
-from reminding.ops.backends import BACKENDS, choose_backend, obstacles
+from reminding.ops.backends import BACKENDS, REFERENCE, choose_backend, obstacles
 from reminding.ops.contract import Demand
 
 REPLAY_FROM = 512
@@ -73,6 +76,11 @@ class Choice:
             ValueError: the one asked for cannot run it; the message says why.
         """
         return choose_backend(self.backend, self._obstacles(memories))
+
+    def precision(self, backend: str) -> torch.dtype | None:
+        """The lower precision that a backend runs cells in under the present autocast; None: the parameters' type."""
+        lowers = backend == REFERENCE or BACKENDS[backend].op.lowers()
+        return autocast_type(self.demand.device.type) if lowers else None
 
     def replays(self, steps: int) -> bool:
         """Whether a call of `steps` steps is replayed in the backward pass."""

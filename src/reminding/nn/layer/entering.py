@@ -27,6 +27,8 @@ from reminding.nn.state.stream import LayerState, SABState, fresh_state
 def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None:
     """Compare the input in its inner layout (T, B, I) with the layer's size, type and device."""
     name = "encoder(input)" if encoded else "input"
+    if not like.dtype.is_floating_point:
+        raise ValueError(f"the layer must have parameters of a floating-point type such as float32, got {like.dtype}")
     if x.shape[2] != input_size:
         raise ValueError(f"{name} must have input_size={input_size} features in its last axis, got {x.shape[2]}")
     if x.device != like.device:

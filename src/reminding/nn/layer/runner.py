@@ -5,8 +5,10 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from reminding.nn.state.past.reachable import Evicted, stored_in
 from reminding.nn.state.past.segments import EncoderInput, segment_starts
 from reminding.nn.state.stream import Recall, SABState
 from reminding.ops.backends import BACKENDS, REFERENCE
+from reminding.ops.untraced import own_precision
 
 
 class OutOfRangeError(Exception):
@@ -68,6 +71,10 @@ class Runner:
         """Whether plain PyTorch may run the call, or its recurrent kernels, whose graph autograd keeps."""
         fuses = self.may_fuse and not self.network.rule.remembers
         return fuses or (self.network.backend == REFERENCE and not self.replay)
+
+    def in_precision(self, device: str) -> AbstractContextManager[Any]:
+        """Where the call is run, on a kind of device: without autocast if its backend has no lower precision."""
+        return nullcontext() if self.network.autocast is not None else own_precision(device)
 
     def takes_pieces(self, x: Tensor, state: SABState) -> bool:
         """Whether `run_pieces` serves for a call: with an op that takes lengths and graphs that autograd keeps."""

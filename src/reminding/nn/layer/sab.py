@@ -101,9 +101,10 @@ class SAB(LayerCalls):
         backtrack: False: memories are read but receive no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
-            float32 and float64; "cuda" are Triton kernels, for half precision and autocast too, tested in Triton's
-            interpreter and compiled, but not yet run on a GPU, so "auto" does not take them. Only "auto" falls back,
-            and logs why; where k_top is 0 it runs PyTorch's own recurrent kernels segment by segment.
+            float32 and float64, which autocast does not lower; "cuda" are Triton kernels, for half precision and
+            autocast too, tested in Triton's interpreter and compiled, but not yet run on a GPU, so "auto" does not
+            take them. Only "auto" falls back, and logs why; where k_top is 0 it runs PyTorch's own recurrent kernels
+            segment by segment.
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not

@@ -5,7 +5,16 @@ for each of which PyTorch computes the large products.
 May import: `reminding.ops`.
 """
 
-from reminding.ops.cpu_op.able import credits_past, in_range, missing, obstacle, passed_over, searches, takes_lengths
+from reminding.ops.cpu_op.able import (
+    credits_past,
+    in_range,
+    lowers,
+    missing,
+    obstacle,
+    passed_over,
+    searches,
+    takes_lengths,
+)
 from reminding.ops.cpu_op.forward import layer
 from reminding.ops.cpu_op.past import (
     differentiate_past,
@@ -24,6 +33,7 @@ __all__ = [
     "lay_out_past",
     "layer",
     "list_past",
+    "lowers",
     "missing",
     "obstacle",
     "passed_over",

@@ -47,14 +47,17 @@ def obstacle(demand: Demand) -> str | None:
         return f"it computes float32 and float64 on the CPU, not {demand.dtype} on {demand.device.type}"
     if demand.k_top is None and demand.memories > MOST_RECALLED:
         return f"with k_top=None it recalls at most {MOST_RECALLED} memories a step, not {demand.memories}"
-    if demand.autocast:
-        return "it does not run under autocast"
     return common_obstacle(demand)
 
 
 def passed_over() -> str | None:
     """Why "auto" does not take the op even where it can run a layer: it does."""
     return None
+
+
+def lowers() -> bool:
+    """Whether autocast makes the op compute cells in the lower precision: it has none."""
+    return False
 
 
 def credits_past(k_top: int | None) -> bool:

@@ -16,6 +16,7 @@ from reminding.ops.cpu_op.packing import pack as packed_products
 from reminding.ops.cpu_op.packing import raw
 from reminding.ops.scores import SCORES
 from reminding.ops.serving import Held, Packed, Served, Slots, StreamState, Trees
+from reminding.ops.untraced import own_precision
 
 
 def pack(recurrent: Sequence[Tensor | None], scorer: Sequence[Tensor], rule: OpRule) -> Packed:
@@ -32,7 +33,8 @@ def prepare(value: Tensor, scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tens
     rows, slots = value.shape[:2]
     if rule.k_top == 0:
         return value.new_empty(rows, slots, 0), value.new_zeros(rows, 1)
-    keys = rule.scoring.keys(value, tuple(weight.detach() for weight in scorer)).contiguous()
+    with own_precision("cpu"):
+        keys = rule.scoring.keys(value, tuple(weight.detach() for weight in scorer)).contiguous()
     tops = keys.new_zeros(rows, 1 if rule.scoring.keyless else keys.shape[2] + 1)
     if rule.scoring.keyless or slots == 0:
         return keys, tops

@@ -62,6 +62,11 @@ def obstacle(demand: Demand) -> str | None:
     return common_obstacle(demand)
 
 
+def lowers() -> bool:
+    """Whether autocast makes the op compute cells in the lower precision: it does."""
+    return True
+
+
 def passed_over() -> str | None:
     """Why "auto" does not take the kernels even where they can run a layer, or None."""
     return "no GPU has run its kernels yet; backend='cuda' asks for them"
