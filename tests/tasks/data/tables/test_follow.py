@@ -102,6 +102,25 @@ def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
         source.steps()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_numbers_are_ignored_as_in_a_complete_table(tmp_path: Path, first: int) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("index,row,a\n" + "".join(f"{first + i},{2 * i},{i % 3}\n" for i in range(5)))
+    followed, whole = FollowedTable(path, Wanted()), TableSource(path)
+    assert followed.columns == whole.columns == ("row", "a")
+    roles = [(column.name, column.role, column.reason) for column in followed.reading().columns]
+    assert roles[0] == ("index", "ignored", "row numbers") == (*roles[0][:2], whole.reading().columns[0].reason)
+    assert FollowedTable(path, Wanted(columns=("index", "a"))).columns == ("index", "a")
+
+
+def test_numbers_beyond_float64_are_noted_as_of_a_complete_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n9007199254740993,1,\n1,-2,NA\n2,3,4\n")
+    notes = FollowedTable(path, Wanted(missing="carry")).reading().notes
+    assert notes == TableSource(path, Wanted(missing="carry")).reading().notes
+    assert notes == ("a: numbers beyond 2^53 are read to 16 digits; a counter loses its steps of 1",)
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_the_decimal_mark_is_found_in_the_rows_there_are(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "a.csv"

@@ -8,6 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
 from reminding.tasks.data.tables.clock import Timing
@@ -19,6 +22,8 @@ SHOWN = 20
 """Names in a message."""
 ENDING = 10
 """Lines below the rows, such as totals, at most."""
+EXACT = 2.0**53
+"""Whole numbers below this are exact in float64; the next one above it becomes this."""
 ROW_NUMBERS = ("column 1", "unnamed: 0", "index", "row", "id")
 """What columns of row numbers are called, in lower case; the first two by this package and pandas, without a name."""
 
@@ -350,3 +355,13 @@ def _described(
         unnamed = "not among the columns of the training data" if wanted.known else "not among the columns named"
         role, reason = "ignored", reasons[column] or unnamed
     return Column(name, kind, role, reason, contents.count(column, "missing"), contents.units[column])
+
+
+def rounded(names: Sequence[str], largest: NDArray[np.float64]) -> list[str]:
+    """A note on columns with numbers of more digits than float64 has.
+
+    Args:
+        largest: the largest size of a number in each column, (C,), NaN where there is none.
+    """
+    beyond = ", ".join(name for name, value in zip(names, largest, strict=True) if value >= EXACT)
+    return [f"{beyond}: numbers beyond 2^53 are read to 16 digits; a counter loses its steps of 1"] if beyond else []

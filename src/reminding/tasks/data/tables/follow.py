@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from reminding.tasks.data.reading import Column, FileSteps, Reading, Role
 from reminding.tasks.data.sources import Growth, Source, read_range
 from reminding.tasks.data.tables.cells import NUMBERS, kind_of, may_be_grouped, value_of
-from reminding.tasks.data.tables.columns import Contents, Points, Wanted, ambiguous_decimal, find, find_decimal
+from reminding.tasks.data.tables.columns import (
+    ROW_NUMBERS,
+    Contents,
+    Points,
+    Wanted,
+    ambiguous_decimal,
+    find,
+    find_decimal,
+    rounded,
+)
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
 from reminding.tasks.data.tables.source import TableSource
@@ -63,6 +72,7 @@ class FollowedTable(Source):
         self._rows, self._scanned, self._line = 0, 0, 0
         self._commas = False  # whether a cell may hold a comma
         self._find_rows()
+        self._counting: set[int] = set()
         self._chosen = self._choose()
         self._decimal, decided = self._find_decimal()
         self.decimal = self._decimal if decided else None
@@ -98,15 +108,26 @@ class FollowedTable(Source):
         """What was read so far."""
         dialect, target = self._dialect, {name.strip() for name in self.wanted.target}
         described: list[Column] = []
-        for name, unit in zip(dialect.names, dialect.units, strict=True):
+        for number, (name, unit) in enumerate(zip(dialect.names, dialect.units, strict=True)):
             role: Role = "ignored" if name not in self.columns else "input and target"
             if role != "ignored" and target and name not in target:
                 role = "known input"
             reason = "not wanted, or not of numbers" if role == "ignored" else ""
+            reason = "row numbers" if number in self._counting else reason
             described.append(Column(name, "number" if role != "ignored" else "other", role, reason, 0, unit))
         settings = (*dialect.settings, ("decimal mark", self._decimal))
         files = (FileSteps(str(self.path), self.steps()),)
-        return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=dialect.remarks)
+        notes = (*dialect.remarks, *rounded(self.columns, self._largest()))
+        return Reading(files, "csv, followed", self.unit, settings, tuple(described), notes=notes)
+
+    def _largest(self) -> NDArray[np.float64]:
+        """The largest size of a number in the first rows of each column, (C,), NaN where there is none."""
+        rows = [
+            cells for _, cells in self._cells(0, min(self._rows, STRIDE)) if len(cells) == len(self._dialect.names)
+        ]
+        read = [[value_of(cells[i], self._decimal, self.wanted.asked.na) for i in self._chosen] for cells in rows]
+        values = np.array(read, dtype=np.float64).reshape(-1, len(self._chosen))  # None becomes NaN
+        return np.fmax.reduce(np.abs(values), axis=0, initial=np.nan)
 
     def _choose(self) -> list[int]:
         names = [*self.wanted.columns, *self.wanted.target]
@@ -120,9 +141,19 @@ class FollowedTable(Source):
             for i, column in enumerate(kinds)
             if i in found or 2 * sum(kind in NUMBERS for kind in column) > sum(kind != "missing" for kind in column)
         ]
+        self._counting = {i for i in numbers if i not in found and self._counts([row[i] for row in first], i)}
+        numbers = [i for i in numbers if i not in self._counting]
         if not numbers:
             raise ValueError(f"data: {self.path} has no column of numbers in its first {len(first)} rows")
         return numbers
+
+    def _counts(self, cells: Sequence[str], column: int) -> bool:
+        """Whether a column counts the rows from 0 or 1, and has the name of one that does."""
+        if self._dialect.names[column].strip().lower() not in ROW_NUMBERS or len(cells) < 2:
+            return False
+        return any(
+            [cell.strip() for cell in cells] == [str(i + first) for i in range(len(cells))] for first in (0, 1)
+        )
 
     def _find_decimal(self) -> tuple[str, bool]:
         """The decimal mark by the rows there are, as `find_decimal` finds it, and whether anything decided it."""

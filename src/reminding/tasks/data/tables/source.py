@@ -26,6 +26,7 @@ from reminding.tasks.data.tables.columns import (
     find,
     find_decimal,
     find_some,
+    rounded,
     unlike_rows,
 )
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
@@ -36,8 +37,6 @@ from reminding.tasks.data.temporary import temporary_folder
 
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
-EXACT = 2.0**53
-"""Whole numbers below this are exact in float64; the next one above it becomes this."""
 NO_TIMES = "the network reads rows, and not their times"
 
 
@@ -75,7 +74,8 @@ class TableSource(Source):
         self._notes = [*self._form.notes, *self._unmasked(contents)]
         self._kept: NDArray[np.bool_] | None = None
         self._store = self._second_reading(contents, store)
-        self._notes += self._rounded()
+        largest = np.fmax(np.abs(self._store.lowest), np.abs(self._store.highest))
+        self._notes += rounded([self._form.names[i] for i in self._store.columns], largest)
         self.clock = self._clock(contents)
         self._form.rows.close()  # a run may have thousands of files
         identity.check(path)
@@ -258,15 +258,6 @@ class TableSource(Source):
         bare = [i for i in self._choice.columns if i not in self._choice.masked and contents.count(i, "missing")]
         names = ", ".join(self._form.names[i] for i in bare)
         return [f"{names}: missing values are filled, and count as measured: training had none there"] if bare else []
-
-    def _rounded(self) -> list[str]:
-        """A note on columns with numbers of more digits than float64 has."""
-        most = np.fmax(np.abs(self._store.lowest), np.abs(self._store.highest))
-        places = [i for i, value in zip(self._store.columns, most, strict=True) if value >= EXACT]
-        names = ", ".join(self._form.names[i] for i in places)
-        return (
-            [f"{names}: numbers beyond 2^53 are read to 16 digits; a counter loses its steps of 1"] if places else []
-        )
 
     def _points(self, columns: Sequence[int]) -> Points | None:
         """The plain numbers with a point in some columns; None: there are none."""
