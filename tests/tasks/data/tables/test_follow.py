@@ -102,6 +102,17 @@ def test_a_table_that_was_replaced_is_refused(tmp_path: Path) -> None:
         source.steps()
 
 
+@pytest.mark.parametrize(("line", "count"), [("3", 1), ("3,4,5", 3)])
+@pytest.mark.parametrize("columns", [(), ("a",)])
+def test_a_line_of_too_few_or_many_cells_is_named(
+    tmp_path: Path, line: str, count: int, columns: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"a,b\n1,2\n{line}\n4,5\n")
+    with pytest.raises(ValueError, match=rf"a\.csv, line 3: {count} cells, expected 2"):
+        FollowedTable(path, Wanted(columns=columns)).read(0, 3)
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_row_numbers_are_ignored_as_in_a_complete_table(tmp_path: Path, first: int) -> None:
     path = tmp_path / "a.csv"

@@ -134,7 +134,7 @@ class FollowedTable(Source):
         found = list(dict.fromkeys(find(self._dialect.names, names, self.path))) if names else []
         if self.wanted.columns:
             return found
-        first = [cells for _, cells in self._cells(0, min(self._rows, STRIDE))]
+        first = [self._checked(*row) for row in self._cells(0, min(self._rows, STRIDE))]
         kinds = [[kind_of(row[i], self.wanted.asked.na) for row in first] for i in range(len(self._dialect.names))]
         numbers = [
             i
@@ -235,6 +235,14 @@ class FollowedTable(Source):
                 number += 1
         return found
 
+    def _checked(self, line: int, cells: list[str]) -> list[str]:
+        """The cells of a line, if there is one for each column."""
+        if len(cells) != len(self._dialect.names):
+            raise ValueError(
+                f"data: {self.path}, line {line}: {len(cells)} cells, expected {len(self._dialect.names)}"
+            )
+        return cells
+
     def _decoded(self, line: bytes, number: int) -> str:
         try:
             return line.decode(self._dialect.encoding).rstrip("\r\n")
@@ -245,10 +253,7 @@ class FollowedTable(Source):
         """The columns of some rows, (n, C), NaN where a value is missing."""
         values = np.empty((stop - start, len(self._chosen)))
         for row, (line, cells) in enumerate(self._cells(start, stop)):
-            if len(cells) != len(self._dialect.names):
-                raise ValueError(
-                    f"data: {self.path}, line {line}: {len(cells)} cells, expected {len(self._dialect.names)}"
-                )
+            self._checked(line, cells)
             for j, column in enumerate(self._chosen):
                 value = value_of(cells[column], self._decimal, self.wanted.asked.na)
                 if value is None or (np.isnan(value) and not self.masks) or self._is_open(cells[column]):
