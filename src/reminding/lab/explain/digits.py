@@ -66,6 +66,8 @@ def in_digits(value: float, decimals: int) -> str:
         digits = min(max(decimals + math.floor(math.log10(size)), 0), DIGITS)
         mantissa, exponent = f"{value:.{digits}e}".split("e")
         return f"{mantissa}e{int(exponent):+d}"
+    if decimals < 0 and math.isfinite(size):
+        value = round(value, decimals)  # a float32 of 600000000 is 599999993 once its scale is undone
     return f"{value:z.{max(decimals, 0) if size else min(max(decimals, 0), PLAIN)}f}"
 
 

@@ -186,6 +186,7 @@ function told(value, decimals) {
   if (Number.isFinite(size) && (size >= LARGE || (decimals > PLAIN && size > 0 && size < SMALL))) {
     return value.toExponential(Math.min(Math.max(decimals + Math.floor(Math.log10(size)), 0), DIGITS));
   }
+  if (decimals < 0 && Number.isFinite(size)) value = Math.round(value / 10 ** -decimals) * 10 ** -decimals;
   return value.toFixed(size ? Math.max(decimals, 0) : Math.min(Math.max(decimals, 0), PLAIN)).replace(/^-(0\.?0*)$/, "$1");
 }
 
