@@ -196,3 +196,16 @@ def test_names_that_duckdb_would_change_are_not_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"out: no Parquet file with the column {wrong}"):
             write_parquet(frame, path)
         assert not path.exists()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_of_pandas_are_seconds(tmp_path: Path, unit: str) -> None:
+    """The file holds whole numbers, whose unit stands in a note of pandas alone."""
+    path, seconds = tmp_path / "a.parquet", np.arange(5) * 60 + 2**20
+    elapsed = seconds.astype("timedelta64[s]").astype(f"timedelta64[{unit}]")
+    pd.DataFrame({"t": elapsed, "a": seconds % 7}).to_parquet(path)
+    times = TableSource(path, Wanted(time="t")).reading().times
+    assert [(each.first, each.last, each.step) for each in times] == [("1048576", "1048816", "60")]
+    assert TableSource(path).columns == ("a",)
+    with pytest.raises(ValueError, match=r"column 't' is of type INTERVAL"):
+        TableSource(path, Wanted(columns=("t",)))

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from reminding.tasks.data.tables.cells import quoted, unique_names
 from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, translating
 
+MICROSECONDS = {"s": "* 1000000", "ms": "* 1000", "us": "* 1", "ns": "// 1000"}
+"""Unit of pandas -> SQL that makes microseconds of a number of it."""
 _EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
 """Types whose statistics are compared with the values as float64."""
 _CRC = 4
@@ -84,10 +86,13 @@ def open_parquet(path: Path) -> ParquetTable:
             _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
     own, leaves = _columns(schema)
     names, notes = unique_names([*own, *read[len(own) :]], read)
+    durations = _durations(pandas)
     cells = ['"' + name.replace('"', '""') + '"' for name in read]
     for i, kind in enumerate(types):
         if kind == '"NULL"':  # the type that pandas gives a column without a value
             types[i], cells[i] = "DOUBLE", f"CAST({cells[i]} AS DOUBLE)"
+        elif unit := durations.get(names[i]):
+            types[i], cells[i] = "INTERVAL", f"to_microseconds({cells[i]} {unit})"
     selected = ", ".join(f"{cell} AS c{i}" for i, cell in enumerate(cells))
     relation = f"(SELECT {selected} FROM read_parquet({source}))"
     lowest, highest = _statistics(leaves, types, chunks)
@@ -112,6 +117,13 @@ def _columns(schema: Sequence[Any]) -> tuple[list[str], dict[int, int]]:
         parts += (children or 0) - 1
         leaf += not children
     return names, leaves
+
+
+def _durations(pandas: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The columns of durations, which DuckDB takes for whole numbers -> as of `MICROSECONDS`."""
+    columns = [column for (text,) in pandas for column in json.loads(text).get("columns", [])]
+    units = {f"timedelta64[{unit}]": sql for unit, sql in MICROSECONDS.items()}
+    return {str(each.get("field_name")): units[kind] for each in columns if (kind := each.get("numpy_type")) in units}
 
 
 def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[str]:
