@@ -39,6 +39,8 @@ class Streams:
     """
 
     def __init__(self, state: SABState, weights: Weights) -> None:
+        if state.h.dtype != weights.like.dtype:  # that of the layer has changed
+            state = state.to(weights.like.dtype)
         self._before, self._step, self._weights = state, state.step.clone(), weights
         with torch.inference_mode(False):
             self._layers = [

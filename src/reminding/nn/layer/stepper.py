@@ -154,6 +154,8 @@ class Stepper:
         """A step as a call of the layer."""
         if self._streams is not None:
             self._state, self._streams = self.state, None
+        if self._state is not None:
+            self._state = _as_the_layer(self._state, self._layer.like())
         axis, state = self._time_axis(x), self._state
         if self._layer.encoder is None and x.dim() in (1, 2):
             batched, rows = x.dim() == 2, 1 if x.dim() == 1 else len(x)
@@ -179,6 +181,12 @@ class Stepper:
         if self._layer.num_layers == 1:
             step, weight = step[0], weight[0]
         return Recall(summary, step, weight) if batched else Recall(summary[0], step.squeeze(-2), weight.squeeze(-2))
+
+
+def _as_the_layer(state: SABState, like: Tensor) -> SABState:
+    """A state in the type and on the device that the layer has by now."""
+    same = state.h.dtype == like.dtype and state.h.device == like.device
+    return state if same else state.to(like.device, like.dtype)
 
 
 def _check_rows(rows: int, batched: bool, wanted: int, wants_batch: bool) -> None:
