@@ -210,6 +210,47 @@ def test_what_is_owed_goes_with_a_copy(copied: str, chosen: dict[str, Any], tmp_
     assert_same_gradients(*found)
 
 
+@pytest.mark.parametrize("copied", [SABState.clone, copy.deepcopy])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4])
+def test_a_copy_and_its_original_each_send_on_what_is_owed(
+    copied: Callable[[SABState], SABState], late: bool, calls: int
+) -> None:
+    """Also what comes after the copy was made, from the backward pass of the call before it."""
+    layer = deferring(every=3)
+    state = stream(layer, calls) if calls else None
+    output, state = layer(draw(6, 2, 3, seed=7), state)
+    loss = output.pow(2).sum()
+    if not late:
+        loss.backward()
+    states = [state, copied(state), copied(copied(state))]
+    if late:
+        loss.backward()
+    found: list[Gradients] = []
+    for each in states:
+        layer.zero_grad()
+        further, after = layer(draw(6, 2, 3, seed=8), each)
+        further.sum().backward()
+        layer.settle(after)
+        assert not after.history.waits
+        found.append(grads_of(layer))
+    assert_same_gradients(found[1], found[0])
+    assert_same_gradients(found[2], found[0])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_what_waits_is_saved_in_the_type_of_a_converted_state(kind: torch.dtype, tmp_path: Path) -> None:
+    layer = deferring()
+    state = stream(layer, 3).to(kind)
+    state.save(tmp_path / "s")
+    found: list[Gradients] = []
+    for each in (SABState.load(tmp_path / "s"), state):
+        layer.to(kind).zero_grad()
+        layer.settle(each)
+        found.append(grads_of(layer))
+    assert_same_gradients(*found)
+
+
 def test_a_state_from_a_file_does_not_know_its_layer(tmp_path: Path) -> None:
     stream(deferring(), 3).save(tmp_path / "s")
     state = SABState.load(tmp_path / "s")

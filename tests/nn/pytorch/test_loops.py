@@ -166,6 +166,10 @@ def test_checkpoint_without_reentry_and_with(way: dict[str, Any]) -> None:
     assert_same_gradients(got, want)
     with pytest.raises(RuntimeError, match="use_reentrant=False"):
         checkpoint(layer, inputs().requires_grad_(), use_reentrant=True)
+    state = layer(inputs())[1].detach()
+    for before in (None, state):  # dropout may be off where a network is tuned
+        with pytest.raises(RuntimeError, match="use_reentrant=False"):
+            checkpoint(layer.eval(), inputs().requires_grad_(), before, use_reentrant=True)
 
 
 @every_way

@@ -67,6 +67,7 @@ class LayerCalls(LayerParameters):
         surroundings.check_dense(input)
         surroundings.check_whole("cell", self.cells if self._user_cells is not None else ())
         surroundings.check_whole("score", self.scorers if self._own_scorers else ())
+        surroundings.check_checkpoint(input, self.training, self.rule)
         entered: Entered | None = None
         if isinstance(state, SABState) and not torch.is_grad_enabled() and isinstance(input, Tensor):
             with counting_on_host():
@@ -75,8 +76,6 @@ class LayerCalls(LayerParameters):
                     entered = self.entered(input)
                     if 0 < len(entered[0]) <= served.LONGEST:
                         return self._served(entered, state, weights, reset, return_recall)
-        if self.training and self.rule.horizon != 0:
-            surroundings.check_checkpoint()
         with counting_on_host():
             network, choice = self._network(input, state)
             with network.modules.in_call():
@@ -320,8 +319,8 @@ class LayerCalls(LayerParameters):
         history = ordered(state, self.rule, self.credit_every)
         if history.empty:
             return counted(replace(state, history=history), self.credit_every)
-        owed = Owed()
         due = len(history.owing) + 1 >= self.credit_every or self._credit is not None
+        owed = Owed(due=due)
         past = self._past(history, network)
         if self.credit_every > 1 or history.owing:
             history = history.changed(owed=(*history.owing, owed))

@@ -15,6 +15,7 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import UserModules, sharded_in
 from reminding.nn.state.stream import SABState
 
@@ -118,9 +119,13 @@ def refuse_script() -> None:
     )
 
 
-def check_checkpoint() -> None:
-    """Refuse torch.utils.checkpoint in its reentrant form, whose first pass leaves no record for later calls."""
-    if torch.is_grad_enabled():
+def check_checkpoint(input: Tensor | PackedSequence, training: bool, rule: Rule) -> None:
+    """Refuse torch.utils.checkpoint in its reentrant form, whose first pass leaves no record for later calls.
+
+    It differentiates nothing where its input needs no gradient, and says so itself.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    if torch.is_grad_enabled() or rule.horizon == 0 or not (training or getattr(data, "requires_grad", False)):
         return
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:

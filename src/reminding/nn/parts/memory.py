@@ -68,6 +68,8 @@ class Memory(TensorGroup):
 
     def __getattr__(self, name: str) -> Any:
         make = vars(self).get("_make")
+        if make is None and name in vars(self):
+            return vars(self)[name]  # another thread has made it meanwhile
         if make is None or name not in {field.name for field in fields(Memory)}:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():  # it must serve in any mode

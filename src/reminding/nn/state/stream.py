@@ -169,10 +169,12 @@ class SABState:
         settle(self)
 
     def clone(self) -> SABState:
-        """A copy that shares nothing; still part of the graph, as `Tensor.clone` is."""
-        copied = self.history.map(torch.Tensor.clone)
+        """A copy that shares nothing; still part of the graph, as `Tensor.clone` is.
+
+        Credit that waits for later calls (`credit_every`) goes with both: each sends it on.
+        """
         layers = tuple(layer.map(torch.Tensor.clone, host=True) for layer in self.layers)
-        return replace(self, layers=layers, step=self.step.clone(), history=copied)
+        return replace(self, layers=layers, step=self.step.clone(), history=self.history.copied())
 
     def to(
         self,

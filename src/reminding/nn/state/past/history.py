@@ -78,7 +78,7 @@ class HistoryData:
 
 
 class Lazy(Generic[Made]):
-    """Something that is made when it is first looked at."""
+    """Something that is made when it is first looked at, in any mode and thread."""
 
     def __init__(self, make: Callable[[], Made]) -> None:
         self._make: Callable[[], Made] | None = make
@@ -87,11 +87,10 @@ class Lazy(Generic[Made]):
     @property
     def value(self) -> Made:
         """What was made."""
-        if self._make is not None:
-            # Made whenever it is first looked at, it must serve in any mode.
+        make = self._make  # another thread may be done before
+        if make is not None:
             with torch.inference_mode(False), torch.no_grad(), counting_on_host():
-                self._made = [self._make()]
-            self._make = None
+                self._made, self._make = [make()], None
         return self._made[0]
 
     def __getstate__(self) -> Made:
@@ -346,7 +345,12 @@ class History:
             return self.in_order(memories, step)
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():
             calls = tuple(call.alone(self.streams) for call in self.calls)
-        return self.changed(calls=calls, owed=self.owing)
+        return self.changed(calls=calls, owed=tuple(each.of_type(memories[0].value) for each in self.owing))
+
+    def copied(self) -> History:
+        """The same, sharing nothing; what waits is owed to both, unless a backward pass is to send it on anyway."""
+        due = any(each.due for each in self.owing)
+        return self.map(torch.Tensor.clone).changed(owed=self.owed if due else tuple(e.copied() for e in self.owed))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "rule": None, "settle": None}  # the next layer sets them

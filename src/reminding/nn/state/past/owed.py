@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
+from weakref import ReferenceType, ref
 
 from torch import Tensor
 
@@ -63,14 +64,43 @@ class Owed:
     Attributes:
         credit: None: none has come.
         settled: whether it was sent on; what comes later is sent on at once.
+        due: whether the backward pass of the call sends it on, with all that waited before.
     """
 
-    def __init__(self, credit: StateCredit | None = None) -> None:
-        self.credit, self.settled = credit, False
+    def __init__(self, credit: StateCredit | None = None, due: bool = False) -> None:
+        self.credit, self.settled, self.due = credit, False, due
+        self._copies: list[ReferenceType[Owed]] = []
 
     def add(self, credit: StateCredit) -> None:
-        """Add what one backward pass has sent."""
+        """Add what one backward pass has sent, to what copies have got too."""
         self.credit = credit if self.credit is None else self.credit.plus(credit)
+        for copy in [each() for each in self._copies]:
+            if copy is not None and copy is not self and not copy.settled:
+                copy.credit = credit if copy.credit is None else copy.credit.plus(credit)
+
+    def copied(self) -> Owed:
+        """The same credit for a copy of the states, which sends it on by itself; itself if it was sent on."""
+        if self.settled:
+            return self
+        copy = Owed(None if self.credit is None else self.credit.map(Tensor.clone))
+        self._copies[:] = [each for each in self._copies if each() is not None] + [ref(copy)]
+        copy._copies = self._copies  # those of a copy are copies of the first, whose call goes on sending
+        return copy
+
+    def of_type(self, like: Tensor) -> Owed:
+        """The same credit in the type of a tensor, as of a state that was converted; itself if it has that."""
+        if self.credit is None or self.credit.layers[0].h.dtype == like.dtype:
+            return self
+        copy, kind = self.copied(), like.dtype
+        copy.credit = self.credit.map(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
+        return copy
+
+    def __getstate__(self) -> tuple[StateCredit | None, bool]:
+        return self.credit, self.settled
+
+    def __setstate__(self, kept: tuple[StateCredit | None, bool]) -> None:
+        self.__init__(kept[0])
+        self.settled = kept[1]
 
     def take(self) -> StateCredit | None:
         """What has come, which counts as sent on from now."""
