@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 from weakref import ReferenceType, ref
 
 from torch import Tensor
@@ -95,12 +95,12 @@ class Owed:
         copy.credit = self.credit.map(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
         return copy
 
-    def __getstate__(self) -> tuple[StateCredit | None, bool]:
-        return self.credit, self.settled
+    def __getstate__(self) -> dict[str, Any]:
+        return {"credit": self.credit, "settled": self.settled}
 
-    def __setstate__(self, kept: tuple[StateCredit | None, bool]) -> None:
-        self.__init__(kept[0])
-        self.settled = kept[1]
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self.__init__(kept["credit"])
+        self.settled = kept["settled"]
 
     def take(self) -> StateCredit | None:
         """What has come, which counts as sent on from now."""
