@@ -200,7 +200,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a;b\n1;5.000\n2;5.333\n", {}, r"decimal: .*, line 2, column 'b': '5\.000' may be 5000 or 5\.000; say which by"),
     ("a;b\n1;\n2;5.333\n", {"missing": "carry"}, r"decimal: .*, line 3, column 'b': '5\.333' may be 5333 or"),
     ("a;b\n1,5;1\n2,5;2.5\n", {}, "decimal: .*, line 3, column 'b': the cell is no number with the decimal mark ','"),
-    ("bad,1,2\n3,4,5\n6,7,8\n", {}, "line 1, column '0': 'bad' is not a number"),
+    ("bad,1,2\n3,4,5\n6,7,8\n", {}, "line 1, column '0': 'bad' is not a number; --header yes"),
     ("a,b\n1,\x00\n", {}, "binary data at byte 6"),
     (
         "% c\n@RELATION r\n@ATTRIBUTE a REAL\n@ATTRIBUTE b REAL\n@DATA\n" + "1.5,2\n" * 40,

@@ -120,6 +120,12 @@ def is_timestamp(text: str) -> bool:
     return len(text) > 7
 
 
+def is_time(text: str) -> bool:
+    """Whether a text has the form of a date, perhaps with a time, in any order of its parts, or of a time of day."""
+    forms = (_ELAPSED, *(date + _TIME for date, _ in _DATES.values()))
+    return is_timestamp(text) or any(re.fullmatch(form, text.strip()) for form in forms)
+
+
 def may_be_grouped(cell: str) -> bool:
     """Whether a cell is a plain number such as 1.234, which may be 1234."""
     return re.fullmatch(_GROUPED, cell.strip()) is not None

@@ -24,6 +24,8 @@ ENDING = 10
 """Lines below the rows, such as totals, at most."""
 EXACT = 2.0**53
 """Whole numbers below this are exact in float64; the next one above it becomes this."""
+NAMES = "--header yes reads the line as names, "
+"""The advice where a text stands in the first line of a table that has no names."""
 ROW_NUMBERS = ("column 1", "unnamed: 0", "index", "row", "id")
 """What columns of row numbers are called, in lower case; the first two by this package and pandas, without a name."""
 
@@ -303,10 +305,12 @@ def _check_cells(contents: Contents, used: Sequence[int], wanted: Wanted) -> Non
     others = contents.count(column, "text", "timestamp", "infinite") - 1
     more = f", as {others} more cells of it" if others else ""
     what = "is not finite" if kind == "infinite" else "is not a number"
-    do = f"--na {text!r} reads it as missing, --columns names the columns to read"
+    place = contents.place(row)
+    unnamed = row == 0 and contents.names[column] == str(column) and place.startswith("line") and kind == "text"
+    do = f"{NAMES if unnamed else ''}--na {text!r} reads it as missing, --columns names the columns to read"
     empty = "" if wanted.missing == "error" else ", or leave the cell empty if the value is missing"
     raise ValueError(
-        f"data: {contents.path}, {contents.place(row)}, column {contents.names[column]!r}: {text!r} {what}{more}; "
+        f"data: {contents.path}, {place}, column {contents.names[column]!r}: {text!r} {what}{more}; "
         + (f"write a number{empty}" if wanted.asked.fixed else do)
     )
 

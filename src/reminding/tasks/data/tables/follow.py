@@ -16,6 +16,7 @@ from reminding.tasks.data.reading import Column, FileSteps, Reading, Role
 from reminding.tasks.data.sources import Growth, Source, read_range
 from reminding.tasks.data.tables.cells import NUMBERS, kind_of, may_be_grouped, value_of
 from reminding.tasks.data.tables.columns import (
+    NAMES,
     ROW_NUMBERS,
     Contents,
     Points,
@@ -283,7 +284,8 @@ class FollowedTable(Source):
                 + ("write all cells alike" if self._decided else "--decimal names the mark")
             )
         what, do = ("is missing", "missing carry or zero") if kind == "missing" else ("is not a number", "na")
-        return ValueError(f"data: {where} {what}; --{do} says what to do")
+        unnamed = kind == "text" and not self._dialect.header and place == self._place(0)
+        return ValueError(f"data: {where} {what}; {NAMES if unnamed else ''}--{do} says what to do")
 
     def _latest(self, start: int) -> NDArray[np.float64]:
         """The last known value of each column before a row, (C,); NaN if there is none."""

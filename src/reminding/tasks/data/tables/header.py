@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, kind_of
+from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, is_time, kind_of
 from reminding.tasks.data.text import encoding_name
 
 COMMENTS = ("#", "%")
@@ -146,9 +146,11 @@ def fits(place: int, row: Sequence[str], table: Sequence[Sequence[str]], width: 
 
 
 def _is_header(row: Sequence[str], body: Sequence[Sequence[str]], na: Sequence[str]) -> bool:
-    """Whether a line holds names: texts, where the lines below it hold numbers."""
+    """Whether a line holds names: texts, where the lines below it hold numbers, or one where they hold times."""
     if not body:
         return all(kind_of(cell, na) in ("text", "missing") for cell in row)
+    if any(_names_times(row, body, i, na) for i in range(len(row))):
+        return True
     pairs = [(kind_of(cell, na), _most_frequent(body, i, na)) for i, cell in enumerate(row)]
     over_numbers = [above for above, below in pairs if below in NUMBERS]
     if not over_numbers:  # a table without numbers, which is refused later by the names of its columns
@@ -158,6 +160,17 @@ def _is_header(row: Sequence[str], body: Sequence[Sequence[str]], na: Sequence[s
     if texts and not numbers:
         return True
     return bool(numbers) and _counts_up(row, body)
+
+
+def _names_times(row: Sequence[str], body: Sequence[Sequence[str]], column: int, na: Sequence[str]) -> bool:
+    """Whether a cell is above times and is none: a text or, above the first column, which may lack a name, blank."""
+    cell = row[column].strip()
+    below = [line[column] for line in body if kind_of(line[column], na) != "missing"]
+    if not below or 2 * sum(map(is_time, below)) <= len(below):
+        return False
+    if not cell:
+        return column == 0 and len(below) == len(body)
+    return kind_of(cell, na) == "text" and not is_time(cell)
 
 
 def _counts_up(row: Sequence[str], body: Sequence[Sequence[str]]) -> bool:

@@ -1,0 +1,53 @@
+"""Which line holds the names of the columns, where names are numbers or times stand beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+
+TIMES = ("2024-01-01 00:00:00", "2024-01-01T00:05", "31/12/2024 10:00", "1/2/24", "2024-01-01 1:00 pm CET", "10:30")
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize(
+    "header", ["timestamp,773869,767541", "date,5,10", "date,0.5,1.0", "t,0,1", ",773869,767541", 't,"77386","76754"']
+)
+def test_a_text_above_times_makes_numbers_beside_it_names(tmp_path: Path, header: str, time: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n" + f"{time},60.1,61.2\n{time},60.2,61.3\n")
+    for table in (TableSource(path, Wanted()), FollowedTable(path, Wanted())):
+        assert table.columns == tuple(header.replace('"', "").split(",")[1:])
+        np.testing.assert_array_equal(table.read(0, table.steps()), [[60.1, 61.2], [60.2, 61.3]])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(f"{time},1,2\n{time},3,4\n" for time in TIMES),
+        ",7,2\nx,3,4\n",
+        "7,,2\n1,2024-01-01,4\n1,2024-01-02,4\n",
+        ",7,2\n2024-01-01,3,4\n,5,6\n2024-01-02,3,4\n",
+        "NA,1,2\n2024-01-01,3,4\n",
+    ],
+)
+def test_rows_with_times_are_no_header(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    assert TableSource(path, Wanted()).steps() == content.count("\n")
+
+
+@pytest.mark.parametrize("before", ["", "# a comment\n", "Exported by X\n\n"])
+def test_a_text_above_numbers_beside_numbers_may_be_a_name(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(before + "temp,5,10\n1,2,3\n4,5,6\n7,8,9\n")
+    for kind in (TableSource, FollowedTable):
+        message = "column '0': 'temp' is not a number; --header yes reads the line as names, --na"
+        with pytest.raises(ValueError, match=message):
+            kind(path, Wanted()).read(0, 1)
+    path.write_text("0,5\nx,2\n1,3\n2,3\n3,4\n")
+    with pytest.raises(ValueError, match="'x' is not a number; --na"):
+        TableSource(path, Wanted(columns=("0",)))
