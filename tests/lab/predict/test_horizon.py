@@ -197,3 +197,39 @@ def test_the_command_line_draws_compares_and_refuses(tmp_path: Path, capsys: pyt
     for option, value in (("held_out", "2"), ("figure", "a.png"), ("context", "5")):
         with pytest.raises(SystemExit, match=f"{option} is for forecasts of tables"):
             main(["predict", str(labels), "--input", str(knocks), f"--{option.replace('_', '-')}", value])
+
+
+DAYS = pd.date_range("2024-01-01", periods=8)
+INDICES = {
+    "days": DAYS,
+    "zone": DAYS.tz_localize("Europe/Berlin"),
+    "objects": pd.Index(list(DAYS.to_pydatetime()), dtype=object),
+    "dates": pd.Index(list(DAYS.date), dtype=object),
+    "periods": DAYS.to_period("D"),
+    "durations": DAYS - DAYS[0],
+}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
+def test_an_index_of_times_that_is_not_in_order_is_refused(seasonal: Path, index: Any) -> None:
+    """As a time column is; the rows would be read in the order in which they stand, and forecast without a word."""
+    model = reminding.load(seasonal)
+    places = np.array([0, 1, 2, 2, 3, 4, 5, 6])
+    frame: Any = pd.DataFrame({"x": np.arange(8.0)}, index=index)
+    model.predict(frame)
+    for given, row in ((frame[::-1], 1), (frame.iloc[places], 3), (frame.iloc[[0, 2, 1, 3]], 2)):
+        message = f"time: row {row} of the index, .*, is not later than the row before; sort the rows"
+        with pytest.raises(ValueError, match=message):
+            model.predict(given)
+        with pytest.raises(ValueError, match=message):
+            model.forecast(given["x"], held_out=1)
+    with pytest.raises(ValueError, match="time: row 4 of the index holds no time"):
+        model.predict(frame.set_axis(index.where(np.arange(8) != 4, pd.NaT)))
+
+
+def test_an_index_of_numbers_or_names_says_nothing_of_the_order(seasonal: Path) -> None:
+    model = reminding.load(seasonal)
+    wanted = model.predict(np.arange(3.0))
+    pairs = pd.MultiIndex.from_tuples([(1, 2), (0, 1), (0, 1)])
+    for index in ([2, 1, 1], [2.5, 0.5, np.nan], ["b", "a", "a"], pairs):
+        pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"x": np.arange(3.0)}, index=index)), wanted)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.predict.given import names_of, table_times, table_values
+from reminding.lab.predict.given import check_index, names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
@@ -91,9 +91,14 @@ def _slices(values: NDArray[Any]) -> Callable[[int, int], NDArray[Any]]:
 
 
 def times_of(task: FileStream, data: Any) -> NDArray[Any] | None:
-    """The times of a table in memory, (T,), read as those of the training data; None: it has no time column."""
+    """The times of a table in memory, (T,), read as those of the training data; None: it has no time column.
+
+    Raises:
+        ValueError: a row is not later than the one before, by its time or, without a time column, by its index.
+    """
     names = [str(name).strip() for name in names_of(data) or ()]
     if task.time is None or task.time.strip() not in names:
+        check_index(data)
         return None
     return table_times(data, task.time, task.known.timing)
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.clock import Timing, text_times, whole_dates
 
+INDEXED = ("datetime64", "datetime", "date", "period", "timedelta64", "timedelta")
+"""What pandas says an index of times holds."""
+
 
 def names_of(data: Any) -> list[Any] | None:
     """The column names of a table, which are numbers in some; None if `data` is no table.
@@ -89,6 +92,32 @@ def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[An
             f"time: row {row} of the column {name!r}, {times[row]}, is not later than the row before; sort the rows"
         )
     return times
+
+
+def check_index(data: Any) -> None:
+    """Refuse a pandas table, or a column of one, whose rows are in another order than the times of its index.
+
+    Args:
+        data: anything; an index of numbers or names says nothing of the order.
+
+    Raises:
+        ValueError: the index is one of times, and one is missing or is not later than the one before.
+    """
+    index: Any = getattr(data, "index", None)
+    if getattr(index, "inferred_type", None) not in INDEXED:
+        return
+    absent: NDArray[np.bool_] = np.asarray(index.isna(), bool)
+    if absent.any():
+        raise ValueError(f"time: row {absent.argmax()} of the index holds no time")
+    try:
+        wrong = ~np.asarray(index[1:] > index[:-1], bool)
+    except TypeError as error:  # some have a zone, and others have none
+        raise ValueError(f"time: the index holds times that cannot be compared: {error}") from error
+    if wrong.any():
+        row = wrong.argmax() + 1
+        raise ValueError(
+            f"time: row {row} of the index, {index[row]}, is not later than the row before; sort the rows"
+        )
 
 
 def _found(names: Sequence[Any], columns: Sequence[str], what: str) -> list[int]:
