@@ -5,14 +5,17 @@ Shapes: N rows, C columns.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from reminding.lab.predict.frames import frame_of, labels_frame, names_index, row_numbers, write_frame
+from reminding.lab.predict.given import numbers_of, row_of, series_of, table_values
 from reminding.tasks.data.tables.database import connect
 
 
@@ -52,3 +55,44 @@ def test_classes_may_be_called_as_the_columns_beside_them(tmp_path: Path, name: 
 def test_an_index_of_times_keeps_its_name(tmp_path: Path) -> None:
     frame = frame_of(["x"], np.array([[1.5]]), pd.DatetimeIndex(["2024-01-01"], name="hour"))
     assert written(frame, tmp_path / "a.csv") == (["hour", "x"], [("2024-01-01", "1.5")])
+
+
+DAYS = pd.date_range("2024-01-01", periods=3)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        DAYS,
+        DAYS.tz_localize("Europe/Berlin"),
+        DAYS - DAYS[0],
+        pd.Index([None, *DAYS[1:].to_pydatetime()], dtype=object),
+        pd.Index(DAYS.date, dtype=object),
+        pd.Index(DAYS.time, dtype=object),
+        pd.Index([1.0, 2.0, DAYS[0]], dtype=object),
+        pd.Index([*(DAYS - DAYS[0])], dtype=object),
+        pd.Index([np.datetime64("2024-01-01")] * 3, dtype=object),
+    ],
+)
+def test_times_in_memory_are_no_numbers(times: Any) -> None:
+    """They are refused as those of a file; as numbers they would be nanoseconds since 1970."""
+    tables: list[Any] = [pd.DataFrame({"x": times})]
+    if not any(isinstance(each, np.datetime64 | float) for each in times):
+        polars = pl.DataFrame({"x": [*times]})
+        tables += [polars, polars.to_arrow()] if importlib.util.find_spec("pyarrow") else [polars]
+    for table in tables:
+        with pytest.raises(ValueError, match="data: the column 'x' is not numeric: it holds times, expected numbers"):
+            table_values(table, ["x"], missing=True)
+        with pytest.raises(ValueError, match=r"data must be .* numbers: it holds times"):
+            series_of(table, missing=True)
+    with pytest.raises(ValueError, match=r"data must be .* numbers: it holds times"):
+        table_values(np.asarray(times), ["x"])
+    with pytest.raises(ValueError, match="value: the column 'x' is not numeric: it holds times"):
+        row_of({"x": times[2]}, ["x"], "value")
+    with pytest.raises(ValueError, match="value must be numbers: it holds times"):
+        numbers_of([times[2]], "value")
+
+
+def test_numbers_among_objects_are_read() -> None:
+    found = table_values(pd.DataFrame({"x": [1, None, 2.5, "3", True]}, dtype=object), ["x"], missing=True)
+    np.testing.assert_array_equal(found, [[1], [np.nan], [2.5], [3], [1]])

@@ -6,7 +6,7 @@ Shapes: T rows, C columns, N series, n values of a series, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.tables.clock import Timing, text_times, whole_dates
 
+TIMES = (date, time, timedelta, np.datetime64, np.timedelta64)
+"""What a time is among other objects."""
 INDEXED = ("datetime64", "datetime", "date", "period", "timedelta64", "timedelta")
 """What pandas says an index of times holds."""
 
@@ -206,9 +208,14 @@ def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:
 
 
 def _real(values: Any) -> NDArray[np.float64]:
+    """Numbers. Times would become those of their units since 1970, and objects among them are looked at."""
     if np.iscomplexobj(values):
         raise ValueError("its numbers are complex, expected real ones")
-    return np.asarray(values, np.float64)
+    found: NDArray[Any] = np.asarray(values)
+    kind = found.dtype.kind
+    if kind in "Mm" or (kind == "O" and any(isinstance(each, TIMES) and each == each for each in found.flat)):
+        raise ValueError("it holds times, expected numbers")
+    return np.asarray(found, np.float64)
 
 
 def _refuse_gaps(values: NDArray[np.float64], columns: Sequence[str], what: str, missing: bool) -> None:
