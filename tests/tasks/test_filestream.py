@@ -5,14 +5,17 @@ Shapes: N steps of the file, B batch, T time, C columns or classes.
 
 from __future__ import annotations
 
+import gzip
 import math
 import threading
 import time
+from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 from reminding.tasks import Batch, EvalSplit, FileStream, mean_metrics
 from reminding.tasks.data import sources
 from reminding.tasks.data.sources import read_range
+from reminding.tasks.data.tables.database import write_parquet
 
 
 def write(path: Path, steps: int, seed: int = 0) -> Path:
@@ -184,3 +188,21 @@ def test_what_following_needs_is_said(tmp_path: Path) -> None:
         FileStream(path, follow=True, held_out=5).train_batches(4, 0)
     with pytest.raises(ValueError, match="only 30 steps so far, expected at least 200"):
         FileStream(path, follow=True, held_out=100).eval_batches("valid", 1)
+
+
+def test_new_data_of_a_run_that_followed_its_file_are_complete(tmp_path: Path) -> None:
+    """Packed, in UTF-16, or without a last line end: they are read as new data of any other run."""
+    lines = [f"{i % 7},{i % 5}" for i in range(60)]
+    text = "\n".join(["a,b", *lines])
+    (tmp_path / "log.csv").write_text(text + "\n")
+    task = FileStream(tmp_path / "log.csv", chunk=10, follow=True, held_out=20, eval_rows=1)
+    facts = task.facts()
+    text = "\n".join(["a,b", *(f"{line}00" for line in lines)])
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "c.csv").write_bytes(text.encode("utf-16"))
+    write_parquet(pd.DataFrame({"a": [1.0] * 60, "b": [200.0] * 60}), tmp_path / "d.parquet")
+    for name in ("a.csv", "b.csv.gz", "c.csv", "d.parquet"):
+        new = replace(task, data=tmp_path / name).with_facts(facts).for_new_data()
+        assert sum(len(batch.input) for batch in new.eval_batches("test", 1)) == 59, name
+        assert any("b" in note for note in new.reading().notes), "b is far from the values of training"

@@ -180,9 +180,9 @@ class FileStream(DescribedStream):
         paths = [path for part in files.values() for path in part]
         if self._facts is None:
             return open_files(paths, self.format, self._wanted(), self.follow)
-        opened = open_files(
-            paths, format_of(paths, self.format, self.known.format), self._wanted(), self.follow, self._begun(files)
-        )
+        kind = format_of(paths, self.format, self.known.format)
+        follow = self.follow and not self.new_data
+        opened = open_files(paths, kind, self._wanted(), follow, self._begun(files))
         self.known.check_rate(opened.first)
         return opened
 
@@ -377,10 +377,10 @@ class FileStream(DescribedStream):
         Raises:
             ValueError: a held-out part is too short, or audio in it is damaged.
         """
-        if not self.follow:
-            for split in ("valid", "test"):
-                self._check(split)
-        return self.opened.reading([] if self.vocabulary is not None or self.follow else self._notes())
+        follow = self.follow and not self.new_data
+        for split in () if follow else ("valid", "test"):
+            self._check(split)
+        return self.opened.reading([] if self.vocabulary is not None or follow else self._notes())
 
     def _notes(self) -> list[str]:
         """What is peculiar about the values of a table: constant columns, and columns that drift."""
