@@ -14,7 +14,15 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from reminding.lab.predict.frames import frame_of, labels_frame, names_index, row_numbers, write_frame
+from reminding.lab.predict.frames import (
+    frame_of,
+    index_after,
+    labels_frame,
+    names_index,
+    row_numbers,
+    times_after,
+    write_frame,
+)
 from reminding.lab.predict.given import numbers_of, row_of, series_of, table_values
 from reminding.tasks.data.tables.database import connect
 
@@ -96,3 +104,26 @@ def test_times_in_memory_are_no_numbers(times: Any) -> None:
 def test_numbers_among_objects_are_read() -> None:
     found = table_values(pd.DataFrame({"x": [1, None, 2.5, "3", True]}, dtype=object), ["x"], missing=True)
     np.testing.assert_array_equal(found, [[1], [np.nan], [2.5], [3], [1]])
+
+
+CALENDAR = {
+    "the 15th": (["2024-11-15", "2024-12-15", "2025-01-15", "2025-02-15"], ["2025-03-15", "2025-04-15"], None),
+    "the 30th": (["2024-11-30", "2024-12-30", "2025-01-30"], ["2025-02-28", "2025-03-30"], None),
+    "the 31st": (["2024-04-30", "2024-05-31", "2024-07-31", "2024-08-31"], ["2024-09-30", "2024-10-31"], None),
+    "quarters": (["2024-02-15 06:30", "2024-05-15 06:30", "2024-08-15 06:30"], ["2024-11-15 06:30"], None),
+    "years": (["2019-03-10", "2020-03-10", "2021-03-10", "2022-03-10"], ["2023-03-10", "2024-03-10"], None),
+    "months in a zone": (["2024-01-15", "2024-02-15", "2024-03-15"], ["2024-04-15"], "America/New_York"),
+    "days in a zone": (["2024-03-07", "2024-03-08", "2024-03-09"], ["2024-03-10", "2024-03-11"], "America/New_York"),
+    "days over a change": (["2024-11-02", "2024-11-03", "2024-11-05"], ["2024-11-07"], "America/New_York"),
+    "hours in a zone": (["2024-03-09 22:00", "2024-03-10 00:00"], ["2024-03-10 03:00"], "America/New_York"),
+    "two times of the day": (["2024-01-15", "2024-02-15 12:00", "2024-03-15"], ["2024-04-14"], None),
+}
+
+
+@pytest.mark.parametrize(("given", "wanted", "zone"), CALENDAR.values(), ids=CALENDAR)
+def test_times_go_on_by_the_calendar(given: list[str], wanted: list[str], zone: str | None) -> None:
+    index, following = (pd.DatetimeIndex(each, tz=zone, name="when") for each in (given, wanted))
+    steps = len(wanted)
+    pd.testing.assert_index_equal(times_after(index, "when", steps), following, exact=False)
+    frame = pd.DataFrame({"x": np.zeros(len(index))}, index=index)
+    pd.testing.assert_index_equal(index_after(frame, range(len(index)), steps), following, exact=False)

@@ -179,7 +179,7 @@ def is_regular(distances: NDArray[Any]) -> bool:
 
 
 def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
-    """Points in time that go on by their step if it is one, else by the calendar's (months), else by the median.
+    """Points in time that go on by their step if it is one, else by that of the calendar, else by the median.
 
     Where most distances differ from the median, or there are too few to tell, the step is that of the training data.
     """
@@ -200,9 +200,37 @@ def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
             at_end = bool(((times + library.Timedelta(days=1)).day == 1).all())
             offsets = library.offsets
             step = offsets.MonthEnd(known.months) if at_end else offsets.DateOffset(months=known.months)
+    elif (following := _calendar_after(times, steps)) is not None:
+        return following
     else:
         step = distances.median() if len(times) > 1 else library.Timedelta(seconds=1)
     return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
+
+
+def _calendar_after(times: Any, steps: int) -> Any:
+    """Points in time that go on by months, or by days of the wall clock in a time zone; None if they do not.
+
+    They go on by months if all are on one day of the month, which may be cut to its end, at one time of the day.
+    """
+    library = pandas()
+    if len(times) < 2:
+        return None
+    local = times.tz_localize(None)
+    since = local - local.normalize()
+    months = np.asarray(local.year) * 12 + np.asarray(local.month) - 1
+    days, lengths = np.asarray(local.day), np.asarray(local.days_in_month)
+    day = 31 if bool((days == lengths).all()) else int(days.max())
+    if bool((np.diff(months) > 0).all()) and bool((days == np.minimum(day, lengths)).all()) and since.nunique() == 1:
+        reached = months[-1] + max(int(np.median(np.diff(months))), 1) * np.arange(1, steps + 1)
+        first = library.DatetimeIndex((reached - 1970 * 12).astype("datetime64[M]").astype(local.dtype))
+        found = first + library.to_timedelta(np.minimum(day, first.days_in_month) - 1, unit="D") + since[0]
+    elif times.tz is not None and since.nunique() == 1:
+        step = np.median(np.diff(local.normalize().to_numpy().astype("datetime64[D]").astype(np.int64)))
+        found = local[-1] + library.to_timedelta(np.round(step) * np.arange(1, steps + 1), unit="D")
+    else:
+        return None
+    zoned = found.tz_localize(times.tz, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
+    return zoned.rename(times.name)
 
 
 def check_suffix(path: Path) -> str:
