@@ -218,3 +218,23 @@ def test_what_cannot_be_followed_is_said(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(b"a,b\n1,2\n"))
     with pytest.raises(ValueError, match=r"follow: .*a\.csv\.gz is packed, and can only be read when it is complete"):
         FollowedTable(packed, Wanted())
+
+
+def test_a_carriage_return_within_a_line_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n1,2\n3,4\n")
+    source = FollowedTable(path, Wanted())
+    with path.open("ab") as file:
+        file.write(b"5,6\r7,8\n9,10\r\n")
+    assert source.steps() == 4
+    with pytest.raises(ValueError, match=r"data: .*a\.csv, line 4: the line has a carriage return within it"):
+        source.read(0, 4)
+    np.testing.assert_array_equal(source.read(3, 4), [[9, 10]])
+
+
+@pytest.mark.parametrize("content", [b"a,b\n", b"a,b\n1,2", b"a,b\r1,2\r3,4\r"])
+def test_a_table_without_a_complete_row_says_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data: .*a\.csv has no complete row yet, which ends in a line feed"):
+        FollowedTable(path, Wanted())

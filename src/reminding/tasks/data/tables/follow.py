@@ -5,8 +5,10 @@ Shapes: n rows, I values of a step: the columns, then their masks if missing val
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,8 @@ class FollowedTable(Source):
         self._rows, self._scanned, self._line = 0, 0, 0
         self._commas = False  # whether a cell may hold a comma
         self._find_rows()
+        if not self._rows and not wanted.columns:
+            raise ValueError(f"data: {path} has no complete row yet, which ends in a line feed, to show its columns")
         self._counting: set[int] = set()
         self._chosen = self._choose()
         self._decimal, decided = self._find_decimal()
@@ -207,7 +211,7 @@ class FollowedTable(Source):
                 if len(block) == BLOCK:
                     raise ValueError(f"data: {self.path}, line {self._line + 1} has more than {BLOCK} bytes")
                 return
-            for line in block[:complete].splitlines(keepends=True):
+            for line in BytesIO(block[:complete]):  # which ends lines as readline does, and not at a carriage return
                 self._line += 1
                 text = line.decode(self._dialect.encoding, errors="replace")
                 self._dialect = self._dialect.met(text)
@@ -231,10 +235,17 @@ class FollowedTable(Source):
                 line = self._decoded(file.readline(), number)
                 if not self._dialect.left_out(line):
                     if skipped == 0:
-                        found.append((number, self._dialect.cells(line)))
+                        found.append((number, self._split(line, number)))
                     skipped -= skipped > 0
                 number += 1
         return found
+
+    def _split(self, line: str, number: int) -> list[str]:
+        try:
+            return self._dialect.cells(line)
+        except csv.Error as error:
+            what = "has a carriage return within it, or signs that no cell has; write each row as a line of its own"
+            raise ValueError(f"data: {self.path}, line {number}: the line {what}") from error
 
     def _checked(self, line: int, cells: list[str]) -> list[str]:
         """The cells of a line, if there is one for each column."""
