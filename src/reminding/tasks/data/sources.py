@@ -45,13 +45,15 @@ class Identity:
         found = path.stat()
         return Identity(found.st_size, found.st_mtime_ns, found.st_ino)
 
-    def check(self, path: Path) -> None:
-        """Raise a ValueError if the file was replaced, cut or written to."""
+    def check(self, path: Path, fixed: bool = False) -> None:
+        """Raise a ValueError if the file was replaced, cut or written to.
+
+        Args:
+            fixed: whether a run reads it as another file, which it cannot follow.
+        """
         if Identity.of(path) != self:
-            raise ValueError(
-                f"data: {path} changed while it was read; give a copy that stays as it is, or read it with --follow "
-                "if it is written at its end"
-            )
+            follow = "" if fixed else ", or train on it with --follow if it is written at its end"
+            raise ValueError(f"data: {path} changed while it was read; give a copy that stays as it is{follow}")
 
 
 class Growth:

@@ -327,8 +327,10 @@ def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanw
         return found
 
     monkeypatch.setattr(TableSource, "_first_reading", replaced)
-    with pytest.raises(ValueError, match=r"a\.csv changed while it was read"):
+    with pytest.raises(ValueError, match=r"a\.csv changed while it was read.*, or train on it with --follow"):
         TableSource(path)
+    with pytest.raises(ValueError, match=r"a\.csv changed while it was read; give a copy that stays as it is$"):
+        TableSource(path, Wanted(asked=Asked(fixed=True)))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux lists them")

@@ -78,7 +78,7 @@ class TableSource(Source):
         self._notes += rounded([self._form.names[i] for i in self._store.columns], largest)
         self.clock = self._clock(contents)
         self._form.rows.close()  # a run may have thousands of files
-        identity.check(path)
+        identity.check(path, self.wanted.asked.fixed)
 
     @property
     def columns(self) -> tuple[str, ...]:
