@@ -87,8 +87,7 @@ class Lazy(Generic[Made]):
     @property
     def value(self) -> Made:
         """What was made."""
-        make = self._make  # another thread may be done before
-        if make is not None:
+        if (make := self._make) is not None:  # here, another thread may be done before
             with torch.inference_mode(False), torch.no_grad(), counting_on_host():
                 self._made, self._make = [make()], None
         return self._made[0]
@@ -349,8 +348,8 @@ class History:
 
     def copied(self) -> History:
         """The same, sharing nothing; what waits is owed to both, unless a backward pass is to send it on anyway."""
-        due = any(each.due for each in self.owing)
-        return self.map(torch.Tensor.clone).changed(owed=self.owed if due else tuple(e.copied() for e in self.owed))
+        owed = self.owed if any(each.due for each in self.owing) else tuple(each.copied() for each in self.owed)
+        return self.map(torch.Tensor.clone).changed(owed=owed)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "rule": None, "settle": None}  # the next layer sets them
