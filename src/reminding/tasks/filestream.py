@@ -154,6 +154,11 @@ class FileStream(DescribedStream):
             key: path for name, place in places.items() if place for key, path in named_files(name, place).items()
         }
 
+    @property
+    def _follows(self) -> bool:
+        """Whether the files are still being written; new data of a run are complete."""
+        return self.follow and not self.new_data
+
     def _wanted(self) -> Wanted:
         """What is read of a table: what the options say or, of a run, what it was begun with."""
         asked = Asked(self.separator, self.decimal, self.header, self.encoding, self.na)
@@ -181,8 +186,7 @@ class FileStream(DescribedStream):
         if self._facts is None:
             return open_files(paths, self.format, self._wanted(), self.follow)
         kind = format_of(paths, self.format, self.known.format)
-        follow = self.follow and not self.new_data
-        opened = open_files(paths, kind, self._wanted(), follow, self._begun(files))
+        opened = open_files(paths, kind, self._wanted(), self._follows, self._begun(files))
         self.known.check_rate(opened.first)
         return opened
 
@@ -377,10 +381,9 @@ class FileStream(DescribedStream):
         Raises:
             ValueError: a held-out part is too short, or audio in it is damaged.
         """
-        follow = self.follow and not self.new_data
-        for split in () if follow else ("valid", "test"):
+        for split in () if self._follows else ("valid", "test"):
             self._check(split)
-        return self.opened.reading([] if self.vocabulary is not None or follow else self._notes())
+        return self.opened.reading([] if self.vocabulary is not None or self._follows else self._notes())
 
     def _notes(self) -> list[str]:
         """What is peculiar about the values of a table: constant columns, and columns that drift."""

@@ -118,6 +118,25 @@ def test_a_backward_pass_within_autocast_is_that_outside_of_it(engine: str, back
         torch.testing.assert_close(gradient, wanted, rtol=0, atol=0 if own else 0.05 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_op)])
+def test_what_waits_is_settled_within_autocast_as_outside_of_it(backend: str) -> None:
+    layer = make(3, 4, **OPTIONS, backend=backend, credit_every=9, dtype=torch.float32)
+
+    def run(lowered: bool) -> dict[str, Tensor]:
+        state: Any = None
+        for chunk in chunks(draw(12, 2, 3, dtype=torch.float32), 4):
+            output, state = layer(chunk, state)
+            output.pow(2).sum().backward()
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            layer.settle(state)
+        return gathered(layer)
+
+    want, got = run(lowered=False), run(lowered=True)
+    assert want["weight_hh_l0"].any()
+    assert all(torch.equal(got[name], gradient) for name, gradient in want.items())
+
+
 def test_beside_modules_in_the_lower_precision_a_model_trains() -> None:
     embed, layer, head = nn.Linear(5, 3), SAB(3, 8, k_att=2), nn.Linear(8, 2)
     with LOWERED:

@@ -49,7 +49,7 @@ def decimals(values: NDArray[np.float64], error: float = 0.0) -> int:
 
 
 def _deviation(known: NDArray[np.float64]) -> float:
-    """The standard deviation; where a few values lie so far out that it says nothing of the others, of these."""
+    """The standard deviation or, where a few values are so large that it tells nothing of the others, theirs."""
     lower, upper = np.quantile(known, (0.25, 0.75))
     scale = float(np.abs(known).max()) or 1.0
     deviation, usual = scale * float((known / scale).std()), float(upper - lower) / QUARTILES

@@ -41,6 +41,7 @@ from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.nn.state.unpacked import Maker
 from reminding.ops.backends import BACKENDS, REFERENCE
 from reminding.ops.contract import Demand
+from reminding.ops.untraced import own_precision
 
 Entered = tuple[Tensor, Layout]
 """An input in the inner layout (T, B, I), through the encoder, and how it came in."""
@@ -95,7 +96,7 @@ class LayerCalls(LayerParameters):
         if not state.history.waits:
             return
         entering.check_maker(state, self.made_by)
-        with counting_on_host(), torch.enable_grad():
+        with counting_on_host(), torch.enable_grad(), own_precision(self.like().device.type):
             network = replace(self._network(self.like(), None)[0], note=noting(self._credit))
             with network.modules.in_call(), torch.no_grad():
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)

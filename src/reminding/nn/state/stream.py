@@ -171,7 +171,8 @@ class SABState:
     def clone(self) -> SABState:
         """A copy that shares nothing; still part of the graph, as `Tensor.clone` is.
 
-        Credit that waits for later calls (`credit_every`) goes with both: each sends it on.
+        Credit that waits for later calls (`credit_every`) goes with both, and each sends it on. A copy that is made
+        before the backward pass of a call that sends credit on shares it, so that it is sent once.
         """
         layers = tuple(layer.map(torch.Tensor.clone, host=True) for layer in self.layers)
         return replace(self, layers=layers, step=self.step.clone(), history=self.history.copied())

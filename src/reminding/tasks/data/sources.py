@@ -49,7 +49,7 @@ class Identity:
         """Raise a ValueError if the file was replaced, cut or written to.
 
         Args:
-            fixed: whether a run reads it as another file, which it cannot follow.
+            fixed: whether it is read for a run that was trained on other files, which cannot follow it.
         """
         if Identity.of(path) != self:
             follow = "" if fixed else ", or train on it with --follow if it is written at its end"

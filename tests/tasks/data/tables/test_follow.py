@@ -236,5 +236,5 @@ def test_a_carriage_return_within_a_line_ends_no_line(tmp_path: Path) -> None:
 def test_a_table_without_a_complete_row_says_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"data: .*a\.csv has no complete row yet, which ends in a line feed"):
+    with pytest.raises(ValueError, match=r"data: .*a\.csv has no complete row yet; a row ends in a line feed"):
         FollowedTable(path, Wanted())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, Role
 from reminding.tasks.data.tables.cells import NUMBERS
-from reminding.tasks.data.tables.clock import Timing
+from reminding.tasks.data.tables.clock import EXACT, Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
 from reminding.tasks.data.tables.header import Asked
 from reminding.tasks.data.tables.store import Missing
@@ -22,8 +22,6 @@ SHOWN = 20
 """Names in a message."""
 ENDING = 10
 """Lines below the rows, such as totals, at most."""
-EXACT = 2.0**53
-"""Whole numbers below this are exact in float64; the next one above it becomes this."""
 NAMES = "--header yes reads the line as names, "
 """The advice where a text stands in the first line of a table that has no names."""
 ROW_NUMBERS = ("column 1", "unnamed: 0", "index", "row", "id")

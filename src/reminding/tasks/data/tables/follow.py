@@ -76,7 +76,7 @@ class FollowedTable(Source):
         self._commas = False  # whether a cell may hold a comma
         self._find_rows()
         if not self._rows and not wanted.columns:
-            raise ValueError(f"data: {path} has no complete row yet, which ends in a line feed, to show its columns")
+            raise ValueError(f"data: {path} has no complete row yet; a row ends in a line feed")
         self._counting: set[int] = set()
         self._chosen = self._choose()
         self._decimal, decided = self._find_decimal()
@@ -244,7 +244,7 @@ class FollowedTable(Source):
         try:
             return self._dialect.cells(line)
         except csv.Error as error:
-            what = "has a carriage return within it, or signs that no cell has; write each row as a line of its own"
+            what = "has a carriage return within it, or characters that no cell may hold; write each row as a line"
             raise ValueError(f"data: {self.path}, line {number}: the line {what}") from error
 
     def _checked(self, line: int, cells: list[str]) -> list[str]:

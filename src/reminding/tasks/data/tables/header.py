@@ -163,7 +163,7 @@ def _is_header(row: Sequence[str], body: Sequence[Sequence[str]], na: Sequence[s
 
 
 def _names_times(row: Sequence[str], body: Sequence[Sequence[str]], column: int, na: Sequence[str]) -> bool:
-    """Whether a cell is above times and is none: a text or, above the first column, which may lack a name, blank."""
+    """Whether a cell above times is no time: a text or, in the first column, which may lack a name, a blank."""
     cell = row[column].strip()
     below = [line[column] for line in body if kind_of(line[column], na) != "missing"]
     if not below or 2 * sum(map(is_time, below)) <= len(below):
