@@ -16,6 +16,7 @@ from reminding.cli import main
 from reminding.disk.writing import write_text
 from reminding.lab.runs import checkpoint
 from reminding.tasks import FileStream
+from reminding.tasks.data.tables.cells import whole_times
 from reminding.tasks.files.known import Known
 
 US = "%m/%d/%Y"
@@ -118,17 +119,38 @@ def test_whole_numbers_go_on_exactly(trained: Trained, tmp_path: Path) -> None:
     assert model.predict(rows[:1], steps=3).index.tolist() == numbers[1:4].tolist()
 
 
-def test_dates_as_whole_numbers_go_on_by_the_calendar(trained: Trained, tmp_path: Path) -> None:
-    numbers = DAYS.strftime("%Y%m%d").astype(int)
-    model = reminding.load(trained("numbers", numbers))
-    rows = pd.DataFrame({"when": numbers[:31], "v": np.ones(31)})
+@pytest.mark.parametrize(
+    ("frequency", "written_as", "kind"),
+    [
+        ("MS", "%Y%m", "months"),
+        ("D", "%Y%m%d", "dates"),
+        ("h", "%Y%m%d%H", "dates and times of day"),
+        ("10min", "%Y%m%d%H%M", "dates and times of day"),
+        ("10s", "%Y%m%d%H%M%S", "dates and times of day"),
+    ],
+)
+def test_points_in_time_as_whole_numbers_go_on_by_the_calendar(
+    trained: Trained, tmp_path: Path, frequency: str, written_as: str, kind: str
+) -> None:
+    times = pd.date_range("2023-02-01", periods=200, freq=frequency)
+    numbers = times.strftime(written_as).astype(int)
+    model = reminding.load(trained(written_as, numbers))
+    rows = pd.DataFrame({"when": numbers[:28], "v": np.ones(28)})
     rows.to_csv(tmp_path / "a.csv", index=False)
     opened: Any = model.opened(tmp_path / "a.csv")
-    assert "when: whole numbers such as 20230101 are read as dates" in opened.reading.notes
+    assert f"when: whole numbers such as {numbers[0]} are read as {kind}" in opened.reading.notes
     for given in (opened, rows, rows.astype({"when": float}), rows.astype({"when": str})):
-        assert list(model.predict(given, steps=2).index) == list(DAYS[31:33])
+        assert list(model.predict(given, steps=2).index) == list(times[28:30])
     counted = reminding.load(trained("counts", np.arange(200)))
-    assert counted.predict(rows, steps=1).index.tolist() == [20230132], "training had numbers, and these are"
+    last = numbers[27]
+    assert counted.predict(rows, steps=1).index.tolist() == [last + last - numbers[26]], "training had numbers"
+
+
+@pytest.mark.parametrize("first", [2024022923, 1990010100, 202413, 2024, 20230229, 20240230235900, 1800010100])
+@pytest.mark.parametrize("distance", [1, 60])
+def test_whole_numbers_that_are_no_points_in_time_stay_numbers(first: int, distance: int) -> None:
+    """Seconds since 1970 have ten digits, too."""
+    assert whole_times(first + distance * np.arange(100)) is None
 
 
 def test_a_zone_of_a_table_in_memory_stays(trained: Trained, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.clock import Timing, text_times, whole_dates
+from reminding.tasks.data.tables.cells import whole_times
+from reminding.tasks.data.tables.clock import Timing, text_times
 
 TIMES = (date, time, timedelta, np.datetime64, np.timedelta64)
 """What a time is among other objects."""
@@ -83,8 +84,8 @@ def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[An
         if times.dtype.kind == "m" or (len(times) and isinstance(times[0], timedelta)):
             times = times.astype("timedelta64[us]").astype(np.int64) / 1e6
         elif times.dtype.kind in "iuf" and (known is None or known.dated):
-            days = whole_dates(times)
-            times = times if days is None else days
+            dated = whole_times(times)
+            times = times if dated is None else dated
         wrong = ~np.asarray(times[1:] > times[:-1], bool)
     except (TypeError, ValueError) as error:
         raise ValueError(f"time: the column {name!r} holds no times: {error}") from error

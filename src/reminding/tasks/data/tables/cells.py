@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Order = Literal["year first", "day first", "month first", "short year first"]
 """How a date is written: 2024-12-31, 31/12/2024 or 31/12/24, 12/31/2024 or 12/31/24, 24-12-31."""
@@ -169,6 +172,33 @@ def whole_sql(cell: str, kind: str) -> str:
     if kind == "VARCHAR":
         return f"try_cast(regexp_extract(trim({cell}), '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
     return f"try_cast({cell} AS BIGINT)" if re.fullmatch(r"\w*INT\w*|DECIMAL\(\d+,0\)", kind) else "NULL::BIGINT"
+
+
+def whole_times(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
+    """The points in time that whole numbers stand for: 202412 (a month), 20241231, 2024123123, 202412312359 or
+    20241231235959.
+
+    Args:
+        values: (n,); numbers.
+
+    Returns:
+        (n,), in microseconds; None unless all have as many digits and are points in time from 1800 to 2199. Ten digits
+        may be seconds since 1970 as well: they are dates and hours if all have an hour, a day and a month.
+    """
+    digits = len(f"{values[0]:.0f}") if len(values) and np.isfinite(values[0]) else 0
+    if digits not in (6, 8, 10, 12, 14):
+        return None
+    year = 10 ** (digits - 4)
+    if not bool(((values >= 1800 * year) & (values < 2200 * year) & (values % 1 == 0)).all()):
+        return None
+    numbers = values.astype(np.int64) * 10 ** (14 - digits) + (1_00_00_00 if digits == 6 else 0)
+    month, day, hour, minute, second = (numbers // 10**place % 100 for place in (8, 6, 4, 2, 0))
+    months = (numbers // 10**10 - 1970) * 12 + month - 1
+    days: NDArray[Any] = months.astype("datetime64[M]").astype("datetime64[D]") + (day - 1)
+    valid = (month >= 1) & (month <= 12) & (day >= 1) & (days.astype("datetime64[M]").astype(np.int64) == months)
+    valid &= (hour < 24) & (minute < 60) & (second < 60)
+    seconds: NDArray[Any] = days.astype("datetime64[s]") + (hour * 3600 + minute * 60 + second)
+    return seconds.astype("datetime64[us]") if valid.all() else None
 
 
 def elapsed_sql(cell: str) -> str:

@@ -24,6 +24,7 @@ from reminding.tasks.data.tables.cells import (
     simple_sql,
     time_sql,
     whole_sql,
+    whole_times,
     zoned_sql,
 )
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
@@ -257,18 +258,6 @@ def text_times(texts: NDArray[Any], name: str, known: Timing | None = None) -> N
         return clock.values(0, clock.store.rows)
 
 
-def whole_dates(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
-    """The days (n,) that whole numbers such as 20241231 stand for; None unless all are days from 1800 to 2200."""
-    if not len(values) or not bool(((values >= 1800_01_01) & (values <= 2200_12_31) & (values % 1 == 0)).all()):
-        return None
-    numbers = values.astype(np.int64)
-    months = (numbers // 10000 - 1970) * 12 + numbers // 100 % 100 - 1
-    days: NDArray[Any] = months.astype("datetime64[M]").astype("datetime64[D]") + (numbers % 100 - 1)
-    valid = (days.astype("datetime64[M]").astype(np.int64) == months) & (numbers % 100 >= 1)
-    valid &= (numbers // 100 % 100 >= 1) & (numbers // 100 % 100 <= 12)
-    return days.astype("datetime64[us]") if valid.all() else None
-
-
 def _decided(ordered: Sequence[Clock], where: str) -> Clock:
     """The reading to take of several that are in order: the one that is even, unless all are the same.
 
@@ -286,16 +275,20 @@ def _decided(ordered: Sequence[Clock], where: str) -> Clock:
 
 
 def _dated(clock: Clock, path: Path) -> Clock:
-    """A clock of numbers such as 20241231 as one of days; any other as it is."""
+    """A clock of numbers such as 20241231 as one of points in time; any other as it is."""
     store = clock.store
-    if clock.dated or clock.scale or not store.rows or store.lowest[0] < 1800_01_01 or store.highest[0] > 2200_12_31:
+    if clock.dated or clock.scale or whole_times(np.array([store.lowest[0], store.highest[0]])) is None:
         return clock
-    found = [whole_dates(store.read(i, i + PIECE)[:, 0]) for i in range(0, store.rows, PIECE)]
-    days = [piece.astype(np.int64).astype(np.float64)[:, None] for piece in found if piece is not None]
-    if len(days) < len(found):
-        return clock
-    said = f"{clock.column}: whole numbers such as {store.read(0, 1)[0, 0]:.0f} are read as dates"
-    return Clock(clock.column, "us", write(days, path, [0]), said=said)
+    times: list[NDArray[np.float64]] = []
+    for start in range(0, store.rows, PIECE):
+        found = whole_times(store.read(start, start + PIECE)[:, 0])
+        if found is None:
+            return clock
+        times.append(found.astype(np.int64).astype(np.float64)[:, None])
+    first = f"{store.read(0, 1)[0, 0]:.0f}"
+    kind = "months" if len(first) == 6 else "dates" if len(first) == 8 else "dates and times of day"
+    said = f"{clock.column}: whole numbers such as {first} are read as {kind}"
+    return Clock(clock.column, "us", write(times, path, [0]), said=said)
 
 
 def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
