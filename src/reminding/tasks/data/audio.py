@@ -134,6 +134,9 @@ class AudioSource(Source):
     Neighbouring mu-law levels have a constant ratio, so that 256 of them sound like 14 bits. A model predicts a
     distribution over levels, which says more than the mean of the next sample.
 
+    Args:
+        fixed: see `Identity`.
+
     Raises:
         ImportError: soundfile is missing.
         ValueError: the file is no audio, or is cut off.
@@ -142,9 +145,9 @@ class AudioSource(Source):
     vocabulary = MU + 1
     unit = "sample"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fixed: bool = False) -> None:
         super().__init__(path)
-        self._identity = Identity.of(path)
+        self._identity = Identity.of(path, fixed or path.suffix.lower() != ".wav")
         self.form = audio_form(path)
 
     @property

@@ -24,14 +24,19 @@ _WITNESS = 64
 
 @dataclass(frozen=True)
 class Identity:
-    """What shows that a file is the one that was opened: its size, its time of change, and its place on the disk."""
+    """What shows that a file is the one that was opened: its size, its time of change, and its place on the disk.
+
+    Args:
+        fixed: whether it cannot be followed: its form is none that grows, or the run was trained on other files.
+    """
 
     size: int
     modified: int
     inode: int
+    fixed: bool = False
 
     @staticmethod
-    def of(path: Path) -> Identity:
+    def of(path: Path, fixed: bool = False) -> Identity:
         """The identity that a file has now.
 
         Raises:
@@ -43,16 +48,12 @@ class Identity:
         if not os.access(path, os.R_OK):
             raise ValueError(f"data: {path} cannot be read: permission denied")
         found = path.stat()
-        return Identity(found.st_size, found.st_mtime_ns, found.st_ino)
+        return Identity(found.st_size, found.st_mtime_ns, found.st_ino, fixed)
 
-    def check(self, path: Path, fixed: bool = False) -> None:
-        """Raise a ValueError if the file was replaced, cut or written to.
-
-        Args:
-            fixed: whether it is read for a run that was trained on other files, which cannot follow it.
-        """
-        if Identity.of(path) != self:
-            follow = "" if fixed else ", or train on it with --follow if it is written at its end"
+    def check(self, path: Path) -> None:
+        """Raise a ValueError if the file was replaced, cut or written to."""
+        if Identity.of(path, self.fixed) != self:
+            follow = "" if self.fixed else ", or train on it with --follow if it is written at its end"
             raise ValueError(f"data: {path} changed while it was read; give a copy that stays as it is{follow}")
 
 
@@ -132,15 +133,16 @@ class BytesSource(Source):
 
     Args:
         growing: whether the file is still being written; `steps` then checks it at every call.
+        fixed: see `Identity`.
     """
 
     vocabulary = 256
     unit = "byte"
 
-    def __init__(self, path: Path, growing: bool = False) -> None:
+    def __init__(self, path: Path, growing: bool = False, fixed: bool = False) -> None:
         super().__init__(path)
         self._growth = Growth(path) if growing else None
-        self._identity = Identity.of(path)
+        self._identity = Identity.of(path, fixed)
 
     @property
     def features(self) -> int:

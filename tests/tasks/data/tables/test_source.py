@@ -329,8 +329,17 @@ def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanw
     monkeypatch.setattr(TableSource, "_first_reading", replaced)
     with pytest.raises(ValueError, match=r"a\.csv changed while it was read.*, or train on it with --follow"):
         TableSource(path)
-    with pytest.raises(ValueError, match=r"a\.csv changed while it was read; give a copy that stays as it is$"):
-        TableSource(path, Wanted(asked=Asked(fixed=True)))
+    alone = r"a\.csv changed while it was read; give a copy that stays as it is$"
+    for cannot_follow in (Wanted(asked=Asked(fixed=True)), Wanted(missing="drop")):
+        with pytest.raises(ValueError, match=alone):
+            TableSource(path, cannot_follow)
+
+
+def test_a_table_of_times_alone_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("when\n2024-01-01\n2024-01-02\n")
+    with pytest.raises(ValueError, match=r"a\.csv has no column of numbers beside the time$"):
+        TableSource(path, Wanted(time="when"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux lists them")

@@ -182,8 +182,8 @@ def whole_times(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
         values: (n,); numbers.
 
     Returns:
-        (n,), in microseconds; None unless all have as many digits and are points in time from 1800 to 2199. Ten digits
-        may be seconds since 1970 as well: they are dates and hours if all have an hour, a day and a month.
+        (n,), in microseconds; None unless all have as many digits and are points in time from 1800 to 2199. Ten
+        digits may be seconds since 1970 as well: they are dates and hours if all have an hour, a day and a month.
     """
     digits = len(f"{values[0]:.0f}") if len(values) and np.isfinite(values[0]) else 0
     if digits not in (6, 8, 10, 12, 14):

@@ -185,7 +185,9 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
         raise ValueError(f"data: {contents.path} has no rows")
     if not used:
         held = "; ".join(f"{names[i]!r} {reasons[i]}" for i in range(min(len(names), 5)) if i != time)
-        raise ValueError(f"data: {contents.path} has no column of numbers: {held}")
+        raise ValueError(
+            f"data: {contents.path} has no column of numbers" + (f": {held}" if held else " beside the time")
+        )
     _check_cells(contents, used, wanted)
     _check_end(contents, [i for i in range(len(names)) if i != time])
     missing = [i for i in used if contents.count(i, "missing")]

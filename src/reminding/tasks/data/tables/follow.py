@@ -30,9 +30,9 @@ from reminding.tasks.data.tables.columns import (
 )
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
-from reminding.tasks.data.tables.source import TableSource
+from reminding.tasks.data.tables.source import TableSource, not_followed
 from reminding.tasks.data.tables.store import carried
-from reminding.tasks.data.text import PACKED, is_followable
+from reminding.tasks.data.text import is_followable
 
 STRIDE = 256
 """Rows between two recorded places in the file."""
@@ -59,15 +59,10 @@ class FollowedTable(Source):
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
         super().__init__(path)
-        if wanted.time is not None or wanted.missing == "drop":
-            option = "time" if wanted.time is not None else "missing drop"
-            raise ValueError(f"follow: --{option.replace(' ', '=')} needs a file that is complete")
+        if fault := not_followed(path, wanted):
+            raise ValueError(f"follow: {fault}")
         self.wanted = wanted
         self._growth = Growth(path)
-        if path.suffix.lower() in PACKED:
-            raise ValueError(
-                f"follow: {path} is packed, and can only be read when it is complete; follow a file that is not"
-            )
         self._dialect = find_dialect(path, wanted.asked)
         if not is_followable(self._dialect.encoding):
             raise ValueError(f"follow: {path} is {self._dialect.encoding}, expected UTF-8 or one byte a character")

@@ -30,13 +30,27 @@ from reminding.tasks.data.tables.columns import (
     unlike_rows,
 )
 from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
-from reminding.tasks.data.tables.form import open_form
+from reminding.tasks.data.tables.form import PARQUET, open_form
 from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.tables.store import Store, fill, write
 from reminding.tasks.data.temporary import temporary_folder
+from reminding.tasks.data.text import PACKED, suffix_of
 
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
+
+
+def not_followed(path: Path, wanted: Wanted) -> str:
+    """Why a table can only be read when it is complete; "" if it may be followed while it is written."""
+    if suffix_of(path) in PARQUET:
+        return "a Parquet file can only be read when it is complete; a CSV file can be followed"
+    if path.suffix.lower() in PACKED:
+        return f"{path} is packed, and can only be read when it is complete; follow a file that is not"
+    if wanted.time is not None or wanted.missing == "drop":
+        return f"--{'time' if wanted.time is not None else 'missing=drop'} needs a file that is complete"
+    return ""
+
+
 NO_TIMES = "the network reads rows, and not their times"
 
 
@@ -62,7 +76,7 @@ class TableSource(Source):
     def __init__(self, path: Path, wanted: Wanted | None = None) -> None:
         super().__init__(path)
         self.wanted = wanted or Wanted()
-        identity = Identity.of(path)
+        identity = Identity.of(path, self.wanted.asked.fixed or bool(not_followed(path, self.wanted)))
         self._folder = temporary_folder()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._form = open_form(path, self.wanted.asked, self._folder, self.wanted.rows)
@@ -78,7 +92,7 @@ class TableSource(Source):
         self._notes += rounded([self._form.names[i] for i in self._store.columns], largest)
         self.clock = self._clock(contents)
         self._form.rows.close()  # a run may have thousands of files
-        identity.check(path, self.wanted.asked.fixed)
+        identity.check(path)
 
     @property
     def columns(self) -> tuple[str, ...]:
