@@ -37,8 +37,9 @@ run: setup
 	@$(SAY_OP)
 	@echo "Open $(OUT)/report/index.html"
 
-# One thread a test process: two processes on two cores are faster than two threads in each.
-CHECKS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15
+# One thread a test process: two processes on two cores are faster than two threads in each. Each process has tests that
+# stand together, so that what a file prepares is prepared once, and takes over some of another's at the end.
+CHECKS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --durations=15
 
 test: setup
 	@$(SAY_OP)

@@ -11,6 +11,7 @@ import signal
 
 from hypothesis import settings
 
+from tests.drawn import WHOLE
 from tests.lab.browser import browser as browser
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,4 +20,4 @@ if os.name == "posix":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("anew", deadline=None, derandomize=False, print_blob=True)
-settings.load_profile(os.environ.get("REMINDING_EXAMPLES", "same"))
+settings.load_profile("anew" if WHOLE else "same")

@@ -40,7 +40,7 @@ def left_out(estimator: Any) -> dict[str, str]:
 @parametrize_with_checks(
     [
         SABClassifier(epochs=15, **QUICK),
-        SABRegressor(epochs=40, **QUICK),
+        SABRegressor(epochs=20, **QUICK),
         SABForecaster(epochs=15, batch_size=20, **QUICK),
     ],
     expected_failed_checks=left_out,

@@ -42,8 +42,8 @@ class Tab:
         self.tab.on("console", self.complain)
         self.tab.on("pageerror", self.complain)
         self.tab.on("request", self.note)
-        self.tab.goto(file.as_uri())
-        self.tab.wait_for_function(ready, timeout=60_000)
+        self.tab.goto(file.as_uri(), timeout=120_000)
+        self.tab.wait_for_function(ready, timeout=120_000)
 
     def complain(self, what: Any) -> None:
         self.complaints.append(str(what))

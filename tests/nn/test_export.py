@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from reminding import SAB, Memory, SABState
 from reminding.nn.export import SequenceModule, State, StepModule
+from tests.drawn import drawn
 from tests.nn.samples import CELLS, draw, make
 
 Run = Callable[[Tensor, State], tuple[Tensor, State]]
@@ -115,7 +116,7 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@drawn(80)
 @given(options(), st.integers(1, 8), st.integers(1, 3))
 def test_a_loop_over_the_step_is_the_layer(options: dict[str, Any], steps: int, rows: int) -> None:
     layer = make(backend="reference", **options)

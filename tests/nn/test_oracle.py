@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from reminding import SAB, Recall, SABState
 from reminding.ops.cpu_op import missing
 from reminding.ops.scores import SCORES
 from tests import oracle
+from tests.drawn import drawn
 from tests.nn.samples import CELLS, assert_same_gradients, draw, gradients, make, spread
 from tests.oracle import Answer, Config, Stream
 from tests.tolerance import assert_equal
@@ -280,20 +281,20 @@ def compare(case: Case) -> float:
     return clearest
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@drawn(250)
 @given(cases())
 def test_layer_equals_the_loop(case: Case) -> None:
     assume(compare(case) > UNCLEAR)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(dropping_cases())
 def test_recurrent_dropout_equals_the_loop(case: Case) -> None:
     assume(compare(case) > UNCLEAR)
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(bounded_cases())
 def test_a_full_memory_in_the_op_equals_the_loop(case: Case) -> None:
     try:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from reminding.ops.sparsify import (
     softmax_weights,
     threshold_weights,
 )
+from tests.drawn import drawn
 
 RULES: dict[str, Normalizer] = {
     "threshold": threshold_weights,
@@ -87,7 +88,7 @@ def test_the_releases_rule_by_hand() -> None:
     assert close(release_weights(row(5, 4), 1), [0, 0])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@drawn(60)
 @given(st.integers(1, 4), st.integers(1, 9), st.one_of(st.none(), st.integers(1, 10)), st.integers(0, 99))
 def test_weights_are_shares_of_the_best(rows: int, slots: int, k_top: int | None, seed: int) -> None:
     scores = scores_of(rows, slots, seed)
@@ -238,7 +239,7 @@ def test_each_semantics_has_its_own_threshold() -> None:
     assert choose_normalizer("softmax", "release") is softmax_weights
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(st.integers(1, 3), st.integers(1, 200), st.data())
 def test_of_equal_scores_the_oldest_is_the_best(rows: int, slots: int, data: st.DataObject) -> None:
     """Few slots are sorted and of many the best are selected, by the same rule; NaN is the best, as in a sort."""

@@ -60,16 +60,16 @@ def hostile_names() -> Tally:
     return tally
 
 
-def opened(browser: Any) -> Tally:
-    """Open both kinds of page for each name in a browser."""
+def opened(browser: Any, every: int = 1) -> Tally:
+    """Open both kinds of page in a browser, in turn for each name; every so many of these pages."""
     tally = Tally(NAME)
+    pages = [(name, kind) for name in HOSTILE for kind in ("report", "explanation")]
     with tempfile.TemporaryDirectory() as place:
-        for name in HOSTILE:
-            for kind, text in (("report", _report(name)), ("explanation", _explanation(name))):
-                path = Path(place) / f"{kind}.html"
-                path.write_text(text, encoding="utf-8")
-                problem = _problem(browser, path)
-                tally.judge(f"{kind} of {name!r}: {problem}" if problem else "")
+        for name, kind in pages[::every]:
+            path = Path(place) / f"{kind}.html"
+            path.write_text(_report(name) if kind == "report" else _explanation(name), encoding="utf-8")
+            problem = _problem(browser, path)
+            tally.judge(f"{kind} of {name!r}: {problem}" if problem else "")
     return tally
 
 

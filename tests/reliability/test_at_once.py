@@ -10,17 +10,17 @@ from tests.places import RESULTS
 from tests.reliability.at_once import longest_first, run_at_once
 from tests.reliability.table import page, record, recorded
 
-SMALL = ["--stride", "1999", "--data", "3"]
+SMALL = ["--draws", "2", "--data", "3"]
 
 
 def test_the_record_has_every_campaign_in_the_order_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not run_at_once(["direct-calls", "data"], 2, tmp_path, SMALL)
+    assert not run_at_once(["shapes", "data"], 2, tmp_path, SMALL)
     found = recorded(tmp_path)
-    assert list(found) == ["direct-calls", "data"]
+    assert list(found) == ["shapes", "data"]
     assert found["data"]["tried"] == 3
-    assert found["direct-calls"]["tried"] > 0
+    assert found["shapes"]["tried"] > 0
     assert all(each["wrong"] == 0 and each["command_minutes"] > 0 for each in found.values())
     said = capsys.readouterr().out
     assert "2 campaigns in" in said

@@ -59,7 +59,10 @@ def test_the_budget_of_timed_runs_is_their_time(tmp_path: Path) -> None:
     assert reproduce.scaled(small(steps=50), 0.25).train.steps == 12
 
 
-@pytest.mark.parametrize(("sign", "jobs"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("sign", "jobs"),
+    [pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGKILL, 1), (signal.SIGTERM, 2)],
+)
 def test_no_run_goes_on_when_its_worker_has_ended(tmp_path: Path, sign: signal.Signals, jobs: int) -> None:
     words = f"reproduce ablation --settings recipe --methods recipe --jobs {jobs} --out {tmp_path}"
     command = [sys.executable, "-m", "reminding", *words.split()]

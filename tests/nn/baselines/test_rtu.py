@@ -149,7 +149,7 @@ def test_the_radius_at_initialisation(least: float) -> None:
     assert float(radius.square().mean()) == pytest.approx((least**2 + 1) / 2, abs=0.02)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_it_runs_in_single_precision_and_learns_a_delay(dtype: torch.dtype) -> None:
     """The input of 12 steps before, read in chunks of 4: the credit crosses three borders."""
     torch.manual_seed(0)

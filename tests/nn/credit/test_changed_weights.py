@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reminding import SAB
 from reminding.ops import cpu_op
+from tests.drawn import WHOLE
 from tests.nn.samples import assert_same_gradients, chunks, draw, spread
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
@@ -44,6 +45,14 @@ def trained(backend: str, options: dict[str, Any], parts: list[Tensor]) -> dict[
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in layer.named_parameters()}
 
 
+SHAPES: list[tuple[int, int, int | None, str, int]] = [
+    (4, 1, None, "lstm", 1),
+    (5, 1, 3, "rnn", 2),
+    (7, 2, 4, "gru", 1),
+]
+"""Steps a call, k_att, k_trunc, cell, layers."""
+
+
 @pytest.mark.parametrize("bound", BOUNDS, ids=str)
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("score", ["additive", "dot", "separable"])
@@ -51,7 +60,9 @@ def trained(backend: str, options: dict[str, Any], parts: list[Tensor]) -> dict[
 def test_the_op_sends_what_plain_pytorch_sends(
     rule: dict[str, Any], bound: dict[str, Any], score: str, credit_every: int
 ) -> None:
-    for length, k_att, k_trunc, cell, layers in ((4, 1, None, "lstm", 1), (5, 1, 3, "rnn", 2), (7, 2, 4, "gru", 1)):
+    """In each combination; with one of the shapes, in turn, or with all of them in the whole tests."""
+    turn = RULES.index(rule) + BOUNDS.index(bound) + credit_every
+    for length, k_att, k_trunc, cell, layers in SHAPES if WHOLE else [SHAPES[turn % len(SHAPES)]]:
         options = {**rule, **bound, "score": score, "credit_every": credit_every, "k_att": k_att, "k_trunc": k_trunc}
         scale = 0.05 if cell == "gru" else 0.5  # a GRU adds up its reads, and raw weights overflow
         options |= {"cell": cell, "num_layers": layers, "recall_scale": scale}

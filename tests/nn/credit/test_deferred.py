@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, SABState
 from reminding.nn.state.merging import join_rows
+from tests.drawn import drawn
 from tests.nn.credit.test_op_sweep import options
 from tests.nn.samples import BUILT, assert_same_gradients, draw, make, spread
 
@@ -47,7 +48,7 @@ def grouped(parts: list[Tensor], every: int) -> list[Tensor]:
     return [torch.cat(parts[first : first + every]) for first in range(0, len(parts), every)]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(
     options(),
     st.lists(st.integers(1, 8), min_size=2, max_size=6),

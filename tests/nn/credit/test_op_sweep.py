@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reminding import SAB
 from reminding.nn.credit import past as credit
 from reminding.ops import cpu_op
+from tests.drawn import drawn
 from tests.nn.samples import assert_same_gradients, draw, gradients, make, spread
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
@@ -79,7 +80,7 @@ def on_the_op(layer: SAB, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> d
         return after_a_change(layer, *arguments)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(
     options(),
     st.lists(st.integers(1, 8), min_size=2, max_size=4),

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from reminding import SAB
 from reminding.ops.cpu_op import missing
+from tests.drawn import drawn
 from tests.nn.samples import draw, spread
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -91,7 +92,7 @@ def by_row(tensor: Tensor) -> Tensor:
     return tensor.abs().amax((0, 2))
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@drawn(120)
 @given(cases())
 def test_float32_stays_within_the_perturbation_floor(case: Case) -> None:
     steps, rows, hidden = case.sizes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from reminding import SAB
 from reminding.ops import cpu_op
 from reminding.ops.contract import OpRule
 from reminding.ops.cpu_op.packing import raw
+from tests.drawn import drawn
 from tests.nn.samples import draw, make, run
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
@@ -38,7 +39,7 @@ def bounds(keys: Tensor, query: Tensor, weight: Tensor | None) -> Tensor:
     return raw().bounds(keys.clone(), query.clone(), weight, list(rule))
 
 
-@settings(max_examples=150, deadline=None)
+@drawn(150)
 @given(
     score=st.sampled_from(["additive", "dot"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),

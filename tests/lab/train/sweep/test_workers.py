@@ -17,7 +17,7 @@ from reminding.lab.train.sweep.storage import Study
 from tests.forked import Forked
 from tests.lab.train.sweep.conftest import FIXED
 
-TRIALS, UPDATES = 20, 40
+TRIALS, UPDATES = 8, 40
 PATIENCE_SECONDS = 120.0
 
 
@@ -38,7 +38,7 @@ def wait_for(study: Study, ready: Callable[[list[Attempt]], bool]) -> list[Attem
     raise AssertionError(f"not ready: {study.attempts()}")
 
 
-def test_twenty_trials_by_two_workers_of_whom_one_is_killed_half_way(
+def test_trials_by_two_workers_of_whom_one_is_killed_half_way(
     postgres: str, space_file: Path, tmp_path: Path
 ) -> None:
     name = f"killed-{os.getpid()}"

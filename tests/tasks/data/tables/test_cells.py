@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reminding.tasks.data.tables.cells import kind_of, kind_sql, quoted, value_of, value_sql
 from reminding.tasks.data.tables.database import connect
+from tests.drawn import drawn
 
 TEXTS = st.one_of(
     st.text("0123456789+-.,eE_ ", max_size=9),
@@ -23,7 +24,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@drawn(150)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=60), decimal=st.sampled_from([".", ","]))
 def test_python_and_sql_read_the_same(texts: list[str], decimal: str) -> None:
     na = ("-999", "?")
