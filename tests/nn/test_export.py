@@ -95,6 +95,18 @@ def check_state(got: SABState, want: SABState, within: float) -> None:
         assert torch.equal(mine.memory.count, theirs.memory.count), "filled slots"
 
 
+def test_a_module_moves_to_another_type_as_a_whole() -> None:
+    layer = make(dtype=torch.float32, capacity=4)
+    whole, step = SequenceModule(layer).double(), StepModule(layer).double()
+    layer, x = layer.double(), draw(5, 2, 3)
+    for module, run in ((whole, whole), (step, stepped(step))):
+        with torch.no_grad():
+            output, after = run(x, module.begin(rows=2))
+            wanted, state = layer(x)
+        assert largest(output, wanted) <= 1e-10
+        check_state(module.state_of(after), state, 1e-10)
+
+
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
     normalizer = draw(st.sampled_from(["softmax", "softmax1", "threshold"]))

@@ -146,6 +146,50 @@ def test_two_processes_find_the_mean_of_their_gradients(kind: str, engine: str, 
     processes.spawn(work, (kind, engine, own, tmp_path / "meeting"), nprocs=PROCESSES)
 
 
+def work_deferred(rank: int, kind: str, meeting: Path) -> None:
+    """Run one process of a layer whose credit waits: settling is refused, and the last chunk sends it on."""
+    begin(rank, meeting)
+    torch.manual_seed(1)
+    x = torch.randn(20, 4, 4, dtype=torch.float64)
+    plain = Network("replay", own=False)
+    (plain(x)[0].pow(2).sum() / PROCESSES).backward()
+    network = Network("replay", own=False)
+    network.layer.credit_every = 9
+    sharded, gathered = second(network) if kind == "FSDP2" else first(network, kind == "FSDP1, original")
+    state: Any = None
+    parts = x[:, 2 * rank : 2 * rank + 2].chunk(4)
+    for part in parts[:-1]:
+        output, state = sharded(part, state)
+        output.pow(2).sum().backward()
+    with pytest.raises(ValueError, match=r"FSDP divides the layer's parameters.*set layer\.credit_every = 1"):
+        network.layer.settle(state)
+    network.layer.credit_every = 1
+    sharded(parts[-1], state)[0].pow(2).sum().backward()
+    got = gathered()
+    want = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+    if "flat" in got:
+        want = {"flat": torch.cat([gradient.flatten() for gradient in want.values()])}
+        got["flat"] = got["flat"][: len(want["flat"])]  # padded
+    for name, gradient in want.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-9, atol=1e-9)
+    distributed.barrier()
+    os._exit(0)
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("FSDP2", marks=[needs_streams, pytest.mark.slow]),
+        "FSDP1, flat",
+        pytest.param("FSDP1, original", marks=pytest.mark.slow),
+    ],
+)
+def test_credit_that_waits_is_sent_on_by_the_last_chunk(kind: str, tmp_path: Path) -> None:
+    processes: Any = multiprocessing
+    processes.spawn(work_deferred, (kind, tmp_path / "meeting"), nprocs=PROCESSES)
+
+
 class Around(nn.Module):
     """A module around the network that hands the state on, as docs/howto/pytorch.md says."""
 

@@ -69,6 +69,8 @@ class Exported(nn.Module):
 
     A memory has the room that the state has. With a capacity that is the capacity. Without one, a row that stores
     more than it has room for returns NaN from then on; `begin` and `tensors_of` make room for a number of steps.
+
+    `torch.export.save(module.export(), path)` and `save_onnx` write it to a file; pickle and torch.save cannot.
     """
 
     def __init__(self, layer: SAB) -> None:
@@ -90,7 +92,8 @@ class Exported(nn.Module):
                 self.weights.extend(mine)
                 self._layers.append(bound.with_tensors(mine))
             self.encoder = _frozen(layer.encoder)
-        self._like = torch.zeros_like(layer.like().detach())
+        self._like: Tensor
+        self.register_buffer("_like", torch.zeros_like(layer.like().detach()), persistent=False)
         self.names = tuple(self._names())
         self.eval()
 

@@ -81,8 +81,9 @@ def restarted(state: SABState, mask: Tensor, weights: Weights) -> SABState:
         return state.reset(mask)
     layers: list[LayerState] = []
     for before in state.layers:
-        kept = for_next_call(before.memory.kept, room=int(state.zero_slot))
-        empty(kept, mask, kept.held.window[mask, 1], state.zero_slot)
+        with torch.inference_mode(False), torch.no_grad():
+            kept = for_next_call(before.memory.kept, room=int(state.zero_slot))
+            empty(kept, mask, kept.held.window[mask, 1], state.zero_slot)
         h, *further = (tensor.detach().masked_fill(mask.unsqueeze(1), 0) for tensor in (before.h, *before.cell_state))
         layers.append(LayerState(h, tuple(further), memory_of(kept.less_free(int(state.zero_slot)))))
     return replace(state, layers=tuple(layers), step=state.step.masked_fill(mask, 0))
@@ -96,10 +97,13 @@ def _has_slots(layer: LayerState, weights: LayerWeights) -> bool:
 
 def _kept(before: LayerState, mine: LayerWeights, weights: Weights, room: int) -> KeptMemory:
     """A layer's memories with the keys that its weights make, for this call to write to."""
-    if _has_slots(before, mine):
+    going_on = _has_slots(before, mine)
+    if going_on and not torch.is_inference_mode_enabled():
         return for_next_call(before.memory.kept, room)
-    with torch.inference_mode(False), torch.no_grad():
-        return load(before.memory, mine, weights.server, room)
+    with torch.inference_mode(False), torch.no_grad():  # later calls in any mode write to what is made here
+        return (
+            for_next_call(before.memory.kept, room) if going_on else load(before.memory, mine, weights.server, room)
+        )
 
 
 def recalled(served: Served, weights: Weights) -> Recall:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.autograd import Pass, completed
@@ -32,8 +32,7 @@ from reminding.nn.layer.stretches import no_steps, run_all, shapes_of
 from reminding.nn.parts.generators import generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import counting_on_host
-from reminding.nn.parts.user_modules import UserModules
-from reminding.nn.state.made_by import MadeBy
+from reminding.nn.parts.user_modules import UserModules, make_weights
 from reminding.nn.state.past.history import History
 from reminding.nn.state.past.owed import Owed
 from reminding.nn.state.past.segments import EncoderInput
@@ -52,7 +51,6 @@ class LayerCalls(LayerParameters):
 
     backend: str
     engine: str
-    semantics: str
     batch_first: bool
     dropout: float
     recurrent_dropout: float
@@ -88,14 +86,16 @@ class LayerCalls(LayerParameters):
         With `credit_every` above 1 the last calls of a stream leave credit behind: settle the state they returned
         before the last step of the optimizer. Parameters' hooks run. Under DistributedDataParallel this gradient is
         the process's own: to have it averaged, set `layer.credit_every = 1` before the last chunk instead, whose
-        backward pass then sends on all that waits.
+        backward pass then sends on all that waits. Under FSDP that is the only way.
 
         Raises:
-            ValueError: another layer made the state.
+            ValueError: another layer made the state; or FSDP divides the parameters.
         """
         if not state.history.waits:
             return
         entering.check_maker(state, self.made_by)
+        surroundings.check_gathered(self)
+        make_weights(self)  # as before a call
         with counting_on_host(), torch.enable_grad(), own_precision(self.like().device.type):
             network = replace(self._network(self.like(), None)[0], note=noting(self._credit))
             with network.modules.in_call(), torch.no_grad():
@@ -269,7 +269,7 @@ class LayerCalls(LayerParameters):
             entering.warn_of_another_layer(state, self._maker)
             if self._remembers_calls(network):
                 state.history = ordered(state, self.rule, self.credit_every)  # which need not be done again
-            state = replace(state, made_by=self.made_by, history=state.history.changed(settle=self._maker))
+            state = replace(state, made_by=self.made_by, history=state.history.changed(settle=self._settler))
             state = state if self.memory_device is None else state.with_memory_on(self.like().device)
             state = layout.sorted_rows(state.without_graph())
             if watch is not None:
@@ -283,7 +283,7 @@ class LayerCalls(LayerParameters):
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
         fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.semantics == "release")
-        history = fresh.history.changed(settle=self._maker)
+        history = fresh.history.changed(settle=self._settler)
         return replace(fresh, batched=batched, made_by=self.made_by, history=history)
 
     def backend_now(self) -> str:
@@ -294,24 +294,6 @@ class LayerCalls(LayerParameters):
         """Refuse a backend that cannot run; on the meta device none can, and what the layer is moved to may."""
         if self.like().device.type != "meta":
             self.backend_now()
-
-    @property
-    def made_by(self) -> MadeBy:
-        """What the record of this layer's calls rests on."""
-        return MadeBy(
-            input_size=self.input_size,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            cell=self.cell,
-            score=self.score,
-            k_top=self.k_top,
-            k_att=self.k_att,
-            k_trunc=self.k_trunc,
-            normalizer=self.rule.normalizer,
-            semantics=self.semantics,
-            encoder=None if self.encoder is None else type(self.encoder).__name__,
-            stored=self.rule.stored,
-        )
 
     def _with_past(self, state: SABState, network: Network) -> SABState:
         """A state whose gradient reaches into the calls that led to it."""
@@ -330,6 +312,12 @@ class LayerCalls(LayerParameters):
     @property
     def _maker(self) -> Maker:
         return weakref.WeakMethod(self.settle)
+
+    @property
+    def _settler(self) -> Maker | None:
+        """What `state.settle()` calls; None where a call computes with other tensors than the layer's parameters."""
+        held = vars(self)["_parameters"].values()
+        return self._maker if all(tensor is None or isinstance(tensor, nn.Parameter) for tensor in held) else None
 
     def _past(self, history: History, network: Network) -> Past:
         """A past as credit is sent into it with the tensors of a network."""

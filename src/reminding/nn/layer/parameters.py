@@ -25,6 +25,7 @@ from reminding.nn.parts.outside import WatchedScorer, watched_cell
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.scorers import RecallWeights
 from reminding.nn.parts.user_modules import UserModules, sharded_in
+from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import SABState
 from reminding.ops import untraced
 from reminding.ops.scores import SCORES
@@ -69,6 +70,7 @@ class LayerParameters(nn.Module):
     bidirectional = False
     proj_size = 0
     encoder: nn.Module | None
+    semantics: str
     rule: Rule
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -223,6 +225,24 @@ class LayerParameters(nn.Module):
     def _names(self, layer: int) -> tuple[str, ...]:
         """The names of one layer's parameters, where cell and scorer are built in."""
         return _names_of(self.cell, self.bias, self.score if self._remembers else None, self.rule.null_score, layer)
+
+    @property
+    def made_by(self) -> MadeBy:
+        """What the record of this layer's calls rests on."""
+        return MadeBy(
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            cell=self.cell,
+            score=self.score,
+            k_top=self.k_top,
+            k_att=self.k_att,
+            k_trunc=self.k_trunc,
+            normalizer=self.rule.normalizer,
+            semantics=self.semantics,
+            encoder=None if self.encoder is None else type(self.encoder).__name__,
+            stored=self.rule.stored,
+        )
 
     def watched(self, layer: int) -> BoundLayer:
         """`bound`, with cells and scorers of one's own as a watch sees them."""

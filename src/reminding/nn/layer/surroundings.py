@@ -173,6 +173,27 @@ def check_replayable(modules: UserModules) -> None:
         )
 
 
+def check_gathered(layer: nn.Module) -> None:
+    """Refuse a layer whose parameters FSDP divides, outside of its call: they are not whole then."""
+    tables = [table for module in layer.modules() for table in (vars(module), vars(module)["_parameters"])]
+    held = [value for table in tables for value in table.values()]
+    if sharded_in([layer]) is not None or any(map(_divided, held)):
+        raise ValueError(
+            "state has credit that waits, and FSDP divides the layer's parameters among processes, which are whole "
+            "only within its call: set layer.credit_every = 1 before the last chunk, whose backward pass sends on "
+            "all that waits"
+        )
+
+
+def _divided(value: object) -> bool:
+    """Whether something is a tensor that FSDP divides, or has emptied after the call that needed it."""
+    if not isinstance(value, Tensor) or value.is_meta:
+        return False
+    if hasattr(value, "_fsdp_flattened") or hasattr(value, "full_tensor"):  # FSDP1's and FSDP2's
+        return True
+    return type(value) in (Tensor, nn.Parameter) and value.numel() > 0 and value.untyped_storage().nbytes() == 0
+
+
 def check_whole(role: str, modules: Iterable[nn.Module]) -> None:
     """Refuse cells and scorers that FSDP divides: it would gather their parameters at every step, or not at all."""
     module = sharded_in(inner for outer in modules for inner in outer.modules())

@@ -183,13 +183,18 @@ def evaluating(module: nn.Module) -> Generator[None]:
     modes = {each: each.training for each in module.modules()}
     module.eval()
     try:
-        for hook in tuple(vars(module)["_forward_pre_hooks"].values()):
-            if isinstance(hook, _MAKES_WEIGHTS):
-                cast("Any", hook)(module, ())
+        make_weights(module)
         yield
     finally:
         for each, training in modes.items():
             each.training = training
+
+
+def make_weights(module: nn.Module) -> None:
+    """Have the hooks that make a module's weights make them anew, as they do before a call."""
+    for hook in tuple(vars(module)["_forward_pre_hooks"].values()):
+        if isinstance(hook, _MAKES_WEIGHTS):
+            cast("Any", hook)(module, ())
 
 
 def sharded_in(modules: Iterable[nn.Module]) -> nn.Module | None:

@@ -140,7 +140,8 @@ class SABState:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
-        return self.without_graph().clone()
+        copy = self.without_graph().clone()  # its layer may be copied too, whose credit the first one's is not
+        return replace(copy, history=copy.history.changed(settle=None))
 
     def detach(self) -> SABState:
         """The same numbers, cut from the past: no credit from later calls reaches the calls that led here.
@@ -158,8 +159,8 @@ class SABState:
         """Send on the credit that waits in the state: see `SAB.settle`, which this calls of the layer that made it.
 
         Raises:
-            ValueError: credit waits, and the layer is not known, as of a state from a file: `layer.settle(state)`
-                does it.
+            ValueError: credit waits, and the layer is not known, as of a state from a file, of a deep copy, or of
+                calls with other tensors than the layer's parameters: `layer.settle(state)` does it.
         """
         if not self.history.waits:
             return

@@ -1,0 +1,100 @@
+"""Credit that waits and is settled: with the weights of now, however they are made, into the layer that made it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+from reminding import SAB, SABState
+from tests.nn.samples import assert_same_gradients, draw, make
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(weight|spectral)_norm.*:FutureWarning")
+
+WEIGHTS: dict[str, Callable[[nn.Module], object]] = {
+    "plain": lambda layer: None,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight_hh_l0", amount=0.5),
+    "weight norm": lambda layer: weight_norm(layer, "weight_hh_l0"),
+    "spectral norm": lambda layer: spectral_norm(layer, "weight_hh_l0"),
+    "parametrized": lambda layer: parametrizations.weight_norm(layer, "weight_hh_l0"),
+}
+
+
+def streamed(layer: SAB, keep_graph: bool = False) -> SABState:
+    """The state after three calls, each with an update of the weights; its credit waits."""
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    state: Any = None
+    for number in range(3):
+        output, state = layer(draw(6, 2, 3, seed=number), state)
+        output.square().sum().backward(retain_graph=keep_graph)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert state.history.waits
+    return state
+
+
+def gathered(layer: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
+
+
+def deferring(backend: str = "auto") -> SAB:
+    return make(3, 4, k_top=2, k_att=2, k_trunc=3, credit_every=9, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("keep_graph", [False, True])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_it_is_what_the_next_backward_pass_sends_on(name: str, keep_graph: bool, backend: str) -> None:
+    found: list[dict[str, Tensor]] = []
+    for settles in (False, True):
+        torch.manual_seed(0)
+        layer = deferring(backend)
+        WEIGHTS[name](layer)
+        state = streamed(layer, keep_graph)
+        if settles:
+            state.settle()
+        else:
+            layer.credit_every = 1
+            (0 * layer(draw(2, 2, 3), state)[0]).sum().backward()
+        found.append(gathered(layer))
+    assert any(bool(gradient.abs().max() > 0) for gradient in found[0].values())
+    assert_same_gradients(found[1], found[0])
+
+
+def test_a_deep_copy_of_a_layer_and_its_state_sends_nothing_to_the_original() -> None:
+    layer = deferring()
+    state = streamed(layer)
+    for twin, after in (copy.deepcopy((layer, state)), reversed(copy.deepcopy((state, layer)))):
+        with pytest.raises(ValueError, match=r"state does not know the layer.*layer\.settle\(state\)"):
+            after.settle()
+        twin.settle(after)
+        assert gathered(layer) == {}
+        got = gathered(twin)
+        layer.settle(state.clone())
+        assert_same_gradients(got, gathered(layer))
+        layer.zero_grad()
+
+
+def test_calls_with_other_tensors_send_nothing_to_the_parameters() -> None:
+    layer = deferring()
+    given = {name: p.detach().clone().requires_grad_() for name, p in layer.named_parameters()}
+    state: Any = None
+    for number in range(3):
+        output, state = torch.func.functional_call(layer, given, (draw(6, 2, 3, seed=number), state))
+        output.sum().backward()
+    assert state.history.waits
+    with pytest.raises(ValueError, match="state does not know the layer"):
+        state.settle()
+    assert gathered(layer) == {}
+    layer.credit_every = 1
+    torch.func.functional_call(layer, given, (draw(2, 2, 3), state))[0].sum().backward()
+    whole = torch.cat([*(draw(6, 2, 3, seed=number) for number in range(3)), draw(2, 2, 3)])
+    layer(whole)[0].sum().backward()
+    assert_same_gradients(
+        {name: tensor.grad for name, tensor in given.items() if tensor.grad is not None}, gathered(layer)
+    )
