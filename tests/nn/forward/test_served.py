@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reminding import SAB
-from tests.nn.samples import draw, needs_op
+from tests.nn.samples import draw, make, needs_op
 from tests.tolerance import assert_equal
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ def served(layer: SAB, modes: list[AbstractContextManager[Any]], steps: int) -> 
 @pytest.mark.parametrize("steps", [2, 30, 60])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_begins_anew_in_another_mode_than_the_stream_had(name: str, steps: int) -> None:
-    layer = SAB(3, 4, k_trunc=5, dtype=torch.float64, **{"k_top": 2, **LAYERS[name]})
+    layer = make(3, 4, **{"k_top": 2, "k_trunc": 5, **LAYERS[name]})
     want = served(layer, [torch.no_grad(), torch.no_grad()], steps)
     assert_equal(served(layer, [torch.inference_mode(), torch.no_grad()], steps), want, "output")
     assert_equal(served(layer, [torch.no_grad(), torch.inference_mode()], steps), want, "output")
