@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "nn": {"nn/parts", "nn/state", "nn/layer", "nn/credit", "nn/baselines", "ops"},
     "tasks": {
         *("tasks/delayed", "tasks/files", "tasks/kinds", "tasks/data"),
-        *("tasks/data/tables", "tasks/data/labelled"),
+        *("tasks/data/tables", "tasks/data/labelled", "tasks/data/times"),
     },
     "__main__": {"cli"},
     "moved": set(),

@@ -108,6 +108,24 @@ def test_a_single_row_goes_on_by_months(trained: Trained, tmp_path: Path, ends: 
     assert list(model.predict(path, steps=3).index) == list(months[1:4])
 
 
+@pytest.mark.parametrize("kind", ["seconds", "durations"])
+def test_decimal_times_go_on_exactly(trained: Trained, tmp_path: Path, kind: str) -> None:
+    """A last digit that float64 rounds does not add up, also where the interval is that of training."""
+    if kind == "seconds":
+        told = [f"{1_700_000_000 + i / 10_000:.4f}" for i in range(1300)]
+        memory: Any = np.array([float(each) for each in told])
+    else:
+        told = [f"0:{i // 600:02}:{i // 10 % 60:02}.{i % 10}" for i in range(1300)]
+        memory = pd.to_timedelta(np.arange(1300) * 100, unit="ms")
+    wanted = [float(each) if kind == "seconds" else i / 10 for i, each in enumerate(told)]
+    model = reminding.load(trained(kind, told[:200]))
+    for rows in (200, 1):
+        path = written(tmp_path / "a.csv", told[:rows])
+        frame = pd.DataFrame({"when": memory[:rows], "v": np.ones(rows)})
+        for data in (path, frame, frame.assign(when=told[:rows])):
+            assert model.predict(data, steps=1000).index.tolist() == wanted[rows : rows + 1000]
+
+
 def test_whole_numbers_go_on_exactly(trained: Trained, tmp_path: Path) -> None:
     numbers = 1700000000123456789 + 10**6 * np.arange(200)
     model = reminding.load(trained("nanoseconds", numbers))

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.disk.writing import make_folder, replacing, write_text
-from reminding.tasks.data.tables.clock import TOLERANCE, Timing
+from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import write_parquet
+from reminding.tasks.data.times.interval import TOLERANCE, times_following, usual_interval
 
 LATEST = 1000
 """The last rows, whose times say which distances are usual, and whose last known values no change repeats."""
@@ -149,7 +150,7 @@ def times_index(times: Any, name: str) -> Any:
 
 
 def times_after(times: Any, name: str, steps: int, known: Timing | None = None) -> Any:
-    """The times that follow those of the last rows, by their regular step, the median.
+    """The times that follow those of the last rows, by their usual interval.
 
     Args:
         times, name: as for `times_index`.
@@ -162,12 +163,10 @@ def times_after(times: Any, name: str, steps: int, known: Timing | None = None) 
     if is_dated(index):
         return _dates_after(index, steps, known if known is not None and known.dated else None)
     values: NDArray[Any] = np.asarray(times)
-    distances: NDArray[Any] = np.diff(values)
-    step: Any = np.median(distances) if len(distances) else 1
-    if known is not None and known.step is not None and not known.dated and not is_regular(distances):
-        step = known.step
-    step = int(step) if values.dtype.kind in "iu" and step == int(step) else step  # exact beyond 2**53
-    return times_index(values[-1] + step * np.arange(1, steps + 1), name)
+    step, own = usual_interval(values) if len(values) > 1 else 1.0, True
+    if known is not None and known.step is not None and not known.dated and not is_regular(np.diff(values)):
+        step, own = known.step, False
+    return times_index(times_following(values, step, steps, own=own), name)
 
 
 def is_regular(distances: NDArray[Any]) -> bool:

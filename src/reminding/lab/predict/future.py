@@ -17,7 +17,7 @@ from reminding.lab.predict.frames import LATEST, distances_of, in_zone_of, is_da
 from reminding.lab.predict.given import table_values
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
-from reminding.tasks.data.tables.clock import TOLERANCE, distance_text
+from reminding.tasks.data.times.interval import TOLERANCE, distance_text
 
 HOUR = 3600.0
 """Seconds that a clock may be put forward between two rows."""

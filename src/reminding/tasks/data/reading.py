@@ -42,7 +42,7 @@ class TimeRange:
     Args:
         column: its name.
         first, last: its values in the first and the last row.
-        step: the usual distance of two rows, their median.
+        step: the usual interval of two rows, such as "15 min" or "1 month".
         gaps: number of places where the distance is larger.
         largest_gap: the largest distance, "" if there is no gap.
         irregular: number of places where the distance is smaller.
@@ -60,7 +60,7 @@ class TimeRange:
         """One line for the terminal."""
         if self.first == self.last:  # of a single row, which is at no distance
             return f"time: {self.column}, {self.first}"
-        steps = f"every {self.step}"
+        steps = f"every {self.step.removeprefix('1 ') if self.step in ('1 month', '1 year') else self.step}"
         several = f"{self.gaps:,} gaps, the largest {self.largest_gap}"
         gaps = several if self.gaps > 1 else f"1 gap of {self.largest_gap}" if self.gaps else "no gaps"
         shorter = f", {self.irregular:,} shorter distances" if self.irregular else ""

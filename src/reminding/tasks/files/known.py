@@ -9,7 +9,8 @@ from typing import Any, Literal
 from reminding.tasks.data.audio import AudioSource, check_rate
 from reminding.tasks.data.sources import Source
 from reminding.tasks.data.tables import FollowedTable, TableSource
-from reminding.tasks.data.tables.clock import UNITS, Timing
+from reminding.tasks.data.tables.clock import Timing
+from reminding.tasks.data.times.interval import UNITS
 from reminding.tasks.files.sets import Format
 from reminding.tasks.kinds.facts import DATA
 

@@ -16,7 +16,7 @@ import pytest
 from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables import TableSource, Wanted
 from reminding.tasks.data.tables.cells import Order
-from reminding.tasks.data.tables.clock import OpenOrderError, Timing, distance_text, read_clock, text_times
+from reminding.tasks.data.tables.clock import OpenOrderError, Timing, read_clock, text_times
 from reminding.tasks.data.tables.database import QueriedRows
 from reminding.tasks.files.sets import open_files
 
@@ -40,6 +40,10 @@ def table(path: Path, times: list[str], missing: str = "error", values: list[str
         (["12/31/2020 23:00", "01/01/2021 00:00"], "2020-12-31 23:00:00", "1 h"),
         (["31.12.2020 10:00", "31.12.2020 10:05"], "2020-12-31 10:00:00", "5 min"),
         (["0.5", "1.0", "1.5"], "0.5", "0.5"),
+        (["1700000000.0001", "1700000000.0002", "1700000000.0003"], "1700000000.0001", "0.0001"),
+        (["2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"], "2024-01-31 00:00:00", "1 month"),
+        (["2024-01-01", "2024-04-01", "2024-07-01"], "2024-01-01 00:00:00", "3 months"),
+        (["2022-07-01", "2023-07-01", "2024-07-01"], "2022-07-01 00:00:00", "1 year"),
         (["9:59", "10:00", "10:01"], "35940", "60"),
         (["00:00:59.5", "00:01:00.0", "00:01:00.5"], "59.5", "0.5"),
         (["0 days 23:59:50", "1 day, 0:00:00", "1 days 00:00:10"], "86390", "10"),
@@ -107,26 +111,17 @@ def test_times_that_cannot_be_used_are_refused(tmp_path: Path, times: list[str],
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (3900, "65 min"),
-        (4500, "1.25 h"),
-        (90_000, "25 h"),
-        (604_800, "7 d"),
-        (3661, "1.01694 h"),
-        (1 / 3, "333.333 ms"),
-    ],
-)
-def test_a_distance_is_said_in_the_largest_unit_that_takes_few_decimals(seconds: float, said: str) -> None:
-    """Rows every five minutes have a gap of 65 minutes where clocks are put forward, not of 1.08333 hours."""
-    assert distance_text(seconds, dated=True) == said
-
-
-@pytest.mark.parametrize(
     ("gaps", "said"), [(0, "no gaps"), (1, "1 gap of 5 h"), (1200, "1,200 gaps, the largest 5 h")]
 )
 def test_gaps_are_said_in_words(gaps: int, said: str) -> None:
     assert TimeRange("t", "a", "b", "1 h", gaps, "5 h", 0).line() == f"time: t, a to b, every 1 h, {said}"
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [("1 month", "every month"), ("3 months", "every 3 months"), ("1 year", "every year")]
+)
+def test_an_interval_of_the_calendar_is_said_in_words(step: str, said: str) -> None:
+    assert TimeRange("t", "a", "b", step, 0, "", 0).line() == f"time: t, a to b, {said}, no gaps"
 
 
 BERLIN = pd.date_range("2024-10-26 20:00", periods=12, freq="h", tz="UTC").tz_convert("Europe/Berlin")

@@ -29,6 +29,7 @@ from reminding.tasks.data.tables.cells import (
 )
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
 from reminding.tasks.data.tables.store import Store, write
+from reminding.tasks.data.times.interval import TOLERANCE, distance_text, usual_interval
 
 PARTS = {"us": 1_000_000, "ns": 1_000_000_000}
 """Of a second."""
@@ -36,12 +37,8 @@ EXACT = 1 << 53
 """Whole numbers that float64 holds exactly are below it."""
 SPLIT = 1 << 32
 """Larger ones are kept in two parts, above and below it."""
-UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "ns": 1e-9}
-"""In which distances are said, in seconds."""
 PIECE = 1 << 20
 """Rows that are looked at together."""
-TOLERANCE = 1.5
-"""A distance that is this many times the usual one is a gap, and one that is this many times smaller is irregular."""
 
 Make = Callable[[str], str]
 """What makes the SQL of a value from that of a cell."""
@@ -136,7 +133,7 @@ class Clock:
             largest = max(largest, float(distances.max(initial=0)))
         first, last = (self._shown(i) for i in (0, self.store.rows - 1))
         said = self._distance(largest) if gaps else ""
-        return TimeRange(self.column, first, last, self._distance(usual), gaps, said, irregular)
+        return TimeRange(self.column, first, last, self._distance(usual, self._months()), gaps, said, irregular)
 
     def is_even(self) -> bool:
         """Whether all distances are about the usual one."""
@@ -149,8 +146,8 @@ class Clock:
         return found[:, 0].astype(np.int64) * self.scale + found[:, 1].astype(np.int64) if self.scale else found[:, 0]
 
     def _usual(self) -> float:
-        """The median distance; 0 if there is none."""
-        return float(np.median(np.diff(self._numbers(0, PIECE)))) if self.store.rows > 1 else 0.0
+        """The usual distance; 0 if there is none."""
+        return usual_interval(self._numbers(0, PIECE))
 
     def _months(self) -> int | None:
         """See `Timing`."""
@@ -175,19 +172,8 @@ class Clock:
             return str(value) if self.scale else f"{float(value):.15g}"
         return str(value).replace("T", " ").removesuffix("." + 9 * "0").removesuffix("." + 6 * "0")
 
-    def _distance(self, value: float) -> str:
-        return distance_text(value / PARTS[self.unit], dated=True) if self.unit else distance_text(value, dated=False)
-
-
-def distance_text(distance: float, *, dated: bool) -> str:
-    """A distance of two times, of seconds if they are points in time, in the largest unit that takes few decimals."""
-    if not dated:
-        return f"{distance:.12g}"
-    units = [unit for unit, size in UNITS.items() if 1 <= size <= distance] or ["ns" if 0 < distance < 1e-6 else "ms"]
-    counts = [(distance / UNITS[unit], unit) for unit in units]
-    short = (each for each in counts if each[0] < 1000 and round(each[0], 2) == round(each[0], 5))
-    count, unit = next(short, counts[0])
-    return f"{count:.6g} {unit}"
+    def _distance(self, value: float, months: int | None = None) -> str:
+        return distance_text(value / PARTS.get(self.unit, 1), dated=self.dated, months=months)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reminding.tasks.data.reading import Column, FileSteps, Reading
 from reminding.tasks.data.sources import Identity, Source
 from reminding.tasks.data.tables.cells import TOTAL, grouped_sql, mark_sql, missing_sql, simple_sql, value_sql
-from reminding.tasks.data.tables.clock import Clock, Timing, distance_text, read_clock
+from reminding.tasks.data.tables.clock import Clock, Timing, read_clock
 from reminding.tasks.data.tables.columns import (
     Contents,
     Points,
@@ -35,6 +35,7 @@ from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.tables.store import Store, fill, write
 from reminding.tasks.data.temporary import temporary_folder
 from reminding.tasks.data.text import PACKED, suffix_of
+from reminding.tasks.data.times.interval import distance_text
 
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
@@ -314,7 +315,7 @@ def unlike_steps(known: Timing, found: Timing) -> tuple[str, str] | None:
     steps = known.step, found.step
     if known.dated != found.dated or None in steps or max(steps) <= ALIKE * min(steps):  # pyright: ignore[reportArgumentType]
         return None
-    there, here = (distance_text(step or 0.0, dated=known.dated) for step in steps)
+    there, here = (distance_text(each.step or 0.0, dated=each.dated, months=each.months) for each in (known, found))
     return here, there
 
 
