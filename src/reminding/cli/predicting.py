@@ -15,7 +15,7 @@ def predict(arguments: list[str]) -> None:
     def run(
         *,
         input: Path,
-        steps: int = 1,
+        steps: int | None = None,
         future: Path | None = None,
         out: Path | None = None,
         held_out: int = 0,
@@ -27,7 +27,7 @@ def predict(arguments: list[str]) -> None:
         Args:
             input: the rows so far, with the columns of the training data; or series to label: a file as in training,
                 where a label may be ?, an audio file, or a folder of audio files.
-            steps: rows to predict; each is fed back as the input of the next.
+            steps: rows to predict; each is fed back as the input of the next. None: those held out, at least 1.
             future: a table with the known inputs of the next rows, if the run reads columns that it does not predict.
             out: a .csv or .parquet file to write; None: the terminal.
             held_out: rows at the end of a table that are not read, but forecast and compared.

@@ -82,6 +82,18 @@ def test_without_rows_held_out_it_is_what_predict_gives_and_has_no_errors(season
     assert list(found.measured["x"]) == list(values[:, 0])
 
 
+def test_as_many_rows_are_forecast_as_are_held_out(seasonal: Path, tmp_path: Path) -> None:
+    """On the command line, too, and one where none is held out."""
+    model, values = reminding.load(seasonal), np.arange(40.0)[:, None]
+    assert [len(model.forecast(values, held_out=rows).predicted) for rows in (0, 1, 7)] == [1, 1, 7]
+    assert len(model.forecast(values, 2, held_out=7).predicted) == 2
+    pd.DataFrame({"x": np.arange(40.0)}).to_csv(tmp_path / "a.csv", index=False)
+    words = ["predict", str(seasonal), "--input", str(tmp_path / "a.csv"), "--out", str(tmp_path / "b.csv")]
+    for given, rows in (([], 1), (["--held-out", "7"], 7), (["--held-out", "7", "--steps", "2"], 2)):
+        main([*words, *given])
+        assert len(pd.read_csv(tmp_path / "b.csv")) == rows
+
+
 @pytest.mark.parametrize(("steps", "held_out"), [(4, 4), (9, 9), (9, 3), (2, 5)])
 def test_errors_are_those_over_the_known_rows_beside_both_baselines(
     seasonal: Path, steps: int, held_out: int

@@ -19,7 +19,7 @@ from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.disk.lock import locked
 from reminding.lab.report.check import check_run
-from reminding.lab.runs import checkpoint
+from reminding.lab.runs import checkpoint, records
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
 from reminding.nn.state.storage import load_tensors
@@ -127,6 +127,8 @@ def test_a_request_to_end_saves_after_the_update_however_often_it_comes(
         patch.setattr(torch.optim.Adam, "step", asked)
         summary = trainer.train(streaming(CUE, 9), tmp_path / "run")
     assert summary["stopped"] == "interrupted"
+    assert summary["signal"] == name
+    assert records.Run.read(tmp_path / "run").state.startswith(f"ended by {name}")
     assert content(tmp_path / "run")["standing"]["step"] == summary["steps"] < 9
     assert signal.getsignal(getattr(signal, name)) == before
     trainer.train(streaming(CUE, 9), tmp_path / "run", resume=True)

@@ -68,6 +68,15 @@ def test_the_command_line_lifts_a_target(tmp_path: Path, capsys: pytest.CaptureF
     assert "6 updates in" in capsys.readouterr().out
 
 
+def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job that was killed before its first checkpoint begins again by the same command; so does a misspelt name."""
+    said = f"there is no run to resume in {tmp_path / 'run'}: a new one begins"
+    for expected in (True, False):
+        trainer.train(small(3), tmp_path / "run", resume=True)
+        shown = "".join(capsys.readouterr().out.split())
+        assert ("".join(said.split()) in shown) == expected
+
+
 def test_fewer_updates_than_were_made_are_refused_and_nothing_is_changed(tmp_path: Path) -> None:
     trainer.train(small(9), tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_bytes()

@@ -48,6 +48,19 @@ def test_samples_of_every_width_are_read(tmp_path: Path, subtype: str, error: fl
     np.testing.assert_array_equal(source.read(123, 222), levels[123:222])
 
 
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_samples_that_are_clipped_are_told(tmp_path: Path, subtype: str) -> None:
+    samples = tone(70_000)
+    samples[[3, 69_999]] = [[2.5], [-1.5]]
+    (note,) = FileStream(write(tmp_path / "a.wav", samples, subtype)).reading().notes
+    assert note == (
+        "a.wav: 2 of 70,000 samples (0.003%) lie beyond -1 and 1, up to 2.5, and are clipped there; scale the "
+        "recording for them to be read"
+    )
+    samples[[3, 69_999]] = [[1.0], [-1.0]]
+    assert AudioSource(write(tmp_path / "b.wav", samples, subtype)).reading().notes == ()
+
+
 def test_flac_is_audio_for_a_stream(tmp_path: Path) -> None:
     task = FileStream(write(tmp_path / "a.flac", tone(500)))
     batch = next(task.train_batches(2, 0))

@@ -118,15 +118,22 @@ class Predictor:
         return labels_frame(self.classes, found, index)
 
     def forecast(
-        self, data: Any, steps: int = 1, *, future: Any = None, held_out: int = 0, context: int | None = None
+        self,
+        data: Any,
+        steps: int | None = None,
+        *,
+        future: Any = None,
+        held_out: int = 0,
+        context: int | None = None,
     ) -> HorizonForecast:
         """Forecast the next rows of a table as `predict` does, with what is needed for a picture and for errors.
 
             model.forecast("sensors.csv", steps=24).figure("next.png")
-            model.forecast("sensors.csv", steps=24, held_out=24).errors()
+            model.forecast("sensors.csv", held_out=24).errors()
 
         Args:
-            data, steps, future, context: as for `predict`.
+            data, future, context: as for `predict`.
+            steps: rows to predict; None: those that are held out, at least 1.
             held_out: the last rows of the data, which are not read: the forecast begins before them, and is compared
                 with them. They also have the known inputs of the forecast, if `steps` is at most held_out + 1.
 
@@ -134,6 +141,8 @@ class Predictor:
             FileNotFoundError: there is no such file.
             ValueError: the data do not fit, or the run was not trained on a table; the message says why.
         """
+        at_least("held_out", held_out, 0)
+        steps = max(held_out, 1) if steps is None else steps
         at_least("steps", steps, 1)
         task = self.config.task
         if not isinstance(task, FileStream) or not self.columns:

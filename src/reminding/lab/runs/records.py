@@ -25,10 +25,12 @@ ENDINGS = {
     "time": "its time limit",
     "patience": "its patience",
     "target": "its target",
-    "interrupted": "Ctrl-C",
+    "interrupted": "Ctrl-C or another signal",
     "pruned": "its sweep, which has better trials",
 }
 """What may stop a run -> how a report names it."""
+SIGNALS = {"SIGINT": "Ctrl-C", "SIGHUP": "SIGHUP, as its terminal closed"}
+"""Signals that are named by what sends them."""
 SUMMARY_NUMBERS = (
     *("seconds", "ms_per_update", "peak_resident_bytes", "parameters", "mse_unchanged"),
     *("backward_steps", "backward_steps_last"),
@@ -134,9 +136,14 @@ class Run:
     def state(self) -> str:
         """What ended the run, or how far an unfinished one has come."""
         if self.summary:
-            stopped = self.summary.get("stopped")
-            return f"ended by {ENDINGS.get(stopped, stopped)}" if stopped else "finished"
+            return f"ended by {ending_of(self.summary)}" if self.summary.get("stopped") else "finished"
         return f"{self.updates:,} of {self.options.get('train.steps', 0):,} updates"
+
+
+def ending_of(summary: Mapping[str, Any]) -> str:
+    """What stopped a run, for a reader."""
+    signal, stopped = str(summary.get("signal", "")), str(summary["stopped"])
+    return SIGNALS.get(signal, signal) or ENDINGS.get(stopped, stopped)
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:

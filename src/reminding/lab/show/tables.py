@@ -120,9 +120,10 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
 
 def _of_next_rows(record: Mapping[str, Any]) -> list[str]:
     """What the errors of one forecast of several rows are."""
+    known = f"{record['predictions']:,} that {'is' if record['predictions'] == 1 else 'are'}"
     notes = [
-        f"Errors of one forecast of {record['horizon']:,} rows over the {record['predictions']:,} that are known, in "
-        "each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last known "
+        f"Errors of one forecast of {record['horizon']:,} row{'s' * (record['horizon'] != 1)} over the {known} known, "
+        "in each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last known "
         "value before the forecast."
     ]
     if season := record["season"]:

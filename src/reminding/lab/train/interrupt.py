@@ -15,9 +15,10 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @dataclass
 class Interrupt:
-    """Whether the run was asked to stop."""
+    """Whether the run was asked to stop, and by which signal first, such as "SIGTERM"."""
 
     requested: bool = False
+    signal: str = ""
 
 
 @contextmanager
@@ -28,8 +29,9 @@ def interruptible() -> Generator[Interrupt]:
     """
     interrupt, previous = Interrupt(), dict[int, Any]()
 
-    def ask(*_: int | FrameType | None) -> None:
+    def ask(number: int, _: FrameType | None) -> None:
         interrupt.requested = True
+        interrupt.signal = interrupt.signal or signal.Signals(number).name
         if signal.SIGINT in previous:
             signal.signal(signal.SIGINT, previous[signal.SIGINT])
 

@@ -84,6 +84,8 @@ def train(
         reading = reading_of(config.task)
     run.judge = judge
     writes = run.group.rank == 0
+    if resume and writes and not (folder / checkpoint.CONFIG_NAME).exists():
+        say(f"there is no run to resume in {folder}: a new one begins")
     try:
         with checkpoint.opened(folder, config, resume=resume, overwrite=overwrite) if writes else nullcontext():
             if reading is not None and writes:
@@ -157,6 +159,7 @@ def _loop(run: Run, log: RunLog) -> str:
         while standing.step < config.train.steps:
             if run.group.any(interrupt.requested):
                 standing.seconds += time.perf_counter() - clock
+                run.signal = interrupt.signal
                 return "interrupted"
             if standing.seconds >= limit:
                 return "time"
@@ -344,6 +347,7 @@ def _finish(run: Run, stopped: str) -> dict[str, Any]:
         "metric": task.metric,
         "seed": options.seed,
         "stopped": stopped,
+        **({"signal": run.signal} if run.signal else {}),
         "steps": standing.step,
         "best_step": standing.best_step,
         f"valid_{task.metric}": _finite(standing.best),

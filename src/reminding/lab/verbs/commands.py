@@ -29,7 +29,7 @@ from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_own_data
-from reminding.lab.runs.records import ENDINGS, setting_name
+from reminding.lab.runs.records import ending_of, setting_name
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
 from reminding.lab.show.terminal import doing, say, show_table
@@ -78,8 +78,8 @@ def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], fold
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
     _show_errors(summary)
-    ending = ENDINGS[summary["stopped"]]
-    say(f"{summary['steps']} updates in {summary['seconds']:.0f} s, ended by {ending}; written to {folder}")
+    seconds, ending = f"{summary['seconds']:.0f} s", ending_of(summary)
+    say(f"{summary['steps']} updates in {seconds}, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
         say("the same command with --resume continues the run")
 
@@ -189,14 +189,19 @@ def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, flo
 def predict(
     folder: Path,
     input: Path,
-    steps: int,
+    steps: int | None,
     future: Path | None,
     out: Path | None,
     held_out: int,
     context: int | None,
     figure: Path | None,
 ) -> None:
-    """Predict a table's next rows, or labels; show them, or write them to a file."""
+    """Predict a table's next rows, or labels; show them, or write them to a file.
+
+    Args:
+        steps: rows to predict; None: those that are held out, at least 1.
+    """
+    steps = max(held_out, 1) if steps is None else steps
     if out is not None:
         check_suffix(out)
     if figure is not None:

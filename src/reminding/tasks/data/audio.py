@@ -1,4 +1,4 @@
-"""Audio files: WAV of every kind, FLAC, and what else libsndfile reads. The one file that imports soundfile.
+"""Audio files: WAV of every kind, FLAC, and anything else libsndfile reads. The one file that imports soundfile.
 
 Shapes: n samples, channels averaged.
 """
@@ -21,6 +21,8 @@ from reminding.tasks.data.sources import MU, Growth, Identity, Source, mu_law, r
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".au", ".ogg", ".w64", ".rf64", ".caf")
 """Suffixes of audio files, in lower case."""
+_UNBOUNDED = ("FLOAT", "DOUBLE")
+"""Sample types whose values may lie beyond -1 and 1."""
 _BLOCK = 1 << 16
 """Samples per channel that are read at once."""
 _CUT = re.compile(
@@ -149,6 +151,7 @@ class AudioSource(Source):
         super().__init__(path)
         self._identity = Identity.of(path, fixed or path.suffix.lower() != ".wav")
         self.form = audio_form(path)
+        self._notes = _clipped(path, self.form)
 
     @property
     def features(self) -> int:
@@ -178,7 +181,8 @@ class AudioSource(Source):
 
     def reading(self) -> Reading:
         """What was read."""
-        return Reading((FileSteps(str(self.path), self.steps()),), "audio", self.unit, self.form.settings)
+        files = (FileSteps(str(self.path), self.steps()),)
+        return Reading(files, "audio", self.unit, self.form.settings, notes=self._notes)
 
 
 class FollowedAudio(AudioSource):
@@ -187,6 +191,7 @@ class FollowedAudio(AudioSource):
     def __init__(self, path: Path) -> None:
         Source.__init__(self, path)
         self._growth = Growth(path)
+        self._notes = ()
         self._begin = _begin_of_samples(path)
         with _opened(path) as file:
             self.form = AudioForm(0, file.samplerate, file.channels, file.format, file.subtype)
@@ -210,6 +215,24 @@ class FollowedAudio(AudioSource):
         raw = read_range(self.path, self._begin + start * self._frame, self._begin + stop * self._frame)
         with _opened(io.BytesIO(raw), self.path, format="RAW", **self._kind) as file:
             return mu_law(_read(self.path, file, stop - start, start))
+
+
+def _clipped(path: Path, form: AudioForm) -> tuple[str, ...]:
+    """A note on samples of a file that lie beyond -1 and 1, where the mu-law ends; none if there are none."""
+    if form.subtype not in _UNBOUNDED:
+        return ()
+    peak, beyond = 0.0, 0
+    with _opened(path) as file:
+        for start in range(0, form.frames, _BLOCK):
+            sizes = np.abs(_read(path, file, min(_BLOCK, form.frames - start), start))
+            peak, beyond = max(peak, float(sizes.max(initial=0))), beyond + int((sizes > 1).sum())
+    if not beyond:
+        return ()
+    share = f"{beyond / form.frames:.3%}"
+    return (
+        f"{path.name}: {beyond:,} of {form.frames:,} samples ({share}) lie beyond -1 and 1, up to {peak:.4g}, and "
+        "are clipped there; scale the recording for them to be read",
+    )
 
 
 def audio_files(folder: Path) -> list[Path]:
