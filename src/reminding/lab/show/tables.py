@@ -122,9 +122,9 @@ def _of_next_rows(record: Mapping[str, Any]) -> list[str]:
     """What the errors of one forecast of several rows are."""
     known = f"{record['predictions']:,} that {'is' if record['predictions'] == 1 else 'are'}"
     notes = [
-        f"Errors of one forecast of {record['horizon']:,} row{'s' * (record['horizon'] != 1)} over the {known} known, "
-        "in each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the last known "
-        "value before the forecast."
+        f"Errors of one forecast of {record['horizon']:,} row{'s' * (record['horizon'] != 1)} over the {known} "
+        "known, in each column's own unit: root mean squared (RMSE) and mean absolute (MAE). No change repeats the "
+        "last known value before the forecast."
     ]
     if season := record["season"]:
         notes.append(f"A season before repeats the last {season:,} rows before the forecast.")

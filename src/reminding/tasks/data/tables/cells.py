@@ -53,6 +53,20 @@ _DATES: dict[Order, tuple[str, str]] = {
 }
 """Dates by the order of day, month and year; and which part each group is. Before points, the day stands first."""
 ORDERS: tuple[Order, ...] = tuple(_DATES)
+_MONTHS = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    "|nov(?:ember)?|dec(?:ember)?"
+)
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?"
+_NAMED = (
+    (rf"{_WEEKDAY}({_SHORT})[-/. ]{{0,2}}({_MONTHS})\.?[-/., ]{{0,2}}([0-9]{{4}}|[0-9]{{2}})((?:[^0-9].*)?)", "dmy"),
+    (rf"{_WEEKDAY}({_MONTHS})\.?[-/. ]{{1,2}}({_SHORT})[-/., ]{{1,2}}([0-9]{{4}})((?:[^0-9].*)?)", "mdy"),
+    (rf"([0-9]{{4}})[-/. ]({_MONTHS})[-/. ]({_SHORT})((?:[^0-9].*)?)", "ymd"),
+)
+"""Dates with the English name of the month, and what follows; and which part each group is."""
+_MONTH = r"[0-9]{4}-[0-9]{2}"
+DATES_READ = "2024-12-31 23:59, 31.12.2024, 12/31/24, 31 Dec 2024, 2024-12 (a month), 20241231, a number, or 0:01:30"
+"""Forms of times, for messages."""
 _OFFSET = r"(?:(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})?|Z)(?:\[[^\]]*\])?"
 _TIME = (
     rf"(?:(?:[Tt]| +|, *)({_SHORT}(?::{_SHORT}){{0,2}}(?:[.,][0-9]*)?)(?: ?([AaPp])\.?[Mm]\b\.?)?( *{_OFFSET})?)?"
@@ -125,8 +139,9 @@ def is_timestamp(text: str) -> bool:
 
 def is_time(text: str) -> bool:
     """Whether a text has the form of a date, perhaps with a time, in any order of its parts, or of a time of day."""
-    forms = (_ELAPSED, *(date + _TIME for date, _ in _DATES.values()))
-    return is_timestamp(text) or any(re.fullmatch(form, text.strip()) for form in forms)
+    forms = (_ELAPSED, _MONTH, *(date + _TIME for date, _ in _DATES.values()))
+    named = any(re.fullmatch(form, text.strip(), re.IGNORECASE) for form, _ in _NAMED)
+    return named or is_timestamp(text) or any(re.fullmatch(form, text.strip()) for form in forms)
 
 
 def may_be_grouped(cell: str) -> bool:
@@ -214,8 +229,7 @@ def time_sql(cell: str, order: Order) -> str:
     A time of day may have am or pm. A distance from UTC, or the name of a zone, is taken into account; a zone that is
     not known makes the cell no time.
     """
-    year = "CASE WHEN length(p.y) = 4 THEN p.y WHEN p.y < '69' THEN '20' || p.y ELSE '19' || p.y END"
-    day = f"epoch_us(try_cast(concat_ws('-', {year}, p.m, p.d) AS DATE))"
+    day = f"epoch_us(try_cast(concat_ws('-', {_year('p.y')}, p.m, p.d) AS DATE))"
     written = "CASE WHEN contains(p.clock, ':') THEN replace(p.clock, ',', '.') ELSE p.clock || ':00' END"
     noon = f"CASE WHEN lower(p.half) = 'p' THEN {12 * _HOUR} ELSE 0 END"
     half = f"CASE WHEN c >= {_HOUR} AND c < {13 * _HOUR} THEN c % {12 * _HOUR} + {noon} END"
@@ -264,8 +278,32 @@ def _parts(cell: str, order: Order, of: str) -> str:
     """SQL of an expression of the parts p of a point in time; NULL where the cell does not have the form."""
     date, places = _DATES[order]
     names = ", ".join(map(quoted, (*places, *_TIME_PARTS)))
-    found = f"regexp_extract(trim({cell}), {quoted(f'^{date}{_TIME}$')}, [{names}])"
+    text = _numbered(f"trim({cell})") if order == "year first" else f"trim({cell})"
+    found = f"regexp_extract({text}, {quoted(f'^{date}{_TIME}$')}, [{names}])"
     return f"list_transform([{found}], lambda p: CASE WHEN p.d <> '' THEN {of} END)[1]"
+
+
+def _year(text: str) -> str:
+    """SQL of a year with four digits, of one with two or four."""
+    return f"CASE WHEN length({text}) = 4 THEN {text} WHEN {text} < '69' THEN '20' || {text} ELSE '19' || {text} END"
+
+
+def _numbered(text: str) -> str:
+    """SQL of a text that begins with the numbers of year, month and day, where it names the month or has no day.
+
+    "1 Jan 2024 12:00" becomes "2024-1-1 12:00", and "2024-01" the first of the month; others stay as they are.
+    """
+    month = "(strpos('janfebmaraprmayjunjulaugsepoctnovdec', lower(substr(q.m, 1, 3))) + 2) // 3"
+    date = f"concat({_year('q.y')}, '-', {month}, '-', q.d, q.rest)"
+    named: list[str] = []
+    for pattern, places in _NAMED:
+        names = ", ".join(map(quoted, (*places, "rest")))
+        found = f"regexp_extract({text}, {quoted(f'(?i)^{pattern}$')}, [{names}])"
+        named.append(f"list_transform([{found}], lambda q: CASE WHEN q.d <> '' THEN {date} END)[1]")
+    return (
+        f"CASE WHEN regexp_full_match({text}, {quoted(_MONTH)}) THEN {text} || '-01' "
+        f"WHEN regexp_matches({text}, '(?i){_MONTHS}') THEN coalesce({', '.join(named)}, {text}) ELSE {text} END"
+    )
 
 
 def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables.cells import (
+    DATES_READ,
     ORDERS,
     Order,
     elapsed_sql,
@@ -37,6 +38,8 @@ EXACT = 1 << 53
 """Whole numbers that float64 holds exactly are below it."""
 SPLIT = 1 << 32
 """Larger ones are kept in two parts, above and below it."""
+SHOWN = 40
+"""Characters of a cell that a message shows."""
 PIECE = 1 << 20
 """Rows that are looked at together."""
 
@@ -214,8 +217,9 @@ def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path, kno
     full = [clock for clock in read if not clock.store.missing.any()]
     if not full:
         nearest = min(read, key=lambda clock: int(clock.store.missing[0]))
-        place = rows.place(_first_gap(nearest.store))
-        raise ValueError(f"time: {path}, {place}, column {name!r}: {nearest.fault or 'the cell holds no time'}")
+        row = _first_gap(nearest.store)
+        cell = f"the cell holds {_text_of(rows, column, row)}, expected a time such as {DATES_READ}"
+        raise ValueError(f"time: {path}, {rows.place(row)}, column {name!r}: {nearest.fault or cell}")
     if known is not None and known.order is not None:
         full = [clock for clock in full if clock.order == known.order] or full
     if known is None or known.dated:
@@ -370,6 +374,21 @@ def _exactly(clock: Clock, rows: Rows, column: int, path: Path) -> Clock:
     parts = _parts(lambda cell: whole_sql(cell, kind), SPLIT)
     store = write(rows.values([(column, _double(part)) for part in parts]), path.with_suffix(".whole"), range(2))
     return clock if store.missing.any() else replace(clock, store=store, scale=SPLIT)
+
+
+def _text_of(rows: Rows, column: int, row: int) -> str:
+    """What a cell holds, for a message."""
+
+    def code(place: int) -> Make:
+        return lambda cell: f"CAST(coalesce(unicode(substr(trim(CAST({cell} AS VARCHAR)), {place}, 1)), 0) AS DOUBLE)"
+
+    for codes in rows.values([(column, code(place)) for place in range(1, SHOWN + 1)]):
+        if row < len(codes):
+            return (
+                repr("".join(chr(int(each)) for each in codes[row] if each > 0)) if codes[row, 0] > 0 else "nothing"
+            )
+        row -= len(codes)
+    return "nothing"
 
 
 def _first_gap(store: Store) -> int:
