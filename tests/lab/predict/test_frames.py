@@ -106,6 +106,20 @@ def test_numbers_among_objects_are_read() -> None:
     np.testing.assert_array_equal(found, [[1], [np.nan], [2.5], [3], [1]])
 
 
+def test_true_and_false_are_numbers_as_in_files() -> None:
+    for table in (pd.DataFrame({"on": ["true", " False", "2"]}), pl.DataFrame({"on": ["true", " False", "2"]})):
+        np.testing.assert_array_equal(table_values(table, ["on"]), [[1], [0], [2]])
+    message = "data: the column 'on' is not numeric: it holds 'off', expected numbers, or true and false$"
+    for table in (pd.DataFrame({"on": ["true", "off"]}), pl.DataFrame({"on": ["true", "off"]})):
+        with pytest.raises(ValueError, match=message):
+            table_values(table, ["on"])
+
+
+def test_periods_are_times() -> None:
+    frame = pd.DataFrame({"x": np.zeros(3)}, index=pd.period_range("2024-01", periods=3, freq="M"))
+    assert list(index_after(frame, range(3), 2)) == [pd.Timestamp("2024-04-01"), pd.Timestamp("2024-05-01")]
+
+
 CALENDAR = {
     "the 15th": (["2024-11-15", "2024-12-15", "2025-01-15", "2025-02-15"], ["2025-03-15", "2025-04-15"], None),
     "the 30th": (["2024-11-30", "2024-12-30", "2025-01-30"], ["2025-02-28", "2025-03-30"], None),

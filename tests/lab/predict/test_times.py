@@ -108,6 +108,16 @@ def test_a_single_row_goes_on_by_months(trained: Trained, tmp_path: Path, ends: 
     assert list(model.predict(path, steps=3).index) == list(months[1:4])
 
 
+def test_a_table_in_memory_without_the_times_is_refused(trained: Trained) -> None:
+    model = reminding.load(trained("hours", HOURS.strftime("%Y-%m-%d %H:%M:%S")))
+    frame = pd.DataFrame({"v": np.ones(20)})
+    for given in (frame, pl.from_pandas(frame)):
+        with pytest.raises(ValueError, match=r"time: data has no 'when'; it has v\. The index of a pandas table may"):
+            model.predict(given)
+    for index in (HOURS[:20], HOURS[:20].to_period("h")):
+        assert model.predict(frame.set_index(index)).index[0] == HOURS[20]
+
+
 @pytest.mark.parametrize("kind", ["seconds", "durations"])
 def test_decimal_times_go_on_exactly(trained: Trained, tmp_path: Path, kind: str) -> None:
     """A last digit that float64 rounds does not add up, also where the interval is that of training."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.predict.given import check_index, names_of, table_times, table_values
+from reminding.lab.predict.given import INDEXED, check_index, names_of, table_times, table_values
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
@@ -80,9 +80,20 @@ def rows_of(task: FileStream, data: Any) -> Rows:
     values = task.filled(given)
     kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
     numbers = None if len(kept) == len(given) else _slices(kept)
-    times = times_of(task, data)
+    if (times := times_of(task, data)) is None:
+        _check_timed(task, data)
     read_times = None if times is None else _slices(times[kept])
     return Rows(len(values), _slices(values), read_times, task.time, None, numbers, task.known.timing)
+
+
+def _check_timed(task: FileStream, data: Any) -> None:
+    """Refuse a table in memory without the time column of the training data, unless its index has the times."""
+    names, index = names_of(data), getattr(data, "index", None)
+    if task.time is not None and names is not None and getattr(index, "inferred_type", None) not in INDEXED:
+        raise ValueError(
+            f"time: data has no {task.time!r}; it has {', '.join(map(str, names))}. The index of a pandas table may "
+            "have the times instead, as points in time or periods"
+        )
 
 
 def _slices(values: NDArray[Any]) -> Callable[[int, int], NDArray[Any]]:

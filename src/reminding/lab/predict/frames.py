@@ -76,6 +76,8 @@ def index_at(data: Any, numbers: range | NDArray[np.int64]) -> Any:
         numbers: of the rows in the data, from 0.
     """
     index: Any = getattr(data, "index", None)
+    if isinstance(index, pandas().PeriodIndex):
+        index = index.to_timestamp()
     if is_dated(index):
         return index[numbers.start : numbers.stop] if isinstance(numbers, range) else index[numbers]
     if isinstance(numbers, range):

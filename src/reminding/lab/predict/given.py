@@ -17,6 +17,8 @@ from reminding.tasks.data.tables.clock import Timing, text_times
 
 TIMES = (date, time, timedelta, np.datetime64, np.timedelta64)
 """What a time is among other objects."""
+TRUTH = {"true": 1.0, "false": 0.0}
+"""Texts that are read as numbers, as in files."""
 INDEXED = ("datetime64", "datetime", "date", "period", "timedelta64", "timedelta")
 """What pandas says an index of times holds."""
 
@@ -205,7 +207,18 @@ def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:
     try:
         return _real(values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what}: the column {name!r} is not numeric: {error}") from error
+        texts = (str(each) for each in np.asarray(values).flat if isinstance(each, str))
+        wrong = next((each for each in texts if not _is_number(each)), None)
+        why = str(error) if wrong is None else f"it holds {wrong!r}, expected numbers, or true and false"
+        raise ValueError(f"{what}: the column {name!r} is not numeric: {why}") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.strip().lower() in TRUTH
+    return True
 
 
 def _real(values: Any) -> NDArray[np.float64]:
@@ -216,6 +229,9 @@ def _real(values: Any) -> NDArray[np.float64]:
     kind = found.dtype.kind
     if kind in "Mm" or (kind == "O" and any(isinstance(each, TIMES) and each == each for each in found.flat)):
         raise ValueError("it holds times, expected numbers")
+    if kind in "OUT" and any(isinstance(each, str) for each in found.flat):  # true and false as in files
+        told = [TRUTH.get(each.strip().lower(), each) if isinstance(each, str) else each for each in found.flat]
+        found = np.array(told, object).reshape(found.shape)
     return np.asarray(found, np.float64)
 
 
