@@ -6,10 +6,14 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, make_dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+NUMBERS: Mapping[str, Callable[[str], float]] = {"int | None": int, "float | None": float}
+"""Types of options that are a number or None."""
+FILES = ("data", "valid", "test")
+"""Options whose value may be a pattern, which a shell replaces by the files that it matches unless it is quoted."""
 LISTS = "lists every option with its default."
 
 
@@ -37,7 +41,9 @@ def parse(run: Callable[..., None], arguments: list[str], command: str, **option
         run.__annotations__[name] = read
         if not isinstance(value, type):
             values[name] = value if read is kind else read(**{each: getattr(value, each) for each in own})
-    _check_once(arguments, [*inspect.signature(run).parameters.values(), *_fields(options)])
+    described: list[Any] = [*inspect.signature(run).parameters.values(), *_fields(options)]
+    _check_once(arguments, described)
+    _check_values(arguments, described)
     run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), **values}
     tyro.cli(run, args=arguments, prog=f"reminding {command}", config=(tyro.conf.OmitArgPrefixes,))
 
@@ -57,6 +63,28 @@ def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
             raise ValueError(
                 f"{each.name}: {option} is given {given.count(option)} times; name all after one: {option} A B"
             )
+
+
+def _check_values(arguments: Sequence[str], described: Iterable[Any]) -> None:
+    """Refuse a word in the place of a number, and several files where one or a pattern is expected."""
+    for each in described:
+        kind = str(getattr(each, "type", None) or getattr(each, "annotation", ""))
+        option = "--" + each.name.replace("_", "-")
+        if (make := NUMBERS.get(kind)) is not None:
+            for value in values_of(option, [*arguments]):
+                try:
+                    _ = None if value == "None" else make(value)
+                except ValueError:
+                    what = "a whole number" if make is int else "a number"
+                    raise ValueError(f"{each.name}: {option} takes {what} or None, got {value!r}") from None
+        elif each.name in FILES and kind.startswith("Path") and option in arguments:
+            after = arguments[arguments.index(option) + 1 :]
+            given = list(takewhile(lambda word: not word.startswith("-"), after))
+            if len(given) > 1:
+                raise ValueError(
+                    f"{each.name}: {option} takes one file, got {len(given)}: {', '.join(given[:3])}"
+                    f"{', ...' * (len(given) > 3)}; name several by a pattern in quotes, such as {option} 'm*.csv'"
+                )
 
 
 def given_names(arguments: Sequence[str]) -> set[str]:

@@ -180,6 +180,12 @@ def test_a_forecast_at_a_chosen_step_is_told_with_its_date_and_the_truth() -> No
     )
 
 
+def test_weights_that_would_be_said_as_nothing_are_almost_nothing() -> None:
+    found = forecast(1, at=(2,))
+    found.layers[0].weight[...] *= 0.001
+    assert "; it recalled almost nothing, no memory with a weight of 0.005 or more; the gradient" in summary(found)
+
+
 def test_a_real_table_is_summed_up(tmp_path: Path) -> None:
     path, run, _ = table(tmp_path)
     (found,) = explain(run, ExplainOptions(input=path, steps=48, at=(40,)))

@@ -324,7 +324,7 @@ def test_text_is_sampled_from_the_models_distribution(book: Path, capsys: pytest
 def test_what_a_run_cannot_do_is_refused(book: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"predict is for tables, .* trained on ptb; sample continues a text"):
         reminding.load(book).predict(np.zeros(3))
-    with pytest.raises(ValueError, match="sample is for text, and this run was trained on stream"):
+    with pytest.raises(ValueError, match="sample is for text, and this run was trained on a table"):
         reminding.load(table).sample("a")
     copying = informed_run(tmp_path / "copying", Copying())
     with pytest.raises(ValueError, match=r"trained on copying$"):

@@ -21,7 +21,7 @@ from reminding.lab.runs.model import SequenceModel
 from reminding.lab.show.plots import Curve, occlusion_curves
 from reminding.lab.show.tables import Table
 from reminding.nn import SAB
-from reminding.tasks import Batch, EvalSplit, MetricSums, mean_metrics
+from reminding.tasks import Batch, EvalSplit, FileStream, MetricSums, mean_metrics
 from reminding.tasks.kinds.checks import at_least
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -132,7 +132,8 @@ def write_occlusion(occlusion: Occlusion, out: Path, title: str) -> list[Path]:
 def _blank(task: Any) -> int:
     """The blank of a task: a token, or the value 0."""
     if task.streamed:
-        raise ValueError(f"occlude is for whole sequences, and {task.name} is a stream")
+        stream = f"a file of {task.known.kind}" if isinstance(task, FileStream) else task.name
+        raise ValueError(f"occlude is for whole sequences, and {stream} is a stream")
     if task.vocabulary is None:
         return 0
     quiet = legend_of(task).quiet

@@ -18,6 +18,8 @@ from reminding.lab.explain.forecast import Forecast
 
 NAMED = 3
 """Columns that a sentence names one by one."""
+LEAST_WEIGHT = 0.005
+"""A weight below it would be said as 0.00."""
 PERCENT = 20
 """From this number of answers on, their share is told in per cent."""
 SECOND = 0.5
@@ -184,6 +186,8 @@ def _recalled(explanation: Explanation, reminders: Reminders) -> str:
     if not amounts.any():
         return "it recalled nothing at that step"
     told = {memory: f"weight {signed[memory]:.2f}" for memory in _largest(amounts)}
+    if amounts.max() < LEAST_WEIGHT:
+        return f"it recalled almost nothing, no memory with a weight of {LEAST_WEIGHT} or more"
     return f"it recalled mostly {_memories(explanation, told)}"
 
 

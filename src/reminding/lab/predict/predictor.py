@@ -100,10 +100,8 @@ class Predictor:
         if self.columns:
             return self.forecast(data, steps, future=future, context=context).predicted
         if not self.classes:
-            hint = "; sample continues a text" if is_text(task) else ""
-            raise ValueError(
-                f"predict is for tables, labelled series and images, and this run was trained on {task.name}{hint}"
-            )
+            kind = _kind_of(task) + ("; sample continues a text" if is_text(task) else "")
+            raise ValueError(f"predict is for tables, labelled series and images, and this run was trained on {kind}")
         if steps != 1:
             raise ValueError(f"steps must be 1 for labels, got {steps}")
         if future is not None:
@@ -146,7 +144,7 @@ class Predictor:
         at_least("steps", steps, 1)
         task = self.config.task
         if not isinstance(task, FileStream) or not self.columns:
-            raise ValueError(f"forecast is for tables, and this run was trained on {task.name}")
+            raise ValueError(f"forecast is for tables, and this run was trained on {_kind_of(task)}")
         rows = data if isinstance(data, Rows) else rows_of(task, data)
         return horizon_forecast(self.model, task, data, rows, steps, future, held_out, context)
 
@@ -184,7 +182,7 @@ class Predictor:
         at_least_zero("temperature", temperature)
         task = self.config.task
         if not is_text(task):
-            raise ValueError(f"sample is for text, and this run was trained on {task.name}")
+            raise ValueError(f"sample is for text, and this run was trained on {_kind_of(task)}")
         if not prompt:
             raise ValueError("prompt must have at least one character, got ''")
         drawn = sample_tokens(self.model, tokens_of(task, prompt), length, temperature, seed)
@@ -216,6 +214,11 @@ class Predictor:
     def from_pretrained(name: str | Path, **options: Any) -> Predictor:
         """Load a folder, or a model of the Hugging Face Hub by its name."""
         return hub.from_pretrained(name, load, **options)
+
+
+def _kind_of(task: Any) -> str:
+    """What a run was trained on: a task by its name, or the kind of a stream of one's own files."""
+    return {"table": "a table"}.get(task.known.kind, task.known.kind) if isinstance(task, FileStream) else task.name
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Predictor:

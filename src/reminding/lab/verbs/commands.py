@@ -17,7 +17,7 @@ from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.explain.summary import summary as summary_of
-from reminding.lab.predict.forecast import Rows
+from reminding.lab.predict.forecast import Rows, check_file
 from reminding.lab.predict.frames import cells_of, check_spared, check_suffix, write_frame
 from reminding.lab.predict.future import needs_inputs
 from reminding.lab.predict.horizon import HorizonForecast
@@ -210,6 +210,8 @@ def predict(
     if not input.exists():
         raise FileNotFoundError(f"input: {input} is neither a file nor a folder")
     predictor = load(folder)
+    if predictor.columns:
+        check_file(input, "input")
     with doing(f"reading {input}"):
         opened = predictor.opened(input)
     if isinstance(opened, Rows):

@@ -138,7 +138,7 @@ class Reading:
         if used:
             found.append(f"columns: {_listed([_used(column) for column in used])}")
         if ignored:
-            found.append(f"ignored: {_listed([f'{column.name} ({column.reason})' for column in ignored])}")
+            found.append(f"ignored: {_listed([f'{told_name(column.name)} ({column.reason})' for column in ignored])}")
         found += [time.line() for time in self.times[:1]]
         return [*found, *(f"note: {note}" for note in self.notes[:SHOWN])]
 
@@ -167,7 +167,12 @@ def _used(column: Column) -> str:
     facts = [column.unit, "" if column.role == "input and target" else column.role]
     facts.append(f"{column.missing:,} missing" if column.missing else "")
     said = ", ".join(fact for fact in facts if fact)
-    return f"{column.name} ({said})" if said else column.name
+    return f"{told_name(column.name)} ({said})" if said else told_name(column.name)
+
+
+def told_name(name: str) -> str:
+    """A name in a list of names: in quotes if it holds what separates them."""
+    return repr(name) if "," in name else name
 
 
 def _listed(names: Sequence[str]) -> str:

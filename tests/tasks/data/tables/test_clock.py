@@ -114,7 +114,7 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
             ["2020-01-01 11:00 PM", "2020-01-01 13:00 PM"],
             "line 3, column 'when': the cell holds '2020-01-01 13:00 PM'",
         ),
-        (["2020-01-01", ""], "line 3, column 'when': the cell holds nothing, expected a time"),
+        (["2020-01-01", ""], "line 3, column 'when': the cell holds no time, expected a time"),
         (["1 Jan 2024", "1 Foo 2024"], "line 3, column 'when': the cell holds '1 Foo 2024'"),
         (["30 Jan 2024", "30 Feb 2024"], "line 3, column 'when': the cell holds '30 Feb 2024'"),
         (["2000-12", "2000-13"], "line 3, column 'when': the cell holds '2000-13'"),

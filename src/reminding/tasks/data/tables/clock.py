@@ -385,10 +385,10 @@ def _text_of(rows: Rows, column: int, row: int) -> str:
     for codes in rows.values([(column, code(place)) for place in range(1, SHOWN + 1)]):
         if row < len(codes):
             return (
-                repr("".join(chr(int(each)) for each in codes[row] if each > 0)) if codes[row, 0] > 0 else "nothing"
+                repr("".join(chr(int(each)) for each in codes[row] if each > 0)) if codes[row, 0] > 0 else "no time"
             )
         row -= len(codes)
-    return "nothing"
+    return "no time"
 
 
 def _first_gap(store: Store) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.reading import Column, Role
+from reminding.tasks.data.reading import Column, Role, told_name
 from reminding.tasks.data.tables.cells import NUMBERS
 from reminding.tasks.data.tables.clock import EXACT, Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
@@ -149,8 +149,10 @@ def find(names: Sequence[str], wanted: Sequence[str], path: Path, option: str = 
             near = [lower[each] for each in get_close_matches(name.strip().lower(), lower, 1)]
             meant = f"; did you mean {near[0]!r}?" if near else ""
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            listed = ", ".join(stripped[:SHOWN]) + more
-            raise ValueError(f"{option}: {path} has no {name!r}; it has {listed}{meant}")
+            listed = ", ".join(map(told_name, stripped[:SHOWN])) + more
+            bare = stripped == [*map(str, range(len(stripped)))]
+            header = "; its header line, which names the columns, may be missing" if bare else ""
+            raise ValueError(f"{option}: {path} has no {name!r}; it has {listed}{meant}{header}")
     return found
 
 
@@ -308,6 +310,8 @@ def _check_cells(contents: Contents, used: Sequence[int], wanted: Wanted) -> Non
     place = contents.place(row)
     unnamed = row == 0 and contents.names[column] == str(column) and place.startswith("line") and kind == "text"
     do = f"{NAMES if unnamed else ''}--na {text!r} reads it as missing, --columns names the columns to read"
+    if kind == "text" and not unnamed and not contents.count(column, *NUMBERS):
+        do = "the column holds text alone; write numbers in its place, or leave it out: --columns names those to read"
     empty = "" if wanted.missing == "error" else ", or leave the cell empty if the value is missing"
     raise ValueError(
         f"data: {contents.path}, {place}, column {contents.names[column]!r}: {text!r} {what}{more}; "
