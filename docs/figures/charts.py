@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from docs.figures import reach
 from docs.figures.svg import write_if_changed
@@ -21,16 +21,22 @@ COLOURS = {
     "#a8487f": "var(--picture-fourth)",
 }
 INK, *LINES = COLOURS
+LOOK: dict[str, Any] = {
+    **{"svg.fonttype": "none", "svg.hashsalt": "reminding", "font.size": 11},
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+"""Of all charts; matplotlib's names."""
 STYLES = ("-", "--", "-.", ":")
 
 
 def write(folder: Path, results: Path) -> None:
     """Write every chart as an SVG file that a page takes in."""
-    for name, (svg, about) in {
-        "cost-measured": measured(results),
-        "cost-counted": counted(),
-        "reach-counted": creditable(),
-    }.items():
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with mpl.rc_context(cast("Any", LOOK)):
+        charts = {"cost-measured": measured(results), "cost-counted": counted(), "reach-counted": creditable()}
+    for name, (svg, about) in charts.items():
         write_if_changed(folder / f"{name}.svg", _own_colours(svg, name, about))
 
 
@@ -90,12 +96,6 @@ def creditable() -> tuple[str, str]:
 
 
 def _axes(xlabel: str, ylabel: str, kind: str) -> tuple[Any, Any]:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "reminding", "font.size": 11})
-    for part in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"):
-        mpl.rcParams[part] = INK
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(5.4, 3.6), layout="constrained")

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,9 @@ def test_pictures_take_the_colours_of_the_page_and_share_no_ids(tmp_path: Path) 
     idea.write(tmp_path)
     calls.write(tmp_path)
     deferred.write(tmp_path)
+    before = {name: value for name, value in mpl.rcParams.items() if not name.startswith("backend")}
     charts.write(tmp_path, ROOT / "results")
+    assert {name: mpl.rcParams[name] for name in before} == before, "other figures look as they did"
     ids: list[str] = []
     for path in tmp_path.glob("*.svg"):
         svg = path.read_text()
