@@ -140,8 +140,8 @@ class SABState:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
-        copy = self.without_graph().clone()  # its layer may be copied too, whose credit the first one's is not
-        return replace(copy, history=copy.history.changed(settle=None))
+        copy = self.without_graph().clone()
+        return replace(copy, history=copy.history.changed(settle=None))  # the credit may be that of a copied layer
 
     def detach(self) -> SABState:
         """The same numbers, cut from the past: no credit from later calls reaches the calls that led here.

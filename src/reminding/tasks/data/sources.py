@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ class Identity:
     size: int
     modified: int
     inode: int
-    fixed: bool = False
+    fixed: bool = field(default=False, compare=False)
 
     @staticmethod
     def of(path: Path, fixed: bool = False) -> Identity:
@@ -52,7 +52,7 @@ class Identity:
 
     def check(self, path: Path) -> None:
         """Raise a ValueError if the file was replaced, cut or written to."""
-        if Identity.of(path, self.fixed) != self:
+        if Identity.of(path) != self:
             follow = "" if self.fixed else ", or train on it with --follow if it is written at its end"
             raise ValueError(f"data: {path} changed while it was read; give a copy that stays as it is{follow}")
 

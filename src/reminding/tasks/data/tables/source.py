@@ -39,6 +39,7 @@ from reminding.tasks.data.times.interval import distance_text
 
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
+NO_TIMES = "the network reads rows, and not their times"
 
 
 def not_followed(path: Path, wanted: Wanted) -> str:
@@ -50,9 +51,6 @@ def not_followed(path: Path, wanted: Wanted) -> str:
     if wanted.time is not None or wanted.missing == "drop":
         return f"--{'time' if wanted.time is not None else 'missing=drop'} needs a file that is complete"
     return ""
-
-
-NO_TIMES = "the network reads rows, and not their times"
 
 
 class TableSource(Source):
