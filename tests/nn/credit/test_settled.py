@@ -102,3 +102,21 @@ def test_calls_with_other_tensors_send_nothing_to_the_parameters() -> None:
     assert_same_gradients(
         {name: tensor.grad for name, tensor in given.items() if tensor.grad is not None}, gathered(layer)
     )
+
+
+@pytest.mark.parametrize(("credit_every", "same"), [(1, True), (2, False)])
+def test_evaluations_of_one_chunk_agree_where_each_call_sends_on_its_credit(credit_every: int, same: bool) -> None:
+    """As those of LBFGS or a line search; where credit waits, the first evaluation sends it on."""
+    layer = deferring()
+    layer.credit_every = credit_every
+    state: Any = None
+    for number in range(3):
+        found: list[Tensor] = []
+        after: Any = None
+        for _ in range(3):
+            layer.zero_grad()
+            output, after = layer(draw(6, 2, 3, seed=number), state)
+            output.square().sum().backward()
+            found.append(gathered(layer)["weight_hh_l0"].clone())
+        state = after
+        assert torch.allclose(found[0], found[2], rtol=1e-9, atol=1e-12) == (same or number == 0)
