@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -35,3 +40,44 @@ def test_an_error_ends_the_flushing_too() -> None:
     with pytest.raises(RuntimeError, match="lost"), machine.subnormals_flushed():
         raise RuntimeError("lost")
     assert _tiny() > 0
+
+
+FAULTS = """
+import resource
+import torch
+from reminding.lab.runs.machine import conditions_of_training, keep_freed_memory
+
+print(keep_freed_memory())
+torch.set_num_threads(1)
+with conditions_of_training():
+    for megabytes in (1, 40, 300):
+        torch.ones(megabytes << 20, dtype=torch.uint8)  # freed at once
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(megabytes << 20, dtype=torch.uint8)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
+
+
+def _faults(**variables: str) -> tuple[bool, list[int]]:
+    """Whether a process with these variables keeps what it frees, and the page faults of tensors of three sizes."""
+    kept = {name: os.environ[name] for name in os.environ if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", FAULTS]
+    run = subprocess.run(command, env=kept | variables, check=True, capture_output=True, text=True)
+    keeps, *faults = run.stdout.split()
+    return keeps == "True", [int(each) for each in faults]
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+def test_what_is_freed_is_taken_for_the_next_tensor() -> None:
+    keeps, faults = _faults()
+    assert keeps
+    assert max(faults) < 32
+
+
+@pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_variables_of_glibc_have_the_last_word(name: str) -> None:
+    keeps, faults = _faults(**{name: {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}.get(name, "131072")})
+    assert not keeps
+    assert max(faults) > 32

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from reminding.lab.runs.machine import subnormals_flushed
+from reminding.lab.runs.machine import conditions_of_training
 
 Result = TypeVar("Result")
 
@@ -50,7 +50,7 @@ def in_own_process(action: Callable[[], Result], seconds: float) -> Result | Ref
         here.close()
 
 
-@subnormals_flushed()
+@conditions_of_training()
 def _answer(connection: Connection, action: Callable[[], object]) -> None:
     try:
         answer = action()

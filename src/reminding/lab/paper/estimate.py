@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from reminding.lab.runs.config import ModelOptions, RunConfig
-from reminding.lab.runs.machine import subnormals_flushed
+from reminding.lab.runs.machine import conditions_of_training
 from reminding.lab.train.run import Run
 from reminding.lab.train.trainer import learn
 from reminding.nn import SAB
@@ -53,7 +53,7 @@ def _has_data(task: Any) -> bool:
     return True
 
 
-@subnormals_flushed()
+@conditions_of_training()
 def seconds_per_update(run: RunConfig) -> float:
     """The mean time of some updates of a training run on one thread, with the making of their batches.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
-from reminding.lab.runs.machine import command_line, environment, peak_resident_bytes, subnormals_flushed
+from reminding.lab.runs.machine import command_line, conditions_of_training, environment, peak_resident_bytes
 from reminding.lab.runs.model import StreamState
 from reminding.lab.runs.runlog import LOG_NAME, RunLog
 from reminding.lab.runs.saved.training import Update, mean_figures
@@ -41,7 +41,7 @@ RUNNING = 50
 """Number of updates in the mean of a stream's metric that is displayed."""
 
 
-@subnormals_flushed()
+@conditions_of_training()
 def train(
     config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
 ) -> dict[str, Any]:

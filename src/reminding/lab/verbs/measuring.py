@@ -73,7 +73,7 @@ def bench_serve(options: ServeOptions, out: Path) -> None:
     _measure(ServeMeasurement(options, points), points, partial(serve.measure, options), told, out)
 
 
-@machine.subnormals_flushed()
+@machine.conditions_of_training()
 def _measure(
     measurement: Measurement,
     rows: list[Row],
