@@ -164,18 +164,8 @@ def in_words(layers: int) -> str:
 def measure(options: StreamOptions, tell: Tell) -> Iterator[StreamRow]:
     """Take all figures, one number of layers after the other; the contestants take turns."""
     torch.set_num_threads(options.threads)
-    _free_a_large_block()
     for layers in options.layers:
         yield from _measure_layers(layers, options, tell)
-
-
-def _free_a_large_block() -> None:
-    """Make glibc hold on to free memory, as after the first large block that a process frees.
-
-    Else the tensors of a chunk come from new pages, which take nn.LSTM of three layers a quarter longer, or do not,
-    depending on what other contestants have freed before it.
-    """
-    torch.empty(2**25 - 2**13, dtype=torch.uint8)
 
 
 def _measure_layers(layers: int, options: StreamOptions, tell: Tell) -> Iterator[StreamRow]:
