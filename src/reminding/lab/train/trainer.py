@@ -55,7 +55,8 @@ def train(
     of the start. On a stream the state is carried from chunk to chunk. Each chunk is predicted before it is learned
     from, so that in the first pass the training metrics, too, are those of unseen steps. With `credit_every` above 1,
     the credit that waits in the state when the run ends is learned from by one more step of the optimizer; so a run
-    that is resumed beyond its end differs from one that never ended there.
+    that is resumed beyond its end differs from one that never ended there. From the call on, the process keeps the
+    memory that it frees, on Linux (see `conditions_of_training`).
 
     Args:
         resume: continue the run in the folder. Its options must be the same; but its limits of updates and time may
