@@ -151,6 +151,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("copying-tuned/T300", lengths, "sab lstm"),
     ("cue/lag500", spread, "sab sab-cut100 sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("cue/lag5000-tuned", each_and_average, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
+    ("cue/lag5000-tuned", each_and_average, "sab-cut100"),
     ("cue/lag5000", each_and_average, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("digits", scores, "sab lstm"),
     ("kiln/tuned", each_and_average, "sab sab-cut100 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
