@@ -21,6 +21,17 @@ def test_evaluations_are_json_lines(tmp_path: Path) -> None:
     assert checkpoint.read_evaluations(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize("below", ["", "run", "runs/run"])
+def test_a_run_is_not_begun_where_a_file_is(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    with (
+        pytest.raises(FileExistsError, match=r"out: \S*file (exists and is not a run|is a file, so)"),
+        checkpoint.opened(tmp_path / "file" / below, small(model="lstm"), resume=False, overwrite=False),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_options_that_the_model_does_not_read_may_differ(tmp_path: Path) -> None:
     """So that a new default of the memory's lets old runs of the LSTM go on."""
     begun, lstm = small(model="lstm"), small(model="lstm")

@@ -49,7 +49,8 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
     """Prepare the folder of a run, and hold its lock.
 
     Raises:
-        FileExistsError: the folder holds a run and neither resume nor overwrite is given, or it holds other files.
+        FileExistsError: the folder holds a run and neither resume nor overwrite is given, it holds other files, or
+            there is a file in its place or above.
         FolderInUseError: another process trains this run.
         CannotWriteError: the disk is full or read-only.
         ValueError: resume and overwrite are both given, or the run to resume has another configuration.
@@ -88,6 +89,8 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
             )
     elif folder.exists() and (not folder.is_dir() or not all(map(_of_a_start, folder.iterdir()))):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
+    elif file := next(filter(Path.is_file, folder.parents), None):
+        raise FileExistsError(f"out: {file} is a file, so {folder} cannot be made; choose another folder")
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:
