@@ -47,8 +47,9 @@ def conditions_of_training() -> Generator[None]:
 def keep_freed_memory() -> bool:
     """Keep the memory that this process frees for its later tensors, from now on, instead of giving it back to Linux.
 
-    Otherwise a tensor of some megabytes is new memory each time, which costs a page fault for every 4 KB: an update
-    of `nn.LSTM` on 1,000 steps and 50 rows takes half as long again. The process holds what it held at its peak.
+    Otherwise a tensor of some megabytes is new memory each time, which costs a page fault for every 4 KB: a training
+    step of `nn.LSTM` over 1,600 steps takes 1.7 times as long (results/bench). The process holds what it held at its
+    peak, and more where sizes vary much, since what is kept then fits the next tensor less well.
 
     Returns:
         False where nothing changes: the C library is not glibc, or a variable of glibc's own (MALLOC_ARENA_MAX and
