@@ -58,7 +58,7 @@ class Identity:
 
 
 class Growth:
-    """A growing file: it may only be written to at its end."""
+    """A file that may grow: it may only be written to at its end."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._inode, self._size = path, Identity.of(path).inode, 0
@@ -78,7 +78,7 @@ class Growth:
             if found.inode != self._inode or found.size < self._size or (begin, end) != (self._begin, self._end):
                 raise ValueError(
                     f"data: {self._path} was replaced, cut or written anew after {self._size} bytes of it were read; "
-                    "a file that is followed may only grow at its end"
+                    "a file that is read while it is written may only grow at its end"
                 )
             if found.size > self._size:
                 self._size = found.size
@@ -88,6 +88,17 @@ class Growth:
                 self._end = file.read(_WITNESS)
                 self._size = max(self._size - _WITNESS, 0) + len(self._end)
         return self._size
+
+    def since(self, opened: Identity) -> bool:
+        """Whether the file has grown since it was opened.
+
+        Raises:
+            ValueError: what was there has changed.
+        """
+        if Identity.of(self._path).size <= opened.size:
+            opened.check(self._path)
+            return False
+        return self.size() > opened.size
 
 
 class Source(ABC):
@@ -129,20 +140,20 @@ class Source(ABC):
 
 
 class BytesSource(Source):
-    """Any file, one byte per step.
+    """Any file, one byte per step. Bytes that are added at its end while it is open are left out.
 
     Args:
-        growing: whether the file is still being written; `steps` then checks it at every call.
-        fixed: see `Identity`.
+        growing: whether they are steps, too; `steps` then looks at the file at every call.
     """
 
     vocabulary = 256
     unit = "byte"
 
-    def __init__(self, path: Path, growing: bool = False, fixed: bool = False) -> None:
+    def __init__(self, path: Path, growing: bool = False) -> None:
         super().__init__(path)
-        self._growth = Growth(path) if growing else None
-        self._identity = Identity.of(path, fixed)
+        self._growth, self._growing = Growth(path), growing
+        self._identity = Identity.of(path, fixed=True)
+        self._size = self._growth.size()
 
     @property
     def features(self) -> int:
@@ -151,12 +162,12 @@ class BytesSource(Source):
 
     def steps(self) -> int:
         """The file's size, bytes."""
-        return self._identity.size if self._growth is None else self._growth.size()
+        return self._growth.size() if self._growing else self._size
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes, (n,) uint8."""
-        if self._growth is None:
-            self._identity.check(self.path)
+        if not self._growing:
+            self._growth.since(self._identity)
         return np.frombuffer(read_range(self.path, start, stop), np.uint8)
 
     def like(self, path: Path) -> BytesSource:

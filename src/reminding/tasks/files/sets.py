@@ -133,7 +133,7 @@ def open_source(path: Path, kind: str, wanted: Wanted, follow: bool) -> Source:
             if getattr(wanted, option):
                 raise ValueError(f"{option}: {path} is read as {kind}, which has no columns; see format")
         if kind == "bytes":
-            return BytesSource(path, follow, wanted.asked.fixed)
+            return BytesSource(path, follow)
         return audio.FollowedAudio(path) if follow else audio.AudioSource(path, wanted.asked.fixed)
     return FollowedTable(path, wanted) if follow else TableSource(path, wanted)
 

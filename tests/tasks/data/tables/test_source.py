@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 from pathlib import Path
 from typing import Any
 
@@ -308,31 +307,6 @@ def test_wide_tables_are_read_as_narrow_ones(
         wide = source(folder / "b.csv", text, missing="carry")
     assert wide.columns == narrow.columns
     np.testing.assert_array_equal(rows(wide), rows(narrow))
-
-
-def test_a_file_that_changes_afterwards_has_no_effect_and_one_that_changes_meanwhile_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.csv"
-    table = source(path, "a\n1\n2\n")
-    path.write_text("a\n8\n9\n7\n")
-    assert rows(table) == [[1], [2]]
-    before = TableSource._first_reading  # pyright: ignore[reportPrivateUsage]
-
-    def replaced(self: TableSource) -> Any:
-        found = before(self)
-        other = path.with_name("b.csv")
-        other.write_text("a\n5\n6\n7\n")
-        os.replace(other, path)
-        return found
-
-    monkeypatch.setattr(TableSource, "_first_reading", replaced)
-    with pytest.raises(ValueError, match=r"a\.csv changed while it was read.*, or train on it with --follow"):
-        TableSource(path)
-    alone = r"a\.csv changed while it was read; give a copy that stays as it is$"
-    for cannot_follow in (Wanted(asked=Asked(fixed=True)), Wanted(missing="drop")):
-        with pytest.raises(ValueError, match=alone):
-            TableSource(path, cannot_follow)
 
 
 def test_a_table_of_times_alone_is_refused(tmp_path: Path) -> None:

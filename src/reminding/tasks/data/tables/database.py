@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ PIECE = 1 << 20
 WIDE = 2000
 """Columns from which lines are handed to DuckDB one at a time: its plans grow faster than the number of columns, and
 2,048 rows of 40,000 cells would fill a gigabyte."""
+_LINE_END = 4
+"""Bytes in which a line end lies in any encoding."""
 NUMERIC = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*|BOOLEAN)$")
 TIMES = re.compile(r"(TIMESTAMP.*|DATE)$")
 
@@ -292,6 +295,21 @@ def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
         for number, line in logical_lines(text):
             if number > dialect.rows_from and not dialect.left_out(line):
                 yield number, line
+
+
+def complete_rows(path: Path, dialect: Dialect) -> int:
+    """The number of rows whose lines have ended."""
+    rows, ended = 0, True
+    for _, line in row_lines(path, dialect):
+        rows, ended = rows + 1, line.endswith("\n") and line.count('"') % 2 == 0
+    return rows if ended else rows - 1
+
+
+def ends_with_a_line(path: Path) -> bool:
+    """Whether a text that is not packed ends with a line end."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _LINE_END), SEEK_END)
+        return file.read().rstrip(b"\0").endswith((b"\n", b"\r"))  # of UTF-16 the last byte is 0
 
 
 def line_of(path: Path, dialect: Dialect, row: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, FileSteps, Reading
-from reminding.tasks.data.sources import Identity, Source
+from reminding.tasks.data.sources import Growth, Identity, Source
 from reminding.tasks.data.tables.cells import TOTAL, grouped_sql, mark_sql, missing_sql, simple_sql, value_sql
 from reminding.tasks.data.tables.clock import Clock, Timing, read_clock
 from reminding.tasks.data.tables.columns import (
@@ -29,7 +29,7 @@ from reminding.tasks.data.tables.columns import (
     rounded,
     unlike_rows,
 )
-from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError
+from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError, complete_rows, ends_with_a_line
 from reminding.tasks.data.tables.form import PARQUET, open_form
 from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.tables.store import Store, fill, write
@@ -40,6 +40,9 @@ from reminding.tasks.data.times.interval import distance_text
 ALIKE = 1.25
 """Times the usual distance of two rows: up to this another distance is the same."""
 NO_TIMES = "the network reads rows, and not their times"
+GROWS = "the table grew while it was read; rows that were not complete then are left out"
+CUT_OFF = "the last line has no line end and is no row; it is left out"
+OPEN_END = "the last line has no line end; if it is still being written, its row is not what it will be"
 
 
 def not_followed(path: Path, wanted: Wanted) -> str:
@@ -58,7 +61,8 @@ class TableSource(Source):
 
     The file is read through once or twice when it is opened. Its numbers are then in a temporary file, so that rows
     can be read from anywhere at once, whatever the size of the table; and what happens to the table afterwards has no
-    effect.
+    effect. A text table for a run that was trained before may grow while it is read: its rows are then those of the
+    lines that were complete.
 
     Attributes:
         decimal: the decimal mark of a text table, if an option or a cell decided it; else None.
@@ -78,7 +82,38 @@ class TableSource(Source):
         identity = Identity.of(path, self.wanted.asked.fixed or bool(not_followed(path, self.wanted)))
         self._folder = temporary_folder()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._form = open_form(path, self.wanted.asked, self._folder, self.wanted.rows)
+        self._most = self.wanted.rows
+        self._form = open_form(path, self.wanted.asked, self._folder, self._most)
+        if self.wanted.asked.fixed and self._form.dialect is not None and path.suffix.lower() not in PACKED:
+            self._read_growing(identity)
+        else:
+            self._read_all()
+            identity.check(path)
+        self._form.rows.close()  # a run may have thousands of files
+
+    def _read_growing(self, opened: Identity) -> None:
+        """Read a table that may be written to meanwhile: if it is, or its last line is cut off, the complete rows."""
+        growth = Growth(self.path)
+        growth.size()
+        open_end = self._most is None and not ends_with_a_line(self.path)
+        try:
+            self._read_all()
+        except ValueError:
+            if not growth.since(opened) and not open_end:
+                raise
+        else:
+            if not growth.since(opened):
+                self._notes += [OPEN_END] if open_end else []
+                return
+        assert self._form.dialect is not None
+        complete = complete_rows(self.path, self._form.dialect)
+        self._most = complete if self._most is None else min(complete, self._most)
+        self._form = open_form(self.path, self.wanted.asked, self._folder, self._most)
+        self._read_all()
+        if self.wanted.rows is None:
+            self._notes.append(GROWS if growth.since(opened) else CUT_OFF)
+
+    def _read_all(self) -> None:
         contents, store = self._first_reading()
         self._choice = choose(contents, self.wanted)
         separator = "" if self._form.dialect is None else self._form.dialect.separator
@@ -90,8 +125,6 @@ class TableSource(Source):
         largest = np.fmax(np.abs(self._store.lowest), np.abs(self._store.highest))
         self._notes += rounded([self._form.names[i] for i in self._store.columns], largest)
         self.clock = self._clock(contents)
-        self._form.rows.close()  # a run may have thousands of files
-        identity.check(path)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -158,7 +191,7 @@ class TableSource(Source):
                 raise
             return self._first_reading()
         except ValueError:
-            if self.wanted.rows is None or self._form.dialect is None or self._form.plain:
+            if self._most is None or self._form.dialect is None or self._form.plain:
                 raise
             # DuckDB looks at lines beyond those that are wanted, and one of them may be unfinished.
             self._form = self._form.copied(self.path, NotPlainError(""), self._folder)
