@@ -186,6 +186,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,b\n1,2\n#DIV/0!,3\n", {}, r"a\.csv, line 3, column 'a': '#DIV/0!' is not a number; --na '#DIV/0!' reads"),
     ("a,b\n" + "1,2\n" * 150 + "#NAME?,3\n", {}, r"line 152, column 'a': '#NAME\?' is not a number"),
     ("a,b\n" + "1,2\n" * 150 + "#N/A\n", {}, "line 152: 1 cell, expected 2"),
+    ("a,b\n1,2\n" + "a,b\n3,4\n" * 2, {}, "line 3, column 'a': 'a' is not a number, as 1 more.*the line of names"),
+    ("t,b\n2024-01-01,2\nt,b\n2024-01-02,4\n", {"time": "t"}, "line 3, column 'b': 'b' is not.*again.*delete it$"),
     ("# c\na,b\n1,2\n3,inf\n", {}, r"line 4, column 'b': 'inf' is not finite"),
     ('a,b\n1,2\n3,"4\n5,6\n', {}, "line 3: a quotation mark opens here and is not closed"),
     ("", {}, "holds no rows"),

@@ -313,9 +313,11 @@ def _check_cells(contents: Contents, used: Sequence[int], wanted: Wanted) -> Non
     if kind == "text" and not unnamed and not contents.count(column, *NUMBERS):
         do = "the column holds text alone; write numbers in its place, or leave it out: --columns names those to read"
     empty = "" if wanted.missing == "error" else ", or leave the cell empty if the value is missing"
+    do = f"write a number{empty}" if wanted.asked.fixed else do
+    if text == contents.names[column].strip():
+        do = "the line of names stands here again, as where files were joined; delete it"
     raise ValueError(
-        f"data: {contents.path}, {place}, column {contents.names[column]!r}: {text!r} {what}{more}; "
-        + (f"write a number{empty}" if wanted.asked.fixed else do)
+        f"data: {contents.path}, {place}, column {contents.names[column]!r}: {text!r} {what}{more}; {do}"
     )
 
 
