@@ -76,11 +76,18 @@ def raising(error: BaseException) -> Callable[[], None]:
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), Struck(), OSError(28, "No space left")])
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_an_error_in_an_evaluation_leaves_the_checkpoint_before_it(
-    tmp_path: Path, whole: Path, at_evaluation: Strike, error: BaseException, number: int
+    tmp_path: Path,
+    whole: Path,
+    at_evaluation: Strike,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    number: int,
 ) -> None:
     at_evaluation(number, raising(error))
     with pytest.raises(type(error)):
         trainer.train(streaming(CUE, 9), tmp_path / "run")
+    said = "saved yet" if number == 1 else f"saved up to update {3 * (number - 1)}; the same command with --resume"
+    assert (said in " ".join(capsys.readouterr().out.split())) == (number < 4)  # then training was over
     place = checkpoint.newest(tmp_path / "run")
     assert (place is None) if number == 1 else (place is not None and place.name == str(3 * (number - 1)))
     trainer.train(streaming(CUE, 9), tmp_path / "run", resume=True)

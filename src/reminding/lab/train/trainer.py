@@ -141,6 +141,8 @@ def _trained(run: Run) -> str:
         # Of several processes one alone cannot save; this error has ended all of them at the same update.
         if run.consistent and (run.group.size == 1 or isinstance(error, NotFiniteError)):
             run.save(log)
+        if first and not isinstance(error, NotFiniteError):  # which has advice of its own
+            say(_standing_on_disk(run))
         raise
     finally:
         log.close()
