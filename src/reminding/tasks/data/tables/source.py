@@ -108,10 +108,11 @@ class TableSource(Source):
         assert self._form.dialect is not None
         complete = complete_rows(self.path, self._form.dialect)
         self._most = complete if self._most is None else min(complete, self._most)
+        self._form.rows.close()
         self._form = open_form(self.path, self.wanted.asked, self._folder, self._most)
         self._read_all()
-        if self.wanted.rows is None:
-            self._notes.append(GROWS if growth.since(opened) else CUT_OFF)
+        note = GROWS if growth.since(opened) else CUT_OFF
+        self._notes += [note] if self.wanted.rows is None else []
 
     def _read_all(self) -> None:
         contents, store = self._first_reading()
