@@ -302,6 +302,13 @@ def test_a_tuning_grid_has_the_recorded_figures(page: str) -> None:
     assert [pair for pair in zip(texts, values, strict=True) if not same(*pair)] == []
 
 
+def test_the_grid_of_the_kiln_with_one_segment_a_chunk_has_the_recorded_range() -> None:
+    found = [read(path)["valid_mse"] for path in (RESULTS / "kiln" / "segments").glob("*/summary.json")]
+    said = f"all nine points, {min(found):.3f} to {max(found):.3f} on validation"
+    assert len(found) == 9
+    assert said in " ".join((RESULTS / "kiln" / "README.md").read_text().split())
+
+
 def in_a_row(page: Path, label: str, wanted: Values) -> bool:
     return any(has(row, wanted) for row, _ in rows(page) if row.startswith(label))
 
