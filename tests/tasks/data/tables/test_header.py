@@ -51,3 +51,30 @@ def test_a_text_above_numbers_beside_numbers_may_be_a_name(tmp_path: Path, befor
     path.write_text("0,5\nx,2\n1,3\n2,3\n3,4\n")
     with pytest.raises(ValueError, match="'x' is not a number; --na"):
         TableSource(path, Wanted(columns=("0",)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        ("Price,Close,Open\nTicker,X,X\nDate,,\n", ("Close", "Open")),
+        ("Price,Close,Close\nTicker,X,Y\nDate,,\n", ("Close X", "Close Y")),
+        (",Close,Open\nDate,,\n", ("Close", "Open")),
+    ],
+)
+def test_a_line_of_pandas_names_the_column_of_times(tmp_path: Path, lines: str, columns: tuple[str, ...]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(lines + "2024-01-01,1,2\n2024-01-02,3,4\n")
+    followed, table = FollowedTable(path, Wanted()), TableSource(path, Wanted(time="Date"))
+    assert followed.columns == table.columns == columns
+    np.testing.assert_array_equal(table.read(0, 9), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(followed.read(0, 2), [[1, 2], [3, 4]])
+    assert (table.described[0].name, table.described[0].unit) == ("Date", "")
+
+
+@pytest.mark.parametrize("second", ["Ticker,,", "Date,1,", "2024-01-01,,", ",,"])
+def test_a_row_without_values_is_no_name(tmp_path: Path, second: str) -> None:
+    path = tmp_path / "a.csv"
+    cell = "x" if second.startswith("Ticker") else "2024-01-02"
+    path.write_text(f"Price,Close,Open\n{second}\n{cell},1,2\n{cell},3,4\n")
+    with pytest.raises(ValueError, match=r"line 2, column '(Close|Open)': the value is missing"):
+        TableSource(path, Wanted(columns=("Close", "Open")))

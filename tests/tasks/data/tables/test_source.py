@@ -273,6 +273,21 @@ def test_a_table_of_an_open_form_is_not_taken_for_bytes(tmp_path: Path) -> None:
             is_table(path, Asked())
 
 
+@pytest.mark.parametrize(
+    ("line", "table"),
+    [
+        ("1/1/2024;17:24:00;4.2;234.8\n", True),
+        ("1/1/2024;17:24:00;open;234.8\n", True),
+        ("1/1/2024;17:24:00;open;shut\n", False),
+        ("1/1/2024;a;b;4.2\n", False),
+    ],
+)
+def test_a_text_is_a_table_if_most_cells_are_numbers_or_times(tmp_path: Path, line: str, table: bool) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Date;Time;a;b\n" + line * 20)
+    assert is_table(path, Asked()) == table
+
+
 def test_packed_tables(tmp_path: Path) -> None:
     plain = b"a,b\n1,2\n3,4\n"
     for name, content in (("a.csv.gz", gzip.compress(plain)), ("a.csv.xz", lzma.compress(plain))):

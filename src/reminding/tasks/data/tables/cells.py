@@ -65,6 +65,8 @@ _NAMED = (
 )
 """Dates with the English name of the month, and what follows; and which part each group is."""
 _MONTH = r"[0-9]{4}-[0-9]{2}"
+_COMPACT = r"([0-9]{4})([0-9]{2})([0-9]{2})[Tt:_ ]([0-9]{2}):?([0-9]{2})"
+"""The short form of ISO 8601, such as 20241231T235959Z, and 20241231:2359."""
 DATES_READ = "2024-12-31 23:59, 31.12.2024, 12/31/24, 31 Dec 2024, 2024-12 (a month), 20241231, a number, or 0:01:30"
 """Forms of times, for messages."""
 _OFFSET = r"(?:(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})?|Z)(?:\[[^\]]*\])?"
@@ -139,7 +141,7 @@ def is_timestamp(text: str) -> bool:
 
 def is_time(text: str) -> bool:
     """Whether a text has the form of a date, perhaps with a time, in any order of its parts, or of a time of day."""
-    forms = (_ELAPSED, _MONTH, *(date + _TIME for date, _ in _DATES.values()))
+    forms = (_ELAPSED, _MONTH, _COMPACT + ".*", *(date + _TIME for date, _ in _DATES.values()))
     named = any(re.fullmatch(form, text.strip(), re.IGNORECASE) for form, _ in _NAMED)
     return named or is_timestamp(text) or any(re.fullmatch(form, text.strip()) for form in forms)
 
@@ -147,29 +149,6 @@ def is_time(text: str) -> bool:
 def may_be_grouped(cell: str) -> bool:
     """Whether a cell is a plain number such as 1.234, which may be 1234."""
     return re.fullmatch(_GROUPED, cell.strip()) is not None
-
-
-def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """A name of its own for each column, and notes on those that were changed.
-
-    Args:
-        names: those given, with or without blanks around them.
-        unnamed: what each column is called if it has no name, or none is given.
-    """
-    notes: list[str] = []
-    given = [name.strip() for name in names]
-    known = set(given)
-    found: dict[str, None] = {}
-    for place, default in enumerate(unnamed):
-        name = (given[place] if place < len(given) else "") or default
-        count, unique = 0, name
-        while unique in found or (count and unique in known):
-            count += 1
-            unique = f"{name}.{count}"
-        if count:
-            notes.append(f"several columns are called {name!r}; column {place + 1} is called {unique!r} here")
-        found[unique] = None
-    return tuple(found), notes
 
 
 def quoted(text: str) -> str:
@@ -291,7 +270,8 @@ def _year(text: str) -> str:
 def _numbered(text: str) -> str:
     """SQL of a text that begins with the numbers of year, month and day, where it names the month or has no day.
 
-    "1 Jan 2024 12:00" becomes "2024-1-1 12:00", and "2024-01" the first of the month; others stay as they are.
+    "1 Jan 2024 12:00" becomes "2024-1-1 12:00", "2024-01" the first of the month, and "20240101T1200" gets its signs;
+    others stay as they are.
     """
     month = "(strpos('janfebmaraprmayjunjulaugsepoctnovdec', lower(substr(q.m, 1, 3))) + 2) // 3"
     date = f"concat({_year('q.y')}, '-', {month}, '-', q.d, q.rest)"
@@ -300,8 +280,12 @@ def _numbered(text: str) -> str:
         names = ", ".join(map(quoted, (*places, "rest")))
         found = f"regexp_extract({text}, {quoted(f'(?i)^{pattern}$')}, [{names}])"
         named.append(f"list_transform([{found}], lambda q: CASE WHEN q.d <> '' THEN {date} END)[1]")
+    compact = text
+    for form, signs in ((_COMPACT + ":?([0-9]{2})", r"\1-\2-\3 \4:\5:\6"), (_COMPACT, r"\1-\2-\3 \4:\5")):
+        compact = f"regexp_replace({compact}, {quoted('^' + form)}, {quoted(signs)})"
     return (
         f"CASE WHEN regexp_full_match({text}, {quoted(_MONTH)}) THEN {text} || '-01' "
+        f"WHEN regexp_matches({text}, {quoted('^' + _COMPACT)}) THEN {compact} "
         f"WHEN regexp_matches({text}, '(?i){_MONTHS}') THEN coalesce({', '.join(named)}, {text}) ELSE {text} END"
     )
 

@@ -15,8 +15,17 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 
-from reminding.tasks.data.tables.cells import NUMBERS, kind_of, unique_names
-from reminding.tasks.data.tables.header import COMMENTS, WITNESSES, Asked, FormError, find_heading, fits, is_digits
+from reminding.tasks.data.tables.cells import NUMBERS, kind_of
+from reminding.tasks.data.tables.header import (
+    COMMENTS,
+    WITNESSES,
+    Asked,
+    FormError,
+    find_heading,
+    fits,
+    is_digits,
+    unique_names,
+)
 from reminding.tasks.data.text import LeftOut, encoding_name, find_encoding, logical_lines, open_text
 
 SEPARATORS = ("\t", ";", "|", ",", " ")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from reminding.tasks.data.tables.cells import kind_of
+from reminding.tasks.data.tables.cells import is_time, kind_of
 from reminding.tasks.data.tables.database import WIDE, NotPlainError, Rows, row_lines, text_rows
 from reminding.tasks.data.tables.dialect import Dialect, find_dialect
 from reminding.tasks.data.tables.header import Asked, FormError
@@ -105,10 +105,12 @@ def is_table(path: Path, asked: Asked) -> bool:
 
 
 def _holds_numbers(path: Path, dialect: Dialect) -> bool:
-    """Whether most cells of the first rows are numbers."""
+    """Whether most cells of the first rows are numbers or times."""
     cells = [cell for _, line in islice(row_lines(path, dialect), 50) for cell in dialect.cells(line)]
-    numbers = sum(kind_of(cell) not in ("text", "missing") for cell in cells)
-    return numbers > 0.5 * len(cells)
+    kinds = [kind_of(cell) for cell in cells]
+    times = sum(kind == "text" and is_time(cell) for kind, cell in zip(kinds, cells, strict=True))
+    numbers = sum(kind not in ("text", "missing") for kind in kinds)
+    return numbers > 0 and numbers + times > 0.5 * len(cells)
 
 
 def _copy(path: Path, dialect: Dialect, folder: Path, most: int | None) -> Path:

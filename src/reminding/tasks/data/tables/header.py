@@ -107,7 +107,23 @@ def find_heading(
     told = asked.header == "yes" if asked.header != "auto" else _is_header(names, body, asked.na)
     if not (short or told):
         return Heading(0, (), ("",) * width)
-    return replace(_with_second(path, names, rest, asked.na), row_names=short and not trailing)
+    found, index = rest, next((i for i in (0, 1) if _names_index(rest[i : i + WITNESSES], asked.na)), None)
+    if index is not None:  # below the names, or the names and what pandas writes of their second level
+        found = [*rest[:index], *rest[index + 1 :]]
+    heading = replace(_with_second(path, names, found, asked.na), row_names=short and not trailing)
+    if index is None:
+        return heading
+    names, units = (rest[index][0].strip(), *heading.names[1:]), ("", *heading.units[1:])
+    return replace(heading, lines=heading.lines + 1, names=names, units=units)
+
+
+def _names_index(table: Sequence[Sequence[str]], na: Sequence[str]) -> bool:
+    """Whether the first line names the column of times and nothing else, as pandas writes it below other names."""
+    if len(table) < 2 or len(table[0]) < 2 or any(cell.strip() for cell in table[0][1:]):
+        return False
+    below = [row[0] for row in table[1:] if len(row) == len(table[0])]
+    name = table[0][0].strip()
+    return bool(name and below) and kind_of(name, na) == "text" and not is_time(name) and all(map(is_time, below))
 
 
 def _check_row_names(path: Path, number: int, header: str, row: str, cells: Sequence[str]) -> None:
@@ -234,6 +250,29 @@ def _is_text(table: Sequence[Sequence[str]], na: Sequence[str]) -> bool:
     kinds = [_most_frequent(body, i, na) for i in range(len(table[0]))]
     above = [kind_of(cell, na) for cell, below in zip(table[0], kinds, strict=True) if below in NUMBERS]
     return "text" in above and not set(above) - {"text", "missing"}
+
+
+def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """A name of its own for each column, and notes on those that were changed.
+
+    Args:
+        names: those given, with or without blanks around them.
+        unnamed: what each column is called if it has no name, or none is given.
+    """
+    notes: list[str] = []
+    given = [name.strip() for name in names]
+    known = set(given)
+    found: dict[str, None] = {}
+    for place, default in enumerate(unnamed):
+        name = (given[place] if place < len(given) else "") or default
+        count, unique = 0, name
+        while unique in found or (count and unique in known):
+            count += 1
+            unique = f"{name}.{count}"
+        if count:
+            notes.append(f"several columns are called {name!r}; column {place + 1} is called {unique!r} here")
+        found[unique] = None
+    return tuple(found), notes
 
 
 def is_digits(cell: str) -> bool:
