@@ -95,10 +95,10 @@ class Growth:
         Raises:
             ValueError: what was there has changed.
         """
-        if Identity.of(self._path).size <= opened.size:
+        now = Identity.of(self._path)
+        if now != opened and now.size <= opened.size:
             opened.check(self._path)
-            return False
-        return self.size() > opened.size
+        return now != opened and self.size() > opened.size
 
 
 class Source(ABC):
