@@ -148,7 +148,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
     ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
     ("copying-tuned/T100", lengths, "sab lstm"),
-    ("copying-tuned/T300", spread, "sab lstm"),
+    ("copying-tuned/T300", spread, "sab lstm tbptt-50 tbptt-10"),
     ("copying-tuned/T300", lengths, "sab lstm"),
     ("cue/lag500", spread, "sab sab-cut100 sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("cue/lag5000-tuned", each_and_average, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
@@ -180,7 +180,7 @@ PERMUTED = {
 }
 """Method on permuted MNIST -> the beginning of the rows of its seeds."""
 README = [
-    ("| [copying](results/copying-tuned/README.md) T=300", "copying-tuned/T300", "sab lstm"),
+    ("| [copying](results/copying-tuned/README.md) T=300", "copying-tuned/T300", "sab lstm tbptt-50"),
     ("| [a cue 5,000", "cue/lag5000-tuned", "sab sab-credit-10"),
     ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
