@@ -149,7 +149,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
     ("copying-tuned/T100", lengths, "sab lstm"),
     ("copying-tuned/T300", spread, "sab lstm tbptt-50 tbptt-10"),
-    ("copying-tuned/T300", lengths, "sab lstm"),
+    ("copying-tuned/T300", lengths, "sab lstm tbptt-50 tbptt-10"),
     ("cue/lag500", spread, "sab sab-cut100 sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("cue/lag5000-tuned", each_and_average, "sab sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
     ("cue/lag5000-tuned", each_and_average, "sab-cut100"),
