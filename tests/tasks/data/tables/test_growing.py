@@ -129,6 +129,8 @@ def test_rows_that_were_complete_are_read_of_a_table_that_grows(
         (TEXT[:-7], ROWS[:-1], [CUT_OFF]),
         (TEXT[:-8] + '"', ROWS[:-1], [CUT_OFF]),
         (TEXT[:-6] + '"2', ROWS[:-1], [CUT_OFF]),
+        (TEXT[:-6], ROWS[:-1], [CUT_OFF]),
+        (TEXT[:-6] + "-", ROWS[:-1], [CUT_OFF]),
     ],
     ids=[
         "whole",
@@ -140,6 +142,8 @@ def test_rows_that_were_complete_are_read_of_a_table_that_grows(
         "a cell lacks",
         "quote",
         "open",
+        "a value lacks",
+        "a sign alone",
     ],
 )
 def test_an_input_that_ends_within_a_line(
