@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reminding.tasks.data.tables import TableSource, Wanted
+from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
 
 REFUSED = {
     "1,2\n3,4\n": ("P", "columns: .* has no 'P'; it has 0, 1; its header line.* may be missing"),
@@ -20,3 +20,35 @@ def test_what_can_be_done_is_said(tmp_path: Path, text: str, refused: tuple[str,
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=refused[1]):
         TableSource(tmp_path / "a.csv", Wanted(columns=(refused[0],)))
+
+
+MIXED = {
+    "1,5\n2,true\n3,6\n": "line 3, column 'b': 'true' stands in a column of numbers; .*--na 'true' reads it",
+    "1,true\n2,False\n3,6\n": "line 4, column 'b': '6' stands in a column of true and false; write all",
+    "1,1\n2,0\n3,\n4, FALSE\n": "line 5, column 'b': 'FALSE' stands in a column of numbers",
+}
+
+
+@pytest.mark.parametrize("source", [TableSource, FollowedTable])
+@pytest.mark.parametrize(("rows", "refused"), MIXED.items(), ids=MIXED)
+def test_true_and_false_do_not_stand_among_numbers(
+    tmp_path: Path, source: type[TableSource | FollowedTable], rows: str, refused: str
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + rows)
+    with pytest.raises(ValueError, match=refused):
+        source(tmp_path / "a.csv", Wanted(columns=("a", "b"), missing="zero")).read(0, rows.count("\n"))
+
+
+@pytest.mark.parametrize("source", [TableSource, FollowedTable])
+def test_true_and_false_are_1_and_0_in_a_column_of_their_own(
+    tmp_path: Path, source: type[TableSource | FollowedTable]
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,true\n2,\n3,False\n")
+    wanted = Wanted(columns=("a", "b"), missing="zero", masks=("b",))
+    assert source(tmp_path / "a.csv", wanted).read(0, 3)[:, 1].tolist()[::2] == [1, 0]
+
+
+def test_a_word_for_a_missing_value_may_be_true(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,5\n2,true\n3,6\n")
+    wanted = Wanted(columns=("b",), missing="carry", asked=Asked(na=("true",)))
+    assert TableSource(tmp_path / "a.csv", wanted).read(0, 3)[:, 0].tolist() == [5, 5, 6]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import Column, Role, told_name
-from reminding.tasks.data.tables.cells import NUMBERS
+from reminding.tasks.data.tables.cells import NUMBERS, kind_of
 from reminding.tasks.data.tables.clock import EXACT, Timing
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, Found
 from reminding.tasks.data.tables.header import Asked
@@ -191,6 +191,7 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
             f"data: {contents.path} has no column of numbers" + (f": {held}" if held else " beside the time")
         )
     _check_cells(contents, used, wanted)
+    _check_alike(contents, used, wanted)
     _check_end(contents, [i for i in range(len(names)) if i != time])
     missing = [i for i in used if contents.count(i, "missing")]
     if missing and wanted.missing == "error":
@@ -318,6 +319,27 @@ def _check_cells(contents: Contents, used: Sequence[int], wanted: Wanted) -> Non
         do = "the line of names stands here again, as where files were joined; delete it"
     raise ValueError(
         f"data: {contents.path}, {place}, column {contents.names[column]!r}: {text!r} {what}{more}; {do}"
+    )
+
+
+def _check_alike(contents: Contents, used: Sequence[int], wanted: Wanted) -> None:
+    """Refuse `true` and `false` among numbers, which are 1 and 0 only in a column of their own."""
+    for i in used:
+        kinds = {kind: found for kind, found in contents.kinds.get(i, {}).items() if kind in NUMBERS}
+        truths = kinds.pop("boolean", None)
+        if truths is not None and kinds:
+            first = min(kinds.values(), key=lambda each: each.row)
+            odd = first if sum(each.count for each in kinds.values()) < truths.count else truths
+            raise unlike(contents.path, contents.place(odd.row), contents.names[i], odd.text, wanted.asked)
+
+
+def unlike(path: Path, place: str, column: str, cell: str, asked: Asked) -> ValueError:
+    """What is raised for a cell of a column that has both numbers, and true or false."""
+    text = cell.strip()
+    do = "" if asked.fixed else f"; --na {text!r} reads it as missing"
+    return ValueError(
+        f"data: {path}, {place}, column {column!r}: {text!r} stands in a column of "
+        f"{'numbers' if kind_of(text) == 'boolean' else 'true and false'}; write all its cells alike{do}"
     )
 
 

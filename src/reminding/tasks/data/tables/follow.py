@@ -27,6 +27,7 @@ from reminding.tasks.data.tables.columns import (
     find,
     find_decimal,
     rounded,
+    unlike,
 )
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
@@ -77,6 +78,7 @@ class FollowedTable(Source):
         self._decimal, decided = self._find_decimal()
         self.decimal = self._decimal if decided else None
         self._decided = decided or self._dialect.separator == ","
+        self._truths: dict[int, bool] = {}  # whether a column holds true and false, by its first cell
         self.columns = tuple(self._dialect.names[i] for i in self._chosen)
         self.masks = self.columns if wanted.missing in ("carry", "zero") else ()
 
@@ -265,8 +267,17 @@ class FollowedTable(Source):
                 value = value_of(cells[column], self._decimal, self.wanted.asked.na)
                 if value is None or (np.isnan(value) and not self.masks) or self._is_open(cells[column]):
                     raise self._refusal(f"line {line}", self.columns[j], cells[column])
+                if not self._is_alike(column, cells[column], value):
+                    raise unlike(self.path, f"line {line}", self.columns[j], cells[column], self.wanted.asked)
                 values[row, j] = value
         return values
+
+    def _is_alike(self, column: int, cell: str, value: float) -> bool:
+        """Whether a cell with a value is a number in a column of numbers, or true or false in one of these."""
+        if np.isnan(value):
+            return True
+        truth = value in (0, 1) and cell.strip()[:1] in "tfTF"
+        return self._truths.setdefault(column, truth) == truth
 
     def _is_open(self, cell: str) -> bool:
         """Whether a cell may be one of two numbers, since nothing has shown the decimal mark; 12.5 shows it."""
