@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.cells import whole_times
 from reminding.tasks.data.tables.clock import Timing, text_times
+from reminding.tasks.data.times.written import whole_times
 
 TIMES = (date, time, timedelta, np.datetime64, np.timedelta64)
 """What a time is among other objects."""

@@ -20,11 +20,11 @@ from reminding.tasks.data import audio
 from reminding.tasks.data.reading import Reading, together
 from reminding.tasks.data.sources import BytesSource, Source
 from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
-from reminding.tasks.data.tables.cells import Order
 from reminding.tasks.data.tables.clock import OpenOrderError, Timing
 from reminding.tasks.data.tables.form import PARQUET, PERHAPS, is_table
 from reminding.tasks.data.tables.source import NO_TIMES, unlike_steps
 from reminding.tasks.data.text import PACKED, suffix_of
+from reminding.tasks.data.times.written import Order
 
 Format = Literal["auto", "bytes", "wav", "csv", "parquet"]
 TABLES = (

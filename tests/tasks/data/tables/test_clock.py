@@ -15,9 +15,9 @@ import pytest
 
 from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables import TableSource, Wanted
-from reminding.tasks.data.tables.cells import Order
 from reminding.tasks.data.tables.clock import OpenOrderError, Timing, read_clock, text_times
 from reminding.tasks.data.tables.database import QueriedRows
+from reminding.tasks.data.times.written import Order
 from reminding.tasks.files.sets import open_files
 
 pa: Any = pyarrow

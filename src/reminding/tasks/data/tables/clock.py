@@ -16,21 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import TimeRange
-from reminding.tasks.data.tables.cells import (
+from reminding.tasks.data.tables.cells import simple_sql, whole_sql
+from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
+from reminding.tasks.data.tables.store import Store, write
+from reminding.tasks.data.times.interval import TOLERANCE, distance_text, usual_interval
+from reminding.tasks.data.times.written import (
     DATES_READ,
     ORDERS,
     Order,
     elapsed_sql,
     nanoseconds_sql,
-    simple_sql,
     time_sql,
-    whole_sql,
     whole_times,
     zoned_sql,
 )
-from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
-from reminding.tasks.data.tables.store import Store, write
-from reminding.tasks.data.times.interval import TOLERANCE, distance_text, usual_interval
 
 PARTS = {"us": 1_000_000, "ns": 1_000_000_000}
 """Of a second."""

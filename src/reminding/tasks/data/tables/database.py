@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.cells import kind_sql, quoted
+from reminding.tasks.data.tables.cells import kind_sql
 from reminding.tasks.data.tables.dialect import Dialect
 from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.text import DAMAGE, logical_lines, open_text
+from reminding.tasks.data.times.written import quoted
 
 VECTOR = 2048
 """Rows that DuckDB has in hand at a time."""

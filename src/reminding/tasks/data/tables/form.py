@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from reminding.tasks.data.tables.cells import is_time, kind_of
+from reminding.tasks.data.tables.cells import kind_of
 from reminding.tasks.data.tables.database import WIDE, NotPlainError, Rows, row_lines, text_rows
 from reminding.tasks.data.tables.dialect import Dialect, find_dialect
 from reminding.tasks.data.tables.header import Asked, FormError
 from reminding.tasks.data.tables.parquet import ParquetTable, open_parquet
 from reminding.tasks.data.text import PACKED, copy_plain, find_encoding, suffix_of
+from reminding.tasks.data.times.written import is_time
 
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv")

@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, is_time, kind_of
+from reminding.tasks.data.tables.cells import ERRORS, NUMBERS, kind_of
 from reminding.tasks.data.text import encoding_name
+from reminding.tasks.data.times.written import is_time
 
 COMMENTS = ("#", "%")
 Header = Literal["auto", "yes", "no"]

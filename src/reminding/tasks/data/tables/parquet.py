@@ -17,9 +17,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.cells import quoted
 from reminding.tasks.data.tables.database import QueriedRows, connect, globbed, translating
 from reminding.tasks.data.tables.header import unique_names
+from reminding.tasks.data.times.written import quoted
 
 MICROSECONDS = {"s": "* 1000000", "ms": "* 1000", "us": "* 1", "ns": "// 1000"}
 """Unit of pandas -> SQL that makes microseconds of a number of it."""
