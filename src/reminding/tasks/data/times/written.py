@@ -31,12 +31,26 @@ _NAMED = (
     (rf"{_WEEKDAY}({_SHORT})[-/. ]{{0,2}}({_MONTHS})\.?[-/., ]{{0,2}}([0-9]{{4}}|[0-9]{{2}})((?:[^0-9].*)?)", "dmy"),
     (rf"{_WEEKDAY}({_MONTHS})\.?[-/. ]{{1,2}}({_SHORT})[-/., ]{{1,2}}([0-9]{{4}})((?:[^0-9].*)?)", "mdy"),
     (rf"([0-9]{{4}})[-/. ]({_MONTHS})[-/. ]({_SHORT})((?:[^0-9].*)?)", "ymd"),
+    (rf"({_MONTHS})\.?[-/, ]{{0,2}}([0-9]{{4}})", "my"),
+    (rf"([0-9]{{4}})[-/ ]?({_MONTHS})", "ym"),
 )
-"""Dates with the English name of the month, and what follows; and which part each group is."""
-_MONTH = r"[0-9]{4}-[0-9]{2}"
+"""Dates with the English name of the month, with or without a day, and what follows; and which part each group is."""
+_PERIODS = (
+    (r"([0-9]{4})[- ]?([MQSHW])([0-9]{1,2}(?:-[1-7])?)", r"\1\2\3"),
+    (r"([MQSH])([0-9]{1,2})[-/ ]?([0-9]{4})", r"\3\1\2"),
+    (r"([0-9]{4})[-/]([0-9]{1,2})", r"\1M\2"),
+    (r"([0-9]{1,2})/([0-9]{4})", r"\2M\1"),
+    (r"([0-9]{4})-([0-9]{3})", r"\1D\2"),
+)
+"""Months, quarters, halves (S, H), ISO weeks and counted days of a year; and each as the first form has it."""
+LONGEST = 10
+"""Characters of a period."""
 _COMPACT = r"([0-9]{4})([0-9]{2})([0-9]{2})[Tt:_ ]([0-9]{2}):?([0-9]{2})"
 """The short form of ISO 8601, such as 20241231T235959Z, and 20241231:2359."""
-DATES_READ = "2024-12-31 23:59, 31.12.2024, 12/31/24, 31 Dec 2024, 2024-12 (a month), 20241231, a number, or 0:01:30"
+DATES_READ = (
+    "2024-12-31 23:59, 31.12.2024, 12/31/24, 31 Dec 2024, 2024-12 (a month), 2024-Q4, 2024-W52, 20241231, a number, "
+    "or 0:01:30"
+)
 """Forms of times, for messages."""
 _OFFSET = r"(?:(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})?|Z)(?:\[[^\]]*\])?"
 _TIME = (
@@ -66,8 +80,8 @@ def is_timestamp(text: str) -> bool:
 
 def is_time(text: str) -> bool:
     """Whether a text has the form of a date, perhaps with a time, in any order of its parts, or of a time of day."""
-    forms = (_ELAPSED, _MONTH, _COMPACT + ".*", *(date + _TIME for date, _ in _DATES.values()))
-    named = any(re.fullmatch(form, text.strip(), re.IGNORECASE) for form, _ in _NAMED)
+    forms = (_ELAPSED, _COMPACT + ".*", *(date + _TIME for date, _ in _DATES.values()))
+    named = any(re.fullmatch(form, text.strip(), re.IGNORECASE) for form, _ in (*_NAMED, *_PERIODS))
     return named or is_timestamp(text) or any(re.fullmatch(form, text.strip()) for form in forms)
 
 
@@ -183,21 +197,42 @@ def _year(text: str) -> str:
 def _numbered(text: str) -> str:
     """SQL of a text that begins with the numbers of year, month and day, where it names the month or has no day.
 
-    "1 Jan 2024 12:00" becomes "2024-1-1 12:00", "2024-01" the first of the month, and "20240101T1200" gets its signs;
-    others stay as they are.
+    "1 Jan 2024 12:00" becomes "2024-1-1 12:00", "2024-01" and "Jan 2024" the first day of the month, "2024-Q2" that
+    of the quarter, and "20240101T1200" gets its signs; others stay as they are.
     """
     month = "(strpos('janfebmaraprmayjunjulaugsepoctnovdec', lower(substr(q.m, 1, 3))) + 2) // 3"
-    date = f"concat({_year('q.y')}, '-', {month}, '-', q.d, q.rest)"
     named: list[str] = []
     for pattern, places in _NAMED:
-        names = ", ".join(map(quoted, (*places, "rest")))
-        found = f"regexp_extract({text}, {quoted(f'(?i)^{pattern}$')}, [{names}])"
-        named.append(f"list_transform([{found}], lambda q: CASE WHEN q.d <> '' THEN {date} END)[1]")
+        day, parts = ("q.d, q.rest", [*places, "rest"]) if "d" in places else ("'1'", [*places])
+        date = f"concat({_year('q.y')}, '-', {month}, '-', {day})"
+        found = f"regexp_extract({text}, {quoted(f'(?i)^{pattern}$')}, [{', '.join(map(quoted, parts))}])"
+        named.append(f"list_transform([{found}], lambda q: CASE WHEN q.y <> '' THEN {date} END)[1]")
     compact = text
     for form, signs in ((_COMPACT + ":?([0-9]{2})", r"\1-\2-\3 \4:\5:\6"), (_COMPACT, r"\1-\2-\3 \4:\5")):
         compact = f"regexp_replace({compact}, {quoted('^' + form)}, {quoted(signs)})"
     return (
-        f"CASE WHEN regexp_full_match({text}, {quoted(_MONTH)}) THEN {text} || '-01' "
+        f"CASE WHEN length({text}) <= {LONGEST} AND {matches_sql(text, '|'.join(form for form, _ in _PERIODS))} "
+        f"THEN coalesce({_first_day(text)}, {text}) "
         f"WHEN regexp_matches({text}, {quoted('^' + _COMPACT)}) THEN {compact} "
         f"WHEN regexp_matches({text}, '(?i){_MONTHS}') THEN coalesce({', '.join(named)}, {text}) ELSE {text} END"
     )
+
+
+def _first_day(text: str) -> str:
+    """SQL of the first day of a period, such as "2024-04-01" for "2024-Q2"; NULL if its year has no such period."""
+    period = text
+    for form, alike in _PERIODS:
+        period = f"regexp_replace({period}, {quoted(f'(?i)^{form}$')}, {quoted(alike)})"
+    parts = f"regexp_extract({period}, '(?i)^([0-9]{{4}})([A-Z])([0-9]+)-?([1-7]?)$', ['y', 'p', 'n', 'd'])"
+    year, number = "q.y::INTEGER", "(q.n::INTEGER - 1)"
+    months = "CASE upper(q.p) WHEN 'M' THEN 1 WHEN 'Q' THEN 3 ELSE 6 END"
+    day = (
+        f"CASE upper(q.p) WHEN 'D' THEN make_date({year}, 1, 1) + {number} "
+        f"WHEN 'W' THEN date_trunc('week', make_date({year}, 1, 4))::DATE + 7 * {number} "
+        f"+ coalesce(try_cast(q.d AS INTEGER), 1) - 1 "
+        f"ELSE (make_date({year}, 1, 1) + to_months(({number} * {months})::INTEGER))::DATE END"
+    )
+    its_year = "CASE WHEN upper(q.p) = 'W' THEN isoyear(f) ELSE year(f) END"
+    alone = "(q.d = '' OR upper(q.p) = 'W')"
+    within = f"CASE WHEN {its_year} = {year} AND {number} >= 0 AND {alone} THEN CAST(f AS VARCHAR) END"
+    return f"list_transform([{parts}], lambda q: list_transform([{day}], lambda f: {within})[1])[1]"
