@@ -57,3 +57,10 @@ def test_a_file_with_another_unit_is_told(tmp_path: Path) -> None:
     assert task.reading().notes == (
         "v: its unit is K in b.csv, and degC in the first file; values are read as they are",
     )
+
+
+def test_a_file_without_a_value_in_a_column_has_no_large_numbers(tmp_path: Path) -> None:
+    """Its largest number was infinite, and was said to be beyond 2^53."""
+    (tmp_path / "a.csv").write_text("v,w\n" + "0.5,0.25\n0.25,0.5\n" * 30)
+    (tmp_path / "b.csv").write_text("v,w\n" + "0.5,\n0.25,\n" * 30)
+    assert FileStream(tmp_path / "[ab].csv", missing="carry", held_out=9, chunk=5).reading().notes == ()

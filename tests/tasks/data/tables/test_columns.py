@@ -52,3 +52,11 @@ def test_a_word_for_a_missing_value_may_be_true(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,5\n2,true\n3,6\n")
     wanted = Wanted(columns=("b",), missing="carry", asked=Asked(na=("true",)))
     assert TableSource(tmp_path / "a.csv", wanted).read(0, 3)[:, 0].tolist() == [5, 5, 6]
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "-Infinity", "1e999", "-1e999", "-1.#INF"])
+@pytest.mark.parametrize("source", [TableSource, FollowedTable])
+def test_what_is_not_finite_is_refused(tmp_path: Path, source: type[TableSource | FollowedTable], cell: str) -> None:
+    (tmp_path / "a.csv").write_text(f"a,b\n1,2\n2,{cell}\n3,4\n")
+    with pytest.raises(ValueError, match=f"line 3, column 'b': '{cell}' is not"):
+        source(tmp_path / "a.csv", Wanted()).read(0, 3)

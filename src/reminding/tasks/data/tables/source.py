@@ -208,7 +208,8 @@ class TableSource(Source):
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
         store = write(self._plain_numbers(columns), self._place("first"), columns)
         asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]
-        asked += [i for i, high in zip(columns, store.highest, strict=True) if np.isinf(high) and i not in asked]
+        infinite = np.isinf(store.lowest) | np.isinf(store.highest)
+        asked += [i for i, some in zip(columns, infinite, strict=True) if some and i not in asked]
         kinds = rows.kinds(asked, self.wanted.asked.na) if asked else {}
         if form.dialect is not None:
             _check_line_ends(kinds)

@@ -68,7 +68,7 @@ def write(pieces: Iterable[NDArray[Any]], path: Path, columns: Sequence[int]) ->
     """
     width = len(columns)
     rows, missing = 0, np.zeros(width, np.int64)
-    lowest, highest = np.full(width, np.inf), np.full(width, -np.inf)
+    lowest, highest = np.full(width, np.nan), np.full(width, np.nan)
     with naming_temporary(), path.open("wb") as file:
         for piece in pieces if width else ():
             values = np.ascontiguousarray(piece, np.float64)
