@@ -186,6 +186,18 @@ def test_weights_that_would_be_said_as_nothing_are_almost_nothing() -> None:
     assert "; it recalled almost nothing, no memory with a weight of 0.005 or more; the gradient" in summary(found)
 
 
+def test_weights_that_sum_to_little_are_said_to_be_little() -> None:
+    found = forecast(1, at=(2,))
+    whole = found.layers[0].weight[1].sum()
+    found.layers[0].weight[...] *= 0.05 / whole
+    assert "; it recalled little, with weights of 0.05 in all, mostly " in summary(found)
+    prediction = np.eye(3)[[0, 1, 2, 0]]
+    found = by_hand(LETTERS, prediction, [0, 1, 0, -1], {3: [(2, 0.1)], 4: [(2, 0.1), (3, 0.04)]})
+    assert "over all steps it recalled little, with weights of 0.06 a step in all, mostly the memory of" in summary(
+        found
+    )
+
+
 def test_a_real_table_is_summed_up(tmp_path: Path) -> None:
     path, run, _ = table(tmp_path)
     (found,) = explain(run, ExplainOptions(input=path, steps=48, at=(40,)))

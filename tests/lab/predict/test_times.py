@@ -16,7 +16,7 @@ from reminding.cli import main
 from reminding.disk.writing import write_text
 from reminding.lab.runs import checkpoint
 from reminding.tasks import FileStream
-from reminding.tasks.data.tables.cells import whole_times
+from reminding.tasks.data.times.written import whole_times
 from reminding.tasks.files.known import Known
 
 US = "%m/%d/%Y"

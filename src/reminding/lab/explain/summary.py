@@ -20,6 +20,8 @@ NAMED = 3
 """Columns that a sentence names one by one."""
 LEAST_WEIGHT = 0.005
 """A weight below it would be said as 0.00."""
+LITTLE = 0.1
+"""Weights that sum to less, at a step or on average, are said to be little; a step may recall next to nothing."""
 PERCENT = 20
 """From this number of answers on, their share is told in per cent."""
 SECOND = 0.5
@@ -181,14 +183,17 @@ def _recalled(explanation: Explanation, reminders: Reminders) -> str:
             return "it recalled nothing"
         told = {step: f"{amounts[step] / amounts.sum():.0%} of the weight" for step in _largest(amounts)}
         told = {step: f"{text}{', mostly negative' * bool(signed[step] < 0)}" for step, text in told.items()}
-        return f"over all steps it recalled mostly {_memories(explanation, told)}"
+        mean = amounts.sum() / len(reminders.step)
+        little = f"little, with weights of {mean:.2f} a step in all, " if mean < LITTLE else ""
+        return f"over all steps it recalled {little}mostly {_memories(explanation, told)}"
     amounts, signed = _by_memory(explanation, reminders.step[step - 1], reminders.weight[step - 1])
     if not amounts.any():
         return "it recalled nothing at that step"
     told = {memory: f"weight {signed[memory]:.2f}" for memory in _largest(amounts)}
     if amounts.max() < LEAST_WEIGHT:
         return f"it recalled almost nothing, no memory with a weight of {LEAST_WEIGHT} or more"
-    return f"it recalled mostly {_memories(explanation, told)}"
+    little = f"little, with weights of {amounts.sum():.2f} in all, " if amounts.sum() < LITTLE else ""
+    return f"it recalled {little}mostly {_memories(explanation, told)}"
 
 
 def _by_memory(

@@ -221,7 +221,8 @@ def predict(
         with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):
             found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
         tell_reading(found.future)
-        _show_forecast(found, folder, input, out, figure)
+        place = f"after all but the last {held_out:,} rows of {input.name}" if held_out else f"after {input.name}"
+        _show_forecast(found, folder, place, out, figure)
         return
     for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
         if given is not None:
@@ -231,14 +232,14 @@ def predict(
     _show_frame(found, f"{folder}: {input}", out, lambda _, probability: f"{probability:.3f}")
 
 
-def _show_forecast(found: HorizonForecast, folder: Path, input: Path, out: Path | None, figure: Path | None) -> None:
-    """Show or write a forecast, its errors if rows were held out, and its picture."""
+def _show_forecast(found: HorizonForecast, folder: Path, place: str, out: Path | None, figure: Path | None) -> None:
+    """Show or write a forecast from a place in a file, its errors if rows were held out, and its picture."""
     told = told_by(np.concatenate([found.measured.to_numpy(), found.predicted.to_numpy()]))
-    _show_frame(found.predicted, f"{folder}: after {input}", out, told)
+    _show_frame(found.predicted, f"{folder}: {place}", out, told)
     errors = found.errors()
     _show_errors({} if errors is None else {"errors": errors})
     if figure is not None:
-        found.figure(figure, f"Forecast of {folder} after {input.name}")
+        found.figure(figure, f"Forecast of {folder} {place}")
         show_files([figure])
 
 

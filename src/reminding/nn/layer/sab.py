@@ -60,7 +60,7 @@ class SAB(LayerCalls):
         score_size: width D of the score's projections; a multiple of 16 is fastest in the C++ op. None: 32, or
             hidden_size if that is less.
         normalizer: "softmax" over the k_top best scores; "softmax1", the same with an option to recall nothing, at
-            the score 0, which streams need; or "threshold", the paper's rule. None: "softmax", or
+            the score 0, which streams need if stored="h"; or "threshold", the paper's rule. None: "softmax", or
             "threshold" under semantics="release", where it means the release's own rule.
         recall_scale: factor on the recall weights, above 0 and at most 1. Weights that sum to 1 add whole memories
             to h, which is stored in its turn, so h grows over an endless stream. Below 1, h stays bounded:
@@ -112,8 +112,9 @@ class SAB(LayerCalls):
             next but their state.
         search: how the C++ op and the CUDA kernels find the k_top best of many memories; the result is the same.
             "scan" scores them all. "tree" first scores groups of memories by a bound on their members' scores, and
-            passes over groups that cannot hold one of the best; it needs an additive or dot score. "auto" takes the
-            tree where it computes few of the scores, which it finds out step by step, and the scan elsewhere. The
+            passes over groups that cannot hold one of the best; it needs an additive or dot score, k_top up to 63 and
+            more memories than a group. Elsewhere, and in plain PyTorch, all are scored; `plan` tells. "auto" takes
+            the tree where it computes few of the scores, which it finds out step by step, and the scan elsewhere. The
             CUDA kernels try it from 4,096 memories on.
         encoder: a module applied to the input first (an embedding, say); it must return features of
             size input_size in the input's layout.
