@@ -123,3 +123,60 @@ def test_states_of_different_layers_are_refused(options: dict[str, Any]) -> None
 def test_no_states_are_refused() -> None:
     with pytest.raises(ValueError, match="got none"):
         merge_states([])
+
+
+@pytest.mark.parametrize("when", ["at once", "a call later", "after a copy"])
+def test_rows_of_one_state_that_are_merged_again_send_what_they_are_owed_once(when: str) -> None:
+    x = chunks()
+    whole, split = layer_of({"credit_every": 20}), layer_of({"credit_every": 20})
+    whole.settle(run(whole, x[:6], None))
+    state = run(split, x[:4], None)
+    parts = [state.rows(rows) for rows in HALVES]
+    if when == "a call later":
+        parts = [run(split, x[4:5, :, rows], part) for part, rows in zip(parts, HALVES, strict=True)]
+    merged = merge_states(parts)
+    if when == "after a copy":
+        merged = merged.clone()
+    split.settle(run(split, x[5 if when == "a call later" else 4 : 6], merged))
+    for got, want in zip(gradients(split), gradients(whole), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("credit_every", [2, 3, 20])
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_comes_to_the_parts_after_the_merge_is_sent_on_by_the_whole(credit_every: int, copied: bool) -> None:
+    """Their last call's backward pass comes when the whole has been made."""
+    x = chunks()
+    whole, split = layer_of({"credit_every": 1}), layer_of({"credit_every": credit_every})
+    whole.settle(run(whole, x[:5], None))
+    parts: list[SABState] = []
+    losses: list[Tensor] = []
+    for rows in HALVES:
+        part = run(split, x[:3, :, rows], None)
+        output, part = split(x[3][:, rows], part)
+        losses.append(output.pow(2).sum())
+        parts.append(part)
+    merged = merge_states(parts)
+    merged = merged.clone() if copied else merged
+    torch.stack(losses).sum().backward()
+    split.settle(run(split, x[4:5], merged))
+    for got, want in zip(gradients(split), gradients(whole), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_what_merged_states_are_owed_goes_into_a_file_and_another_type(tmp_path: Path) -> None:
+    x = chunks()
+    found: list[list[Tensor]] = []
+    for kind in (None, torch.float32, torch.float64):
+        layer = layer_of({"credit_every": 20})
+        merged = merge_states([run(layer, x[:3, :, rows], None) for rows in HALVES])
+        if kind is not None:
+            merged = merged.to(kind)
+            merged.save(tmp_path / "state.safetensors")
+            merged = SABState.load(tmp_path / "state.safetensors").to(torch.float64)
+        layer.zero_grad()
+        layer.settle(merged)
+        found.append(gradients(layer))
+    for number, tolerance in ((1, 1e-5), (2, 1e-9)):
+        for got, want in zip(found[number], found[0], strict=True):
+            torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)

@@ -5,7 +5,7 @@ Shapes: B batch, T time, I input, M memory slots, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -290,7 +290,8 @@ def _reaching_all(
     """
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
     if network.modules.sharded is None:  # what FSDP divides is not whole outside its module's forward
-        tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf]
+        sparse = network.modules.sparse if finite is None else ()
+        tensors += [tensor for tensor in network.modules.tensors if tensor.is_leaf and tensor not in sparse]
     pairs = [*((tensor, finite) for tensor in tensors), *zip(given, rows, strict=True)]
     wanted = [(tensor, mask) for tensor, mask in pairs if tensor.requires_grad]
     summary = [] if ran.recall is None else [ran.recall.summary]
@@ -327,15 +328,18 @@ class _ReachingAll(torch.autograd.Function):
         )
 
 
-def with_zeros(found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool]) -> Gradients:
+def with_zeros(
+    found: Gradients, saved: Sequence[Tensor], wanted: Sequence[bool], sparse: Collection[Tensor] = ()
+) -> Gradients:
     """The same gradients, with zeros in the place of None for tensors that want one: hooks of parameters expect it.
 
     Args:
         saved: the last of the arguments that the gradients are of; wanted: which arguments want one.
+        sparse: tensors that get no zeros.
     """
     first = len(found) - len(saved)
     filled = (
-        torch.zeros_like(tensor) if gradient is None and want else gradient
+        torch.zeros_like(tensor) if gradient is None and want and tensor not in sparse else gradient
         for tensor, gradient, want in zip(saved, found[first:], wanted[first:], strict=True)
     )
     return *found[:first], *filled

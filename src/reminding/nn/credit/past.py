@@ -158,7 +158,7 @@ class _CreditToPast(torch.autograd.Function):
             found, none = _arrive(call, d_state), [None] * len(flat(call.state))
             if found is None:
                 return (None, *none, *(None for _ in saved))
-            return with_zeros((None, *none, *found), saved, wanted)
+            return with_zeros((None, *none, *found), saved, wanted, call.past.network.modules.sparse)
 
         with counting_on_host():
             return tuple(one_by_one(backward, d_state))
@@ -173,7 +173,7 @@ def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None
     if not call.due and not call.owed.settled:
         call.owed.add(arrived)
         return None
-    return past.send([*(taken(past.history) if call.due else []), *_finished(call.owed), arrived])
+    return sent([*(past.history.owing if call.due else ()), call.owed], past, [arrived])
 
 
 def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -183,11 +183,6 @@ def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
         return list(d_state)
     finite = torch.stack([d.flatten(1).isfinite().all(1) for d in given]).all(0)  # (B,)
     return [None if d is None else torch.where(finite.view(-1, *[1] * (d.dim() - 1)), d, 0) for d in d_state]
-
-
-def _finished(owed: Owed) -> list[StateCredit]:
-    credit = owed.take()
-    return [] if credit is None else [credit]
 
 
 def counted(state: SABState, every: int) -> SABState:
@@ -206,16 +201,23 @@ def ordered(state: SABState, rule: Rule, every: int) -> History:
         rule: of the layer that goes on from it; every: its `credit_every`.
     """
     history = state.history.changed(rule=rule)
-    if history.owing and (history.waits or len(history.owing) < every):
+    if history.owing and (history.waits or len(history.owed) < every):
         return history
     for owed in history.owing:
         owed.settled = True
     return history.in_order([layer.memory for layer in state.layers], state.step)
 
 
-def taken(history: History) -> list[StateCredit]:
-    """The credit that waits in a history, which counts as sent on from now."""
-    return [credit for owed in history.owing for credit in _finished(owed)]
+def sent(waiting: Sequence[Owed], past: Past, further: Sequence[StateCredit] = ()) -> list[Tensor | None]:
+    """The gradient of the network's tensors from the credit that waits, which counts as sent on if nothing fails.
+
+    Args:
+        further: credit that has just come.
+    """
+    found = past.send([*(owed.credit for owed in waiting if owed.credit is not None), *further])
+    for owed in waiting:
+        owed.sent()
+    return found
 
 
 class _SegmentInputs:

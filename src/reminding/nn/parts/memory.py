@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup, counting_on_host
+from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup, counting_on_host, host_range
 
 NOTHING = -1
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
@@ -105,7 +105,7 @@ class Memory(TensorGroup):
         """The stream step of each memory, (B, M), ascending; FAR in the place of padding."""
         if self.padding is None:
             return self.step.contiguous()
-        padding = torch.arange(self.slots) >= self.count.unsqueeze(1)
+        padding = host_range(self.slots) >= self.count.unsqueeze(1)
         return self.step.masked_fill(padding.to(self.step.device), FAR)
 
     def append(self, value: Tensor, key: Tensor, step: Tensor, rows: Tensor | None) -> Memory:
@@ -131,7 +131,7 @@ class Memory(TensorGroup):
         count = self.count + stores
         wide = self.padded(int(count.max()))
         assert wide.keys is not None
-        slot = torch.arange(wide.slots)
+        slot = host_range(wide.slots)
         place = (slot == self.count.unsqueeze(1)) & stores.unsqueeze(1)  # (B, M), one slot in rows that store
         place = place.to(value.device)
         return replace(

@@ -118,7 +118,7 @@ def _named(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, int):  # a bool too
-        yield name, torch.tensor(value)
+        yield name, torch.tensor(value, device="cpu")
     elif isinstance(value, tuple):
         for number, part in enumerate(cast("tuple[Any, ...]", value)):
             yield from _named(part, f"{name}.{number}")
@@ -169,6 +169,11 @@ def counting_on_host() -> Generator[None]:
         return
     with torch.device("cpu"):
         yield
+
+
+def host_range(start: int, stop: int | None = None) -> Tensor:
+    """Numbers of rows or streams, int64, on the host: from start to stop - 1, or from 0 to start - 1."""
+    return torch.arange(start, device="cpu") if stop is None else torch.arange(start, stop, device="cpu")
 
 
 def counts_of(tensor: Tensor) -> list[int]:

@@ -79,6 +79,12 @@ class UserModules:
         return len(self._modules) > 0
 
     @property
+    def sparse(self) -> frozenset[Tensor]:
+        """The weights of embeddings whose gradient is sparse, and is that no more once zeros are added."""
+        found = [module for module in self._modules if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+        return frozenset(module.weight for module in found if module.sparse)
+
+    @property
     def sharded(self) -> nn.Module | None:
         """One of them, or of the modules in them, that FSDP divides among processes; None if there is none."""
         return sharded_in(self._modules)

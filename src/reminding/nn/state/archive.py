@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.parts.memory import Memory
-from reminding.nn.parts.tensors import HostWhole, TensorGroup
+from reminding.nn.parts.tensors import HostWhole, TensorGroup, host_range
 from reminding.nn.state.checks import WrongFieldError
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.owed import Owed, StateCredit
@@ -101,7 +101,7 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     data = HistoryData(tuple(kept), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
     if not any(name.startswith("owing.") for name in named):
         held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
-        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), calls, torch.arange(len(step)))
+        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), calls, host_range(len(step)))
     owing = _Owing.restored(named, "owing")
     idle = 0 if owing.idle is None else owing.idle
     if not 0 <= idle <= MOST_IDLE:
@@ -119,7 +119,7 @@ def _restored_calls(named: list[Named], runs: Sequence[SegmentRun]) -> tuple[Pas
     calls: list[PastCall] = []
     for call in found:
         own, first = tuple(runs[first : first + call.segments]), first + call.segments
-        streams = torch.arange(len(call.stored[0].step) if call.stored else 0)
+        streams = host_range(len(call.stored[0].step) if call.stored else 0)
         calls.append(PastCall(streams, Lazy(partial(tuple, own)), Lazy(partial(tuple, call.stored))))
     return tuple(calls)
 

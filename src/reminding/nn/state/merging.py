@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reminding.nn.parts.memory import FAR, join
-from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.tensors import counting_on_host, host_range
 from reminding.nn.state.past.history import History, HistoryData, Lazy, PastCall
 from reminding.nn.state.past.history import join_rows as join_histories
 from reminding.nn.state.past.owed import LayerCredit, Owed, StateCredit
@@ -43,7 +43,9 @@ def merge_states(parts: Sequence[SABState]) -> SABState:
     pasts = [part.history.alone([layer.memory for layer in part.layers], part.step) for part in parts]
     whole = replace(join_rows([part.detach() for part in parts]), batched=True)
     with torch.inference_mode(False), torch.no_grad(), counting_on_host():
-        return replace(whole, history=_merged(pasts, [part.step for part in parts]), made_by=next(iter(makers), None))
+        owing, kind = [part.history.owing for part in parts], parts[0].layers[0].h.dtype
+        past = _merged(pasts, [part.step for part in parts], owing, kind)
+        return replace(whole, history=past, made_by=next(iter(makers), None))
 
 
 def _kind(state: SABState) -> tuple[object, ...]:
@@ -81,10 +83,10 @@ def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
     past = state.history.alone([layer.memory for layer in state.layers], state.step)
     if past.kept is None or past.held is None or past.begun is None or past.stream is None:
         return state.rows(rows)
-    own = torch.zeros(past.streams, dtype=torch.bool)
+    own = torch.zeros(past.streams, dtype=torch.bool, device="cpu")
     own[past.stream[rows]] = True
     if ended:
-        own |= ~torch.isin(torch.arange(past.streams), past.stream)
+        own |= ~torch.isin(host_range(past.streams), past.stream)
     index = own.nonzero().squeeze(1)  # ascending, so that the streams that were there first stay first
     number = own.cumsum(0) - 1
     data = HistoryData(past.kept.value.runs).rows(index)
@@ -104,7 +106,7 @@ def own_rows(state: SABState, rows: slice, *, ended: bool) -> SABState:
 def _call(runs: Sequence[SegmentRun], stored: Sequence[Evicted], index: Tensor) -> PastCall:
     """The part of one call that is of some streams, which get the numbers of their places in `index`."""
     own, mine = HistoryData(tuple(runs)).rows(index), _rows_of(stored, index)
-    return PastCall(torch.arange(len(index)), Lazy(lambda: own.runs), Lazy(lambda: mine))
+    return PastCall(host_range(len(index)), Lazy(lambda: own.runs), Lazy(lambda: mine))
 
 
 def _rows_of(layers: Sequence[Evicted], index: Tensor) -> tuple[Evicted, ...]:
@@ -112,16 +114,19 @@ def _rows_of(layers: Sequence[Evicted], index: Tensor) -> tuple[Evicted, ...]:
     return tuple(each.rows(index[index < len(each.step)].to(each.step.device)) for each in layers)
 
 
-def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
+def _merged(
+    pasts: Sequence[History], steps: Sequence[Tensor], owing: Sequence[Sequence[Owed]], kind: torch.dtype
+) -> History:
     """The past of all rows.
 
     Args:
         steps: the stream step of each row of each part, (B,) each.
+        owing: what each part is owed; kind: the type of the states.
     """
     begun = [step if past.begun is None else past.begun for past, step in zip(pasts, steps, strict=True)]
     kept = [HistoryData() if past.kept is None else past.kept.value for past in pasts]
     held = [() if past.held is None else past.held.value for past in pasts]
-    now = [torch.arange(len(step)) if past.stream is None else past.stream for past, step in _pairs(pasts, steps)]
+    now = [host_range(len(step)) if past.stream is None else past.stream for past, step in _pairs(pasts, steps)]
     known = [len(data.evicted[0].step) if data.evicted else len(each) for data, each in _pairs(kept, begun)]
     numbers = _numbers(known, [len(each) for each in begun])
     streams = torch.cat(numbers)
@@ -135,7 +140,7 @@ def _merged(pasts: Sequence[History], steps: Sequence[Tensor]) -> History:
         torch.cat(begun)[streams.argsort()],
         tuple(_merged_call(calls, numbers) for calls in zip_longest(*(past.calls for past in pasts))),
         torch.cat([number[stream] for number, stream in _pairs(numbers, now)]),
-        tuple(_owed(pasts, numbers)),
+        tuple(_owed(owing, numbers, kind)),
     )
 
 
@@ -144,7 +149,7 @@ def _merged_call(calls: Sequence[PastCall | None], numbers: Sequence[Tensor]) ->
     there = [(call, number) for call, number in _pairs(calls, numbers) if call is not None]
     runs = [run.renumbered(number[run.row]) for call, number in there for run in call.by_stream]
     stored = _layers([() if call is None else call.stored.value for call in calls], numbers)
-    return PastCall(torch.arange(sum(map(len, numbers))), Lazy(lambda: tuple(runs)), Lazy(lambda: stored))
+    return PastCall(host_range(sum(map(len, numbers))), Lazy(lambda: tuple(runs)), Lazy(lambda: stored))
 
 
 def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
@@ -152,28 +157,69 @@ def _numbers(known: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
     first, later = 0, sum(known)
     numbers: list[Tensor] = []
     for old, count in zip(known, counts, strict=True):
-        numbers.append(torch.cat([torch.arange(first, first + old), torch.arange(later, later + count - old)]))
+        numbers.append(torch.cat([host_range(first, first + old), host_range(later, later + count - old)]))
         first, later = first + old, later + count - old
     return numbers
 
 
-def _owed(pasts: Sequence[History], numbers: Sequence[Tensor]) -> Iterator[Owed]:
-    """What waits, call by call: when it is sent on depends on how many calls' credit waits."""
-    waiting = [
-        [owed.credit and replace(owed.credit, stream=number[owed.credit.stream]) for owed in past.owing]
-        for past, number in _pairs(pasts, numbers)
-    ]
-    for credits in zip_longest(*waiting):
-        there = [credit for credit in credits if credit is not None]
-        if not there:
-            yield Owed()
-            continue
-        layers = tuple(map(_credit, zip(*(credit.layers for credit in there), strict=True)))
-        step, stream = (torch.cat([getattr(credit, name) for credit in there]) for name in ("step", "stream"))
-        yield Owed(StateCredit(stream, step, layers))
+class _MergedOwed(Owed):
+    """What states that were merged into one are owed together, also what comes to them later.
+
+    Args:
+        parts: what each is owed, and the new number of each of its streams.
+        kind: the type of the states.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Owed, Tensor]], kind: torch.dtype) -> None:
+        super().__init__(due=any(owed.due for owed, _ in parts))
+        self._parts, self._kind = parts, kind
+
+    @property
+    def credit(self) -> StateCredit | None:
+        found = [replace(owed.credit, stream=new[owed.credit.stream]) for owed, new in self._parts if owed.credit]
+        if not found:
+            return None
+        layers = tuple(map(_layer_credit, zip(*(credit.layers for credit in found), strict=True)))
+        step, stream = (torch.cat([getattr(credit, name) for credit in found]) for name in ("step", "stream"))
+        return StateCredit(stream, step, layers).of_type(self._kind)
+
+    def copied(self) -> Owed:
+        if self.settled:
+            return self
+        return _MergedOwed([(owed.copied(), numbers) for owed, numbers in self._parts], self._kind)
+
+    def of_type(self, like: Tensor) -> Owed:
+        return self if self.settled or like.dtype == self._kind else _MergedOwed(self._parts, like.dtype)
+
+    def alone(self) -> Owed:
+        plain = Owed(self.credit)
+        plain.settled = self.settled
+        return plain
+
+    def sent(self) -> None:
+        super().sent()
+        for owed, _ in self._parts:
+            owed.sent()
 
 
-def _credit(parts: Sequence[LayerCredit]) -> LayerCredit:
+def _owed(owing: Sequence[Sequence[Owed]], numbers: Sequence[Tensor], kind: torch.dtype) -> Iterator[Owed]:
+    """What waits, call by call: when it is sent on depends on how many calls' credit waits.
+
+    Parts that have calls in common, as rows of one state have, are owed what came to these together, once. As with
+    copies, a backward pass that is to send on what a part is owed takes it from the whole as well.
+    """
+    known: set[int] = set()
+    columns: list[list[tuple[Owed, Tensor] | None]] = []
+    for part, new in _pairs(owing, numbers):
+        shared = any(each.due for each in part)
+        own = [None if id(each) in known else each if shared else each.copied() for each in part]
+        columns.append([each and (each, new) for each in own])
+        known |= {id(each) for each in part}
+    for parts in zip_longest(*columns):
+        yield _MergedOwed([part for part in parts if part is not None], kind)
+
+
+def _layer_credit(parts: Sequence[LayerCredit]) -> LayerCredit:
     """The credit of one layer's states, whose rows come under one another."""
     width = max(part.memory_step.shape[1] for part in parts)
     memory: list[Tensor] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, row_mask, row_places
+from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, counting_on_host, row_mask, row_places
 from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
@@ -267,6 +267,7 @@ class SABState:
         return tensors, {"format": FILE_FORMAT, "version": FILE_VERSION, **flags}
 
     @staticmethod
+    @counting_on_host()
     def load(path: str | Path, device: str = "cpu") -> SABState:
         """Read a file that `save` wrote.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import Change, counting_on_host
+from reminding.nn.parts.tensors import Change, counting_on_host, host_range
 from reminding.nn.state.past.owed import Owed, check_once
 from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
 from reminding.nn.state.past.runs import SegmentRun, compacted, joined
@@ -117,18 +117,18 @@ class PastCall:
     @property
     def by_stream(self) -> tuple[SegmentRun, ...]:
         """Its segments, their rows numbered by stream."""
-        if torch.equal(self.stream, torch.arange(len(self.stream))):
+        if torch.equal(self.stream, host_range(len(self.stream))):
             return self.runs.value
         return tuple(run.renumbered(self.stream[run.row]) for run in self.runs.value)
 
     def alone(self, streams: int) -> PastCall:
         """The same as tensors alone, its rows those of all the streams there are."""
         runs, stored = self.by_stream, self.stored.value
-        if torch.equal(self.stream, torch.arange(len(self.stream))):
+        if torch.equal(self.stream, host_range(len(self.stream))):
             return self
         parts = [side_by_side([(self.stream, part)], streams, part.value) for part in stored]
         every = tuple(Evicted(*part) for part in parts)
-        return PastCall(torch.arange(streams), Lazy(lambda: runs), Lazy(lambda: every), self.passing)
+        return PastCall(host_range(streams), Lazy(lambda: runs), Lazy(lambda: every), self.passing)
 
     def map(self, change: Change, inputs: MappedInputs) -> PastCall:
         """The same function applied to every tensor on the device; inputs: see `HistoryData.map`."""
@@ -153,7 +153,7 @@ class History:
         begun: the step at which each stream stood then, (N,) int64 on the host; 0 for those that began since.
         calls: since then, oldest first.
         stream: the number of each row's stream, (B,) int64 on the host; None where nothing is kept.
-        owed: the credit of the states that calls since then began with.
+        owed: the credit of the states that calls since then began with, one for each call.
         rule: of the layer that made the calls; None without any.
         settle: the method of the layer that made the state; None where it is not known.
     """
@@ -221,10 +221,10 @@ class History:
             like: a memory's value, (..., H).
         """
         held = () if self.held is None else self.held.value[layer : layer + 1]
-        found: list[tuple[Tensor, Evicted]] = [(torch.arange(len(part.step)), part) for part in held]
+        found: list[tuple[Tensor, Evicted]] = [(host_range(len(part.step)), part) for part in held]
         if self.rule is not None and self.rule.semantics == "release":  # whose streams begin with a zero vector
             zeros = like.new_zeros(self.streams, 1, like.shape[-1])
-            found.append((torch.arange(self.streams), Evicted(zeros, torch.zeros_like(zeros[..., 0]).long())))
+            found.append((host_range(self.streams), Evicted(zeros, torch.zeros_like(zeros[..., 0]).long())))
         return found + [(call.stream, call.stored.value[layer]) for call in self.calls if call.stored.value]
 
     def followed_by(self, runs: Lazy[tuple[SegmentRun, ...]], stored: Lazy[tuple[Evicted, ...]]) -> History:
@@ -238,7 +238,7 @@ class History:
         Args:
             memories, step: as the call left them; see `reachable`.
         """
-        if not self.waits:
+        if not self.owing:
             return self.in_order(memories, step)
         assert self.stream is not None, "credit waits for streams that have numbers"
         held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
@@ -252,7 +252,7 @@ class History:
         Args:
             step: the stream step each row has reached, (B,) int64 on the host.
         """
-        return History(begun=step.clone(), stream=torch.arange(len(step)), rule=self.rule, settle=self.settle)
+        return History(begun=step.clone(), stream=host_range(len(step)), rule=self.rule, settle=self.settle)
 
     def map(self, change: Change) -> History:
         """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
@@ -274,7 +274,7 @@ class History:
             return self
         fresh = int(mask.sum())
         stream = self.stream.clone()
-        stream[mask] = torch.arange(self.streams, self.streams + fresh)
+        stream[mask] = host_range(self.streams, self.streams + fresh)
         return self.changed(stream=stream, begun=torch.cat([self.begun, self.begun.new_zeros(fresh)]))
 
     def reachable(self, memories: Sequence[Memory], step: Tensor) -> HistoryData:
@@ -285,7 +285,7 @@ class History:
         """
         if self.stream is None or self.empty:
             return HistoryData()
-        if self._is_in_order(step) and self.kept is not None:
+        if self.kept is not None and self._is_in_order(step):
             return self.kept.value
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():
             if self.rule is None:  # it came from a file, in order
@@ -302,9 +302,9 @@ class History:
         if rule.capacity is None or not kept:
             return HistoryData(tuple(kept))
         gone: list[Evicted] = []
-        moved = not torch.equal(stream, torch.arange(self.streams))
+        moved = not torch.equal(stream, host_range(self.streams))
         for layer, memory in enumerate(memories):
-            evicted = [(torch.arange(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
+            evicted = [(host_range(len(part.step)), part) for part in self.evicted[layer : layer + 1]]
             parts = [*evicted, *self.remembered(layer, memory.value)]
             every = Evicted(*side_by_side(parts, self.streams, memory.value))
             every = every.rows(stream.to(every.step.device)) if moved else every
@@ -313,13 +313,13 @@ class History:
 
     def _is_in_order(self, step: Tensor) -> bool:
         """Whether the streams of the present rows, which stand at `step`, are in order, with no call since."""
-        same = self.stream is not None and torch.equal(self.stream, torch.arange(self.streams))
+        same = self.stream is not None and torch.equal(self.stream, host_range(self.streams))
         return same and self.kept is not None and not self.calls and torch.equal(step, cast("Tensor", self.begun))
 
     def _own(self, data: HistoryData) -> HistoryData:
         """The part of the present rows' streams."""
         assert self.stream is not None
-        if torch.equal(self.stream, torch.arange(self.streams)):
+        if torch.equal(self.stream, host_range(self.streams)):
             return data
         there = torch.tensor([len(part.step) for part in data.evicted[:1]])
         known = self.stream < (int(there) if len(there) else self.streams)
@@ -330,7 +330,7 @@ class History:
         """The same for later credit, the calls put in order with what was kept before; nothing may be owed."""
         if self._is_in_order(step):
             return self.changed(owed=())
-        data, streams = self.reachable(memories, step), torch.arange(len(step))
+        data, streams = self.reachable(memories, step), host_range(len(step))
         held = tuple(Evicted(memory.value.detach(), memory.ascending_steps) for memory in memories)
         return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.settle)
 
@@ -351,8 +351,8 @@ class History:
         owed = self.owed if any(each.due for each in self.owing) else tuple(each.copied() for each in self.owed)
         return self.map(torch.Tensor.clone).changed(owed=owed)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "rule": None, "settle": None}  # the next layer sets them
+    def __getstate__(self) -> dict[str, Any]:  # the next layer sets rule and settle
+        return vars(self.changed(owed=tuple(each.alone() for each in self.owed), rule=None, settle=None))
 
 
 def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,7 +361,7 @@ def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Te
     Args:
         like: a memory's value, (..., H).
     """
-    every = torch.arange(streams)
+    every = host_range(streams)
     if parts and all(torch.equal(stream, every) for stream, _ in parts):
         values, steps = [part.value.to(like) for _, part in parts], [part.step.to(like.device) for _, part in parts]
         return (values[0], steps[0]) if len(parts) == 1 else (torch.cat(values, 1), torch.cat(steps, 1))

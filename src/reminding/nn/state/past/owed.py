@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
+import torch
 from torch import Tensor
 
 from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup
@@ -55,6 +56,10 @@ class StateCredit(TensorGroup):
         """The sum of two gradients of the same state."""
         return replace(self, layers=tuple(one.plus(two) for one, two in zip(self.layers, other.layers, strict=True)))
 
+    def of_type(self, kind: torch.dtype) -> StateCredit:
+        """The same in another floating-point type."""
+        return self.map(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
+
 
 class Owed:
     """Credit that later calls have sent to one state, and that has not been sent on into the calls before it.
@@ -62,21 +67,24 @@ class Owed:
     It is filled by backward passes, which come after the states that follow have been given out: so these share it.
 
     Attributes:
-        credit: None: none has come.
         settled: whether it was sent on; what comes later is sent on at once.
         due: whether the backward pass of the call sends it on, with all that waited before.
     """
 
     def __init__(self, credit: StateCredit | None = None, due: bool = False) -> None:
-        self.credit, self.settled, self.due = credit, False, due
+        self._credit, self.settled, self.due = credit, False, due
         self._copies: list[ReferenceType[Owed]] = []
+
+    @property
+    def credit(self) -> StateCredit | None:
+        """What has come; None: nothing."""
+        return self._credit
 
     def add(self, credit: StateCredit) -> None:
         """Add what one backward pass has sent, to what copies have got too."""
-        self.credit = credit if self.credit is None else self.credit.plus(credit)
-        for copy in [each() for each in self._copies]:
-            if copy is not None and copy is not self and not copy.settled:
-                copy.credit = credit if copy.credit is None else copy.credit.plus(credit)
+        others = [each() for each in self._copies]
+        for owed in (self, *(copy for copy in others if copy is not self and copy is not None and not copy.settled)):
+            owed._credit = credit if owed._credit is None else owed._credit.plus(credit)
 
     def copied(self) -> Owed:
         """The same credit for a copy of the states, which sends it on by itself; itself if it was sent on."""
@@ -91,9 +99,13 @@ class Owed:
         """The same credit in the type of a tensor, as of a state that was converted; itself if it has that."""
         if self.credit is None or self.credit.layers[0].h.dtype == like.dtype:
             return self
-        copy, kind = self.copied(), like.dtype
-        copy.credit = self.credit.map(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
+        copy = self.copied()
+        copy._credit = self.credit.of_type(like.dtype)
         return copy
+
+    def alone(self) -> Owed:
+        """The same credit, which holds on to nothing else."""
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {"credit": self.credit, "settled": self.settled}
@@ -102,10 +114,9 @@ class Owed:
         self.__init__(kept["credit"])
         self.settled = kept["settled"]
 
-    def take(self) -> StateCredit | None:
-        """What has come, which counts as sent on from now."""
-        credit, self.credit, self.settled = self.credit, None, True
-        return credit
+    def sent(self) -> None:
+        """Count what has come as sent on."""
+        self._credit, self.settled = None, True
 
 
 def check_once(stream: Tensor, owing: Sequence[Owed]) -> Tensor:
