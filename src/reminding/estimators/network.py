@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -19,9 +20,11 @@ from torch import Tensor
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.lab.train.clip import FAILURES, GradientClipper
+from reminding.nn.parts.tensors import counting_on_host
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CLIP = 1.0
+_DRAWING = Lock()
 STREAM_ROWS = 8
 """The most parallel streams into which a training stream is cut."""
 RECALL_SCALE = 0.5
@@ -66,23 +69,28 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def seeded(seed: int) -> Generator[None]:
-    """Draw random numbers from a seed, and leave those of the caller as they are."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
 def own_modes() -> Generator[None]:
     """Compute on the CPU, with gradients unless they are turned off within, whatever the modes of the caller are."""
-    with torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
+    with counting_on_host(), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
-def network(outline: Outline, options: ModelOptions) -> SequenceModel:
-    """A network in float64, as scikit-learn's arrays are."""
-    return SequenceModel(outline, options).double()
+def network(outline: Outline, options: ModelOptions, seed: int) -> tuple[SequenceModel, torch.Generator]:
+    """A network in float64, as scikit-learn's arrays are, drawn from a seed; and what random numbers follow.
+
+    PyTorch's generator and default type are those of the process: one thread uses them at a time, and leaves them as
+    they were.
+    """
+    kind, following = torch.get_default_dtype(), torch.Generator()
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)
+        try:
+            model = SequenceModel(outline, options).double().train()
+        finally:
+            torch.set_default_dtype(kind)
+        following.set_state(torch.get_rng_state())
+    return model, following
 
 
 @own_modes()
@@ -102,14 +110,14 @@ def fit_series(
         loss: of the prediction (B, C) and the targets (B, ...).
     """
     series, wanted = torch.as_tensor(inputs).transpose(0, 1), torch.as_tensor(targets)  # (T, N, I), (N, ...)
-    with seeded(fitting.seed):
-        model = network(outline, options).train()
-        update = Update(model, fitting.learning_rate)
-        for _ in range(fitting.epochs):
-            for rows in torch.split(torch.randperm(len(wanted)), fitting.batch_size):
-                prediction, _, _ = model(series[:, rows].contiguous())
-                update(loss(prediction[-1], wanted[rows]))
-        update.check()
+    model, generator = network(outline, options, fitting.seed)
+    update = Update(model, fitting.learning_rate)
+    for _ in range(fitting.epochs):
+        order = torch.randperm(len(wanted), generator=generator)
+        for rows in torch.split(order, min(fitting.batch_size, len(wanted))):
+            prediction, _, _ = model(series[:, rows].contiguous())
+            update(loss(prediction[-1], wanted[rows]))
+    update.check()
     return model.eval()
 
 
@@ -134,26 +142,30 @@ def fit_stream(
         torch.as_tensor(values[len(values) - rows * each :]).view(rows, each, -1).transpose(0, 1).contiguous()
         for values in (inputs, targets)
     )  # (T, B, I), (T, B, C)
-    with seeded(fitting.seed):
-        model = network(outline, options).train()
-        update = Update(model, fitting.learning_rate)
-        for _ in range(fitting.epochs):
-            state: Any = None
-            for chunk, wanted in zip(*(torch.split(each, fitting.batch_size) for each in (x, y)), strict=True):
-                prediction, state, _ = model(chunk, state)
-                update(torch.nn.functional.mse_loss(prediction, wanted))
-        update.check()
+    model, _ = network(outline, options, fitting.seed)
+    update = Update(model, fitting.learning_rate)
+    for _ in range(fitting.epochs):
+        state: Any = None
+        for chunk, wanted in zip(*(torch.split(each, fitting.batch_size) for each in (x, y)), strict=True):
+            prediction, state, _ = model(chunk, state)
+            update(torch.nn.functional.mse_loss(prediction, wanted))
+    update.check()
     return model.eval()
 
 
 class Update:
-    """Adam with adaptive clipping; a gradient that is not finite is skipped."""
+    """Adam with clipping; a gradient that is not finite is skipped.
 
-    def __init__(self, model: torch.nn.Module, learning_rate: float) -> None:
+    Args:
+        adaptive: whether the bound follows the gradients. It grows by 2% an update at most: too slowly for a stream
+            that changes after it was predicted well, whose gradients were small.
+    """
+
+    def __init__(self, model: torch.nn.Module, learning_rate: float, *, adaptive: bool = True) -> None:
         self.learning_rate = learning_rate
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
-        self.clipper = GradientClipper(CLIP)
+        self.clipper = GradientClipper(CLIP, adaptive)
         self.failures = 0  # the latest gradients in a row that were not finite
 
     def __call__(self, loss: Tensor) -> None:
@@ -171,6 +183,12 @@ class Update:
         self.failures += 1
         if self.failures >= FAILURES:
             self.check()
+
+    def change_rate(self, learning_rate: float) -> None:
+        """Go on with another learning rate."""
+        self.learning_rate = learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
 
     def check(self) -> None:
         """Raise an error if the latest gradient was not finite.

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from reminding.estimators.network import (
     Fitting,
@@ -42,6 +42,9 @@ class _Network(BaseEstimator):
     batch_size: int
     learning_rate: float
     random_state: Any
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
 
     def _options(self, defaults: ModelOptions, *further: str) -> ModelOptions:
         """The options of the network: some arguments of the estimator, `further` among them, and the defaults."""
@@ -108,9 +111,9 @@ class SABClassifier(ClassifierMixin, _Series):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to series X, (N, T) or (N, T, I), and their labels y, (N,)."""
+        _forget(self)
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
         check_classification_targets(y)
-        _forget(self)
         self.classes_, number = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
@@ -158,8 +161,9 @@ class SABRegressor(RegressorMixin, _Series):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to series and their targets."""
-        X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, multi_output=True, y_numeric=True)
         _forget(self)
+        _check_targets(y)
+        X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, multi_output=True, y_numeric=True)
         wanted = np.asarray(y, np.float64)
         self.one_target_ = wanted.ndim == 1
         columns = wanted.reshape(len(wanted), -1)
@@ -231,14 +235,16 @@ class SABForecaster(RegressorMixin, _Network):
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Fit to a stream and, if given, its targets."""
+        _forget(self)
         checks: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
         if y is None:
             rows: Any = validate_data(self, X, **checks)
+            _scale("X", rows)  # the last row is a target too
             inputs, wanted = rows[:-1], rows[1:]
         else:
+            _check_targets(y)
             rows = validate_data(self, X, y, multi_output=True, y_numeric=True, **checks)
             inputs, wanted = rows
-        _forget(self)
         self.forecasts_rows_ = y is None
         self.one_target_ = np.ndim(wanted) == 1
         columns = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
@@ -307,6 +313,26 @@ class SABForecaster(RegressorMixin, _Network):
 def _forget(estimator: BaseEstimator) -> None:
     """Forget the network of an earlier fit: if this one fails or is stopped, the estimator is not fitted."""
     vars(estimator).pop("network_", None)
+
+
+def _check_targets(y: Any) -> None:
+    """Refuse targets that are no numbers, in words that name y."""
+    if y is None:
+        return
+    anything: dict[str, Any] = {
+        "dtype": None,
+        "ensure_all_finite": False,
+        "ensure_2d": False,
+        "ensure_min_samples": 0,
+    }
+    values: Any = check_array(y, input_name="y", **anything)
+    if values.dtype.kind in "mM":
+        raise ValueError(f"y must be numbers, got {values.dtype}")
+    if values.dtype.kind in "OSUT":
+        try:
+            values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"y must be numbers: {error}") from error
 
 
 def _with_values(X: NDArray[np.float64]) -> NDArray[np.float64]:

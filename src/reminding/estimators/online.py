@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
+import secrets
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, Self
 
@@ -19,13 +21,13 @@ from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
-from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, own_modes, plain, seeded
+from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, own_modes, plain
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
 from reminding.tasks.kinds.checks import above_zero, at_least, require
 
-Features = dict[Any, Any]
+Features = Mapping[Any, Any]
 
 
 class _Online(base.Base):
@@ -67,20 +69,30 @@ class _Online(base.Base):
         Args:
             new_params: arguments that are to differ.
             include_attributes: whether it has learned what this one has, and goes on from there.
+
+        Raises:
+            ValueError: it is to go on from there with a network of another form; names the argument.
         """
+        arguments = self._get_params()
+        if include_attributes and self._model is not None:
+            for name, value in (new_params or {}).items():
+                same = name in ("learning_rate", "seed") or value == arguments.get(name)
+                require(same, name, f"be {arguments.get(name)} in a clone that has learned something", value)
         clone = super().clone(new_params)
         if include_attributes:
-            arguments = self._get_params()
             learned = {name: value for name, value in vars(self).items() if name not in arguments}
             # One copy of all: the optimizer of a copy must hold the parameters of that copy's network.
             vars(clone).update(copy.deepcopy(learned))
+            if clone._update is not None:
+                above_zero("learning_rate", clone.learning_rate)
+                clone._update.change_rate(plain(clone.learning_rate))
         return clone
 
-    def _learn(self, x: NDArray[np.float64], outputs: int) -> tuple[Tensor, Update]:
+    def _learn(self, x: NDArray[np.float64]) -> tuple[Tensor, Update]:
         """Read an example (F,), and return the prediction (C,) with its graph, and the update that learns from it."""
-        model, update = self._built(outputs)
-        prediction, self._state, _ = model(_alone(x), self._state)
-        return prediction[0, 0], update
+        assert self._model is not None and self._update is not None
+        prediction, self._state, _ = self._model(_alone(x), self._state)
+        return prediction[0, 0], self._update
 
     @own_modes()
     def _predict(self, x: Features) -> Tensor | None:
@@ -90,15 +102,18 @@ class _Online(base.Base):
         with torch.no_grad():
             return self._model(_alone(self._values(x)), self._state)[0][0, 0]
 
-    def _found(self, x: Features) -> NDArray[np.float64]:
-        """The values of an example to learn from, (F,), once places are found for its new features.
+    def _found(self, x: Features, outputs: int) -> NDArray[np.float64]:
+        """The values of an example to learn from, (F,), once places are found for its new features and outputs.
 
         Raises:
-            ValueError: a value is no finite number, or there are too many features; nothing has changed.
+            ValueError: an argument of the estimator is out of range, a value is no finite number, or there are too
+                many features; nothing has changed.
         """
+        _check_features(x)
         at_least("max_features", self.max_features, 1)
         if self._model is None:
             above_zero("learning_rate", self.learning_rate)
+            at_least("k_trunc", self.k_trunc, 1)
             _check_seed(self.seed)
         new = sorted((name for name in x if name not in self._place), key=str)
         room = self.max_features - len(self._place)
@@ -106,19 +121,21 @@ class _Online(base.Base):
             _number("x", x[name], f"the feature {name!r}")
         if len(new) > room:
             raise ValueError(f"max_features must be above {self.max_features}: {new[room]!r} is one more feature")
+        self._build(outputs)
         self._place |= {name: len(self._place) + place for place, name in enumerate(new)}
         return self._values(x)
 
     def _values(self, x: Features) -> NDArray[np.float64]:
         """(F,); features that an example lacks are 0, and those never learned from are left out."""
+        _check_features(x)
         values = np.zeros(self.max_features)
         for name, value in x.items():
             if name in self._place:
                 values[self._place[name]] = _number("x", value, f"the feature {name!r}")
         return values
 
-    def _built(self, outputs: int) -> tuple[SequenceModel, Update]:
-        """The network with so many outputs; made at the first example, and widened for new outputs."""
+    def _build(self, outputs: int) -> None:
+        """Make the network with so many outputs at the first example, and widen it for new outputs."""
         if self._model is None or self._update is None:
             options = ModelOptions(
                 hidden_size=plain(self.hidden_size),
@@ -129,13 +146,12 @@ class _Online(base.Base):
                 recall_scale=RECALL_SCALE,
             )
             outline = Outline(plain(self.max_features), outputs, chunk=1)
-            with seeded(torch.seed() if self.seed is None else int(self.seed)):
-                self._model = network(outline, options).train()
-            self._update = Update(self._model, plain(self.learning_rate))
+            seed = secrets.randbits(63) if self.seed is None else int(self.seed)
+            self._model, _ = network(outline, options, seed)
+            self._update = Update(self._model, plain(self.learning_rate), adaptive=False)
         elif self._model.hidden_readout.out_features < outputs:
             _widen(self._model, outputs)
-            self._update = Update(self._model, plain(self.learning_rate))
-        return self._model, self._update
+            self._update = Update(self._model, plain(self.learning_rate), adaptive=False)
 
     @property
     def layer(self) -> SAB | None:
@@ -182,9 +198,9 @@ class SABOnlineRegressor(_Online, base.Regressor):
         spread = math.hypot(self._spread, change * math.sqrt(self._count / (self._count + 1)))
         if not math.isfinite(spread * spread):
             raise ValueError(f"y is {y!r}, too far from the mean so far, {self._mean:g}")
-        values = self._found(x)
+        values = self._found(x, 1)
         self._count, self._mean, self._spread = self._count + 1, mean, spread
-        prediction, update = self._learn(values, 1)
+        prediction, update = self._learn(values)
         wanted = prediction.new_tensor((value - self._mean) / self._deviation)
         update((prediction[0] - wanted) ** 2)
 
@@ -218,22 +234,28 @@ class SABOnlineClassifier(_Online, base.Classifier):
         """Learn from an example.
 
         Raises:
-            ValueError: y is no class: it is NaN, which equals no class, or an array, a list or what else cannot be
-                hashed, and nothing is learned; or as of `SABOnlineRegressor.learn_one`.
+            ValueError: y is no class: it is None, which stands for no prediction, NaN, which equals no class, or an
+                array, a list or what else cannot be hashed, and nothing is learned; or as of
+                `SABOnlineRegressor.learn_one`.
         """
         _refuse_no_class(y)
-        values = self._found(x)
         numbers = {each: number for number, each in enumerate(self._classes)}
         number = numbers.get(y, len(numbers))
-        logits, update = self._learn(values, max(len(numbers), number + 1))
+        logits, update = self._learn(self._found(x, max(len(numbers), number + 1)))
         if number == len(numbers):
-            self._classes.append(copy.copy(y))
+            self._classes.append(y)
         update(nn.functional.cross_entropy(logits, torch.tensor(number)))
 
     def predict_proba_one(self, x: Features) -> dict[Any, float]:
         """The probability of each class seen so far, without learning; {} before the first example."""
         logits = self._predict(x)
         return {} if logits is None else dict(zip(self._classes, logits.softmax(0).tolist(), strict=True))
+
+
+def _check_features(x: Any) -> None:
+    """Refuse an example that is no dictionary."""
+    if not isinstance(x, Mapping):
+        raise ValueError(f"x must be a dict of features by name, got {type(x).__name__}")
 
 
 def _number(name: str, value: Any, what: str = "") -> float:
@@ -244,6 +266,8 @@ def _number(name: str, value: Any, what: str = "") -> float:
     """
     told = f"{name}: {what}" if what else name
     try:
+        if isinstance(value, str | bytes):  # which float() may read
+            raise TypeError("a text")
         number = float(value)
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{told} is {value!r}, expected a number") from error
@@ -270,7 +294,7 @@ def _refuse_no_class(y: Any) -> None:
         same = y == y
     except Exception as error:  # a class of the caller's may raise any
         raise ValueError(f"y is {y!r}, expected a class, which can be hashed and compared") from error
-    if not isinstance(same, bool | np.bool_) or not same:
+    if y is None or not isinstance(same, bool | np.bool_) or not same:
         raise ValueError(f"y is {y!r}, expected a class")
 
 
@@ -285,7 +309,8 @@ def _widen(model: SequenceModel, outputs: int) -> None:
         old: nn.Linear | None = getattr(model, name)
         if old is None:
             continue
-        wide = nn.Linear(old.in_features, outputs, bias=old.bias is not None, dtype=old.weight.dtype)
+        size, kind = (old.in_features, outputs, old.bias is not None), old.weight.dtype
+        wide: Any = nn.utils.skip_init(nn.Linear, *size, dtype=kind)  # draws nothing from the caller's generator
         with torch.no_grad():
             for parameter, before in zip(wide.parameters(), old.parameters(), strict=True):
                 parameter.zero_()

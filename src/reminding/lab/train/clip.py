@@ -59,7 +59,7 @@ class GradientClipper:
             norm = _clip_huge(gradients, bound)
         elif math.isfinite(norm):
             torch.nn.utils.clip_grads_with_norm_(trained, bound, total)
-        if math.isfinite(norm):
+        if math.isfinite(norm) and norm > 0:  # a batch without targets says nothing of the usual norm
             clipped = min(norm, bound)
             self.mean = clipped if self.mean is None else DECAY * self.mean + (1 - DECAY) * clipped
         return norm
