@@ -165,3 +165,71 @@ def test_a_reader_that_has_enough_ends_the_program_in_silence(tmp_path: Path) ->
     )
     assert ran.stdout.startswith("usage: reminding train ptb")
     assert ran.stderr in ("status 141\n", "status 0\n")  # 0: everything was written before `head` had ended
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+    ids=["numpy", "PyTorch", "GPU"],
+)
+def test_too_little_memory_is_a_line_and_not_a_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: list[str]) -> None:
+        raise error
+
+    monkeypatch.setitem(VERBS, "data", fails)
+    with pytest.raises(
+        SystemExit, match=r"^reminding: there is not enough memory.*; smaller sizes or batches need less"
+    ):
+        main(["data"])
+
+
+def test_a_fault_of_the_program_shows_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: list[str]) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setitem(VERBS, "data", fails)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        main(["data"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train adding --target nan", "target must be a finite number, or None, got nan"),
+        ("train adding --target inf", "target must be a finite number, or None, got inf"),
+        ("train adding --embedding-size -1", "embedding_size must be an integer of at least 1, or None, got -1"),
+        ("train adding --embedding-size 0", "embedding_size must be an integer of at least 1, or None, got 0"),
+        ("train adding --T 10000000000000000000000000", "T must be at most 2,305,843,009,213,693,952"),
+        ("train adding --threads 10000000000000000000000000", "threads must be at most 2,305,843,009,213,693,952"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words.split(), "--out", str(tmp_path / "run")])
+    shown = " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert message in f"{shown} {ended.value.code}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_further_test_takes_the_place_of_a_damaged_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `check` advises: the line stayed, and no report could be made."""
+    small = ["--T", "10", "--hidden-size", "4", "--steps", "2", "--eval-every", "2", "--eval-sequences", "4"]
+    run = tmp_path / "run"
+    main(["train", "adding", *small, "--test-sequences", "4", "--out", str(run)])
+    for _ in range(2):
+        main(["eval", str(run), "--sequences", "4"])
+    lines = run / "eval.jsonl"
+    lines.write_bytes(lines.read_bytes().replace(b"4", b"5", 1))
+    with pytest.raises(SystemExit):
+        main(["check", str(run)])
+    capsys.readouterr()
+    main(["eval", str(run), "--sequences", "4"])
+    assert "1 damaged line of eval.jsonl left out" in capsys.readouterr().out
+    main(["check", str(run)])
+    assert len(lines.read_bytes().splitlines()) == 2

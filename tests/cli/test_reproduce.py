@@ -119,7 +119,9 @@ def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert "lstm" in (tmp_path / "tiny-report" / "report.md").read_text()
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     log, sleep = tmp_path / "tiny" / "T4" / "lstm-seed0" / "log.jsonl", time.sleep
 
     def interrupted(seconds: float) -> None:
@@ -128,8 +130,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sleep(seconds)
 
     monkeypatch.setattr(processes.time, "sleep", interrupted)
-    with pytest.raises(SystemExit, match="the same command continues"):
+    with pytest.raises(SystemExit) as ended:
         main(words("--methods", "lstm", "--jobs", "2", "--budget", "100000", out=tmp_path))
+    assert ended.value.code == 130
+    assert "the same command continues with the missing runs" in capsys.readouterr().err
     assert checkpoint.read_summary(log.parent)["stopped"] == "interrupted"  # was awaited
     assert "--resume continues" in (tmp_path / "tiny" / "T4" / f"lstm-seed0{processes.CONSOLE_SUFFIX}").read_text()
 

@@ -83,7 +83,9 @@ def test_ctrl_c_while_waiting_for_a_writer_leaves_a_run_that_goes_on(
     text.write_bytes(whole[: 200 + 40 * 20 + 5])  # the held-out part, 40 chunks, and less than another chunk
     data = ["--data", str(text), "--follow", "--held-out", "100", "--eval-rows", "2"]
     task = ["stream", *data, "--chunk", "20", "--batch-size", "1", "--steps", "60"]
-    main(command(task, folder))
+    with pytest.raises(SystemExit) as ended:
+        main(command(task, folder))
+    assert ended.value.code == 128 + signal.SIGINT, "what follows in a script must not take the run for finished"
     assert len(ctrl_c_at_rest) == 3
     assert "--resume continues the run" in capsys.readouterr().out
     assert content(folder)["standing"]["step"] == 40

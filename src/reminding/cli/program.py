@@ -20,6 +20,8 @@ EX_PIPE = 141
 """Exit status of a program whose output lost its reader, as a shell has it: 128 and the number of the signal."""
 EX_INTERRUPTED = 130
 """The same of a program that Ctrl-C ended."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""What PyTorch says in the messages of its RuntimeErrors."""
 TIED = "REMINDING_TIED"
 """Environment variable of a process that ends with the one that started it: see `lab.paper.tied`."""
 
@@ -69,13 +71,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         drop_output()
         sys.exit(EX_PIPE)
-    except KeyboardInterrupt:
-        print("reminding: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"reminding: {str(stopped) or 'interrupted'}", file=sys.stderr)
         sys.exit(EX_INTERRUPTED)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
         from reminding.lab.show.escaping import for_terminal
 
-        sys.exit(f"reminding: {for_terminal(str(error), sys.stderr.encoding)}")
+        sys.exit(f"reminding: {for_terminal(_told(error), sys.stderr.encoding)}")
+
+
+def _told(error: Exception) -> str:
+    """An error of the user's in words.
+
+    Raises:
+        RuntimeError: it is none: a fault of this program, whose place should be seen.
+    """
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        what = " ".join(str(error).split())[-200:]
+        return f"there is not enough memory{': ' if what else ''}{what}; smaller sizes or batches need less"
+    if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+        raise error
+    return str(error)
 
 
 def _check_read(verb: str, arguments: list[str]) -> None:

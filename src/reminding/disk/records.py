@@ -129,6 +129,15 @@ def add_line(path: Path, record: Mapping[str, Any]) -> None:
             operations.close(descriptor)
 
 
+def drop_damaged(path: Path) -> int:
+    """Leave out the damaged lines of a file, and return how many there were."""
+    lines = read_lines(path)
+    if lines.damaged:
+        raw = path.read_bytes()
+        write_file(path, b"".join(raw[start : raw.index(b"\n", start) + 1] for start in lines.starts))
+    return len(lines.damaged)
+
+
 def seal_lines(path: Path) -> None:
     """Give the lines of a file of version 0.1 checksums, as those to come have; damaged ones stay as they are."""
     if not path.is_file() or path.stat().st_size == 0 or read_lines(path).checked:

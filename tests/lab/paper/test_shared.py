@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -179,5 +180,5 @@ def test_a_run_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         time.sleep(0.2)
     assert run.stdin is not None
     run.stdin.close()
-    assert run.wait(timeout=60) == 0
+    assert run.wait(timeout=60) == 128 + signal.SIGTERM
     assert checkpoint.read_summary(tmp_path / "run")["stopped"] == "interrupted"

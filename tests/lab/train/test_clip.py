@@ -104,6 +104,6 @@ def test_a_gradient_of_zero_says_nothing_of_the_usual_norm() -> None:
     """As of a first batch without targets: the bound was 0 from then on, and nothing was learned."""
     clipper, parameter = GradientClipper(1.0), nn.Parameter(torch.zeros(3))
     for size in (0.0, 0.0, 1.0, 0.0, 1.0):
-        parameter.grad = torch.full((3,), size)
+        parameter.grad = gradient = torch.full((3,), size)
         clipper([parameter])
-        assert float(parameter.grad.norm()) == pytest.approx(min(1.0, size * 3**0.5), rel=1e-3)
+        assert float(gradient.norm()) == pytest.approx(min(1.0, size * 3**0.5), rel=1e-3)

@@ -24,6 +24,8 @@ from reminding.nn import SAB
 from reminding.tasks import Batch, EvalSplit, FileStream, MetricSums, mean_metrics
 from reminding.tasks.kinds.checks import at_least
 
+MOST_SEQUENCES = 10_000_000
+"""A made-up task has no last sequence."""
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Shares of a sequence's pieces that are blanked."""
 DRAWS = 3
@@ -96,7 +98,7 @@ def occlude(folder: Path, sequences: int = 100, split: EvalSplit = "test") -> Oc
         ValueError: the run has nothing to explain, or reads streams, or tokens without a blank; a file of its data
             was changed; or sequences is below 1.
     """
-    at_least("occlude", sequences, 1)
+    at_least("occlude", sequences, 1, MOST_SEQUENCES)
     config, model, layer = explainable(folder)
     task = config.task
     trial = _Trial(model, layer, task, _blank(task))

@@ -30,6 +30,9 @@ from reminding.tasks.kinds import checks
 from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
 
+MOST_ROWS = 10_000_000
+"""The longest forecast or text: each row follows from the one before, and all are kept."""
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -95,7 +98,7 @@ class Predictor:
             FileNotFoundError: there is no such file.
             ValueError: the data do not fit, or the run predicts neither columns nor labels; the message says why.
         """
-        at_least("steps", steps, 1)
+        at_least("steps", steps, 1, MOST_ROWS)
         task = self.config.task
         if self.columns:
             return self.forecast(data, steps, future=future, context=context).predicted
@@ -141,7 +144,7 @@ class Predictor:
         """
         at_least("held_out", held_out, 0)
         steps = max(held_out, 1) if steps is None else steps
-        at_least("steps", steps, 1)
+        at_least("steps", steps, 1, MOST_ROWS)
         task = self.config.task
         if not isinstance(task, FileStream) or not self.columns:
             raise ValueError(f"forecast is for tables, and this run was trained on {_kind_of(task)}")
@@ -177,7 +180,7 @@ class Predictor:
         Raises:
             ValueError: the run was not trained on text, or a character of the prompt does not occur in its text.
         """
-        at_least("length", length, 1)
+        at_least("length", length, 1, MOST_ROWS)
         checks.seed("seed", seed)
         at_least_zero("temperature", temperature)
         task = self.config.task

@@ -16,7 +16,7 @@ from torch import Tensor
 from reminding.disk.commits import Commits
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.lock import LOCK_NAME, locked
-from reminding.disk.records import add_line, packed_json, read_json, read_lines, write_json
+from reminding.disk.records import add_line, drop_damaged, packed_json, read_json, read_lines, write_json
 from reminding.disk.writing import discard, is_leftover, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import ENDS, EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
@@ -366,9 +366,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def add_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add the result of a further test to a run's eval.jsonl."""
+def add_evaluation(folder: Path, record: Mapping[str, Any]) -> int:
+    """Add the result of a further test to a run's eval.jsonl; return how many damaged lines were left out of it."""
+    dropped = drop_damaged(folder / EVALUATIONS_NAME)
     add_line(folder / EVALUATIONS_NAME, record)
+    return dropped
 
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:

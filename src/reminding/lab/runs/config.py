@@ -233,6 +233,7 @@ class TrainOptions:
         checks.at_least_zero("weight_decay", self.weight_decay)
         checks.at_least_zero("clip", self.clip)
         checks.seed("seed", self.seed)
+        checks.finite_or_none("target", self.target)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from reminding.nn import (
     truncated_bptt,
 )
 from reminding.tasks import Batch
-from reminding.tasks.kinds.checks import at_least
+from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 StreamState = SABState | CarriedState
 """The state that a model carries from chunk to chunk of a stream."""
@@ -102,6 +102,7 @@ class SequenceModel(nn.Module):
         if task.streamed:
             _check_bounded(options)
             options = _cut_into_chunks(options, task.chunk)
+        at_least_or_none("embedding_size", options.embedding_size, 1)
         features = options.embedding_size or task.input_size
         self.layer = build_layer(options, features, build_encoder(task, options.embedding_size))
         self.hidden_readout = nn.Linear(options.hidden_size, task.output_size)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -142,8 +143,15 @@ class Run:
 
 def ending_of(summary: Mapping[str, Any]) -> str:
     """What stopped a run, for a reader."""
-    signal, stopped = str(summary.get("signal", "")), str(summary["stopped"])
-    return SIGNALS.get(signal, signal) or ENDINGS.get(stopped, stopped)
+    sent, stopped = str(summary.get("signal", "")), str(summary["stopped"])
+    return SIGNALS.get(sent, sent) or ENDINGS.get(stopped, stopped)
+
+
+def status_of(summary: Mapping[str, Any]) -> int:
+    """The exit status of a program that trained a run: 0, or 128 and the number of the signal that ended it."""
+    if summary["stopped"] != "interrupted":
+        return 0
+    return 128 + signal.Signals[str(summary.get("signal") or "SIGINT")]
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:

@@ -24,11 +24,12 @@ from reminding.lab.paper.shared import run_shared, shared_jobs
 from reminding.lab.report.writing import write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig
+from reminding.lab.runs.records import ending_of, status_of
 from reminding.lab.show.tables import metric_text
 from reminding.lab.show.terminal import say, show_table
 from reminding.lab.train.sweep.record import SweepRecord
 from reminding.lab.train.sweep.space import Space
-from reminding.lab.train.sweep.sweep import Sweep, SweepOptions, trial_folder, work
+from reminding.lab.train.sweep.sweep import StoppedError, Sweep, SweepOptions, trial_folder, work
 from reminding.lab.verbs.commands import show_report
 
 
@@ -44,7 +45,8 @@ def sweep(
         given: the options on the command line, which must mean something in a trial, also at their defaults.
 
     Raises:
-        ValueError: an option is wrong; or Ctrl-C, after the trial has been given back.
+        ValueError: an option is wrong.
+        SystemExit: Ctrl-C or another signal, after the trial has been given back; the status tells which.
     """
     kind: Any = config.task.__class__
     space = Space.read(options.space, kind, ModelOptions)
@@ -53,8 +55,11 @@ def sweep(
     wanted = Sweep(config, space, options, out, parameters)
     try:
         record = work(wanted)
+    except StoppedError as stopped:
+        say(f"stopped by {ending_of(stopped.summary)}; the trial was given back, and the same command continues")
+        raise SystemExit(status_of(stopped.summary)) from None
     except KeyboardInterrupt:
-        raise ValueError("stopped by Ctrl-C; the trial was given back, and the same command continues") from None
+        raise KeyboardInterrupt("stopped by Ctrl-C; the same command continues") from None
     _show_best(record, wanted.folder)
 
 
@@ -79,6 +84,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
 
     Raises:
         ValueError: some runs failed; the message names them, after all others have run.
+        KeyboardInterrupt: Ctrl-C, after the running jobs have saved their state.
     """
     wanted = experiment(name, options)
     tuning = tuning_jobs(wanted, options)
@@ -94,7 +100,7 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
         jobs = training_jobs(wanted, options)
         failed = _run(name, "runs", jobs, testing_jobs(wanted, options), options)
     except KeyboardInterrupt:
-        raise ValueError("stopped by Ctrl-C; the same command continues with the missing runs") from None
+        raise KeyboardInterrupt("stopped by Ctrl-C; the same command continues with the missing runs") from None
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:

@@ -29,7 +29,7 @@ from reminding.lab.runs import checkpoint, machine, parity
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_own_data
-from reminding.lab.runs.records import ending_of, setting_name
+from reminding.lab.runs.records import ending_of, setting_name, status_of
 from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
 from reminding.lab.show.terminal import doing, say, show_table
@@ -62,6 +62,9 @@ def train(
 
     Args:
         given: the options on the command line, which must mean something, also at their defaults.
+
+    Raises:
+        SystemExit: a signal ended the training, which is saved; the status tells which.
     """
     config = RunConfig(task, model, options)
     config.check_read(given)
@@ -70,6 +73,8 @@ def train(
     if summary:  # of several processes the first one tells
         _show_training(model, task, summary, folder)
     end_process()
+    if summary and (status := status_of(summary)):
+        raise SystemExit(status)
 
 
 def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], folder: Path) -> None:
@@ -143,7 +148,8 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
         "command": machine.command_line(),
         **machine.environment(device),
     }
-    checkpoint.add_evaluation(folder, record)
+    if dropped := checkpoint.add_evaluation(folder, record):
+        say(f"{dropped} damaged line{'s' * (dropped > 1)} of eval.jsonl left out")
     title = f"{folder} on {setting_name({'name': task.name, **plain(task)})}"
     if isinstance(judged, RareRepeats):
         _show_by_distance(title, judged, metrics, options.sequences)

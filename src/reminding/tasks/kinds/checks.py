@@ -5,9 +5,13 @@ The wording is the one that the layers have, `name must be ..., got ...`. Any ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
+
+MOST = 2**61
+"""The largest count, as the layers have it: PyTorch's own have 64 bits."""
 
 
 def require(holds: bool, name: str, expected: str, value: object) -> None:
@@ -20,21 +24,24 @@ def require(holds: bool, name: str, expected: str, value: object) -> None:
         raise ValueError(f"{name} must {expected}, got {value!r}")
 
 
-def at_least(name: str, value: Any, least: int) -> None:
-    """An integer no smaller than `least`."""
+def at_least(name: str, value: Any, least: int, most: int = MOST) -> None:
+    """An integer no smaller than `least`, and no larger than `most`."""
     require(_is_integer(value) and value >= least, name, f"be an integer of at least {least}", value)
+    require(value <= most, name, f"be at most {most:,}", value)
 
 
 def at_least_or_none(name: str, value: Any, least: int) -> None:
     """An integer no smaller than `least`, or None."""
     valid = value is None or (_is_integer(value) and value >= least)
     require(valid, name, f"be an integer of at least {least}, or None", value)
+    require(value is None or value <= MOST, name, f"be at most {MOST:,}, or None", value)
 
 
 def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
     """Integers no smaller than `least`, any number of them."""
     valid = all(_is_integer(value) and value >= least for value in values)
     require(valid, name, f"be integers of at least {least}", list(values))
+    require(all(value <= MOST for value in values), name, f"be at most {MOST:,} each", list(values))
 
 
 def one_or_more(name: str, values: Sequence[Any]) -> None:
@@ -56,6 +63,11 @@ def above_zero(name: str, value: Any) -> None:
 def above_zero_or_none(name: str, value: Any) -> None:
     """A number above 0, or None."""
     require(value is None or (_is_number(value) and value > 0), name, "be above 0, or None", value)
+
+
+def finite_or_none(name: str, value: Any) -> None:
+    """A number that is neither NaN nor infinite, or None."""
+    require(value is None or (_is_number(value) and math.isfinite(value)), name, "be a finite number, or None", value)
 
 
 def at_least_zero(name: str, value: Any) -> None:

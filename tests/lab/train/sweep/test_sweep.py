@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reminding.cli import main
+from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.train.sweep import sweep as sweeping
@@ -96,7 +97,7 @@ def test_a_trial_that_cannot_run_stops_no_other(tmp_path: Path, capsys: pytest.C
 
 
 def test_ctrl_c_gives_the_trial_back_and_the_same_command_goes_on(
-    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, train = tmp_path / "out", sweeping.trainer.train
 
@@ -107,8 +108,11 @@ def test_ctrl_c_gives_the_trial_back_and_the_same_command_goes_on(
         return train(config, folder, resume=options["resume"], judge=stop)
 
     monkeypatch.setattr(sweeping.trainer, "train", interrupted)
-    with pytest.raises(SystemExit, match="the trial was given back, and the same command continues"):
+    with pytest.raises(SystemExit) as ended:
         main(words(space_file, out, trials=1))
+    assert ended.value.code == 130
+    told = "stopped by Ctrl-C or another signal; the trial was given back, and the same command continues"
+    assert told in capsys.readouterr().out
     assert checkpoint.read_summary(out / "trials" / "0000")["steps"] == 2
     monkeypatch.setattr(sweeping.trainer, "train", train)
     main(words(space_file, out, trials=1))
@@ -116,6 +120,23 @@ def test_ctrl_c_gives_the_trial_back_and_the_same_command_goes_on(
     assert (first.state, second.state, first.params) == ("void", "complete", second.params)
     assert checkpoint.read_summary(out / "trials" / "0000")["steps"] == 6
     assert sorted(second.intermediate) == [2, 4, 6]
+
+
+def test_a_full_disk_ends_the_sweep_and_gives_the_trial_back(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All trials failed one after the other, and were never tried again."""
+    out, train = tmp_path / "out", sweeping.trainer.train
+
+    def full(*_: Any, **__: Any) -> dict[str, Any]:
+        raise CannotWriteError(out / "checkpoints", "No space left on device")
+
+    monkeypatch.setattr(sweeping.trainer, "train", full)
+    with pytest.raises(SystemExit, match="No space left on device"):
+        main(words(space_file, out, trials=2))
+    monkeypatch.setattr(sweeping.trainer, "train", train)
+    main(words(space_file, out, trials=2))
+    assert [each.state for each in SweepRecord.load(out).attempts] == ["void", "complete", "complete"]
 
 
 def test_every_trial_has_the_number_of_parameters(space_file: Path, tmp_path: Path) -> None:

@@ -133,6 +133,14 @@ class Sweep:
         return replace(config, model=parity.matched(config.task, config.model, self.parameters))
 
 
+class StoppedError(Exception):
+    """A signal ended a trial, which is saved; its summary."""
+
+    def __init__(self, summary: Mapping[str, Any]) -> None:
+        self.summary = summary
+        super().__init__("stopped by a signal")
+
+
 def trial_folder(folder: Path, job: str) -> Path:
     """The folder of a trial's run within that of its sweep."""
     return folder / TRIALS_NAME / job
@@ -147,7 +155,9 @@ def work(sweep: Sweep) -> SweepRecord:
 
     Raises:
         ValueError: the storage cannot be opened, or holds another sweep of this name.
-        KeyboardInterrupt: Ctrl-C, after the trial has been given back.
+        StoppedError: a signal ended a trial, which has been given back.
+        KeyboardInterrupt: Ctrl-C between two trials.
+        OSError: a file could not be read or written, as on a full disk; the trial has been given back.
     """
     options, base = sweep.options, sweep.base
     make_folder(sweep.folder)
@@ -212,21 +222,24 @@ class _Trial:
         """Train, and write the result to the storage.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, after the trial has been given back.
+            StoppedError, KeyboardInterrupt, OSError: see `work`.
         """
         try:
             self._trained()
         except GivenAwayError:
             say(f"trial {self._job} was given to another worker, which presumed this one dead")
             self._queue.pulse.remove(self._number)
-        except (KeyboardInterrupt, SystemExit):
+        except (StoppedError, KeyboardInterrupt, SystemExit):
             self._queue.give_back(self._number, "stopped by its user")
             raise
         except FolderInUseError as error:  # a worker that was presumed dead still lives
             say(f"trial {self._job} is given back: {error}")
             self._queue.give_back(self._number, str(error))
             time.sleep(self._sweep.options.grace / 4)
-        except Exception as error:  # options that do not go together, a gradient that is not finite, a full disk
+        except OSError as error:  # of this machine, not of the options: another attempt may not meet it
+            self._queue.give_back(self._number, str(error))
+            raise
+        except Exception as error:  # options that do not go together, a gradient that is not finite
             say(f"trial {self._job} failed: {error}")
             self._queue.fail(self._number, f"{type(error).__name__}: {error}")
 
@@ -241,7 +254,7 @@ class _Trial:
         if self._queue.pulse.lost(self._number):
             raise GivenAwayError
         if summary["stopped"] == "interrupted":
-            raise KeyboardInterrupt
+            raise StoppedError(summary)
         self._end(summary, config.task.metric)
 
     def _earlier(self, metric: str) -> list[tuple[int, float]]:
