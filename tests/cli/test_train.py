@@ -88,3 +88,16 @@ def test_a_number_of_parameters_and_a_hidden_size_exclude_each_other(verb: list[
 def test_no_parameters_are_refused() -> None:
     with pytest.raises(SystemExit, match="parameters must be an integer of at least 1, got 0"):
         cli.main(["train", "copying", "--parameters", "0"])
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="resume and overwrite exclude each other"):
+        cli.main(["train", "adding", "--T", "10", "--resume", "--overwrite", "--out", str(tmp_path / "run")])
+
+
+def test_a_folder_that_cannot_be_made_is_no_run_to_resume(tmp_path: Path) -> None:
+    """A link to nowhere, say: `--resume` was advised, and failed again."""
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere" / "run")
+    small = ["--T", "10", "--hidden-size", "4", "--steps", "2", "--eval-every", "2", "--eval-sequences", "4"]
+    with pytest.raises(SystemExit, match="nothing of the run is saved; --out names another folder"):
+        cli.main(["train", "adding", *small, "--out", str(tmp_path / "run")])

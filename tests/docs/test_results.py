@@ -167,6 +167,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("match/back1", course, "sab sab-horizon-0 lstm rtu"),
     ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay lstm-decay"),
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
+    ("ptb/equal-time", each_and_average, "sab-cut100 lstm"),
     ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50"),
     ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50"),
@@ -182,7 +183,7 @@ PERMUTED = {
 README = [
     ("| [copying](results/copying-tuned/README.md) T=300", "copying-tuned/T300", "sab lstm tbptt-50"),
     ("| [a cue 5,000", "cue/lag5000-tuned", "sab sab-credit-10"),
-    ("| [Penn", "ptb/chunk100", "sab-horizon-0 lstm tbptt-50"),
+    ("| [Penn", "ptb/equal-time", "sab-cut100 lstm"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
     ("| [a real", "etth1/tuned", "sab sab-horizon-0 lstm tbptt"),

@@ -89,7 +89,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         what = " ".join(str(error).split())[-200:]
         return f"there is not enough memory{': ' if what else ''}{what}; smaller sizes or batches need less"
-    if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+    if isinstance(error, RuntimeError):
         raise error
     return str(error)
 

@@ -42,6 +42,34 @@ def test_a_call_without_a_graph_before_the_backward_pass_loses_nothing(
         assert_same_gradients(other, found[0])
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("backend", BUILT)
+@pytest.mark.parametrize("every", [2, 3, 10])
+def test_a_stream_goes_on_from_calls_without_a_graph_as_with_credit_at_once(
+    every: int, backend: str, late: bool
+) -> None:
+    """Credit passes by them: their memories are constants, and those before are not."""
+    found: list[dict[str, Tensor]] = []
+    for credit_every in (1, every):
+        layer = deferring(credit_every, backend=backend)
+        state: Any = None
+        waiting: Tensor | None = None
+        for number in range(9):
+            with torch.set_grad_enabled(number not in (2, 3, 6)):
+                output, state = layer(draw(5, 2, 3, seed=number), state)
+            if waiting is not None:
+                waiting.backward()
+            waiting = output.square().sum() if output.requires_grad else None
+            if waiting is not None and not late:
+                waiting.backward()
+                waiting = None
+        if waiting is not None:
+            waiting.backward()
+        state.settle()
+        found.append(grads_of(layer))
+    assert_same_gradients(*found)
+
+
 @pytest.mark.parametrize("late", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("every", [2, 3, 4])
 def test_backward_passes_some_calls_late_neither_lose_credit_nor_pile_up_calls(every: int, late: int) -> None:

@@ -53,10 +53,8 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
             there is a file in its place or above.
         FolderInUseError: another process trains this run.
         CannotWriteError: the disk is full or read-only.
-        ValueError: resume and overwrite are both given, or the run to resume has another configuration.
+        ValueError: the run to resume has another configuration.
     """
-    if resume and overwrite:
-        raise ValueError("resume and overwrite exclude each other")
     _check_place(folder, config, resume=resume, overwrite=overwrite)
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -75,8 +75,10 @@ def train(
         FolderInUseError: another process trains this run.
         CannotWriteError: the disk is full or read-only; the run goes on from the last checkpoint with `resume`.
         NotFiniteError: with `check_finite`, something was not finite; the last good weights are saved.
-        ValueError: an option is out of range; the message names it.
+        ValueError: an option is out of range, or both resume and overwrite are given; the message names it.
     """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     with reading_shown(config.task):
@@ -112,6 +114,8 @@ def _prepare(config: RunConfig, folder: Path) -> Run:
 def _standing_on_disk(run: Run) -> str:
     """What a run that could not write can still do."""
     place = checkpoint.newest(run.folder)
+    if not (run.folder / checkpoint.CONFIG_NAME).is_file():
+        return "nothing of the run is saved; --out names another folder"
     if place is None:
         return "no update of the run is saved yet; the same command with --resume begins it again"
     return f"the run is saved up to update {place.name}; the same command with --resume goes on from there"
