@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def test_a_run_whose_terminal_is_closed_ends_as_at_ctrl_c(tmp_path: Path) -> Non
             break
         time.sleep(0.1)
     assert ended
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     run = Run.read(tmp_path / "run")
     assert run.summary["stopped"] == "interrupted"
     newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
