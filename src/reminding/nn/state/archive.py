@@ -106,6 +106,13 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     idle = 0 if owing.idle is None else owing.idle
     if not 0 <= idle <= MOST_IDLE:
         raise WrongFieldError(f"{PREFIX}owing.idle", f"must be from 0 to {MOST_IDLE}, got {idle}")
+    for number, credit in enumerate(owing.credit):
+        for layer, (part, memory) in enumerate(zip(credit.layers, memories, strict=False)):
+            if (
+                part.h.dtype != memory.value.dtype
+            ):  # which a state in memory may have: it is converted when it is saved
+                name = f"{PREFIX}owing.credit.{number}.layers.{layer}.h"
+                raise WrongFieldError(name, f"must be {memory.value.dtype}, got {part.h.dtype}")
     owed = *(Owed() for _ in range(idle)), *(Owed(credit) for credit in owing.credit)
     return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, calls, owing.stream, owed)
 
