@@ -25,7 +25,7 @@ from reminding.tasks import Batch, EvalSplit, FileStream, MetricSums, mean_metri
 from reminding.tasks.kinds.checks import at_least
 
 MOST_SEQUENCES = 10_000_000
-"""A made-up task has no last sequence."""
+"""The most that are blanked: a made-up task has no last sequence."""
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Shares of a sequence's pieces that are blanked."""
 DRAWS = 3

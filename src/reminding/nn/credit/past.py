@@ -95,6 +95,17 @@ class Past:
         inputs.finish()
         return totals(sweep.d_tensors, inputs.d_tensors)
 
+    def send_on(self, waiting: Sequence[Owed], further: Sequence[StateCredit] = ()) -> list[Tensor | None]:
+        """`send` the credit that waits, which counts as sent on once nothing has failed.
+
+        Args:
+            further: credit that has just come.
+        """
+        found = self.send([*(owed.credit for owed in waiting if owed.credit is not None), *further])
+        for owed in waiting:
+            owed.sent()
+        return found
+
 
 @dataclass(frozen=True)
 class _Call:
@@ -173,7 +184,7 @@ def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None
     if not call.due and not call.owed.settled:
         call.owed.add(arrived)
         return None
-    return sent([*(past.history.owing if call.due else ()), call.owed], past, [arrived])
+    return past.send_on([*(past.history.owing if call.due else ()), call.owed], [arrived])
 
 
 def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -206,18 +217,6 @@ def ordered(state: SABState, rule: Rule, every: int) -> History:
     for owed in history.owing:
         owed.settled = True
     return history.in_order([layer.memory for layer in state.layers], state.step)
-
-
-def sent(waiting: Sequence[Owed], past: Past, further: Sequence[StateCredit] = ()) -> list[Tensor | None]:
-    """The gradient of the network's tensors from the credit that waits, which counts as sent on if nothing fails.
-
-    Args:
-        further: credit that has just come.
-    """
-    found = past.send([*(owed.credit for owed in waiting if owed.credit is not None), *further])
-    for owed in waiting:
-        owed.sent()
-    return found
 
 
 class _SegmentInputs:

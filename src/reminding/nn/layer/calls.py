@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.autograd import Pass, completed
 from reminding.nn.credit.ledger import Credit, noting
 from reminding.nn.credit.network import Network
-from reminding.nn.credit.past import Past, counted, ordered, sent, with_past
+from reminding.nn.credit.past import Past, counted, ordered, with_past
 from reminding.nn.forward import compiled, served
 from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.layer import entering, surroundings
@@ -101,7 +101,7 @@ class LayerCalls(LayerParameters):
             with network.modules.in_call(), torch.no_grad():
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
                 history = moved.history.changed(rule=self.rule)
-                found = sent(history.owing, self._past(history, network))
+                found = self._past(history, network).send_on(history.owing)
         pairs = zip(network.tensors, found, strict=True)
         reached = [(tensor, d) for tensor, d in pairs if d is not None and tensor.requires_grad]
         if reached:

@@ -106,15 +106,18 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     idle = 0 if owing.idle is None else owing.idle
     if not 0 <= idle <= MOST_IDLE:
         raise WrongFieldError(f"{PREFIX}owing.idle", f"must be from 0 to {MOST_IDLE}, got {idle}")
-    for number, credit in enumerate(owing.credit):
-        for layer, (part, memory) in enumerate(zip(credit.layers, memories, strict=False)):
-            if (
-                part.h.dtype != memory.value.dtype
-            ):  # which a state in memory may have: it is converted when it is saved
-                name = f"{PREFIX}owing.credit.{number}.layers.{layer}.h"
-                raise WrongFieldError(name, f"must be {memory.value.dtype}, got {part.h.dtype}")
+    _check_types(owing.credit, memories)
     owed = *(Owed() for _ in range(idle)), *(Owed(credit) for credit in owing.credit)
     return History(Lazy(lambda: data), Lazy(lambda: owing.held), owing.begun, calls, owing.stream, owed)
+
+
+def _check_types(credits: Sequence[StateCredit], memories: Sequence[Memory]) -> None:
+    """Refuse credit of another type than the memories: a state that was converted is saved in its new type."""
+    for number, credit in enumerate(credits):
+        for layer, (part, memory) in enumerate(zip(credit.layers, memories, strict=False)):
+            if part.h.dtype != memory.value.dtype:
+                name = f"{PREFIX}owing.credit.{number}.layers.{layer}.h"
+                raise WrongFieldError(name, f"must be {memory.value.dtype}, got {part.h.dtype}")
 
 
 def _restored_calls(named: list[Named], runs: Sequence[SegmentRun]) -> tuple[PastCall, ...]:

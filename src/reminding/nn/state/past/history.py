@@ -285,7 +285,7 @@ class History:
         """
         if self.stream is None or self.empty:
             return HistoryData()
-        if self.kept is not None and self._is_in_order(step):
+        if self._is_in_order(step) and self.kept is not None:
             return self.kept.value
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():
             if self.rule is None:  # it came from a file, in order

@@ -330,10 +330,10 @@ def _check_alike(contents: Contents, used: Sequence[int], wanted: Wanted) -> Non
         if truths is not None and kinds:
             first = min(kinds.values(), key=lambda each: each.row)
             odd = first if sum(each.count for each in kinds.values()) < truths.count else truths
-            raise unlike(contents.path, contents.place(odd.row), contents.names[i], odd.text, wanted.asked)
+            raise mixed_cell(contents.path, contents.place(odd.row), contents.names[i], odd.text, wanted.asked)
 
 
-def unlike(path: Path, place: str, column: str, cell: str, asked: Asked) -> ValueError:
+def mixed_cell(path: Path, place: str, column: str, cell: str, asked: Asked) -> ValueError:
     """What is raised for a cell of a column that has both numbers, and true or false."""
     text = cell.strip()
     do = "" if asked.fixed else f"; --na {text!r} reads it as missing"

@@ -26,8 +26,8 @@ from reminding.tasks.data.tables.columns import (
     ambiguous_decimal,
     find,
     find_decimal,
+    mixed_cell,
     rounded,
-    unlike,
 )
 from reminding.tasks.data.tables.database import Found
 from reminding.tasks.data.tables.dialect import find_dialect
@@ -268,7 +268,7 @@ class FollowedTable(Source):
                 if value is None or (np.isnan(value) and not self.masks) or self._is_open(cells[column]):
                     raise self._refusal(f"line {line}", self.columns[j], cells[column])
                 if not self._is_alike(column, cells[column], value):
-                    raise unlike(self.path, f"line {line}", self.columns[j], cells[column], self.wanted.asked)
+                    raise mixed_cell(self.path, f"line {line}", self.columns[j], cells[column], self.wanted.asked)
                 values[row, j] = value
         return values
 
