@@ -87,6 +87,29 @@ def test_a_run_whose_terminal_is_closed_ends_as_at_ctrl_c(tmp_path: Path) -> Non
     assert newest == run.summary["steps"] > 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file without room, as Linux has one")
+@pytest.mark.parametrize(("words", "status"), [(RUN, 0), (["check", "RUN"], 141)])
+def test_a_full_disk_behind_the_output_is_named_and_costs_no_work(
+    words: list[str], status: int, finished: Path, tmp_path: Path
+) -> None:
+    """What is written to files is worth its end; what only prints says that it has not."""
+    words = [str(finished) if word == "RUN" else word for word in words]
+    out = ["--out", str(tmp_path / "run")] if words == RUN else []
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "reminding", *words, *out],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == status
+    assert ran.stderr.startswith("reminding: standard output is lost from here on: ")
+    assert "No space left on device" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert not out or Run.read(tmp_path / "run").summary["stopped"] == "steps"
+
+
 def test_files_are_written_without_a_reader_of_the_output(finished: Path, tmp_path: Path) -> None:
     assert unread("report", str(finished), "--out", str(tmp_path / "report")) == (0, "")
     assert (tmp_path / "report" / "index.html").is_file()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Options = TypeVar("Options")
 
@@ -32,11 +32,54 @@ def from_plain(kind: Callable[..., Options], values: Mapping[str, Any]) -> Optio
     """A dataclass of the values that `plain` gave: the types of its fields say what is a path and what a tuple.
 
     Raises:
-        TypeError: there is no such field.
-        ValueError: a value is out of range.
+        ValueError: there is no such field, a value is not of its field's type, or it is out of range.
     """
     types = get_type_hints(kind)
-    return kind(**{name: _from_json(name, value, types.get(name)) for name, value in values.items()})
+    if unknown := sorted(values.keys() - types.keys()):
+        raise ValueError(f"there is no option {unknown[0]!r}")
+    found = {name: _from_json(name, value, types[name]) for name, value in values.items()}
+    for name, value in found.items():
+        if not _conforms(value, types[name]):
+            raise ValueError(f"{name} must be {_described(types[name])}, got {value!r}")
+    return kind(**found)
+
+
+def _conforms(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; of types that JSON does not hold, every value is."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_conforms(value, part) for part in parts)
+    if get_origin(kind) is tuple:
+        members = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else None
+        kinds = parts[:1] * len(members or ()) if parts[1:] == (...,) else parts
+        return members is not None and all(map(_conforms, members, kinds))
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return not isinstance(kind, type) or kind not in _WORDS or isinstance(value, kind)
+
+
+def _described(kind: Any) -> str:
+    """A type in words."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"one of {list(parts)}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_described, parts))
+    return _WORDS.get(get_origin(kind) or kind, str(kind))
+
+
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    tuple: "a list",
+    NoneType: "None",
+}
+"""The types of fields that JSON holds, in words."""
 
 
 def _from_json(name: str, value: Any, kind: Any) -> Any:

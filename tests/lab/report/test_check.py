@@ -10,6 +10,7 @@ import pytest
 
 from reminding.cli import main
 from reminding.disk.lock import locked
+from reminding.disk.records import read_json, write_json
 from reminding.lab.report.check import check_run
 from reminding.lab.runs import checkpoint
 from reminding.lab.train import trainer
@@ -69,6 +70,24 @@ def test_a_damaged_file_is_named_with_what_is_lost(
         main(["check", str(run)])
     assert [file.name for file in check_run(run).damaged] == [name]
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("model", "model", "foo"), ("model", "hidden_size", -3), ("train", "lr", "much"), ("task", "T", None)],
+)
+def test_options_that_no_command_takes_are_named(
+    run: Path, part: str, name: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is whole, but no run has such options: an editor wrote it, or another version."""
+    config = read_json(run / "config.json")
+    write_json(run / "config.json", {**config, part: {**config[part], name: value}})
+    assert [file.name for file in check_run(run).damaged] == ["config.json"]
+    with pytest.raises(SystemExit, match=r"reminding: 1 of \d+ files of .*run are damaged"):
+        main(["check", str(run)])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{name} must be" in shown
+    assert "The run cannot be resumed as it is." in shown
 
 
 def without_weights(run: Path) -> None:

@@ -79,6 +79,38 @@ def test_a_tuple_of_the_wrong_length_is_no_option() -> None:
         from_plain(Corpus, {"vocabulary": "/w", "pair": ["/c"]})
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "foo"}, r"model must be one of \['sab', .*, got 'foo'"),
+        ({"model": None}, "model must be one of .*, got None"),
+        ({"hidden_size": "8"}, "hidden_size must be an integer, got '8'"),
+        ({"num_layers": True}, "num_layers must be an integer, got True"),
+        ({"k_top": None}, "k_top must be an integer, got None"),
+        ({"k_att": 1.5}, "k_att must be an integer or None, got 1.5"),
+        ({"dropout": "much"}, "dropout must be a number, got 'much'"),
+        ({"backtrack": "no"}, "backtrack must be true or false, got 'no'"),
+        ({"cell": 3}, "cell must be a text, got 3"),
+        ({"forget_bias": [1]}, r"forget_bias must be a number or a text or None, got \[1\]"),
+        ({"depth": 2}, "there is no option 'depth'"),
+    ],
+)
+def test_a_value_of_another_type_than_its_option_is_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_plain(ModelOptions, options)
+
+
+@pytest.mark.parametrize("options", [{"dropout": 1}, {"forget_bias": "chrono:9"}, {"k_att": None}, {"k_att": 3}])
+def test_a_value_of_a_type_of_its_option_is_taken(options: dict[str, object]) -> None:
+    assert vars(from_plain(ModelOptions, options)).items() >= options.items()
+
+
+@pytest.mark.parametrize("parts", ["/a", ["/a", 3], [None]])
+def test_members_of_another_type_are_refused(parts: object) -> None:
+    with pytest.raises(ValueError, match="parts must be a list, got"):
+        from_plain(Corpus, {"vocabulary": "/w", "parts": parts})
+
+
 def test_a_task_that_does_not_exist_is_named() -> None:
     with pytest.raises(ValueError, match=r"task must be one of .*, got 'corpora'"):
         load_task({"name": "corpora"})

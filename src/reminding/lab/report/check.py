@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from reminding.disk.records import read_json, read_lines
 from reminding.disk.writing import is_leftover
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import DATA_NAME, WEIGHTS_NAME
-from reminding.lab.runs.config import RunConfig, read_config
-from reminding.lab.runs.facts import FACTS_NAME, read_facts
+from reminding.lab.runs.config import RunConfig
+from reminding.lab.runs.facts import FACTS_NAME, informed, read_facts
+from reminding.lab.runs.model import SequenceModel
 from reminding.lab.runs.runlog import LOG_NAME, damaged_lines
 from reminding.nn.state.storage import load_tensors
 
@@ -82,7 +83,7 @@ def _told(path: Path, error: Exception) -> str:
 def _records(folder: Path) -> Iterator[CheckedFile]:
     """The files of JSON."""
     readers: dict[str, Callable[[], Any]] = {
-        checkpoint.CONFIG_NAME: lambda: read_config(folder / checkpoint.CONFIG_NAME),
+        checkpoint.CONFIG_NAME: lambda: _try_options(folder),
         FACTS_NAME: lambda: read_facts(folder),
         DATA_NAME: lambda: read_json(folder / DATA_NAME),
         checkpoint.SUMMARY_NAME: lambda: read_json(folder / checkpoint.SUMMARY_NAME),
@@ -101,13 +102,24 @@ def _records(folder: Path) -> Iterator[CheckedFile]:
             yield CheckedFile(name, "; ".join(problems))
 
 
+def _try_options(folder: Path) -> None:
+    """Read the options, and make the network they describe if facts.json tells what it needs to know of the data."""
+    config = RunConfig.load(folder / checkpoint.CONFIG_NAME, facts=False)
+    if (folder / FACTS_NAME).is_file() and not _problem(folder / FACTS_NAME, lambda: read_facts(folder)):
+        _network(replace(config, task=informed(config.task, folder)))
+
+
+def _network(config: RunConfig) -> SequenceModel:
+    return SequenceModel(config.task, config.model)
+
+
 def _weights(folder: Path) -> Iterator[CheckedFile]:
     """The weights of model.safetensors, which must also fit config.json if that can be read."""
     path = folder / WEIGHTS_NAME
     if not path.is_file():
         return
     problem = _problem(path, lambda: load_tensors(path))
-    if not problem and not _problem(path, lambda: RunConfig.load(folder / checkpoint.CONFIG_NAME)):
+    if not problem and not _problem(path, lambda: _network(RunConfig.load(folder / checkpoint.CONFIG_NAME))):
         problem = _problem(path, lambda: checkpoint.load_run(folder))
     yield CheckedFile(WEIGHTS_NAME, problem)
 

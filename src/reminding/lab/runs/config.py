@@ -312,10 +312,12 @@ class RunConfig:
         return {name: value for name, value in read.items() if value != defaults.get(name)}
 
     @staticmethod
-    def load(path: Path) -> RunConfig:
+    def load(path: Path, *, facts: bool = True) -> RunConfig:
         """Read config.json.
 
-        The task has the facts that facts.json beside it holds, and needs its data for batches alone.
+        Args:
+            facts: whether the task gets the facts that facts.json beside it holds, and needs its data for batches
+                alone.
 
         Raises:
             FileNotFoundError: there is none, so that the folder is not a run.
@@ -323,11 +325,9 @@ class RunConfig:
         """
         content = read_config(path)
         try:
-            return RunConfig(
-                task=informed(load_task(content["task"]), path.parent),
-                model=from_plain(ModelOptions, content["model"]),
-                train=from_plain(TrainOptions, content["train"]),
-            )
+            model, train = from_plain(ModelOptions, content["model"]), from_plain(TrainOptions, content["train"])
+            task = load_task(content["task"])
+            return RunConfig(informed(task, path.parent) if facts else task, model, train)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
@@ -362,25 +362,20 @@ def _with_old_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_task(options: Mapping[str, Any]) -> Any:
-    """The task that config.json describes by its options, with the "name" among them."""
-    rest = {name: value for name, value in options.items() if name != "name"}
-    return make_task(options.get("name", ""), rest)
+    """The task that config.json describes by its options, with the "name" among them.
+
+    Raises:
+        ValueError: there is no such task or no such option, or an option is out of range.
+    """
+    rest = dict(options)
+    if (name := rest.pop("name", "")) not in TASKS:
+        raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
+    return from_plain(TASKS[name], rest)
 
 
 def model_defaults(task: type[Any]) -> ModelOptions:
     """The default network of a task."""
     return STREAM if task.streamed else ModelOptions()
-
-
-def make_task(name: str, options: dict[str, Any]) -> Any:
-    """A task by name, from JSON values.
-
-    Raises:
-        ValueError: there is no such task, or an option is out of range.
-    """
-    if name not in TASKS:
-        raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
-    return from_plain(TASKS[name], options)
 
 
 def command(config: RunConfig) -> list[str]:

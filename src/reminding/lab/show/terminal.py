@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from reminding.lab.show.escaping import for_terminal
@@ -20,6 +20,8 @@ METRIC = "metric"
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-:=+*#"
 """From light to dark, for terminals without block characters."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a full disk, of a quota, and of a file that may not grow."""
 PADDING = 3
 """Columns of the terminal between two columns of a table."""
 
@@ -43,9 +45,9 @@ def output_unread() -> bool:
 
 
 def drop_output() -> None:
-    """Write to nowhere from now on, as nobody reads the output: what the program does is worth its end.
+    """Write to nowhere from now on, as the output has no reader or no room: what the program does is worth its end.
 
-    Standard error goes the same way if it is the same pipe.
+    Standard error goes the same way if it is the same pipe or file.
     """
     _Output.unread = True
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -57,7 +59,7 @@ def drop_output() -> None:
 
 
 class _Stream:
-    """Standard output, which has lost its reader, as a broken pipe has, where its terminal was closed."""
+    """Standard output, which is lost, as a broken pipe is, where its terminal was closed or its disk is full."""
 
     def __init__(self) -> None:
         self._stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # what a live display stands in front of
@@ -80,9 +82,12 @@ class _Stream:
         try:
             yield
         except OSError as error:
-            if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode):
+            if error.errno in NO_ROOM:
+                with suppress(OSError):  # standard error may be in the same file
+                    print(f"reminding: standard output is lost from here on: {error.strerror}", file=sys.stderr)
+            elif error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode):
                 raise
-            raise BrokenPipeError(errno.EPIPE, "the terminal was closed") from error
+            raise BrokenPipeError(errno.EPIPE, "the output is lost") from error
 
 
 def _console(*, soft_wrap: bool = True) -> Any:
