@@ -292,6 +292,13 @@ def test_what_cannot_be_detached_is_named() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, True])
 def test_k_is_checked_at_the_call(k: Any) -> None:
+    for name in ("reset", "detach", "batch_first"):
+        with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
+            tbptt(nn.LSTM(3, 4), [draw(4, 2)], 3, **{name: "no"})  # pyright: ignore
+    with pytest.raises(ValueError, match="state_axis must be an integer of at least 0, or None, got -1"):
+        tbptt(nn.LSTM(3, 4), [draw(4, 2)], 3, state_axis=-1)
+    with pytest.raises(ValueError, match=r"module must be callable as module\(input, state\), got 3"):
+        tbptt(3, [draw(4, 2)], 3)  # pyright: ignore
     with pytest.raises(ValueError, match="k must be an integer of at least 1"):
         tbptt(torch_layer("lstm"), [], k)
 

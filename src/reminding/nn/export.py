@@ -79,7 +79,7 @@ class Exported(nn.Module):
             raise ValueError(f"evict must be one of {list(EVICT)} for a layer to be exported, got a function")
         self.rule: Rule = layer.rule
         self.input_size, self.hidden_size, self.batch_first = layer.input_size, layer.hidden_size, layer.batch_first
-        self._release, self._made_by = layer.semantics == "release", layer.made_by
+        self._zero_slot, self._made_by = layer.rule.zero_slot, layer.made_by
         self._shapes = list(layer.state_shapes)
         self._layers: list[BoundLayer] = []
         self.weights, self.modules_of_user = nn.ParameterList(), nn.ModuleList()
@@ -139,7 +139,7 @@ class Exported(nn.Module):
                 value, step, weight, _, count = part.memory
                 memory = Memory(value, step, weight, count.cpu()).rows(slice(None))
             layers.append(LayerState(part.h, part.cell_state, memory))
-        return SABState(tuple(layers), tensors[0].cpu(), zero_slot=self._release, made_by=self._made_by)
+        return SABState(tuple(layers), tensors[0].cpu(), zero_slot=self._zero_slot, made_by=self._made_by)
 
     def export(self) -> torch.export.ExportedProgram:
         """The module as torch.export's program, for any batch, and any length and room for memories."""
@@ -174,7 +174,7 @@ class Exported(nn.Module):
                 yield f"{name}_l{number}"
 
     def _fresh(self, rows: int) -> SABState:
-        fresh = fresh_state(rows, self.hidden_size, self._shapes, self._like, self._release)
+        fresh = fresh_state(rows, self.hidden_size, self._shapes, self._like, self._zero_slot)
         return replace(fresh, made_by=self._made_by)
 
     def _room(self, slots: int, steps: int | None) -> int:

@@ -71,13 +71,18 @@ def tbptt(
         output and the chunk's further tensors. Its `state` is what the last chunk ended in, without a graph.
 
     Raises:
-        ValueError: k is below 1, stream is a tensor or not iterable, or (when it is met) an item, mask or state does
-            not fit, or keeps no past with detach=False; the message says how.
+        ValueError: module is not callable, k is below 1, stream is a tensor or not iterable, or an option is of
+            another type; or (when it is met) an item, mask or state does not fit, or keeps no past with detach=False.
+            The message says how.
     """
     k = settings.at_least("k", k, 1)
     _check_stream(stream)
+    if not callable(cast("object", module)):
+        raise ValueError(f"module must be callable as module(input, state), got {module!r}")
     if batch_first is None:
         batch_first = bool(getattr(module, "batch_first", False))
+    reset, detach, batch_first = settings.each_yes_or_no(reset=reset, detach=detach, batch_first=batch_first)
+    state_axis = settings.at_least_or_none("state_axis", state_axis, 0)
     if state_axis is None and isinstance(module, nn.RNNBase):
         state_axis = 1
     return TruncatedBPTT(module, stream, k, state, reset, detach, int(batch_first), state_axis)

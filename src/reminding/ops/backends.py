@@ -166,6 +166,27 @@ def choose_backend(requested: str, obstacles: Mapping[str, str | None]) -> str:
     return requested
 
 
+def leave(name: str, what: str, automatic: bool) -> None:
+    """Let plain PyTorch run what a backend would not compute exactly, and say so once; or refuse it.
+
+    Args:
+        name: of the backend; what: it would have run, for the message.
+        automatic: whether the backend was chosen under "auto", and not asked for by name.
+
+    Raises:
+        ValueError: it was asked for by name.
+    """
+    reason = "W1 m and W2 h_hat of its scores are beyond the op's range"
+    if not automatic:
+        raise ValueError(f"backend={name!r} cannot run {what}: {reason}; backend='auto' takes one that can")
+    _log_leaving(name, what, reason)
+
+
+@functools.cache
+def _log_leaving(name: str, what: str, reason: str) -> None:
+    logger.info("backend %r leaves %s to plain PyTorch (%s)", name, what, reason)
+
+
 @functools.cache
 def _log_choice(name: str, reasons: str) -> None:
     """Say which backend "auto" took, and why not a faster one: once for each different answer."""

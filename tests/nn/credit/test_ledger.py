@@ -224,6 +224,10 @@ def test_nothing_recorded_is_empty() -> None:
         layer(draw(25, 2, 3))
     assert len(credit) == 0
     assert credit.received()[0].tolist() == []
+    with pytest.raises(ValueError, match="row must be an integer of at least 0, got -1"):
+        credit.received(-1)
+    with pytest.raises(ValueError, match="layer must be an integer of at least 0, got 'top'"):
+        credit.received(0, "top")  # pyright: ignore
 
 
 def pickled(layer: SAB) -> SAB:

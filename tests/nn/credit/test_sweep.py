@@ -5,6 +5,7 @@ Shapes: T time, B batch, I input, H hidden, M memory slots, D score width.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
+from reminding.ops import backends
 from reminding.ops.cpu_op import missing
 from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, make, spread
 
@@ -217,6 +219,44 @@ def test_scores_beyond_the_range_of_the_op_are_replayed_in_plain_pytorch() -> No
     refusing = with_large_scores(backend="cpu", engine="replay")
     with pytest.raises(ValueError, match="backend='cpu' cannot run this input"):
         refusing(x)
+
+
+def with_scores_that_grow(backend: str) -> tuple[SAB, Tensor]:
+    """A layer whose scores left the op's range after its first call, and the loss of its second call.
+
+    Its states are near 1 in the first call and near 0 in the second, whose own scores stay small.
+    """
+    torch.manual_seed(0)
+    layer = make(2, 8, cell="rnn", score_size=8, k_top=2, k_att=2, k_trunc=4, backend=backend, engine="replay")
+    with torch.no_grad():
+        for name in ("weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+            layer.get_parameter(name).zero_()
+        layer.get_parameter("weight_ih_l0").copy_(3 * torch.randn(8, 2))
+        layer.get_parameter("score_query_l0").copy_(25 * torch.eye(8))
+        layer.get_parameter("score_memory_l0").copy_(0.1 * torch.eye(8))
+    _, state = layer(5 * draw(8, 1, 2))
+    with torch.no_grad():
+        layer.get_parameter("score_memory_l0").copy_(2500 * torch.eye(8))
+        layer.get_parameter("score_query_l0").copy_(-2500 * torch.eye(8))
+    output, _ = layer(torch.zeros(1, 1, 2, dtype=torch.float64), state)
+    return layer, output.sum()
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_past_calls_beyond_the_range_of_the_op_are_not_left_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By a backend asked for by name they are refused, as a call is; "auto" says that it leaves them."""
+    backends._log_leaving.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    with caplog.at_level(logging.INFO, "reminding"):
+        found = [gradients(*with_scores_that_grow(backend)) for backend in ("auto", "auto", "reference")]
+    assert_same_gradients(found[0], found[2])
+    told = [record.message for record in caplog.records if "leaves" in record.message]
+    assert len(told) == 1
+    assert "backend 'cpu' leaves the past calls that credit goes to to plain PyTorch" in told[0]
+    loss = with_scores_that_grow("cpu")[1]
+    with pytest.raises(ValueError, match="backend='cpu' cannot run the past calls that credit goes to"):
+        loss.backward()
 
 
 def of_last_call(lengths: list[int], options: dict[str, Any]) -> dict[str, Tensor]:

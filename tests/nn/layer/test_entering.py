@@ -59,6 +59,19 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "dropout nan": ({"dropout": float("nan")}, "dropout must be a probability from 0 to 1, got nan"),
     "dropout text": ({"dropout": "no"}, "dropout must be a probability from 0 to 1, got 'no'"),
     "dropout True": ({"dropout": True}, "dropout must be a probability from 0 to 1, got True"),
+    "bias": ({"bias": "no"}, "bias must be True or False, got 'no'"),
+    "batch_first": ({"batch_first": 1}, "batch_first must be True or False, got 1"),
+    "backtrack": ({"backtrack": None}, "backtrack must be True or False, got None"),
+    "device": ({"device": "moon"}, "device must be a device such as 'cpu', or None, got 'moon'"),
+    "device number": ({"device": 3.5}, "device must be a device such as 'cpu', or None, got 3.5"),
+    "dtype": (
+        {"dtype": "float32"},
+        "dtype must be a floating-point type such as torch.float32, or None, got 'float32'",
+    ),
+    "dtype of integers": (
+        {"dtype": torch.int64},
+        "dtype must be a floating-point type such as torch.float32, or None, got torch.int64",
+    ),
     "semantics": ({"semantics": "papers"}, "semantics must be one of ['paper', 'release'], got 'papers'"),
     "normalizer": (
         {"normalizer": "relu"},
@@ -130,6 +143,26 @@ def test_a_wrong_setting(options: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"input_size": 3, "hidden_size": 4, **options}
     with raises(message):
         SAB(**given)
+
+
+def test_flags_may_be_of_numpy() -> None:
+    layer = SAB(3, 4, bias=np.bool_(False), batch_first=np.bool_(True))  # pyright: ignore
+    assert (layer.bias, layer.batch_first) == (False, True)
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, "x", None])
+def test_a_plan_is_of_a_number_of_steps(steps: Any) -> None:
+    with raises(f"steps must be an integer of at least 0, got {steps!r}"):
+        SAB(3, 4).plan(steps)
+
+
+@pytest.mark.parametrize("semantics", ["paper", "release"])
+def test_a_layer_that_recalls_nothing_has_no_memory(semantics: str) -> None:
+    layer = SAB(3, 4, k_top=0, semantics=semantics, dtype=torch.float64)
+    _, state = layer(X)
+    assert state.memory.shape == (1, X.shape[1], 0, 4)
+    layer(X, state.reset(torch.tensor([True, False])))
+    layer(X, X.new_zeros(1, X.shape[1], 4).expand(2, 1, -1, -1).unbind())
 
 
 @pytest.mark.parametrize("maker", [truncated_bptt, full_attention])

@@ -19,8 +19,10 @@ from reminding import SAB
 from tests.nn.samples import assert_same_state, draw, make
 
 BAD: list[tuple[Callable[[Any, Tensor], object], str]] = [
-    (lambda step, x: step(x[0].float()), "input must be torch.float64"),
-    (lambda step, x: step(x[0, :, :2]), "input_size=3"),
+    (lambda step, x: step(x[0].float()), "x must be torch.float64"),
+    (lambda step, x: step(x[0, :, :2]), "x must have input_size=3"),
+    (lambda step, x: step(x), r"x must have shape \(B, I\) or, unbatched, \(I,\); got \(4, 3, 3\)"),
+    (lambda step, x: step(x[0, 0, 0]), r"x must have shape \(B, I\) or, unbatched, \(I,\); got \(\)"),
     (lambda step, x: step(x[0].float().to_mkldnn()), r"input must be a dense Tensor.*to_dense"),
     (lambda step, x: step(x[0, :2]), "x must have a row for each of the 3 streams"),
     (lambda step, x: step(x[0, 0]), "x must have a row for each of the 3 streams, batched"),
@@ -30,9 +32,10 @@ BAD: list[tuple[Callable[[Any, Tensor], object], str]] = [
 ]
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize(("given", "message"), BAD)
-def test_bad_arguments_are_named(given: Callable[[Any, Tensor], object], message: str) -> None:
-    layer, x = make(k_top=2, k_att=1), draw(4, 3, 3)
+def test_bad_arguments_are_named(given: Callable[[Any, Tensor], object], message: str, backend: str) -> None:
+    layer, x = make(k_top=2, k_att=1, backend=backend), draw(4, 3, 3)
     step = layer.stepper(layer(x)[1])
     before = step.state
     with pytest.raises(ValueError, match=message):

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
-from reminding.nn.layer.layout import Layout, enter
+from reminding.nn.layer.layout import Layout, enter, name_of_input
 from reminding.nn.parts import settings
 from reminding.nn.parts.tensors import all_finite, row_mask, row_places
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
@@ -160,7 +160,7 @@ class CarriedLayer(nn.Module):
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         like = next(self.parameters())
-        entering.check_input(x, self.input_size, like, self.encoder is not None)
+        entering.check_input(x, self.input_size, like, name_of_input(self.encoder))
         carried = self._carried(state, x.shape[1], layout)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
         begins = None if mask is None else mask.to(x.device)

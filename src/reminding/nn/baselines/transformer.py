@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.baselines.carried import empty_recall, lost_steps
 from reminding.nn.layer import entering
-from reminding.nn.layer.layout import enter
+from reminding.nn.layer.layout import enter, name_of_input
 from reminding.nn.parts import settings
 from reminding.nn.parts.tensors import all_finite
 
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
         row is NaN, where SAB's is NaN.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
-        entering.check_input(x, self.input_size, self.embed.weight, self.encoder is not None)
+        entering.check_input(x, self.input_size, self.embed.weight, name_of_input(self.encoder))
         if not isinstance(cast("object", state), TransformerState | None):
             raise ValueError(f"state must be a TransformerState, got {type(state).__name__}")
         if state is not None and (state.packed or layout.packed is not None):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from reminding.nn.parts import settings
 from reminding.nn.parts.memory import NOTHING
 
 _NUMBERS = itertools.count(secrets.randbits(61))  # at random, since states go from process to process
@@ -148,7 +149,14 @@ class Credit:
         """What each memory of a row received in all: the steps at which they were stored, ascending, and the amounts.
 
         Amounts of several recalls are added as lengths, so they never cancel.
+
+        Returns:
+            steps (n,) int64 and amounts (n,); n is 0 for a row or layer that received nothing.
+
+        Raises:
+            ValueError: row or layer is no integer of at least 0.
         """
+        row, layer = settings.at_least("row", row, 0), settings.at_least("layer", layer, 0)
         mine = (self.row == row) & (self.layer == layer)
         step = cast("Tensor", self.memory_step[mine].unique())
         place = torch.searchsorted(step, self.memory_step[mine])

@@ -26,6 +26,7 @@ from reminding.nn.state.past.owed import Owed, StateCredit
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
 from reminding.ops import untraced
+from reminding.ops.backends import leave
 from reminding.ops.batched import arrives_batched, one_by_one
 
 
@@ -37,12 +38,14 @@ class Past:
         network: with the encoder's tensors, if there is one.
         encode: None without an encoder.
         on_op: whether the network's backend sends credit into past calls; else plain PyTorch does.
+        may_fall_back: whether plain PyTorch may do so where the backend would not be exact.
     """
 
     network: Network
     history: History
     encode: Encode | None
     on_op: bool
+    may_fall_back: bool
 
     @property
     def _constant_to(self) -> Tensor | None:
@@ -71,7 +74,11 @@ class Past:
         return Bank(value, step, gone)
 
     def send(self, credits: Sequence[StateCredit]) -> list[Tensor | None]:
-        """The gradient of the network's tensors from the credit of some states, on the op if it serves."""
+        """The gradient of the network's tensors from the credit of some states, on the op if it serves.
+
+        Raises:
+            ValueError: the op would not be exact, and was asked for by name.
+        """
         network, runs = self.network, self.history.runs
         if network.note is not None and self.history.stream is not None:
             network = replace(network, note=network.note.of_streams(self.history.stream))
@@ -86,6 +93,7 @@ class Past:
             found = credit_past(network, runs, ArrivedCredit(banks, borders, cut_at), self.encode)
             if found is not None:
                 return found
+            leave(network.backend, "the past calls that credit goes to", automatic=self.may_fall_back)
         segments = HistoryData(runs).segments
         sweep = Sweep(network, segments, banks, borders, self.history.streams, cut_at)
         inputs = _SegmentInputs(self.encode, sweep)

@@ -24,7 +24,7 @@ from reminding.nn.forward import compiled, served
 from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
-from reminding.nn.layer.layout import Layout, enter
+from reminding.nn.layer.layout import Layout, enter, name_of_input
 from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.pieces import run_streams
 from reminding.nn.layer.runner import Runner, draw_factors
@@ -125,7 +125,7 @@ class LayerCalls(LayerParameters):
         else:
             with self.user_modules(with_encoder=True).in_call():
                 x, layout = enter(input, self.encoder, self.batch_first)
-        entering.check_input(x, self.input_size, self.like(), self.encoder is not None)
+        entering.check_input(x, self.input_size, self.like(), name_of_input(self.encoder))
         return x.to(self.like().dtype), layout  # which autocast may have lowered
 
     def _served(
@@ -162,7 +162,7 @@ class LayerCalls(LayerParameters):
         watch = self._watch_of_past(state, network)
         with watching(watch):
             x, layout = enter(input, self._encoder, self.batch_first) if entered is None else entered
-        entering.check_input(x, self.input_size, like, self.encoder is not None)
+        entering.check_input(x, self.input_size, like, name_of_input(self.encoder))
         if len(x) == 0:
             return self._without_steps(x, layout, network, state, reset, return_recall)
         x = x if network.autocast is not None else x.to(like.dtype)
@@ -282,7 +282,7 @@ class LayerCalls(LayerParameters):
 
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
-        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.semantics == "release")
+        fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.rule.zero_slot)
         history = fresh.history.changed(settle=self._settler)
         return replace(fresh, batched=batched, made_by=self.made_by, history=history)
 
@@ -323,7 +323,7 @@ class LayerCalls(LayerParameters):
         """A past as credit is sent into it with the tensors of a network."""
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
         on_op = op is not None and op.credits_past(self.k_top) and self._credit is None
-        return Past(network, history, None if self.encoder is None else self._encode, on_op)
+        return Past(network, history, None if self.encoder is None else self._encode, on_op, self.backend == "auto")
 
     def _encode(self, given: EncoderInput) -> Tensor:
         return enter(given.given, self._encoder, self.batch_first)[0]

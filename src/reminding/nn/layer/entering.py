@@ -24,13 +24,19 @@ from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
 
 
-def check_input(x: Tensor, input_size: int, like: Tensor, encoded: bool) -> None:
-    """Compare the input in its inner layout (T, B, I) with the layer's size, type and device."""
-    name = "encoder(input)" if encoded else "input"
+def check_input(x: Tensor, input_size: int, like: Tensor, name: str = "input") -> None:
+    """Compare an input (..., I) with the layer's size, type and device.
+
+    Args:
+        like: a parameter; name: of the argument.
+
+    Raises:
+        ValueError: it does not fit; the message names it.
+    """
     if not like.dtype.is_floating_point:
         raise ValueError(f"the layer must have parameters of a floating-point type such as float32, got {like.dtype}")
-    if x.shape[2] != input_size:
-        raise ValueError(f"{name} must have input_size={input_size} features in its last axis, got {x.shape[2]}")
+    if x.shape[-1] != input_size:
+        raise ValueError(f"{name} must have input_size={input_size} features in its last axis, got {x.shape[-1]}")
     if x.device != like.device:
         raise ValueError(f"{name} must be on the layer's device {like.device}, got {x.device}")
     if x.dtype != like.dtype and not (x.is_floating_point() and autocast_type(like.device.type) is not None):
@@ -42,7 +48,6 @@ class _Layer(Protocol):
 
     hidden_size: int
     state_shapes: list[tuple[Shape, ...]]
-    semantics: str
     rule: Rule
 
     @property
@@ -58,7 +63,7 @@ class _Layer(Protocol):
 def blank(layer: _Layer, rows: int, batched: bool) -> SABState:
     """What a state that this layer would begin with looks like, for `check_state`; it is not to be run."""
     like, shapes = layer.like(), tuple(layer.state_shapes)
-    known = _blank(rows, layer.hidden_size, shapes, like.dtype, like.device, layer.semantics == "release")
+    known = _blank(rows, layer.hidden_size, shapes, like.dtype, like.device, layer.rule.zero_slot)
     return replace(known, batched=batched, made_by=layer.made_by)
 
 

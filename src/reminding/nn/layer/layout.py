@@ -172,13 +172,18 @@ def enter(
         raise ValueError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
     x = input if encoder is None else _require_tensor("encoder(input)", encoder(input))
     if x.dim() not in (2, 3):
-        source = "input" if encoder is None else "encoder(input)"
         form = "(B, T, I)" if batch_first else "(T, B, I)"
-        raise ValueError(f"{source} must have shape {form} or, unbatched, (T, I); got {tuple(x.shape)}")
+        name = name_of_input(encoder)
+        raise ValueError(f"{name} must have shape {form} or, unbatched, (T, I); got {tuple(x.shape)}")
     x, layout = whole_steps(x), Layout(x.dim() == 3, batch_first, None)
     if x.dim() == 2:
         return x.unsqueeze(1), layout
     return (x.transpose(0, 1) if batch_first else x), layout
+
+
+def name_of_input(encoder: object) -> str:
+    """What messages call that which enters a layer."""
+    return "input" if encoder is None else "encoder(input)"
 
 
 def whole_steps(x: Tensor) -> Tensor:

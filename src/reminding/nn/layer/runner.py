@@ -26,7 +26,7 @@ from reminding.nn.state.past.passes import PassRecord, Pieces, cut
 from reminding.nn.state.past.reachable import Evicted, stored_in
 from reminding.nn.state.past.segments import EncoderInput, segment_starts
 from reminding.nn.state.stream import Recall, SABState
-from reminding.ops.backends import BACKENDS, REFERENCE
+from reminding.ops.backends import BACKENDS, REFERENCE, leave
 from reminding.ops.untraced import own_precision
 
 
@@ -174,11 +174,7 @@ class Runner:
             ran = compiled.unroll(call, backend, self.replay)
             if ran is not None:
                 return ran
-            if not self.may_fall_back:
-                raise ValueError(
-                    f"backend={backend!r} cannot run this input: W1 m and W2 h_hat of its scores are beyond the op's "
-                    "range; backend='auto' takes one that can"
-                )
+            leave(backend, "this input", automatic=self.may_fall_back)
             if self.replay or call.lengths is not None:
                 raise OutOfRangeError
         return unroll(call)

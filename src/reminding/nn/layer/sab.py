@@ -177,9 +177,9 @@ class SAB(LayerCalls):
         self.num_layers = settings.at_least("num_layers", num_layers, 1)
         self.score_size = settings.score_size(score_size, hidden_size)
         self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
-        self.bias, self.batch_first, self.encoder = bias, batch_first, settings.module_or_none("encoder", encoder)
-        settings.refuse_bidirectional(bidirectional)
-        settings.refuse_projection(proj_size)
+        self.bias, self.batch_first = settings.each_yes_or_no(bias=bias, batch_first=batch_first)
+        self.encoder = settings.module_or_none("encoder", encoder)
+        settings.refuse_what_streams_lack(bidirectional, proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
         self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
         self.backend = settings.one_of("backend", backend, ("auto", *names()))
@@ -201,7 +201,7 @@ class SAB(LayerCalls):
             forget_scale=settings.forget_scale(forget_scale, cell),
             capacity=settings.at_least_or_none("capacity", capacity, 1),
             evict=settings.evict(evict),
-            backtrack=backtrack,
+            backtrack=settings.yes_or_no("backtrack", backtrack),
             horizon=settings.at_least_or_none("horizon", horizon, 0),
             search=settings.one_of("search", search, list(SEARCH)),
             null_score=null_score is not None and k_top != 0,
@@ -327,7 +327,11 @@ class SAB(LayerCalls):
 
         Args:
             steps: the input's length, T.
+
+        Raises:
+            ValueError: steps is no integer of at least 0.
         """
+        steps = settings.at_least("steps", steps, 0)
         return self.choice().plan(steps, self._most_alive(self.fresh(1), steps))
 
     def extra_repr(self) -> str:

@@ -130,9 +130,18 @@ class Stepper:
         if self._layer.encoder is None and axes in (1, 2) and x.shape[-1] == size and x.dtype == like.dtype:
             given = (x.detach() if x.requires_grad else x).reshape(1, -1, size)
             return given.contiguous(), axes == 2
+        self._check(x)
         with torch.no_grad(), counting_on_host():
             given, layout = self._layer.entered(x.unsqueeze(self._time_axis(x)))
         return given.contiguous(), layout.batched
+
+    def _check(self, x: Tensor) -> None:
+        """Refuse what is no step's input; what an encoder takes is known to it alone."""
+        if self._layer.encoder is not None:
+            return
+        if x.dim() not in (1, 2):
+            raise ValueError(f"x must have shape (B, I) or, unbatched, (I,); got {tuple(x.shape)}")
+        entering.check_input(x, self._layer.input_size, self._layer.like(), "x")
 
     def _time_axis(self, x: Tensor) -> int:
         """Where the axis of time goes into an input of one step."""
@@ -157,7 +166,8 @@ class Stepper:
         if self._state is not None:
             self._state = _as_the_layer(self._state, self._layer.like())
         axis, state = self._time_axis(x), self._state
-        if self._layer.encoder is None and x.dim() in (1, 2):
+        self._check(x)
+        if self._layer.encoder is None:
             batched, rows = x.dim() == 2, 1 if x.dim() == 1 else len(x)
             if state is not None:
                 _check_rows(rows, batched, state.batch_size, state.batched)

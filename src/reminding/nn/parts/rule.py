@@ -39,6 +39,11 @@ class Rule:
         return self.k_top != 0
 
     @property
+    def zero_slot(self) -> bool:
+        """Whether a stream's memory starts with a zero vector."""
+        return self.semantics == "release" and self.remembers
+
+    @property
     def weights(self) -> Normalizer:
         """The rule from scores to weights."""
         return choose_normalizer(self.normalizer, self.semantics)

@@ -38,6 +38,18 @@ def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOS
     return number  # of Python: one of numpy's would overflow where it does not, and no op takes it
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    """True or False, of Python or numpy: no text such as "no", which counts as true, and no number."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def each_yes_or_no(**values: Any) -> list[bool]:
+    """`yes_or_no` of several settings."""
+    return [yes_or_no(name, value) for name, value in values.items()]
+
+
 def _is_number(value: Any) -> bool:
     """Whether a value is a number: of Python or numpy, and no bool."""
     return not isinstance(value, bool) and isinstance(value, Real)
@@ -57,9 +69,9 @@ def module_or_none(name: str, value: Any) -> nn.Module | None:
 
 def kind(device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Any]:
     """What parameters are made as: on a device, and of a type of real numbers; None: PyTorch's default."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point type such as torch.float32, or None, got {dtype}")
-    return {"device": device, "dtype": dtype}
+    if dtype is not None and not (isinstance(cast("object", dtype), torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a floating-point type such as torch.float32, or None, got {dtype!r}")
+    return {"device": device_or_none("device", device), "dtype": dtype}
 
 
 def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
@@ -97,21 +109,18 @@ def recurrent_dropout(value: Any, cell: object) -> float:
     return share
 
 
-def refuse_bidirectional(value: Any) -> None:
-    """Refuse what `nn.LSTM` has and a stream cannot have."""
-    if value:
+def refuse_what_streams_lack(bidirectional: Any, proj_size: Any) -> None:
+    """Refuse what `nn.LSTM` has and a stream cannot have, and its projection of h."""
+    if bidirectional:
         raise ValueError(
-            f"bidirectional must be False, got {value!r}: a backward pass over time reads the future, which a "
-            "stream does not have yet. For whole sequences run a second layer over input.flip(0) and join the outputs"
+            f"bidirectional must be False, got {bidirectional!r}: a backward pass over time reads the future, which "
+            "a stream does not have yet. For whole sequences run a second layer over input.flip(0) and join the "
+            "outputs"
         )
-
-
-def refuse_projection(value: Any) -> None:
-    """Refuse `nn.LSTM`'s projection of h."""
-    if at_least("proj_size", value, 0):
+    if at_least("proj_size", proj_size, 0):
         raise ValueError(
-            f"proj_size must be 0, got {value}: memories hold h, whose size is hidden_size. An nn.Linear behind the "
-            "layer projects its output"
+            f"proj_size must be 0, got {proj_size}: memories hold h, whose size is hidden_size. An nn.Linear behind "
+            "the layer projects its output"
         )
 
 
