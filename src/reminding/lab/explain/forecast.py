@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.lab.explain.digits import decimals
+from reminding.lab.explain.decimals import decimals
 from reminding.lab.explain.legend import AMPLITUDE, from_mu_law
 from reminding.lab.predict.forecast import Scaling
 from reminding.tasks.filestream import FileStream

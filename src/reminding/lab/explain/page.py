@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.disk.writing import make_folder, write_text
-from reminding.lab.explain.digits import decimals_by_channel
+from reminding.lab.explain.decimals import decimals_by_channel
 from reminding.lab.explain.explanation import Explanation, Reminders, reminders_of
 from reminding.lab.explain.forecast import Forecast
 from reminding.lab.explain.legend import Legend

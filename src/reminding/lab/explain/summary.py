@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.lab.explain.digits import LARGE, in_digits
+from reminding.lab.explain.decimals import LARGE, in_digits
 from reminding.lab.explain.explanation import Explanation, Reminders, reminders_of
 from reminding.lab.explain.forecast import Forecast
 

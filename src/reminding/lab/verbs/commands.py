@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reminding.disk.fields import plain
-from reminding.lab.explain.digits import told_by
+from reminding.lab.explain.decimals import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude

@@ -31,7 +31,7 @@ from reminding.ops.batched import arrives_batched, one_by_one
 
 
 @dataclass(frozen=True)
-class Past:
+class PastCredit:
     """The past of a stream, as credit is sent into it.
 
     Attributes:
@@ -125,7 +125,7 @@ class _Call:
         due: whether the call's backward pass sends on what waits.
     """
 
-    past: Past
+    past: PastCredit
     state: SABState
     owed: Owed
     due: bool
@@ -136,7 +136,7 @@ class _Call:
         return self.past.history.waits or not (self.due or self.owed.settled)
 
 
-def with_past(state: SABState, past: Past, owed: Owed, due: bool) -> SABState:
+def with_past(state: SABState, past: PastCredit, owed: Owed, due: bool) -> SABState:
     """The same numbers, whose gradient goes to the network's tensors, by replay of the kept segments with them.
 
     Args:

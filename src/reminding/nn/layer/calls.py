@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from reminding.nn.credit.autograd import Pass, completed
 from reminding.nn.credit.ledger import Credit, noting
 from reminding.nn.credit.network import Network
-from reminding.nn.credit.past import Past, counted, ordered, with_past
+from reminding.nn.credit.past import PastCredit, counted, ordered, with_past
 from reminding.nn.forward import compiled, served
 from reminding.nn.forward.packed_weights import Weights, weights_of
 from reminding.nn.layer import entering, surroundings
@@ -319,11 +319,13 @@ class LayerCalls(LayerParameters):
         held = vars(self)["_parameters"].values()
         return self._maker if all(tensor is None or isinstance(tensor, nn.Parameter) for tensor in held) else None
 
-    def _past(self, history: History, network: Network) -> Past:
+    def _past(self, history: History, network: Network) -> PastCredit:
         """A past as credit is sent into it with the tensors of a network."""
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
         on_op = op is not None and op.credits_past(self.k_top) and self._credit is None
-        return Past(network, history, None if self.encoder is None else self._encode, on_op, self.backend == "auto")
+        return PastCredit(
+            network, history, None if self.encoder is None else self._encode, on_op, self.backend == "auto"
+        )
 
     def _encode(self, given: EncoderInput) -> Tensor:
         return enter(given.given, self._encoder, self.batch_first)[0]

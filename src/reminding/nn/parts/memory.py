@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from reminding.nn.parts.tensors import HostRows, Rows, TensorGroup, counting_on_host, host_range
+from reminding.ops import sparsify
 
-NOTHING = -1
+NOTHING = sparsify.NOTHING
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
 FAR = torch.iinfo(torch.int64).max
 """The stream step of padding where steps must ascend."""

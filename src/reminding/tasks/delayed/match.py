@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, in_frames, log_spectrum
+from reminding.tasks.data.labelled.arrays import SPECTRUM_FRAME, in_frames, log_spectrum
 from reminding.tasks.kinds.base import Split, stream
 from reminding.tasks.kinds.checks import at_least, one_of, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.tasks.data.labelled.arrays import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.labelled.files import One
-from reminding.tasks.data.labelled.packed import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale
 from reminding.tasks.kinds.base import Batch, EvalSplit, Split

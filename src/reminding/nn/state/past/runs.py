@@ -25,7 +25,7 @@ from reminding.nn.state.past.segments import (
     EnteringStates,
     LayerSegment,
     Segment,
-    Stretch,
+    SegmentLike,
 )
 
 Spans = Annotated[Tensor, Lies(2, host=True)]
@@ -40,7 +40,7 @@ class LayerRun(TensorGroup):
 
 
 @dataclass(frozen=True)
-class SegmentRun(Stretch):
+class SegmentRun(SegmentLike):
     """Consecutive segments of the same rows, through all layers.
 
     Attributes:

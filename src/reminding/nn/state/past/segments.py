@@ -143,7 +143,7 @@ class EncoderInput(TensorGroup):
         return self.input if self.batch_sizes is None else PackedSequence(self.input, self.batch_sizes)
 
 
-class Stretch(TensorGroup):
+class SegmentLike(TensorGroup):
     """What a segment and a run of segments have alike: `row`, `layers`, and an `encoder_input` that stays whole."""
 
     def rows(self, index: Tensor | slice) -> Self:
@@ -155,16 +155,16 @@ class Stretch(TensorGroup):
 
     def beside_its_input(self, change: Callable[[Self], Self]) -> Self:
         """A function applied to all but the encoder's input."""
-        stretch = cast("Any", self)
-        if stretch.encoder_input is None:
+        segment = cast("Any", self)
+        if segment.encoder_input is None:
             return change(self)
-        changed = cast("Any", change(replace(stretch, encoder_input=None)))
-        return replace(changed, encoder_input=stretch.encoder_input)
+        changed = cast("Any", change(replace(segment, encoder_input=None)))
+        return replace(changed, encoder_input=segment.encoder_input)
 
     def renumbered(self, row: Tensor) -> Self:
         """The same rows at other places of the batch."""
-        stretch = cast("Any", self)
-        return replace(stretch, row=row)
+        segment = cast("Any", self)
+        return replace(segment, row=row)
 
     def dropout_factor(self, layer: int, like: Tensor, usual: float) -> Tensor:
         """What dropout multiplied the input of a layer above the first by, (S, R, H).
@@ -173,25 +173,25 @@ class Stretch(TensorGroup):
             like: a tensor of the wanted device and type.
             usual: the factor of what is let through, where the segment is from a file that does not say.
         """
-        stretch = cast("Any", self)
-        scale = usual if stretch.dropout_scale is None else float(stretch.dropout_scale)
-        return stretch.dropout_masks[layer - 1].to(like) * scale
+        segment = cast("Any", self)
+        scale = usual if segment.dropout_scale is None else float(segment.dropout_scale)
+        return segment.dropout_masks[layer - 1].to(like) * scale
 
     @property
     def drops_state(self) -> bool:
         """Whether recurrent dropout was on."""
-        stretch = cast("Any", self)
-        return any(layer.entering.factor is not None for layer in stretch.layers)
+        segment = cast("Any", self)
+        return any(layer.entering.factor is not None for layer in segment.layers)
 
     @property
     def draws(self) -> bool:
         """Whether random numbers may be drawn in it: such a segment is replayed whole."""
-        stretch = cast("Any", self)
-        return any(layer.entering.generators is not None for layer in stretch.layers)
+        segment = cast("Any", self)
+        return any(layer.entering.generators is not None for layer in segment.layers)
 
 
 @dataclass(frozen=True)
-class Segment(Stretch):
+class Segment(SegmentLike):
     """A stretch of time of some rows of a batch, through all layers.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reminding.lab.explain.digits import decimals, decimals_by_channel, in_digits, told_by
+from reminding.lab.explain.decimals import decimals, decimals_by_channel, in_digits, told_by
 from reminding.lab.explain.page import packed
 from tests.lab.explain.pages import Shown, made_up, of_a_table, written
 
