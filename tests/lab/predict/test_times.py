@@ -14,6 +14,8 @@ import pytest
 import reminding
 from reminding.cli import main
 from reminding.disk.writing import write_text
+from reminding.lab.predict.frames import times_after
+from reminding.lab.predict.future import following as next_rows
 from reminding.lab.runs import checkpoint
 from reminding.tasks import FileStream
 from reminding.tasks.data.times.written import whole_times
@@ -106,6 +108,57 @@ def test_a_single_row_goes_on_by_months(trained: Trained, tmp_path: Path, ends: 
     model = reminding.load(trained(f"months {ends}", months.strftime("%Y-%m-%d")))
     path = written(tmp_path / "a.csv", months[:1].strftime("%Y-%m-%d"))
     assert list(model.predict(path, steps=3).index) == list(months[1:4])
+
+
+def on_the_30th(ends: pd.DatetimeIndex) -> list[pd.Timestamp]:
+    """The 30th of some months, or their ends where they are shorter."""
+    return [end - pd.Timedelta(days=max(end.day - 30, 0)) for end in ends]
+
+
+def test_few_rows_go_on_on_the_day_of_training(trained: Trained, tmp_path: Path) -> None:
+    """The 30th of each month, which February cuts to its end."""
+    months = on_the_30th(pd.date_range("2001-01-31", periods=200, freq="ME"))
+    model = reminding.load(trained("on the 30th", [f"{month:%Y-%m-%d}" for month in months]))
+    for first, last in ((0, 200), (180, 182), (181, 182), (193, 194)):
+        path = written(tmp_path / "a.csv", [f"{month:%Y-%m-%d}" for month in months[first:last]])
+        wanted = pd.date_range(months[last - 1] + pd.Timedelta(days=5), periods=3, freq="ME")
+        assert list(model.predict(path, steps=3).index) == on_the_30th(wanted)
+    path = written(tmp_path / "a.csv", ["2020-05-17"])
+    assert list(model.predict(path, steps=2).index) == [pd.Timestamp("2020-06-17"), pd.Timestamp("2020-07-17")]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_rounded_times_do_not_drift(zone: str | None) -> None:
+    frames = pd.Timestamp("2024-01-01", tz=zone) + pd.to_timedelta(np.rint(np.arange(900) * 1000 / 30), unit="ms")
+    found = times_after(frames[:600], "when", 300)
+    assert found.tz == frames.tz
+    assert abs(found - frames[600:]).max() <= pd.Timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "zone", "taken"),
+    [
+        (1, None, True),
+        (1, "UTC", True),
+        (31, None, False),
+        (59, None, False),
+        (61, None, True),  # from 1:59 to 3:00 on a wall in spring
+        (61, "UTC", False),
+        (62, None, False),
+        (62, "UTC", False),
+    ],
+)
+def test_known_inputs_of_a_later_minute_are_refused(minutes: int, zone: str | None, taken: bool) -> None:
+    """Clocks are put forward by an hour, which is no leave to leave out half of one."""
+    before = pd.date_range("2024-01-01", periods=60, freq="min", tz=zone)
+    for place in (0, 3):
+        given = pd.date_range(before[-1] + pd.Timedelta(minutes=1), periods=6, freq="min")
+        given = given[:place].append(given[place:] + pd.Timedelta(minutes=minutes - 1))
+        if taken:
+            assert list(next_rows(given, before, 60.0)) == list(given)
+        else:
+            with pytest.raises(ValueError, match=f"future: row {place}, .* is .* after "):
+                next_rows(given, before, 60.0)
 
 
 def test_a_table_in_memory_without_the_times_is_refused(trained: Trained) -> None:

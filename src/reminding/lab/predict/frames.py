@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from reminding.disk.writing import make_folder, replacing, write_text
 from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import write_parquet
-from reminding.tasks.data.times.interval import TOLERANCE, times_following, usual_interval
+from reminding.tasks.data.times.calendar import LAST, Monthly, monthly, months_after
+from reminding.tasks.data.times.interval import TOLERANCE, times_following, unit_of, usual_interval
 
 LATEST = 1000
 """The last rows, whose times say which distances are usual, and whose last known values no change repeats."""
@@ -180,7 +181,7 @@ def is_regular(distances: NDArray[Any]) -> bool:
 
 
 def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
-    """Points in time that go on by their step if it is one, else by that of the calendar, else by the median.
+    """Points in time that go on by their step if it is one, else by that of the calendar, else by the usual distance.
 
     Where most distances differ from the median, or there are too few to tell, the step is that of the training data.
     """
@@ -196,41 +197,62 @@ def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
         return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
     distances = times.to_series().diff()[1:]
     if known is not None and known.step is not None and not is_regular(distances.to_numpy().astype(np.int64)):
-        step = library.Timedelta(seconds=known.step)
         if known.months is not None:
-            at_end = bool(((times + library.Timedelta(days=1)).day == 1).all())
-            offsets = library.offsets
-            step = offsets.MonthEnd(known.months) if at_end else offsets.DateOffset(months=known.months)
+            return _by_months(times, Monthly(known.months, _day_of(times, known.day)), steps)
+        step = library.Timedelta(seconds=known.step)
     elif (following := _calendar_after(times, steps)) is not None:
         return following
+    elif len(times) > 1:
+        return _steadily_after(times, steps)
     else:
-        step = distances.median() if len(times) > 1 else library.Timedelta(seconds=1)
+        step = library.Timedelta(seconds=1)
     return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
 
 
-def _calendar_after(times: Any, steps: int) -> Any:
-    """Points in time that go on by months, or by days of the wall clock in a time zone; None if they do not.
+def _steadily_after(times: Any, steps: int) -> Any:
+    """Points in time that go on by the usual distance of at least two, rounded as they are."""
+    values: NDArray[np.int64] = np.asarray(times.asi8)  # in UTC
+    interval, unit = usual_interval(values), unit_of(np.diff(values))
+    further = np.rint(interval * np.arange(1, steps + 1) / unit).astype(np.int64) * unit
+    found = pandas().DatetimeIndex((values[-1] + further).astype(f"datetime64[{times.unit}]"), name=times.name)
+    return found if times.tz is None else found.tz_localize("UTC").tz_convert(times.tz)
 
-    They go on by months if all are on one day of the month, which may be cut to its end, at one time of the day.
+
+def _day_of(times: Any, known: int | None) -> int:
+    """The day of the month that the last time is on, which may be cut to the month's end.
+
+    Args:
+        known: that of the training data; None: unknown.
     """
-    library = pandas()
+    last = times[-1]
+    if known is not None and last.day == min(known, last.days_in_month):
+        return known
+    return LAST if bool(times.is_month_end.all()) else int(last.day)
+
+
+def _calendar_after(times: Any, steps: int) -> Any:
+    """Points in time that go on by months, or by days of the wall clock in a time zone; None if they do not."""
     if len(times) < 2:
         return None
     local = times.tz_localize(None)
-    since = local - local.normalize()
-    months = np.asarray(local.year) * 12 + np.asarray(local.month) - 1
-    days, lengths = np.asarray(local.day), np.asarray(local.days_in_month)
-    day = 31 if bool((days == lengths).all()) else int(days.max())
-    if bool((np.diff(months) > 0).all()) and bool((days == np.minimum(day, lengths)).all()) and since.nunique() == 1:
-        reached = months[-1] + max(int(np.median(np.diff(months))), 1) * np.arange(1, steps + 1)
-        first = library.DatetimeIndex((reached - 1970 * 12).astype("datetime64[M]").astype(local.dtype))
-        found = first + library.to_timedelta(np.minimum(day, first.days_in_month) - 1, unit="D") + since[0]
-    elif times.tz is not None and since.nunique() == 1:
-        step = np.median(np.diff(local.normalize().to_numpy().astype("datetime64[D]").astype(np.int64)))
-        found = local[-1] + library.to_timedelta(np.round(step) * np.arange(1, steps + 1), unit="D")
-    else:
+    if (found := monthly(local.to_numpy())) is not None:
+        return _by_months(times, found, steps)
+    if times.tz is None or (local - local.normalize()).nunique() > 1:
         return None
-    zoned = found.tz_localize(times.tz, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
+    step = np.median(np.diff(local.normalize().to_numpy().astype("datetime64[D]").astype(np.int64)))
+    days = pandas().to_timedelta(np.round(step) * np.arange(1, steps + 1), unit="D")
+    return _in_zone(local[-1] + days, times)
+
+
+def _by_months(times: Any, found: Monthly, steps: int) -> Any:
+    """Points in time that go on by months of the wall clock."""
+    last = times.tz_localize(None).to_numpy()[-1]
+    return _in_zone(pandas().DatetimeIndex(months_after(last, found, steps)), times)
+
+
+def _in_zone(local: Any, times: Any) -> Any:
+    """Times of the wall clock as points in time, in the zone of others and with their name."""
+    zoned = local.tz_localize(times.tz, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward")
     return zoned.rename(times.name)
 
 

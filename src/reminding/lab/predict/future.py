@@ -67,7 +67,7 @@ def known_inputs(task: FileStream, rows: Rows, origin: int, steps: int, future: 
     name = rows.time or "time"
     before = times_index(rows.times(max(0, origin - LATEST), origin), name)
     step = None if rows.timing is None else rows.timing.step
-    return given._replace(times=_following(times_index(given.times, name), before, step))
+    return given._replace(times=following(times_index(given.times, name), before, step))
 
 
 def _read(task: FileStream, data: Any, steps: int) -> Inputs:
@@ -93,7 +93,7 @@ def _read(task: FileStream, data: Any, steps: int) -> Inputs:
     return Inputs(values, times, reading)
 
 
-def _following(times: Any, before: Any, step: float | None) -> Any:
+def following(times: Any, before: Any, step: float | None) -> Any:
     """The index of the next rows, in the time zone of the data.
 
     Args:
@@ -117,11 +117,19 @@ def _following(times: Any, before: Any, step: float | None) -> Any:
     return given
 
 
+def _between(distances: NDArray[np.float64], least: float, most: float) -> NDArray[np.bool_]:
+    """Which of some distances are about those from the least to the most that are usual."""
+    return (distances >= least / TOLERANCE) & (distances <= most * TOLERANCE)
+
+
 def _check_distances(times: Any, usual: Sequence[float], *, dated: bool) -> None:
     """Refuse times, the first of which is the data's last, whose distances are none of the data's, `usual`."""
     least, most = min(usual), max(usual)
     distances = distances_of(times)
-    wrong = (distances < least / TOLERANCE) | (distances > most * TOLERANCE + (HOUR if dated else 0))
+    usual_ones = _between(distances, least, most)
+    if dated and utc(times) is times:  # of the wall clock, which is put forward by an hour
+        usual_ones |= _between(distances - HOUR, least, most)
+    wrong = ~usual_ones
     if not wrong.any():
         return
     row = int(wrong.argmax())

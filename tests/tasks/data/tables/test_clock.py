@@ -209,8 +209,8 @@ def test_what_other_tables_are_read_by() -> None:
         with TemporaryDirectory() as folder:
             return read_clock(Path("data"), rows, 0, "when", Path(folder)).timing()
 
-    assert timing("12/31/2023", "01/31/2024", "02/29/2024") == Timing("month first", True, 30 * 86400, 1)
-    assert timing("2023-01-15", "2024-01-15") == Timing(None, True, 365 * 86400, 12)
+    assert timing("12/31/2023", "01/31/2024", "02/29/2024") == Timing("month first", True, 30 * 86400, 1, 31)
+    assert timing("2023-01-15", "2024-01-15") == Timing(None, True, 365 * 86400, 12, 15)
     assert timing("2024-01-01 00:00", "2024-01-01 00:10") == Timing(None, True, 600, None)
     assert timing("2023-01-01", "2023-01-29", "2023-02-26") == Timing(None, True, 28 * 86400, None)
     assert timing("0.5", "1.0") == Timing(None, False, 0.5, None)

@@ -76,6 +76,26 @@ def test_times_finer_than_their_type_go_on_by_the_mean() -> None:
     np.testing.assert_allclose(found, 1_700_000_000 + np.arange(1000, 2000) * 0.0000025, rtol=0, atol=5e-7)
 
 
+@pytest.mark.parametrize("scale", [1, 1000, 1_000_000])
+def test_rounded_whole_times_go_on_by_the_mean(scale: int) -> None:
+    """Of 30 Hz in whole milliseconds, with gaps, also where they are counted in microseconds or nanoseconds."""
+    frames = np.delete(np.arange(3000), [5, 6, 7, 900])
+    times = np.rint(frames * 1000 / 30).astype(np.int64) * scale
+    assert abs(usual_interval(times) / scale - 1000 / 30) < 1e-3
+
+
+def test_unsteady_times_go_on_by_the_mean() -> None:
+    late = np.random.default_rng(0).integers(0, 3, 1000)
+    assert abs(usual_interval(300 * np.arange(1000) + late) - 300) < 0.01
+    assert abs(usual_interval(300.0 * np.arange(1000) + late / 7) - 300) < 0.01
+
+
+def test_a_few_times_that_are_late_leave_the_interval_as_it_is() -> None:
+    distances = np.full(1000, 300)
+    distances[::4] = 350
+    assert usual_interval(np.cumsum(distances)) == 300
+
+
 @pytest.mark.parametrize(
     ("times", "interval"),
     [

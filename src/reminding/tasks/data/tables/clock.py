@@ -19,6 +19,7 @@ from reminding.tasks.data.reading import TimeRange
 from reminding.tasks.data.tables.cells import simple_sql, whole_sql
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
 from reminding.tasks.data.tables.store import Store, write
+from reminding.tasks.data.times.calendar import Monthly, monthly
 from reminding.tasks.data.times.interval import TOLERANCE, distance_text, usual_interval
 from reminding.tasks.data.times.written import (
     DATES_READ,
@@ -56,13 +57,15 @@ class Timing:
         order: of day, month and year in dates; None: unknown, or of no matter.
         dated: whether the times are points in time; else they are numbers, or durations in seconds.
         step: their usual distance, in seconds if they are dated; None: unknown.
-        months: their usual distance in months, if all fall on the same day of a month or on its last; else None.
+        months: their usual distance in months, if they go on by months; else None.
+        day: of the month, which may be cut to its end, on which all fall; None: there is none, or it is unknown.
     """
 
     order: Order | None = None
     dated: bool = True
     step: float | None = None
     months: int | None = None
+    day: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ class Clock:
     def timing(self) -> Timing:
         """What other times are to be read by."""
         usual = self._usual() / PARTS.get(self.unit, 1)
-        return Timing(self.order, self.dated, usual if self.store.rows > 1 else None, self._months())
+        found = self._monthly()
+        step = usual if self.store.rows > 1 else None
+        return Timing(self.order, self.dated, step, *((None, None) if found is None else found))
 
     def kept(self, rows: NDArray[np.bool_], path: Path) -> Clock:
         """The clock of some rows, by a mask (n,), stored in another file."""
@@ -135,7 +140,9 @@ class Clock:
             largest = max(largest, float(distances.max(initial=0)))
         first, last = (self._shown(i) for i in (0, self.store.rows - 1))
         said = self._distance(largest) if gaps else ""
-        return TimeRange(self.column, first, last, self._distance(usual, self._months()), gaps, said, irregular)
+        found = self._monthly()
+        step = self._distance(usual, None if found is None else found.months)
+        return TimeRange(self.column, first, last, step, gaps, said, irregular)
 
     def is_even(self) -> bool:
         """Whether all distances are about the usual one."""
@@ -151,15 +158,9 @@ class Clock:
         """The usual distance; 0 if there is none."""
         return usual_interval(self._numbers(0, PIECE))
 
-    def _months(self) -> int | None:
-        """See `Timing`."""
-        if not self.dated or self.store.rows < 2:
-            return None
-        times = self.values(0, PIECE)
-        months = times.astype("datetime64[M]")
-        since, left = times - months, (months + 1).astype(times.dtype) - times
-        step = int(np.median(np.diff(months.astype(np.int64))))
-        return step if step and any((each == each[0]).all() for each in (since, left)) else None
+    def _monthly(self) -> Monthly | None:
+        """How the times go on by months; None if they do not."""
+        return monthly(self.values(0, PIECE)) if self.dated else None
 
     def _pieces(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """The values in pieces that overlap in one row, each with its first row."""

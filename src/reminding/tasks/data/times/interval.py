@@ -2,6 +2,7 @@
 
 Times that are decimals, such as 1700000000.0001, are rounded by float64. Their differences have few correct digits
 left, so an interval that is taken from them drifts: it is taken from whole multiples of the last decimal instead.
+So would one of times that were rounded, such as those of 30 frames a second in milliseconds: it is a mean.
 
 Shapes: n times, in order.
 """
@@ -17,6 +18,8 @@ UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "ns": 1e-9}
 """In which distances are said, in seconds."""
 TOLERANCE = 1.5
 """A distance that is this many times the usual one is a gap, and one that is this many times smaller is irregular."""
+NEARLY_ALL = 0.9
+"""Share of the distances about the usual one that may be taken for the same one."""
 MOST_DECIMALS = 17
 """More than float64 has of any number above 1."""
 
@@ -40,28 +43,46 @@ def distance_text(distance: float, *, dated: bool, months: int | None = None) ->
 
 
 def usual_interval(times: NDArray[Any]) -> float:
-    """The median distance of times, (n,); 0 if there is none.
+    """The usual distance of times, (n,); 0 if there is none.
 
-    Where most distances are the median but for the rounding of the times, it is the mean of these distances: that of
-    1.0, 1.3, 1.7, 2.0 is a third.
+    It is the median, unless most distances are near it and few are equal to it, since the times were rounded or are
+    unsteady. Then the median drifts, and it is a mean: of the distances that rounding makes of one, such as a third
+    in 1.0, 1.3, 1.7, 2.0, if these are nearly all; else of all that are near, such as 300 in 0, 299, 601, 900.
     """
     if len(times) < 2:
         return 0.0
     decimals = decimals_of(times)
-    if decimals == 0:
-        return float(np.median(np.diff(times)))
-    multiples = times.astype(np.float64) if decimals is None else np.rint(times.astype(np.float64) * 10.0**decimals)
-    off = 2 * _resolution(times) if decimals is None else 1.0
-    distances = np.diff(multiples)
+    if decimals is None:
+        distances, off = np.diff(times.astype(np.float64)), 2 * _resolution(times)
+        alike = _alike(distances, off)
+        return _shortest(float(alike.mean()), off / len(alike))
+    exact = times if times.dtype.kind in "iu" else np.rint(times.astype(np.float64) * 10.0**decimals).astype(np.int64)
+    distances = np.diff(exact)
+    return float(_alike(distances, unit_of(distances)).mean()) / 10.0**decimals
+
+
+def _alike(distances: NDArray[Any], off: float) -> NDArray[Any]:
+    """Those of the distances (n,) whose mean is the usual one; or their median.
+
+    Args:
+        off: how far rounded times may move a distance.
+    """
     median = float(np.median(distances))
-    alike = distances[
-        (np.abs(distances - median) <= off) & (distances < TOLERANCE * median) & (distances > median / TOLERANCE)
-    ]
-    if 2 * len(alike) <= len(distances):
-        alike = np.array([median])
-    if decimals is not None:
-        return float(alike.mean()) / 10.0**decimals
-    return _shortest(float(alike.mean()), off / len(alike))
+    near = distances[(distances < TOLERANCE * median) & (distances > median / TOLERANCE)]
+    if 2 * len(near) <= len(distances):
+        return np.array([median])
+    rounded = near[np.abs(near - median) <= off]
+    if len(rounded) >= NEARLY_ALL * len(near):
+        return rounded
+    return np.array([median]) if 2 * int((near == median).sum()) > len(near) else near
+
+
+def unit_of(distances: NDArray[np.int64]) -> int:
+    """The largest power of ten that divides all distances (n,); 1 if all are 0."""
+    common, unit = int(np.gcd.reduce(distances, initial=0)), 1
+    while common and common % (10 * unit) == 0:
+        unit *= 10
+    return unit
 
 
 def times_following(times: NDArray[Any], interval: float, count: int, *, own: bool) -> NDArray[Any]:
