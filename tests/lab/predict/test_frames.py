@@ -24,7 +24,7 @@ from reminding.lab.predict.frames import (
     write_frame,
 )
 from reminding.lab.predict.given import numbers_of, row_of, series_of, table_values
-from reminding.tasks.data.tables.database import connect
+from reminding.tasks.data.tables.database import connect, write_parquet
 
 
 def written(frame: Any, path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -141,3 +141,9 @@ def test_times_go_on_by_the_calendar(given: list[str], wanted: list[str], zone: 
     pd.testing.assert_index_equal(times_after(index, "when", steps), following, exact=False)
     frame = pd.DataFrame({"x": np.zeros(len(index))}, index=index)
     pd.testing.assert_index_equal(index_after(frame, range(len(index)), steps), following, exact=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file without room, as Linux has one")
+def test_a_full_disk_under_a_parquet_file_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match=r"^No space left on device$"):
+        write_parquet(pd.DataFrame({"v": [1.0]}), Path("/dev/full"))

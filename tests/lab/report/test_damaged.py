@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,14 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 def left_out(report: Report) -> dict[str, str]:
     (table,) = (each for each in report.tables if each.title == "Left out")
     return {Path(folder).name: reason for folder, reason in table.rows}
+
+
+def test_a_log_that_lost_records_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / LOG_NAME).write_text("")
+    found = write_report([tmp_path / "run"], tmp_path / "report")
+    assert any(re.fullmatch(r"run: \d+ lines of its log are lost, .*", line) for line in found.lacking)
+    assert "lines of its log are lost" in (tmp_path / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reminding.cli import main
 from reminding.lab.report import writing
 from reminding.lab.report.writing import write_report
 from reminding.tasks import Cue, FileStream, Series
@@ -51,6 +52,23 @@ def test_steps_of_a_stream_are_as_many_as_its_memories_reach(tmp_path: Path, dra
     ):
         write_report([untrained(tmp_path / name, task, k_trunc=10, **options)], tmp_path / f"report-{name}")
         assert len(drawn[-1]["input"]) == steps, name
+
+
+def test_a_sequence_that_no_test_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What one run of several has is drawn, and the terminal names the others."""
+    rng = np.random.default_rng(0)
+    for name, lines in (("few", 20), ("many", 60)):
+        rows = [f"{'ab'[i % 2]} {' '.join(map(str, rng.normal(size=8).round(3)))}" for i in range(lines)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(rows))
+        untrained(tmp_path / name, Series(tmp_path / f"{name}.txt"))
+    with pytest.raises(ValueError, match=r"sequence: few could not be drawn: .* has no sequence 5"):
+        write_report([tmp_path / "few"], tmp_path / "report", 5)
+    main(
+        ["report", str(tmp_path / "few"), str(tmp_path / "many"), "--sequence", "5", "--out", str(tmp_path / "both")]
+    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "few could not be drawn: " in shown
+    assert (tmp_path / "both" / "recall-many.png").is_file()
 
 
 def test_padding_is_blank(tmp_path: Path, drawn: list[dict[str, Any]]) -> None:

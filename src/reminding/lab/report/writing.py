@@ -51,11 +51,16 @@ COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
 
 @dataclass(frozen=True)
 class Report:
-    """The sentences that a report opens with, its tables, and its files."""
+    """The sentences that a report opens with, its tables, its files, and what it lacks.
+
+    Attributes:
+        lacking: in sentences, such as what could not be drawn.
+    """
 
     sentences: Sequence[str]
     tables: Sequence[Table]
     files: Sequence[Path]
+    lacking: Sequence[str] = ()
 
 
 def write_report(
@@ -93,17 +98,19 @@ def write_report(
     if sequence and not any(run.model == "sab" for members in groups for run in members.runs):
         raise ValueError(f"sequence is of the recalls that are drawn, and no run is of SAB; got {sequence}")
     make_folder(out)
+    recalls = draw_recalls(groups, out, sequence)
     title = title_of(groups, [folder.name for folder in found.benchmarks]) if title is None else title
     sections = [
         Section("", [Lead(sentences(groups)), Lines(remarks)]),
         Section("Left out", found.left_out()),
-        *_about_runs(groups, out, sequence),
+        *_about_runs(groups, out, recalls.blocks),
         Section("Tuning", list(tuning)),
         *_about_benchmarks(found.benchmarks, out),
         _how_it_was_made(groups, found.benchmarks),
     ]
     sections = [section for section in sections if any(map(filled, section.blocks))]
-    return Report(sentences(groups), tables_of(sections), write_pages(title, sections, out))
+    files = write_pages(title, sections, out)
+    return Report(sentences(groups), tables_of(sections), files, [*recalls.undrawn, *_lost_records(groups)])
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def _read(paths: Sequence[Path]) -> _Found:
     return found
 
 
-def _about_runs(groups: Sequence[Group], out: Path, sequence: int) -> Iterator[Section]:
+def _about_runs(groups: Sequence[Group], out: Path, recalls: Sequence[Block]) -> Iterator[Section]:
     if not groups:
         return
     members = [run for each in groups for run in each.runs]
@@ -156,9 +163,19 @@ def _about_runs(groups: Sequence[Group], out: Path, sequence: int) -> Iterator[S
     yield Section("At equal cost", equal_cost(groups))
     yield Section("Other lengths", [*further_tests(groups), *length_charts(groups, out)])
     yield Section("Time and memory", [costs(groups)])
-    yield Section("Warnings", warnings(groups))
-    yield Section("What was recalled", draw_recalls(groups, out, sequence))
+    yield Section("Warnings", [*warnings(groups), Lines(_lost_records(groups))])
+    yield Section("What was recalled", recalls)
     yield Section("Runs", [Table("Runs", COLUMNS, [summary_row(run) for run in members])])
+
+
+def _lost_records(groups: Sequence[Group]) -> list[str]:
+    """The runs whose curves lack what was recorded."""
+    return [
+        f"{run.name}: {lost} lines of its log are lost, so that curves and the best validation result may lack "
+        f"something; `reminding check {run.folder}` says what can be done"
+        for run in (run for each in groups for run in each.runs)
+        if (lost := checkpoint.missing_lines(run.folder))
+    ]
 
 
 def errors_of(members: Group) -> list[Table]:
@@ -210,9 +227,22 @@ def _number(value: float | None) -> str:
     return "-" if value is None else metric_text(value)
 
 
-def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Block]:
-    """One figure per method with SAB, of its first trained run: the recalls in one test sequence."""
+@dataclass(frozen=True)
+class DrawnRecalls:
+    """The figures of recalls, with a line in the place of each that could not be drawn; and these lines."""
+
+    blocks: Sequence[Block]
+    undrawn: Sequence[str]
+
+
+def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> DrawnRecalls:
+    """One figure per method with SAB, of its first trained run: the recalls in one test sequence.
+
+    Raises:
+        ValueError: a sequence other than the first was asked for, and none could be drawn.
+    """
     blocks: list[Block] = []
+    undrawn: list[str] = []
     for members in groups:
         trained = [run for run in members.runs if (run.folder / checkpoint.WEIGHTS_NAME).exists()]
         if not trained or trained[0].model != "sab":
@@ -225,13 +255,16 @@ def draw_recalls(groups: Sequence[Group], out: Path, sequence: int) -> list[Bloc
             excerpt = _test_sequence(config.task, model.layer, sequence)
             _draw_recall(config.task, model, excerpt, name, path)
         except Exception as error:  # a damaged file makes torch raise almost anything
-            blocks.append(Lines([f"{name} could not be drawn: {error}"]))
+            undrawn.append(f"{name} could not be drawn: {error}")
+            blocks.append(Lines(undrawn[-1:]))
             continue
         explained = folder / "explain" / "index.html"
         link = (explained, f"The explanation of {name}") if explained.is_file() else None
         command = None if link else f"reminding explain {folder}"
         blocks.append(Picture(f"What {name} recalled", path, link, command))
-    return blocks
+    if sequence and undrawn and len(undrawn) == len(blocks):
+        raise ValueError(f"sequence: {undrawn[0]}")
+    return DrawnRecalls(blocks, undrawn)
 
 
 def _test_sequence(task: Any, layer: Any, sequence: int) -> Excerpt:

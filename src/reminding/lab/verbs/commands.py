@@ -334,11 +334,13 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 
 
 def show_report(result: Report) -> None:
-    """Show the sentences and the tables of a report, and its files."""
+    """Show the sentences and the tables of a report, what it lacks, and its files."""
     for sentence in result.sentences:
         say(sentence)
     for table in result.tables:
         show_table(table.title, table.columns, table.rows)
+    for line in result.lacking:
+        say(line)
     show_files(result.files)
 
 

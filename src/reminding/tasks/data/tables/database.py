@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import secrets
 import tempfile
@@ -95,6 +96,7 @@ def write_parquet(frame: Any, path: Path) -> None:
     Raises:
         ImportError: DuckDB is missing; the message says what to install.
         ValueError: DuckDB cannot write a name of a column, such as t beside T; nothing is written.
+        OSError: the file could not be written, as on a full disk.
     """
     with connect() as connection:
         relation = connection.from_df(frame)
@@ -107,7 +109,11 @@ def write_parquet(frame: Any, path: Path) -> None:
                     f"out: no Parquet file with the column {name!r}{beside} can be written: names must differ in "
                     "more than capitals, and not be empty; write a .csv file"
                 )
-        relation.write_parquet(str(path))
+        try:
+            relation.write_parquet(str(path))
+        except importlib.import_module("duckdb").IOException as error:
+            number = re.search(r'"errno":"(\d+)"', str(error))
+            raise OSError(str(error).splitlines()[0] if number is None else os.strerror(int(number[1]))) from error
 
 
 class Rows(ABC):
