@@ -5,6 +5,6 @@ May import: `disk`, `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 
 from reminding.lab.predict.horizon import HorizonForecast
 from reminding.lab.predict.predictor import Predictor, load
-from reminding.lab.predict.stepper import Stepper
+from reminding.lab.predict.stepper import PredictionStepper
 
-__all__ = ["HorizonForecast", "Predictor", "Stepper", "load"]
+__all__ = ["HorizonForecast", "PredictionStepper", "Predictor", "load"]

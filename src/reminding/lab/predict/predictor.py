@@ -18,7 +18,7 @@ from reminding.lab.predict.frames import index_of, labels_frame, names_index, ro
 from reminding.lab.predict.given import names_of
 from reminding.lab.predict.horizon import HorizonForecast, horizon_forecast
 from reminding.lab.predict.labels import probabilities, sequences_of
-from reminding.lab.predict.stepper import Stepper
+from reminding.lab.predict.stepper import PredictionStepper
 from reminding.lab.predict.text import is_text, sample_tokens, symbols_of, tokens_of
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
@@ -191,7 +191,7 @@ class Predictor:
         drawn = sample_tokens(self.model, tokens_of(task, prompt), length, temperature, seed)
         return np.frombuffer(symbols_of(task), np.uint8)[drawn].tobytes().decode(errors="replace")
 
-    def stepper(self) -> Stepper:
+    def stepper(self) -> PredictionStepper:
         """Begin a stream that is read one step at a time.
 
         Raises:
@@ -200,7 +200,7 @@ class Predictor:
         task = self.config.task
         if not (self.columns or is_text(task) or isinstance(task, LabelledTask)):
             raise ValueError(f"stepper is for tables, text and labelled series, not for {task.name}")
-        return Stepper(self.model, task)
+        return PredictionStepper(self.model, task)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> str | None:
         """Save config.json, facts.json and model.safetensors, and a model card, by huggingface_hub's `ModelHubMixin`.

@@ -19,7 +19,7 @@ from reminding.tasks.data.tables.store import carried
 from reminding.tasks.files.labelled import LabelledTask
 
 
-class Stepper:
+class PredictionStepper:
     """One stream, read a step at a time.
 
     Attributes:
