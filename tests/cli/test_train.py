@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,3 +102,10 @@ def test_a_folder_that_cannot_be_made_is_no_run_to_resume(tmp_path: Path) -> Non
     small = ["--T", "10", "--hidden-size", "4", "--steps", "2", "--eval-every", "2", "--eval-sequences", "4"]
     with pytest.raises(SystemExit, match="nothing of the run is saved; --out names another folder"):
         cli.main(["train", "adding", *small, "--out", str(tmp_path / "run")])
+
+
+def test_a_run_that_could_not_be_saved_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(SystemExit, match="saving and loading need safetensors: pip install"):
+        cli.main(["train", "copying", "--T", "4", "--steps", "1000000", "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()

@@ -25,7 +25,7 @@ from reminding.lab.runs.runlog import BOARD_NAME, LOG_NAME, LogSize, log_size
 from reminding.lab.runs.saved.limits import check_limits, has_ended
 from reminding.lab.runs.saved.training import Restored, Standing, pack_training, restore_old, restore_training
 from reminding.nn import SAB, CarriedState, SABState
-from reminding.nn.state.storage import load_tensors, pack_tensors
+from reminding.nn.state.storage import load_tensors, pack_tensors, safetensors_library
 
 CONFIG_NAME = "config.json"
 CHECKPOINTS_NAME = "checkpoints"
@@ -53,8 +53,10 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
             there is a file in its place or above.
         FolderInUseError: another process trains this run.
         CannotWriteError: the disk is full or read-only.
+        ImportError: the library is missing that saves the run.
         ValueError: the run to resume has another configuration.
     """
+    safetensors_library()
     _check_place(folder, config, resume=resume, overwrite=overwrite)
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,12 @@ UNCHECKED = {"format", "version", "batched", "zero_slot", "made_by", "packed"}
 """The metadata of files without checksums. Others have been damaged in the name of an entry."""
 
 
-def _safetensors() -> Any:
+def safetensors_library() -> Any:
+    """The library that reads and writes the files.
+
+    Raises:
+        ImportError: it is missing; the message says what to install.
+    """
     try:
         import safetensors
         from safetensors import torch as _  # noqa: F401  the package does not load it by itself
@@ -40,7 +45,7 @@ def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     }
     sums = {name: _digest(tensor) for name, tensor in own.items()}
     sealed = {**metadata, TENSOR_SUMS: json.dumps(sums, allow_nan=False), WHOLE_SUM: _seal(own, metadata, sums)}
-    return _safetensors().torch.save(own, metadata=sealed)
+    return safetensors_library().torch.save(own, metadata=sealed)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -70,7 +75,7 @@ def load_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    library = _safetensors()
+    library = safetensors_library()
     try:
         with library.safe_open(path, framework="pt", device="cpu") as file:
             # Cloned, since the file's own layout leaves tensors unaligned in memory, where sums round otherwise: what
