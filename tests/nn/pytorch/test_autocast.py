@@ -27,8 +27,9 @@ def test_in_chunks_the_gradient_is_near_that_of_one_call(way: dict[str, Any]) ->
     x = inputs().float()
     with LOWERED:
         want, got = trained(layer, [x]), trained(layer, chunks(x, 4))
+    near = 0.02 if way["backend"] == "reference" else 1e-5  # the op computes in the parameters' type
     for name, gradient in want.items():
-        torch.testing.assert_close(got[name], gradient, rtol=0.1, atol=0.1 * float(gradient.abs().max()))
+        torch.testing.assert_close(got[name], gradient, rtol=0, atol=near * float(gradient.abs().max()))
 
 
 @needs_op
@@ -115,7 +116,7 @@ def test_a_backward_pass_within_autocast_is_that_outside_of_it(engine: str, back
 
     for name, gradient in run(lowered=True).items():
         wanted = run(lowered=False)[name]
-        torch.testing.assert_close(gradient, wanted, rtol=0, atol=0 if own else 0.05 * float(wanted.abs().max()))
+        torch.testing.assert_close(gradient, wanted, rtol=0, atol=0 if own else 0.02 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_op)])
