@@ -5,12 +5,13 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from reminding import SAB, SABState
 from tests.nn.samples import BUILT, CELLS, assert_same_gradients, chunks, draw, make
@@ -177,6 +178,56 @@ def test_the_encoders_gradient_is_not_a_number_either(backend: str, engine: str)
         output, state = layer(damaged(x, torch.inf) if call == 1 else x, state)
         output[:, 0].sum().backward()
         assert all(gradient.isnan().all() == (call == 1) for gradient in grads(layer).values())
+
+
+class Shifted(nn.Module):
+    """An encoder of steps from the ones before them, in the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3, dtype=torch.float64)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear(torch.cat([torch.ones_like(x[:1]), x[:-1]])))
+
+
+def with_tanh() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 3, dtype=torch.float64), nn.Tanh())
+
+
+@ways
+@pytest.mark.parametrize(
+    ("form", "encoder"),
+    [("time first", with_tanh), ("batch first", with_tanh), ("packed", with_tanh), ("time first", Shifted)],
+)
+def test_the_encoders_gradient_is_that_of_the_other_rows_after_a_reset(
+    backend: str, engine: str, form: str, encoder: Callable[[], nn.Module]
+) -> None:
+    """Its backward pass multiplies the credit 0 of the lost row by what the row read, which must not be NaN."""
+    found: list[list[dict[str, Tensor]]] = []
+    for lost in (False, True):
+        torch.manual_seed(0)
+        layer = layer_of("softmax", backend, engine, encoder=encoder(), batch_first=form == "batch first")
+        state: Any = None
+        found.append([])
+        for call, x in enumerate(chunks(draw(44, 3, 3), 11)):
+            torch.manual_seed(call)
+            x = damaged(x, torch.nan) if call == 1 and lost else x
+            given: Any = x.transpose(0, 1) if form == "batch first" else x
+            if form == "packed":
+                given = pack_padded_sequence(x, [11, 9, 11], enforce_sorted=False)
+            reset = torch.arange(3) == ROW if call > 1 else None
+            layer.zero_grad()
+            output, state = layer(given, state, reset=reset)
+            output = pad_packed_sequence(output)[0] if form == "packed" else output
+            output = output.transpose(0, 1) if form == "batch first" else output
+            (others(output, 1).sum() + output[:, ROW].sum() * (call > 1)).backward()
+            found[-1].append({name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None})
+    assert all(gradient.isnan().all() for gradient in found[1][1].values())
+    for call in (0, 2, 3):
+        for name, gradient in found[1][call].items():
+            torch.testing.assert_close(gradient, found[0][call][name], msg=f"{name} of call {call}")
 
 
 @ways

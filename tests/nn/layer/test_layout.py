@@ -93,9 +93,11 @@ def test_an_empty_batch_keeps_its_shapes(options: dict[str, Any], steps: int) ->
     assert output.shape == recall.summary.shape == (steps, 0, 4)
     assert recall.step.shape[-3:-1] == recall.weight.shape[-3:-1] == (steps, 0)
     assert state.h.shape == (layer.num_layers, 0, 4)
-    if steps:
-        output.sum().backward()
+    output.sum().backward()
     assert layer(x, state)[0].shape == (steps, 0, 4)
+    masks: list[Any] = [None, [], torch.zeros(0, dtype=torch.bool)]
+    for mask in masks:
+        assert layer(x, state.reset(mask))[0].shape == (steps, 0, 4)
 
 
 @every_option
@@ -110,6 +112,8 @@ def test_no_steps_change_nothing(options: dict[str, Any]) -> None:
     assert output.shape == (0, 2, 4)
     assert_same_state(after, before)
     assert_equal(layer(x, state)[0], layer(x)[0], "a stream begun by an empty chunk")
+    output.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters()), "as of other layers"
 
 
 @pytest.mark.parametrize("backend", BUILT)

@@ -48,6 +48,20 @@ def test_a_call_with_a_reset_goes_on_in_the_same_slots() -> None:
     assert state.step.tolist() == [1, 7, 1]
 
 
+@torch.no_grad()
+def test_a_layer_that_was_served_follows_another_backend() -> None:
+    layer = make(k_top=2, k_att=1)
+    _, state = layer(draw(5, ROWS, 3))
+    _, state = layer(draw(1, ROWS, 3), state)
+    slots_of(state)
+    layer.backend = "reference"
+    _, state = layer(draw(1, ROWS, 3), state)
+    assert state.layers[0].memory.kept is None
+    layer.backend = "auto"
+    _, state = layer(draw(1, ROWS, 3), state)
+    slots_of(state)
+
+
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
 @torch.no_grad()
 def test_the_state_before_a_reset_stays_as_it_is(options: dict[str, Any]) -> None:

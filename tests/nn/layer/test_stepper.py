@@ -175,6 +175,10 @@ def change_through_data(layer: SAB) -> None:
         parameter.data.mul_(0.7)
 
 
+def change_signs_through_data(layer: SAB) -> None:
+    layer.get_parameter("weight_hh_l0").data.neg_()
+
+
 def change_by_loading(layer: SAB) -> None:
     layer.load_state_dict(make(k_top=2, k_att=1, seed=3).state_dict())
 
@@ -190,7 +194,14 @@ def change_by_an_optimizer(layer: SAB) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [change_in_place, change_through_data, change_by_loading, change_the_parameter, change_by_an_optimizer],
+    [
+        change_in_place,
+        change_through_data,
+        change_signs_through_data,
+        change_by_loading,
+        change_the_parameter,
+        change_by_an_optimizer,
+    ],
 )
 def test_keys_are_never_those_of_old_weights(change: Any) -> None:
     layer, x = make(k_top=2, k_att=1), draw(20, 3, 3)

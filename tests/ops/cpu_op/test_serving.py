@@ -90,6 +90,42 @@ def test_a_fingerprint_changes_with_any_number_of_a_small_tensor() -> None:
     assert serving.fingerprint([weight.flip(0).contiguous()]) != before
 
 
+CHANGES: dict[str, Callable[[torch.Tensor], object]] = {
+    "one row negated": lambda weight: weight[3].neg_(),
+    "one column negated": lambda weight: weight[:, 1].neg_(),
+    "all negated": lambda weight: weight.neg_(),
+    "doubled": lambda weight: weight.mul_(2),
+    "halved": lambda weight: weight.mul_(0.5),
+    "one sign": lambda weight: weight[5, 7].neg_(),
+    "two signs": lambda weight: weight[5:7, 7].neg_(),
+    "signs a line apart": lambda weight: weight[5, :16:8].neg_(),
+    "two rows swapped": lambda weight: weight.__setitem__([2, 9], weight[[9, 2]]),
+    "rows rolled": lambda weight: weight.copy_(weight.roll(1, 0).clone()),
+    "columns rolled": lambda weight: weight.copy_(weight.roll(8, 1).clone()),
+    "the last number": lambda weight: weight[-1, -1].neg_(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(256, 64), (512, 128), (64, 33)], ids=str)
+def test_a_fingerprint_changes_with_the_signs_and_the_scale(
+    change: Callable[[torch.Tensor], object], dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    """Sums of words miss these: a sign is the highest bit of a word, and a doubled number a bit of its exponent."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        weight = torch.randn(*shape, dtype=dtype)
+        before = serving.fingerprint([weight])
+        change(weight)
+        assert serving.fingerprint([weight]) != before
+
+
+def test_a_fingerprint_changes_with_the_order_of_the_tensors() -> None:
+    one, other = torch.randn(8, 16), torch.randn(8, 16)
+    assert serving.fingerprint([one, other]) != serving.fingerprint([other, one])
+
+
 def searched(slots: int = 40) -> dict[str, Any]:
     """A call that searches a tree over its slots."""
     given = arguments()

@@ -26,6 +26,7 @@ class ServedLayer(Protocol):
     training: bool
     dropout: float
     recurrent_dropout: float
+    backend: str
     rule: Rule
 
     @property
@@ -73,7 +74,7 @@ class Weights:
     Attributes:
         marks: by which a new version is told: each parameter's name, itself, its version and where it lies.
         aliases: the parameters without their graph; print: of their numbers, which writing to `parameter.data`
-            changes while version and place stay.
+            changes while version and place stay; backend: as the layer was asked to take it.
     """
 
     server: Server
@@ -84,6 +85,7 @@ class Weights:
     marks: tuple[tuple[str, Tensor, int, int], ...]
     aliases: list[Tensor]
     print: int
+    backend: str
 
     def hold_for(self, layer: ServedLayer) -> bool:
         """Whether the layer's weights and settings are still these."""
@@ -91,7 +93,8 @@ class Weights:
         for name, tensor, version, place in self.marks:
             if table.get(name) is not tensor or tensor._version != version or tensor.data_ptr() != place:
                 return False
-        return layer.rule is self.rule and self.server.fingerprint(self.aliases) == self.print
+        same = layer.rule is self.rule and layer.backend == self.backend
+        return same and self.server.fingerprint(self.aliases) == self.print
 
 
 _KEPT: WeakKeyDictionary[Any, Weights] = WeakKeyDictionary()
@@ -131,7 +134,7 @@ def _weights(layer: ServedLayer) -> Weights | None:
         aliases = [tensor.detach().contiguous() for _, tensor, _, _ in marks]
         like = torch.zeros_like(aliases[0][:0])
         print_ = server.fingerprint(aliases)
-    return Weights(server, tuple(layers), layer.rule, layer.made_by, like, marks, aliases, print_)
+    return Weights(server, tuple(layers), layer.rule, layer.made_by, like, marks, aliases, print_, layer.backend)
 
 
 def _marks(layer: ServedLayer, tensors: Sequence[Tensor]) -> tuple[tuple[str, Tensor, int, int], ...] | None:

@@ -28,10 +28,10 @@ from reminding.nn.layer.layout import Layout, enter, name_of_input
 from reminding.nn.layer.parameters import LayerParameters
 from reminding.nn.layer.pieces import run_streams
 from reminding.nn.layer.runner import Runner, draw_factors
-from reminding.nn.layer.stretches import no_steps, run_all, shapes_of
-from reminding.nn.parts.generators import generator_states
+from reminding.nn.layer.stretches import no_steps, run_all, shapes_of, with_graph_of
+from reminding.nn.parts.generators import drawing_as, generator_states
 from reminding.nn.parts.outside import Watch, check_found, watched, watching
-from reminding.nn.parts.tensors import counting_on_host
+from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.parts.user_modules import UserModules, make_weights
 from reminding.nn.state.past.history import History
 from reminding.nn.state.past.owed import Owed
@@ -197,7 +197,8 @@ class LayerCalls(LayerParameters):
             before = fresh if state is None else entering.begin_from(state, fresh)
         stretches = layout.stretches(0, x.shape[1], layout.reset_mask(reset, 0, x.shape[1]))
         recalled = (self.k_top or 0) if return_recall else None
-        return layout.given_back(*run_all(x, before, stretches, no_steps, recalled))
+        output, after, found = run_all(x, before, stretches, no_steps, recalled)
+        return layout.given_back(with_graph_of(output, [x, *network.tensors]), after, found)
 
     def choice(self, transform: str | None = None) -> Choice:
         """The choice of code for this layer as it is now.
@@ -328,7 +329,17 @@ class LayerCalls(LayerParameters):
         )
 
     def _encode(self, given: EncoderInput) -> Tensor:
-        return enter(given.given, self._encoder, self.batch_first)[0]
+        """X (T, B, I) of a past call once more; finite in rows that were not, where the numbers do not matter.
+
+        No credit comes to such a row, but 0 times NaN in the encoder's backward pass would be NaN.
+        """
+        x, layout = enter(given.given, self._encoder, self.batch_first)
+        if all_finite(x):
+            return x
+        lost = x.detach().isnan().any(2).any(0).to(x.dtype)  # (B,)
+        cleared = given.cleared(layout.output(lost.view(1, -1, 1).expand(len(x), -1, 1)))
+        with drawing_as(given.generators, given.input.device):
+            return enter(cleared.given, self._encoder, self.batch_first)[0]
 
     def _runner(
         self,

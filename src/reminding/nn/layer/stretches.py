@@ -5,7 +5,7 @@ Shapes: L layers, B batch, T time, K recalled memories, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -81,6 +81,14 @@ def run_all(
 def no_steps(x: Tensor, state: SABState, start: int) -> tuple[Tensor, SABState, Recall | None]:
     """The `run` of a call of no steps, whose stretches have none."""
     raise AssertionError("a call of no steps runs none")
+
+
+def with_graph_of(output: Tensor, tensors: Iterable[Tensor]) -> Tensor:
+    """An output of no steps, (0, B, H), through which tensors get a gradient of zeros, as in other layers."""
+    for tensor in tensors:
+        if tensor.requires_grad:
+            output = output + tensor.flatten()[:0].view(0, 1, 1).to(output.dtype)
+    return output
 
 
 def shapes_of(x: Tensor, before: SABState, rule: Rule, record: bool) -> tuple[Tensor, SABState, Recall | None]:

@@ -215,6 +215,8 @@ def row_mask(mask: Tensor | Sequence[bool] | None, rows: int) -> Tensor:
         ValueError: the mask has another shape or type.
     """
     marked = torch.as_tensor([True] * rows if mask is None else mask, device="cpu").clone()
+    if not isinstance(mask, Tensor) and not len(marked):
+        marked = marked.bool()  # an empty list has no type
     if marked.dtype != torch.bool or marked.shape != (rows,):
         raise ValueError(f"mask must be bool of shape ({rows},), got {marked.dtype} of shape {tuple(marked.shape)}")
     return marked

@@ -142,6 +142,20 @@ class EncoderInput(TensorGroup):
         """The input in the form it came."""
         return self.input if self.batch_sizes is None else PackedSequence(self.input, self.batch_sizes)
 
+    def cleared(self, rows: Tensor | PackedSequence) -> EncoderInput:
+        """The same with 0 for what is not finite in some rows.
+
+        Args:
+            rows: above 0 in these, in the input's form with one feature. An input of another length is cleared
+                throughout.
+        """
+        chosen = (rows.data if isinstance(rows, PackedSequence) else rows).squeeze(-1) > 0
+        lead = chosen.dim()
+        if chosen.shape != self.input.shape[:lead]:
+            chosen = chosen.new_ones(self.input.shape[:lead])
+        lost = chosen.view(*chosen.shape, *[1] * (self.input.dim() - lead)) & ~self.input.isfinite()
+        return replace(self, input=self.input.masked_fill(lost, 0))
+
 
 class SegmentLike(TensorGroup):
     """What a segment and a run of segments have alike: `row`, `layers`, and an `encoder_input` that stays whole."""
