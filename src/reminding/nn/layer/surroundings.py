@@ -113,10 +113,7 @@ def check_tracing() -> None:
 
 def refuse_script() -> None:
     """Refuse torch.jit.script, which compiles less of Python than a layer uses."""
-    raise RuntimeError(
-        "torch.jit.script cannot compile a SAB layer. torch.export of reminding.nn.export.StepModule, or of "
-        "export.as_module(layer, ...), gives a model that runs without Python"
-    )
+    raise RuntimeError(f"torch.jit.script cannot compile a SAB layer. {_EXPORT}")
 
 
 def check_checkpoint(input: Tensor | PackedSequence, training: bool, rule: Rule) -> None:
