@@ -145,9 +145,19 @@ class Credit:
         return self._entries.amount
 
     def received(self, row: int = 0, layer: int = 0) -> tuple[Tensor, Tensor]:
-        """What each memory of a row received in all: the steps at which they were stored, ascending, and the amounts.
+        """What each memory of a row received in all.
 
         Amounts of several recalls are added as lengths, so they never cancel.
+
+        Args:
+            row: of the batch, from 0; layer: from 0.
+
+        Returns:
+            the steps at which the memories were stored, ascending, (n,) int64, and the amounts, (n,); n memories
+            received any.
+
+        Raises:
+            ValueError: layer or row is out of range.
         """
         mine = (self.row == row) & (self.layer == layer)
         step = cast("Tensor", self.memory_step[mine].unique())
