@@ -116,7 +116,7 @@ MEMORY = {
     [
         ("Time, ratio of CPU time, where freed memory is kept", "ratio", KEPT),
         ("Time, ratio of CPU time, where freed memory is kept", "ratio", GIVEN_BACK),
-        ("Time, ratio of CPU time, where it is given back", "ratio", TIMES),
+        ("Time, ratio of CPU time, where freed memory is given back", "ratio", TIMES),
         ("Memory, ratio of peak", "peak_ratio", MEMORY),
     ],
 )

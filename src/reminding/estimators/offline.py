@@ -110,7 +110,12 @@ class SABClassifier(ClassifierMixin, _Series):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit to series X, (N, T) or (N, T, I), and their labels y, (N,)."""
+        """Fit to series X, (N, T) or (N, T, I), and their labels y, (N,).
+
+        Raises:
+            ValueError: y has fewer than 2 classes; X or y has another shape or numbers that are not finite; or an
+                argument of the estimator is out of range.
+        """
         _forget(self)
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
         check_classification_targets(y)
@@ -160,7 +165,12 @@ class SABRegressor(RegressorMixin, _Series):
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit to series and their targets."""
+        """Fit to series X, (N, T) or (N, T, I), and their targets y, (N,) or (N, K).
+
+        Raises:
+            ValueError: X or y has another shape or numbers that are not finite; or an argument of the estimator is
+                out of range.
+        """
         _forget(self)
         _check_targets(y)
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True, multi_output=True, y_numeric=True)

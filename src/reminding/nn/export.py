@@ -57,8 +57,8 @@ class Exported(nn.Module):
     """What `StepModule` and `SequenceModule` share: frozen copies of the layer's weights, and its state as tensors.
 
     Args:
-        layer: as it is now, in evaluation; later changes to it are not seen. Cells and scorers of your own go along
-            where torch.export can trace them.
+        layer: as it is now, in evaluation; later changes to it are not seen. Cells and scorers of your own are
+            included where torch.export can trace them.
 
     Attributes:
         names: the name of each tensor of a state: the stream step, then per layer h, the cell's further state and the
@@ -69,6 +69,7 @@ class Exported(nn.Module):
 
     A memory has the room that the state has. With a capacity that is the capacity. Without one, a row that stores
     more than it has room for returns NaN from then on; `begin` and `tensors_of` make room for a number of steps.
+    `tensors_of` compares a state with the layer. A call does not: PyTorch raises where shapes or types do not fit.
 
     `torch.export.save(module.export(), path)` and `save_onnx` write it to a file; pickle and torch.save cannot.
     """
@@ -148,7 +149,7 @@ class Exported(nn.Module):
             return torch.export.export(self, (x, state), dynamic_shapes=self._dynamic_shapes(x, state))
 
     def save_onnx(self, path: str | Path) -> None:
-        """Write the module as an ONNX file, whose inputs are x and the `names`, its outputs y and "new_" + each.
+        """Write the module as an ONNX file, with inputs x and `names`, and outputs y and, for each name, `new_NAME`.
 
         Raises:
             ImportError: onnx or onnxscript is missing, or PyTorch is 2.6, whose exporter cannot convert a layer.
@@ -229,7 +230,15 @@ class StepModule(Exported):
     """One step of a layer: (x (B, I), state) to (h (B, H), state). An encoder is left out: x is what it returns."""
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step."""
+        """Take one step.
+
+        Args:
+            x: input, (B, I).
+            state: of B rows, from `begin`, `tensors_of` or the step before.
+
+        Returns:
+            h (B, H), NaN in a row whose memory had no room left, and the state after the step.
+        """
         y, after = self._advance(self._bound(), not_finite_throughout(x), state)
         return y.clone(), after
 
@@ -248,7 +257,7 @@ class SequenceModule(Exported):
     Under torch.compile, scan needs `torch._dynamo.config.capture_scalar_outputs`.
 
     Args:
-        layer: its encoder goes along, and its batch_first holds.
+        layer: its encoder is included, and its batch_first holds.
         example: an input for the encoder, such as token ids (T, B); None: numbers (T, B, I).
     """
 
@@ -259,8 +268,15 @@ class SequenceModule(Exported):
     def forward(self, input: Tensor, state: State) -> tuple[Tensor, State]:
         """Run over a sequence, or the next chunk of one.
 
+        Args:
+            input: (T, B, I), or (B, T, I) with the layer's batch_first; what the encoder takes if there is one.
+            state: of B rows, from `begin`, `tensors_of` or the chunk before.
+
+        Returns:
+            output (T, B, H) in the input's layout, NaN in a row from where its memory has no room left; the state.
+
         Raises:
-            ValueError: a gradient is asked for.
+            ValueError: input or state requires grad, and grad is enabled.
         """
         if torch.is_grad_enabled() and any(given.requires_grad for given in (input, *state)):
             raise ValueError("input and state must not require grad: a SequenceModule has no gradient, the layer has")

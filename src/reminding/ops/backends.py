@@ -2,6 +2,8 @@
 
 A backend is a folder with an able.py, where it says what it can run, and its `layer` and `differentiate_past`, whose
 arguments and results ops/contract.py holds. Its entry in `BACKENDS` is all that the rest of the package knows of it.
+
+Shapes: as in ops/contract.py and ops/past_layout.py.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Op(Protocol):
         ...
 
     def in_range(self, key: Tensor, query: Tensor) -> bool:
-        """Whether a clamped score is exact, where |W1 m| and |W2 h_hat| come up to `key` and `query`."""
+        """Whether a clamped score is exact, where |W1 m| and |W2 h_hat| come up to `key` and `query`, () each."""
         ...
 
     def takes_lengths(self, tensors: Iterable[Tensor]) -> bool:

@@ -2,6 +2,8 @@
 
 Code that is not made of PyTorch's operations alone, or looks at numbers, cannot compute with such gradients. It is
 called for each of them instead.
+
+Shapes: N gradients that arrive as one.
 """
 
 from __future__ import annotations

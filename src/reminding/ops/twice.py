@@ -1,6 +1,8 @@
 """Second derivatives of an op: its gradient is taken once more through the plain computation, which has them.
 
 The plain computation is nn's, which may import ops but not the other way round: nn provides it here.
+
+Shapes: B batch, T time, I input, H hidden, N memories after the call.
 """
 
 from __future__ import annotations
@@ -40,7 +42,14 @@ def differentiate(
 
     Args:
         alive: see `Recalled`, of the op's own call.
-        d_results: the gradients of output, summary, c after the last step and memory, laid out as `Recalled` has it.
+        d_results: the gradients of output (T, B, H), summary (T, B, H), c after the last step (B, H) and memory, laid
+            out as `Recalled` has it.
+
+    Returns:
+        one for each tensor, of its shape; None where the tensor needs none, or no gradient reaches it.
+
+    Raises:
+        RuntimeError: `provide` has not been called.
     """
     if not _provided:
         raise RuntimeError("an op has no second derivatives by itself; import reminding.nn, which provides them")

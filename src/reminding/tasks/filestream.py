@@ -176,7 +176,7 @@ class FileStream(DescribedStream):
 
     @cached_property
     def opened(self) -> FileSet:
-        """All files, opened: data, then valid and test if they are given."""
+        """All files, opened: data, then any valid and test. ValueError: `size` differs, or a file cannot be read."""
         files = self._files()
         if self.size is not None and not self.new_data:
             found = sum(path.stat().st_size for path in files["train"])

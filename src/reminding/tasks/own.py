@@ -223,7 +223,11 @@ def _values(task: Any, path: Path) -> Tensor:
 
 
 def numbers_of_file(path: Path) -> NDArray[np.float64]:
-    """All numbers of a file: an .npy array; of text one row per line, or a single row if lengths differ."""
+    """All numbers of a file: an .npy array; of text one row per line, or a single row if lengths differ.
+
+    Raises:
+        ValueError: it holds no numbers, other text, or numbers that are not finite; the message names the file.
+    """
     values = array_of_file(path) if path.suffix.lower() == ".npy" else _rows(path)
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{path} holds {'numbers that are not finite' if values.size else 'no numbers'}")

@@ -93,7 +93,12 @@ class Series(LabelledTask):
         self.check_spectrum()
 
     def loaded(self) -> Loaded:
-        """Return the data, read at most once per process."""
+        """Return the data, read at most once per process.
+
+        Raises:
+            ValueError: data is None, or a file cannot be read as labelled series; the message names it.
+            FileNotFoundError: there is no such file or folder.
+        """
         if self.data is None:
             raise ValueError("data: a file of labelled series, or a folder of audio files, is needed: --data PATH")
         return (_load_new if self.new_data else _load)(self, self.known_form())

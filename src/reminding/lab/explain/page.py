@@ -42,6 +42,9 @@ def page(
         title: of the run.
         layer: the layer to show first, from 1; None: the last.
         occlusion: a test of the credit, shown below the arcs.
+
+    Raises:
+        ValueError: there is no explanation.
     """
     if not explanations:
         raise ValueError("explanations must be at least one, got none")

@@ -128,7 +128,11 @@ def opened(task: FileStream, data: str | Path, columns: Sequence[str] | None, wh
 
 
 def check_file(data: str | Path, what: str) -> None:
-    """Refuse what is no file."""
+    """Refuse what is no file.
+
+    Raises:
+        FileNotFoundError: it is none; the message begins with `what`.
+    """
     if not Path(data).is_file():
         raise FileNotFoundError(f"{what}: {data} is not a file")
 

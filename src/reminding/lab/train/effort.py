@@ -99,6 +99,9 @@ def recalls(
     """The steps recalled, (T, B, K), whether each memory receives gradient, (T, B, K), and the last batch.
 
     On a stream the arrays also hold the chunks before the last batch.
+
+    Raises:
+        ValueError: the task's test split is empty.
     """
     parts: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
     held: NDArray[np.int64] | None = None

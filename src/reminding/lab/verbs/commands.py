@@ -206,6 +206,10 @@ def predict(
 
     Args:
         steps: rows to predict; None: those that are held out, at least 1.
+
+    Raises:
+        FileNotFoundError: there is no input, or the folder is no run.
+        ValueError: a file cannot be read or written in this form, or an option is for another kind of run.
     """
     steps = max(held_out, 1) if steps is None else steps
     if out is not None:
@@ -314,6 +318,10 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
 
     Args:
         sequences: number of sequences for the test of the credit by blanking parts of them; None: no test.
+
+    Raises:
+        FileNotFoundError: there is no input, or the folder is no run.
+        ValueError: a split is named beside an input, or the run or the file cannot be explained.
     """
     if options.input is not None and options.split != "test" and sequences is None:
         raise ValueError(f"split is for sequences of the task, not for input; got {options.split}")

@@ -66,8 +66,12 @@ class CarriedState:
     def rows(self, index: Tensor | slice) -> CarriedState:
         """The state of some batch rows, in the order of `index`: a slice, a list of numbers, or a mask of all rows.
 
+        Args:
+            index: (R,) int64, (B,) bool, or a slice.
+
         Raises:
             ValueError: the index chooses no list of rows, as a single number does.
+            IndexError: it names a row that is not there, or a mask has another length.
         """
         row_places(index, len(next(iter(self.tensors.values()))))
         return self._map(lambda tensor: tensor[index])
@@ -127,7 +131,7 @@ class CarriedLayer(nn.Module):
 
     @abstractmethod
     def fresh(self, rows: int) -> dict[str, Tensor]:
-        """The tensors of streams that have not begun."""
+        """The tensors of streams that have not begun, by name; the first axis of each is B = rows."""
 
     @abstractmethod
     def run(
@@ -157,6 +161,10 @@ class CarriedLayer(nn.Module):
         The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
         with it, and the one it returns cannot go on. The gradient of the parameters leaves out the steps at which a
         row is NaN, where SAB's is NaN.
+
+        Raises:
+            ValueError: input, reset or state does not fit in shape, type or device; or a state comes with a packed
+                sequence, or from one.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         like = next(self.parameters())

@@ -54,7 +54,16 @@ class MinGRU(CarriedLayer):
     def run(
         self, x: Tensor, begins: Tensor | None, carried: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run all layers, each over all steps at once."""
+        """Run all layers, each over all steps at once.
+
+        Args:
+            x: (T, B, I).
+            begins: the steps before which a row begins a new stream, (T, B) bool; None: nowhere.
+            carried: the h of each layer, (B, H).
+
+        Returns:
+            output (T, B, H), and the last h of each layer.
+        """
         after: dict[str, Tensor] = {}
         for number, projection in enumerate(self.maps):
             gate, candidate = projection(x if number == 0 else self.dropout(x)).chunk(2, dim=-1)  # (T, B, H) each
@@ -69,5 +78,5 @@ class MinGRU(CarriedLayer):
 
 
 def positive(v: Tensor) -> Tensor:
-    """A continuous, increasing map to numbers above 0: v + 0.5 where v >= 0, else sigmoid(v)."""
+    """A continuous, increasing map to numbers above 0: v + 0.5 where v >= 0, else sigmoid(v).   [Feng et al. 2024]"""
     return torch.where(v >= 0, v + 0.5, torch.sigmoid(v))

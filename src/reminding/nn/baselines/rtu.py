@@ -85,7 +85,19 @@ class RTU(CarriedLayer):
     def run(
         self, x: Tensor, begins: Tensor | None, carried: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run over a call's steps, then bring the traces from its beginning to its end."""
+        """Run over a call's steps, then bring the traces from its beginning to its end.
+
+        Args:
+            x: (T, B, I).
+            begins: the steps before which a row begins a new stream, (T, B) bool; None: nowhere.
+            carried: h and the traces, see `fresh`.
+
+        Returns:
+            output (T, B, H), and h and the traces after the last step.
+
+        Raises:
+            ValueError: the parameters are neither float32 nor float64.
+        """
         if self.nu.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype must be float32 or float64 for an RTU, got {self.nu.dtype}")
         past = {name: torch.view_as_complex(constant(tensor)) for name, tensor in carried.items()}

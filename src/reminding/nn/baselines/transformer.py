@@ -110,6 +110,10 @@ class Transformer(nn.Module):
         The recall is empty: its summary is 0 and K is 0. A packed sequence must be whole: no state may come
         with it, and the one it returns cannot go on. The gradient of the parameters leaves out the steps at which a
         row is NaN, where SAB's is NaN.
+
+        Raises:
+            ValueError: input, reset or state does not fit in shape, type or device; or a state comes with a packed
+                sequence, or from one.
         """
         x, layout = enter(input, self.encoder, self.batch_first)
         entering.check_input(x, self.input_size, self.embed.weight, name_of_input(self.encoder))

@@ -146,15 +146,19 @@ class Credit:
         return self._entries.amount
 
     def received(self, row: int = 0, layer: int = 0) -> tuple[Tensor, Tensor]:
-        """What each memory of a row received in all: the steps at which they were stored, ascending, and the amounts.
+        """What each memory of a row received in all.
 
         Amounts of several recalls are added as lengths, so they never cancel.
 
+        Args:
+            row: of the batch, from 0; layer: from 0.
+
         Returns:
-            steps (n,) int64 and amounts (n,); n is 0 for a row or layer that received nothing.
+            the steps at which the memories were stored, ascending, (n,) int64, and the amounts, (n,); n memories
+            received any.
 
         Raises:
-            ValueError: row or layer is no integer of at least 0.
+            ValueError: row or layer is no integer of at least 0. Those that received nothing have n = 0.
         """
         row, layer = settings.at_least("row", row, 0), settings.at_least("layer", layer, 0)
         mine = (self.row == row) & (self.layer == layer)

@@ -1,4 +1,7 @@
-"""A layer's weights as an op reads them, packed once for as long as its parameters stay as they are."""
+"""A layer's weights as an op reads them, packed once for as long as its parameters stay as they are.
+
+Shapes: the op's own, see ops/serving.py.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,14 @@ class Reader:
         self.memory = memory.append(h, self._scorer.keys(h), step, None if rows is True else stores)
 
     def recalled(self, h: Tensor) -> Recall:
-        """What was recalled over the whole pass, time-major; `h`: any state of it."""
+        """What was recalled over the whole pass, time-major.
+
+        Args:
+            h: any state of the pass, (B, H).
+
+        Returns:
+            summary (T, B, H); step (T, B, K) int64, 0 where nothing; weight (T, B, K).
+        """
         return _stack_recalls(self._recalls or [], self._rule.k_top, h)
 
     def read_steps(self, h: Tensor) -> Tensor | None:

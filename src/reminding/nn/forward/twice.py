@@ -1,4 +1,7 @@
-"""A call of an op in plain PyTorch, for second derivatives of the op."""
+"""A call of an op in plain PyTorch, for second derivatives of the op.
+
+Shapes: B batch, T time, M memory slots, H hidden.
+"""
 
 from __future__ import annotations
 

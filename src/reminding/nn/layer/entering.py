@@ -72,6 +72,9 @@ def check_entering(layer: _Layer, state: SABState, rows: int, batched: bool, tra
 
     Args:
         transform: of derivatives that is in force, see `Demand`.
+
+    Raises:
+        ValueError: the state does not fit, holds too many memories, or has a past that the transform cannot reach.
     """
     check_state(state, blank(layer, rows, batched))
     check_capacity(state, layer.rule.capacity)
@@ -91,6 +94,10 @@ def check_state(state: SABState, fresh: SABState) -> None:
 
     Args:
         fresh: it, or what it looks like; it knows this layer as the one that made it.
+
+    Raises:
+        ValueError: rows, layers, semantics, a shape, a type or a device differ; a count is out of range; or
+            another layer's past calls are in it. The message names what differs.
     """
     if state.batched != fresh.batched:
         kinds = {True: "batched", False: "unbatched"}
@@ -162,7 +169,11 @@ def _check_counts(name: str, count: Tensor, rows: int, most: int) -> None:
 
 
 def check_maker(state: SABState, layer: MadeBy) -> None:
-    """Refuse a state whose past calls a layer cannot run again."""
+    """Refuse a state whose past calls a layer cannot run again.
+
+    Raises:
+        ValueError: a layer with other settings made it, and it has past calls.
+    """
     if state.made_by is None or state.made_by == layer:
         return
     if not state.history.empty:
@@ -191,7 +202,11 @@ def warn_of_another_layer(state: SABState, layer: unpacked.Maker) -> None:
 
 
 def check_capacity(state: SABState, capacity: int | None) -> None:
-    """Refuse a state that holds more memories than the layer may."""
+    """Refuse a state that holds more memories than the layer may.
+
+    Raises:
+        ValueError: a row holds more than the capacity.
+    """
     if capacity is None:
         return
     held = max((int(layer.memory.count.max()) for layer in state.layers if len(layer.memory.count)), default=0)
@@ -211,6 +226,12 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
     """A new stream that starts from (h, c) or h, as `nn.LSTM` and `nn.GRU` take them; their gradient is kept.
 
     Under autocast they may have the lower precision, as what another module gave may.
+
+    Args:
+        given: h, or (h, c), (L, B, H) each; without the batch axis for unbatched input.
+
+    Raises:
+        ValueError: other tensors are given, or their shapes, type or device differ.
     """
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
     if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0], fresh.history.settle):
@@ -234,7 +255,7 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
             raise ValueError(
                 f"state must be {fresh.h.dtype} on {fresh.h.device}, got {tensor.dtype} on {tensor.device}"
             )
-    # Copies: what is recorded of a call are the numbers of now, whatever becomes of the caller's tensors.
+    # Copies: what is recorded of a call are the current numbers, whatever becomes of the caller's tensors.
     own = [tensor.to(fresh.h.dtype, copy=True) for tensor in tensors]
     rows: list[Tensor] = [tensor if fresh.batched else tensor.unsqueeze(1) for tensor in own]
     layers = tuple(

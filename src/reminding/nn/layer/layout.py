@@ -122,7 +122,11 @@ class Layout:
         return mask if index is None else mask[:, index.cpu()]
 
     def pieces(self, steps: int, rows: int, reset: Tensor | None) -> Pieces:
-        """The streams of the call, each a piece of a row's time: a row's own behind one another, row by row."""
+        """The streams of the call, each a piece of a row's time: a row's own behind one another, row by row.
+
+        Args:
+            steps, rows: T and B; reset: (T, B) bool on the host; None: nothing is reset.
+        """
         lengths = torch.full((rows,), steps) if self.packed is None else _lengths(self.packed.batch_sizes)
         begins = torch.zeros(rows, steps, dtype=torch.bool) if reset is None else reset.t() & _within(lengths, steps)
         begins[:, 0] = True
@@ -132,7 +136,11 @@ class Layout:
         return replace(pieces, steps=torch.where(pieces.last, pieces.steps, begins_next - begun))
 
     def stretches(self, steps: int, rows: int, reset: Tensor | None) -> list[Stretch]:
-        """Cut time wherever a sequence ends or a stream begins; without steps, one piece if rows are reset."""
+        """Cut time wherever a sequence ends or a stream begins; without steps, one piece if rows are reset.
+
+        Args:
+            steps, rows: T and B; reset: (T, B) bool on the host; None: nothing is reset.
+        """
         if not steps:
             return [] if reset is None or not reset.any() else [Stretch(0, 0, rows, reset[0])]
         if self.packed is None and reset is None:

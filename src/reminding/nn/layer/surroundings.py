@@ -56,6 +56,9 @@ def check_no_past(state: SABState, made: Iterable[Tensor], transform: str) -> No
 
     Args:
         made: its tensors that a derivative would go through.
+
+    Raises:
+        ValueError: it has such a past.
     """
     if any(map(_transformed, made)) or (torch.is_grad_enabled() and not state.history.empty):
         raise ValueError(
@@ -93,7 +96,11 @@ def none_for(input: Tensor) -> bool:
 
 
 def check_tracing() -> None:
-    """Refuse what would record the steps of one input: torch.jit.trace, torch.export, make_fx of the layer itself."""
+    """Refuse what would record the steps of one input: torch.jit.trace, torch.export, make_fx of the layer itself.
+
+    Raises:
+        RuntimeError: one of them is recording.
+    """
     if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         raise RuntimeError(
             f"torch.jit.trace cannot record a SAB layer: it would repeat the steps of this one input. {_EXPORT}"
@@ -112,17 +119,21 @@ def check_tracing() -> None:
 
 
 def refuse_script() -> None:
-    """Refuse torch.jit.script, which compiles less of Python than a layer uses."""
-    raise RuntimeError(
-        "torch.jit.script cannot compile a SAB layer. torch.export of reminding.nn.export.StepModule, or of "
-        "export.as_module(layer, ...), gives a model that runs without Python"
-    )
+    """Refuse torch.jit.script, which compiles less of Python than a layer uses.
+
+    Raises:
+        RuntimeError: always; the message says what to do instead.
+    """
+    raise RuntimeError(f"torch.jit.script cannot compile a SAB layer. {_EXPORT}")
 
 
 def check_checkpoint(input: Tensor | PackedSequence, training: bool, rule: Rule) -> None:
     """Refuse torch.utils.checkpoint in its reentrant form, whose first pass leaves no record for later calls.
 
     It differentiates nothing where its input needs no gradient, and says so itself.
+
+    Raises:
+        RuntimeError: such a checkpoint runs this call.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     if torch.is_grad_enabled() or rule.horizon == 0 or not (training or getattr(data, "requires_grad", False)):
@@ -138,7 +149,12 @@ def check_checkpoint(input: Tensor | PackedSequence, training: bool, rule: Rule)
 
 
 def check_dense(input: Tensor | PackedSequence) -> None:
-    """Refuse nested, sparse and fake tensors, and the proxies of torch.fx, by name."""
+    """Refuse nested, sparse and fake tensors, and the proxies of torch.fx, by name.
+
+    Raises:
+        ValueError: it is a nested, sparse or fake tensor.
+        RuntimeError: it is a proxy.
+    """
     tensor = input.data if isinstance(input, PackedSequence) else input
     if isinstance(cast("object", tensor), fx.Proxy):
         raise RuntimeError(
@@ -163,7 +179,11 @@ def check_dense(input: Tensor | PackedSequence) -> None:
 
 
 def check_replayable(modules: UserModules) -> None:
-    """Refuse to run modules again that FSDP divides: it gathers their parameters for a call of theirs alone."""
+    """Refuse to run modules again that FSDP divides: it gathers their parameters for a call of theirs alone.
+
+    Raises:
+        ValueError: FSDP divides one of them; the message names it.
+    """
     module = modules.sharded
     if module is not None:
         raise ValueError(
@@ -174,7 +194,11 @@ def check_replayable(modules: UserModules) -> None:
 
 
 def check_gathered(layer: nn.Module) -> None:
-    """Refuse a layer whose parameters FSDP divides, outside of its call: they are not whole then."""
+    """Refuse a layer whose parameters FSDP divides, outside of its call: they are not whole then.
+
+    Raises:
+        ValueError: FSDP divides some.
+    """
     tables = [table for module in layer.modules() for table in (vars(module), vars(module)["_parameters"])]
     held = [value for table in tables for value in table.values()]
     if sharded_in([layer]) is not None or any(map(_divided, held)):
@@ -195,7 +219,11 @@ def _divided(value: object) -> bool:
 
 
 def check_whole(role: str, modules: Iterable[nn.Module]) -> None:
-    """Refuse cells and scorers that FSDP divides: it would gather their parameters at every step, or not at all."""
+    """Refuse cells and scorers that FSDP divides: it would gather their parameters at every step, or not at all.
+
+    Raises:
+        ValueError: FSDP divides one; the message names it.
+    """
     module = sharded_in(inner for outer in modules for inner in outer.modules())
     if module is not None:
         raise ValueError(f"FSDP divides {type(module).__name__} in the layer's {role}: {_WRAP_WHOLE}")

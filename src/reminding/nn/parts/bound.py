@@ -1,4 +1,7 @@
-"""One layer of a stack with the tensors that it computes with now."""
+"""One layer of a stack with the tensors that it computes with now.
+
+Shapes: B batch, H hidden.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A closure's tensor, a tensor in a plain list, another module's parameter, a hypernetwork's output: autograd follows
 each of them, and so must a replay. A watch notes each as it is used, and a replay puts another tensor in its place.
+
+Shapes: B batch, M memories, H hidden, D width of what a scorer keeps of a memory; tensors from outside have any.
 """
 
 from __future__ import annotations

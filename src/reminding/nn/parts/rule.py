@@ -1,4 +1,7 @@
-"""The constants of a SAB layer's recurrence, and what follows from them for the steps of a stream."""
+"""The constants of a SAB layer's recurrence, and what follows from them for the steps of a stream.
+
+Shapes: B batch, M memories.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Dataclasses of tensors: one way to change all tensors of a group, to take its rows, and to name them for a file.
 
 A group's annotations say how each tensor lies: on the device or on the host, and which axis its batch rows are on.
+
+Shapes: B batch rows, n chosen rows.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A replay must give the gradient of what the call computed, and leave no trace of its own. So it runs the modules with
 the tensors of the call, in the call's mode, on copies of their buffers, and without the hooks that only watch.
+
+Shapes: N modules, those within others included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The history of a stream as named tensors, for a file, and back."""
+"""The history of a stream as named tensors, for a file, and back.
+
+Shapes: B batch rows; the rest as in past/segments.py, past/reachable.py and past/owed.py.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +87,11 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
 
     Args:
         memories: each layer's, of the state it belongs to; step: that state's, (B,).
+
+    Raises:
+        WrongFieldError: a number or a type is wrong.
+        ValueError: a number is no single one, or has another type.
+        KeyError: a part is missing.
     """
     named = {name.removeprefix(PREFIX): tensor for name, tensor in named.items()}
     inputs = [EncoderInput.restored(part) for part in _parts(named, "inputs")]

@@ -33,5 +33,5 @@ STATE_CLASSES: list[Any] = [
 ]
 """What `torch.serialization.safe_globals` takes for `torch.load` to read states with `weights_only=True`.
 
-To make them of a file runs no code of its own. It does not check their numbers: `SABState.check` does.
+Reading them runs no code that the file brings. Their numbers are not checked: `SABState.check` does that.
 """

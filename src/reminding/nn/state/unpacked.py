@@ -1,6 +1,8 @@
 """States that were unpacked into tensors: so that a layer can tell a new stream from one that lost its memory.
 
 `state = tuple(t.detach() for t in state)`, as nn.LSTM's users cut a state from its graph, leaves the memory behind.
+
+Shapes: L layers, B batch, H hidden; h is (L, B, H), or (L, H) unbatched.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def in_range(key: Tensor, query: Tensor) -> bool:
     two may not.
 
     Args:
-        key, query: the largest |W1 m| and |W2 h_hat| so far.
+        key, query: the largest |W1 m| and |W2 h_hat| so far, () each.
     """
     clamp = CLAMP[key.dtype]
     smaller, larger = sorted((float(key), float(query)))

@@ -20,7 +20,11 @@ from reminding.ops.untraced import own_precision
 
 
 def pack(recurrent: Sequence[Tensor | None], scorer: Sequence[Tensor], rule: OpRule) -> Packed:
-    """Bias, input, hidden, memory and query weights, and the score's vector."""
+    """Bias, input, hidden, memory and query weights, and the score's vector, in the layout of packing.py.
+
+    Args:
+        recurrent, scorer: the layer's tensors as `LayerInput` has them.
+    """
     weight_ih, weight_hh, bias_ih, bias_hh = (None if weight is None else weight.detach() for weight in recurrent)
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
     w1, w2, w3 = scorer_parts([weight.detach() for weight in scorer], rule)
@@ -29,7 +33,11 @@ def pack(recurrent: Sequence[Tensor | None], scorer: Sequence[Tensor], rule: OpR
 
 
 def prepare(value: Tensor, scorer: Sequence[Tensor], rule: OpRule) -> tuple[Tensor, Tensor]:
-    """The keys of memories as the loops compare them, and their bounds."""
+    """The keys of memories as the loops compare them, (B, M, D), and their bounds, (B, D + 1) or (B, 1).
+
+    Args:
+        value: the memories, (B, M, H); scorer: as in `LayerInput`.
+    """
     rows, slots = value.shape[:2]
     if rule.k_top == 0:
         return value.new_empty(rows, slots, 0), value.new_zeros(rows, 1)

@@ -174,7 +174,7 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
 
 
 def of_processes(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The states of the generators of several processes under one roof; those of process 0 have their own names."""
+    """The generators' states of several processes in one dictionary; those of process 0 have their own names."""
     return {
         name if rank == 0 else f"{rank}.{name}": tensor
         for rank, state in enumerate(states)

@@ -378,7 +378,7 @@ def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Te
 
 
 def join_rows(parts: Sequence[History]) -> History:
-    """The past of the rows of several states of one layer under one another, which have one past in common."""
+    """The past of the rows of several states of one layer under one another; a ValueError if they share no past."""
     known = [part for part in parts if part.stream is not None]
     if all(part.empty for part in known):
         return History()

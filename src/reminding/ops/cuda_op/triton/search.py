@@ -27,9 +27,9 @@ from reminding.ops.cuda_op.triton.scores import keyed_scores, score_bounds, scor
 AUTO, SCAN, TREE = (tl.constexpr(value) for value in range(3))
 """How memories are found, by the codes of `contract.SEARCH`."""
 NEVER = tl.constexpr(2**31 - 1)
-"""More nodes than a search looks into."""
+"""More nodes than a search opens."""
 PATIENT = tl.constexpr(16)
-"""A search by "auto" gives up once it has looked into one node for this many blocks that are alive: a look costs
+"""A search by "auto" gives up once it has opened one node for this many blocks that are alive: opening one costs
 about as much as the scores of a dozen blocks in a scan, by estimate."""
 LONGEST_PAUSE = tl.constexpr(128)
 """Steps after which a search by "auto" is tried again at the latest."""
