@@ -113,11 +113,7 @@ class LayerCalls(LayerParameters):
         surroundings.refuse_script()
 
     def weights_to_serve(self, input: Tensor) -> Weights | None:
-        """The layer's weights where a call without gradient can go on from a state on slots; else None.
-
-        Args:
-            input: as the caller gave it, (T, B, I) in any layout.
-        """
+        """The weights where a call without gradient, of an input in any layout, can go on on slots; else None."""
         if self._credit is not None or self.memory_device is not None or not surroundings.none_for(input):
             return None
         return weights_of(self)

@@ -93,11 +93,12 @@ class SAB(LayerCalls):
         horizon: how many steps before a call its credit may travel back into the calls that led to its state.
             None: as far back as anything is remembered. 0: not at all, and no record is kept.
         credit_every: the state adds up the credit that calls send into the calls before them, and every so many calls
-            a backward pass sends it on. 1: each call's at once. With more, a past segment is run again once for all
-            of them. While the weights do not change, the gradients add up to those of one call over the joined
-            inputs; memories evicted before the first of the calls, and steps beyond the horizon before it, are
-            constants. With weights that change, the credit is delayed: it passes through the segments as they run
-            with the weights of the time it is sent on. `settle` sends on what waits at the end of a stream.
+            a backward pass sends it on. 1: each call's at once. With more, a past segment is replayed once for all of
+            them. While the weights do not change, the gradients add up to those of one call over the joined inputs;
+            memories evicted before the first of the calls, and steps beyond the horizon before it, are constants.
+            With weights that change, the credit is delayed: it passes through the segments as they run with the
+            weights of the time it is sent on. `settle` sends on what waits at the end of a stream. With horizon=0
+            no credit passes between calls, whatever credit_every.
         backtrack: False: memories are read but receive no gradient (the paper's ablation of mental updates).
         backend: "auto", "reference", "cpu" or "cuda": which code computes the recurrence. "reference" is plain
             PyTorch and does everything; "cpu" is a C++ op for the built-in cells, scorers and ways to evict in
