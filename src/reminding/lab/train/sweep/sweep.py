@@ -17,7 +17,7 @@ from reminding.lab.runs.records import defaults_of
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.show.terminal import say
 from reminding.lab.train import trainer
-from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.pulse import MOST_GRACE, Pulse
 from reminding.lab.train.sweep.queue import Queue
 from reminding.lab.train.sweep.record import TRIALS_NAME, SweepRecord
 from reminding.lab.train.sweep.space import Scalar, Space
@@ -72,7 +72,7 @@ class SweepOptions:
         if self.warmup and self.pruner != "median":
             raise ValueError(f"warmup is for the pruner median, not for {self.pruner}; got {self.warmup}")
         at_least("sampler_seed", self.sampler_seed, 0)
-        above_zero("grace", self.grace)
+        above_zero("grace", self.grace, MOST_GRACE)
 
 
 @dataclass(frozen=True)
