@@ -184,8 +184,12 @@ def tuning_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     """The commands that tune the methods of an experiment, before the runs that count.
 
     Raises:
-        ValueError: a folder holds a run with other options; the message names them.
+        ValueError: a folder holds a run with other options, or a tuning.json to which the choice cannot be added; the
+            message names them.
     """
+    for setting in wanted.settings:
+        if setting.grid is not None:
+            tuning.read_record(tuning_folder(wanted, setting, options))
     planned = [run for setting in wanted.settings for run, _ in tuning_runs(wanted, setting, options)]
     return [_job(wanted, run, options.budget) for run in planned]
 
