@@ -204,7 +204,17 @@ def test_a_fault_of_the_program_shows_its_place(monkeypatch: pytest.MonkeyPatch)
         ("train adding --embedding-size -1", "embedding_size must be an integer of at least 1, or None, got -1"),
         ("train adding --embedding-size 0", "embedding_size must be an integer of at least 1, or None, got 0"),
         ("train adding --T 10000000000000000000000000", "T must be at most 2,305,843,009,213,693,952"),
-        ("train adding --threads 10000000000000000000000000", "threads must be at most 2,305,843,009,213,693,952"),
+        ("train adding --threads 10000000000000000000000000", "threads must be at most 1,024, or None, got 1"),
+        ("train adding --threads 1025", "threads must be at most 1,024, or None, got 1025"),
+        ("train adding --lr inf", "lr must be finite, got inf"),
+        ("bench --threads 1025", "threads must be at most 1,024, got 1025"),
+        ("bench --kind serve --threads 1025", "threads must be at most 1,024, got 1025"),
+        ("bench --kind stream --threads 1025", "threads must be at most 1,024, got 1025"),
+        ("reproduce kiln --dry --budget inf", "budget must be finite, got inf"),
+        ("reproduce kiln --dry --budget 1e300", "budget must be at most 1,000,000, got 1e+300"),
+        ("reproduce kiln --dry --storage j --grace inf", "grace must be finite, got inf"),
+        ("sweep adding --space s --grace inf", "grace must be finite, got inf"),
+        ("sweep adding --space s --grace 1e300", "grace must be at most 10,000,000, got 1e+300"),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(

@@ -161,3 +161,22 @@ def test_choices_of_an_earlier_tuning_leave_the_grid_out(tmp_path: Path, capsys:
     assert "--forget-bias chrono:7" in line
     with pytest.raises(SystemExit, match=r"gone\.json is damaged: it is missing"):
         main(["reproduce", "tiny-tuned", "--dry", "--choices", str(tmp_path / "gone.json")])
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ('{"grid": [1], "chosen": 3}', "chosen: it must be an object, got 3"),
+        ('{"grid": [1]}', r"grid: it must be a list of objects with a method, got \[1\]"),
+        ('{"grid": {}}', "grid: it must be a list"),
+        ('{"finals": [{"method": 3}]}', "finals: it must be a list of objects with a method"),
+        ("[]", "it holds no object"),
+    ],
+)
+def test_a_choice_of_another_kind_is_named_before_any_run(content: str, part: str, tmp_path: Path) -> None:
+    file = tmp_path / "tiny-tuned" / "T4" / "tuning" / "tuning.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(SystemExit, match=f"{file} is damaged: {part}"):
+        main(["reproduce", "tiny-tuned", "--out", str(tmp_path)])
+    assert list(file.parent.iterdir()) == [file]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -169,6 +170,9 @@ def test_options_of_rare_words_without_by_distance_are_refused(given: dict[str, 
         ("max_seconds", 0.0),
         ("anneal", 1.5),
         ("weight_decay", -0.1),
+        ("weight_decay", math.inf),
+        ("lr", math.inf),
+        ("threads", 1025),
     ],
 )
 def test_options_out_of_range_are_named(option: str, value: Any) -> None:

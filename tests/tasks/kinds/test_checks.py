@@ -49,6 +49,32 @@ def test_a_bad_value_gets_a_sentence_with_name_and_value(
             check("option", value, *rest)
 
 
+@pytest.mark.parametrize(
+    ("check", "rest", "bad", "expected"),
+    [
+        (checks.at_least, (1, 1024), 1025, "be at most 1,024, got 1025"),
+        (checks.at_least_or_none, (1, 1024), 1025, "be at most 1,024, or None, got 1025"),
+        (checks.above_zero, (), math.inf, "be finite, got inf"),
+        (checks.above_zero, (100,), 100.5, "be at most 100, got 100.5"),
+        (checks.at_least_zero, (100,), math.inf, "be finite, got inf"),
+        (checks.above_zero, (), 10**400, "be at most 2,305,843,009,213,693,952, got 10000"),
+        (checks.at_least, (1,), 10**400, "be at most 2,305,843,009,213,693,952, got 10000"),
+    ],
+)
+def test_a_value_that_is_too_large_gets_a_short_sentence(
+    check: Callable[..., None], rest: tuple[Any, ...], bad: Any, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"option must {expected}")) as refused:
+        check("option", bad, *rest)
+    assert len(str(refused.value)) < 120
+
+
+def test_infinity_is_taken_where_it_means_no_limit() -> None:
+    checks.above_zero("limit", math.inf, math.inf)
+    checks.above_zero_or_none("limit", math.inf)
+    checks.at_least_zero("limit", math.inf)
+
+
 def test_lists_are_checked_item_by_item() -> None:
     checks.each_at_least("steps", (), 1)
     checks.each_at_least("steps", (1, 2), 1)

@@ -5,6 +5,7 @@ Shapes: B batch, T time, I input, H hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
@@ -74,7 +75,7 @@ class StepOptions:
     names: ClassVar[tuple[str, ...]]
     """Every contestant, in the order of the tables."""
     counts: ClassVar[tuple[str, ...]] = ("I", "k_top", "k_att", "k_trunc", "repetitions")
-    """The options that are integers of at least 1."""
+    """The options that are integers of at least 1; "threads" has an upper bound, too."""
 
     B: int | tuple[int, ...] = 64
     H: int | tuple[int, ...] = 128
@@ -96,7 +97,7 @@ class StepOptions:
             ValueError: names the option, what came and what was expected.
         """
         for name in self.counts:
-            at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1, checks.MOST_THREADS if name == "threads" else checks.MOST)
         checks.seed("seed", self.seed)
         each_one_of("models", self.models, self.names)
 
@@ -156,8 +157,8 @@ class BenchOptions(StepOptions):
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
-        above_zero("max_seconds", self.max_seconds)
-        above_zero("max_gigabytes", self.max_gigabytes)
+        above_zero("max_seconds", self.max_seconds, math.inf)
+        above_zero("max_gigabytes", self.max_gigabytes, math.inf)
         require(0 <= self.resets <= 1, "resets", "be from 0 to 1", self.resets)
         if self.packed:
             require(self.loss == "everywhere", "loss", "be 'everywhere' with packed", self.loss)
@@ -231,7 +232,7 @@ class GpuOptions(StepOptions):
     def __post_init__(self) -> None:
         """Refuse options that cannot be measured; see `StepOptions`."""
         super().__post_init__()
-        above_zero("max_seconds", self.max_seconds)
+        above_zero("max_seconds", self.max_seconds, math.inf)
         checks.one_or_more("H", self.H)
         each_at_least("lengths", self.lengths, 1)
         at_least_or_none("capacity", self.capacity, 1)

@@ -15,7 +15,11 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
+from reminding.lab.train.sweep.pulse import MOST_GRACE
 from reminding.tasks.kinds.checks import above_zero, at_least
+
+MOST_BUDGET = 1_000_000
+"""The largest factor on the length of runs: that of an experiment has up to a million updates."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class ReproduceOptions:
         """Check the options."""
         at_least("seeds", self.seeds, 1)
         at_least("jobs", self.jobs, 1)
-        above_zero("budget", self.budget)
-        above_zero("grace", self.grace)
+        above_zero("budget", self.budget, MOST_BUDGET)
+        above_zero("grace", self.grace, MOST_GRACE)
         if self.storage is None and self.grace != ReproduceOptions.grace:
             raise ValueError(f"grace is for the workers of a storage, and there is none; got {self.grace:g}")
 
@@ -180,8 +184,12 @@ def tuning_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     """The commands that tune the methods of an experiment, before the runs that count.
 
     Raises:
-        ValueError: a folder holds a run with other options; the message names them.
+        ValueError: a folder holds a run with other options, or a tuning.json to which the choice cannot be added; the
+            message names them.
     """
+    for setting in wanted.settings:
+        if setting.grid is not None:
+            tuning.read_record(tuning_folder(wanted, setting, options))
     planned = [run for setting in wanted.settings for run, _ in tuning_runs(wanted, setting, options)]
     return [_job(wanted, run, options.budget) for run in planned]
 

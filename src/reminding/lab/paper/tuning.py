@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
+from reminding.disk.errors import DamagedFileError
 from reminding.disk.records import read_json, write_json
+from reminding.disk.writing import make_folder
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import Run
 from reminding.lab.show.tables import Table
@@ -225,21 +227,56 @@ def write_choice(
     folder: Path, tuned: Sequence[Tuned], choice: Mapping[str, Variant], finals: Sequence[Tuned] = ()
 ) -> None:
     """Record the grid, its results, the finals and the choice in tuning.json; those of other methods stay there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CHOICE_NAME
-    before = read_json(path) if path.is_file() else {}
+    make_folder(folder)
+    before = read_record(folder)
     content = {
         "seed": TUNING_SEED,
-        "grid": _of_others(before, "grid", choice) + [_recorded(each) for each in tuned],
-        "finals": _of_others(before, "finals", choice) + [_recorded(each) for each in finals],
-        "chosen": before.get("chosen", {}) | {method: _point(each) for method, each in choice.items()},
+        "grid": _of_others(before.grid, choice) + [_recorded(each) for each in tuned],
+        "finals": _of_others(before.finals, choice) + [_recorded(each) for each in finals],
+        "chosen": {**before.chosen, **{method: _point(each) for method, each in choice.items()}},
     }
-    write_json(path, {name: part for name, part in content.items() if part})
+    write_json(folder / CHOICE_NAME, {name: part for name, part in content.items() if part})
 
 
-def _of_others(before: Mapping[str, Any], part: str, methods: Collection[str]) -> list[dict[str, Any]]:
-    """What a record says of the methods that are not being tuned."""
-    return [each for each in before.get(part, []) if each["method"] not in methods]
+@dataclass(frozen=True)
+class Recorded:
+    """What a tuning.json holds: points of the grid and of the finals, each with its "method", and the choices."""
+
+    grid: Sequence[Mapping[str, Any]] = ()
+    finals: Sequence[Mapping[str, Any]] = ()
+    chosen: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def read_record(folder: Path) -> Recorded:
+    """The tuning.json in a folder; an empty record where there is none.
+
+    Raises:
+        DamagedFileError: it is damaged, or holds something else.
+    """
+    path = folder / CHOICE_NAME
+    if not path.is_file():
+        return Recorded()
+    content = read_json(path)
+    chosen: Any = content.get("chosen", {})
+    if not _is_object(chosen):
+        raise DamagedFileError(path, f"it must be an object, got {chosen!r:.40}", "chosen")
+    return Recorded(_points(path, content, "grid"), _points(path, content, "finals"), chosen)
+
+
+def _points(path: Path, content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
+    points: Any = content.get(part, [])
+    if not isinstance(points, list) or not all(_is_point(each) for each in cast("list[Any]", points)):
+        raise DamagedFileError(path, f"it must be a list of objects with a method, got {points!r:.40}", part)
+    return cast("list[dict[str, Any]]", points)
+
+
+def _is_point(value: Any) -> bool:
+    return _is_object(value) and isinstance(value.get("method"), str)
+
+
+def _of_others(points: Sequence[Mapping[str, Any]], methods: Collection[str]) -> list[Mapping[str, Any]]:
+    """The points of the methods that are not being tuned."""
+    return [each for each in points if each["method"] not in methods]
 
 
 def _point(variant: Variant) -> dict[str, Any]:

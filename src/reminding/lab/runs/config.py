@@ -225,12 +225,13 @@ class TrainOptions:
         """Check the options that no other part checks."""
         for name in ("steps", "batch_size", "eval_every"):
             checks.at_least(name, getattr(self, name), 1)
-        for name in ("eval_sequences", "test_sequences", "patience", "threads"):
+        for name in ("eval_sequences", "test_sequences", "patience"):
             checks.at_least_or_none(name, getattr(self, name), 1)
+        checks.at_least_or_none("threads", self.threads, 1, checks.MOST_THREADS)
         checks.above_zero_or_none("max_seconds", self.max_seconds)
         checks.above_zero("lr", self.lr)
         checks.share("anneal", self.anneal)
-        checks.at_least_zero("weight_decay", self.weight_decay)
+        checks.at_least_zero("weight_decay", self.weight_decay, checks.MOST)
         checks.at_least_zero("clip", self.clip)
         checks.seed("seed", self.seed)
         checks.finite_or_none("target", self.target)

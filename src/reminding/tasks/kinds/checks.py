@@ -6,12 +6,15 @@ The wording is the one that the layers have, `name must be ..., got ...`. Any ro
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 MOST = 2**61
 """The largest count, as the layers have it: PyTorch's own have 64 bits."""
+MOST_THREADS = 1024
+"""PyTorch starts as many threads as it is told, and ends the process where the machine has no more."""
 
 
 def require(holds: bool, name: str, expected: str, value: object) -> None:
@@ -21,7 +24,8 @@ def require(holds: bool, name: str, expected: str, value: object) -> None:
         expected: ends the sentence that begins with "NAME must".
     """
     if not holds:
-        raise ValueError(f"{name} must {expected}, got {value!r}")
+        told = reprlib.repr(value) if isinstance(value, int) else repr(value)  # an integer may have 300 digits
+        raise ValueError(f"{name} must {expected}, got {told}")
 
 
 def at_least(name: str, value: Any, least: int, most: int = MOST) -> None:
@@ -30,11 +34,11 @@ def at_least(name: str, value: Any, least: int, most: int = MOST) -> None:
     require(value <= most, name, f"be at most {most:,}", value)
 
 
-def at_least_or_none(name: str, value: Any, least: int) -> None:
-    """An integer no smaller than `least`, or None."""
+def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> None:
+    """An integer no smaller than `least`, and no larger than `most`, or None."""
     valid = value is None or (_is_integer(value) and value >= least)
     require(valid, name, f"be an integer of at least {least}, or None", value)
-    require(value is None or value <= MOST, name, f"be at most {MOST:,}, or None", value)
+    require(value is None or value <= most, name, f"be at most {most:,}, or None", value)
 
 
 def each_at_least(name: str, values: Sequence[Any], least: int) -> None:
@@ -55,9 +59,10 @@ def seed(name: str, value: Any) -> None:
     require(_is_integer(value) and 0 <= value < 2**64, name, "be an integer of at least 0 and below 2**64", value)
 
 
-def above_zero(name: str, value: Any) -> None:
-    """A number above 0."""
+def above_zero(name: str, value: Any, most: float = MOST) -> None:
+    """A number above 0, and no larger than `most`; math.inf for what infinity means something to, such as a limit."""
     require(_is_number(value) and value > 0, name, "be above 0", value)
+    _no_larger(name, value, most)
 
 
 def above_zero_or_none(name: str, value: Any) -> None:
@@ -70,9 +75,15 @@ def finite_or_none(name: str, value: Any) -> None:
     require(value is None or (_is_number(value) and math.isfinite(value)), name, "be a finite number, or None", value)
 
 
-def at_least_zero(name: str, value: Any) -> None:
-    """A number of at least 0."""
+def at_least_zero(name: str, value: Any, most: float = math.inf) -> None:
+    """A number of at least 0, and no larger than `most`."""
     require(_is_number(value) and value >= 0, name, "be at least 0", value)
+    _no_larger(name, value, most)
+
+
+def _no_larger(name: str, value: Any, most: float) -> None:
+    require(value < math.inf or most == math.inf, name, "be finite", value)
+    require(value <= most, name, f"be at most {most:,}", value)
 
 
 def share(name: str, value: Any) -> None:

@@ -13,6 +13,8 @@ from reminding.lab.train.sweep.storage import GivenAwayError, Study
 
 BEATS = 6
 """Signs of life within the time after which a silent worker is presumed dead."""
+MOST_GRACE = 10_000_000
+"""Seconds, a third of a year: a system does not wait for any time."""
 
 
 class Pulse:

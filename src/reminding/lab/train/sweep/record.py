@@ -63,6 +63,17 @@ class SweepRecord:
         done = [each for each in self.attempts if each.state == "complete" and each.value is not None]
         return sorted(done, key=lambda each: -_number(each) if self.maximize else _number(each))
 
+    def check_holds(self, earlier: SweepRecord, folder: Path) -> None:
+        """Refuse a study that has no attempt of those in the folder's sweep.json: it is another, of the same address.
+
+        Raises:
+            ValueError: names the storage.
+        """
+        known = {(each.number, each.job, each.worker) for each in self.attempts}
+        if earlier.attempts and not any((each.number, each.job, each.worker) in known for each in earlier.attempts):
+            told = f"{self.storage} has none of the attempts in its {RECORD_NAME}"
+            raise ValueError(f"out: {folder} holds another sweep (storage: {told}); choose another folder")
+
     def save(self, folder: Path) -> None:
         """Write sweep.json; workers that share the folder replace each other's."""
         content = {
@@ -92,6 +103,48 @@ class SweepRecord:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {what_is_wrong(error)}") from error
+
+
+def check_folder(folder: Path, name: str, storage: str) -> None:
+    """Refuse the folder of another sweep, of another study or storage: its sweep.json would be replaced.
+
+    Workers may see one storage under several addresses: a file by several paths, a database on several hosts. So only
+    what differs for certain counts, and a sweep.json that cannot be read counts as none.
+
+    Args:
+        storage: the address, without a password.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    try:
+        found = read_json(folder / RECORD_NAME)
+    except (DamagedFileError, OSError):
+        return
+    before, there = found.get("name"), found.get("storage")
+    differing: list[str] = []
+    if isinstance(before, str) and before != name:
+        differing.append(f"study: {before} there, {name} here")
+    if isinstance(there, str) and not _may_be_same(there, storage):
+        differing.append(f"storage: {there} there, {storage} here")
+    if differing:
+        raise ValueError(f"out: {folder} holds another sweep ({'; '.join(differing)}); choose another folder")
+
+
+def _may_be_same(one: str, other: str) -> bool:
+    """Whether two addresses may be those of one storage."""
+    if _kind(one) != _kind(other):
+        return False
+    files = [Path(each.removeprefix("sqlite:///").partition("?")[0]) for each in (one, other)]
+    if _kind(one) in ("", "sqlite") and files[0].exists():
+        return files[1].exists() and files[0].samefile(files[1])
+    return files[0].name == files[1].name
+
+
+def _kind(storage: str) -> str:
+    """The kind of a database, such as postgresql; of a journal file none."""
+    kind, address, _ = storage.partition("://")
+    return kind.partition("+")[0].replace("postgresql", "postgres") if address else ""
 
 
 def _number(attempt: Attempt) -> float:

@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from reminding.disk.errors import what_is_wrong
+from reminding.disk.writing import make_folder
 from reminding.lab.runs.machine import without_password
 from reminding.lab.train.sweep.attempts import Attempt, State
+from reminding.lab.train.sweep.journal import Journal
 from reminding.lab.train.sweep.space import Dimension, Scalar, Space
 
 Result = TypeVar("Result")
@@ -290,12 +293,13 @@ def _opened(url: str) -> Any:
     library = optuna()
     try:
         if "://" not in url:
-            Path(url).parent.mkdir(parents=True, exist_ok=True)
-            backend = library.storages.journal.JournalFileBackend(url)
-            return library.storages.JournalStorage(backend)
+            make_folder(Path(url).parent)
+            return library.storages.JournalStorage(Journal(library, Path(url)))
         return _database(library, url)
     except OSError as error:
         raise ValueError(f"storage: {url} cannot be opened: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:  # of a record that lacks what Optuna writes
+        raise ValueError(f"storage: {url} is no journal of a study: {what_is_wrong(error)}") from error
 
 
 def _database(library: Any, url: str) -> Any:

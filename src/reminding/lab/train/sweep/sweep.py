@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from reminding.lab.runs.records import defaults_of
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.show.terminal import say
 from reminding.lab.train import trainer
-from reminding.lab.train.sweep.pulse import Pulse
+from reminding.lab.train.sweep.pulse import MOST_GRACE, Pulse
 from reminding.lab.train.sweep.queue import Queue
-from reminding.lab.train.sweep.record import TRIALS_NAME, SweepRecord
+from reminding.lab.train.sweep.record import TRIALS_NAME, SweepRecord, check_folder
 from reminding.lab.train.sweep.space import Scalar, Space
 from reminding.lab.train.sweep.storage import (
     GivenAwayError,
@@ -72,7 +73,7 @@ class SweepOptions:
         if self.warmup and self.pruner != "median":
             raise ValueError(f"warmup is for the pruner median, not for {self.pruner}; got {self.warmup}")
         at_least("sampler_seed", self.sampler_seed, 0)
-        above_zero("grace", self.grace)
+        above_zero("grace", self.grace, MOST_GRACE)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def work(sweep: Sweep) -> SweepRecord:
     checkpoint if it lies here.
 
     Raises:
-        ValueError: the storage cannot be opened, or holds another sweep of this name.
+        ValueError: the storage cannot be opened, or holds another sweep of this name; or the folder holds another.
         StoppedError: a signal ended a trial, which has been given back.
         KeyboardInterrupt: Ctrl-C between two trials.
         OSError: a file could not be read or written, as on a full disk; the trial has been given back.
@@ -162,10 +163,27 @@ def work(sweep: Sweep) -> SweepRecord:
     options, base = sweep.options, sweep.base
     make_folder(sweep.folder)
     storage = options.storage or str(sweep.folder / JOURNAL_NAME)
+    check_folder(sweep.folder, sweep.name, without_password(storage))
     with Study(storage, sweep.name, maximize=base.task.maximize) as study:
         study.agree(sweep.definition(), defaults_of(TASKS[base.task.name]))
+        _begin(sweep, study)
         say(f"sweep {sweep.name} in {without_password(storage)}: {options.trials} trials")
         return _worked(sweep, study)
+
+
+def _begin(sweep: Sweep, study: Study) -> None:
+    """Write sweep.json before the first trial, so that no other sweep begins in the folder.
+
+    Raises:
+        ValueError: the folder holds another sweep.
+    """
+    earlier = None
+    with suppress(ValueError):  # it is missing, damaged, or of another version
+        earlier = SweepRecord.load(sweep.folder)
+    record = _record(sweep, study)  # after the file was read: other workers may write it at any time
+    if earlier is not None:
+        record.check_holds(earlier, sweep.folder)
+    record.save(sweep.folder)
 
 
 def _worked(sweep: Sweep, study: Study) -> SweepRecord:
