@@ -113,3 +113,19 @@ def test_what_a_parquet_file_says_itself_is_refused(tmp_path: Path) -> None:
         FileStream(tmp_path / "a.parquet", encoding="utf-8").facts()
     task = FileStream(tmp_path / "a.parquet", held_out=9, chunk=5, missing="zero", na=("7",))
     assert task.facts()["masks"] == ["a"]
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    for name in ("reading_shown", "checkpoint.with_facts"):
+        monkeypatch.setattr(f"reminding.lab.train.trainer.{name}", worked)
+    for name in ("explain_run", "write_report", "load"):
+        monkeypatch.setattr(f"reminding.lab.verbs.commands.{name}", worked)
+    file = tmp_path / "lin.csv"
+    file.write_text("a,b\n1,2\n")
+    for words in (TRAIN, f"explain {tmp_path}", f"report {tmp_path}", f"predict {tmp_path} --input {file}"):
+        out = file / "out.csv" if words.startswith("predict") else file
+        with pytest.raises(SystemExit, match=f"could not write {file}: it is a file, and a folder is needed"):
+            main([*words.split(), "--out", str(out)])
