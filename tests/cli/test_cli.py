@@ -210,10 +210,10 @@ def test_a_fault_of_the_program_shows_its_place(monkeypatch: pytest.MonkeyPatch)
         ("bench --threads 1025", "threads must be at most 1,024, got 1025"),
         ("bench --kind serve --threads 1025", "threads must be at most 1,024, got 1025"),
         ("bench --kind stream --threads 1025", "threads must be at most 1,024, got 1025"),
-        ("reproduce kiln --dry --budget inf", "budget must be finite, got inf"),
+        ("reproduce kiln --dry --budget inf", "budget must be at most 1,000,000, got inf"),
         ("reproduce kiln --dry --budget 1e300", "budget must be at most 1,000,000, got 1e+300"),
-        ("reproduce kiln --dry --storage j --grace inf", "grace must be finite, got inf"),
-        ("sweep adding --space s --grace inf", "grace must be finite, got inf"),
+        ("reproduce kiln --dry --storage j --grace inf", "grace must be at most 10,000,000, got inf"),
+        ("sweep adding --space s --grace inf", "grace must be at most 10,000,000, got inf"),
         ("sweep adding --space s --grace 1e300", "grace must be at most 10,000,000, got 1e+300"),
     ],
 )

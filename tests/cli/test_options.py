@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reminding.cli import main
+from reminding.cli.parsing import check_empty
 from reminding.lab.runs.facts import save_facts
 from reminding.lab.verbs import commands
 from reminding.tasks import Copying, FileStream
@@ -113,3 +114,45 @@ def test_what_a_parquet_file_says_itself_is_refused(tmp_path: Path) -> None:
         FileStream(tmp_path / "a.parquet", encoding="utf-8").facts()
     task = FileStream(tmp_path / "a.parquet", held_out=9, chunk=5, missing="zero", na=("7",))
     assert task.facts()["masks"] == ["a"]
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    for name in ("reading_shown", "checkpoint.with_facts"):
+        monkeypatch.setattr(f"reminding.lab.train.trainer.{name}", worked)
+    for name in ("explain_run", "write_report", "load"):
+        monkeypatch.setattr(f"reminding.lab.verbs.commands.{name}", worked)
+    file = tmp_path / "lin.csv"
+    file.write_text("a,b\n1,2\n")
+    for words in (TRAIN, f"explain {tmp_path}", f"report {tmp_path}", f"predict {tmp_path} --input {file}"):
+        out = file / "out.csv" if words.startswith("predict") else file
+        with pytest.raises(SystemExit, match=f"could not write {file}: it is a file, and a folder is needed"):
+            main([*words.split(), "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([*TRAIN.split(), "--out", ""], "out"),
+        ([*TRAIN.split(), "--out="], "out"),
+        (["sweep", "copying", "--space", "s.toml", "--study", ""], "study"),
+        (["sweep", "copying", "--space", "s.toml", "--storage="], "storage"),
+        (["reproduce", "copying", "--data_dir", ""], "data_dir"),
+        (["reproduce", "copying", "--methods", "sab", ""], "methods"),
+        (["report", ""], "argument"),
+        (["eval", "", "--T", "9"], "argument"),
+    ],
+)
+def test_an_empty_text_as_of_an_unset_variable_is_refused(
+    words: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"reminding: {name} must not be empty, got ''"):
+        main(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_free_text_may_be_empty() -> None:
+    check_empty(["run", "--prompt", "", "--na", "", "-", "--prompt="])

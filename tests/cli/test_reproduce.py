@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from reminding.cli import main
+from reminding.disk.lock import locked
 from reminding.lab.paper import jobs as processes
 from reminding.lab.paper.reproduce import progress
 from reminding.lab.runs import checkpoint
@@ -180,3 +182,30 @@ def test_a_choice_of_another_kind_is_named_before_any_run(content: str, part: st
     with pytest.raises(SystemExit, match=f"{file} is damaged: {part}"):
         main(["reproduce", "tiny-tuned", "--out", str(tmp_path)])
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_second_command_in_the_folder_is_refused_and_told_of_the_storage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    with locked(folder):
+        with pytest.raises(SystemExit, match=f"{folder} is in use by process {os.getpid()} .* the same --storage"):
+            main(words(out=tmp_path))
+        assert not (folder / "T4").exists()
+        main(words("--dry", out=tmp_path))
+        assert "new: reminding train copying" in capsys.readouterr().out
+        main(words("--storage", str(tmp_path / "journal.log"), "--methods", "lstm", out=tmp_path))
+    main(words("--methods", "lstm", out=tmp_path))  # no lock lasts
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_run(tmp_path: Path) -> None:
+    file = tmp_path / "lin.csv"
+    file.write_text("a,b")
+    for more in ((), ("--dry",), ("--storage", str(tmp_path / "journal.log"))):
+        with pytest.raises(
+            SystemExit, match=f"could not write {file}/tiny: {file} is a file, and a folder is needed"
+        ):
+            main(words(*more, out=file))
+    assert list(tmp_path.iterdir()) == [file]

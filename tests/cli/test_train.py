@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_made_is_no_run_to_resume(tmp_path: Path) -> Non
     """A link to nowhere, say: `--resume` was advised, and failed again."""
     (tmp_path / "run").symlink_to(tmp_path / "nowhere" / "run")
     small = ["--T", "10", "--hidden-size", "4", "--steps", "2", "--eval-every", "2", "--eval-sequences", "4"]
-    with pytest.raises(SystemExit, match="nothing of the run is saved; --out names another folder"):
+    with pytest.raises(SystemExit, match=r"run: it is a link to nothing, and a folder is needed$"):
         cli.main(["train", "adding", *small, "--out", str(tmp_path / "run")])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, DamagedFileError
-from reminding.disk.writing import make_folder, remove_leftovers, replacing, write_file
+from reminding.disk.writing import check_folder, make_folder, remove_leftovers, replacing, write_file
 from tests.places import ROOT
 from tests.reliability.faults import Fault, faulty
 
@@ -212,3 +212,20 @@ def test_no_other_room_writes_files_itself() -> None:
         if isinstance(node, ast.Call) and _writes(node)
     }
     assert found == set(WRITES_ITSELF)
+
+
+def test_a_path_at_which_no_folder_can_be_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("")
+    link.symlink_to(tmp_path / "nowhere")
+    for path, what in (
+        (file, "it is a file"),
+        (file / "a" / "b", f"{file} is a file"),
+        (link, "it is a link to nothing"),
+        (link / "a", f"{link} is a link to nothing"),
+    ):
+        for check in (check_folder, make_folder):
+            with pytest.raises(CannotWriteError, match=f"could not write {path}: {what}, and a folder is needed"):
+                check(path)
+    check_folder(tmp_path / "a" / "b")
+    assert sorted(tmp_path.iterdir()) == [file, link]

@@ -14,6 +14,8 @@ NUMBERS: Mapping[str, Callable[[str], float]] = {"int | None": int, "float | Non
 """Types of options that are a number or None."""
 FILES = ("data", "valid", "test")
 """Options whose value may be a pattern, which a shell replaces by the files that it matches unless it is quoted."""
+MAY_BE_EMPTY = ("prompt", "na", "columns", "target", "train-target", "time")
+"""Options that may be an empty text: free text, and what a table holds, such as the name of its first column."""
 LISTS = "lists every option with its default."
 
 
@@ -85,6 +87,24 @@ def _check_values(arguments: Sequence[str], described: Iterable[Any]) -> None:
                     f"{each.name}: {option} takes one file, got {len(given)}: {', '.join(given[:3])}"
                     f"{', ...' * (len(given) > 3)}; name several by a pattern in quotes, such as {option} 'm*.csv'"
                 )
+
+
+def check_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty text, which a shell makes of an unset variable in quotes: as a path, it is the present folder.
+
+    Raises:
+        ValueError: names the option.
+    """
+    option = ""
+    for word in arguments:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            empty = bool(equals) and not value
+        else:
+            empty = not word
+        if empty and option.removeprefix("--").replace("_", "-") not in MAY_BE_EMPTY:
+            name = option.removeprefix("--").replace("-", "_") or "argument"
+            raise ValueError(f"{name} must not be empty, got ''{'; leave out ' + option if option else ''}")
 
 
 def given_names(arguments: Sequence[str]) -> set[str]:

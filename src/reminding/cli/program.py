@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from reminding.cli.bench import bench
 from reminding.cli.data import data
 from reminding.cli.paper import reproduce
-from reminding.cli.parsing import LISTS, first_line, known_name, overview, values_of
+from reminding.cli.parsing import LISTS, check_empty, first_line, known_name, overview, values_of
 from reminding.cli.predicting import predict, sample
 from reminding.cli.results import check, explain, report
 from reminding.cli.sweeping import sweep
@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             elif verb in ("-V", "--version"):
                 print(f"reminding {__version__}")
             else:
-                VERBS[known_name("verb", verb, VERBS)](rest)
+                call = VERBS[known_name("verb", verb, VERBS)]
+                check_empty(rest)
+                call(rest)
                 _check_read(verb, rest)
         finally:
             sys.stdout.flush()  # not when the interpreter ends, where nothing can be done about an error

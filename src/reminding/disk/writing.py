@@ -54,12 +54,28 @@ def make_folder(path: Path) -> None:
     """Make a folder to write to, and those above it, unless it is there.
 
     Raises:
-        CannotWriteError: there is a file of its name, the disk is read-only, or permission is missing.
+        CannotWriteError: as `check_folder`, the disk is read-only, or permission is missing.
+    """
+    check_folder(path)
+    with naming(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a path at which no folder is and none can be made, before work whose results are written there.
+
+    Raises:
+        CannotWriteError: it, or what should be a folder above it, is a file, or a link to nothing.
     """
     with naming(path):
-        if path.exists() and not path.is_dir():
-            raise CannotWriteError(path, "it is a file, and a folder is needed")
-        path.mkdir(parents=True, exist_ok=True)
+        for each in (path, *path.parents):
+            if each.is_dir():
+                return
+            what = "it" if each == path else str(each)
+            if each.exists():
+                raise CannotWriteError(path, f"{what} is a file, and a folder is needed")
+            if each.is_symlink():
+                raise CannotWriteError(path, f"{what} is a link to nothing, and a folder is needed")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -231,7 +231,7 @@ class TrainOptions:
         checks.above_zero_or_none("max_seconds", self.max_seconds)
         checks.above_zero("lr", self.lr)
         checks.share("anneal", self.anneal)
-        checks.at_least_zero("weight_decay", self.weight_decay, checks.MOST)
+        checks.at_least_zero("weight_decay", self.weight_decay, checks.LARGEST)
         checks.at_least_zero("clip", self.clip)
         checks.seed("seed", self.seed)
         checks.finite_or_none("target", self.target)

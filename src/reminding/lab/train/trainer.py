@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reminding.disk.errors import CannotWriteError
+from reminding.disk.writing import check_folder
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, conditions_of_training, environment, peak_resident_bytes
@@ -79,6 +80,7 @@ def train(
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
+    check_folder(folder)  # before the data are made, which may take minutes
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     with reading_shown(config.task):

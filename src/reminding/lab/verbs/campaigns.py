@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from reminding.disk.errors import FolderInUseError
+from reminding.disk.lock import locked
+from reminding.disk.writing import check_folder, make_folder
 from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import (
     Experiment,
@@ -84,13 +88,40 @@ def reproduce(name: str, options: ReproduceOptions) -> None:
 
     Raises:
         ValueError: some runs failed; the message names them, after all others have run.
+        FolderInUseError: another command runs the experiment in this folder, and they share no storage.
+        CannotWriteError: the folder, or a file in it, cannot be written.
         KeyboardInterrupt: Ctrl-C, after the running jobs have saved their state.
     """
     wanted = experiment(name, options)
-    tuning = tuning_jobs(wanted, options)
+    for folder in (options.out / wanted.folder, options.out / f"{name}-report"):
+        check_folder(folder)
     if options.dry:
-        _show_plan(wanted, tuning, options)
+        _show_plan(wanted, tuning_jobs(wanted, options), options)
         return
+    with _alone(options.out / wanted.folder) if options.storage is None else nullcontext():
+        _reproduce(name, wanted, options)
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Hold the lock of an experiment's folder: of two commands, each would fail on the runs that the other has begun.
+
+    Raises:
+        FolderInUseError: another process holds it; the message names the process, and what lets both work.
+    """
+    make_folder(folder)
+    held = ExitStack()
+    try:
+        held.enter_context(locked(folder))
+    except FolderInUseError as error:
+        raise FolderInUseError(f"{error}; or give each command the same --storage, and they share the runs") from None
+    with held:
+        yield
+
+
+def _reproduce(name: str, wanted: Experiment, options: ReproduceOptions) -> None:
+    """Run the missing parts of an experiment; see `reproduce`."""
+    tuning = tuning_jobs(wanted, options)
     try:
         _run_all(name, "tuning runs", tuning, options)
         _run_all(name, "finals of the tuning", final_jobs(wanted, options), options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reminding.disk.fields import plain
+from reminding.disk.writing import check_folder
 from reminding.lab.explain.decimals import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
@@ -216,6 +217,9 @@ def predict(
         check_suffix(out)
     if figure is not None:
         check_figure(figure)
+    for path in (out, figure):
+        if path is not None:
+            check_folder(path.parent)
     check_spared({"out": out, "figure": figure}, {"input": input, "future": future})
     if not input.exists():
         raise FileNotFoundError(f"input: {input} is neither a file nor a folder")
@@ -295,6 +299,7 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
         return
     if out is None:
         out = runs[0] / "report" if len(runs) == 1 else Path("report")
+    check_folder(out)
     show_report(write_report(runs, out, sequence))
 
 
@@ -326,6 +331,7 @@ def explain(folder: Path, options: ExplainOptions, out: Path | None, sequences: 
     if options.input is not None and options.split != "test" and sequences is None:
         raise ValueError(f"split is for sequences of the task, not for input; got {options.split}")
     out = out or folder / "explain"
+    check_folder(out)
     with doing(f"explaining {folder}"):
         explanations = explain_run(folder, options)
         occlusion = None if sequences is None else occlude(folder, sequences, options.split)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from reminding.disk.writing import check_folder
 from reminding.lab.bench import gpu
 from reminding.lab.bench.gpu_report import GpuMeasurement
 from reminding.lab.bench.kinds import serve, stream
@@ -42,6 +43,7 @@ def bench_gpu(options: GpuOptions, out: Path) -> None:
         ValueError: there is no such device.
     """
     gpu.require_device(options)
+    check_folder(out)
     rows: list[gpu.Row] = []
 
     def told(row: gpu.Row) -> str:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 MOST = 2**61
 """The largest count, as the layers have it: PyTorch's own have 64 bits."""
+LARGEST = sys.float_info.max
+"""The largest number that is not infinite."""
 MOST_THREADS = 1024
 """PyTorch starts as many threads as it is told, and ends the process where the machine has no more."""
 
@@ -59,7 +62,7 @@ def seed(name: str, value: Any) -> None:
     require(_is_integer(value) and 0 <= value < 2**64, name, "be an integer of at least 0 and below 2**64", value)
 
 
-def above_zero(name: str, value: Any, most: float = MOST) -> None:
+def above_zero(name: str, value: Any, most: float = LARGEST) -> None:
     """A number above 0, and no larger than `most`; math.inf for what infinity means something to, such as a limit."""
     require(_is_number(value) and value > 0, name, "be above 0", value)
     _no_larger(name, value, most)
@@ -82,8 +85,10 @@ def at_least_zero(name: str, value: Any, most: float = math.inf) -> None:
 
 
 def _no_larger(name: str, value: Any, most: float) -> None:
-    require(value < math.inf or most == math.inf, name, "be finite", value)
-    require(value <= most, name, f"be at most {most:,}", value)
+    if most < LARGEST:
+        require(value <= most, name, f"be at most {most:,}", value)
+    elif most == LARGEST:  # which a float32 of numpy cannot be compared with
+        require(value <= most if isinstance(value, int) else value < math.inf, name, "be finite", value)
 
 
 def share(name: str, value: Any) -> None:
