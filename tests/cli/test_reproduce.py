@@ -115,7 +115,9 @@ def test_a_folder_of_another_experiment_is_named(tmp_path: Path) -> None:
 def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "T4" / "sab-seed0").mkdir(parents=True)
     (tmp_path / "tiny" / "T4" / "sab-seed0" / "letter").write_text("not a run")
-    with pytest.raises(SystemExit, match=r"2 failed: tiny T4 sab seed 0.*exists and is not a run"):
+    with pytest.raises(
+        SystemExit, match=r"2 failed: tiny T4 sab seed 0.*exists and is not a run.*\. The same command"
+    ):
         main(words("--jobs", "2", out=tmp_path))
     assert checkpoint.read_summary(tmp_path / "tiny" / "T4" / "lstm-seed0")["steps"] == 4
     assert "lstm" in (tmp_path / "tiny-report" / "report.md").read_text()

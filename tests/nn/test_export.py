@@ -382,3 +382,11 @@ def test_the_layer_itself_is_not_exported_by_torch() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), make())
     with pytest.raises(RuntimeError, match=r"SequenceModule\(layer\)\.export\(\)"):
         torch.export.export(model, (draw(3, 2, 2),))
+
+
+def test_a_state_with_other_tensors_is_refused() -> None:
+    module = StepModule(make(3, 4, k_top=2, k_att=1, capacity=3))
+    state = module.begin(2)
+    for wrong in (state[:-1], (*state, state[-1]), ()):
+        with pytest.raises(ValueError, match=rf"state must have 8 tensors, step, h_l0, .*; got {len(wrong)}"):
+            module(draw(2, 3), wrong)

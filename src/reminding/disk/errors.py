@@ -22,10 +22,11 @@ class CannotWriteError(OSError):
 
     Attributes:
         path: of the file, which is as it was before.
+        advice: what can be done; "": none is given.
     """
 
     def __init__(self, path: Path, reason: OSError | str, advice: str = "") -> None:
-        self.path = path
+        self.path, self.advice = path, advice
         self.reason = reason if isinstance(reason, str) else str(reason.strerror or reason)
         super().__init__(f"could not write {path}: {self.reason}{'; ' if advice else ''}{advice}")
 

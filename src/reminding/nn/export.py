@@ -134,7 +134,8 @@ class Exported(nn.Module):
     def state_of(self, tensors: State) -> SABState:
         """The reverse of `tensors_of`: a state with which the layer goes on."""
         layers: list[LayerState] = []
-        for fresh, part in zip(self._fresh(len(tensors[0])).layers, self._parts(tensors[1:]), strict=True):
+        parts = self._parts(tensors)
+        for fresh, part in zip(self._fresh(len(tensors[0])).layers, parts, strict=True):
             memory = fresh.memory
             if part.memory is not None:
                 value, step, weight, _, count = part.memory
@@ -186,9 +187,15 @@ class Exported(nn.Module):
             raise ValueError("steps must say how many steps to make room for: the layer has no capacity")
         return max(slots - (-steps // self.rule.k_att), self.rule.ranks or 1, 1)
 
-    def _parts(self, tensors: State) -> list[LayerTensors]:
-        """The tensors behind the first, by layer."""
-        given = iter(tensors)
+    def _parts(self, state: State) -> list[LayerTensors]:
+        """The tensors of a state behind the first, by layer.
+
+        Raises:
+            ValueError: there are more or fewer than a state has.
+        """
+        if len(state) != len(self.names):
+            raise ValueError(f"state must have {len(self.names)} tensors, {', '.join(self.names)}; got {len(state)}")
+        given = iter(state[1:])
         parts: list[LayerTensors] = []
         for bound, shapes in zip(self._layers, self._shapes, strict=True):
             h, cell_state = next(given), tuple(next(given) for _ in shapes)
@@ -203,9 +210,9 @@ class Exported(nn.Module):
 
     def _advance(self, layers: list[BoundLayer], x: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of all layers: x (B, I), h of the last (B, H)."""
-        step = state[0] + 1
+        parts, step = self._parts(state), state[0] + 1
         found: list[Tensor] = [step]
-        for bound, part in zip(layers, self._parts(state[1:]), strict=True):
+        for bound, part in zip(layers, parts, strict=True):
             after = _step(bound, self.rule, x, step, part)
             x = after.h
             found += [after.h, *after.cell_state, *(after.memory or ())]

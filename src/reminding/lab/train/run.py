@@ -41,6 +41,7 @@ class Run:
         saved: the step of the last whole checkpoint; logged: the size of log.jsonl then, of a resumed run.
         group: the processes that train together, of which this one has its own rows of batch and state.
         judge: may end the run after an evaluation.
+        again: the command that goes on with the run, for a reader.
         signal: the name of the signal that ended it; "": none did, or another process had it.
     """
 
@@ -59,6 +60,7 @@ class Run:
     saved: int | None = None
     logged: LogSize | None = None
     judge: Judge | None = None
+    again: str = "the same command with --resume"
     signal: str = ""
 
     @staticmethod

@@ -44,7 +44,13 @@ RUNNING = 50
 
 @conditions_of_training()
 def train(
-    config: RunConfig, folder: Path, *, resume: bool = False, overwrite: bool = False, judge: Judge | None = None
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    judge: Judge | None = None,
+    again: str = Run.again,
 ) -> dict[str, Any]:
     """Train a model, evaluate the best weights on the test split, and write everything to a folder.
 
@@ -87,7 +93,7 @@ def train(
         config = checkpoint.with_facts(config, folder, resume=resume)
         run = _prepare(config, folder)
         reading = reading_of(config.task)
-    run.judge = judge
+    run.judge, run.again = judge, again
     writes = run.group.rank == 0
     if resume and writes and not (folder / checkpoint.CONFIG_NAME).exists():
         say(f"there is no run to resume in {folder}: a new one begins")
@@ -119,8 +125,8 @@ def _standing_on_disk(run: Run) -> str:
     if not (run.folder / checkpoint.CONFIG_NAME).is_file():
         return "nothing of the run is saved; --out names another folder"
     if place is None:
-        return "no update of the run is saved yet; the same command with --resume begins it again"
-    return f"the run is saved up to update {place.name}; the same command with --resume goes on from there"
+        return f"no update of the run is saved yet; {run.again} begins it again"
+    return f"the run is saved up to update {place.name}; {run.again} goes on from there"
 
 
 def _trained(run: Run) -> str:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.errors import FolderInUseError
+from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.disk.lock import locked
 from reminding.disk.writing import check_folder, make_folder
 from reminding.lab.paper.jobs import Job, run_jobs
@@ -132,13 +132,20 @@ def _reproduce(name: str, wanted: Experiment, options: ReproduceOptions) -> None
         failed = _run(name, "runs", jobs, testing_jobs(wanted, options), options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped by Ctrl-C; the same command continues with the missing runs") from None
+    except CannotWriteError as error:
+        raise error.with_advice("the same command continues with the missing runs") from error
     begun = [job.folder for job in jobs if (job.folder / checkpoint.CONFIG_NAME).is_file()]
     remarks = [*wanted.remarks, *shortened(wanted, options)]
     if begun:
         out = options.out / f"{name}-report"
         show_report(write_report(begun, out, title=wanted.title, remarks=remarks, tuning=tables))
+    _check_done(failed)
+
+
+def _check_done(failed: Sequence[str]) -> None:
+    """Raise a ValueError that names the failed runs, if there are any; what each said is of its own command."""
     if failed:
-        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}. The same command to reproduce runs them again")
 
 
 def _run_all(name: str, kind: str, jobs: Sequence[Job], options: ReproduceOptions) -> None:
@@ -147,8 +154,7 @@ def _run_all(name: str, kind: str, jobs: Sequence[Job], options: ReproduceOption
     Raises:
         ValueError: some failed; the message names them, after all others have run.
     """
-    if failed := _run(name, kind, jobs, [], options):
-        raise ValueError(f"{len(failed)} failed: {'; '.join(failed)}")
+    _check_done(_run(name, kind, jobs, [], options))
 
 
 def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], options: ReproduceOptions) -> list[str]:

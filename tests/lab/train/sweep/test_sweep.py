@@ -132,11 +132,26 @@ def test_a_full_disk_ends_the_sweep_and_gives_the_trial_back(
         raise CannotWriteError(out / "checkpoints", "No space left on device")
 
     monkeypatch.setattr(sweeping.trainer, "train", full)
-    with pytest.raises(SystemExit, match="No space left on device"):
+    with pytest.raises(SystemExit, match="No space left on device; the same command goes on with the sweep"):
         main(words(space_file, out, trials=2))
     monkeypatch.setattr(sweeping.trainer, "train", train)
     main(words(space_file, out, trials=2))
     assert [each.state for each in SweepRecord.load(out).attempts] == ["void", "complete", "complete"]
+
+
+def test_a_trial_that_cannot_be_saved_advises_no_option_that_a_sweep_lacks(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer told of --resume."""
+    out = tmp_path / "out"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise CannotWriteError(out / "checkpoints", "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    advice = "No space left on device; no update of the run is saved yet; the same command begins it again"
+    with pytest.raises(SystemExit, match=advice):
+        main(words(space_file, out, trials=2))
 
 
 def test_every_trial_has_the_number_of_parameters(space_file: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reminding.disk.errors import FolderInUseError
+from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.disk.writing import make_folder
 from reminding.lab.runs import checkpoint, parity
 from reminding.lab.runs.config import RunConfig
@@ -164,11 +164,14 @@ def work(sweep: Sweep) -> SweepRecord:
     make_folder(sweep.folder)
     storage = options.storage or str(sweep.folder / JOURNAL_NAME)
     check_folder(sweep.folder, sweep.name, without_password(storage))
-    with Study(storage, sweep.name, maximize=base.task.maximize) as study:
-        study.agree(sweep.definition(), defaults_of(TASKS[base.task.name]))
-        _begin(sweep, study)
-        say(f"sweep {sweep.name} in {without_password(storage)}: {options.trials} trials")
-        return _worked(sweep, study)
+    try:
+        with Study(storage, sweep.name, maximize=base.task.maximize) as study:
+            study.agree(sweep.definition(), defaults_of(TASKS[base.task.name]))
+            _begin(sweep, study)
+            say(f"sweep {sweep.name} in {without_password(storage)}: {options.trials} trials")
+            return _worked(sweep, study)
+    except CannotWriteError as error:
+        raise error if error.advice else error.with_advice("the same command goes on with the sweep") from error
 
 
 def _begin(sweep: Sweep, study: Study) -> None:
@@ -268,7 +271,7 @@ class _Trial:
         begun = (self._folder / checkpoint.CONFIG_NAME).is_file()
         for step, value in self._earlier(config.task.metric) if begun else ():
             self._searching.report(step, value)
-        summary = trainer.train(config, self._folder, resume=begun, judge=self._judge)
+        summary = trainer.train(config, self._folder, resume=begun, judge=self._judge, again="the same command")
         if self._queue.pulse.lost(self._number):
             raise GivenAwayError
         if summary["stopped"] == "interrupted":
