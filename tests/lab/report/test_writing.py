@@ -136,3 +136,9 @@ def test_a_report_of_a_folder_has_a_band_over_the_seeds_and_every_command(runs: 
         assert part in text
     assert result.tables[0].title == "Methods"
     assert (tmp_path / "report" / "curves-copying.png").stat().st_size > 0
+
+
+def test_a_file_of_measurements_that_is_of_no_benchmark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "measured.json").write_text('{"a": 1}')
+    with pytest.raises(FileNotFoundError, match=r"there is no config\.json, and measured\.json is of no benchmark"):
+        write_report([tmp_path], tmp_path / "report")

@@ -146,7 +146,10 @@ def _read(paths: Sequence[Path]) -> _Found:
     known = [*(run.folder for run in runs), *benchmarks, *damaged]
     for path in paths:
         if not any(folder.is_relative_to(path) for folder in known):
-            raise FileNotFoundError(f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}")
+            other = f", and {RECORD_NAME} is of no benchmark" if (path / RECORD_NAME).is_file() else ""
+            raise FileNotFoundError(
+                f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}{other}"
+            )
     if damaged and not found.runs and not benchmarks:
         raise ValueError(f"no run can be read: {'; '.join(damaged.values())}")
     return found
