@@ -69,7 +69,7 @@ class Exported(nn.Module):
 
     A memory has the room that the state has. With a capacity that is the capacity. Without one, a row that stores
     more than it has room for returns NaN from then on; `begin` and `tensors_of` make room for a number of steps.
-    `tensors_of` compares a state with the layer. A call does not: PyTorch raises where shapes or types do not fit.
+    `tensors_of` compares a state with the layer. A call counts its tensors; PyTorch raises where shapes do not fit.
 
     `torch.export.save(module.export(), path)` and `save_onnx` write it to a file; pickle and torch.save cannot.
     """
@@ -133,8 +133,7 @@ class Exported(nn.Module):
 
     def state_of(self, tensors: State) -> SABState:
         """The reverse of `tensors_of`: a state with which the layer goes on."""
-        layers: list[LayerState] = []
-        parts = self._parts(tensors)
+        parts, layers = self._parts(tensors), list[LayerState]()
         for fresh, part in zip(self._fresh(len(tensors[0])).layers, parts, strict=True):
             memory = fresh.memory
             if part.memory is not None:
@@ -188,11 +187,7 @@ class Exported(nn.Module):
         return max(slots - (-steps // self.rule.k_att), self.rule.ranks or 1, 1)
 
     def _parts(self, state: State) -> list[LayerTensors]:
-        """The tensors of a state behind the first, by layer.
-
-        Raises:
-            ValueError: there are more or fewer than a state has.
-        """
+        """The tensors of a state behind the first, by layer. ValueError: there are more, or fewer."""
         if len(state) != len(self.names):
             raise ValueError(f"state must have {len(self.names)} tensors, {', '.join(self.names)}; got {len(state)}")
         given = iter(state[1:])
@@ -210,10 +205,9 @@ class Exported(nn.Module):
 
     def _advance(self, layers: list[BoundLayer], x: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of all layers: x (B, I), h of the last (B, H)."""
-        parts, step = self._parts(state), state[0] + 1
-        found: list[Tensor] = [step]
+        parts, found = self._parts(state), [state[0] + 1]
         for bound, part in zip(layers, parts, strict=True):
-            after = _step(bound, self.rule, x, step, part)
+            after = _step(bound, self.rule, x, found[0], part)
             x = after.h
             found += [after.h, *after.cell_state, *(after.memory or ())]
         return x, tuple(found)
