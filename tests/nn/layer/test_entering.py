@@ -156,13 +156,26 @@ def test_a_plan_is_of_a_number_of_steps(steps: Any) -> None:
         SAB(3, 4).plan(steps)
 
 
-@pytest.mark.parametrize("semantics", ["paper", "release"])
-def test_a_layer_that_recalls_nothing_has_no_memory(semantics: str) -> None:
-    layer = SAB(3, 4, k_top=0, semantics=semantics, dtype=torch.float64)
+def test_a_layer_that_recalls_nothing_has_no_memory() -> None:
+    layer = SAB(3, 4, k_top=0, dtype=torch.float64)
     _, state = layer(X)
     assert state.memory.shape == (1, X.shape[1], 0, 4)
     layer(X, state.reset(torch.tensor([True, False])))
     layer(X, X.new_zeros(1, X.shape[1], 4).expand(2, 1, -1, -1).unbind())
+
+
+@pytest.mark.parametrize("semantics", ["paper", "release"])
+@pytest.mark.parametrize("served", [False, True])
+def test_a_state_goes_on_where_another_number_of_memories_is_recalled(semantics: str, served: bool) -> None:
+    """From recalling nothing to recalling two, and back; the release's zero vector is there from the start."""
+    layers = [SAB(3, 4, k_top=k_top, k_att=1, semantics=semantics, dtype=torch.float64) for k_top in (0, 2)]
+    for first, second in (layers, layers[::-1]):
+        state = first(X)[1].detach()
+        with torch.set_grad_enabled(not served):
+            for _ in range(2):
+                output, state = second(X, state)
+                assert output.isfinite().all()
+        assert state.step.tolist() == [3 * len(X)] * X.shape[1]
 
 
 @pytest.mark.parametrize("maker", [truncated_bptt, full_attention])

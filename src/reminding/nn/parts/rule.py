@@ -43,8 +43,8 @@ class Rule:
 
     @property
     def zero_slot(self) -> bool:
-        """Whether a stream's memory starts with a zero vector."""
-        return self.semantics == "release" and self.remembers
+        """Whether a stream's memory starts with a zero vector; also with k_top=0, so that another k_top can go on."""
+        return self.semantics == "release"
 
     @property
     def weights(self) -> Normalizer:
