@@ -324,9 +324,8 @@ class LayerCalls(LayerParameters):
         """A past as credit is sent into it with the tensors of a network."""
         op = BACKENDS[network.backend].op if network.backend != REFERENCE else None
         on_op = op is not None and op.credits_past(self.k_top) and self._credit is None
-        return PastCredit(
-            network, history, None if self.encoder is None else self._encode, on_op, self.backend == "auto"
-        )
+        encode = None if self.encoder is None else self._encode
+        return PastCredit(network, history, encode, on_op, may_fall_back=self.backend == "auto")
 
     def _encode(self, given: EncoderInput) -> Tensor:
         """X (T, B, I) of a past call once more; finite in rows that were not, where the numbers do not matter.

@@ -24,14 +24,14 @@ from reminding.nn.state.made_by import MadeBy
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
 
 
-def check_input(x: Tensor, input_size: int, like: Tensor, name: str = "input") -> None:
+def check_input(x: Tensor, input_size: int, like: Tensor, name: str) -> None:
     """Compare an input (..., I) with the layer's size, type and device.
 
     Args:
         like: a parameter; name: of the argument.
 
     Raises:
-        ValueError: it does not fit; the message names it.
+        ValueError: the input does not fit, and the message names it; or the layer has no floating-point type.
     """
     if not like.dtype.is_floating_point:
         raise ValueError(f"the layer must have parameters of a floating-point type such as float32, got {like.dtype}")
