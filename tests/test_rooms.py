@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     **{folder.relative_to(PACKAGE).as_posix(): said_of(folder) or set() for folder in FOLDERS},
     "__main__": {"cli"},
     "moved": set(),
+    "checks": set(),
     "version": set(),
     "": {"nn", "moved", "version", "lab/predict"},
 }

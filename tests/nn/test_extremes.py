@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reminding import SAB, SABState
-from reminding.nn.parts.memory import MOST
+from reminding.checks import MOST
 from reminding.nn.state.past.segments import segment_starts
 from reminding.ops.backends import BACKENDS
 from tests.nn.samples import BUILT, assert_same_gradients, chunks, draw, make, needs_op
@@ -109,12 +109,12 @@ def test_segments_are_not_counted_up_to_a_stream_or_a_cut_far_away() -> None:
 @pytest.mark.parametrize("value", [MOST + 1, 2**63, 10**30])
 def test_a_setting_beyond_any_stream_is_refused_by_name(name: str, value: int) -> None:
     settings: dict[str, Any] = {name: value}
-    with pytest.raises(ValueError, match=rf"{name} must be an integer of at most {MOST}.*got {value}"):
+    with pytest.raises(ValueError, match=rf"{name} must be at most {MOST:,}.*got {value}"):
         SAB(3, 4, **settings)
 
 
 def test_a_k_top_that_no_step_has_room_for_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"k_top must be an integer of at most 1048576, or None, got 1048577"):
+    with pytest.raises(ValueError, match=r"k_top must be at most 1,048,576, or None, got 1048577"):
         SAB(3, 4, k_top=2**20 + 1)
 
 

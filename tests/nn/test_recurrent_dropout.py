@@ -121,7 +121,7 @@ def test_a_gru_cell_of_pytorchs_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, "no", True, None])
 def test_it_must_be_a_probability(value: Any) -> None:
-    with pytest.raises(ValueError, match="recurrent_dropout must be a probability from 0 to 1"):
+    with pytest.raises(ValueError, match="recurrent_dropout must be a number from 0 to 1"):
         SAB(3, 4, recurrent_dropout=value)
 
 

@@ -1,7 +1,7 @@
 """Estimators with the contracts of scikit-learn (`offline`) and river (`online`), on SAB networks (`network`).
 
 `offline` and `online` subclass those libraries' bases, and are imported when one of their names is first used.
-May import: `lab.runs`, `lab.train`, `reminding.nn`, `reminding.tasks`.
+May import: `checks`, `lab.runs`, `lab.train`, `reminding.nn`, `reminding.tasks`.
 """
 
 from __future__ import annotations

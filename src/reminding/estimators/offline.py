@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from reminding.checks import above_zero, at_least, require
 from reminding.estimators.network import (
     Fitting,
     Outline,
@@ -32,7 +33,6 @@ from reminding.estimators.network import (
 )
 from reminding.lab.runs.config import STREAM, ModelOptions
 from reminding.tasks.data.scale import scale_of
-from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 
 class _Network(BaseEstimator):

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from river import base
 from torch import Tensor, nn
 
+from reminding.checks import above_zero, at_least, require
 from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, own_modes, plain
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
-from reminding.tasks.kinds.checks import above_zero, at_least, require
 
 Features = Mapping[Any, Any]
 

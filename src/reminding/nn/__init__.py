@@ -1,7 +1,7 @@
 """Modules: the SAB layer, its state, and the baselines it is compared with. `export` makes graphs of a trained layer.
 
 Other rooms may import all of `nn`.
-May import: `nn.parts`, `nn.state`, `nn.layer`, `nn.credit`, `nn.baselines`, `reminding.ops`.
+May import: `checks`, `nn.parts`, `nn.state`, `nn.layer`, `nn.credit`, `nn.baselines`, `reminding.ops`.
 """
 
 from reminding.nn.baselines import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.parts import settings
+from reminding import checks
 
 Pieces = tuple[Tensor, ...]
 
@@ -75,14 +75,14 @@ def tbptt(
             another type; or (when it is met) an item, mask or state does not fit, or keeps no past with detach=False.
             The message says how.
     """
-    k = settings.at_least("k", k, 1)
+    k = checks.at_least("k", k, 1)
     _check_stream(stream)
     if not callable(cast("object", module)):
         raise ValueError(f"module must be callable as module(input, state), got {module!r}")
     if batch_first is None:
         batch_first = bool(getattr(module, "batch_first", False))
-    reset, detach, batch_first = settings.each_yes_or_no(reset=reset, detach=detach, batch_first=batch_first)
-    state_axis = settings.at_least_or_none("state_axis", state_axis, 0)
+    reset, detach, batch_first = checks.each_yes_or_no(reset=reset, detach=detach, batch_first=batch_first)
+    state_axis = checks.at_least_or_none("state_axis", state_axis, 0)
     if state_axis is None and isinstance(module, nn.RNNBase):
         state_axis = 1
     return TruncatedBPTT(module, stream, k, state, reset, detach, int(batch_first), state_axis)

@@ -1,7 +1,8 @@
 """Tasks: the data, loss and metrics of each experiment. Tasks know no model.
 
 Other rooms may import all of `tasks`.
-May import: `tasks.kinds`, `tasks.delayed`, `tasks.files`, `tasks.data`, `tasks.data.tables`, `tasks.data.labelled`.
+May import: `checks`, `tasks.kinds`, `tasks.delayed`, `tasks.files`, `tasks.data`, `tasks.data.tables`,
+`tasks.data.labelled`.
 """
 
 from __future__ import annotations

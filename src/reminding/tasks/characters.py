@@ -15,11 +15,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.checks import at_least, at_least_or_none
 from reminding.tasks.data.datasets import DATASETS
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, open_raw, read_raw
 from reminding.tasks.kinds.base import Split
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.nextstep import NextStep
 
 PTB_SYMBOLS = b"\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"

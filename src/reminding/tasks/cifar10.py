@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reminding.checks import one_of
 from reminding.tasks.data.datasets import DATASETS, DataFile
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.data.packed import check_raw, read_raw
 from reminding.tasks.kinds.base import Split
-from reminding.tasks.kinds.checks import one_of
 from reminding.tasks.kinds.classification import Examples, PixelClassification
 
 Channels = Literal["together", "apart"]

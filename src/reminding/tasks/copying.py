@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reminding.checks import at_least
 from reminding.tasks.kinds.base import TRAINING, Batch, MetricSums, check_prediction, full_precision
-from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 BLANK = 0

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reminding.checks import at_least, share
 from reminding.tasks.kinds.asked import UNASKED, AskedStream
 from reminding.tasks.kinds.base import Batch, EvalSplit, Split, check_evaluation, stream
-from reminding.tasks.kinds.checks import at_least, share
 
 BLANK = 0
 EVAL_EPISODES = 10

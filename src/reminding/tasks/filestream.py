@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reminding.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.data.audio import AudioSource, FollowedAudio
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.sources import Source
@@ -29,7 +30,6 @@ from reminding.tasks.files.known import Known
 from reminding.tasks.files.measured import Measured, constant_notes, far_away
 from reminding.tasks.files.sets import FileSet, Format, format_of, list_files, named_files, open_files
 from reminding.tasks.kinds.base import DERIVED, Batch, EvalSplit, Split
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.facts import DATA
 from reminding.tasks.kinds.nextstep import Row
 from reminding.tasks.kinds.tallies import season_of

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, at_least_or_none
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.data.audio import SUFFIXES, check_rate, read_audio
 from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
@@ -24,7 +25,6 @@ from reminding.tasks.data.tables import TableSource
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.filestream import FileStream
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
 from reminding.tasks.kinds.classification import PixelClassification
 from reminding.tasks.kinds.nextstep import NextStep
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.data.audio import audio_files, audio_form, check_rate, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
 from reminding.tasks.data.labelled.arrays import MISSING, Missing
@@ -23,7 +24,6 @@ from reminding.tasks.data.labelled.files import NEEDED, One, read_series
 from reminding.tasks.data.labelled.folders import AudioFile, list_recordings
 from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.files.labelled import Form, LabelledTask, Loaded
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
 from reminding.tasks.kinds.facts import DATA
 
 DIGIT_SAMPLES = 8000

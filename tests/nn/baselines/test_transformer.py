@@ -60,7 +60,7 @@ def test_a_transformers_dropout_is_for_training() -> None:
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"heads": 3}, "heads must divide hidden_size=4, got 3"),
     "no heads": ({"heads": 0}, "heads must be an integer of at least 1, got 0"),
-    "dropout": ({"dropout": 2}, "dropout must be a probability from 0 to 1, got 2"),
+    "dropout": ({"dropout": 2}, "dropout must be a number from 0 to 1, got 2"),
     "layers": ({"num_layers": 0}, "num_layers must be an integer of at least 1, got 0"),
     "positions": (
         {"positions": "learned"},

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
 
-from reminding.tasks.kinds import checks
-from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none, each_at_least, each_one_of, require
+from reminding import checks
+from reminding.checks import above_zero, at_least, at_least_or_none, each_at_least, each_one_of, require
 
 Name = Literal[
     "lstm",

@@ -1,6 +1,6 @@
 """Explanations: what a trained network recalled, which memories received credit, and whether they mattered.
 
-May import: `disk`, `lab.runs`, `lab.show`, `lab.predict`, `reminding.nn`, `reminding.tasks`.
+May import: `checks`, `disk`, `lab.runs`, `lab.show`, `lab.predict`, `reminding.nn`, `reminding.tasks`.
 """
 
 from reminding.lab.explain.explanation import ExplainOptions, Explanation, Reminders, explain

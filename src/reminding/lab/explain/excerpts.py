@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, at_least_or_none, each_at_least, require
 from reminding.lab.explain.gaps import gaps_of
 from reminding.lab.explain.times import StepTimes, numbered, recorded, seconds
 from reminding.tasks import Batch, EvalSplit
@@ -25,7 +26,6 @@ from reminding.tasks.data.tables import TableSource
 from reminding.tasks.files.labelled import LabelledTask
 from reminding.tasks.filestream import FileStream
 from reminding.tasks.kinds.asked import Asked
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, each_at_least, require
 from reminding.tasks.own import read_own
 
 STREAM_STEPS = 1000

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from reminding.checks import at_least
 from reminding.disk.records import write_json
 from reminding.lab.explain.explanation import explainable, input_times_gradient
 from reminding.lab.explain.legend import legend_of
@@ -22,7 +23,6 @@ from reminding.lab.show.plots import Curve, occlusion_curves
 from reminding.lab.show.tables import Table
 from reminding.nn import SAB
 from reminding.tasks import Batch, EvalSplit, FileStream, MetricSums, mean_metrics
-from reminding.tasks.kinds.checks import at_least
 
 MOST_SEQUENCES = 10_000_000
 """The most that are blanked: a made-up task has no last sequence."""

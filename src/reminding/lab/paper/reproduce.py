@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from reminding.checks import above_zero, at_least
 from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
 from reminding.lab.paper.jobs import Job
@@ -16,7 +17,6 @@ from reminding.lab.runs.config import RunConfig, command
 from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
 from reminding.lab.train.sweep.pulse import MOST_GRACE
-from reminding.tasks.kinds.checks import above_zero, at_least
 
 MOST_BUDGET = 1_000_000
 """The largest factor on the length of runs: that of an experiment has up to a million updates."""

@@ -1,6 +1,6 @@
 """Trained runs at work: forecasts, labels, text, one step at a time, and the Hugging Face Hub.
 
-May import: `disk`, `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
+May import: `checks`, `disk`, `lab.runs`, `lab.show`, `reminding.nn`, `reminding.tasks`.
 """
 
 from reminding.lab.predict.horizon import HorizonForecast

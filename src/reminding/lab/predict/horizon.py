@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.checks import at_least, at_least_or_none
 from reminding.lab.predict.forecast import Rows, Scaling, next_rows
 from reminding.lab.predict.frames import LATEST, frame_of, index_after, index_at, joined, times_after, times_index
 from reminding.lab.predict.future import known_inputs
@@ -22,7 +23,6 @@ from reminding.lab.show.times import time_texts
 from reminding.tasks import FileStream
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.tables.store import carried
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 SHOWN = 3
 """Rows before the forecast that are drawn, for each row of the forecast."""

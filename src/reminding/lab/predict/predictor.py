@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from reminding import checks
+from reminding.checks import at_least, at_least_zero
 from reminding.lab.predict import hub
 from reminding.lab.predict.forecast import Rows, rows_of
 from reminding.lab.predict.frames import index_of, labels_frame, names_index, row_numbers
@@ -26,8 +28,6 @@ from reminding.lab.runs.machine import choose_device
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
 from reminding.tasks.files.labelled import LabelledTask
-from reminding.tasks.kinds import checks
-from reminding.tasks.kinds.checks import at_least, at_least_zero
 from reminding.tasks.kinds.classification import PixelClassification
 
 MOST_ROWS = 10_000_000

@@ -1,6 +1,6 @@
 """Reports on many runs: tables over seeds, learning curves, and their page; and the check of one run's files.
 
-May import: `disk`, `lab.runs`, `lab.show`, `lab.bench`, `lab.explain`, `lab.train.sweep`, `reminding.nn`,
+May import: `checks`, `disk`, `lab.runs`, `lab.show`, `lab.bench`, `lab.explain`, `lab.train.sweep`, `reminding.nn`,
 `reminding.tasks`.
 """
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from reminding.checks import at_least
 from reminding.disk.writing import make_folder
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
@@ -44,7 +45,6 @@ from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
 from reminding.lab.show.plots import recall_map
 from reminding.lab.show.tables import Table, error_tables, metric_text
-from reminding.tasks.kinds.checks import at_least
 
 COLUMNS = ["run", "test", "best valid", "metric", "state", "model", "task"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from reminding import checks
 from reminding.disk.errors import DamagedFileError, what_is_wrong
 from reminding.disk.fields import from_plain, option, plain, to_json
 from reminding.disk.records import read_json, write_json
 from reminding.lab.runs.facts import informed
 from reminding.tasks import DERIVED, TASKS
-from reminding.tasks.kinds import checks
 
 FORMAT_VERSION = 2
 """Of config.json and of the files beside it. Version 0.1 of this package, which wrote format 1, does not find the

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reminding.checks import at_least, at_least_or_none
 from reminding.disk.fields import option, plain
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.delayed.repeats import RareRepeats
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reminding.checks import at_least, at_least_or_none
 from reminding.lab.runs.config import READ, RECALLING, RECURRENT, SCORING, ModelOptions
 from reminding.lab.runs.own_code import is_own, own, own_modules
 from reminding.nn import (
@@ -28,7 +29,6 @@ from reminding.nn import (
     truncated_bptt,
 )
 from reminding.tasks import Batch
-from reminding.tasks.kinds.checks import at_least, at_least_or_none
 
 StreamState = SABState | CarriedState
 """The state that a model carries from chunk to chunk of a stream."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from reminding.checks import at_least
 from reminding.disk.fields import plain
 from reminding.disk.writing import check_folder
 from reminding.lab.explain.decimals import told_by
@@ -40,7 +41,6 @@ from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
 from reminding.tasks import DATASETS, TRAINING, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
-from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.own import reading_of_series
 
 MOST_COLUMNS = 12

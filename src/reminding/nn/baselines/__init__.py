@@ -1,6 +1,6 @@
 """What SAB is compared with, behind the same interface: `output, state[, recall] = layer(input, state)`.
 
-May import: `disk`, `nn.layer`, `nn.state`, `nn.parts`.
+May import: `checks`, `disk`, `nn.layer`, `nn.state`, `nn.parts`.
 """
 
 from reminding.nn.baselines.carried import CarriedState

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding import checks
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import Layout, enter, name_of_input
-from reminding.nn.parts import settings
 from reminding.nn.parts.tensors import all_finite, row_mask, row_places
 from reminding.nn.state.storage import load_tensors, pack_tensors, save_tensors
 from reminding.nn.state.stream import Recall
@@ -124,8 +124,8 @@ class CarriedLayer(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, batch_first: bool, encoder: nn.Module | None) -> None:
         super().__init__()
-        self.input_size = settings.at_least("input_size", input_size, 1)
-        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
+        self.input_size = checks.at_least("input_size", input_size, 1)
+        self.hidden_size = checks.at_least("hidden_size", hidden_size, 1)
         self.batch_first = batch_first
         self.encoder = encoder
 

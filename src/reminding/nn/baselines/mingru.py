@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reminding import checks
 from reminding.nn.baselines.carried import CarriedLayer, constant
 from reminding.nn.baselines.scan import linear_scan
-from reminding.nn.parts import settings
 
 
 class MinGRU(CarriedLayer):
@@ -41,8 +41,8 @@ class MinGRU(CarriedLayer):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, batch_first, encoder)
-        self.num_layers = settings.at_least("num_layers", num_layers, 1)
-        self.dropout = nn.Dropout(settings.probability("dropout", dropout))
+        self.num_layers = checks.at_least("num_layers", num_layers, 1)
+        self.dropout = nn.Dropout(checks.share("dropout", dropout))
         widths = [self.input_size, *[self.hidden_size] * (self.num_layers - 1)]
         self.maps = nn.ModuleList(nn.Linear(width, 2 * self.hidden_size) for width in widths)
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding import checks
 from reminding.nn.baselines.carried import empty_recall, lost_steps
 from reminding.nn.layer import entering
 from reminding.nn.layer.layout import enter, name_of_input
-from reminding.nn.parts import settings
 from reminding.nn.parts.tensors import all_finite
 
 Positions = Literal["sinusoidal", "alibi", "t5", "none"]
@@ -75,24 +75,24 @@ class Transformer(nn.Module):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = settings.at_least("input_size", input_size, 1)
-        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
-        hidden_size, heads = self.hidden_size, settings.at_least("heads", heads, 1)
+        self.input_size = checks.at_least("input_size", input_size, 1)
+        self.hidden_size = checks.at_least("hidden_size", hidden_size, 1)
+        hidden_size, heads = self.hidden_size, checks.at_least("heads", heads, 1)
         if hidden_size % heads:
             raise ValueError(f"heads must divide hidden_size={hidden_size}, got {heads}")
         self.batch_first = batch_first
         self.encoder = encoder
-        self.positions: Positions = settings.one_of("positions", positions, get_args(Positions))
+        self.positions: Positions = checks.one_of("positions", positions, get_args(Positions))
         self.bias = nn.Embedding(BUCKETS, heads) if positions == "t5" else None
         self.embed = nn.Linear(self.input_size, hidden_size)
-        width = settings.at_least_or_none("feedforward_size", feedforward_size, 1) or 4 * hidden_size
+        width = checks.at_least_or_none("feedforward_size", feedforward_size, 1) or 4 * hidden_size
         block = nn.TransformerEncoderLayer(
-            hidden_size, heads, width, settings.probability("dropout", dropout), norm_first=True
+            hidden_size, heads, width, checks.share("dropout", dropout), norm_first=True
         )
         self.heads = heads
         self.blocks = nn.TransformerEncoder(
             block,
-            settings.at_least("num_layers", num_layers, 1),
+            checks.at_least("num_layers", num_layers, 1),
             nn.LayerNorm(hidden_size),
             enable_nested_tensor=False,
         )

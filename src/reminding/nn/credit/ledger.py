@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from reminding.nn.parts import settings
+from reminding import checks
 from reminding.nn.parts.memory import NOTHING
 
 _NUMBERS = itertools.count(secrets.randbits(61))  # at random, since states go from process to process
@@ -160,7 +160,7 @@ class Credit:
         Raises:
             ValueError: row or layer is no integer of at least 0. Those that received nothing have n = 0.
         """
-        row, layer = settings.at_least("row", row, 0), settings.at_least("layer", layer, 0)
+        row, layer = checks.at_least("row", row, 0), checks.at_least("layer", layer, 0)
         mine = (self.row == row) & (self.layer == layer)
         step = cast("Tensor", self.memory_step[mine].unique())
         place = torch.searchsorted(step, self.memory_step[mine])

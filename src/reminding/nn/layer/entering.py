@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from reminding.checks import MOST
 from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import surroundings
 from reminding.nn.parts.cells import Shape
-from reminding.nn.parts.memory import MOST
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from reminding import checks
 from reminding.nn.layer import surroundings
 from reminding.nn.parts import settings
 from reminding.nn.parts.bound import BoundLayer, bind
@@ -138,7 +139,7 @@ class LayerParameters(nn.Module):
     def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
         if isinstance(cell, str):
-            self.cell = settings.one_of("cell", cell, tuple(CELLS))
+            self.cell = checks.one_of("cell", cell, tuple(CELLS))
             for layer, size in enumerate(sizes):
                 for name, shape in CELLS[cell].weight_shapes(size, self.hidden_size).items():
                     if self.bias or name not in BIASES:
@@ -160,7 +161,7 @@ class LayerParameters(nn.Module):
         self._own_scorers = False
         self._remembers = remembers
         if isinstance(score, str):
-            self.score = settings.one_of("score", score, tuple(SCORES))
+            self.score = checks.one_of("score", score, tuple(SCORES))
             built_in = SCORES[self.score]
             shapes = built_in.shapes(self.hidden_size, self.score_size)
             for layer in range(self.num_layers if remembers else 0):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding import checks
 from reminding.nn.credit.ledger import Credit
 from reminding.nn.layer.calls import LayerCalls
 from reminding.nn.layer.choice import Plan
@@ -173,41 +174,41 @@ class SAB(LayerCalls):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = settings.at_least("input_size", input_size, 1)
-        self.hidden_size = settings.at_least("hidden_size", hidden_size, 1)
-        self.num_layers = settings.at_least("num_layers", num_layers, 1)
+        self.input_size = checks.at_least("input_size", input_size, 1)
+        self.hidden_size = checks.at_least("hidden_size", hidden_size, 1)
+        self.num_layers = checks.at_least("num_layers", num_layers, 1)
         self.score_size = settings.score_size(score_size, hidden_size)
-        self.semantics = settings.one_of("semantics", semantics, ("paper", "release"))
-        self.bias, self.batch_first = settings.each_yes_or_no(bias=bias, batch_first=batch_first)
+        self.semantics = checks.one_of("semantics", semantics, ("paper", "release"))
+        self.bias, self.batch_first = checks.each_yes_or_no(bias=bias, batch_first=batch_first)
         self.encoder = settings.module_or_none("encoder", encoder)
         settings.refuse_what_streams_lack(bidirectional, proj_size)
         self.dropout = settings.dropout(dropout, num_layers)
         self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
-        self.backend = settings.one_of("backend", backend, ("auto", *names()))
-        self.engine = settings.one_of("engine", engine, ("auto", "autograd", "replay"))
+        self.backend = checks.one_of("backend", backend, ("auto", *names()))
+        self.engine = checks.one_of("engine", engine, ("auto", "autograd", "replay"))
         self.memory_device = settings.device_or_none("memory_device", memory_device)
         usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
-        self.normalizer = settings.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
+        self.normalizer = checks.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
         self.null_score = settings.null_score(null_score, self.normalizer)
         self.summary_gate = settings.summary_gate(summary_gate)
-        k_trunc = settings.at_least_or_none("k_trunc", k_trunc, 1)
-        self.credit_every = settings.at_least("credit_every", credit_every, 1)
+        k_trunc = checks.at_least_or_none("k_trunc", k_trunc, 1)
+        self.credit_every = checks.at_least("credit_every", credit_every, 1)
         self.rule = Rule(
-            k_top=settings.at_least_or_none("k_top", k_top, 0, LARGEST_K_TOP),
-            k_att=settings.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
+            k_top=checks.at_least_or_none("k_top", k_top, 0, LARGEST_K_TOP),
+            k_att=checks.at_least("k_att", (k_trunc or 1) if k_att is None else k_att, 1),
             k_trunc=k_trunc,
             semantics=semantics,
             normalizer=self.normalizer,
-            recall_scale=settings.share("recall_scale", recall_scale),
+            recall_scale=checks.share_above_zero("recall_scale", recall_scale),
             forget_scale=settings.forget_scale(forget_scale, cell),
-            capacity=settings.at_least_or_none("capacity", capacity, 1),
+            capacity=checks.at_least_or_none("capacity", capacity, 1),
             evict=settings.evict(evict),
-            backtrack=settings.yes_or_no("backtrack", backtrack),
-            horizon=settings.at_least_or_none("horizon", horizon, 0),
-            search=settings.one_of("search", search, list(SEARCH)),
+            backtrack=checks.yes_or_no("backtrack", backtrack),
+            horizon=checks.at_least_or_none("horizon", horizon, 0),
+            search=checks.one_of("search", search, list(SEARCH)),
             null_score=null_score is not None and k_top != 0,
             summary_gate=summary_gate is not None and k_top != 0,
-            stored=settings.one_of("stored", stored, tuple(STORED)),
+            stored=checks.one_of("stored", stored, tuple(STORED)),
         )
         self.forget_bias = ForgetBias.parsed(forget_bias, cell, bias)
         self.build(cell, score or usual[1], remembers=k_top != 0, kind=settings.kind(device, dtype))
@@ -332,7 +333,7 @@ class SAB(LayerCalls):
         Raises:
             ValueError: steps is no integer of at least 0.
         """
-        steps = settings.at_least("steps", steps, 0)
+        steps = checks.at_least("steps", steps, 0)
         return self.choice().plan(steps, self._most_alive(self.fresh(1), steps))
 
     def extra_repr(self) -> str:

@@ -22,8 +22,6 @@ NOTHING = sparsify.NOTHING
 """In the place of a stream step where no memory is meant; 0 is the zero vector of the release's memory."""
 FAR = torch.iinfo(torch.int64).max
 """The stream step of padding where steps must ascend."""
-MOST = 2**61
-"""The most steps of a stream, and the largest setting that counts steps or memories: sums of two fit into int64."""
 
 
 @dataclass(eq=False)

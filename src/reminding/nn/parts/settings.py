@@ -1,58 +1,22 @@
-"""What the settings of a layer may be: checks that turn a mistake into a `ValueError` naming the argument."""
+"""What only a layer has settings of: checks that turn a mistake into a `ValueError` naming the argument."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from reminding.nn.parts.memory import EVICT, MOST, Evict
+from reminding.checks import at_least, is_number, one_of, share, share_above_zero
+from reminding.nn.parts.memory import EVICT, Evict
 from reminding.nn.parts.scorers import Scorer
 
-Name = TypeVar("Name", bound=str)
 SCORE_SIZE = 32
 """Usual width of the score's projections. A scorer as wide as the state takes parameters from the cell and gains
 nothing: results/recipe."""
-
-
-def at_least(name: str, value: Any, least: int) -> int:
-    """An integer from `least` to `MOST`."""
-    return _at_least(name, value, least, "")
-
-
-def at_least_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
-    """An integer from `least` to `most`, or None."""
-    return None if value is None else _at_least(name, value, least, ", or None", most)
-
-
-def _at_least(name: str, value: Any, least: int, otherwise: str, most: int = MOST) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or (number := int(value)) < least:
-        raise ValueError(f"{name} must be an integer of at least {least}{otherwise}, got {value!r}")
-    if number > most:
-        raise ValueError(f"{name} must be an integer of at most {most}{otherwise}, got {value!r}")
-    return number  # of Python: one of numpy's would overflow where it does not, and no op takes it
-
-
-def yes_or_no(name: str, value: Any) -> bool:
-    """True or False, of Python or numpy: no text such as "no", which counts as true, and no number."""
-    if type(value).__name__ not in ("bool", "bool_"):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def each_yes_or_no(**values: Any) -> list[bool]:
-    """`yes_or_no` of several settings."""
-    return [yes_or_no(name, value) for name, value in values.items()]
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number: of Python or numpy, and no bool."""
-    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def score_size(value: Any, hidden_size: int) -> int:
@@ -74,39 +38,25 @@ def kind(device: torch.device | str | None, dtype: torch.dtype | None) -> dict[s
     return {"device": device_or_none("device", device), "dtype": dtype}
 
 
-def one_of(name: str, value: Name, known: Sequence[str]) -> Name:
-    """One of the known names."""
-    if value not in known:
-        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
-    return value
-
-
-def probability(name: str, value: Any) -> float:
-    """A number from 0 to 1."""
-    if not _is_number(value) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a probability from 0 to 1, got {value!r}")
-    return value if isinstance(value, int | float) else float(value)
-
-
 def dropout(value: Any, num_layers: int) -> float:
     """A number from 0 to 1, with a warning where there are no layers to drop between."""
-    share = probability("dropout", value)
-    if share > 0 and num_layers == 1:
+    dropped = share("dropout", value)
+    if dropped > 0 and num_layers == 1:
         warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=3)
-    return share
+    return dropped
 
 
 def recurrent_dropout(value: Any, cell: object) -> float:
     """A number from 0 to 1; 0 where the cell is PyTorch's GRU."""
-    share = probability("recurrent_dropout", value)
-    if share > 0:
+    dropped = share("recurrent_dropout", value)
+    if dropped > 0:
         cells = cast("Iterable[Any]", cell) if isinstance(cell, list | tuple | nn.ModuleList) else [cell]
         if any(isinstance(module, nn.GRUCell) for module in cells):
             raise ValueError(
                 "recurrent_dropout must be 0 with an nn.GRUCell, which carries the h it is given on: what is kept "
                 "would grow at every step; cell='gru' masks h in its gates alone"
             )
-    return share
+    return dropped
 
 
 def refuse_what_streams_lack(bidirectional: Any, proj_size: Any) -> None:
@@ -139,18 +89,11 @@ def device_or_none(name: str, value: Any) -> torch.device | None:
         raise ValueError(f"{name} must be a device such as 'cpu', or None, got {value!r}") from error
 
 
-def share(name: str, value: Any) -> float:
-    """A number above 0 and at most 1."""
-    if not _is_number(value) or not 0 < value <= 1:
-        raise ValueError(f"{name} must be a number above 0 and at most 1, got {value!r}")
-    return float(value)
-
-
 def null_score(value: Any, normalizer: str) -> float | None:
     """A finite number, or None; a number only where recalling nothing competes."""
     if value is None:
         return None
-    if not _is_number(value) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"null_score must be a finite number, or None, got {value!r}")
     if normalizer != "softmax1":
         raise ValueError(
@@ -161,14 +104,14 @@ def null_score(value: Any, normalizer: str) -> float | None:
 
 def summary_gate(value: Any) -> float | None:
     """A number between -1 and 1, neither included, or None."""
-    if value is not None and (not _is_number(value) or not -1 < value < 1):
+    if value is not None and (not is_number(value) or not -1 < value < 1):
         raise ValueError(f"summary_gate must be a number between -1 and 1, or None, got {value!r}")
     return None if value is None else float(value)
 
 
 def forget_scale(value: Any, cell: object) -> float:
     """A number above 0 and at most 1; 1 where the cell is no LSTM."""
-    if share("forget_scale", value) != 1 and cell != "lstm":
+    if share_above_zero("forget_scale", value) != 1 and cell != "lstm":
         raise ValueError(f"forget_scale is for cell='lstm', whose forget gate it multiplies, got cell={cell!r}")
     return float(value)
 

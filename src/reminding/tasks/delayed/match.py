@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, one_of, require
 from reminding.tasks.data.labelled.arrays import SPECTRUM_FRAME, in_frames, log_spectrum
 from reminding.tasks.kinds.base import Split, stream
-from reminding.tasks.kinds.checks import at_least, one_of, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream
 from reminding.tasks.series import Recording, find_recordings, read_recordings
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, require
 from reminding.tasks.kinds.base import Split, stream
-from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.itemstream import Items, ItemStream
 from reminding.tasks.mnist import MNIST, PIXELS
 

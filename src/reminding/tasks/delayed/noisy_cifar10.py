@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reminding.checks import at_least
 from reminding.tasks.cifar10 import CLASSES, COLOURS, PEAK, SIDE, splits
 from reminding.tasks.data.download import locate_or_fetch
 from reminding.tasks.kinds.base import Batch, Split
-from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.classification import Classification
 
 NOISE_SEED = 1905

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, each_at_least, require
 from reminding.tasks.characters import CharacterStream
 from reminding.tasks.kinds.base import Batch, EvalSplit, MetricSums, check_prediction, full_precision
-from reminding.tasks.kinds.checks import at_least, each_at_least, require
 
 WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 """A word: letters, or bytes of letters beyond ASCII, as many as there are."""

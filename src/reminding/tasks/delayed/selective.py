@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from reminding.checks import at_least
 from reminding.tasks.kinds.asked import UNASKED, Asked
 from reminding.tasks.kinds.base import Batch
-from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.generated import Generated
 
 NOISE = 0

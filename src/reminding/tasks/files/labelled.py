@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least, require
 from reminding.tasks.data.labelled.arrays import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.labelled.files import One
 from reminding.tasks.data.reading import Reading
 from reminding.tasks.data.scale import Scale
 from reminding.tasks.kinds.base import Batch, EvalSplit, Split
-from reminding.tasks.kinds.checks import at_least, require
 from reminding.tasks.kinds.classification import Classification
 from reminding.tasks.kinds.facts import DATA
 

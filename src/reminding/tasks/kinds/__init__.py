@@ -1,4 +1,4 @@
 """The common parts of tasks: batches, losses and metrics, checks, and bases of generated, labelled, next-step tasks.
 
-May import: nothing else of the package.
+May import: `checks`.
 """

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reminding.tasks.kinds.checks import at_least, at_least_or_none, one_of
+from reminding.checks import at_least, at_least_or_none, one_of
 
 Split = Literal["train", "valid", "test"]
 EvalSplit = Literal["valid", "test"]

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reminding.checks import at_least
 from reminding.tasks.kinds.base import (
     Batch,
     EvalSplit,
@@ -30,7 +31,6 @@ from reminding.tasks.kinds.base import (
     check_training,
     full_precision,
 )
-from reminding.tasks.kinds.checks import at_least
 from reminding.tasks.kinds.facts import Informed
 
 UNKNOWN = -100

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import nn
 
+from reminding.checks import one_or_more, require
 from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
 from reminding.lab.bench.options import BASE, Normalizer, Size, StepOptions, in_order
 from reminding.lab.runs.machine import processor
 from reminding.lab.show.tables import Table
-from reminding.tasks.kinds.checks import one_or_more, require
 
 ServeName = Literal["lstm", "sab-additive", "sab-dot", "sab-separable", "sab-additive-call"]
 SERVE_NAMES: tuple[ServeName, ...] = get_args(ServeName)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from reminding.checks import at_least, one_or_more, require
 from reminding.lab.bench.contestants import build_sab
 from reminding.lab.bench.measurement import Measurement, shown
 from reminding.lab.bench.meter import Tell
@@ -24,7 +25,6 @@ from reminding.lab.runs.machine import processor
 from reminding.lab.show.tables import Table
 from reminding.nn import SABState
 from reminding.nn.tbptt import detached
-from reminding.tasks.kinds.checks import at_least, one_or_more, require
 
 StreamName = Literal["lstm", "sab", "sab-within"]
 STREAM_NAMES: tuple[StreamName, ...] = get_args(StreamName)

@@ -1,4 +1,4 @@
 """Many runs by many workers: jobs in a shared storage, and the search of a space of options.
 
-May import: `disk`, `lab.runs`, `lab.show`, `lab.train`, `reminding.nn`, `reminding.tasks`.
+May import: `checks`, `disk`, `lab.runs`, `lab.show`, `lab.train`, `reminding.nn`, `reminding.tasks`.
 """

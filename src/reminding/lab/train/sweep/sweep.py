@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reminding.checks import above_zero, at_least, at_least_or_none
 from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.disk.writing import make_folder
 from reminding.lab.runs import checkpoint, parity
@@ -31,7 +32,6 @@ from reminding.lab.train.sweep.storage import (
     Study,
 )
 from reminding.tasks import TASKS
-from reminding.tasks.kinds.checks import above_zero, at_least, at_least_or_none
 
 JOURNAL_NAME = "journal.log"
 POLL_SECONDS = 0.5

@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import FAR, MOST, NOTHING, Memory, StepCodes
+from reminding.checks import MOST
+from reminding.nn.parts.memory import FAR, NOTHING, Memory, StepCodes
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Rows, TensorGroup, common
 from reminding.nn.state.past.runs import SegmentRun

@@ -1,4 +1,4 @@
-"""Checks of options: the values that pass, and the message for a bad value."""
+"""Checks of arguments and options: the values that pass, and the message for a bad value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reminding.nn.parts import settings
-from reminding.tasks.kinds import checks
+from reminding import checks
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,15 @@ from reminding.tasks.kinds import checks
         (checks.above_zero, (), [1e-9, 1, np.float32(1)], [0, -1.0, math.nan, "a", None, True], "be above 0"),
         (checks.above_zero_or_none, (), [None, 0.5], [0.0, math.nan, "a"], "be above 0, or None"),
         (checks.at_least_zero, (), [0, 2.5], [-1e-9, math.nan, "a"], "be at least 0"),
-        (checks.share, (), [0, 0.5, 1], [-0.1, 1.1, math.nan, "a"], "be between 0 and 1"),
+        (checks.share, (), [0, 0.5, 1], [-0.1, 1.1, math.nan, "a", True], "be a number from 0 to 1"),
+        (
+            checks.share_above_zero,
+            (),
+            [1e-9, np.float32(0.5), 1],
+            [0, 1.1, "a", True],
+            "be a number above 0 and at most 1",
+        ),
+        (checks.yes_or_no, (), [True, np.False_], ["no", 1, None], "be True or False"),
         (checks.one_of, (["a", "b"],), ["a", "b"], ["c"], "be one of ['a', 'b']"),
     ],
 )
@@ -90,12 +97,12 @@ def test_lists_are_checked_item_by_item() -> None:
         checks.each_one_of("models", ("a", "c"), ("a", "b"))
 
 
-def test_layers_word_it_in_the_same_way() -> None:
-    """Tasks and layers do not know each other, so each has its own checks; both must agree."""
-    for name in ("at_least", "at_least_or_none"):
-        messages: set[str] = set()
-        for module in (checks, settings):
-            with pytest.raises(ValueError, match="option must") as raised:
-                getattr(module, name)("option", 0, 1)
-            messages.add(str(raised.value))
-        assert len(messages) == 1
+def test_what_a_layer_keeps_is_of_pythons_own_types() -> None:
+    """A number of numpy would overflow where Python's does not, and no C++ op takes it."""
+    assert type(checks.at_least("size", np.int8(3), 1)) is int
+    assert type(checks.at_least_or_none("size", np.int8(3), 1)) is int
+    assert checks.at_least_or_none("size", None, 1) is None
+    assert type(checks.share("dropout", np.float32(0.5))) is float
+    assert type(checks.share_above_zero("scale", np.float32(0.5))) is float
+    assert checks.each_yes_or_no(bias=np.True_, backtrack=False) == [True, False]
+    assert checks.one_of("score", "dot", ["dot"]) == "dot"
