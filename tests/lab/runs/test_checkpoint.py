@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reminding.disk.errors import CannotWriteError
 from reminding.lab.runs import checkpoint
 from tests.lab.conftest import small
 
@@ -25,7 +26,7 @@ def test_evaluations_are_json_lines(tmp_path: Path) -> None:
 def test_a_run_is_not_begun_where_a_file_is(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("kept")
     with (
-        pytest.raises(FileExistsError, match=r"out: \S*file (exists and is not a run|is a file, so)"),
+        pytest.raises(CannotWriteError, match=r"file is a file, and a folder is needed|it is a file, and"),
         checkpoint.opened(tmp_path / "file" / below, small(model="lstm"), resume=False, overwrite=False),
     ):
         pass

@@ -100,6 +100,22 @@ def test_a_finished_run_is_not_touched_without_being_told(finished: Path) -> Non
     assert before == {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
 
 
+def test_a_folder_is_refused_before_the_data_are_made(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may take minutes; a scheduler's RANK without WORLD_SIZE is no sign of another process."""
+
+    def unwanted(_: Copying) -> dict[str, Any]:
+        raise AssertionError("the data were made")
+
+    monkeypatch.setattr(Copying, "facts", unwanted)
+    monkeypatch.setenv("RANK", "3")
+    (tmp_path / "thesis.tex").write_text("mine")
+    for folder, refusal in ((finished, "already holds a run"), (tmp_path, "is not a run")):
+        with pytest.raises(FileExistsError, match=refusal):
+            trainer.train(small(), folder)
+
+
 def test_overwrite_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trainer.train(small(3), folder)

@@ -17,7 +17,7 @@ from reminding.disk.commits import Commits
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.lock import LOCK_NAME, locked
 from reminding.disk.records import add_line, drop_damaged, packed_json, read_json, read_lines, write_json
-from reminding.disk.writing import discard, is_leftover, naming, remove_leftovers, write_file
+from reminding.disk.writing import check_folder, discard, is_leftover, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import ENDS, EXTENDABLE, RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, check_files, read_facts, save_facts
 from reminding.lab.runs.model import SequenceModel, StreamState
@@ -49,10 +49,9 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
     """Prepare the folder of a run, and hold its lock.
 
     Raises:
-        FileExistsError: the folder holds a run and neither resume nor overwrite is given, it holds other files, or
-            there is a file in its place or above.
+        FileExistsError: the folder holds a run and neither resume nor overwrite is given, or it holds other files.
         FolderInUseError: another process trains this run.
-        CannotWriteError: the disk is full or read-only.
+        CannotWriteError: the disk is full or read-only, or there is a file in the folder's place or above.
         ImportError: the library is missing that saves the run.
         ValueError: the run to resume has another configuration.
     """
@@ -75,22 +74,25 @@ def opened(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) ->
 
 def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that this run may not write to."""
+    check_place(folder, goes_on=resume or overwrite)
+    if resume and (folder / CONFIG_NAME).exists():
+        saved = RunConfig.load(folder / CONFIG_NAME)
+        check_same(saved, config, folder)
+        if (place := newest(folder)) is not None:
+            check_limits(saved.train, config.train, folder, place / TRAINING_NAME)
+        if not _has_checkpoint(folder) and (folder / SUMMARY_NAME).exists():
+            raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
+
+
+def check_place(folder: Path, *, goes_on: bool) -> None:
+    """Refuse a folder in which no run can begin, nor one that it holds go on or be replaced."""
+    check_folder(folder)
     if (folder / CONFIG_NAME).exists():
-        if resume:
-            saved = RunConfig.load(folder / CONFIG_NAME)
-            check_same(saved, config, folder)
-            if (place := newest(folder)) is not None:
-                check_limits(saved.train, config.train, folder, place / TRAINING_NAME)
-            if not _has_checkpoint(folder) and (folder / SUMMARY_NAME).exists():
-                raise ValueError(f"resume: {folder} holds results but no checkpoint; --overwrite begins the run anew")
-        elif not overwrite:
-            raise FileExistsError(
-                f"out: {folder} already holds a run; --resume continues it, --overwrite replaces it"
-            )
-    elif folder.exists() and (not folder.is_dir() or not all(map(_of_a_start, folder.iterdir()))):
+        if not goes_on:
+            told = f"out: {folder} already holds a run; --resume continues it, --overwrite replaces it"
+            raise FileExistsError(told)
+    elif folder.exists() and not all(map(_of_a_start, folder.iterdir())):
         raise FileExistsError(f"out: {folder} exists and is not a run; choose another folder")
-    elif file := next(filter(Path.is_file, folder.parents), None):
-        raise FileExistsError(f"out: {file} is a file, so {folder} cannot be made; choose another folder")
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from reminding.disk.records import write_json
 from reminding.lab.runs.checkpoint import DATA_NAME
 from reminding.lab.show.terminal import doing, say
+from reminding.lab.train.group import is_first
 from reminding.tasks.data.reading import Reading
 
 
 def reading_shown(task: Any) -> AbstractContextManager[None]:
     """Says on a terminal that a task's files are read; of several processes one says it."""
-    return doing(f"reading the data of {task.name}") if os.environ.get("RANK", "0") == "0" else nullcontext()
+    return doing(f"reading the data of {task.name}") if is_first() else nullcontext()
 
 
 def reading_of(task: Any) -> Reading | None:

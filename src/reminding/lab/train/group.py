@@ -151,6 +151,11 @@ def started() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first() -> bool:
+    """Whether this process was started alone, or as the first of several: the one that writes and speaks."""
+    return started() < 2 or os.environ.get("RANK") == "0"
+
+
 def end_process() -> None:
     """End a process that was started with others, whose work is done and written.
 

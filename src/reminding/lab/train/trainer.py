@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from reminding.disk.errors import CannotWriteError
-from reminding.disk.writing import check_folder
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, conditions_of_training, environment, peak_resident_bytes
@@ -30,6 +29,7 @@ from reminding.lab.train.data import reading_of, reading_shown, record_reading
 from reminding.lab.train.effort import backward_steps
 from reminding.lab.train.evaluate import evaluate, recall_shares, state_norms
 from reminding.lab.train.finite import NotFiniteError, cause, check_input
+from reminding.lab.train.group import is_first
 from reminding.lab.train.interrupt import interruptible
 from reminding.lab.train.run import Judge, Run, better
 from reminding.lab.train.silent import SilentDisplay, SilentLog
@@ -86,7 +86,8 @@ def train(
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
-    check_folder(folder)  # before the data are made, which may take minutes
+    if writes := is_first():  # before the data are made, which may take minutes
+        checkpoint.check_place(folder, goes_on=resume or overwrite)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     with reading_shown(config.task):
@@ -94,7 +95,6 @@ def train(
         run = _prepare(config, folder)
         reading = reading_of(config.task)
     run.judge, run.again = judge, again
-    writes = run.group.rank == 0
     if resume and writes and not (folder / checkpoint.CONFIG_NAME).exists():
         say(f"there is no run to resume in {folder}: a new one begins")
     try:
