@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from reminding.disk import records
 from reminding.disk.errors import DamagedFileError
 from reminding.disk.records import add_line, packed_line, read_json, read_lines, write_json
+from reminding.disk.writing import write_file
 
 CONTENT: dict[str, Any] = {"name": "übung", "rate": 0.003, "sizes": (1, 2), "none": None, "rise": float("inf")}
 
@@ -96,6 +100,28 @@ def test_lines_of_version_0_1_get_checksums_when_one_is_added(tmp_path: Path) ->
     assert read_lines(path).records == [{"a": 1}, {"a": 2}, {"a": 4}]
     assert read_lines(path).damaged == [2]
     assert [line[:9] for line in path.read_text().splitlines()] == ['{"crc32":', '{"a"', '{"crc32":', '{"crc32":']
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot replace an open file")
+@pytest.mark.parametrize("first", ["drop_damaged", "seal_lines"])
+def test_a_line_added_while_the_file_is_replaced_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    path = tmp_path / "lines"
+    path.write_text('{"a": 0}\n' if first == "seal_lines" else packed_line({"a": 0}) + "\nnoise\n")
+    other = Thread(target=add_line, args=(path, {"a": 1}))
+
+    def slow(path: Path, content: bytes) -> None:
+        monkeypatch.setattr(records, "write_file", write_file)
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        write_file(path, content)
+
+    monkeypatch.setattr(records, "write_file", slow)
+    getattr(records, first)(path)
+    other.join()
+    assert [record["a"] for record in read_lines(path).records] == [0, 1]
 
 
 def test_no_flipped_bit_of_a_line_gives_other_values(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ Numbers that are not finite are written as `finite` says, and given back as they
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -116,24 +119,40 @@ def add_line(path: Path, record: Mapping[str, Any]) -> None:
         CannotWriteError: the disk is full or read-only.
     """
     seal_lines(path)
+    with _held(path) as descriptor:
+        lines = read_lines(path)
+        if path.stat().st_size > lines.whole:  # a killed process has left a line unfinished
+            operations.truncate(descriptor, lines.whole)
+        operations.write(descriptor, packed_line(record).encode() + b"\n")
+        operations.sync(descriptor)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Generator[int]:
+    """The open file at a path, which no other process adds to or replaces meanwhile."""
     with naming(path):
-        descriptor = operations.open_to_append(path)
-        try:
-            lock.wait(descriptor)  # a second process may add a line too
-            lines = read_lines(path)
-            if path.stat().st_size > lines.whole:  # a killed process has left a line unfinished
-                operations.truncate(descriptor, lines.whole)
-            operations.write(descriptor, packed_line(record).encode() + b"\n")
-            operations.sync(descriptor)
-        finally:
-            operations.close(descriptor)
+        while True:
+            descriptor = operations.open_to_append(path)
+            try:
+                lock.wait(descriptor)
+                if path.is_file() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                    yield descriptor
+                    return
+            finally:  # it was replaced while this process waited
+                operations.close(descriptor)
+
+
+def _while_replaced(path: Path) -> AbstractContextManager[object]:
+    """`_held` where an open file can be replaced; on Windows it cannot, and a line added meanwhile may be lost."""
+    return nullcontext() if os.name == "nt" else _held(path)
 
 
 def drop_damaged(path: Path) -> int:
     """Leave out the damaged lines of a file, and return how many there were."""
-    lines = read_lines(path)
-    if lines.damaged:
-        raw = path.read_bytes()
+    if not read_lines(path).damaged:
+        return 0
+    with _while_replaced(path):
+        lines, raw = read_lines(path), path.read_bytes()
         write_file(path, b"".join(raw[start : raw.index(b"\n", start) + 1] for start in lines.starts))
     return len(lines.damaged)
 
@@ -142,12 +161,13 @@ def seal_lines(path: Path) -> None:
     """Give the lines of a file of version 0.1 checksums, as those to come have; damaged ones stay as they are."""
     if not path.is_file() or path.stat().st_size == 0 or read_lines(path).checked:
         return
-    lines = path.read_bytes().split(b"\n")[:-1]
-    records = [_record(line, checked=False) for line in lines]
-    sealed = [
-        line if record is None else packed_line(record).encode() for line, record in zip(lines, records, strict=True)
-    ]
-    write_file(path, b"".join(line + b"\n" for line in sealed))
+    with _while_replaced(path):
+        if read_lines(path).checked:  # by another process
+            return
+        lines = path.read_bytes().split(b"\n")[:-1]
+        records = ((line, _record(line, checked=False)) for line in lines)
+        sealed = (line if record is None else packed_line(record).encode() for line, record in records)
+        write_file(path, b"".join(line + b"\n" for line in sealed))
 
 
 def read_lines(path: Path) -> Lines:
