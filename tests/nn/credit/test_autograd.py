@@ -181,6 +181,20 @@ def test_a_full_history_stays_of_one_size(evict: str) -> None:
     assert max(sizes[4:]) <= 4 * min(sizes[4:])
 
 
+def test_a_stream_that_is_never_cut_is_bounded_by_its_horizon_alone() -> None:
+    """Without k_trunc the gradient flows through every h, so that every past call counts, whatever is remembered."""
+    sizes: dict[int | None, list[int]] = {}
+    for horizon in (None, 20):
+        layer = make(k_top=2, k_att=5, k_trunc=None, capacity=4, horizon=horizon)
+        state: Any = None
+        sizes[horizon] = []
+        for seed in range(8):
+            _, state = layer(draw(10, 2, 3, seed=seed), state)
+            sizes[horizon].append(state.nbytes)
+    assert len(set(sizes[20][4:])) == 1
+    assert sizes[None] == sorted(set(sizes[None]))
+
+
 def test_nothing_kept_holds_a_graph_or_a_chunk() -> None:
     layer = make(k_top=2, k_trunc=5, capacity=3, num_layers=2)
     state: Any = None

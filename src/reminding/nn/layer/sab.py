@@ -54,7 +54,8 @@ class SAB(LayerCalls):
             2**61, and k_top as 2**20.
         k_att: a state is stored every k_att steps. None: every k_trunc steps, at the end of each segment;
             every step where k_trunc is None too.
-        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never.
+        k_trunc: the recurrent gradient is cut every k_trunc steps. None: never; on a stream a state then keeps the
+            record of all calls within the horizon, whatever capacity.
         score: "additive" (W3 . tanh(W1 m + W2 h), the paper's), "dot", "separable" (the release's), or a
             module with methods `keys` and `scores`, see `Scorer`; a sequence of modules where there are
             several layers. None: "additive", or "separable" under semantics="release".
