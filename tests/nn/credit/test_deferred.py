@@ -239,9 +239,12 @@ def test_a_copy_and_its_original_each_send_on_what_is_owed(
     assert_same_gradients(found[2], found[0])
 
 
+@pytest.mark.parametrize("backend", BUILT)
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-def test_what_waits_is_saved_in_the_type_of_a_converted_state(kind: torch.dtype, tmp_path: Path) -> None:
-    layer = deferring()
+def test_what_waits_is_saved_in_the_type_of_a_converted_state(
+    kind: torch.dtype, backend: str, tmp_path: Path
+) -> None:
+    layer = deferring(backend=backend)
     state = stream(layer, 3).to(kind)
     state.save(tmp_path / "s")
     found: list[Gradients] = []

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reminding import SAB, SABState
 from reminding.nn.state.merging import merge_states, own_rows
+from tests.nn.samples import BUILT
 
 CASES: dict[str, dict[str, Any]] = {
     "credit into past calls": {},
@@ -164,11 +165,12 @@ def test_what_comes_to_the_parts_after_the_merge_is_sent_on_by_the_whole(credit_
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
-def test_what_merged_states_are_owed_goes_into_a_file_and_another_type(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BUILT)
+def test_what_merged_states_are_owed_goes_into_a_file_and_another_type(backend: str, tmp_path: Path) -> None:
     x = chunks()
     found: list[list[Tensor]] = []
     for kind in (None, torch.float32, torch.float64):
-        layer = layer_of({"credit_every": 20})
+        layer = layer_of({"credit_every": 20, "backend": backend})
         merged = merge_states([run(layer, x[:3, :, rows], None) for rows in HALVES])
         if kind is not None:
             merged = merged.to(kind)

@@ -87,6 +87,7 @@ class PastCredit:
         constant_to = self._constant_to
         cut_at = None if constant_to is None else constant_to + 1
         entering = [part.entering.h for part in runs[0].layers]
+        credits = [credit.of_type(entering[0].dtype) for credit in credits]  # the state may have been converted since
         banks, borders = [self._bank(layer, h) for layer, h in enumerate(entering)], Borders(credits)
         add_to(banks, credits)
         if self.on_op and not any(run.drops_state for run in runs):
