@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reminding.cli import VERBS, main
+from reminding.disk import operations
 from reminding.version import __version__
 from tests.forked import reminding
 
@@ -206,7 +209,8 @@ def test_a_fault_of_the_program_shows_its_place(monkeypatch: pytest.MonkeyPatch)
         ("train adding --T 10000000000000000000000000", "T must be at most 2,305,843,009,213,693,952"),
         ("train adding --threads 10000000000000000000000000", "threads must be at most 1,024, or None, got 1"),
         ("train adding --threads 1025", "threads must be at most 1,024, or None, got 1025"),
-        ("train adding --lr inf", "lr must be finite, got inf"),
+        ("train adding --lr inf", "lr must be at most 1e+30, got inf"),
+        ("train adding --lr 1e38", "lr must be at most 1e+30, got 1e+38"),
         ("bench --threads 1025", "threads must be at most 1,024, got 1025"),
         ("bench --kind serve --threads 1025", "threads must be at most 1,024, got 1025"),
         ("bench --kind stream --threads 1025", "threads must be at most 1,024, got 1025"),
@@ -225,6 +229,34 @@ def test_numbers_out_of_range_are_refused_by_name(
     shown = " ".join(capsys.readouterr().err.replace("│", "").split())
     assert message in f"{shown} {ended.value.code}"
     assert not (tmp_path / "run").exists()
+
+
+def test_the_metrics_of_a_run_that_cannot_be_written_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test may take hours, of a run that is another user's."""
+    run = tmp_path / "run"
+    main(["train", "copying", *TINY, "--out", str(run)])
+    capsys.readouterr()
+
+    def full(path: Path) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(operations, "open_to_append", full)
+    with pytest.raises(SystemExit, match=r"eval\.jsonl: Read-only file system; the metrics above are in no file"):
+        main(["eval", str(run), "--sequences", "4"])
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [("2", "got 2: reminding check runs in one"), ("0", "got '0'"), ("a", "'a'")]
+)
+def test_what_is_done_once_is_refused_in_several_processes(
+    size: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(SystemExit, match=f"WORLD_SIZE must be .*{told}"):
+        main(["check", str(tmp_path)])
 
 
 def test_a_further_test_takes_the_place_of_a_damaged_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

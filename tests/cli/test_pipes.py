@@ -48,6 +48,14 @@ def test_a_run_that_nobody_watches_is_trained_to_its_end(errors: bool, tmp_path:
     assert run.test is not None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix closes them")
+def test_a_run_without_standard_output_and_error_is_trained(tmp_path: Path) -> None:
+    """As a scheduler starts programs, or `>&- 2>&-`."""
+    command = [sys.executable, "-m", "reminding", *RUN, "--out", str(tmp_path / "run")]
+    assert subprocess.run(["sh", "-c", '"$@" >&- 2>&-', "sh", *command], check=False).returncode == 0
+    assert Run.read(tmp_path / "run").test is not None
+
+
 def test_the_first_line_of_a_run_can_be_taken(tmp_path: Path) -> None:
     """As a shell does: `reminding train ... | head -1`."""
     command = [sys.executable, "-m", "reminding", *RUN, "--out", str(tmp_path / "run")]

@@ -14,7 +14,7 @@ import pytest
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, DamagedFileError
-from reminding.disk.writing import check_folder, make_folder, remove_leftovers, replacing, write_file
+from reminding.disk.writing import check_folder, check_name, make_folder, remove_leftovers, replacing, write_file
 from tests.places import ROOT
 from tests.reliability.faults import Fault, faulty
 
@@ -212,6 +212,17 @@ def test_no_other_room_writes_files_itself() -> None:
         if isinstance(node, ast.Call) and _writes(node)
     }
     assert found == set(WRITES_ITSELF)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are no bytes on Windows")
+def test_a_name_that_is_no_text_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """TensorBoard's writer cannot take it, and what reads safetensors takes the file for a damaged one."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
+    for refused in (check_name, check_folder):
+        with pytest.raises(ValueError, match="is no UTF-8 text, or no text in this locale"):
+            refused(path / "run")
+    check_name(tmp_path / "ü")
+    assert not path.exists()
 
 
 def test_a_path_at_which_no_folder_can_be_is_refused_before_it_is_made(tmp_path: Path) -> None:

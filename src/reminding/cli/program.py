@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     If the reader of the output goes away, as `head` does, a verb still does its work, silently: a run is trained to
     its end. The status is then that of the work, or `EX_PIPE` if the output was all of it.
     """
+    _open_closed()
     if TIED in os.environ:
         from reminding.lab.paper.tied import end_with_starter
 
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 call = VERBS[known_name("verb", verb, VERBS)]
                 check_empty(rest)
+                if verb != "train" and "WORLD_SIZE" in os.environ:
+                    from reminding.lab.train.group import check_alone
+
+                    check_alone(f"reminding {verb}")
                 call(rest)
                 _check_read(verb, rest)
         finally:
@@ -80,6 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from reminding.lab.show.escaping import for_terminal
 
         sys.exit(f"reminding: {for_terminal(_told(error), sys.stderr.encoding)}")
+
+
+def _open_closed() -> None:
+    """Open the standard output and error that the program was started without (`>&-`), so that both lead nowhere."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
 
 
 def _told(error: Exception) -> str:

@@ -61,12 +61,27 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that the libraries which read and write files do not take.
+
+    Raises:
+        ValueError: it has bytes that are no UTF-8, or no text in the locale.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        told = "this name, or that of a folder above it, is no UTF-8 text, or no text in this locale (LC_ALL)"
+        raise ValueError(f"{path}: {told}; choose another name") from error
+
+
 def check_folder(path: Path) -> None:
     """Refuse a path at which no folder is and none can be made, before work whose results are written there.
 
     Raises:
+        ValueError: its name is no UTF-8 text.
         CannotWriteError: it, or what should be a folder above it, is a file, or a link to nothing.
     """
+    check_name(path)
     with naming(path):
         for each in (path, *path.parents):
             if each.is_dir():

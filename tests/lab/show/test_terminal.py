@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from reminding.lab.show.terminal import ASCII, LiveDisplay, show_table, sparkline
+from reminding.lab.show.terminal import ASCII, LiveDisplay, say, show_table, sparkline
 
 RUN = """
 from reminding.lab.show.terminal import LiveDisplay
@@ -101,6 +101,16 @@ def test_no_word_is_broken_where_there_is_room_for_it() -> None:
     words = {"ms/update", "parameters", "backward", "a.csv,", "time=when,", "chunk=20", "T" * 70}
     assert words <= set(text.split())
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_terminal_that_says_it_has_no_columns_shows_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    say("seen")
+    show_table("table", ["a"], [["1"]])
+    shown = capsys.readouterr().out
+    assert all(each in shown for each in ("seen", "table", "1")), shown
 
 
 def test_a_table_has_a_line_for_each_row_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

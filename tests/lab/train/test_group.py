@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +21,10 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.runlog import read_log
 from reminding.lab.train import trainer
-from reminding.lab.train.group import Group
+from reminding.lab.train.finite import NotFiniteError
+from reminding.lab.train.group import Group, GroupEndedError, join
 from reminding.lab.train.run import Run
-from reminding.tasks import Batch, Copying, Cue, FileStream
+from reminding.tasks import Adding, Batch, Copying, Cue, FileStream
 from tests.lab.conftest import small
 
 PROCESSES = 2
@@ -248,6 +250,51 @@ def test_a_batch_that_cannot_be_divided_is_refused_by_all(tmp_path: Path) -> Non
     told = together(refused, small(batch_size=3), tmp_path / "run")
     assert set(told) == {"batch_size must be divisible by 2, the number of processes, got 3"}
     assert not (tmp_path / "run").exists()
+
+
+def saved_when_it_ended(config: RunConfig, folder: Path) -> bool:
+    save = checkpoint.save_checkpoint
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.3)
+        save(*arguments)
+
+    checkpoint.save_checkpoint = slowly
+    with pytest.raises(NotFiniteError):
+        trainer.train(config, folder)
+    return (folder / checkpoint.WEIGHTS_NAME).is_file()
+
+
+@needs_accelerate
+def test_no_process_ends_before_the_last_finite_weights_are_saved(tmp_path: Path) -> None:
+    """A launcher ends all processes when the first one has failed."""
+    config = small(60, task=Adding(T=4), lr=1e30, clip=0)
+    assert together(saved_when_it_ended, config, tmp_path / "run") == [True, True]
+
+
+def left_alone() -> str:
+    group = join("cpu")
+    group.wait()
+    if group.rank == 0:
+        return ""
+    with pytest.raises(GroupEndedError) as caught:
+        group.wait()
+    return str(caught.value)
+
+
+@needs_accelerate
+def test_the_end_of_another_process_is_told_in_words() -> None:
+    assert "another process of the group has ended, and says why" in together(left_alone)[1]
+
+
+def test_several_processes_need_what_they_find_each_other_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where WORLD_SIZE is left over from other work."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(ValueError, match="WORLD_SIZE must be 1 without RANK, MASTER_PORT, got 2"):
+        join("cpu")
 
 
 def test_rows_are_divided_without_a_rest() -> None:

@@ -12,7 +12,7 @@ import torch
 from reminding.disk.commits import Commits
 from reminding.disk.lock import holder
 from reminding.disk.records import read_json, read_lines
-from reminding.disk.writing import is_leftover
+from reminding.disk.writing import check_name, is_leftover
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.checkpoint import DATA_NAME, WEIGHTS_NAME
 from reminding.lab.runs.config import RunConfig
@@ -57,7 +57,9 @@ def check_run(folder: Path) -> RunCheck:
 
     Raises:
         FileNotFoundError: the folder is not a run.
+        ValueError: its name is no UTF-8 text.
     """
+    check_name(folder)
     if not (folder / checkpoint.CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{folder} is not a run: it has no {checkpoint.CONFIG_NAME}")
     files = [*_records(folder), *_weights(folder), *_checkpoints(folder)]

@@ -54,12 +54,13 @@ class ModelOptions:
         normalizer: how scores become weights. softmax1: a softmax over the k_top best scores that can also choose no
             memory; softmax: one that cannot; threshold: the paper's rule. None: softmax or, with semantics release,
             the release's rule.
-        recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream.
+        recall_scale: factor on the weights of a recall; below 1 the state stays bounded on an endless stream, but not
+            that of a gru.
         null_score: initial score of recalling nothing, learned; for normalizer softmax1. None: 0, not learned.
         summary_gate: initial value, between -1 and 1, of a learned gate on each feature of what is recalled; near 0,
             recalls change nothing at first. None: no gate.
         stored: what goes to memory: h, or proposal, the state that the cell proposes before the recall is added, with
-            which the state stays bounded on an endless stream.
+            which the state stays bounded on an endless stream, but not that of a gru.
         semantics: paper: the paper's algorithm; release: that of the authors' published code.
         capacity: at most this many memories; None: no limit, which is refused on a stream.
         evict: which memory is evicted when the capacity is reached: fifo or least_recalled, or module:name, a
@@ -229,7 +230,7 @@ class TrainOptions:
             checks.at_least_or_none(name, getattr(self, name), 1)
         checks.at_least_or_none("threads", self.threads, 1, checks.MOST_THREADS)
         checks.above_zero_or_none("max_seconds", self.max_seconds)
-        checks.above_zero("lr", self.lr)
+        checks.above_zero("lr", self.lr, 1e30)  # Adam multiplies it by ten in float32
         checks.share("anneal", self.anneal)
         checks.at_least_zero("weight_decay", self.weight_decay, checks.LARGEST)
         checks.at_least_zero("clip", self.clip)

@@ -22,6 +22,8 @@ ASCII = "_.-:=+*#"
 """From light to dark, for terminals without block characters."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a full disk, of a quota, and of a file that may not grow."""
+USUAL_WIDTH = 80
+"""Columns of a terminal that does not tell its own."""
 PADDING = 3
 """Columns of the terminal between two columns of a table."""
 
@@ -94,6 +96,8 @@ def _console(*, soft_wrap: bool = True) -> Any:
     """A console. Without a reader it stays silent, and the program goes on."""
     console = _rich("console").Console(highlight=False, soft_wrap=soft_wrap, file=_Stream())
     console.on_broken_pipe = drop_output  # rich would end the program with status 1
+    if console.width < 1:  # as COLUMNS=0 says, where rich prints nothing
+        console.width = USUAL_WIDTH
     return console
 
 

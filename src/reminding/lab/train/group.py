@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ from reminding.nn.state.merging import merge_states, own_rows
 from reminding.tasks import Batch, MetricSums
 
 Thing = TypeVar("Thing")
+_UNSET = "the environment variable is not reminding's own: unset it to work in one process"
 
 
 class Group:
@@ -92,7 +94,10 @@ class Group:
 
 
 class Several(Group):
-    """One of several processes, which `torchrun` or `accelerate launch` started."""
+    """One of several processes, which `torchrun` or `accelerate launch` started.
+
+    Where another one has ended, each exchange raises a `GroupEndedError`.
+    """
 
     def __init__(self, state: Any) -> None:
         super().__init__(state.device)
@@ -101,7 +106,8 @@ class Several(Group):
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, in float64."""
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
+        with exchanging():
+            distributed.all_reduce(total)
         return [float(number) for number in total]
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -119,7 +125,8 @@ class Several(Group):
         for group in kinds.values():
             parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
             flat = torch.cat([part.flatten() for part in parts])
-            distributed.all_reduce(flat)
+            with exchanging():
+                distributed.all_reduce(flat)
             parts = torch.split(flat, [each.numel() for each in group])
             for each, total in zip(group, parts, strict=True):
                 each.grad = total.view_as(each).clone()
@@ -127,13 +134,15 @@ class Several(Group):
     def gathered(self, thing: Thing) -> list[Thing]:
         """The things of all processes, in each, by rank."""
         found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, thing)
+        with exchanging():
+            distributed.all_gather_object(found, thing)
         return found
 
     def collected(self, thing: Thing) -> list[Thing]:
         """The things of all processes by rank, in process 0; in the others an empty list."""
         found: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        distributed.gather_object(thing, found)
+        with exchanging():
+            distributed.gather_object(thing, found)
         return found or []
 
     def wait(self) -> None:
@@ -146,9 +155,41 @@ class Several(Group):
         distributed.destroy_process_group()
 
 
+class GroupEndedError(OSError):
+    """Another process of the group has ended, and says why itself."""
+
+
+@contextmanager
+def exchanging() -> Generator[None]:
+    """Say in words what PyTorch says of its sockets."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise GroupEndedError(f"another process of the group has ended, and says why ({reason:.200})") from error
+
+
 def started() -> int:
-    """The number of processes that were started together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """The number of processes that were started together.
+
+    Raises:
+        ValueError: the environment says something else.
+    """
+    given = os.environ.get("WORLD_SIZE") or "1"
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"WORLD_SIZE must be the number of processes, at least 1, got {given!r}; {_UNSET}")
+    return int(given)
+
+
+def check_alone(verb: str) -> None:
+    """Refuse to do in each of several processes what is to be done once.
+
+    Raises:
+        ValueError: several processes were started.
+    """
+    if (number := started()) > 1:
+        told = f"{verb} runs in one process, and train alone in several"
+        raise ValueError(f"WORLD_SIZE must be 1, got {number}: {told}; {_UNSET}")
 
 
 def is_first() -> bool:
@@ -156,7 +197,7 @@ def is_first() -> bool:
     return started() < 2 or os.environ.get("RANK") == "0"
 
 
-def end_process() -> None:
+def end_process(status: int) -> None:
     """End a process that was started with others, whose work is done and written.
 
     In an ordinary exit, gloo's threads abort the process if another one has ended a moment before.
@@ -164,7 +205,7 @@ def end_process() -> None:
     if started() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 def check_divides(batch_size: int) -> None:
@@ -184,11 +225,17 @@ def join(device: str) -> Group:
         device: the option of a run. With "auto" each process of a machine has a GPU of its own, if there are GPUs.
 
     Raises:
-        ValueError: there is no such device here, or several processes are given the same GPU.
+        ValueError: there is no such device here, several processes are given the same GPU, or the environment lacks
+            what they need to find each other.
         ImportError: several processes were started, and accelerate is missing.
     """
     if started() < 2:
         return Group(choose_device(device))
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise ValueError(
+            f"WORLD_SIZE must be 1 without {', '.join(missing)}, got {started()}: torchrun and accelerate launch set "
+            f"them all; {_UNSET}"
+        )
     try:
         from accelerate import PartialState
     except ImportError as error:

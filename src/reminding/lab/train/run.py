@@ -170,6 +170,7 @@ class Run:
             state, random = joined(states), of_processes(randoms)
             saved = Saved(self.model, self.optimizer, self.clipper.mean, self.standing, random, self.best, state)
             checkpoint.save_checkpoint(self.folder, replace(saved, log=logged), self.saved)
+        self.group.wait()  # a process that ends before the first has written makes its launcher end that one, too
         self.saved = step
 
 

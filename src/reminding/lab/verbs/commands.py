@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reminding.checks import at_least
+from reminding.disk.errors import CannotWriteError
 from reminding.disk.fields import plain
 from reminding.disk.writing import check_folder
 from reminding.lab.explain.decimals import told_by
@@ -73,8 +74,9 @@ def train(
     summary = trainer.train(config, folder, resume=resume, overwrite=overwrite)
     if summary:  # of several processes the first one tells
         _show_training(model, task, summary, folder)
-    end_process()
-    if summary and (status := status_of(summary)):
+    status = status_of(summary) if summary else 0
+    end_process(status)
+    if status:
         raise SystemExit(status)
 
 
@@ -149,15 +151,24 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
         "command": machine.command_line(),
         **machine.environment(device),
     }
-    if dropped := checkpoint.add_evaluation(folder, record):
-        say(f"{dropped} damaged line{'s' * (dropped > 1)} of eval.jsonl left out")
     title = f"{folder} on {setting_name({'name': task.name, **plain(task)})}"
     if isinstance(judged, RareRepeats):
         _show_by_distance(title, judged, metrics, options.sequences)
-        return
-    rows = [[name, metric_text(value)] for name, value in metrics.items()]
-    show_table(title, ["metric", "new data" if new_data else "test"], rows)
-    _show_errors(errors)
+    else:
+        rows = [[name, metric_text(value)] for name, value in metrics.items()]
+        show_table(title, ["metric", "new data" if new_data else "test"], rows)
+        _show_errors(errors)
+    _record_evaluation(folder, record)
+
+
+def _record_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
+    """Add to eval.jsonl what was shown, which stays worth its time where it cannot be written."""
+    try:
+        dropped = checkpoint.add_evaluation(folder, record)
+    except CannotWriteError as error:
+        raise error.with_advice("the metrics above are in no file") from error
+    if dropped:
+        say(f"{dropped} damaged line{'s' * (dropped > 1)} of eval.jsonl left out")
 
 
 def _evaluated_task(folder: Path, config: RunConfig, task: Any, new_data: Collection[str]) -> Any:

@@ -73,8 +73,8 @@ class SAB(LayerCalls):
             tanh(g) with g learned [the tanh gating of Alayrac et al. 2022]. Near 0 nothing that is recalled changes
             h at first. None: no gate.
         stored: what goes to memory: "h", or "proposal", the state that the cell proposes before the summary is added.
-            Memories are then no sums of memories: with cell="lstm" or "rnn", `|h| <= 2 sqrt(H)` over any stream
-            where weights are not negative.
+            With cell="lstm" or "rnn" memories are then no sums of memories, and `|h| <= 2 sqrt(H)` over any stream
+            where weights are not negative. A GRU's proposal contains the last h, so that nothing bounds it.
         semantics: "paper", or "release" for what the authors' code does instead: the memory starts with a
             zero vector, segments are counted differently, weights are normalised differently.
         bias: whether the recurrent cell has biases.

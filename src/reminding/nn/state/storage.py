@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reminding.disk.errors import DamagedFileError
-from reminding.disk.writing import write_file
+from reminding.disk.writing import check_name, write_file
 
 TENSOR_SUMS, WHOLE_SUM = "checksums", "checksum"
 UNCHECKED = {"format", "version", "batched", "zero_slot", "made_by", "packed"}
@@ -53,11 +53,13 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: the name is no UTF-8 text.
         CannotWriteError: the disk is full or read-only.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {path.parent}")
+    check_name(path)  # with which it could not be read
     write_file(path, pack_tensors(tensors, metadata))
 
 
@@ -69,12 +71,14 @@ def load_tensors(path: str | Path, device: str = "cpu") -> tuple[dict[str, Tenso
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: its name is no UTF-8 text.
         DamagedFileError: it is damaged or no safetensors file; the message names it and, if only one tensor is
             damaged, the tensor.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
+    check_name(path)  # which the library would take for damage
     library = safetensors_library()
     try:
         with library.safe_open(path, framework="pt", device="cpu") as file:
