@@ -88,14 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_closed() -> None:
-    """Open the standard output and error that the program was started without (`>&-`), so that both lead nowhere."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+    """Open the standard streams that the program was started without (`>&-`), so that they lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            if nowhere != descriptor:
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
-            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is that of the closed stream
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
 
 
 def _told(error: Exception) -> str:

@@ -106,7 +106,7 @@ class Several(Group):
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, in float64."""
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        with exchanging():
+        with _exchanging():
             distributed.all_reduce(total)
         return [float(number) for number in total]
 
@@ -125,7 +125,7 @@ class Several(Group):
         for group in kinds.values():
             parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in group]
             flat = torch.cat([part.flatten() for part in parts])
-            with exchanging():
+            with _exchanging():
                 distributed.all_reduce(flat)
             parts = torch.split(flat, [each.numel() for each in group])
             for each, total in zip(group, parts, strict=True):
@@ -134,14 +134,14 @@ class Several(Group):
     def gathered(self, thing: Thing) -> list[Thing]:
         """The things of all processes, in each, by rank."""
         found: list[Any] = [None] * self.size
-        with exchanging():
+        with _exchanging():
             distributed.all_gather_object(found, thing)
         return found
 
     def collected(self, thing: Thing) -> list[Thing]:
         """The things of all processes by rank, in process 0; in the others an empty list."""
         found: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        with exchanging():
+        with _exchanging():
             distributed.gather_object(thing, found)
         return found or []
 
@@ -156,17 +156,19 @@ class Several(Group):
 
 
 class GroupEndedError(OSError):
-    """Another process of the group has ended, and says why itself."""
+    """An exchange failed, as it does where another process of the group has ended, which says why itself."""
 
 
 @contextmanager
-def exchanging() -> Generator[None]:
+def _exchanging() -> Generator[None]:
     """Say in words what PyTorch says of its sockets."""
     try:
         yield
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise GroupEndedError(f"another process of the group has ended, and says why ({reason:.200})") from error
+        raise GroupEndedError(
+            f"nothing came from the other processes of the group; the one that ended first says why ({reason:.200})"
+        ) from error
 
 
 def started() -> int:

@@ -1,4 +1,4 @@
-"""What only a layer has settings of: checks that turn a mistake into a `ValueError` naming the argument."""
+"""What the settings that only a layer has may be: checks that turn a mistake into a `ValueError` naming the argument."""
 
 from __future__ import annotations
 
