@@ -166,9 +166,8 @@ def _exchanging() -> Generator[None]:
         yield
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise GroupEndedError(
-            f"nothing came from the other processes of the group; the one that ended first says why ({reason:.200})"
-        ) from error
+        told = "nothing came from the other processes of the group; the one that ended first says why"
+        raise GroupEndedError(f"{told} ({reason:.200})") from error
 
 
 def started() -> int:

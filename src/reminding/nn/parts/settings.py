@@ -1,4 +1,4 @@
-"""What the settings that only a layer has may be: checks that turn a mistake into a `ValueError` naming the argument."""
+"""What the settings that only a layer has may be: checks that turn a mistake into a `ValueError` naming it."""
 
 from __future__ import annotations
 
