@@ -125,6 +125,19 @@ def test_stored_proposals_bound_the_state_of_any_stream(cell: str, normalizer: s
     assert largest("h") > bound or normalizer == "softmax1", "sums of sums grow"
 
 
+@pytest.mark.parametrize("stored", ["h", "proposal"])
+def test_the_state_of_a_gru_is_bounded_by_small_recalls_alone(stored: str) -> None:
+    """As the documentation says: it carries over what was recalled, whatever is stored."""
+
+    def largest(recall_scale: float) -> float:
+        layer = make(cell="gru", stored=stored, k_top=2, k_att=1, k_trunc=5, capacity=8, recall_scale=recall_scale)
+        with torch.no_grad():
+            return float(layer(draw(600, 2, 3))[0].norm(dim=2).max())
+
+    assert largest(0.1) <= math.sqrt(4)
+    assert not largest(1.0) <= 100 * math.sqrt(4)  # inf and nan, too
+
+
 @every_way
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_chunks_credit_past_proposals_as_the_whole_does(backend: str, engine: str, num_layers: int) -> None:

@@ -214,8 +214,8 @@ def calmer(model: ModelOptions, train: TrainOptions) -> str:
     """Advice that keeps a model's state and its gradient small."""
     if model.model != "sab":
         return f"try an --lr below {train.lr:g}"
-    if model.cell == "gru" and model.stored == "proposal":
-        return "a gru adds up what it recalls, whatever is stored: try --cell lstm"
+    if model.cell == "gru" and model.recall_scale > 0.1:
+        return "a gru adds up what it recalls, whatever is stored: try --cell lstm, or --recall-scale 0.1"
     tries = ["--recall-scale 0.5"] if model.recall_scale == 1 else []
     if model.k_att is not None and model.k_trunc is not None and model.k_att != model.k_trunc:
         tries.insert(0, "no --k-att (a memory at the end of each segment)")

@@ -41,7 +41,9 @@ class SAB(LayerCalls):
         hidden_size: features of the state, H.
         num_layers: layers on top of one another, each with a memory of its own.
         cell: "lstm", "gru", "rnn" (tanh), or a module called as `cell(x, state) -> (h, state)`, see
-            `UserCell`; a sequence of modules, one per layer, where there are several.
+            `UserCell`; a sequence of modules, one per layer, where there are several. A GRU carries h over, with all
+            that was ever added to it: h may grow beyond all numbers within some hundreds of steps. A small
+            recall_scale, such as 0.1, or summary_gate=0 keeps it small at first.
         forget_scale: factor on an LSTM's forget gate, above 0 and at most 1; 1 is `nn.LSTM`. With 1 the cell state c
             can grow by 1 a step without showing in h, until the gates can no longer change it. Below 1, `|c|` stays
             within 1 / (1 - forget_scale), and lasting information has to go through the memory.
