@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := runs/demo
 
-.PHONY: run test test-all test-oldest test-gpu test-reliability sanitize dist-check bench bench-suite docs setup clean
+.PHONY: run test test-all test-plain test-oldest test-gpu test-reliability sanitize dist-check bench bench-suite docs setup clean
 
 setup: $(READY)
 
@@ -56,6 +56,13 @@ test-all: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	REMINDING_EXAMPLES=anew TRITON_INTERPRET=1 $(CHECKS)
+
+# `make test`'s tests as they are where there is no C++ compiler: on a copy of the package without its op.
+PLAIN := build/plain
+
+test-plain: setup
+	rm -rf $(PLAIN) && mkdir -p build && cp -r src $(PLAIN) && rm -f $(PLAIN)/reminding/ops/cpu_op/_sab_cpu*
+	PYTHONPATH=$(CURDIR)/$(PLAIN) $(CHECKS) -m "not slow"
 
 # The oldest PyTorch, NumPy and Python that the package supports, in a virtual environment of their own. On Linux this
 # PyTorch brings its CUDA libraries (3 GB); PIP_EXTRA_INDEX_URL can name an index that has it for the CPU. The C++ op
