@@ -85,7 +85,7 @@ def _check_place(folder: Path, config: RunConfig, *, resume: bool, overwrite: bo
 
 
 def check_place(folder: Path, *, goes_on: bool) -> None:
-    """Refuse a folder in which no run can begin, nor one that it holds go on or be replaced."""
+    """Refuse what is no folder, a folder of other things, and a run, unless it goes on or is replaced (`goes_on`)."""
     check_folder(folder)
     if (folder / CONFIG_NAME).exists():
         if not goes_on:

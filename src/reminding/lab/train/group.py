@@ -161,7 +161,7 @@ class GroupEndedError(OSError):
 
 @contextmanager
 def _exchanging() -> Generator[None]:
-    """Say in words what PyTorch says of its sockets."""
+    """Make a `GroupEndedError` of what PyTorch says of its sockets where an exchange fails."""
     try:
         yield
     except RuntimeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from reminding.checks import at_least, is_number, one_of, share, share_above_zero
+from reminding.checks import at_least, finite_or_none, is_number, one_of, require, share, share_above_zero
 from reminding.nn.parts.memory import EVICT, Evict
 from reminding.nn.parts.scorers import Scorer
 
@@ -93,8 +92,7 @@ def null_score(value: Any, normalizer: str) -> float | None:
     """A finite number, or None; a number only where recalling nothing competes."""
     if value is None:
         return None
-    if not is_number(value) or not math.isfinite(value):
-        raise ValueError(f"null_score must be a finite number, or None, got {value!r}")
+    finite_or_none("null_score", value)
     if normalizer != "softmax1":
         raise ValueError(
             f"null_score is for normalizer='softmax1', which can recall nothing, got normalizer={normalizer!r}"
@@ -104,8 +102,8 @@ def null_score(value: Any, normalizer: str) -> float | None:
 
 def summary_gate(value: Any) -> float | None:
     """A number between -1 and 1, neither included, or None."""
-    if value is not None and (not is_number(value) or not -1 < value < 1):
-        raise ValueError(f"summary_gate must be a number between -1 and 1, or None, got {value!r}")
+    valid = value is None or (is_number(value) and -1 < value < 1)
+    require(valid, "summary_gate", "be a number between -1 and 1, or None", value)
     return None if value is None else float(value)
 
 
