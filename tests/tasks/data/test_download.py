@@ -159,7 +159,7 @@ def test_status_tells_ok_damaged_and_missing(repack: Repack, fake_mnist: Path) -
 
 @pytest.mark.parametrize("call", [fetch, locate, status])
 def test_unknown_data_set(call: Callable[[str], object]) -> None:
-    with pytest.raises(ValueError, match=r"name must be one of the data sets cifar10, .*mnist.*, got 'imagenet'"):
+    with pytest.raises(ValueError, match=r"name must be one of \['cifar10', .*'mnist'.*\], got 'imagenet'"):
         call("imagenet")
 
 

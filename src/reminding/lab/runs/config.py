@@ -370,8 +370,7 @@ def load_task(options: Mapping[str, Any]) -> Any:
         ValueError: there is no such task or no such option, or an option is out of range.
     """
     rest = dict(options)
-    if (name := rest.pop("name", "")) not in TASKS:
-        raise ValueError(f"task must be one of {sorted(TASKS)}, got {name!r}")
+    name = checks.one_of("task", rest.pop("name", ""), sorted(TASKS))
     return from_plain(TASKS[name], rest)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reminding import checks
 from reminding.disk import lock, operations
 from reminding.disk.writing import discard, is_leftover, naming, write_file
 from reminding.tasks.data.datasets import DATASETS, Archive, DataFile, Dataset
@@ -133,9 +134,7 @@ def status(name: str, data_dir: Path | str | None = None) -> list[FileStatus]:
 
 
 def _dataset(name: str) -> Dataset:
-    if name not in DATASETS:
-        raise ValueError(f"name must be one of the data sets {', '.join(sorted(DATASETS))}, got {name!r}")
-    return DATASETS[name]
+    return DATASETS[checks.one_of("name", name, sorted(DATASETS))]
 
 
 def _find(file: DataFile, dataset: Dataset, folder: Path, beginning: bool = False) -> Path | None:
