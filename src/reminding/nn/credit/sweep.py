@@ -297,7 +297,7 @@ class Sweep:
             step = torch.where(filled.to(row.device), then.step, NOTHING)
             place = bank.places(step.unsqueeze(0), row).squeeze(0)
             value = bank.at(place).requires_grad_(rule.backtrack)
-            return Reader(replace(then, value=value), scorer, rule, segment.steps_done, True, False), value, place
+            return Reader(replace(then, value=value), scorer, rule, segment.steps_done, True, None), value, place
         places = bank.read_places(part.read[:steps], row, segment.steps_done)
         there = ((places.place >= 0) | (places.own >= 0)).sum()
         assert bool(there == places.filled.sum()), "every memory that was read is kept"

@@ -26,16 +26,23 @@ class Reader:
         scorer: None where k_top = 0: nothing is remembered.
         steps_done: steps each row's stream has done before, (B,) int64 on the host.
         record: whether to note what was recalled, for `recalled`.
-        ranked: whether to note what decided each recall, for `read_steps`.
+        ranks: of how many memories that decided each recall to note the steps, for `read_steps`; None: not to.
     """
 
     def __init__(
-        self, memory: Memory, scorer: BoundScorer | None, rule: Rule, steps_done: Tensor, record: bool, ranked: bool
+        self,
+        memory: Memory,
+        scorer: BoundScorer | None,
+        rule: Rule,
+        steps_done: Tensor,
+        record: bool,
+        ranks: int | None,
     ) -> None:
         self.memory = memory if scorer is None else replace(memory, keys=scorer.keys(memory.value))
         self._scorer, self._rule, self._taken = scorer, rule, steps_done
         self._recalls: list[Recall] | None = [] if record else None
-        self._ranked: list[Tensor] | None = [] if ranked and rule.ranks is not None else None
+        self._ranks = ranks
+        self._ranked: list[Tensor] | None = None if ranks is None else []
 
     def read(self, query: Tensor) -> Tensor | None:
         """The summary for a provisional state, (B, H); None where no row remembers anything."""
@@ -79,10 +86,10 @@ class Reader:
         return _stack_recalls(self._recalls or [], self._rule.k_top, h)
 
     def read_steps(self, h: Tensor) -> Tensor | None:
-        """The stream steps of what decided each recall, best first, (T, B, ranks) int64; None with k_top=None."""
-        if self._ranked is None:
+        """The stream steps of what decided each recall, best first, (T, B, ranks) int64; None if not noted."""
+        ranks = self._ranks
+        if self._ranked is None or ranks is None:
             return None
-        ranks = cast("int", self._rule.ranks)
         wide = [_widened(steps, ranks, NOTHING) for steps in self._ranked]
         return torch.stack(wide) if wide else h.new_zeros(0, len(h), ranks, dtype=torch.int64)
 

@@ -53,12 +53,12 @@ def unroll(call: LayerCall) -> LayerPass:
     entering: list[EnteringState] = []
 
     with torch.autocast(kind, enabled=False):
-        ranked = starts is not None
-        reader = Reader(state.memory, call.layer.scorer, rule, call.steps_done, call.record, ranked)
+        ranks = None if starts is None else rule.ranks_noted(state.memory.count, call.steps_done, len(x))
+        reader = Reader(state.memory, call.layer.scorer, rule, call.steps_done, call.record, ranks)
 
         def enter(t: int, h: Tensor, cell_state: CellState) -> None:
             if starts is not None and t in starts:
-                memory = reader.memory.without_values() if rule.k_top is None else None
+                memory = reader.memory.without_values() if ranks is None else None
                 generators = generator_states(x.device) if call.draws else None
                 further = tuple(tensor.detach() for tensor in cell_state)
                 entering.append(EnteringState(h.detach(), further, memory, generators, call.factor))

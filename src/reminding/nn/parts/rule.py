@@ -116,6 +116,19 @@ class Rule:
         """
         return None if self.k_top is None else self.weights.ranks(self.k_top)
 
+    def ranks_noted(self, count: Tensor, steps_done: Tensor, steps: int) -> int | None:
+        """`ranks` of what a pass notes of each recall; None: the step counts tell which memories there are.
+
+        A replay asks no rule of eviction again, which may draw numbers, count its calls, or go by changed weights.
+
+        Args:
+            count, steps_done: the memories of each row, and its steps, before the pass, (B,); steps: of the pass.
+        """
+        if self.k_top is not None or self.capacity is None or self.evicts_oldest:
+            return self.ranks
+        evicts = count + self.stored_between(steps_done, steps) > self.capacity
+        return self.capacity if bool(evicts.any()) else None
+
     def for_op(self, cell: str, score: str, k_top: int) -> OpRule:
         """The rule in numbers, for an op that recalls at most k_top memories a step."""
         rule = OpRule.of(

@@ -290,6 +290,9 @@ def _continues(before: Segment, after: Segment, rule: Rule) -> bool:
         return False
     if not torch.equal(before.modes, after.modes) or not _drop_alike(before, after):
         return False
+    noted = [[part.read is not None for part in each.layers] for each in (before, after)]
+    if noted[0] != noted[1]:
+        return False
     if rule.k_trunc is None:
         return before.steps + after.steps <= SHORTEST
     return not rule.cuts(int(after.steps_done[0]) + 1)

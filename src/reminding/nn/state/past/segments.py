@@ -32,7 +32,7 @@ class EnteringState(TensorGroup):
     """The state in which a layer enters a segment: h (R, H) and the cell's further state, cut from any graph.
 
     Attributes:
-        memory: which memories there are, without their values; only where k_top is None.
+        memory: which memories there are, without their values; only where what decided each recall is not noted.
         generators: the random number generators' states, for cells and scorers that draw numbers; None for built-in
             ones.
         factor: what recurrent dropout multiplied h by on its way into the cell, (R, H); None: nothing was dropped.
