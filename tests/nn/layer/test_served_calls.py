@@ -82,6 +82,16 @@ def test_the_state_before_a_reset_stays_as_it_is(options: dict[str, Any]) -> Non
     assert_same_state(after, wanted_after)
 
 
+@torch.no_grad()
+def test_a_served_state_with_more_memories_than_another_layer_may_hold_is_refused() -> None:
+    layer, smaller = (make(k_top=2, k_att=1, capacity=capacity) for capacity in (None, 3))
+    _, state = layer(draw(5, ROWS, 3))
+    _, state = layer(draw(1, ROWS, 3), state)
+    slots_of(state)
+    with pytest.raises(ValueError, match="state holds 6 memories a row, more than the layer's capacity=3"):
+        smaller(draw(1, ROWS, 3), state)
+
+
 class Counting(nn.Embedding):
     """Counts how often it is called."""
 

@@ -38,6 +38,7 @@ def _goes_on(layer: LayerState, rows: int, weights: Weights) -> bool:
     return (
         isinstance(layer.memory.kept, KeptMemory)
         and layer.memory.is_as_kept
+        and layer.memory.kept.weights.op_rule.capacity == weights.layers[0].op_rule.capacity
         and len(layer.memory.kept.slots.step) == rows
         and all(tensor.shape == wanted and tensor.dtype == like.dtype and tensor.is_cpu for tensor in tensors)
     )
