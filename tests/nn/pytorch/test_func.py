@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from reminding import SAB
 from tests.nn.pytorch.ways import Case, both_depths, cases, inputs, loss_of
-from tests.nn.samples import assert_same_gradients, chunks, draw, make, needs_op
+from tests.nn.samples import CELLS, assert_same_gradients, chunks, draw, make, needs_op
 from tests.tolerance import assert_equal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # a warning from torch's own jvp
@@ -65,6 +65,16 @@ def test_jvp_is_the_product_with_the_jacobian(way: dict[str, Any], num_layers: i
     _, outer = push(lambda given: push(lambda inner: layer(inner)[0], (given,), (v,))[1], (x,), (v,))
     assert bool(outer.isfinite().all())
     assert_equal(layer(x)[0], output, "output after it")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@every_k_top
+def test_jvp_in_float32_is_that_in_float64(cell: str, k_top: int | None) -> None:
+    x, v = draw(6, 2, 3), draw(6, 2, 3, seed=2)
+    _, want = push(lambda given: numbers({}, cell=cell, k_top=k_top)(given)[0], (x,), (v,))
+    layer = numbers({}, cell=cell, k_top=k_top, dtype=torch.float32)
+    _, tangent = push(lambda given: layer(given)[0], (x.float(),), (v.float(),))
+    torch.testing.assert_close(tangent, want.float(), rtol=1e-4, atol=1e-5)
 
 
 @differentiable

@@ -66,8 +66,11 @@ class Choice:
 
     @property
     def may_fuse(self) -> bool:
-        """Whether PyTorch's own recurrent kernels may run a layer that recalls nothing; they keep their graph."""
-        return self.backend == "auto" and self.engine != "replay"
+        """Whether PyTorch's own recurrent kernels may run a layer that recalls nothing; they keep their graph.
+
+        PyTorch's LSTM for float32 on a CPU has no forward-mode derivative.
+        """
+        return self.backend == "auto" and self.engine != "replay" and self.demand.transform is None
 
     def backend_for(self, memories: int) -> str:
         """The backend of a call whose steps find so many memories at most.
