@@ -78,8 +78,8 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "negative": lambda t: other(t, -2),
     "huge": lambda t: other(t, FAR),
 }
-FREE_VALUES = ("memory_step", "steps_done", "begun", "evicted.", "held.", ".start")
-"""Numbers of steps, for which a huge one is no contradiction."""
+FREE_VALUES = ("memory_step", "steps_done", "begun", "evicted.", "held.", ".start", ".column")
+"""Numbers of steps, and of rows that an encoder makes, for which a huge one is no contradiction."""
 FREE_SHAPES = (".modes", ".generators", "history.inputs")
 FREE_KINDS = ("history.inputs.0.input", "history.inputs.1.input")
 """What an encoder of the user's own reads."""

@@ -37,8 +37,26 @@ class Encoded:
         """What the encoder has made, (T, B, I)."""
         return self._encoded.detach()
 
+    def check_size(self, steps: Tensor, column: Tensor) -> None:
+        """Require the steps and rows that the past calls had, also where a file names them.
+
+        Args:
+            steps: how many a segment needs; column: the row of each, from 0; of any shape.
+
+        Raises:
+            ValueError: the encoder makes fewer of the same input.
+        """
+        least = tuple(int(number.max()) if number.numel() else 0 for number in (steps, column + 1))
+        found = tuple(self._encoded.shape[:2])
+        if found[0] < least[0] or found[1] < least[1]:
+            raise ValueError(
+                f"encoder(input) must have {least[0]} steps and {least[1]} rows or more, as in the past call that "
+                f"credit goes to, got {found[0]} and {found[1]}; state.detach() goes on without the past"
+            )
+
     def at(self, time: Tensor, column: Tensor) -> Tensor:
         """X at steps (S, n) or (S, 1) of columns (n,), (S, n, I)."""
+        self.check_size(time + 1, column)
         return self.x[time.to(self._encoded.device), column.to(self._encoded.device)]
 
     def add(self, time: Tensor, column: Tensor, credit: Tensor) -> None:

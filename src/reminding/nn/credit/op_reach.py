@@ -208,6 +208,7 @@ class PastInputs:
     def _gathered(self) -> Tensor:
         part, base, stride = (torch.empty_like(self._steps.index) for _ in range(3))
         for number, (encoded, (mine, start, column)) in enumerate(zip(self._encoded, self._places, strict=True)):
+            encoded.check_size(start + self._steps.count[mine], column)
             width = encoded.x.shape[1]
             part[mine], base[mine], stride[mine] = number, start * width + column, width
         flat = [encoded.x.flatten(0, 1) for encoded in self._encoded]

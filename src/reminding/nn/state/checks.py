@@ -176,6 +176,8 @@ def _check_alike(segments: Sequence[Segment]) -> None:
 
 def _check_input(name: str, given: EncoderInput) -> None:
     """The random numbers and the modes that an encoder starts from; what it reads is its own affair."""
+    if given.input.dim() == 0:
+        raise WrongFieldError(f"{name}.input", "must have an axis")
     for number, generator in enumerate(given.generators or ()):
         _typed(f"{name}.generators.{number}", generator, torch.uint8, (generator.numel(),))
     _typed(f"{name}.modes", given.modes, torch.bool, (given.modes.numel(),))
@@ -184,15 +186,12 @@ def _check_input(name: str, given: EncoderInput) -> None:
 
 
 def _check_encoded(name: str, segment: Segment) -> None:
-    """The place of a segment in the input that an encoder reads: (T, B, ...), (B, T, ...), or packed."""
-    given, rows = segment.encoder_input, len(segment.row)
-    assert given is not None
+    """The place of a segment in what an encoder makes of its input: how large that is, the encoder alone knows."""
     if segment.column is None:
         raise WrongFieldError(f"{name}.column", "must be there beside an encoder's input")
-    longest = max(given.input.shape[:2], default=0) if given.batch_sizes is None else len(given.input)
-    _counts(f"{name}.column", segment.column, (rows,), 0, max(longest - 1, 0))
-    if not 0 <= segment.start <= longest - segment.steps:
-        raise WrongFieldError(f"{name}.start", f"must be from 0 to {longest - segment.steps}, got {segment.start}")
+    _counts(f"{name}.column", segment.column, (len(segment.row),), 0, FAR - 1)
+    if not 0 <= segment.start < FAR - segment.steps:
+        raise WrongFieldError(f"{name}.start", f"must be at least 0, got {segment.start}")
 
 
 def _check_entering(name: str, entering: EnteringState, layer: LayerPart, rows: int) -> None:
