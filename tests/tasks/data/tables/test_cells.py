@@ -13,11 +13,13 @@ from tests.drawn import drawn
 
 TEXTS = st.one_of(
     st.text("0123456789+-.,eE_ ", max_size=9),
+    st.text("09,. \t\v\x1c\x85\xa0\u2009\u3000", max_size=5),
     st.sampled_from(
-        ["NA", "nan", "n/a", "True", "FALSE", "inf", "-Infinity", "", " ", "?", "-999", "-999.0", "None"]
+        ["NA", "nan", "n/a\t", "True\xa0", "FALSE", "inf", "-Infinity", "", " ", "?", "-999", "-999.0", "None"]
     ),
     st.from_regex(r"\A[+-]?(nan|inf|infinity|1\.#ind|1\.#inf00)(\([a-z0-9_]*\))?\Z"),
     st.sampled_from(["1e999", "-1,5e999", "#N/A", "#n/a N/A", "#NA", "<NA>", "#NAME?", "#DIV/0!", "snan", "nan()"]),
+    st.sampled_from(["-999,00", "1.500,0", "1,500.0", "1,500", "1.500", "-9,99e2", " -999 "]),
     st.floats(allow_nan=False).map(str),
     st.integers().map(str),
     st.integers(0, 10**9).map("{:,}".format),
@@ -27,7 +29,7 @@ TEXTS = st.one_of(
 @drawn(150)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=60), decimal=st.sampled_from([".", ","]))
 def test_python_and_sql_read_the_same(texts: list[str], decimal: str) -> None:
-    na = ("-999", "?")
+    na = ("-999", "?", "1500")
     values = ", ".join(f"({quoted(text)})" for text in texts)
     query = f"SELECT {kind_sql('x', na)}, {value_sql('x', decimal, na)} FROM (VALUES {values}) AS t(x)"
     found = connect().execute(query).fetchall()
@@ -58,6 +60,19 @@ def test_what_printf_writes_for_nan_is_missing(word: str) -> None:
 def test_what_is_not_finite_is_no_number(word: str) -> None:
     (kind,) = connect().execute(f"SELECT {kind_sql('x', ())} FROM (SELECT '{word}' x)").fetchone()
     assert (kind_of(word), kind) == ("infinite", "infinite")
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [
+        *(("-999,00", "missing"), ("-9,99e2", "missing"), ("1.500,0", "missing"), ("1,500.00", "missing")),
+        *(("1,500", "either"), ("1.500", "number"), ("1,5", "comma"), ("-999,5", "comma")),
+    ],
+)
+def test_a_number_for_a_missing_value_is_found_in_every_form_that_is_not_open(cell: str, kind: str) -> None:
+    na = ("-999", "1500")
+    (found,) = connect().execute(f"SELECT {kind_sql('x', na)} FROM (SELECT '{cell}' x)").fetchone()
+    assert (kind_of(cell, na), found) == (kind, kind)
 
 
 def test_every_kind_is_read_right() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isfinite
 from typing import Literal
 
-from reminding.tasks.data.times.written import is_timestamp, matches_sql, quoted
+from reminding.tasks.data.times.written import is_timestamp, matches_sql, quoted, stripped_sql
 
 Kind = Literal[
     "missing", "number", "infinite", "boolean", "thousands", "either", "comma", "european", "timestamp", "text"
@@ -97,24 +98,28 @@ def simple_sql(cell: str) -> str:
 def whole_sql(cell: str, kind: str) -> str:
     """SQL of the whole number in a cell of a type, of 64 bits; NULL for all others."""
     if kind == "VARCHAR":
-        return f"try_cast(regexp_extract(trim({cell}), '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
+        return f"try_cast(regexp_extract({stripped_sql(cell)}, '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
     return f"try_cast({cell} AS BIGINT)" if re.fullmatch(r"\w*INT\w*|DECIMAL\(\d+,0\)", kind) else "NULL::BIGINT"
+
+
+def number_sql(cell: str, decimal: str) -> str:
+    """SQL of the number in a cell, with a decimal mark; NULL for all others, and for true and false."""
+    text = stripped_sql(cell)
+    if decimal == ",":
+        european = f"try_cast(replace(replace({text}, '.', ''), ',', '.') AS DOUBLE)"
+        plain = f"try_cast(replace({text}, ',', '.') AS DOUBLE)"
+        return (
+            f"CASE WHEN contains({text}, '_') THEN NULL WHEN {matches_sql(text, _EUROPEAN)} THEN {european} "
+            f"WHEN NOT contains({text}, '.') THEN {plain} END"
+        )
+    grouped = f"try_cast(replace({text}, ',', '') AS DOUBLE)"
+    return f"coalesce({simple_sql(text)}, CASE WHEN {matches_sql(text, _THOUSANDS)} THEN {grouped} END)"
 
 
 def value_sql(cell: str, decimal: str, na: Sequence[str]) -> str:
     """SQL of `value_of`, NULL where it gives NaN or None."""
-    text = f"trim({cell})"
-    if decimal == ",":
-        european = f"try_cast(replace(replace({text}, '.', ''), ',', '.') AS DOUBLE)"
-        plain = f"try_cast(replace({text}, ',', '.') AS DOUBLE)"
-        number = (
-            f"CASE WHEN contains({text}, '_') THEN NULL WHEN {matches_sql(text, _EUROPEAN)} THEN {european} "
-            f"WHEN NOT contains({text}, '.') THEN {plain} END"
-        )
-    else:
-        grouped = f"try_cast(replace({text}, ',', '') AS DOUBLE)"
-        number = f"coalesce({simple_sql(text)}, CASE WHEN {matches_sql(text, _THOUSANDS)} THEN {grouped} END)"
-    boolean = f"CASE lower({text}) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+    boolean = f"CASE lower({stripped_sql(cell)}) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+    number = number_sql(cell, decimal)
     return f"CASE WHEN {missing_sql(cell, na)} THEN NULL ELSE coalesce({number}, {boolean}) END"
 
 
@@ -123,7 +128,7 @@ def grouped_sql(cell: str) -> str:
 
     It is infinite for cells such as 12.5 or 0.123, which show that the point is the decimal mark.
     """
-    text = f"trim({cell})"
+    text = stripped_sql(cell)
     return (
         f"CASE WHEN NOT coalesce(contains({text}, '.'), false) THEN NULL WHEN {matches_sql(text, _GROUPED)} "
         f"THEN try_cast({text} AS DOUBLE) ELSE 'infinity'::DOUBLE END"
@@ -132,7 +137,7 @@ def grouped_sql(cell: str) -> str:
 
 def kind_sql(cell: str, na: Sequence[str]) -> str:
     """SQL of `kind_of`; timestamps are what DuckDB can read as such."""
-    text = f"trim({cell})"
+    text = stripped_sql(cell)
     cases = [
         (missing_sql(cell, na), "missing"),
         (f"isinf(coalesce({simple_sql(text)}, 0))", "infinite"),
@@ -150,13 +155,13 @@ def kind_sql(cell: str, na: Sequence[str]) -> str:
 
 def missing_sql(cell: str, na: Sequence[str]) -> str:
     """SQL of whether a cell is missing."""
-    text = f"trim({cell})"
+    text = stripped_sql(cell)
     words = ", ".join(map(quoted, MISSING))
     tests = [f"{cell} IS NULL", f"lower({text}) IN ({words})", matches_sql(text, _NAN)]
     if na:
         tests.append(f"{text} IN ({', '.join(map(quoted, na))})")
     if numbers := sentinels(na):
-        tests.append(f"{simple_sql(text)} IN ({', '.join(map(repr, numbers))})")
+        tests.append(f"{_unambiguous_sql(text)} IN ({', '.join(map(repr, numbers))})")
     return "(" + " OR ".join(tests) + ")"
 
 
@@ -174,12 +179,34 @@ def mark_sql(cell: str, marks: Sequence[str], words: Sequence[str]) -> str:
 
 
 def sentinels(na: Sequence[str]) -> list[float]:
-    """The numbers among the words for a missing value; -999 also stands for a cell with -999.0."""
-    return [float(word) for word in na if re.fullmatch(_NUMBER, word.strip())]
+    """The numbers among the words for a missing value; -999 also stands for a cell with -999.0 or -999,00."""
+    numbers = [_unambiguous(word.strip()) for word in na]
+    return [number for number in numbers if number is not None and isfinite(number)]
 
 
 def _is_sentinel(text: str, na: Sequence[str]) -> bool:
-    return bool(na) and re.fullmatch(_NUMBER, text) is not None and float(text) in sentinels(na)
+    return bool(na) and _unambiguous(text) in sentinels(na)
+
+
+def _unambiguous(text: str) -> float | None:
+    """The number in a text; None where the decimal mark of the file decides it, as in 2,146, or there is none."""
+    if re.fullmatch(_NUMBER, text):
+        return float(text)
+    kind = next((kind for kind, pattern in _ORDER if re.fullmatch(pattern, text, re.IGNORECASE)), "text")
+    if kind in ("comma", "european"):
+        return float(text.replace(".", "").replace(",", "."))
+    return float(text.replace(",", "")) if kind == "thousands" else None
+
+
+def _unambiguous_sql(text: str) -> str:
+    """SQL of `_unambiguous`."""
+    point = f"try_cast(replace({text}, ',', '') AS DOUBLE)"
+    comma = f"try_cast(replace(replace({text}, '.', ''), ',', '.') AS DOUBLE)"
+    return (
+        f"coalesce({simple_sql(text)}, CASE WHEN {matches_sql(text, _EITHER)} THEN NULL "
+        f"WHEN {matches_sql(text, _THOUSANDS)} THEN {point} "
+        f"WHEN {matches_sql(text, f'{_COMMA}|{_EUROPEAN}')} THEN {comma} END)"
+    )
 
 
 def _is_huge(text: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.tasks.data.reading import TimeRange
-from reminding.tasks.data.tables.cells import simple_sql, whole_sql
+from reminding.tasks.data.tables.cells import number_sql, whole_sql
 from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Rows
 from reminding.tasks.data.tables.store import Store, write
 from reminding.tasks.data.times.calendar import Monthly, monthly
@@ -199,7 +199,9 @@ class OpenOrderError(ValueError):
     """Dates that can be read in several orders of day, month and year."""
 
 
-def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path, known: Timing | None = None) -> Clock:
+def read_clock(
+    path: Path, rows: Rows, column: int, name: str, folder: Path, known: Timing | None = None, decimal: str = "."
+) -> Clock:
     """Read a time column, and check that every row is later than the one before it.
 
     Args:
@@ -207,12 +209,13 @@ def read_clock(path: Path, rows: Rows, column: int, name: str, folder: Path, kno
         folder: for temporary files.
         known: of the training data, if this is another table: their order of day and month is taken where all cells
             can be read in it, and whole numbers are dates only where theirs were.
+        decimal: the decimal mark of the table.
 
     Raises:
         OpenOrderError: the order of day and month is open.
         ValueError: a cell is no time, a row is not later, or only some have a zone; with its line.
     """
-    forms = _forms(path, rows, column, name)
+    forms = _forms(path, rows, column, name, decimal)
     read = [_read(rows, column, name, form, folder / f"time{i}") for i, form in enumerate(forms)]
     full = [clock for clock in read if not clock.store.missing.any()]
     if not full:
@@ -281,7 +284,7 @@ def _dated(clock: Clock, path: Path) -> Clock:
     return Clock(clock.column, "us", write(times, path, [0]), said=said)
 
 
-def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
+def _forms(path: Path, rows: Rows, column: int, name: str, decimal: str) -> list[_Form]:
     """The ways to read a column that fit its first rows; at least one.
 
     Raises:
@@ -292,7 +295,7 @@ def _forms(path: Path, rows: Rows, column: int, name: str) -> list[_Form]:
         return [_form_of_type(kind, f"time: {path}, column {name!r}")]
     unread: dict[_Form, tuple[int, int]] = {}
     dates = [_date_form(order) for order in ORDERS]
-    for form in (_Form((simple_sql,)), _Form((elapsed_sql,)), *dates):
+    for form in (_Form((partial(number_sql, decimal=decimal),)), _Form((elapsed_sql,)), *dates):
         unread[form] = _unread(rows, column, form)
         if not unread[form][0] and form.order in (None, "year first"):
             return [form]
@@ -336,7 +339,7 @@ def _unread(rows: Rows, column: int, form: _Form) -> tuple[int, int]:
 
 
 def _read(rows: Rows, column: int, name: str, form: _Form, path: Path) -> Clock:
-    """Read all rows in a form, NaN where it does not fit."""
+    """Read all rows in a form, NaN where it does not fit or is not finite."""
     parts = len(form.make)
     zones = {0: False, 1: False}  # whether there are rows without a zone, and with one
     strange = False
@@ -350,7 +353,7 @@ def _read(rows: Rows, column: int, name: str, form: _Form, path: Path) -> Clock:
                 zones[0] |= bool((~zoned & ~bad).any())
                 zones[1] |= bool((zoned & ~bad).any())
                 strange |= bool((zoned & bad).any())
-            yield values[:, :parts]
+            yield np.where(np.isinf(values[:, :parts]), np.nan, values[:, :parts])
 
     store = write(pieces(), path, range(parts))
     if form.zoned is None:

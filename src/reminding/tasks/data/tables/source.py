@@ -29,7 +29,14 @@ from reminding.tasks.data.tables.columns import (
     rounded,
     unlike_rows,
 )
-from reminding.tasks.data.tables.database import NUMERIC, Found, NotPlainError, complete_rows, ends_with_a_line
+from reminding.tasks.data.tables.database import (
+    NUMERIC,
+    Found,
+    NotPlainError,
+    complete_rows,
+    ends_with_a_line,
+    row_lines,
+)
 from reminding.tasks.data.tables.form import PARQUET, open_form
 from reminding.tasks.data.tables.header import COMMENTS
 from reminding.tasks.data.tables.store import Store, fill, write
@@ -207,6 +214,7 @@ class TableSource(Source):
         named = found if self.wanted.columns else range(len(form.names))
         columns = [i for i in dict.fromkeys(named) if rows.types[i] == "VARCHAR" or NUMERIC.match(rows.types[i])]
         store = write(self._plain_numbers(columns), self._place("first"), columns)
+        self._check_found(store)
         asked = [i for i, nans in zip(columns, store.missing, strict=True) if nans or self.wanted.asked.na]
         infinite = np.isinf(store.lowest) | np.isinf(store.highest)
         asked += [i for i, some in zip(columns, infinite, strict=True) if some and i not in asked]
@@ -241,6 +249,16 @@ class TableSource(Source):
         if len(totals) and totals[0] > 0 and totals[0] + len(totals) == rows:
             raise unlike_rows(self.path, self._form.rows.place(int(totals[0])), "begins as a line of totals does")
 
+    def _check_found(self, store: Store) -> None:
+        """Find that DuckDB sees no row where there are some, as below a header with a carriage return too many.
+
+        Raises:
+            NotPlainError: there are rows.
+        """
+        dialect = self._form.dialect
+        if not store.rows and dialect is not None and not self._form.plain and any(row_lines(self.path, dialect)):
+            raise NotPlainError("line ends differ")
+
     @property
     def _unseen(self) -> tuple[str, ...]:
         """The marks of comments that may stand between the rows that DuckDB reads; a plain copy lacks those met."""
@@ -251,11 +269,11 @@ class TableSource(Source):
         """The numbers of the columns that are read: of the first reading, or read again where cells are not plain."""
         chosen, masked = self._choice.columns, self._choice.masked
         pieces, second = store.pieces(chosen), None
-        plain = {"number", "missing"}
+        unread = dict(zip(store.columns, store.missing, strict=True))
         if (
             self.wanted.asked.na
             or self._decimal == ","
-            or any(set(contents.kinds.get(i, {})) - plain for i in chosen)
+            or any(unread[i] != contents.count(i, "missing") for i in chosen)
         ):
             read = self._form.rows.values([(i, self._full(i)) for i in chosen])
             second = write(read, self._place("second"), chosen)
@@ -292,7 +310,8 @@ class TableSource(Source):
             return None
         column = find(contents.names, [self.wanted.time], self.path, "time")[0]
         folder, timing = self._folder, self.wanted.timing
-        clock = read_clock(self.path, self._form.rows, column, contents.names[column], folder, timing)
+        rows, name = self._form.rows, contents.names[column]
+        clock = read_clock(self.path, rows, column, name, folder, timing, self._decimal)
         unlike = None if timing is None else unlike_steps(timing, clock.timing())
         self._notes += [clock.said] if clock.said else []
         if unlike is not None:

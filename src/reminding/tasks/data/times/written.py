@@ -65,6 +65,8 @@ _ZONES = {
     **{"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7},
 }
 """Hours from UTC: zones of Europe, and those of RFC 5322."""
+_BLANK = r"[\s\v\x1c-\x1f\x{85}\p{Z}]+"
+"""White space around a text, as for Python's `strip`; DuckDB's `trim` leaves tabs, its casts refuse wide blanks."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 """In microseconds."""
 
@@ -122,9 +124,14 @@ def whole_times(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
     return seconds.astype("datetime64[us]") if valid.all() else None
 
 
+def stripped_sql(text: str) -> str:
+    """SQL of a text without white space around it."""
+    return f"regexp_replace({text}, {quoted(f'^{_BLANK}|{_BLANK}$')}, '', 'g')"
+
+
 def elapsed_sql(cell: str) -> str:
     """SQL of the seconds in a duration, or since midnight, such as "1:30" (hours), "0:01:30.5", "2 days 03:00:00"."""
-    text = f"trim({cell})"
+    text = stripped_sql(cell)
     number = f"epoch(try_cast(replace({text}, ',', '') AS INTERVAL))"
     return f"CASE WHEN {matches_sql(text, _ELAPSED)} THEN {number} END"
 
@@ -184,7 +191,7 @@ def _parts(cell: str, order: Order, of: str) -> str:
     """SQL of an expression of the parts p of a point in time; NULL where the cell does not have the form."""
     date, places = _DATES[order]
     names = ", ".join(map(quoted, (*places, *_TIME_PARTS)))
-    text = _numbered(f"trim({cell})") if order == "year first" else f"trim({cell})"
+    text = _numbered(stripped_sql(cell)) if order == "year first" else stripped_sql(cell)
     found = f"regexp_extract({text}, {quoted(f'^{date}{_TIME}$')}, [{names}])"
     return f"list_transform([{found}], lambda p: CASE WHEN p.d <> '' THEN {of} END)[1]"
 
