@@ -87,6 +87,25 @@ def test_a_stepper_reads_missing_values_as_predict_does(run: Path) -> None:
     np.testing.assert_allclose(told["load"], model.predict(rows).to_numpy()[0, 0], rtol=1e-5)
 
 
+def test_numbers_for_missing_values_are_missing_in_memory_too(tmp_path: Path) -> None:
+    rows = rows_of(0, 200).fillna(-999.9)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    words = f"train stream --data {tmp_path / 'rows.csv'} --target load --time hour --missing carry --na -999.9"
+    options = "--held-out 20 --eval-rows 2 --chunk 20 --hidden-size 8 --steps 2 --batch-size 2 --device cpu"
+    main([*words.split(), *options.split(), "--out", str(tmp_path / "run")])
+    model, future = reminding.load(tmp_path / "run"), rows.head(2)[["heat", "price"]].assign(price=-999.9)
+    future.to_csv(tmp_path / "future.csv", index=False)
+    found = model.predict(tmp_path / "rows.csv", steps=3, future=tmp_path / "future.csv")
+    single = rows.astype(dict.fromkeys(NAMES, np.float32))
+    forms: list[tuple[Any, Any]] = [(rows, future), (pl.from_pandas(rows), pl.from_pandas(future))]
+    for given, following in forms:
+        pd.testing.assert_frame_equal(model.predict(given, steps=3, future=following), found, check_freq=False)
+    pd.testing.assert_frame_equal(model.predict(single), found[:1], check_freq=False, rtol=1e-4)
+    stepper = model.stepper()
+    step = [stepper.step(row) for row in rows[NAMES].to_dict("records")][-1]
+    assert step["load"] == pytest.approx(found["load"].iloc[0], rel=1e-6)
+
+
 def test_eval_finds_columns_by_name_and_scales_by_training(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +182,8 @@ def test_the_times_of_a_table_in_memory_are_read_as_those_of_a_file(run: Path, t
         model.predict(rows.iloc[[*range(3), *range(2, 50)]])
     with pytest.raises(ValueError, match=r"time: .*row 7.* holds no time"):
         model.predict(rows.assign(hour=rows["hour"].astype(object).where(rows.index != 7)))
+    with pytest.raises(ValueError, match=r"time: .*row 49.* holds no time"):
+        model.predict(rows.assign(hour=[*range(49), np.inf]))
 
 
 def test_known_inputs_that_do_not_follow_the_data_are_refused(run: Path, tmp_path: Path) -> None:

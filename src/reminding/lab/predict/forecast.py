@@ -76,7 +76,7 @@ def rows_of(task: FileStream, data: Any) -> Rows:
         timing = task.known.timing
         reading = task.reading_of(source)
         return Rows(source.steps(), source.read, times, task.time, reading, source.numbers, timing)
-    given = table_values(data, task.column_names, missing=task.missing != "error")
+    given = table_values(data, task.column_names, missing=task.missing != "error", na=task.na)
     values = task.filled(given)
     kept = np.flatnonzero(~np.isnan(given).any(1)) if task.missing == "drop" else np.arange(len(given))
     numbers = None if len(kept) == len(given) else _slices(kept)

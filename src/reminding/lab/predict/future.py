@@ -84,7 +84,7 @@ def _read(task: FileStream, data: Any, steps: int) -> Inputs:
         total, values, times = source.steps(), source.read(0, steps), source.times(0, steps)
         reading = source.reading()
     else:
-        given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"))
+        given = table_values(data, names, "future", missing=task.missing in ("carry", "zero"), na=task.na)
         masked = [names.index(name) for name in task.masks if name in names]
         total, values = len(given), np.concatenate([given, np.isnan(given[:, masked])], axis=1)[:steps]
         times = None if (every := times_of(task, data)) is None else every[:steps]

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.tasks.data.tables.cells import sentinels
 from reminding.tasks.data.tables.clock import Timing, text_times
 from reminding.tasks.data.times.written import whole_times
 
@@ -37,13 +38,14 @@ def names_of(data: Any) -> list[Any] | None:
 
 
 def table_values(
-    data: Any, columns: Sequence[str], what: str = "data", *, missing: bool = False
+    data: Any, columns: Sequence[str], what: str = "data", *, missing: bool = False, na: Sequence[str] = ()
 ) -> NDArray[np.float64]:
     """Some columns of a table by name, or of an array in this order: (T, C).
 
     Args:
         what: the name of the argument, for messages.
         missing: whether values may be missing; they are NaN then.
+        na: words and numbers that stand for a missing value.
 
     Raises:
         ValueError: a column is missing, there twice or not numeric; a value is missing or infinite; or an array has
@@ -62,8 +64,18 @@ def table_values(
         values = np.stack(
             [_column(data[names[i]], name, what) for i, name in zip(places, columns, strict=True)], axis=1
         )
+    values = without_sentinels(values, na)
     _refuse_gaps(values, columns, what, missing)
     return values
+
+
+def without_sentinels(values: NDArray[np.float64], na: Sequence[str]) -> NDArray[np.float64]:
+    """Values with NaN in the place of the numbers among `na`, which stand for a missing value, as in files."""
+    numbers = np.array(sentinels(na))
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32).astype(np.float64)  # in which -999.9 is another number
+    named = np.isin(values, [*numbers, *single[np.isfinite(single)]])
+    return np.where(named, np.nan, values)
 
 
 def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[Any]:
@@ -78,6 +90,7 @@ def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[An
     names = names_of(data) or ()
     times: NDArray[Any] = np.asarray(data[names[_found(names, [name], "time")[0]]])
     absent = np.array([each is None or each != each for each in times], bool)
+    absent |= np.isinf(times) if times.dtype.kind == "f" else False
     if times.dtype.kind in "OUST" and all(isinstance(each, str) for each in times[~absent]):
         return text_times(np.where(absent, "", times), name, known)
     if absent.any():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.lab.predict.forecast import Scaling
-from reminding.lab.predict.given import numbers_of, row_of, table_values
+from reminding.lab.predict.given import numbers_of, row_of, table_values, without_sentinels
 from reminding.lab.predict.text import is_text, symbols_of, tokens_of
 from reminding.lab.runs.model import SequenceModel
 from reminding.tasks import FileStream
@@ -43,9 +43,10 @@ class PredictionStepper:
         """Read one step.
 
         Args:
-            value: of a table, a row: a mapping of column names, or values in the order of the columns, NaN where one
-                is missing and the run was trained with --missing carry or zero; with --missing drop, such a row is
-                not to be given. Of text, one character. Of labelled series, the values of one frame.
+            value: of a table, a row: a mapping of column names, or values in the order of the columns, NaN (or a
+                number of --na) where one is missing and the run was trained with --missing carry or zero; with
+                --missing drop, such a row is not to be given. Of text, one character. Of labelled series, the values
+                of one frame.
 
         Returns:
             of a table the prediction of the next row, column -> value in its own unit; of text the probability of
@@ -93,7 +94,7 @@ class PredictionStepper:
     def _row(self, scaling: Scaling, value: Any) -> Tensor:
         """A row of a table as the model reads it, (1, 1, I). A missing value may be carried from the last row."""
         task = self._task
-        given = row_of(value, task.column_names, "value")
+        given = without_sentinels(row_of(value, task.column_names, "value"), task.na)
         if task.missing == "drop" and np.isnan(given).any():
             names = ", ".join(np.array(task.column_names)[np.isnan(given[0])])
             raise ValueError(
