@@ -175,7 +175,7 @@ def _baselines(task: FileStream, rows: Rows, steps: int, season: int | None) -> 
     last = carried(rows.read(max(0, rows.total - LATEST), rows.total)[:, places], None)[-1]
     found = {"unchanged": np.repeat(last[None], steps, axis=0)}
     if season is not None and season <= rows.total:
-        cycle = rows.read(rows.total - season, rows.total)[:, places]
+        cycle = task.target_of(rows.read(rows.total - season, rows.total))
         found["seasonal"] = np.where(np.isnan(cycle), last, cycle)[np.arange(steps) % season]
     return found
 
