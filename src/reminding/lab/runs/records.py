@@ -175,12 +175,15 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def find_below(path: Path, name: str) -> list[Path]:
-    """Folders at any depth that hold a file of a name, in natural order (T200 before T1000)."""
-    return sorted((file.parent for file in path.rglob(name)), key=_natural)
+    """Folders at any depth that hold a file of a name, and links to others, in natural order (T200 before T1000)."""
+    places = [file.parent for file in path.rglob(name)]
+    places += [each for each in path.rglob("*") if each.is_symlink() and (each / name).is_file()]
+    found = {each.resolve(): each for each in reversed(places)}  # the folder itself rather than a link to it
+    return sorted(found.values(), key=_natural)
 
 
 def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 Check = Callable[[Any], bool]
