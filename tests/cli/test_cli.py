@@ -176,8 +176,10 @@ def test_a_reader_that_has_enough_ends_the_program_in_silence(tmp_path: Path) ->
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to"),
         RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError('torch_call_dispatcher("aten::new_empty", "", stack.data(), 2) API call failed at ops.h'),
+        RuntimeError("std::bad_alloc"),
     ],
-    ids=["numpy", "PyTorch", "GPU"],
+    ids=["numpy", "PyTorch", "GPU", "a tensor of the op", "the op"],
 )
 def test_too_little_memory_is_a_line_and_not_a_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: list[str]) -> None:

@@ -20,8 +20,8 @@ EX_PIPE = 141
 """Exit status of a program whose output lost its reader, as a shell has it: 128 and the number of the signal."""
 EX_INTERRUPTED = 130
 """The same of a program that Ctrl-C ended."""
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
-"""What PyTorch says in the messages of its RuntimeErrors."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", '"aten::new_empty"', '"aten::new_zeros"')
+"""What PyTorch says in the messages of its RuntimeErrors; of an allocation in the C++ op it names the call alone."""
 TIED = "REMINDING_TIED"
 """Environment variable of a process that ends with the one that started it: see `lab.paper.tied`."""
 
