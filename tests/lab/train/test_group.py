@@ -239,6 +239,23 @@ def test_a_stream_goes_on_in_another_number_of_processes(tmp_path: Path) -> None
     assert course(tmp_path / "run") == pytest.approx(course(tmp_path / "alone"), rel=1e-4)
 
 
+def apart(config: RunConfig, folder: Path) -> str:
+    """Resume where each process has a folder of its own, as on machines that share none."""
+    with pytest.raises(ValueError, match="resume:") as caught:
+        trained(config, folder / os.environ["RANK"] / "run", resume=True)
+    return str(caught.value)
+
+
+@needs_accelerate
+def test_processes_that_do_not_see_the_same_checkpoint_are_refused(tmp_path: Path) -> None:
+    trained(small(), tmp_path / "0" / "run")
+    for rank, told in enumerate(together(apart, small(8), tmp_path)):
+        assert told == (
+            f"resume: the processes do not find the same checkpoint in {tmp_path / str(rank) / 'run'}: "
+            "that of update 6 in process 0 and none in process 1; all machines must see the run's folder"
+        )
+
+
 def refused(config: RunConfig, folder: Path) -> str:
     with pytest.raises(ValueError, match="batch_size must be divisible by 2") as caught:
         trainer.train(config, folder)

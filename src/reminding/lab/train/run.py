@@ -110,10 +110,10 @@ class Run:
         """Go on from the last whole checkpoint, if there is one.
 
         Raises:
-            ValueError: the checkpoints are damaged, or of another model.
+            ValueError: the checkpoints are damaged, of another model, or not the same in every process.
         """
         saved, damaged = checkpoint.load_checkpoint(self.folder, self.model, self.optimizer, self.device)
-        self.group.wait()  # nobody writes before all have read
+        self._check_alike(saved)  # nobody writes before all have read
         if saved is None:
             return
         self.clipper.mean, self.standing = saved.clip_mean, saved.standing
@@ -132,6 +132,16 @@ class Run:
                 say(f"{error}; the run goes on from the checkpoint before, of update {saved.standing.step}")
             checkpoint.publish_weights(self.folder, saved.best)
             self._tell_end()
+
+    def _check_alike(self, saved: Saved | None) -> None:
+        """Wait for all processes, and refuse to go on unless all have read the same checkpoint, or none."""
+        steps = self.group.gathered(None if saved is None else saved.standing.step)
+        if (other := next((rank for rank, step in enumerate(steps) if step != steps[0]), None)) is not None:
+            found = ["none" if step is None else f"that of update {step}" for step in (steps[0], steps[other])]
+            raise ValueError(
+                f"resume: the processes do not find the same checkpoint in {self.folder}: {found[0]} in process 0 "
+                f"and {found[1]} in process {other}; all machines must see the run's folder"
+            )
 
     def _tell_end(self) -> None:
         """Say that no time is left, where another number of updates or a target says nothing of it."""
