@@ -13,7 +13,7 @@ import pytest
 
 from reminding.disk import lock
 from reminding.disk.errors import FolderInUseError
-from reminding.disk.lock import holder, locked
+from reminding.disk.lock import check_held, holder, locked
 
 HOLD = """
 import sys, time
@@ -61,3 +61,20 @@ def test_where_there_are_no_locks_the_named_process_decides(tmp_path: Path, monk
     ):
         path.write_text(text)
         assert (holder(tmp_path) is None) == free, text
+
+
+def test_a_folder_that_another_process_has_begun_in_the_place_of_ones_own_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder):
+        check_held(folder)
+        folder.rename(tmp_path / "moved")
+        check_held(folder)  # nothing is there
+        folder.mkdir()
+        with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            with pytest.raises(FolderInUseError, match="is another process's folder by now"):
+                check_held(folder)
+            process.kill()
+    check_held(folder)

@@ -41,4 +41,4 @@ def what_is_wrong(error: Exception) -> str:
 
 
 class FolderInUseError(ValueError):
-    """Another living process has locked the folder."""
+    """Another living process has locked the folder, or another folder has taken its place."""

@@ -22,6 +22,8 @@ from reminding.disk.errors import FolderInUseError
 from reminding.disk.writing import alive, naming
 
 LOCK_NAME = ".lock"
+_held: dict[Path, int] = {}
+"""The folders that this process has locked, each with the descriptor of its open file."""
 _NO_LOCKS = {errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
@@ -44,13 +46,29 @@ def locked(folder: Path) -> Generator[None]:
         with naming(path):
             operations.truncate(descriptor, 0)
             operations.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        _held[folder] = descriptor
         try:
             yield
         finally:
+            del _held[folder]
             with contextlib.suppress(OSError):
                 operations.truncate(descriptor, 0)
     finally:
         operations.close(descriptor)
+
+
+def check_held(folder: Path) -> None:
+    """Refuse to write on in the place of a folder that this process has locked, if another process's is there by now.
+
+    Raises:
+        FolderInUseError: the folder was moved or removed, and another process has begun one in its place.
+    """
+    if (descriptor := _held.get(folder)) is None:
+        return
+    with contextlib.suppress(OSError):  # without a file there, there is no other process
+        if not os.path.samestat(os.fstat(descriptor), (folder / LOCK_NAME).stat()):
+            told = "that of this process was moved or removed, and it writes no more"
+            raise FolderInUseError(f"{folder} is another process's folder by now: {told}")
 
 
 def holder(folder: Path) -> str | None:

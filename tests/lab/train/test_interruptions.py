@@ -227,6 +227,30 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     assert trainer.train(small(6), tmp_path / "run", resume=True)["steps"] == 6
 
 
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_run_whose_folder_was_moved_writes_nothing_into_one_that_took_its_place(
+    tmp_path: Path, whole: Path, at_evaluation: Strike, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    folder = tmp_path / "run"
+
+    def replaced() -> None:
+        folder.rename(tmp_path / "moved")
+        shutil.copytree(whole, folder)
+
+    at_evaluation(number, replaced)
+    with pytest.raises(FolderInUseError, match="run is another process's folder by now"):
+        trainer.train(streaming(CUE, 9, seed=1), folder)
+    assert "the run is saved up to" not in capsys.readouterr().out
+    assert files(folder) == files(whole)
+    assert (tmp_path / "moved" / "checkpoints").exists() == (number > 1)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """What a run has written, but for TensorBoard's files, whose names no other process has."""
+    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {path: each.read_bytes() for path, each in found.items() if path.parts[0] != "tensorboard"}
+
+
 def test_the_last_two_checkpoints_are_kept_and_the_one_before_serves_when_the_last_is_damaged(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

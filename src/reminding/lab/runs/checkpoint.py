@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import DamagedFileError
-from reminding.disk.lock import LOCK_NAME, locked
+from reminding.disk.lock import LOCK_NAME, check_held, locked
 from reminding.disk.records import add_line, drop_damaged, packed_json, read_json, read_lines, write_json
 from reminding.disk.writing import check_folder, discard, is_leftover, naming, remove_leftovers, write_file
 from reminding.lab.runs.config import ENDS, EXTENDABLE, RunConfig
@@ -202,7 +202,9 @@ def save_checkpoint(folder: Path, saved: Saved, before: int | None) -> None:
 
     Raises:
         CannotWriteError: the disk is full or read-only; the last checkpoint is as it was.
+        FolderInUseError: another run's folder has taken the place of this one's.
     """
+    check_held(folder)
     commits, step = Commits(folder / CHECKPOINTS_NAME), saved.standing.step
     packed = pack_training(saved.model, saved.optimizer, saved.clip_mean, saved.standing, saved.random)
     files = {TRAINING_NAME: packed, WEIGHTS_NAME: saved.best}
@@ -354,7 +356,8 @@ def model_of(config: RunConfig, path: Path) -> SequenceModel:
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write summary.json."""
+    """Write summary.json; raises as `save_checkpoint`."""
+    check_held(folder)
     write_json(folder / SUMMARY_NAME, summary)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from reminding.disk import operations
+from reminding.disk.lock import check_held
 from reminding.disk.records import packed_line, read_lines, seal_lines
 from reminding.disk.writing import naming
 from reminding.lab.runs.watch import Trouble
@@ -48,6 +49,7 @@ class RunLog:
 
     Raises:
         CannotWriteError: the disk is full or read-only; so do its methods.
+        FolderInUseError: of its methods, another run's folder has taken the place of this one's.
     """
 
     def __init__(self, folder: Path, after: int = 0, committed: LogSize | None = None) -> None:
@@ -88,6 +90,7 @@ class RunLog:
             self._board.add_text("warning", str(trouble), step)
 
     def _append(self, record: dict[str, Any]) -> None:
+        check_held(self._path.parent)
         line = packed_line(record).encode() + b"\n"
         with naming(self._path):
             operations.write(self._file, line)

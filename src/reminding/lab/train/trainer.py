@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reminding.disk.errors import CannotWriteError
+from reminding.disk.errors import CannotWriteError, FolderInUseError
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.machine import command_line, conditions_of_training, environment, peak_resident_bytes
@@ -79,7 +79,7 @@ def train(
 
     Raises:
         FileExistsError: the folder holds a run and neither `resume` nor `overwrite` is given.
-        FolderInUseError: another process trains this run.
+        FolderInUseError: another process trains this run, or one in a folder that has taken the place of this one's.
         CannotWriteError: the disk is full or read-only; the run goes on from the last checkpoint with `resume`.
         NotFiniteError: with `check_finite`, something was not finite; the last good weights are saved.
         ValueError: an option is out of range, or both resume and overwrite are given; the message names it.
@@ -153,7 +153,7 @@ def _trained(run: Run) -> str:
         # Of several processes one alone cannot save; this error has ended all of them at the same update.
         if run.consistent and (run.group.size == 1 or isinstance(error, NotFiniteError)):
             run.save(log)
-        if first and not isinstance(error, NotFiniteError):  # which has advice of its own
+        if first and not isinstance(error, NotFiniteError | FolderInUseError):  # which have words of their own
             say(_standing_on_disk(run))
         raise
     finally:
