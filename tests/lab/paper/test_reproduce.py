@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reminding.cli import main
+from reminding.disk.errors import CannotWriteError
 from reminding.lab.paper import reproduce
 from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
@@ -84,3 +87,40 @@ def test_a_finished_run_ends_well_while_its_worker_lives(tmp_path: Path) -> None
     words = [*command(small(steps=2)), "--out", str(tmp_path / "run")]
     assert run_jobs([Job("a run", tmp_path / "run", words, "new")], at_once=2) == []
     assert checkpoint.read_summary(tmp_path / "run")["stopped"] == "steps"
+
+
+def failing(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> str:
+    """What `run_jobs` says of a job that fails as a program in Python does."""
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    (folder / "python").write_text(f"#!/bin/sh\n{code}\n")
+    (folder / "python").chmod(0o755)
+    (said,) = run_jobs([Job("a run", folder / "run", ["train"], "new")], at_once=2)
+    return said
+
+
+def test_a_job_that_ends_without_a_word_has_none_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert failing(tmp_path, monkeypatch, "echo the first reason; exit 3") == "a run: exit status 3: the first reason"
+    assert failing(tmp_path, monkeypatch, "kill -9 $$") == "a run: ended by SIGKILL"
+    console = (tmp_path / "run.console.txt").read_text()
+    assert console == "\n$ reminding train\nthe first reason\n\n$ reminding train\nit ended without a word\n"
+
+
+def test_a_reason_that_a_full_disk_has_taken_is_said_to_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Any = Path.open
+    console, times = tmp_path / "run.console.txt", list[bool]()
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        times.append(path == console and "ab" in arguments)
+        if times[-1] and sum(times) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    said = failing(tmp_path, monkeypatch, "exit 1")
+    assert said == f"a run: exit status 1: what it said is lost (could not write {console}: No space left on device)"
+    with pytest.raises(CannotWriteError, match=r"run\.console\.txt: No space left on device"):
+        failing(tmp_path, monkeypatch, "exit 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from reminding.disk.writing import naming
 from reminding.lab.paper.tied import TIED
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.show.terminal import say
 
 POLL_SECONDS = 0.2
 CONSOLE_SUFFIX = ".console.txt"
+HEADING = "\n$ reminding "
+"""Stands before each command in the file that takes its output: a run that is gone on with has several."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int) -> list[str]:
             for process in [each for each in running if ended(each)]:
                 job = running.pop(process)
                 if process.returncode:
-                    failed.append(f"{job.title}: exit status {process.returncode}{last_words(job, at_once == 1)}")
+                    failed.append(f"{job.title}: {failure(process.returncode, job, shown=at_once == 1)}")
                     say(f"failed: {failed[-1]}")
                 elif at_once > 1:
                     say(f"done: {job.title}")
@@ -78,9 +82,12 @@ def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
 
     Args:
         shown: whether its output goes to the terminal; otherwise to a file beside its folder.
+
+    Raises:
+        CannotWriteError: this file cannot be written, as on a full disk.
     """
     arguments = [sys.executable, "-m", "reminding", *job.words]
-    with nullcontext() if shown else _opened(_console(job)) as file:
+    with nullcontext() if shown else _opened(_console(job), f"{HEADING}{' '.join(job.words)}\n") as file:
         return subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
@@ -110,16 +117,36 @@ def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _opened(console: Path) -> BinaryIO:
-    console.parent.mkdir(parents=True, exist_ok=True)
-    return console.open("ab")
+def failure(status: int, job: Job, shown: bool) -> str:
+    """How a job failed: its exit status or signal and the last line that it wrote, unless that is on the terminal."""
+    how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+    return how if shown else f"{how}{_last_words(_console(job))}"
+
+
+def _last_words(console: Path) -> str:
+    """The last line that the present command has written to its file; if there is none, whether one can be."""
+    try:
+        _, _, said = console.read_text(errors="replace").rpartition(HEADING)[2].partition("\n")
+        if lines := said.strip().splitlines():
+            return f": {lines[-1]}"
+        _opened(console, "it ended without a word\n").close()
+    except OSError as error:
+        return f": what it said is lost ({error})"
+    return ""
+
+
+def _opened(console: Path, text: str) -> BinaryIO:
+    """The file that takes the output of a job, opened to append, after a text."""
+    with naming(console):
+        console.parent.mkdir(parents=True, exist_ok=True)
+        file = console.open("ab", buffering=0)
+        try:
+            file.write(text.encode(errors="replace"))
+        except BaseException:
+            file.close()
+            raise
+        return file
 
 
 def _console(job: Job) -> Path:
     return job.folder.with_name(job.folder.name + CONSOLE_SUFFIX)
-
-
-def last_words(job: Job, shown: bool) -> str:
-    """The last line that a job has written, unless its output went to the terminal."""
-    lines = [] if shown else _console(job).read_text(errors="replace").strip().splitlines()
-    return f": {lines[-1]}" if lines else ""

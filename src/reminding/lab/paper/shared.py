@@ -143,8 +143,8 @@ class _Worker:
             if each.process is not None and not processes.ended(each.process):
                 return
             if each.process is not None and each.process.returncode:
-                words = processes.last_words(each.job.commands[0], self._at_once == 1)
-                self._end(each, f"exit status {each.process.returncode}{words}")
+                job, status = each.job.commands[0], each.process.returncode
+                self._end(each, processes.failure(status, job, shown=self._at_once == 1))
             elif each.left:
                 each.process = self._start(each.left.pop(0))
             else:
