@@ -162,6 +162,17 @@ def test_packed_files_are_unpacked_in_the_folder_alone(tmp_path: Path, finished:
     assert all((tmp_path / "copy" / name).read_text() == (finished / name).read_text() for name in names)
 
 
+def test_files_are_packed_as_they_are_in_a_locale_without_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_bytes('{"unit": "\N{DEGREE SIGN}C"}\n'.encode())
+    code = (
+        "import sys; from pathlib import Path; from reminding.lab.paper.shared import packed, unpack; "
+        "unpack({'files 0': packed(Path(sys.argv[1]))[0]}, Path(sys.argv[2]))"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(tmp_path / "copy")], env=plain, check=True)
+    assert (tmp_path / "copy" / "data.json").read_bytes() == (tmp_path / "data.json").read_bytes()
+
+
 def test_a_run_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """The end of the starter, however it comes, closes the standard input of the run."""
     words = [*command(small(steps=100_000)), "--out", str(tmp_path / "run")]

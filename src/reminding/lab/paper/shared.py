@@ -191,7 +191,7 @@ def _collected(owned: Mapping[str, Attempt], jobs: Sequence[Shared]) -> list[str
 
 def packed(folder: Path) -> list[str]:
     """The small files of a run as texts of limited length."""
-    files = {path.name: path.read_text() for path in sorted(folder.iterdir()) if path.suffix in COLLECTED}
+    files = {path.name: path.read_text("utf-8") for path in sorted(folder.iterdir()) if path.suffix in COLLECTED}
     text = base64.b64encode(zlib.compress(json.dumps(files, allow_nan=False).encode(), 9)).decode()
     return [text[place : place + PIECE] for place in range(0, len(text), PIECE)]
 
