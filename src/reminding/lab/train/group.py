@@ -27,6 +27,11 @@ from reminding.tasks import Batch, MetricSums
 
 Thing = TypeVar("Thing")
 _UNSET = "the environment variable is not reminding's own: unset it to work in one process"
+_NOTHING_CAME = "nothing came from the other processes of the group; the one that ended first says why"
+_RESTARTED = (
+    "the processes that were started again do not find each other: the environment of torchrun needs "
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+)
 
 
 class Group:
@@ -160,13 +165,16 @@ class GroupEndedError(OSError):
 
 
 @contextmanager
-def _exchanging() -> Generator[None]:
-    """Make a `GroupEndedError` of what PyTorch says of its sockets where an exchange fails."""
+def _exchanging(told: str = _NOTHING_CAME) -> Generator[None]:
+    """Make a `GroupEndedError` of what PyTorch says of its sockets where an exchange fails.
+
+    Args:
+        told: begins the message.
+    """
     try:
         yield
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
-        told = "nothing came from the other processes of the group; the one that ended first says why"
         raise GroupEndedError(f"{told} ({reason:.200})") from error
 
 
@@ -228,6 +236,7 @@ def join(device: str) -> Group:
     Raises:
         ValueError: there is no such device here, several processes are given the same GPU, or the environment lacks
             what they need to find each other.
+        GroupEndedError: they do not find each other.
         ImportError: several processes were started, and accelerate is missing.
     """
     if started() < 2:
@@ -244,7 +253,10 @@ def join(device: str) -> Group:
         raise ImportError(needed) from error
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda for several processes, got {device}")
-    return Several(PartialState(cpu=choose_device(device).type == "cpu"))
+    cpu = choose_device(device).type == "cpu"
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    with _exchanging(_RESTARTED if restarted else _NOTHING_CAME):
+        return Several(PartialState(cpu=cpu))
 
 
 def apart(state: StreamState, group: Group, batch_size: int) -> StreamState:
