@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from reminding.lab.report.curves import file_name, learning_charts, mean_curve, seed_charts
+from reminding.lab.report.curves import (
+    file_name,
+    learning_charts,
+    length_charts,
+    length_curve,
+    mean_curve,
+    seed_charts,
+)
 from reminding.lab.report.groups import Group, group
 from reminding.lab.report.sections import Lines
 from reminding.lab.report.writing import write_report
+from reminding.lab.runs import checkpoint
 from reminding.lab.runs.records import Run, find_runs
 from reminding.tasks import FileStream
 from tests.lab.conftest import small
@@ -101,3 +109,36 @@ def test_no_two_settings_draw_into_one_file(tmp_path: Path) -> None:
     groups = group(map(Run.read, find_runs([tmp_path])))
     names = [file_name(each.setting, groups).lower() for each in groups]
     assert names == ["stream-a-b.csv", "stream-a-b.csv_2", "stream-a-b.csv_3", "stream-.csv", "stream-.csv_2"]
+
+
+def further(folder: Path, results: dict[int, float], **changes: int) -> None:
+    """Add tests of a run at some lengths."""
+    for T, accuracy in results.items():
+        record = {"task": {"name": "copying", "T": T}, "accuracy": accuracy, "changes": changes, "sequences": 50}
+        checkpoint.add_evaluation(folder, {**record, "command": "reminding eval"})
+
+
+def test_a_mean_at_other_lengths_is_of_the_same_seeds_at_each(runs: Path, tmp_path: Path) -> None:
+    """Otherwise it would jump where a seed was not tested, as learning curves would."""
+    further(runs / "T10" / "sab-seed0", {50: 0.9, 1000: 1.0, 2000: 0.7})
+    further(runs / "T10" / "sab-seed1", {2000: 0.5, 50: 0.7})
+    further(runs / "T10" / "sab-seed1", {50: 0.1}, capacity=8)
+    further(runs / "T10" / "lstm-seed0", {50: 0.4, 1000: 0.2})
+    groups = group(map(Run.read, find_runs([runs])))
+    curves = {each.method: length_curve(each) for each in groups}
+    sab, lstm = curves["sab"], curves["lstm"]
+    assert (sab.label, sab.steps, sab.values) == ("sab (2 seeds)", [50, 2000], pytest.approx([0.8, 0.6]))
+    assert sab.band == [(0.7, 0.9), (0.5, 0.7)]
+    assert (lstm.label, lstm.steps, lstm.values, lstm.band) == ("lstm", [50, 1000], [0.4, 0.2], None)
+    (chart,) = length_charts(groups, tmp_path)
+    assert chart.figure.is_file()
+    assert {tuple(each["x"]) for each in json.loads(chart.plot)["data"] if len(each["x"]) == 2} == {
+        (50, 2000),
+        (50, 1000),
+    }
+
+
+def test_a_seed_without_tests_at_other_lengths_is_counted_in_the_label(runs: Path) -> None:
+    further(runs / "T10" / "sab-seed1", {50: 0.7, 1000: 0.6})
+    (curve,) = [length_curve(each) for each in group(map(Run.read, find_runs([runs]))) if each.method == "sab"]
+    assert (curve.label, curve.steps, curve.values) == ("sab (1 of 2 seeds)", [50, 1000], [0.7, 0.6])

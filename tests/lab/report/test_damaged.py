@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from reminding.disk.records import read_json, read_lines
-from reminding.lab.report.curves import mean_curve
+from reminding.lab.report.curves import length_curve, mean_curve
 from reminding.lab.report.groups import group
 from reminding.lab.report.opening import sentences, title_of
 from reminding.lab.report.readings import readings
-from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, lengths_of, methods, warnings
+from reminding.lab.report.tables import costs, environments, equal_cost, further_tests, methods, warnings
 from reminding.lab.report.writing import Report, commands_of, errors_of, summary_row, write_report
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.facts import FACTS_NAME
@@ -140,7 +140,7 @@ def all_of(run: Run) -> None:
     assert all(isinstance(text, str) for text in texts)
     readings(groups)
     mean_curve(only)
-    lengths_of(only)
+    length_curve(only)
 
 
 def changed(value: Any, draw: random.Random) -> Any:

@@ -78,7 +78,8 @@ def test_further_tests_are_columns_in_order_and_the_last_of_equal_ones_counts(ru
         checkpoint.add_evaluation(folder, {**record, "changes": changes, "sequences": 20 if changes else 50})
     (table,) = further_tests(group(map(Run.read, find_runs([runs]))))
     assert table.columns == ["method", "T=200", "T=1,000", "trained on"]
-    assert [row[:-1] for row in table.rows] == [["sab", "0.7000", "0.5000; 0.4000 (capacity 8, evict fifo)"]]
+    wide, narrow = "0.5000 (1 of 2 seeds)", "0.4000 (capacity 8, evict fifo, 1 of 2 seeds)"
+    assert [row[:-1] for row in table.rows] == [["sab", "0.7000 (1 of 2 seeds)", f"{wide}; {narrow}"]]
     assert table.notes == ["Sequences: 50 at T=200, 20 or 50 at T=1,000."]
 
 
@@ -109,7 +110,7 @@ def test_a_test_of_weights_that_are_not_recorded_counts_unless_it_is_older_than_
     test(2, 50, 0.8, best_step=4)
     test(2, 60, 0.3, best_step=4)
     (table,) = further_tests(group(map(Run.read, find_runs([tmp_path]))))
-    assert table.rows[0][1:3] == [spread([0.6, 0.8]), "0.3000"]
+    assert table.rows[0][1:3] == [f"{spread([0.6, 0.8])} (2 of 3 seeds)", "0.3000 (1 of 3 seeds)"]
     assert table.notes[1:] == [
         "An older version tested sab-seed1, and did not record of which weights. If such a run went on since then, "
         "`reminding eval` tests it again."

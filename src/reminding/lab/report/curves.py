@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 
@@ -62,12 +62,8 @@ def length_charts(groups: Sequence[Group], out: Path) -> list[Chart]:
     """One chart per task with a length T: the main metric of trained models at lengths other than in training."""
     charts: list[Chart] = []
     for name, members in settings_of(groups).items():
-        tested = [(each, lengths_of(each)) for each in members]
-        curves = [
-            Curve(each.method, list(lengths), list(lengths.values()), look=_look(each, groups))
-            for each, lengths in tested
-            if len(lengths) > 1
-        ]
+        means = [length_curve(each, _look(each, groups)) for each in members]
+        curves = [curve for curve in means if len(curve.steps) > 1]
         if not curves:
             continue
         metric, chance = members[0].task.metric, members[0].task.chance
@@ -95,6 +91,19 @@ def mean_curve(members: Group, look: int | None = None) -> Curve:
         if _reached(run):
             end = max(value_at)
             value_at.update({step: value_at[end] for each in by_run for step in list(each) if end < step <= last})
+    return _over_seeds(members, by_run, look)
+
+
+def length_curve(members: Group, look: int | None = None) -> Curve:
+    """Mean, least and greatest test result at each length at which every seed was tested.
+
+    Seeds without such tests are left out; the label counts them.
+    """
+    return _over_seeds(members, [tested for run in members.runs if (tested := lengths_of(run))], look)
+
+
+def _over_seeds(members: Group, by_run: Sequence[Mapping[int, float]], look: int | None) -> Curve:
+    """Mean, least and greatest of the values of some seeds, where all of them have one."""
     steps = sorted(set[int]().union(*by_run).intersection(*by_run))
     values = [[each[step] for each in by_run] for step in steps]
     all_runs, several = len(members.runs), len(by_run) > 1

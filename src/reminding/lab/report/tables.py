@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -150,7 +149,10 @@ def further_tests(groups: Sequence[Group]) -> list[Table]:
 
 def _further_table(metric: str, by_group: Sequence[tuple[Group, Tests]]) -> Table:
     lengths = sorted({T for _, tests in by_group for T, _ in tests})
-    rows = [[group.method, *(_tested_at(T, tests) for T in lengths), group.setting] for group, tests in by_group]
+    rows = [
+        [group.method, *(_tested_at(T, tests, len(group.runs)) for T in lengths), group.setting]
+        for group, tests in by_group
+    ]
     columns = ["method", *(f"T={length:,}" for length in lengths), "trained on"]
     notes = [_sequences(by_group)]
     if unknown := [run.name for group, _ in by_group for run in group.runs if _is_of_unknown_weights(run)]:
@@ -161,10 +163,10 @@ def _further_table(metric: str, by_group: Sequence[tuple[Group, Tests]]) -> Tabl
     return Table(f"Tested at other lengths: {metric}", columns, rows, notes)
 
 
-def lengths_of(group: Group) -> dict[int, float]:
-    """Length T -> the main metric, a mean over seeds, of the test whose model differs least from training."""
-    tests = sorted(_tests(group).items(), key=lambda test: (test[0][0], -len(test[0][1])))
-    return {T: statistics.fmean(value for value, _ in results) for (T, _), results in tests}
+def lengths_of(run: Run) -> dict[int, float]:
+    """Length T -> the main metric of a run's test whose model differs least from training."""
+    tests = sorted(_latest(run).items(), key=lambda test: (test[0][0], -len(test[0][1])))
+    return {T: record[run.task.metric] for (T, _), record in tests}
 
 
 Tests = dict[tuple[int, str], list[tuple[float, int | None]]]
@@ -197,13 +199,14 @@ def _changed(changes: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in changes.items())
 
 
-def _tested_at(T: int, tests: Tests) -> str:
-    """A cell: the results at one length, each with the changes to the model."""
-    parts = [
-        spread([value for value, _ in results]) + f" ({changed})" * bool(changed)
-        for (length, changed), results in sorted(tests.items())
-        if length == T
-    ]
+def _tested_at(T: int, tests: Tests, seeds: int) -> str:
+    """A cell: the results at one length, each with the changes to the model, and the seeds that it has if not all."""
+    parts: list[str] = []
+    for (length, changed), results in sorted(tests.items()):
+        if length == T:
+            fewer = f"{len(results)} of {seeds} seeds" if len(results) < seeds else ""
+            remarks = ", ".join(filter(None, [changed, fewer]))
+            parts.append(spread([value for value, _ in results]) + f" ({remarks})" * bool(remarks))
     return "; ".join(parts) or "-"
 
 
