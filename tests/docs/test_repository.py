@@ -1,4 +1,4 @@
-"""The files around the code agree with the code: version, supported versions, rooms, address."""
+"""The files around the code agree with the code and with each other: version, rooms, address, records of results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 import tomllib
 from pathlib import Path
 
-import reminding
+import pytest
 
-ROOT = Path(__file__).parents[2]
+import reminding
+from reminding.disk.records import read_json, read_lines
+from tests.places import RESULTS, ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HOME = "https://github.com/reminding/reminding"
 
@@ -56,3 +59,13 @@ def test_the_repository_has_one_address() -> None:
         found |= set(re.findall(r"https://github\.com/[\w-]+/[\w-]+", text(name)))
     assert found == {HOME}
     assert all(url.startswith(HOME) for name, url in PROJECT["urls"].items() if name != "Paper")
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in RESULTS.glob("*/README.md")), ids=lambda path: path.name
+)
+def test_every_record_of_results_is_as_it_was_written(folder: Path) -> None:
+    """Else `reminding report`, which the pages name, calls a run damaged and leaves it out."""
+    for path in folder.rglob("*.json"):
+        read_json(path)
+    assert [path for path in folder.rglob("*.jsonl") if read_lines(path).damaged] == []
