@@ -102,7 +102,7 @@ def test_figures_draw_any_name(name: str, drawn: list[Any], tmp_path: Path) -> N
     assert len(drawn) == 7
     assert all(literal(figure, name) for figure in drawn)
     legend = [text.get_text().strip() for text in drawn[0].axes[0].get_legend().get_texts()]
-    assert legend == [for_figure(name).strip(), "b"]
+    assert legend == [for_figure(name).strip(), "b", for_figure(name).strip()], "the curves and the level"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -69,6 +69,16 @@ def test_short_names_stand_within_the_figure(drawn: list[Any]) -> None:
     assert drawn[0].get_size_inches().tolist() == [7, 4]
 
 
+def test_the_name_of_chance_covers_no_curve(drawn: list[Any]) -> None:
+    """A method that learns nothing runs along the line of chance."""
+    learning_curves([Curve("lstm", [1, 2], [0.125, 0.125])], "accuracy", "", "a.png", (0.125, "chance $"))
+    (axes,) = drawn[0].axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert (names, list(axes.texts)) == (["lstm", r"chance \$"], [])
+    curve = axes.transData.transform((1, 0.125))[1]
+    assert not axes.get_legend().get_window_extent().y0 <= curve <= axes.get_legend().get_window_extent().y1
+
+
 def test_a_curve_of_one_evaluation_is_a_dot(drawn: list[Any]) -> None:
     learning_curves([Curve("one", [100], [0.5]), Curve("two", [100, 200], [0.1, 0.2])], "mse", "", "a.png")
     assert [line.get_marker() for line in drawn[0].axes[0].get_lines()] == ["o", ""]

@@ -139,6 +139,8 @@ def _draw_curves(
         raise ValueError("curves must be at least one, got none")
     points = [curve_points(curve.label, curve.steps, curve.values, curve.band) for curve in curves]
     labels = [label_of(curve.label) for curve in curves]
+    if level is not None:
+        labels.append(label_of(level[1]))
     lines = sum(lines_of(labels))
     height = max(4, 0.8 + LINE * lines) if lines > CROWD else 4
     figure, axes = pyplot().subplots(figsize=(7, height), layout="constrained")
@@ -149,9 +151,7 @@ def _draw_curves(
         if band is not None:
             axes.fill_between(steps, *band.T, color=colour, alpha=0.15, linewidth=0)
     if level is not None:
-        axes.axhline(level[0], color="grey", linewidth=1, linestyle=":")
-        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        axes.annotate(for_figure(level[1]), (0.995, level[0]), color="grey", **place)
+        axes.axhline(level[0], color="grey", linewidth=1, linestyle=":", label=labels[-1])
     axes.set(**{**look, "ylabel": for_figure(look["ylabel"]), "title": title_of(look["title"])})
     if look["ylabel"].startswith("accuracy"):
         axes.set_ylim(0, 1.02)
