@@ -69,3 +69,16 @@ def test_every_record_of_results_is_as_it_was_written(folder: Path) -> None:
     for path in folder.rglob("*.json"):
         read_json(path)
     assert [path for path in folder.rglob("*.jsonl") if read_lines(path).damaged] == []
+
+
+def test_every_picture_of_results_is_on_a_page() -> None:
+    pages = [*RESULTS.rglob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    shown = {
+        (page.parent / each).resolve()
+        for page in pages
+        for each in re.findall(r"\]\(([^)\s]+\.png)\)", text(str(page)))
+    }
+    shown |= {
+        RESULTS / each for page in pages for each in re.findall(r"_generated/results/([^)\s]+\.png)", text(str(page)))
+    }
+    assert [str(path) for path in RESULTS.rglob("*.png") if path not in shown] == []
