@@ -38,8 +38,8 @@ OF_ITEMS = replace(MEMORY, k_trunc=None, embedding_size=None, hidden_size=128, f
 """Of SAB on a stream of images or clips. Its cell state forgets, or it grows over the items without end, and what was
 learned is lost."""
 FITS = (
-    "...-fits: an LSTM whose chunks have twice the items that lie between an answer and its question. It has as many "
-    "updates as the others, and so as many times their data as its chunks are longer."
+    "...-fits: an LSTM whose chunks have twice the items from an event to the question about it, both included. It "
+    "has as many updates as the others, and so as many times their data as its chunks are longer."
 )
 
 
@@ -101,21 +101,21 @@ def nback(data_dir: Path | None, verify: bool) -> Experiment:
 
 
 def _of_images(name: str, task: NBack, train: TrainOptions, k_att: int) -> Setting:
-    """SAB, which may remember twice the images that lie between an answer and its question, and its rivals."""
+    """SAB, which may remember twice the images from the one asked for to the question, and its rivals."""
     model = replace(OF_ITEMS, k_att=k_att, capacity=2 * (task.back + 1) * task.item_steps // k_att)
     tuned = grid(task.item_steps * task.back, share=0.25, finalists=2)
     return _streamed(f"{name}back{task.back}", task, model, train, tuned)
 
 
 def _fitting(setting: Setting) -> Setting:
-    """An LSTM with chunks so long that most questions are in the chunk of their answer."""
+    """An LSTM with chunks so long that most questions are in the chunk of the item that they ask for."""
     run = setting.runs["lstm"]
     task = replace(run.task, chunk=2 * (run.task.back + 1) * run.task.item_steps)
     return replace(setting, name=f"{setting.name}-fits", runs={"lstm": replace(run, task=task)})
 
 
 def _of_clips(name: str, task: MatchSpeaker, train: TrainOptions) -> Setting:
-    """SAB, which has one memory a clip, of the clips from a question back to its answer, and its rivals."""
+    """SAB, which has one memory a clip, of the clips from the one asked for to the question, and its rivals."""
     model = replace(OF_ITEMS, k_att=task.item_steps, capacity=task.back + 1)
     return _streamed(f"{name}back{task.back}", task, model, train, grid(task.item_steps * task.back, share=0.3))
 

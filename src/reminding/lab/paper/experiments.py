@@ -74,7 +74,7 @@ TEXT = (
 def copying(T: int) -> Setting:
     """Ten symbols of eight held over T blanks.   [section 4.1, copying]"""
     train = COPYING if T < 1000 else replace(COPYING, batch_size=16, steps=8000)
-    runs = methods(Copying(T=T, balanced=True), SYMBOLS, train, (10, 50), plain=True)
+    runs = methods(Copying(T=T, balanced=True), SYMBOLS, train, (10, 50), published=True)
     sab, paper = runs["sab"], runs["sab-paper"]
     first = {"sab": sab, "sab-forgets": replace(sab, model=replace(sab.model, forget_scale=FORGET_SCALE))}
     paper = replace(paper, task=replace(paper.task, balanced=False))
@@ -85,7 +85,7 @@ def copying(T: int) -> Setting:
 
 def adding(T: int) -> Setting:
     """The sum of two marked numbers among T.   [section 4.1, adding]"""
-    runs = methods(Adding(T=T), ModelOptions(), ADDING, (10, 50), plain=True)
+    runs = methods(Adding(T=T), ModelOptions(), ADDING, (10, 50), published=True)
     return Setting(f"T{T}", runs, grid=grid(T, share=0.25))
 
 

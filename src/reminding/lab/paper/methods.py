@@ -90,20 +90,20 @@ def methods(
     train: TrainOptions,
     truncations: Sequence[int],
     *,
-    plain: bool = False,
+    published: bool = False,
     streamed: bool = False,
 ) -> dict[str, RunConfig]:
     """SAB and the methods that it is compared with.
 
     Args:
         truncations: lengths of truncated BPTT.
-        plain: whether the paper's own setting is run too.
+        published: whether the paper's own setting is run too.
         streamed: whether to leave out the methods that keep everything they have read, and to run SAB with its credit
             kept within a chunk.
     """
     wanted = parameters(task, sab)
     runs = {"sab": RunConfig(task, sab, train)}
-    if plain:
+    if published:
         paper = replace(sab, normalizer="threshold", k_top=10, k_att=2)
         runs["sab-paper"] = RunConfig(task, paper, replace(train, clip_kind="fixed"))
     runs["sab-no-credit"] = RunConfig(task, replace(sab, backtrack=False), train)
