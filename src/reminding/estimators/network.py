@@ -27,8 +27,6 @@ CLIP = 1.0
 _DRAWING = Lock()
 STREAM_ROWS = 8
 """The most parallel streams into which a training stream is cut."""
-RECALL_SCALE = 0.5
-"""Of a stream's recalls, so that its state stays bounded."""
 
 
 @dataclass(frozen=True)

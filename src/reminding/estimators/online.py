@@ -22,12 +22,14 @@ from river import base
 from torch import Tensor, nn
 
 from reminding.checks import above_zero, at_least, require
-from reminding.estimators.network import RECALL_SCALE, Outline, Update, network, own_modes, plain
+from reminding.estimators.network import Outline, Update, network, own_modes, plain
 from reminding.lab.runs.config import ModelOptions
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
 
 Features = Mapping[Any, Any]
+RECALL_SCALE = 0.5
+"""Of the recalls, so that the state of an endless stream stays bounded."""
 
 
 class _Online(base.Base):
