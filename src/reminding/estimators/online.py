@@ -12,6 +12,7 @@ import copy
 import math
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -23,13 +24,11 @@ from torch import Tensor, nn
 
 from reminding.checks import above_zero, at_least, require
 from reminding.estimators.network import Outline, Update, network, own_modes, plain
-from reminding.lab.runs.config import ModelOptions
+from reminding.lab.runs.config import STREAM
 from reminding.lab.runs.model import SequenceModel
 from reminding.nn import SAB
 
 Features = Mapping[Any, Any]
-RECALL_SCALE = 0.5
-"""Of the recalls, so that the state of an endless stream stays bounded."""
 
 
 class _Online(base.Base):
@@ -139,13 +138,13 @@ class _Online(base.Base):
     def _build(self, outputs: int) -> None:
         """Make the network with so many outputs at the first example, and widen it for new outputs."""
         if self._model is None or self._update is None:
-            options = ModelOptions(
+            options = replace(
+                STREAM,
                 hidden_size=plain(self.hidden_size),
                 k_top=plain(self.k_top),
+                k_att=None,
                 k_trunc=plain(self.k_trunc),
                 capacity=plain(self.capacity),
-                horizon=None,
-                recall_scale=RECALL_SCALE,
             )
             outline = Outline(plain(self.max_features), outputs, chunk=1)
             seed = secrets.randbits(63) if self.seed is None else int(self.seed)
