@@ -5,6 +5,7 @@ Shapes: T time, B batch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reminding import SAB
+from reminding import SAB, SABState
+from reminding.nn import merge_states
 from tests.nn.credit.test_deferred import deferring, grads_of, stream
 from tests.nn.samples import BUILT, assert_same_gradients, draw
 
@@ -164,3 +166,55 @@ def test_a_layer_with_a_sparse_embedding_trains_with_sparse_adam() -> None:
     optimizer = torch.optim.SparseAdam(layer.encoder.parameters())
     layer(torch.randint(0, 7, (30, 2)))[0].sum().backward()
     optimizer.step()
+
+
+def copied(state: SABState) -> SABState:
+    return copy.deepcopy(state)
+
+
+def merged(state: SABState) -> SABState:
+    return merge_states([state])
+
+
+@pytest.mark.parametrize("backend", BUILT)
+@pytest.mark.parametrize("change", [SABState.clone, copied, merged])
+@pytest.mark.parametrize("every", [2, 3, 10])
+def test_credit_that_comes_after_a_copy_has_sent_its_own_on_is_not_lost(
+    every: int, change: Callable[[SABState], SABState], backend: str
+) -> None:
+    """The stream goes on from copies. In one backward pass for all losses, the last call's credit comes first."""
+    found: list[dict[str, Tensor]] = []
+    for going_on in (SABState.without_graph, change):
+        layer = deferring(every, backend=backend)
+        losses: list[Tensor] = []
+        state: Any = None
+        for number in range(5):
+            output, state = layer(draw(6, 2, 3, seed=number), state)
+            losses.append(output.square().sum())
+            state = going_on(state)
+        torch.stack(losses).sum().backward()
+        layer.settle(state)
+        found.append(grads_of(layer))
+    assert_same_gradients(found[1], found[0])
+
+
+def test_late_credit_of_a_settled_state_goes_to_its_copy_as_well() -> None:
+    """Each sends on what comes: the settled state at once, the copy when it is settled."""
+    layer = deferring()
+    before = stream(layer, 2)
+    before.settle()
+    output, state = layer(draw(6, 2, 3, seed=7), before)
+    other = state.clone()
+    further, after = layer(draw(6, 2, 3, seed=8), state)
+    further.sum().backward()
+    after.settle()
+    layer.zero_grad()
+    output.square().sum().backward()
+    at_once = grads_of(layer)
+    layer.settle(other)
+    waited = grads_of(layer)
+    assert waited, "the copy has got it"
+    again, _ = layer(draw(6, 2, 3, seed=7), before.detach())
+    again.square().sum().backward()
+    own = grads_of(layer)
+    assert_same_gradients(at_once, {name: own[name] + waited[name] for name in own})

@@ -134,7 +134,7 @@ class _Call:
     @property
     def waits(self) -> bool:
         """Whether credit that arrives waits to be sent on, or is sent on with other credit that has waited."""
-        return self.past.history.waits or not (self.due or self.owed.settled)
+        return self.past.history.waits or (not self.due and bool(self.owed.waiting))
 
 
 def with_past(state: SABState, past: PastCredit, owed: Owed, due: bool) -> SABState:
@@ -190,10 +190,10 @@ def _arrive(call: _Call, d_state: Sequence[Tensor | None]) -> list[Tensor | None
     stream = past.history.stream
     assert stream is not None
     arrived = credit_of(call.state, stream, _of_finite_rows(d_state), past.network.rule.backtrack)
-    if not call.due and not call.owed.settled:
-        call.owed.add(arrived)
-        return None
-    return past.send_on([*(past.history.owing if call.due else ()), call.owed], [arrived])
+    if call.due:
+        return past.send_on([*past.history.owing, call.owed], [arrived])
+    call.owed.add(arrived)
+    return past.send([arrived] * call.owed.times_sent) if call.owed.times_sent else None
 
 
 def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -224,7 +224,7 @@ def ordered(state: SABState, rule: Rule, every: int) -> History:
     if history.owing and (history.waits or len(history.owed) < every):
         return history
     for owed in history.owing:
-        owed.settled = True
+        owed.sent()
     return history.in_order([layer.memory for layer in state.layers], state.step)
 
 

@@ -6,7 +6,7 @@ Shapes: B batch rows, M memory slots, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
@@ -61,29 +61,48 @@ class StateCredit(TensorGroup):
         return self.map(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
 
 
+@dataclass
+class _Copies:
+    """What an `Owed` and its copies have in common: who the copies are, and how many of all were sent on."""
+
+    known: list[ReferenceType[Owed]] = field(default_factory=list["ReferenceType[Owed]"])
+    sent: int = 0
+
+
 class Owed:
     """Credit that later calls have sent to one state, and that has not been sent on into the calls before it.
 
     It is filled by backward passes, which come after the states that follow have been given out: so these share it.
 
     Attributes:
-        settled: whether it was sent on; what comes later is sent on at once.
+        settled: whether it was sent on; what comes later is sent on at once, see `times_sent`.
         due: whether the backward pass of the call sends it on, with all that waited before.
     """
 
     def __init__(self, credit: StateCredit | None = None, due: bool = False) -> None:
         self._credit, self.settled, self.due = credit, False, due
-        self._copies: list[ReferenceType[Owed]] = []
+        self._copies = _Copies()
 
     @property
     def credit(self) -> StateCredit | None:
         """What has come; None: nothing."""
         return self._credit
 
+    @property
+    def times_sent(self) -> int:
+        """How many of it and its copies were sent on: as often, what comes now is to be sent on at once."""
+        return self._copies.sent
+
+    @property
+    def waiting(self) -> list[Owed]:
+        """Those of it and its copies that were not sent on."""
+        copies = [each() for each in self._copies.known]
+        every = (self, *(copy for copy in copies if copy is not self and copy is not None))
+        return [owed for owed in every if not owed.settled]
+
     def add(self, credit: StateCredit) -> None:
-        """Add what one backward pass has sent, to what copies have got too."""
-        others = [each() for each in self._copies]
-        for owed in (self, *(copy for copy in others if copy is not self and copy is not None and not copy.settled)):
+        """Add what one backward pass has sent, to what waits of copies too."""
+        for owed in self.waiting:
             owed._credit = credit if owed._credit is None else owed._credit.plus(credit)
 
     def copied(self) -> Owed:
@@ -91,7 +110,7 @@ class Owed:
         if self.settled:
             return self
         copy = Owed(None if self.credit is None else self.credit.map(Tensor.clone))
-        self._copies[:] = [each for each in self._copies if each() is not None] + [ref(copy)]
+        self._copies.known = [each for each in self._copies.known if each() is not None] + [ref(copy)]
         copy._copies = self._copies  # those of a copy are copies of the first, whose call goes on sending
         return copy
 
@@ -116,6 +135,7 @@ class Owed:
 
     def sent(self) -> None:
         """Count what has come as sent on."""
+        self._copies.sent += not self.settled
         self._credit, self.settled = None, True
 
 
