@@ -45,8 +45,8 @@ def gathered(layer: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
 
 
-def deferring(backend: str = "auto") -> SAB:
-    return make(3, 4, k_top=2, k_att=2, k_trunc=3, credit_every=9, backend=backend)
+def deferring(backend: str = "auto", **further: Any) -> SAB:
+    return make(3, 4, k_top=2, k_att=2, k_trunc=3, credit_every=9, backend=backend, **further)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -84,24 +84,34 @@ def test_a_deep_copy_of_a_layer_and_its_state_sends_nothing_to_the_original() ->
         layer.zero_grad()
 
 
-def test_calls_with_other_tensors_send_nothing_to_the_parameters() -> None:
-    layer = deferring()
-    given = {name: p.detach().clone().requires_grad_() for name, p in layer.named_parameters()}
+def other_tensors(layer: SAB, kind: str) -> dict[str, Tensor]:
+    """Copies of parameters: as plain tensors, as the parameters of another layer, or of the encoder alone."""
+    if kind == "parameters":
+        return dict(copy.deepcopy(layer).named_parameters())
+    named = {name: p for name, p in layer.named_parameters() if kind == "tensors" or name.startswith(kind)}
+    return {name: p.detach().clone().requires_grad_() for name, p in named.items()}
+
+
+@pytest.mark.parametrize("kind", ["tensors", "parameters", "encoder"])
+def test_calls_with_other_tensors_send_nothing_to_the_parameters(kind: str) -> None:
+    layer = deferring(encoder=nn.Linear(3, 3, dtype=torch.float64))
+    given = other_tensors(layer, kind)
     state: Any = None
     for number in range(3):
         output, state = torch.func.functional_call(layer, given, (draw(6, 2, 3, seed=number), state))
         output.sum().backward()
     assert state.history.waits
+    known = {name: gradient.clone() for name, gradient in gathered(layer).items()}
     with pytest.raises(ValueError, match="state does not know the layer"):
         state.settle()
-    assert gathered(layer) == {}
+    assert_same_gradients(gathered(layer), known)
     layer.credit_every = 1
     torch.func.functional_call(layer, given, (draw(2, 2, 3), state))[0].sum().backward()
+    got = gathered(layer) | {name: tensor.grad for name, tensor in given.items() if tensor.grad is not None}
+    layer.zero_grad()
     whole = torch.cat([*(draw(6, 2, 3, seed=number) for number in range(3)), draw(2, 2, 3)])
     layer(whole)[0].sum().backward()
-    assert_same_gradients(
-        {name: tensor.grad for name, tensor in given.items() if tensor.grad is not None}, gathered(layer)
-    )
+    assert_same_gradients(got, gathered(layer))
 
 
 @pytest.mark.parametrize(("credit_every", "same"), [(1, True), (2, False)])

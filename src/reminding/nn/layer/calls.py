@@ -5,7 +5,6 @@ Shapes: L layers, B batch, T time, I input, K recalled memories, H hidden.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from reminding.nn.credit.autograd import Pass, completed
@@ -34,10 +33,10 @@ from reminding.nn.parts.outside import Watch, check_found, watched, watching
 from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.parts.user_modules import UserModules, make_weights
 from reminding.nn.state.past.history import History
+from reminding.nn.state.past.maker import Maker
 from reminding.nn.state.past.owed import Owed
 from reminding.nn.state.past.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
-from reminding.nn.state.unpacked import Maker
 from reminding.ops.backends import BACKENDS, REFERENCE
 from reminding.ops.contract import Demand
 from reminding.ops.untraced import own_precision
@@ -267,10 +266,11 @@ class LayerCalls(LayerParameters):
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
-            entering.warn_of_another_layer(state, self._maker)
+            maker = self._maker
+            entering.warn_of_another_layer(state, maker)
             if self._remembers_calls(network):
                 state.history = ordered(state, self.rule, self.credit_every)  # which need not be done again
-            state = replace(state, made_by=self.made_by, history=state.history.changed(settle=self._settler))
+            state = replace(state, made_by=self.made_by, history=state.history.changed(maker=maker))
             state = state if self.memory_device is None else state.with_memory_on(self.like().device)
             state = layout.sorted_rows(state.without_graph())
             if watch is not None:
@@ -284,7 +284,7 @@ class LayerCalls(LayerParameters):
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
         fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.rule.zero_slot)
-        history = fresh.history.changed(settle=self._settler)
+        history = fresh.history.changed(maker=self._maker)
         return replace(fresh, batched=batched, made_by=self.made_by, history=history)
 
     def backend_now(self) -> str:
@@ -312,13 +312,7 @@ class LayerCalls(LayerParameters):
 
     @property
     def _maker(self) -> Maker:
-        return weakref.WeakMethod(self.settle)
-
-    @property
-    def _settler(self) -> Maker | None:
-        """What `state.settle()` calls; None where a call computes with other tensors than the layer's parameters."""
-        held = vars(self)["_parameters"].values()
-        return self._maker if all(tensor is None or isinstance(tensor, nn.Parameter) for tensor in held) else None
+        return Maker(self, self.settle)
 
     def _past(self, history: History, network: Network) -> PastCredit:
         """A past as credit is sent into it with the tensors of a network."""

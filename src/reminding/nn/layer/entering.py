@@ -21,6 +21,7 @@ from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy
+from reminding.nn.state.past.maker import Maker
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
 
 
@@ -184,15 +185,15 @@ def check_maker(state: SABState, layer: MadeBy) -> None:
         )
 
 
-def warn_of_another_layer(state: SABState, layer: unpacked.Maker) -> None:
+def warn_of_another_layer(state: SABState, layer: Maker) -> None:
     """Warn of a state in another layer's graph, as an encoder's is to its decoder: its gradient would end here.
 
     Args:
-        layer: the one that is called, by its method `settle`.
+        layer: the one that is called.
     """
     if not (torch.is_grad_enabled() and state.layers[0].h.requires_grad):
         return
-    if unpacked.another(state.history.settle, layer):
+    if unpacked.another(state.history.maker, layer):
         warnings.warn(
             "state comes from another layer, whose parameters get no gradient through it: tuple(state) begins a new "
             "stream from h and c with their gradient, as a decoder does from its encoder; state.detach() goes on "
@@ -234,7 +235,7 @@ def begin_from(given: Any, fresh: SABState) -> SABState:
         ValueError: other tensors are given, or their shapes, type or device differ.
     """
     tensors: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if isinstance(given, tuple | list) else (given,)
-    if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0], fresh.history.settle):
+    if tensors and isinstance(tensors[0], Tensor) and unpacked.came_from_a_state(tensors[0], fresh.history.maker):
         warnings.warn(
             "state was given as the tensors that a SABState unpacked into, which leaves its memory behind: a new "
             "stream begins. Pass the state itself; state.detach() cuts it from the past",

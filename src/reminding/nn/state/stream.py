@@ -128,7 +128,7 @@ class SABState:
     def __iter__(self) -> Iterator[Any]:
         h, c = self.h, self.c
         if any(layer.memory.slots for layer in self.layers):
-            unpacked.note(h, self.history.settle)
+            unpacked.note(h, self.history.maker)
         yield h
         if c is not None:
             yield c
@@ -141,7 +141,7 @@ class SABState:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SABState:
         copy = self.without_graph().clone()
-        return replace(copy, history=copy.history.changed(settle=None))  # the credit may be that of a copied layer
+        return replace(copy, history=copy.history.changed(maker=None))  # the credit may be that of a copied layer
 
     def detach(self) -> SABState:
         """The same numbers, cut from the past: no credit from later calls reaches the calls that led here.
@@ -164,7 +164,7 @@ class SABState:
         """
         if not self.history.waits:
             return
-        settle = None if self.history.settle is None else self.history.settle()
+        settle = None if self.history.maker is None else self.history.maker.settle
         if settle is None:
             raise ValueError("state does not know the layer that made it: layer.settle(state) does it")
         settle(self)

@@ -7,16 +7,12 @@ Shapes: L layers, B batch, H hidden; h is (L, B, H), or (L, H) unbatched.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Maker = weakref.WeakMethod[Callable[[Any], None]]
-"""The layer that made a state, by its method `settle`."""
+from reminding.nn.state.past.maker import Maker
 
 MOST = 16
 """Tensors that are remembered: those of the states unpacked last."""
@@ -45,7 +41,8 @@ def came_from_a_state(h: Tensor, layer: Maker | None) -> bool:
 
 def another(maker: Maker | None, layer: Maker | None) -> bool:
     """Whether the layer that made a state is known, and another one than this."""
-    return maker is not None and maker() is not None and maker != layer
+    made = None if maker is None else maker.layer
+    return made is not None and (layer is None or layer.layer is not made)
 
 
 def _lies_nowhere(h: Tensor) -> bool:

@@ -5,7 +5,6 @@ Shapes: B batch rows, N streams, R rows of a pass, G memories, H hidden.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
@@ -16,6 +15,7 @@ from torch import Tensor
 from reminding.nn.parts.memory import FAR, NOTHING, Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import Change, counting_on_host, host_range
+from reminding.nn.state.past.maker import Maker
 from reminding.nn.state.past.owed import Owed, check_once
 from reminding.nn.state.past.reachable import Evicted, evicted_and_read, pruned
 from reminding.nn.state.past.runs import SegmentRun, compacted, joined
@@ -155,7 +155,7 @@ class History:
         stream: the number of each row's stream, (B,) int64 on the host; None where nothing is kept.
         owed: the credit of the states that calls since then began with, one for each call.
         rule: of the layer that made the calls; None without any.
-        settle: the method of the layer that made the state; None where it is not known.
+        maker: the layer that made the state; None where it is not known.
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class History:
         stream: Tensor | None = None,
         owed: tuple[Owed, ...] = (),
         rule: Rule | None = None,
-        settle: weakref.WeakMethod[Callable[[Any], None]] | None = None,
+        maker: Maker | None = None,
     ) -> None:
         self.kept, self.held, self.begun, self.calls = kept, held, begun, calls
-        self.stream, self.owed, self.rule, self.settle = stream, owed, rule, settle
+        self.stream, self.owed, self.rule, self.maker = stream, owed, rule, maker
 
     def changed(self, **changes: Any) -> History:
         """The same with other attributes."""
@@ -252,7 +252,7 @@ class History:
         Args:
             step: the stream step each row has reached, (B,) int64 on the host.
         """
-        return History(begun=step.clone(), stream=host_range(len(step)), rule=self.rule, settle=self.settle)
+        return History(begun=step.clone(), stream=host_range(len(step)), rule=self.rule, maker=self.maker)
 
     def map(self, change: Change) -> History:
         """The same function applied to every tensor on the device; owed credit follows when it is sent on."""
@@ -332,7 +332,7 @@ class History:
             return self.changed(owed=())
         data, streams = self.reachable(memories, step), host_range(len(step))
         held = tuple(Evicted(memory.value.detach(), memory.ascending_steps) for memory in memories)
-        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.settle)
+        return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.maker)
 
     def alone(self, memories: Sequence[Memory], step: Tensor) -> History:
         """The same as tensors alone: nothing is left to be made.
@@ -351,8 +351,8 @@ class History:
         owed = self.owed if any(each.due for each in self.owing) else tuple(each.copied() for each in self.owed)
         return self.map(torch.Tensor.clone).changed(owed=owed)
 
-    def __getstate__(self) -> dict[str, Any]:  # the next layer sets rule and settle
-        return vars(self.changed(owed=tuple(each.alone() for each in self.owed), rule=None, settle=None))
+    def __getstate__(self) -> dict[str, Any]:  # the next layer sets rule and maker
+        return vars(self.changed(owed=tuple(each.alone() for each in self.owed), rule=None, maker=None))
 
 
 def side_by_side(parts: Sequence[tuple[Tensor, Evicted]], streams: int, like: Tensor) -> tuple[Tensor, Tensor]:
