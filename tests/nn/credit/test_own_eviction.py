@@ -82,3 +82,23 @@ def test_weights_that_change_do_not_change_which_memories_a_past_call_found() ->
                     parameter.mul_(-2)
         found.append({name: p.grad for name, p in layer.named_parameters() if p.grad is not None})
     assert_same_gradients(*found)
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize("rule", RULES)
+def test_second_derivatives_are_those_of_the_memories_that_the_call_found(rule: str, options: dict[str, Any]) -> None:
+    """A replay runs the whole call again for them."""
+    found: list[dict[str, Tensor]] = []
+    for engine in ("autograd", "replay"):
+        settings: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 4, "capacity": 3, **options}
+        layer = make(2, 3, 2, **settings, evict=RULES[rule](), engine=engine, backend="reference")
+        x = draw(17, 3, 2).requires_grad_()
+        reset = torch.zeros(17, 3) == 1
+        reset[11, 1] = True
+        torch.manual_seed(3)
+        loss = layer(x, reset=reset)[0].pow(2).sum()
+        torch.rand(1)
+        d_x: Any = torch.autograd.grad(loss, x, create_graph=True)[0]
+        d_x.pow(2).sum().backward()
+        found.append({name: p.grad for name, p in layer.named_parameters() if p.grad is not None})
+    assert_same_gradients(found[1], found[0])

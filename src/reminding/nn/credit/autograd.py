@@ -86,6 +86,7 @@ def replayed(run: RunPass, network: Network, x: Tensor, before: SABState, watch:
             there are no such modules.
     """
     modes, generators = network.modules.modes, generator_states(x.device)
+    network = replace(network, rule=network.rule.noting_victims())
     with torch.no_grad():
         ran = run(x, before, network)
     if watch is not None and watch.found:
@@ -174,7 +175,8 @@ class _RunAgain:
         x, size = given[0], 1 + len(flat(before))
         tensors, leaves = given[1:size], given[size:]
         with drawing_as(self.generators, x.device):
-            ran = self.network.run(lambda network: self.run(x, filled(before, tensors), network), leaves, self.modes)
+            network = replace(self.network, rule=self.network.rule.with_noted_victims())
+            ran = network.run(lambda network: self.run(x, filled(before, tensors), network), leaves, self.modes)
         summary = [] if ran.recall is None else [ran.recall.summary]
         results = [ran.output, *summary, *flat(ran.after)]
         reached = [(result, d) for result, d in zip(results, d_results, strict=True) if d is not None]

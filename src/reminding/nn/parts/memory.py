@@ -9,6 +9,7 @@ stays on the host, and nothing here waits for an accelerator.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self, cast
 
@@ -229,6 +230,27 @@ def evict_least_recalled(memory: Memory) -> Tensor:
         memory: with B rows, all of whose slots hold a memory.
     """
     return memory.weight.argmin(dim=1)
+
+
+class Answered:
+    """A user's rule of eviction with what it has answered, so that a second run finds the same memories.
+
+    Asked again, the rule may answer otherwise: it may count its calls, say.
+    """
+
+    def __init__(self, evict: Evict) -> None:
+        self._evict, self._answers = evict, list[Tensor]()
+
+    def __call__(self, memory: Memory) -> Tensor:
+        """Ask the rule."""
+        slot = self._evict(memory)
+        self._answers.append(deepcopy(slot))  # which the rule may use again
+        return slot
+
+    def again(self) -> Evict:
+        """A rule that gives the same answers in their order."""
+        answers = iter(self._answers)
+        return lambda memory: next(answers)
 
 
 EVICT: dict[str, Evict] = {"fifo": evict_oldest, "least_recalled": evict_least_recalled}

@@ -5,12 +5,12 @@ Shapes: B batch, M memories.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from reminding.nn.parts.memory import EVICT, Evict
+from reminding.nn.parts.memory import EVICT, Answered, Evict
 from reminding.ops import reference
 from reminding.ops.contract import SEARCH, STORED, OpRule
 from reminding.ops.sparsify import Normalizer, RankedWeights, choose_normalizer
@@ -55,6 +55,14 @@ class Rule:
     def victim(self) -> Evict:
         """The function that says which memory is evicted."""
         return EVICT[self.evict] if isinstance(self.evict, str) else self.evict
+
+    def noting_victims(self) -> Rule:
+        """The same, noting what a user's own rule of eviction answers, for `with_noted_victims`."""
+        return self if isinstance(self.evict, str) else replace(self, evict=Answered(self.evict))
+
+    def with_noted_victims(self) -> Rule:
+        """The same, whose rule of eviction answers as it has."""
+        return replace(self, evict=self.evict.again()) if isinstance(self.evict, Answered) else self
 
     @property
     def evict_name(self) -> str | None:
