@@ -49,6 +49,13 @@ def test_nulls_and_sentinels_are_missing(tmp_path: Path) -> None:
     assert source.read(0, 4).tolist() == [[1, 0], [1, 1], [1, 1], [4, 0]]
 
 
+def test_the_last_nulls_of_the_only_column_are_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", "SELECT * FROM (VALUES (1.0), (2.0), (NULL), (NULL)) AS t(a)")
+    with pytest.raises(ValueError, match="row 3, column 'a': the value is missing, one of 2"):
+        TableSource(path)
+    assert TableSource(path, Wanted(missing="carry")).read(0, 9).tolist() == [[1, 0], [2, 0], [2, 1], [2, 1]]
+
+
 def test_every_nan_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"a": [1.0, np.copysign(np.nan, -1), np.nan, 4.0]}).to_parquet(path)

@@ -154,13 +154,21 @@ class QueriedRows(Rows):
 
     Args:
         copied: whether it is a copy of the file at `path`, whose lines are the rows.
+        lines: whether the rows are lines of a text. Of a single column the blank ones at its end are then no rows.
     """
 
     def __init__(
-        self, path: Path, relation: str, types: Sequence[str], place: Callable[[int], str], copied: bool = False
+        self,
+        path: Path,
+        relation: str,
+        types: Sequence[str],
+        place: Callable[[int], str],
+        *,
+        copied: bool = False,
+        lines: bool = False,
     ) -> None:
         self.path, self.types = path, tuple(types)
-        self._source, self._place = relation, place
+        self._source, self._place, self._lines = relation, place, lines
         self._translating = partial(translating, path, place if copied else None)
         self._connection = connect()
 
@@ -173,8 +181,8 @@ class QueriedRows(Rows):
 
     @cached_property
     def _relation(self) -> str:
-        """The relation; of a single column without the blank lines at its end, which are no missing values."""
-        if len(self.types) > 1:
+        """The relation; of a text of a single column without the blank lines at its end."""
+        if not self._lines or len(self.types) > 1:
             return self._source
         numbered = f"SELECT row_number() OVER () AS r, c0 FROM {self._source}"
         with self._translating():
@@ -241,7 +249,7 @@ def text_rows(path: Path, dialect: Dialect, plain: Path | None = None, most: int
     def place(row: int) -> str:
         return f"line {line_of(path, dialect, row)}"
 
-    return QueriedRows(path, relation, ["VARCHAR"] * count, place, copied=plain is not None)
+    return QueriedRows(path, relation, ["VARCHAR"] * count, place, copied=plain is not None, lines=True)
 
 
 class LineRows(Rows):
