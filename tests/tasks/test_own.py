@@ -83,6 +83,12 @@ def test_an_array_is_read_as_numbers(tmp_path: Path) -> None:
             numbers_of_file(path)
 
 
+def test_a_text_with_an_underscore_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1\n1_0\n")
+    with pytest.raises(ValueError, match=r"a\.txt, line 2: '1_0' is no number; expected numbers alone"):
+        numbers_of_file(tmp_path / "a.txt")
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.JPG"])
 def test_a_picture_is_told_what_is_expected_of_it(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -22,6 +22,7 @@ from reminding.tasks.data.audio import SUFFIXES, check_rate, read_audio
 from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
 from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.data.tables import TableSource
+from reminding.tasks.data.tables.cells import plain_float
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.filestream import FileStream
@@ -260,7 +261,7 @@ def _rows(path: Path) -> NDArray[np.float64]:
     for number, line in enumerate(text.splitlines(), 1):
         cells = line.replace(",", " ").replace(";", " ").split()
         try:
-            rows.append([float(cell) for cell in cells])
+            rows.append([plain_float(cell) for cell in cells])
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}; expected numbers alone") from error
     rows = [row for row in rows if row]

@@ -143,7 +143,7 @@ def test_times_go_on(table: Path) -> None:
     [
         (pd.DataFrame({"load": [1.0]}), "data: there is no column 'price'; it has load"),
         (pd.DataFrame([[1.0, 2.0, 3.0]], columns=["load", "price", "load"]), "the column 'load' is there 2 times"),
-        (pd.DataFrame({"load": ["a"], "price": [1.0]}), "the column 'load' is not numeric"),
+        (pd.DataFrame({"load": ["1_0"], "price": [1.0]}), "the column 'load' is not numeric: it holds '1_0'"),
         (pd.DataFrame({"load": [1.0, 2.0], "price": [1.0, np.nan]}), "row 1 of the column 'price' is nan"),
         (np.zeros((5, 3)), r"data must be \(T, 2\), with the columns load, price, got \(5, 3\)"),
         (np.zeros((0, 2)), "data must have at least 1 row"),

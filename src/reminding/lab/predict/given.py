@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reminding.tasks.data.tables.cells import sentinels
+from reminding.tasks.data.tables.cells import plain_float, sentinels
 from reminding.tasks.data.tables.clock import Timing, text_times
 from reminding.tasks.data.times.written import whole_times
 
@@ -228,10 +228,20 @@ def _column(values: Any, name: str, what: str) -> NDArray[np.float64]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        _number_of(text)
     except ValueError:
-        return text.strip().lower() in TRUTH
+        return False
     return True
+
+
+def _number_of(text: str) -> float:
+    """The number in a text, of true and false as in files.
+
+    Raises:
+        ValueError: it is none.
+    """
+    truth = TRUTH.get(text.strip().lower())
+    return plain_float(text) if truth is None else truth
 
 
 def _real(values: Any) -> NDArray[np.float64]:
@@ -242,8 +252,8 @@ def _real(values: Any) -> NDArray[np.float64]:
     kind = found.dtype.kind
     if kind in "Mm" or (kind == "O" and any(isinstance(each, TIMES) and each == each for each in found.flat)):
         raise ValueError("it holds times, expected numbers")
-    if kind in "OUT" and any(isinstance(each, str) for each in found.flat):  # true and false as in files
-        told = [TRUTH.get(each.strip().lower(), each) if isinstance(each, str) else each for each in found.flat]
+    if kind in "OUT" and any(isinstance(each, str) for each in found.flat):
+        told = [_number_of(each) if isinstance(each, str) else each for each in found.flat]
         found = np.array(told, object).reshape(found.shape)
     return np.asarray(found, np.float64)
 

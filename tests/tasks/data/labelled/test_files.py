@@ -54,6 +54,7 @@ def test_ts_without_labels(tmp_path: Path) -> None:
         ("@data\n1,2:\n", "line 2: the label is empty; training and eval need labels, and `reminding predict RUN"),
         ("@classLabel true a b\n@data\n1,2:?\n", "line 3: the label is [?]; training and eval need labels"),
         ("@data\n1,x:a\n", "line 2: value 2 is 'x', expected a number"),
+        ("@data\n1,1_0:a\n", "line 2: value 2 is '1_0', expected a number"),
         ("@data\n", "holds no series"),
     ],
 )

@@ -75,6 +75,13 @@ def test_a_number_for_a_missing_value_is_found_in_every_form_that_is_not_open(ce
     assert (kind_of(cell, na), found) == (kind, kind)
 
 
+@pytest.mark.parametrize("word", [" x ", "x", "\tx"])
+@pytest.mark.parametrize("cell", ["x", "  x"])
+def test_white_space_around_a_word_for_a_missing_value_is_of_no_matter(word: str, cell: str) -> None:
+    (found,) = connect().execute(f"SELECT {kind_sql('x', [word])} FROM (SELECT '{cell}' x)").fetchone()
+    assert (kind_of(cell, [word]), found) == ("missing", "missing")
+
+
 def test_every_kind_is_read_right() -> None:
     cases: list[tuple[str, str, float | None]] = [
         ("2,146", ".", 2146),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reminding.tasks.data.tables.cells import plain_float
 from reminding.tasks.data.text import find_encoding, open_text, suffix_of
 
 MISSING = ("", "?", "nan", "na", "null")
@@ -206,7 +207,7 @@ def plain_label(label: str) -> str:
 def is_number(text: str) -> bool:
     """Whether a label or a cell is a finite number; nan and inf are texts."""
     try:
-        return bool(np.isfinite(float(text)))
+        return bool(np.isfinite(plain_float(text)))
     except ValueError:
         return False
 
@@ -226,7 +227,7 @@ def numbers(cells: Sequence[str], where: str) -> NDArray[np.float64]:
     for i, cell in enumerate(cells):
         text = cell.strip()
         try:
-            found[i] = np.nan if text.lower() in MISSING else float(text)
+            found[i] = np.nan if text.lower() in MISSING else plain_float(text)
         except ValueError:
             raise ValueError(f"data: {where}: value {i + 1} is {text!r}, expected a number") from None
         if np.isinf(found[i]):

@@ -52,7 +52,8 @@ _ORDER: tuple[tuple[Kind, str], ...] = (
 def kind_of(cell: str, na: Sequence[str] = ()) -> Kind:
     """The kind of a cell."""
     text = cell.strip()
-    if text.lower() in MISSING or text in na or _is_sentinel(text, na) or re.fullmatch(_NAN, text, re.IGNORECASE):
+    named = text in map(str.strip, na) or _is_sentinel(text, na)
+    if text.lower() in MISSING or named or re.fullmatch(_NAN, text, re.IGNORECASE):
         return "missing"
     if re.fullmatch(_NUMBER, text):
         return "infinite" if _is_huge(text) else "number"
@@ -83,6 +84,17 @@ def value_of(cell: str, decimal: str, na: Sequence[str] = ()) -> float | None:
     if kind in ("thousands", "either"):
         return float(text.replace(",", ""))
     return float(text) if kind == "number" else None
+
+
+def plain_float(text: str) -> float:
+    """The number in a text as `float` reads it; but 1_0, which `float` takes for 10, is none, as in tables.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
 
 
 def may_be_grouped(cell: str) -> bool:
@@ -159,7 +171,7 @@ def missing_sql(cell: str, na: Sequence[str]) -> str:
     words = ", ".join(map(quoted, MISSING))
     tests = [f"{cell} IS NULL", f"lower({text}) IN ({words})", matches_sql(text, _NAN)]
     if na:
-        tests.append(f"{text} IN ({', '.join(map(quoted, na))})")
+        tests.append(f"{text} IN ({', '.join(quoted(word.strip()) for word in na)})")
     if numbers := sentinels(na):
         tests.append(f"{_unambiguous_sql(text)} IN ({', '.join(map(repr, numbers))})")
     return "(" + " OR ".join(tests) + ")"
