@@ -1,4 +1,4 @@
-"""Names of models: a folder that is missing is told as one, and no name of a repository is asked for."""
+"""Models and their folders: one that is missing is told as such, and no name of a repository is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import reminding
+from reminding.cli import main
 from reminding.lab.predict.predictor import Predictor
+from reminding.lab.runs.facts import save_facts
+from tests.lab.explain.conftest import untrained
+from tests.lab.test_portable import rows_of, stream, write_table
 
 
 @pytest.mark.parametrize("name", ["/none/at/all", "../none", "runs/mine/seed0"])
@@ -14,3 +19,12 @@ def test_a_folder_that_is_missing_is_told(name: str, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"there is no folder {name}; a model of the Hub is named as"):
         Predictor.from_pretrained(name)
+
+
+def test_a_saved_run_says_that_it_has_no_data_to_be_evaluated_on(tmp_path: Path) -> None:
+    run = untrained(tmp_path / "run", task := stream(write_table(tmp_path / "trained.csv", rows_of(0))))
+    save_facts(run, task)
+    reminding.load(run).save_pretrained(tmp_path / "saved")
+    said = r"eval: .*saved was saved to be used without its training data; --data FILE evaluates another file"
+    with pytest.raises(SystemExit, match=said):
+        main(["eval", str(tmp_path / "saved")])

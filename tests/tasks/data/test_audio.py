@@ -69,6 +69,17 @@ def test_flac_is_audio_for_a_stream(tmp_path: Path) -> None:
     assert dict(task.reading().settings) == {"sample rate": "8000 Hz", "channels": "1", "samples": "FLAC PCM_16"}
 
 
+def test_flac_that_does_not_say_its_length_is_no_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", tone(500))
+    raw = bytearray(path.read_bytes())
+    raw[21] &= 0xF0  # of the number of samples, 36 bits
+    raw[22:26] = bytes(4)
+    path.write_bytes(raw)
+    for read in (read_audio, AudioSource):
+        with pytest.raises(ValueError, match=r"the header of .*a\.flac does not say how long it is"):
+            read(path)
+
+
 def test_what_lies_behind_the_samples_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(200))
     with path.open("ab") as file:

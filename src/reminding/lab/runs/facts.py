@@ -87,6 +87,8 @@ def check_files(task: Any, saved: Mapping[str, Any], folder: Path, purpose: str,
     """
     recorded: Mapping[str, Any] = saved["files"]
     now: dict[str, Path] = task.files()
+    if now and not recorded:  # as where `save_portable` wrote the folder
+        raise ValueError(f"{purpose}: {folder} was saved to be used without its training data; {advice}")
     lines = saved["facts"].get("vocabulary") is None
     for names, what in ((recorded.keys() - now.keys(), "lacks"), (now.keys() - recorded.keys(), "has gained")):
         if names:

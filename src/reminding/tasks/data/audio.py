@@ -30,6 +30,8 @@ _CUT = re.compile(
     re.MULTILINE,
 )
 """What libsndfile notes of a file that is shorter than its header says: WAV, AIFF, AU; W64 and RF64 as a whole."""
+_UNKNOWN = (1 << 63) - 1
+"""What libsndfile says the samples are of which the header of a FLAC file does not say the number."""
 _COPY_AGAIN = "copy the file again, or write its header anew with an audio editor"
 _PAGE = 27
 """Bytes of the head of a page of an Ogg file, before the sizes of its segments."""
@@ -79,6 +81,11 @@ def audio_form(path: Path) -> AudioForm:
                 )
         if re.search("Last page lacks an end-of-stream bit", file.extra_info):
             raise ValueError(f"data: {path} is cut off: its last page does not end the recording; {_COPY_AGAIN}")
+        if form.frames == _UNKNOWN:
+            raise ValueError(
+                f"data: the header of {path} does not say how long it is, as where a recording was written through a "
+                "pipe; write it anew with an audio editor"
+            )
         if not form.frames:
             raise ValueError(
                 f"data: {path} holds no samples by its header; a recording that was not finished can be read by "
