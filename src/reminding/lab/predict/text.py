@@ -25,12 +25,15 @@ def symbols_of(task: Any) -> bytes:
 
 
 def tokens_of(task: Any, text: str | bytes) -> NDArray[np.int64]:
-    """The tokens of a text.
+    """The tokens of a text; bytes of a command line that are no UTF-8 are read as they were typed.
 
     Raises:
-        ValueError: a character is not a symbol of the training text.
+        ValueError: a character is not a symbol of the training text, or has no bytes in UTF-8.
     """
-    raw = text.encode() if isinstance(text, str) else text
+    try:
+        raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
+        raise ValueError(f"prompt must be text that UTF-8 can write, got {text!r}") from error
     if isinstance(task, CharacterStream):
         return task.tokens_of(np.frombuffer(raw, np.uint8), Path("prompt")).astype(np.int64)
     return np.frombuffer(raw, np.uint8).astype(np.int64)
