@@ -145,7 +145,7 @@ LABELS = {
 METHODS: list[tuple[str, Figures, str]] = [
     ("adding/T200-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("adding/T400-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
-    ("adding/T1000-tuned", each_and_average, "sab lstm tbptt-50"),
+    ("adding/T1000-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
     ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
     ("copying-tuned/T100", lengths, "sab lstm"),
