@@ -28,3 +28,12 @@ def test_a_saved_run_says_that_it_has_no_data_to_be_evaluated_on(tmp_path: Path)
     said = r"eval: .*saved was saved to be used without its training data; --data FILE evaluates another file"
     with pytest.raises(SystemExit, match=said):
         main(["eval", str(tmp_path / "saved")])
+
+
+def test_a_saved_run_on_a_pattern_says_what_else_it_can_be_evaluated_on(tmp_path: Path) -> None:
+    write_table(tmp_path / "trained.csv", rows_of(0))
+    run = untrained(tmp_path / "run", task := stream(tmp_path / "*.csv"))
+    save_facts(run, task)
+    reminding.load(run).save_pretrained(tmp_path / "saved")
+    with pytest.raises(SystemExit, match=r"eval: .*\*\.csv.*; --data FILE evaluates another file"):
+        main(["eval", str(tmp_path / "saved")])

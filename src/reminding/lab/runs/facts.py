@@ -86,7 +86,10 @@ def check_files(task: Any, saved: Mapping[str, Any], folder: Path, purpose: str,
         ValueError: a file was changed, removed or added; the message names it.
     """
     recorded: Mapping[str, Any] = saved["files"]
-    now: dict[str, Path] = task.files()
+    try:
+        now: dict[str, Path] = task.files()
+    except FileNotFoundError as error:  # of a pattern that matches none
+        raise FileNotFoundError(f"{purpose}: {error}; {advice}") from error
     if now and not recorded:  # as where `save_portable` wrote the folder
         raise ValueError(f"{purpose}: {folder} was saved to be used without its training data; {advice}")
     lines = saved["facts"].get("vocabulary") is None
