@@ -18,3 +18,5 @@ def test_a_prompt_is_read_as_it_was_typed_or_refused(tmp_path: Path) -> None:
         predictor.sample(os.fsdecode(b"\xff"))  # as a command line gives a byte that is no UTF-8
     with pytest.raises(ValueError, match="prompt must be text that UTF-8 can write"):
         predictor.sample("\ud800")
+    with pytest.raises(ValueError, match="value must be text that UTF-8 can write"):
+        predictor.stepper().step("\ud800")

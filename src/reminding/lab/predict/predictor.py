@@ -188,7 +188,7 @@ class Predictor:
             raise ValueError(f"sample is for text, and this run was trained on {_kind_of(task)}")
         if not prompt:
             raise ValueError("prompt must have at least one character, got ''")
-        drawn = sample_tokens(self.model, tokens_of(task, prompt), length, temperature, seed)
+        drawn = sample_tokens(self.model, tokens_of(task, prompt, "prompt"), length, temperature, seed)
         return np.frombuffer(symbols_of(task), np.uint8)[drawn].tobytes().decode(errors="replace")
 
     def stepper(self) -> PredictionStepper:

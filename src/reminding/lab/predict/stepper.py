@@ -77,7 +77,7 @@ class PredictionStepper:
         if self._scaling is not None:
             return self._row(self._scaling, value)
         if is_text(task):
-            tokens = tokens_of(task, value)
+            tokens = tokens_of(task, value, "value")
             if len(tokens) != 1:
                 raise ValueError(f"value must be one character, got {value!r}")
             return torch.as_tensor(tokens).unsqueeze(1)

@@ -24,8 +24,11 @@ def symbols_of(task: Any) -> bytes:
     return task.symbols if isinstance(task, CharacterStream) else bytes(range(256))
 
 
-def tokens_of(task: Any, text: str | bytes) -> NDArray[np.int64]:
-    """The tokens of a text; bytes of a command line that are no UTF-8 are read as they were typed.
+def tokens_of(task: Any, text: str | bytes, name: str) -> NDArray[np.int64]:
+    """The tokens of a text, (n,); bytes of a command line that are no UTF-8 are read as they were typed.
+
+    Args:
+        name: of the argument that holds the text, for messages.
 
     Raises:
         ValueError: a character is not a symbol of the training text, or has no bytes in UTF-8.
@@ -33,9 +36,9 @@ def tokens_of(task: Any, text: str | bytes) -> NDArray[np.int64]:
     try:
         raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     except UnicodeEncodeError as error:
-        raise ValueError(f"prompt must be text that UTF-8 can write, got {text!r}") from error
+        raise ValueError(f"{name} must be text that UTF-8 can write, got {text!r}") from error
     if isinstance(task, CharacterStream):
-        return task.tokens_of(np.frombuffer(raw, np.uint8), Path("prompt")).astype(np.int64)
+        return task.tokens_of(np.frombuffer(raw, np.uint8), Path(name)).astype(np.int64)
     return np.frombuffer(raw, np.uint8).astype(np.int64)
 
 
