@@ -105,6 +105,7 @@ def test_a_job_that_ends_without_a_word_has_none_of_an_earlier_one(
     assert failing(tmp_path, monkeypatch, "kill -9 $$") == "a run: ended by SIGKILL"
     console = (tmp_path / "run.console.txt").read_text()
     assert console == "\n$ reminding train\nthe first reason\n\n$ reminding train\nit ended without a word\n"
+    assert failing(tmp_path, monkeypatch, "kill -40 $$") == "a run: ended by signal 40"
 
 
 def test_a_reason_that_a_full_disk_has_taken_is_said_to_be_lost(

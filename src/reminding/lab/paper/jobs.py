@@ -119,7 +119,8 @@ def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 def failure(status: int, job: Job, shown: bool) -> str:
     """How a job failed: its exit status or signal and the last line that it wrote, unless that is on the terminal."""
-    how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
+    names = {each.value: each.name for each in signal.Signals}  # of real-time signals, the first and last alone
+    how = f"exit status {status}" if status > 0 else f"ended by {names.get(-status, f'signal {-status}')}"
     return how if shown else f"{how}{_last_words(_console(job))}"
 
 
