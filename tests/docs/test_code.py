@@ -133,9 +133,8 @@ def test_the_other_commands_are_ones_that_there_are() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     others = [words for _, words in COMMANDS if not words[0].endswith("reminding")]
     assert {words[1] for words in others if words[0] == "make"} <= targets
-    programs = {
-        next(word for word in words if "=" not in word) for words in others
-    }  # after the variables that it sets
+    # Variables for a program stand before its name.
+    programs = {next(word for word in words if "=" not in word) for words in others}
     assert programs <= {
         "git",
         "cd",

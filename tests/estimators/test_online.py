@@ -67,6 +67,15 @@ def test_what_the_example_before_showed_is_learned() -> None:
     assert np.mean(without) < 0.6, "the example itself does not tell"
 
 
+def test_it_recalls_as_streams_do_on_the_command_line() -> None:
+    model = SABOnlineRegressor(seed=0)
+    model.learn_one({"a": 1.0}, 0.5)
+    assert model.layer is not None
+    rule = model.layer.rule
+    assert (rule.normalizer, rule.stored, rule.recall_scale) == ("softmax1", "proposal", 1.0)
+    assert (rule.k_att, rule.k_trunc, rule.capacity, rule.horizon) == (5, 5, 32, None)
+
+
 def test_the_state_does_not_grow() -> None:
     model = SABOnlineRegressor(hidden_size=4, k_trunc=2, capacity=3, seed=0)
     sizes: list[int] = []

@@ -330,3 +330,24 @@ def test_rows_are_divided_without_a_rest() -> None:
     ]
     values = Batch(torch.zeros(2, 6, 3), torch.arange(36).view(2, 6, 3))
     assert torch.equal(values.rows(slice(2, 4)).target, values.target[:, 2:4])
+
+
+@pytest.mark.parametrize(
+    ("restarts", "said"),
+    [("0", "nothing came from the other processes"), ("1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")],
+)
+def test_processes_that_do_not_find_each_other_say_what_to_do(
+    restarts: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchrun's do that were started again, which look for each other at the addresses of the old ones."""
+    accelerate = pytest.importorskip("accelerate")
+
+    def refused(cpu: bool) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with a refused connection")
+
+    monkeypatch.setattr(accelerate, "PartialState", refused)
+    found = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in {**found, "TORCHELASTIC_RESTART_COUNT": restarts}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(GroupEndedError, match=said):
+        join("cpu")
