@@ -69,6 +69,13 @@ def test_a_stream_whose_file_is_gone_is_shown_all_the_same(tmp_path: Path) -> No
     assert "run could not be drawn: data:" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_a_run_that_is_named_twice_is_reported_once(finished: Path, tmp_path: Path) -> None:
+    """A folder of runs and its absolute path gave each run twice, and a mean of two seeds that are one."""
+    (tmp_path / "link").symlink_to(finished)
+    result = write_report([finished, finished.parent / "." / finished.name, tmp_path / "link"], tmp_path / "out")
+    assert [len(table.rows) for table in result.tables][:1] == [1]
+
+
 def test_an_explanation_is_linked_and_its_command_shown_where_there_is_none(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "some" / "run"
     shutil.copytree(finished, run)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from reminding.checks import at_least
+from reminding.disk.places import find_below, once
 from reminding.disk.writing import make_folder
 from reminding.lab.bench.measurement import RECORD_NAME
 from reminding.lab.bench.report import SavedMeasurement, read
@@ -39,7 +40,7 @@ from reminding.lab.report.tables import costs, environments, equal_cost, further
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.model import recalls_of
-from reminding.lab.runs.records import Run, find_below, find_runs, read_runs
+from reminding.lab.runs.records import Run, find_runs, read_runs
 from reminding.lab.show.charts import growth_chart
 from reminding.lab.show.escaping import for_file_name
 from reminding.lab.show.growth import growth_curves
@@ -135,7 +136,7 @@ def _read(paths: Sequence[Path]) -> _Found:
         except ValueError as error:
             damaged[run.folder] = f"{run.folder / checkpoint.SUMMARY_NAME}: {error}"
     benchmarks: dict[Path, SavedMeasurement] = {}
-    for folder in dict.fromkeys(folder for path in paths for folder in find_below(path, RECORD_NAME)):
+    for folder in once(folder for path in paths for folder in find_below(path, RECORD_NAME)):
         try:
             measurement = read(folder)
         except (OSError, ValueError) as error:
@@ -143,9 +144,9 @@ def _read(paths: Sequence[Path]) -> _Found:
         else:
             benchmarks |= {} if measurement is None else {folder: measurement}
     found = _Found([run for run in runs if run.folder not in damaged], benchmarks, damaged)
-    known = [*(run.folder for run in runs), *benchmarks, *damaged]
+    known = [folder.resolve() for folder in (*(run.folder for run in runs), *benchmarks, *damaged)]
     for path in paths:
-        if not any(folder.is_relative_to(path) for folder in known):
+        if not any(folder.is_relative_to(path.resolve()) for folder in known):
             other = f", and {RECORD_NAME} is of no benchmark" if (path / RECORD_NAME).is_file() else ""
             raise FileNotFoundError(
                 f"{path} is not a run and holds none: there is no {checkpoint.CONFIG_NAME}{other}"

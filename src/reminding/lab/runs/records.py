@@ -6,7 +6,6 @@ The numbers come from each run's config.json, summary.json, log.jsonl and eval.j
 from __future__ import annotations
 
 import math
-import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reminding.disk.fields import plain
+from reminding.disk.places import find_below, once
 from reminding.disk.records import read_json, read_lines
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, TrainOptions, load_task, named, read_config
@@ -167,23 +167,11 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], dict[Path, str]]:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """The folders of runs among some paths, and below those that are not runs themselves."""
+    """The folders of runs among some paths, and below those that are not runs themselves, each of them once."""
     folders: list[Path] = []
     for path in paths:
         folders += [path] if (path / checkpoint.CONFIG_NAME).is_file() else find_below(path, checkpoint.CONFIG_NAME)
-    return list(dict.fromkeys(folders))
-
-
-def find_below(path: Path, name: str) -> list[Path]:
-    """Folders at any depth that hold a file of a name, and links to others, in natural order (T200 before T1000)."""
-    places = [file.parent for file in path.rglob(name)]
-    places += [each for each in path.rglob("*") if each.is_symlink() and (each / name).is_file()]
-    found = {each.resolve(): each for each in reversed(places)}  # the folder itself rather than a link to it
-    return sorted(found.values(), key=_natural)
-
-
-def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+    return once(folders)
 
 
 Check = Callable[[Any], bool]

@@ -13,6 +13,7 @@ import numpy as np
 from reminding.checks import at_least
 from reminding.disk.errors import CannotWriteError
 from reminding.disk.fields import plain
+from reminding.disk.places import once
 from reminding.disk.writing import check_folder
 from reminding.lab.explain.decimals import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
@@ -301,6 +302,7 @@ def report(runs: list[Path], out: Path | None, sequence: int) -> None:
         out: folder; None: the folder "report" in that of a single run, or in the present folder for several. A sweep
             has a report of its own, in its folder unless it is the only one.
     """
+    runs = once(runs)
     sweeps = [path for path in runs if is_sweep(path)]
     for folder in sweeps:
         own = folder / "report" if out is None or len(runs) > 1 else out
