@@ -9,7 +9,7 @@ import pytest
 from reminding.cli import main
 from reminding.cli.parsing import check_empty
 from reminding.lab.runs.facts import save_facts
-from reminding.lab.verbs import commands
+from reminding.lab.verbs import commands, predicting
 from reminding.tasks import Copying, FileStream
 from tests.lab.explain.conftest import untrained
 from tests.lab.explain.tables import table
@@ -98,7 +98,7 @@ def test_of_many_columns_the_terminal_shows_the_first(
     task = FileStream(data, chunk=5, eval_rows=1, held_out=9)
     run = untrained(tmp_path / "run", task)
     save_facts(run, task)
-    monkeypatch.setattr(commands, "MOST_COLUMNS", 1)
+    monkeypatch.setattr(predicting, "MOST_COLUMNS", 1)
     monkeypatch.setattr(commands, "MOST_ROWS", 1)
     main(["predict", str(run), "--input", str(data)])
     assert "and 2 more columns; --out writes all to a file" in capsys.readouterr().out
@@ -122,8 +122,8 @@ def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monk
 
     for name in ("reading_shown", "checkpoint.with_facts"):
         monkeypatch.setattr(f"reminding.lab.train.trainer.{name}", worked)
-    for name in ("explain_run", "write_report", "load"):
-        monkeypatch.setattr(f"reminding.lab.verbs.commands.{name}", worked)
+    for name in ("commands.explain_run", "commands.write_report", "predicting.load"):
+        monkeypatch.setattr(f"reminding.lab.verbs.{name}", worked)
     file = tmp_path / "lin.csv"
     file.write_text("a,b\n1,2\n")
     for words in (TRAIN, f"explain {tmp_path}", f"report {tmp_path}", f"predict {tmp_path} --input {file}"):

@@ -16,7 +16,7 @@ from reminding import cli
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.show import plots
-from reminding.lab.verbs import campaigns, commands, measuring
+from reminding.lab.verbs import campaigns, commands, measuring, predicting
 from reminding.tasks import Copying, FileStream
 from reminding.tasks.data.download import DATA_VARIABLE
 
@@ -29,6 +29,14 @@ TYPED_OUT = REMINDING + [(block, words) for block in TYPED for words in command_
 SMALL = {"steps": 2, "eval-every": 1, "hidden-size": 4, "batch-size": 4, "eval-sequences": 2, "test-sequences": 2}
 TINY = {"train": [f"--{name}={value}" for name, value in SMALL.items()], "eval": ["--sequences", "2"]}
 FEWER = {"--occlude": "2"}
+ACTIONS = {
+    "reproduce": campaigns,
+    "sweep": campaigns,
+    "bench": measuring,
+    "predict": predicting,
+    "sample": predicting,
+}
+"""The modules of the verbs whose actions are not in `commands`."""
 BEYOND_OLDEST = ("save_onnx", "fully_shard") if torch.__version__.startswith("2.6.") else ()
 """Names that PyTorch 2.6 has no working code for: no ONNX of a layer, and FSDP2 on a GPU only."""
 
@@ -101,8 +109,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
     for verb in cli.VERBS:
         name = "evaluate" if verb == "eval" else verb
-        actions = {"reproduce": campaigns, "sweep": campaigns, "bench": measuring}.get(verb, commands)
-        monkeypatch.setattr(actions, name, partial(_note, done, verb))
+        monkeypatch.setattr(ACTIONS.get(verb, commands), name, partial(_note, done, verb))
     for kind in ("bench_serve", "bench_stream", "bench_gpu"):
         monkeypatch.setattr(measuring, kind, partial(_note, done, "bench"))
     monkeypatch.setattr(commands, "train", partial(_configure, done))

@@ -1,31 +1,23 @@
-"""The actions of the verbs but `sweep`, `reproduce` and `bench`, with their output on the terminal."""
+"""The actions of the verbs that train, evaluate, explain and check runs, and of `data`, with their output."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from reminding.checks import at_least
 from reminding.disk.errors import CannotWriteError
 from reminding.disk.fields import plain
 from reminding.disk.places import once
 from reminding.disk.writing import check_folder
-from reminding.lab.explain.decimals import told_by
 from reminding.lab.explain.explanation import ExplainOptions, most_credited
 from reminding.lab.explain.explanation import explain as explain_run
 from reminding.lab.explain.occlusion import occlude
 from reminding.lab.explain.page import write_explanations
 from reminding.lab.explain.summary import summary as summary_of
-from reminding.lab.predict.forecast import Rows, check_file
-from reminding.lab.predict.frames import cells_of, check_spared, check_suffix, write_frame
-from reminding.lab.predict.future import needs_inputs
-from reminding.lab.predict.horizon import HorizonForecast
-from reminding.lab.predict.predictor import load
 from reminding.lab.report.check import check_run
 from reminding.lab.report.sweeps import is_sweep, write_sweep
 from reminding.lab.report.writing import Report, write_report
@@ -34,7 +26,6 @@ from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.evaluation import EvalOptions
 from reminding.lab.runs.facts import check_own_data
 from reminding.lab.runs.records import ending_of, setting_name, status_of
-from reminding.lab.show.figures import check_figure
 from reminding.lab.show.tables import error_tables, metric_text
 from reminding.lab.show.terminal import doing, say, show_table
 from reminding.lab.train import trainer
@@ -43,10 +34,7 @@ from reminding.lab.train.evaluate import evaluate as evaluate_model
 from reminding.lab.train.group import end_process
 from reminding.tasks import DATASETS, TRAINING, fetch, status
 from reminding.tasks.delayed.repeats import RareRepeats
-from reminding.tasks.own import reading_of_series
 
-MOST_COLUMNS = 12
-"""Columns of a forecast that the terminal shows."""
 MOST_ROWS = 40
 """Columns of a table, or classes, whose errors the terminal shows."""
 
@@ -86,7 +74,7 @@ def _show_training(model: ModelOptions, task: Any, summary: dict[str, Any], fold
     metrics = ", ".join(f"{name} {'-' if value is None else metric_text(value)}" for name, value in values.items())
     if metrics:
         say(f"{model.model} on {task.name}, test: {metrics}")
-    _show_errors(summary)
+    show_errors(summary)
     seconds, ending = f"{summary['seconds']:.0f} s", ending_of(summary)
     say(f"{summary['steps']} updates in {seconds}, ended by {ending}; written to {folder}")
     if summary["stopped"] == "interrupted":
@@ -158,7 +146,7 @@ def evaluate(folder: Path, task: Any, options: EvalOptions, *, new_data: Collect
     else:
         rows = [[name, metric_text(value)] for name, value in metrics.items()]
         show_table(title, ["metric", "new data" if new_data else "test"], rows)
-        _show_errors(errors)
+        show_errors(errors)
     _record_evaluation(folder, record)
 
 
@@ -205,87 +193,7 @@ def _show_by_distance(title: str, judged: RareRepeats, metrics: Mapping[str, flo
     show_table(title, ["metric", "test", "words", "characters"], rows)
 
 
-def predict(
-    folder: Path,
-    input: Path,
-    steps: int | None,
-    future: Path | None,
-    out: Path | None,
-    held_out: int,
-    context: int | None,
-    figure: Path | None,
-) -> None:
-    """Predict a table's next rows, or labels; show them, or write them to a file.
-
-    Args:
-        steps: rows to predict; None: those that are held out, at least 1.
-
-    Raises:
-        FileNotFoundError: there is no input, or the folder is no run.
-        ValueError: a file cannot be read or written in this form, or an option is for another kind of run.
-    """
-    steps = max(held_out, 1) if steps is None else steps
-    if out is not None:
-        check_suffix(out)
-    if figure is not None:
-        check_figure(figure)
-    for path in (out, figure):
-        if path is not None:
-            check_folder(path.parent)
-    check_spared({"out": out, "figure": figure}, {"input": input, "future": future})
-    if not input.exists():
-        raise FileNotFoundError(f"input: {input} is neither a file nor a folder")
-    predictor = load(folder)
-    if predictor.columns:
-        check_file(input, "input")
-    with doing(f"reading {input}"):
-        opened = predictor.opened(input)
-    if isinstance(opened, Rows):
-        tell_reading(opened.reading)
-        if future is not None and not needs_inputs(predictor.config.task, steps):
-            say(f"future: {future} is not needed, as every column is predicted or steps is 1")
-        with doing(f"reading {min(context or opened.total, opened.total - held_out):,} rows of {input}"):
-            found = predictor.forecast(opened, steps, future=future, held_out=held_out, context=context)
-        tell_reading(found.future)
-        place = f"after all but the last {held_out:,} rows of {input.name}" if held_out else f"after {input.name}"
-        _show_forecast(found, folder, place, out, figure)
-        return
-    for name, given in {"held_out": held_out or None, "figure": figure, "context": context}.items():
-        if given is not None:
-            raise ValueError(f"{name} is for forecasts of tables, not for {folder}")
-    found = predictor.predict(opened, steps, future=future)
-    tell_reading(reading_of_series(predictor.config.task, input, len(found)))
-    _show_frame(found, f"{folder}: {input}", out, lambda _, probability: f"{probability:.3f}")
-
-
-def _show_forecast(found: HorizonForecast, folder: Path, place: str, out: Path | None, figure: Path | None) -> None:
-    """Show or write a forecast from a place in a file, its errors if rows were held out, and its picture."""
-    told = told_by(np.concatenate([found.measured.to_numpy(), found.predicted.to_numpy()]))
-    _show_frame(found.predicted, f"{folder}: {place}", out, told)
-    errors = found.errors()
-    _show_errors({} if errors is None else {"errors": errors})
-    if figure is not None:
-        found.figure(figure, f"Forecast of {folder} {place}")
-        show_files([figure])
-
-
-def _show_frame(frame: Any, title: str, out: Path | None, told: Callable[[int, float], str]) -> None:
-    """Show a table's first columns with numbers as `told` makes text of them, or write all of it to a file."""
-    if out is None:
-        show_table(title, *cells_of(frame.iloc[:, :MOST_COLUMNS], told))
-        if (more := frame.shape[1] - MOST_COLUMNS) > 0:
-            say(f"and {more:,} more columns; --out writes all to a file")
-        return
-    write_frame(frame, out)
-    show_files([out])
-
-
-def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int) -> None:
-    """Continue a text, and show it with its prompt."""
-    say(prompt + load(folder).sample(prompt, length, temperature=temperature, seed=seed))
-
-
-def _show_errors(result: dict[str, Any]) -> None:
+def show_errors(result: Mapping[str, Any]) -> None:
     """Show the tables of a result's errors, if it has any; of many columns or classes the first."""
     for table in error_tables(result["errors"]) if "errors" in result else ():
         show_table(table.title, table.columns, table.rows[:MOST_ROWS])
