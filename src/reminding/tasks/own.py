@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reminding.checks import at_least, at_least_or_none
 from reminding.tasks.characters import CharacterStream
-from reminding.tasks.data.audio import SUFFIXES, check_rate, read_audio
+from reminding.tasks.data.audio import SUFFIXES
 from reminding.tasks.data.labelled.files import One, is_number, numbers, read_series
 from reminding.tasks.data.reading import FileSteps, Reading
 from reminding.tasks.data.tables import TableSource
@@ -130,9 +130,7 @@ def _series_of(task: LabelledTask, path: Path) -> Sequence[One]:
     """All series of a file: of an audio file or an array one, of a .ts file those in it, or those of its lines."""
     form = task.form
     if path.suffix.lower() in SUFFIXES:
-        samples, rate = read_audio(path)
-        check_rate(form.rate, path, rate)
-        return [One("", samples, str(path))]
+        return [One("", form.recording(path), str(path))]
     if suffix_of(path) == ".npy":
         return [One("", numbers_of_file(path), str(path))]
     if suffix_of(path) == ".ts":

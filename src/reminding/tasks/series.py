@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reminding.checks import at_least, at_least_or_none, one_of
-from reminding.tasks.data.audio import audio_files, audio_form, check_rate, read_audio, same_rate
+from reminding.tasks.data.audio import audio_files, audio_form, read_audio, same_rate
 from reminding.tasks.data.labelled import splits
 from reminding.tasks.data.labelled.arrays import MISSING, Missing
 from reminding.tasks.data.labelled.files import NEEDED, One, read_series
@@ -268,10 +268,7 @@ def _load_new(task: Series, known: str) -> Loaded:
     place = task.test or task.data
     assert place is not None
     found, form = _read(place, task.pattern), task.form_of(json.loads(known))
-    if (found.rate is None) != (form.rate is None):
-        kinds = ("audio", "text") if form.rate is None else ("text", "audio")
-        raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
-    check_rate(form.rate, place, found.rate)
+    form.check_kind(place, found.rate)
     everything = [one for part in found.parts.values() for one in part]
     return _loaded({"train": [], "valid": [], "test": everything}, {"test": found}, form, "new data")
 

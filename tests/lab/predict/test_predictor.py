@@ -25,9 +25,9 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig
 from reminding.lab.runs.facts import save_facts
 from reminding.lab.runs.model import SequenceModel
-from reminding.tasks import PTB, Copying, Digits, FileStream, Series
+from reminding.tasks import PTB, Copying, FileStream
 from tests.lab.explain.conftest import untrained
-from tests.lab.test_portable import rows_of, stream, write_labelled, write_table
+from tests.lab.test_portable import rows_of, stream, write_table
 
 MEAN, DEVIATION = np.array([50.0, -3.0, 1000.0]), np.array([4.0, 0.5, 30.0])
 
@@ -176,32 +176,6 @@ def test_known_inputs_of_the_future_are_asked_for_and_used(with_inputs: Path) ->
     assert predictor.predict(past).shape == (1, 2), "one step needs no future"
 
 
-@pytest.mark.parametrize("missing", ["carry", "zero"])
-@pytest.mark.parametrize("masked", [True, False])
-def test_a_stepper_of_labelled_series_carries_as_predict_does(tmp_path: Path, missing: Any, masked: bool) -> None:
-    """A value that is missing at the beginning of a frame is carried from the frame before."""
-    task = Series(tmp_path / "gone.txt", frame=2, missing=missing).with_facts(
-        {
-            "classes": ["a", "b"],
-            "counts": [5, 5],
-            "mean": [2.0],
-            "deviation": [0.5],
-            "constant": [],
-            "steps": 4,
-            "masked": masked,
-            "rate": None,
-        }
-    )
-    predictor = reminding.load(informed_run(tmp_path / "run", task))
-    series = np.array([3.0, 1.0, np.nan, 2.5, 4.0, np.nan, np.nan, np.nan])
-    wanted = predictor.predict(series).iloc[0]
-    stepper = predictor.stepper()
-    for _ in range(2):
-        told = [stepper.step(frame) for frame in series.reshape(4, 2)][-1]
-        np.testing.assert_allclose([told["a"], told["b"]], wanted[["a", "b"]].to_numpy(float), rtol=1e-5)
-        stepper.reset()
-
-
 def test_a_stepper_gives_what_predict_gives(table: Path) -> None:
     predictor, values = reminding.load(table), rows_of(3, rows=25)
     stepper = predictor.stepper()
@@ -216,84 +190,6 @@ def test_a_stepper_gives_what_predict_gives(table: Path) -> None:
     np.testing.assert_allclose(list(stepper.step(values[0]).values()), wanted, rtol=1e-5)
     with pytest.raises(ValueError, match="value must have the columns load, price, and lacks 'price'"):
         stepper.step({"load": 1.0})
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    """A run on series with the labels a, b and c, which are no longer there."""
-    data = write_labelled(tmp_path / "trained.txt", 0, "abbc")
-    task = Series(data, frame=2)
-    folder = untrained(tmp_path / "run", task)
-    save_facts(folder, task)
-    data.unlink()
-    return folder
-
-
-def test_labels_have_the_probabilities_of_the_model(labelled: Path, tmp_path: Path) -> None:
-    predictor = reminding.load(labelled)
-    assert predictor.classes == ("a", "b", "c")
-    series = np.random.default_rng(1).normal(size=(7, 15))
-    found = predictor.predict(series)
-    form = predictor.config.task.form
-    for values, (label, *shares) in zip(series, found.itertuples(index=False), strict=True):
-        padded = np.zeros(16)
-        padded[:15] = form.cut.scale.apply(values[:, None])[:, 0]
-        with torch.no_grad():
-            logits = predictor.model(torch.as_tensor(padded.reshape(8, 1, 2), dtype=torch.float32))[0][-1, 0]
-        np.testing.assert_allclose(shares, logits.softmax(0).numpy(), rtol=1e-4)
-        assert label == "abc"[int(logits.argmax())]
-    lines = "".join("? " + " ".join(map(repr, map(float, values))) + "\n" for values in series)
-    (tmp_path / "new.txt").write_text(lines)
-    read = predictor.predict(tmp_path / "new.txt")
-    np.testing.assert_allclose(read[list("abc")], found[list("abc")], rtol=1e-5)
-    lengths = [series[0], series[1, :4], series[2]]
-    assert predictor.predict(lengths).loc[[0, 2], "a"].to_numpy() == pytest.approx(found.loc[[0, 2], "a"].to_numpy())
-    frame = pd.DataFrame(series, index=list("tuvwxyz"))
-    assert list(predictor.predict(frame).index) == list("tuvwxyz")
-
-
-def test_new_series_are_evaluated_as_they_are_predicted_whatever_else_is_in_their_file(
-    labelled: Path, tmp_path: Path
-) -> None:
-    rng, new = np.random.default_rng(2), tmp_path / "new.txt"
-    lengths = [40, 7, 16, 90, 23, 16, 90]  # those of training have up to 16
-    series = [rng.normal(size=length).round(3) for length in lengths]
-    found = reminding.load(labelled).predict(series)
-    truth = [*found["label"][:3], *("abc"["bca".index(label)] for label in found["label"][3:])]
-    lines = [f"{label} {' '.join(map(str, each))}\n" for label, each in zip(truth, series, strict=True)]
-    new.write_text("".join(lines))
-    main(["eval", str(labelled), "--data", str(new)])
-    record = json.loads((labelled / "eval.jsonl").read_text().splitlines()[-1])
-    assert record["accuracy"] == pytest.approx(3 / 7)
-    chosen = [found.loc[row, label] for row, label in enumerate(truth)]
-    assert record["cross_entropy"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
-
-
-@pytest.mark.parametrize("none", [[], np.zeros((0, 5)), pd.DataFrame(columns=range(5), dtype=float)])
-def test_no_series_have_no_labels(labelled: Path, none: Any) -> None:
-    with pytest.raises(ValueError, match=r"data must (have at least one series, got none|be one series)"):
-        reminding.load(labelled).predict(none)
-
-
-def test_a_file_without_labels_is_not_misread(labelled: Path, tmp_path: Path) -> None:
-    (tmp_path / "bare.txt").write_text("0.5 0.25 0.125\n")
-    with pytest.raises(ValueError, match=r"bare.txt, line 1 has the label '0.5', expected one of a, b, c, or \?"):
-        reminding.load(labelled).predict(tmp_path / "bare.txt")
-    (tmp_path / "empty.npy").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"empty\.npy holds no array of numbers that NumPy can read"):
-        reminding.load(labelled).predict(tmp_path / "empty.npy")
-
-
-def test_images_are_labelled(tmp_path: Path) -> None:
-    predictor = reminding.load(informed_run(tmp_path / "run", Digits()))
-    images = np.random.default_rng(0).random((3, 8, 8))
-    found = predictor.predict(images)
-    shown = torch.as_tensor(images.reshape(3, 64, 1), dtype=torch.float32).transpose(0, 1)
-    with torch.no_grad():
-        logits = predictor.model(shown)[0][-1]
-    np.testing.assert_allclose(found[list(map(str, range(10)))], logits.softmax(1).numpy(), rtol=1e-4)
-    with pytest.raises(ValueError, match="data must be from 0 to 1"):
-        predictor.predict(images * 16)
 
 
 @pytest.fixture

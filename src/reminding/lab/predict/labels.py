@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reminding.lab.predict.given import series_of
 from reminding.lab.runs.model import SequenceModel
-from reminding.tasks.data.audio import SUFFIXES, audio_files, check_rate, read_audio
+from reminding.tasks.data.audio import SUFFIXES, audio_files
 from reminding.tasks.data.labelled.files import read_series
 from reminding.tasks.files.labelled import Form, LabelledTask
 from reminding.tasks.kinds.classification import PixelClassification
@@ -65,10 +65,7 @@ def _of_arrays(form: Form, data: Any) -> list[NDArray[np.float32]]:
 
 
 def _of_audio(form: Form, path: Path) -> NDArray[np.float32]:
-    """The samples of an audio file, which must have the sample rate of the training data."""
-    samples, rate = read_audio(path)
-    check_rate(form.rate, path, rate)
-    return form.prepared(samples, str(path))
+    return form.prepared(form.recording(path), str(path))
 
 
 def _images(task: PixelClassification, data: Any) -> list[NDArray[np.float32]]:

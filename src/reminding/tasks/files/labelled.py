@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reminding.checks import at_least, require
+from reminding.tasks.data.audio import check_rate, read_audio
 from reminding.tasks.data.labelled.arrays import SPECTRUM_FRAME, Cut, Missing, classes_of, cut_of, pack
 from reminding.tasks.data.labelled.files import One
 from reminding.tasks.data.reading import Reading
@@ -119,6 +121,26 @@ class Form:
                 "it is not known"
             )
         return self.classes.index(one.label)
+
+    def check_kind(self, place: Path, rate: int | None) -> None:
+        """Refuse audio where the training data were text, text where they were audio, and another sample rate.
+
+        Args:
+            rate: samples per second; None: the place holds text.
+
+        Raises:
+            ValueError: names both kinds, or both rates.
+        """
+        if (rate is None) != (self.rate is None):
+            kinds = ("audio", "text") if self.rate is None else ("text", "audio")
+            raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
+        check_rate(self.rate, place, rate)
+
+    def recording(self, path: Path) -> NDArray[np.float32]:
+        """The samples of an audio file, where the training data were audio of its sample rate."""
+        samples, rate = read_audio(path)
+        self.check_kind(path, rate)
+        return samples
 
     def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
         """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
