@@ -28,7 +28,7 @@ LAGS: dict[str, Callable[[Any], int]] = {
 }
 """Steps between an event and the question about it."""
 OF_SAB_ALONE = {"ablation", "recipe"}
-METHODS = {"sab", "tbptt", "lstm", "attention", "transformer"}
+METHODS = {"sab", "tbptt", "lstm", "mingru", "attention", "transformer"}
 
 
 @pytest.fixture(scope="module", params=sorted(EXPERIMENTS))

@@ -127,7 +127,7 @@ def cifar10(data_dir: Path | None = None, verify: bool = True) -> Setting:
 
 def transfer() -> Sequence[FurtherTest]:
     """The lengths at which models trained at T=100 are tested.   [section 4.3, transfer]"""
-    recurrent = ("sab", "sab-forgets", "sab-paper", "tbptt-10", "tbptt-50", "lstm")
+    recurrent = ("sab", "sab-forgets", "sab-paper", "tbptt-10", "tbptt-50", "lstm", "mingru")
     everyone = (*recurrent, "attention", "transformer", *RELATIVE)
     bounded = EvalOptions(steps_at_once=5000, capacity=256, evict="least_recalled")
     return (

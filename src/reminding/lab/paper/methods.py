@@ -22,6 +22,8 @@ FINALS = (
 )
 FORGET_SCALE = 0.95
 """Of an LSTM that must forget: half in 14 steps, a little more than a segment."""
+MINGRU_LAYERS = 3
+"""Of a minGRU, whose gates read the input alone: as many as did best at selective copying (Feng et al. 2024)."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def methods(
     for length in truncations:
         runs[f"tbptt-{length}"] = RunConfig(task, replace(tbptt, k_trunc=length), train)
     runs["lstm"] = RunConfig(task, replace(tbptt, model="lstm"), train)
+    layers = replace(_bare(sab), model="mingru", num_layers=MINGRU_LAYERS)
+    runs["mingru"] = RunConfig(task, matched(task, layers, wanted), train)
     if not streamed:
         runs["attention"] = RunConfig(task, matched(task, replace(_bare(sab), model="attention"), wanted), train)
         two = replace(_bare(sab), model="transformer", num_layers=2)
