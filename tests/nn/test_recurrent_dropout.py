@@ -73,6 +73,14 @@ def test_the_mask_drops_its_share() -> None:
         assert abs(float(factor.detach().mean()) - 1) < 4 * (p / (1 - p) / 20_000) ** 0.5, "the mean of h is kept"
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_coarse_numbers_are_dropped_as_rarely_as_fine_ones(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = SAB(3, 400, recurrent_dropout=0.001, dtype=kind)
+    (factor,) = layer.draw_factors(layer.fresh(800))
+    assert abs(float((factor == 0).double().mean()) - 0.001) < 4 * (0.001 / 320_000) ** 0.5
+
+
 def test_each_layer_has_a_mask_of_its_own() -> None:
     layer = make(num_layers=2, hidden_size=40, recurrent_dropout=0.5)
     lower, upper = layer.draw_factors(layer(draw(3, 2, 3))[1])
