@@ -5,13 +5,14 @@ Shapes: T time, B batch, H hidden.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reminding import SAB
+from reminding import SAB, SABState
 from tests.nn.pytorch.ways import every_way, gathered, inputs, trained
 from tests.nn.samples import BUILT, chunks, draw, make, needs_op
 
@@ -135,6 +136,53 @@ def test_what_waits_is_settled_within_autocast_as_outside_of_it(backend: str) ->
 
     want, got = run(lowered=False), run(lowered=True)
     assert want["weight_hh_l0"].any()
+    assert all(torch.equal(got[name], gradient) for name, gradient in want.items())
+
+
+@every_way
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=["whole weights", "lowered weights"])
+def test_an_encoder_is_run_again_in_the_precision_of_its_call(
+    way: dict[str, Any], kind: torch.dtype, tmp_path: Path
+) -> None:
+    layer = make(3, 4, **OPTIONS, **way, dtype=torch.float32, encoder=nn.Linear(3, 3))
+    assert layer.encoder is not None
+    layer.encoder.to(kind)
+    x = inputs().bfloat16()
+
+    def run(size: int) -> dict[str, Tensor]:
+        layer.zero_grad()
+        state: Any = None
+        for chunk in chunks(x, size):
+            with LOWERED:
+                output, state = layer(chunk, state)
+            output.pow(2).sum().backward()
+            state.save(tmp_path / "state")
+            state = SABState.load(tmp_path / "state")
+        return gathered(layer)
+
+    want, got = run(12), run(4)
+    for name, gradient in want.items():
+        near = 0.02 if way["backend"] == "reference" or name.startswith("encoder") else 1e-5
+        torch.testing.assert_close(got[name], gradient, rtol=0, atol=near * float(gradient.abs().max()))
+
+
+@every_way
+@pytest.mark.parametrize("end", ["a call outside of autocast", "settle"])
+def test_an_input_in_the_lower_precision_gets_credit_from_outside_of_autocast(way: dict[str, Any], end: str) -> None:
+    layer = make(3, 4, **OPTIONS, **way, dtype=torch.float32, credit_every=9 if end == "settle" else 1)
+    first, second = chunks(inputs().bfloat16(), 6)
+
+    def run(first: Tensor) -> dict[str, Tensor]:
+        layer.zero_grad()
+        with LOWERED:
+            output, state = layer(first)
+        output.sum().backward()
+        output, state = layer(second.float(), state)
+        output.sum().backward()
+        layer.settle(state)
+        return gathered(layer)
+
+    want, got = run(first.float()), run(first)
     assert all(torch.equal(got[name], gradient) for name, gradient in want.items())
 
 

@@ -6,6 +6,8 @@ Shapes: T time and B batch of an encoded input, S steps, n rows of some segments
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ class Encoded:
     """
 
     def __init__(self, given: EncoderInput, encode: Encode, network: Network, leaves: list[Tensor]) -> None:
-        with torch.enable_grad(), drawing_as(given.generators, given.input.device):
+        with torch.enable_grad(), drawing_as(given.generators, given.input.device), _in_precision(given):
             self._encoded = network.run(lambda _: _followed(encode(given), leaves), leaves, given.modes)
         self._leaves = leaves
         self._credit: Tensor | None = None
@@ -74,6 +76,13 @@ class Encoded:
         if self._credit is None:
             return [None for _ in self._leaves]
         return gradients([self._encoded], self._leaves, [self._credit])
+
+
+def _in_precision(given: EncoderInput) -> AbstractContextManager[Any]:
+    """Where the encoder computes as it did in the call: in the type to which autocast lowered it, if it did."""
+    if given.lowered is None:
+        return nullcontext()
+    return torch.autocast(given.input.device.type, dtype=given.lowered.dtype)
 
 
 def _followed(encoded: Tensor, leaves: list[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from reminding.nn.credit.network import Network
 from reminding.nn.credit.past import PastCredit, counted, ordered, with_past
 from reminding.nn.forward import compiled, served
 from reminding.nn.forward.packed_weights import Weights, weights_of
+from reminding.nn.forward.reference import autocast_type
 from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.choice import Choice
 from reminding.nn.layer.layout import Layout, enter, name_of_input
@@ -164,7 +165,7 @@ class LayerCalls(LayerParameters):
         entering.check_input(x, self.input_size, like, name_of_input(self.encoder))
         if len(x) == 0:
             return self._without_steps(x, layout, network, state, reset, return_recall)
-        x = x if network.autocast is not None else x.to(like.dtype)
+        x = x.to(like.dtype)  # under autocast too: what is kept of the call may be run again outside of it
         network = replace(network, note=noting(self._credit, layout.order))
         before = self._enter_state(state, x, layout, network, watch)
         mask = layout.reset_mask(reset, len(x), x.shape[1])
@@ -235,7 +236,7 @@ class LayerCalls(LayerParameters):
         if not isinstance(cast("object", input), Tensor | PackedSequence):
             return None  # which `enter` refuses
         generators = generator_states(like.device) if self.encoder.training else None
-        return EncoderInput.of(input, generators, network.modules.modes)
+        return EncoderInput.of(input, generators, network.modules.modes, autocast_type(like.device.type))
 
     def _remembers_calls(self, network: Network) -> bool:
         """Whether a call is kept for credit from later ones."""
@@ -327,12 +328,12 @@ class LayerCalls(LayerParameters):
         No credit comes to such a row, but 0 times NaN in the encoder's backward pass would be NaN.
         """
         x, layout = enter(given.given, self._encoder, self.batch_first)
-        if all_finite(x):
-            return x
-        lost = x.detach().isnan().any(2).any(0).to(x.dtype)  # (B,)
-        cleared = given.cleared(layout.output(lost.view(1, -1, 1).expand(len(x), -1, 1)))
-        with drawing_as(given.generators, given.input.device):
-            return enter(cleared.given, self._encoder, self.batch_first)[0]
+        if not all_finite(x):
+            lost = x.detach().isnan().any(2).any(0).to(x.dtype)  # (B,)
+            cleared = given.cleared(layout.output(lost.view(1, -1, 1).expand(len(x), -1, 1)))
+            with drawing_as(given.generators, given.input.device):
+                x, _ = enter(cleared.given, self._encoder, self.batch_first)
+        return x.to(self.like().dtype)
 
     def _runner(
         self,

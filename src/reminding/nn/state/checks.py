@@ -181,6 +181,9 @@ def _check_input(name: str, given: EncoderInput) -> None:
     for number, generator in enumerate(given.generators or ()):
         _typed(f"{name}.generators.{number}", generator, torch.uint8, (generator.numel(),))
     _typed(f"{name}.modes", given.modes, torch.bool, (given.modes.numel(),))
+    if given.lowered is not None:
+        kind = given.lowered.dtype if given.lowered.dtype in AUTOCAST_KINDS else torch.bfloat16
+        _typed(f"{name}.lowered", given.lowered, kind, (0,))
     if given.batch_sizes is not None:
         _counts(f"{name}.batch_sizes", given.batch_sizes, (given.batch_sizes.numel(),), 0, FAR)
 

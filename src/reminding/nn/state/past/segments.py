@@ -123,19 +123,31 @@ class EncoderInput(TensorGroup):
         input: as it was given, or the data of a packed sequence; batch_sizes: that sequence's.
         generators: the random number generators' states before it was encoded; None where nothing can be drawn.
         modes: which of the user's modules were in training mode, (N,) bool; see `UserModules.modes`.
+        lowered: an empty tensor of the type to which autocast lowered the encoder; None outside of autocast.
     """
 
     input: Whole
     batch_sizes: HostWhole | None
     generators: tuple[HostWhole, ...] | None
     modes: HostWhole
+    lowered: HostWhole | None = None
 
     @staticmethod
-    def of(input: Tensor | PackedSequence, generators: GeneratorStates | None, modes: Tensor) -> EncoderInput:
-        """Copied, since a stream's buffer may be filled anew while credit can still reach it."""
+    def of(
+        input: Tensor | PackedSequence,
+        generators: GeneratorStates | None,
+        modes: Tensor,
+        precision: torch.dtype | None,
+    ) -> EncoderInput:
+        """Copied, since a stream's buffer may be filled anew while credit can still reach it.
+
+        Args:
+            precision: of the present autocast region; None outside of one.
+        """
+        lowered = None if precision is None else torch.empty(0, dtype=precision)
         if isinstance(input, PackedSequence):
-            return EncoderInput(input.data.detach().clone(), input.batch_sizes, generators, modes)
-        return EncoderInput(input.detach().clone(), None, generators, modes)
+            return EncoderInput(input.data.detach().clone(), input.batch_sizes, generators, modes, lowered)
+        return EncoderInput(input.detach().clone(), None, generators, modes, lowered)
 
     @property
     def given(self) -> Tensor | PackedSequence:
