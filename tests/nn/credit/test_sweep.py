@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reminding import SAB
 from reminding.ops import backends
 from reminding.ops.cpu_op import missing
-from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, make, spread
+from tests.nn.samples import LAYERS, assert_same_gradients, draw, gradients, make, needs_op, spread
 
 
 def both_engines(layer: SAB, x: Tensor, **further: Any) -> list[dict[str, Tensor]]:
@@ -123,13 +123,14 @@ def test_dropout_lets_its_share_through(kind: torch.dtype, p: float) -> None:
 
 
 def test_replay_keeps_no_graph() -> None:
-    """Autograd would save steps times memories; a replay saves the entering states and the recorded reads."""
+    """Autograd would save steps times memories; a replay saves the input, the state before, and the memories."""
     layer = make(backend="reference", engine="replay", k_top=2, k_att=1, k_trunc=5)
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
         layer(draw(100, 2, 3).requires_grad_())
     entering = 2 * 2 * layer.hidden_size  # h and c for both rows
-    assert sum(kept) <= 100 * 2 * 3 + entering + sum(p.numel() for p in layer.parameters())
+    memories = 100 * 2 * layer.hidden_size
+    assert sum(kept) <= 100 * 2 * 3 + entering + memories + sum(p.numel() for p in layer.parameters())
 
 
 def test_only_segments_that_received_credit_are_run_again() -> None:
@@ -173,6 +174,31 @@ def test_weights_changed_before_the_backward_pass_are_noticed() -> None:
         next(layer.parameters()).add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.sum().backward()
+
+
+def test_memories_changed_before_the_backward_pass_are_noticed() -> None:
+    """Without it the sweep would read the new numbers."""
+    layer = make(backend="reference", engine="replay", k_top=2, k_att=2, k_trunc=3)
+    output, state = layer(draw(20, 2, 3))
+    with torch.no_grad():
+        state.layers[0].memory.value.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_op)])
+def test_step_counts_changed_before_the_backward_pass_change_nothing(backend: str, engine: str) -> None:
+    layer = make(backend=backend, engine=engine, k_top=2, k_att=2, k_trunc=3)
+    found: list[dict[str, Tensor]] = []
+    for changes in (False, True):
+        first, between = layer(draw(7, 2, 3))
+        second, after = layer(draw(20, 2, 3, seed=2), between)
+        if changes:
+            between.step.zero_()
+            after.step.zero_()
+        found.append(gradients(layer, first.sum() + second.pow(2).sum()))
+    assert_same_gradients(found[1], found[0])
 
 
 @pytest.mark.parametrize("weight", [None, 2.0], ids=["of a sum", "of squares"])

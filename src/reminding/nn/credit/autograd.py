@@ -109,7 +109,8 @@ class _Replayed(torch.autograd.Function):
             filled(call.before, [tensor.detach() for tensor in tensors[:size]]),
             ran.recall is not None,
         )
-        ctx.save_for_backward(x, *tensors)  # so that a change in between is noticed
+        kept = [layer.memory.value for layer in ctx.ran.after.layers]  # which the sweep reads
+        ctx.save_for_backward(x, *tensors, *kept)  # so that a change in between is noticed
         ctx.set_materialize_grads(False)
         summary = None if ran.recall is None else ran.recall.summary.detach()
         return ran.output.detach(), summary, *(tensor.detach() for tensor in flat(ran.after))
@@ -118,6 +119,7 @@ class _Replayed(torch.autograd.Function):
     @untraced.backward
     def backward(ctx: Any, *d_results: Tensor | None) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # a checkpoint lets them be asked for once
+        saved = saved[: len(saved) - len(ctx.ran.after.layers)]
         if torch.is_grad_enabled():
             arriving = d_results if ctx.noted else (d_results[0], *d_results[2:])
             return None, *ctx.again.differentiate(ctx.before, saved, arriving)

@@ -153,7 +153,7 @@ class SABState:
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them, and holding on to nothing else."""
         layers = tuple(layer.map(_alone, host=True) for layer in self.layers)
-        return replace(self, layers=layers, step=_alone(self.step))
+        return replace(self, layers=layers, step=self.step.clone())  # the caller may count in the old one
 
     def settle(self) -> None:
         """Send on the credit that waits in the state: see `SAB.settle`, which this calls of the layer that made it.
