@@ -80,6 +80,31 @@ def test_tables_of_polars_and_arrow_have_missing_values_and_times(run: Path) -> 
     pd.testing.assert_frame_equal(model.predict(polars.to_arrow()), wanted, check_freq=False, check_index_type=False)
 
 
+def test_missing_values_of_every_kind_of_column_are_missing(run: Path) -> None:
+    model, rows = reminding.load(run), rows_of(1, 80)
+    wanted = model.predict(rows)
+    objects = rows.astype({"heat": object, "price": "string"})  # the NA of pandas among numbers and among texts
+    objects["heat"] = objects["heat"].where(rows["heat"].notna(), pd.NA)
+    for table in (rows.convert_dtypes(), objects, rows.astype({"heat": "category"})):
+        pd.testing.assert_frame_equal(model.predict(table), wanted, check_freq=False)
+    stepper = model.stepper()
+    told = [stepper.step(row) for row in objects[NAMES].to_dict("records")][-1]
+    np.testing.assert_allclose(told["load"], wanted.to_numpy()[0, 0], rtol=1e-5)
+    objects["hour"] = objects["hour"].astype("string").where(rows.index != 3, pd.NA)
+    with pytest.raises(ValueError, match="time: data, row 3, column 'hour': the cell holds no time"):
+        model.predict(objects)
+
+
+def test_nulls_of_a_dictionary_of_arrow_are_missing_and_not_its_last_value(run: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    model, rows = reminding.load(run), rows_of(1, 80)
+    wanted = model.predict(rows)
+    encoded = arrow.Table.from_pandas(rows.astype({"heat": "category", "hour": "category"}))
+    for table in (encoded, encoded.combine_chunks().to_batches()[0]):
+        found = model.predict(table)
+        pd.testing.assert_frame_equal(found, wanted, check_freq=False, check_index_type=False)
+
+
 def test_a_stepper_reads_missing_values_as_predict_does(run: Path) -> None:
     model, rows = reminding.load(run), rows_of(1, 30)
     stepper = model.stepper()

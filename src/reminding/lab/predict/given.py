@@ -62,7 +62,7 @@ def table_values(
     else:
         places = _found(names, columns, what)
         values = np.stack(
-            [_column(data[names[i]], name, what) for i, name in zip(places, columns, strict=True)], axis=1
+            [_column(_cells(data, names[i]), name, what) for i, name in zip(places, columns, strict=True)], axis=1
         )
     values = without_sentinels(values, na)
     _refuse_gaps(values, columns, what, missing)
@@ -88,8 +88,8 @@ def table_times(data: Any, name: str, known: Timing | None = None) -> NDArray[An
         ValueError: the column is there twice, a cell is no time, or a row is not later than the one before.
     """
     names = names_of(data) or ()
-    times: NDArray[Any] = np.asarray(data[names[_found(names, [name], "time")[0]]])
-    absent = np.array([each is None or each != each for each in times], bool)
+    times: NDArray[Any] = np.asarray(_cells(data, names[_found(names, [name], "time")[0]]))
+    absent = np.array([_is_absent(each) for each in times], bool)
     absent |= np.isinf(times) if times.dtype.kind == "f" else False
     if times.dtype.kind in "OUST" and all(isinstance(each, str) for each in times[~absent]):
         return text_times(np.where(absent, "", times), name, known)
@@ -147,6 +147,23 @@ def _found(names: Sequence[Any], columns: Sequence[str], what: str) -> list[int]
     if twice := [name for name in wanted if told.count(name) > 1]:
         raise ValueError(f"{what}: the column {twice[0]!r} is there {told.count(twice[0])} times")
     return [told.index(name) for name in wanted]
+
+
+def _cells(data: Any, name: Any) -> Any:
+    """A column of a table. Of a dictionary-encoded one of Arrow the values: as an array it has others for nulls."""
+    cells = data[name]
+    kind: Any = getattr(cells, "type", None)
+    return cells.cast(kind.value_type) if hasattr(kind, "index_type") else cells
+
+
+def _is_absent(value: Any) -> bool:
+    """Whether an object stands for a missing value: None, NaN, NaT, or the NA of pandas, equal to nothing."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+    except ValueError:  # an array
+        return False
 
 
 def series_of(data: Any, dimensions: int = 1, *, missing: bool = False) -> list[NDArray[np.float64]]:
@@ -250,10 +267,11 @@ def _real(values: Any) -> NDArray[np.float64]:
         raise ValueError("its numbers are complex, expected real ones")
     found: NDArray[Any] = np.asarray(values)
     kind = found.dtype.kind
-    if kind in "Mm" or (kind == "O" and any(isinstance(each, TIMES) and each == each for each in found.flat)):
+    if kind in "Mm" or (kind == "O" and any(isinstance(each, TIMES) and not _is_absent(each) for each in found.flat)):
         raise ValueError("it holds times, expected numbers")
-    if kind in "OUT" and any(isinstance(each, str) for each in found.flat):
-        told = [_number_of(each) if isinstance(each, str) else each for each in found.flat]
+    if kind in "OUT" and any(isinstance(each, str) or _is_absent(each) for each in found.flat):
+        known = (np.nan if _is_absent(each) else each for each in found.flat)
+        told = [_number_of(each) if isinstance(each, str) else each for each in known]
         found = np.array(told, object).reshape(found.shape)
     return np.asarray(found, np.float64)
 
