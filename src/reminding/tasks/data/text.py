@@ -7,10 +7,12 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -175,14 +177,35 @@ def copy_plain(path: Path, encoding: str, first: int, left_out: LeftOut, to: Pat
     ):
         rows = (line for line in islice(source, first, None) if not left_out(line))
         if most is not None:
-            rows = (line for _, line in islice(logical_lines(rows), most))
+            rows = (line for _, line in islice(logical_lines(rows, left_out.separator), most))
         for line in rows:
             target.write("\t".join(line.split()) + "\n" if left_out.separator == " " else line)
     return to
 
 
-def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1; a line end within quotation marks does not end a line."""
+@cache
+def _quoted_cell(separator: str | None) -> re.Pattern[str]:
+    """A cell in quotation marks; of one that is not closed, the group `open` matches. See `is_open`."""
+    before = "[\t;|,]" if separator is None else re.escape(separator or "\x01")
+    return re.compile(rf'(?:^|{before}) *"[^"]*(?:""[^"]*)*(?:"|(?P<open>\Z))')
+
+
+def is_open(line: str, separator: str | None) -> bool:
+    """Whether a line ends within quotation marks. They open at the beginning of a cell: those in 5" pipe do not.
+
+    Args:
+        separator: of cells; " " for white space, beside which they are characters like others; None: unknown.
+    """
+    found = () if separator == " " else _quoted_cell(separator).finditer(line)
+    return any(cell["open"] is not None for cell in found)
+
+
+def logical_lines(lines: Iterable[str], separator: str | None) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1; a line end within quotation marks does not end a line.
+
+    Args:
+        separator: of cells; see `is_open`.
+    """
     held, begin = "", 0
     for number, line in enumerate(lines, 1):
         if not held and '"' not in line:
@@ -190,7 +213,7 @@ def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             continue
         begin = begin or number
         held += line
-        if held.count('"') % 2 == 0 or len(held) > _LONGEST:
+        if len(held) > _LONGEST or not is_open(held, separator):
             yield begin, held
             held, begin = "", 0
     if held:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from reminding.tasks.data.tables.cells import kind_sql
 from reminding.tasks.data.tables.dialect import Dialect
 from reminding.tasks.data.tables.header import COMMENTS
-from reminding.tasks.data.text import DAMAGE, logical_lines, open_text
+from reminding.tasks.data.text import DAMAGE, is_open, logical_lines, open_text
 from reminding.tasks.data.times.written import quoted
 
 VECTOR = 2048
@@ -307,7 +307,7 @@ class LineRows(Rows):
 def row_lines(path: Path, dialect: Dialect) -> Iterator[tuple[int, str]]:
     """The lines of the rows of a table, with their numbers, from 1."""
     with open_text(path, dialect.encoding) as text:
-        for number, line in logical_lines(text):
+        for number, line in logical_lines(text, dialect.separator):
             if number > dialect.rows_from and not dialect.left_out(line):
                 yield number, line
 
@@ -316,7 +316,7 @@ def complete_rows(path: Path, dialect: Dialect) -> int:
     """The number of rows whose lines have ended."""
     rows, ended = 0, True
     for _, line in row_lines(path, dialect):
-        rows, ended = rows + 1, line.endswith("\n") and line.count('"') % 2 == 0
+        rows, ended = rows + 1, line.endswith("\n") and not is_open(line, dialect.separator)
     return rows if ended else rows - 1
 
 

@@ -112,7 +112,8 @@ def split(line: str, separator: str) -> list[str]:
     """The cells of one line, without quotes and blanks around them."""
     if separator == " ":
         return line.split()
-    cells = next(csv.reader(StringIO(line.rstrip("\n")), delimiter=separator or "\x01"), [""])
+    text = StringIO(line.rstrip("\n"))
+    cells = next(csv.reader(text, delimiter=separator or "\x01", skipinitialspace=True), [""])
     return [cell.strip() for cell in cells]
 
 
@@ -183,7 +184,7 @@ def _examined(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], lis
     Raises:
         ValueError: no line holds cells, or the separator is open.
     """
-    lines, comments = _head(path, encoding, asked.words)
+    lines, comments = _head(path, encoding, asked)
     asked, lines, told = _told_separator(lines, asked)
     separator = _separator(path, lines, asked) if lines else ""
     lines, comments = _sorted(lines, comments, LeftOut("", separator, asked.words))
@@ -195,15 +196,15 @@ def _examined(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], lis
     return lines, comments, separator, notes
 
 
-def _head(path: Path, encoding: str, words: Sequence[str]) -> tuple[list[_Line], list[_Line]]:
+def _head(path: Path, encoding: str, asked: Asked) -> tuple[list[_Line], list[_Line]]:
     """The first lines that may hold cells, and the comments among them."""
     lines: list[_Line] = []
     comments: list[_Line] = []
     size = 0
     with open_text(path, encoding) as text:
-        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * HEAD))):
+        for before, (number, line) in enumerate(logical_lines(islice(text, 10 * HEAD), asked.separator)):
             stripped = line.strip().lstrip("\ufeff")
-            if stripped.startswith(COMMENTS) and not stripped.lower().startswith(tuple(words)):
+            if stripped.startswith(COMMENTS) and not stripped.lower().startswith(asked.words):
                 comments.append(_Line(number, stripped, before))
             elif stripped:
                 lines.append(_Line(number, line.lstrip("\ufeff").rstrip("\n"), before))
