@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
+from reminding.tasks.data.times.written import is_time
 
 REFUSED = {
     "1,2\n3,4\n": ("P", "columns: .* has no 'P'; it has 0, 1; its header line.* may be missing"),
@@ -60,3 +61,42 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, source: type[TableSource 
     (tmp_path / "a.csv").write_text(f"a,b\n1,2\n2,{cell}\n3,4\n")
     with pytest.raises(ValueError, match=f"line 3, column 'b': '{cell}' is not"):
         source(tmp_path / "a.csv", Wanted()).read(0, 3)
+
+
+DATES = (
+    *("2024-01-05", "2024/1/5 3:00", "05.01.2024 03:00", "5/1/24", "1/5/2024 3:00 PM", "24-01-05"),
+    *("5 Jan 2024", "Jan 5, 2024", "Friday, 5 January 2024"),
+    *(
+        "2024-01",
+        "1/2024",
+        "Q1 2024",
+        "2024-W05",
+        "20240105T0300Z",
+        "2024-01-05T03:00:00+01:00",
+        "05.01.2024 03:00 CET",
+    ),
+)
+
+
+@pytest.mark.parametrize("date", DATES)
+@pytest.mark.parametrize("last", ["", "all year"])
+def test_a_last_row_without_a_date_is_refused_however_dates_are_written(tmp_path: Path, date: str, last: str) -> None:
+    path, rows = tmp_path / "a.csv", "".join(f'"{date}",{i}.5\n' for i in range(9))
+    path.write_text("when,load\n" + rows)
+    source = TableSource(path)
+    assert source.described[0].reason == "times; --time when checks their order"
+    assert is_time(date) and source.steps() == 9
+    path.write_text("when,load\n" + rows + f"{last},40.5\n")
+    with pytest.raises(
+        ValueError, match=f"a.csv, line 11: the line has '{last}' in the column 'when' in the place of"
+    ):
+        TableSource(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["12 volts", "a/b/c", "1-2", "05.2024.01", "2024-1-1-1", "May", "1/2/3/4", "v 2024-01"]
+)
+def test_what_is_no_date_is_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text("what,load\n" + 9 * f"{text},1.5\n" + ",2.5\n")
+    source = TableSource(tmp_path / "a.csv")
+    assert source.described[0].reason == f"text, such as {text!r} in line 2" and source.steps() == 10

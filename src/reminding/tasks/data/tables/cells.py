@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Literal
 
-from reminding.tasks.data.times.written import is_timestamp, matches_sql, quoted, stripped_sql
+from reminding.tasks.data.times.written import date_sql, is_timestamp, matches_sql, quoted, stripped_sql
 
 Kind = Literal[
     "missing", "number", "infinite", "boolean", "thousands", "either", "comma", "european", "timestamp", "text"
@@ -148,7 +148,7 @@ def grouped_sql(cell: str) -> str:
 
 
 def kind_sql(cell: str, na: Sequence[str]) -> str:
-    """SQL of `kind_of`; timestamps are what DuckDB can read as such."""
+    """SQL of `kind_of`; timestamps are dates in all forms."""
     text = stripped_sql(cell)
     cases = [
         (missing_sql(cell, na), "missing"),
@@ -160,7 +160,7 @@ def kind_sql(cell: str, na: Sequence[str]) -> str:
             "infinite",
         ),
         *((matches_sql(text, pattern), kind) for kind, pattern in _ORDER),
-        (f"try_cast({text} AS TIMESTAMP) IS NOT NULL AND length({text}) > 7", "timestamp"),
+        (date_sql(text), "timestamp"),
     ]
     return "CASE " + " ".join(f"WHEN {test} THEN '{kind}'" for test, kind in cases) + " ELSE 'text' END"
 

@@ -97,6 +97,17 @@ def matches_sql(text: str, pattern: str) -> str:
     return f"regexp_full_match({text}, '(?i)({pattern})')"
 
 
+def date_sql(text: str) -> str:
+    """SQL of whether a text has the form of a date, perhaps with a time, in any order of its parts."""
+    forms = [
+        _COMPACT + ".*",
+        *(date + _TIME for date, _ in _DATES.values()),
+        *(form for form, _ in _NAMED + _PERIODS),
+    ]
+    plain = f"try_cast({text} AS TIMESTAMP) IS NOT NULL AND length({text}) > 7"
+    return f"(({plain}) OR {matches_sql(text, '|'.join(forms))})"
+
+
 def whole_times(values: NDArray[Any]) -> NDArray[np.datetime64] | None:
     """The points in time that whole numbers stand for: 202412 (a month), 20241231, 2024123123, 202412312359 or
     20241231235959.
