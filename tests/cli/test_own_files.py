@@ -62,12 +62,14 @@ def test_predict_says_what_it_read(
 ) -> None:
     run, path = runs[kind]
     future = tmp_path / "next.csv"
-    future.write_text("flow\n300\n310\n320\n")
+    future.write_text("flow,temperature\n300,1\n310,1\n320,1\n")
     steps = ["--steps", "3", "--future", str(future)] if kind == "table" else []
     main(["predict", str(run), "--input", str(path), *steps])
     shown = capsys.readouterr().out
     assert SAID[kind].format(path) in shown
     assert (f"data: {future}: 3 rows, csv" in shown) == (kind == "table")
+    # a target, so that it was untrue to say that the training data have no such column
+    assert ("ignored: temperature (not among the columns that are needed)" in shown) == (kind == "table")
 
 
 def test_a_run_without_rows_that_lack_a_value_says_how_to_give_it_rows(tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def _described(
     if column == time:
         role = "time"
     elif column not in used:
-        unnamed = "not among the columns of the training data" if wanted.known else "not among the columns named"
+        unnamed = "not among the columns that are needed" if wanted.known else "not among the columns named"
         role, reason = "ignored", reasons[column] or unnamed
     return Column(name, kind, role, reason, contents.count(column, "missing"), contents.units[column])
 
