@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,3 +132,43 @@ def test_evaluations_of_one_chunk_agree_where_each_call_sends_on_its_credit(cred
             found.append(gathered(layer)["weight_hh_l0"].clone())
         state = after
         assert torch.allclose(found[0], found[2], rtol=1e-9, atol=1e-12) == (same or number == 0)
+
+
+def by_file(state: SABState, folder: Path) -> SABState:
+    state.save(folder / "state")
+    return SABState.load(folder / "state")
+
+
+def by_pickle(state: SABState, folder: Path) -> SABState:
+    return pickle.loads(pickle.dumps(state.without_graph()))
+
+
+PARTS: dict[str, Callable[[SABState], SABState]] = {
+    "whole": lambda state: state,
+    "rows": lambda state: state.rows(torch.tensor([1, 0])),
+    "reset": lambda state: state.reset([True, False]),
+}
+
+
+@pytest.mark.parametrize("saved", [by_file, by_pickle])
+@pytest.mark.parametrize("evict", ["fifo", "least_recalled"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_saved_state_may_be_settled_and_saved_again(
+    saved: Callable[[SABState, Path], SABState], evict: str, part: str, tmp_path: Path
+) -> None:
+    """What the calls read of memories that they evicted goes with it, also of rows that were taken before."""
+    found: list[dict[str, Tensor]] = []
+    for by in (None, saved):
+        layer = deferring(capacity=3, evict=evict)
+        whole = streamed(layer) if by is None else by(streamed(layer), tmp_path)
+        state = PARTS[part](whole)
+        layer.settle(whole)
+        state = state if by is None else by(state, tmp_path)
+        state.check()
+        layer.zero_grad()
+        for number in range(3, 5):
+            output, state = layer(draw(6, 2, 3, seed=number), state)
+            output.square().sum().backward()
+        layer.settle(state)
+        found.append(gathered(layer))
+    assert_same_gradients(found[1], found[0])

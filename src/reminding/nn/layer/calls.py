@@ -99,9 +99,9 @@ class LayerCalls(LayerParameters):
         with counting_on_host(), torch.enable_grad(), own_precision(self.like().device.type):
             network = replace(self._network(self.like(), None)[0], note=noting(self._credit))
             with network.modules.in_call(), torch.no_grad():
+                state.history = state.history.changed(rule=self.rule)  # one from a file has none
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
-                history = moved.history.changed(rule=self.rule)
-                found = self._past(history, network).send_on(history.owing)
+                found = self._past(moved.history, network).send_on(moved.history.owing)
         pairs = zip(network.tensors, found, strict=True)
         reached = [(tensor, d) for tensor, d in pairs if d is not None and tensor.requires_grad]
         if reached:

@@ -29,7 +29,7 @@ MOST_IDLE = 1 << 20
 
 @dataclass(frozen=True)
 class _Owing(TensorGroup):
-    """What a history holds besides segments and evicted memories where calls' credit is to be sent on; see `History`.
+    """What a history holds besides segments and evicted memories where calls stand apart from these; see `History`.
 
     Attributes:
         idle: how many of the calls have not been sent any credit yet; None for 0.
@@ -74,7 +74,7 @@ def name_tensors(history: History) -> Named:
     for number, call in enumerate(history.calls):
         count = sum(len(run.numbers) for run in call.by_stream)
         named |= _Call(count, call.stored.value).named(f"calls.{number}")
-    if history.owing and history.begun is not None and history.stream is not None:
+    if (history.owing or history.calls) and history.begun is not None and history.stream is not None:
         held = () if history.held is None else history.held.value
         credit = tuple(each.credit for each in history.owing if each.credit is not None)
         idle = len(history.owing) - len(credit)

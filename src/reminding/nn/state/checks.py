@@ -118,7 +118,7 @@ def _check_history(history: History, layers: Sequence[LayerPart], rows: int) -> 
         _check_segment(f"history.segments.{number}", segment, layers, streams)
     _check_alike(segments)
     _check_evicted("history.evicted", history.evicted, layers, streams)
-    if history.owing:
+    if history.owing or history.calls:
         _check_evicted("history.owing.held", () if history.held is None else history.held.value, layers, streams)
     for number, call in enumerate(history.calls):
         _check_evicted(f"history.calls.{number}.stored", call.stored.value, layers, streams)

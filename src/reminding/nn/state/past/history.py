@@ -337,10 +337,10 @@ class History:
     def alone(self, memories: Sequence[Memory], step: Tensor) -> History:
         """The same as tensors alone: nothing is left to be made.
 
-        Calls whose credit has not been sent on stay apart, even if none has come. So a stream that goes on from here
-        sends credit on at the same calls, and joins the same segments, as one that was never saved.
+        Calls whose credit has not been sent on stay apart, even if none has come: a stream goes on from here as one
+        that was never saved. So do calls of an unknown rule, as in rows of a state from a file, settled since.
         """
-        if not self.owing or self.stream is None:
+        if self.stream is None or not (self.owing or (self.calls and self.rule is None)):
             return self.in_order(memories, step)
         with torch.inference_mode(False), torch.no_grad(), counting_on_host():
             calls = tuple(call.alone(self.streams) for call in self.calls)
