@@ -17,8 +17,12 @@ from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.records import Run
 from reminding.lab.train import trainer
+from reminding.tasks import Cue
 from tests.lab.conftest import small
-from tests.lab.stream_runs import content
+from tests.lab.stream_runs import assert_same_run, content
+from tests.lab.stream_runs import small as streaming
+
+CUE = Cue(lag=7, gap=3, chunk=6, noise=0.2)
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
@@ -187,6 +191,37 @@ def test_a_run_that_was_interrupted_has_not_finished(
     shown = capsys.readouterr().out
     assert "It can go on from update 1." in shown
     assert "finished" not in shown
+
+
+@pytest.mark.parametrize("credit_every", [1, 4])
+def test_a_run_that_ends_where_it_was_interrupted_is_one_of_so_many_updates(
+    credit_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last updates are logged, evaluated and settled, also where this is killed before it is saved."""
+
+    def of(steps: int) -> RunConfig:
+        config = streaming(CUE, steps)
+        return replace(config, model=replace(config.model, credit_every=credit_every, horizon=20))
+
+    learn, save = trainer.learn, checkpoint.save_checkpoint
+
+    def asked(run: Any, whole: Any) -> Any:
+        if run.standing.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(run, whole)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    trainer.train(of(8), tmp_path / "whole")
+    monkeypatch.setattr(trainer, "learn", asked)
+    assert trainer.train(of(99), tmp_path / "run")["stopped"] == "interrupted"
+    monkeypatch.setattr(checkpoint, "save_checkpoint", killed)
+    with pytest.raises(Killed):
+        trainer.train(of(8), tmp_path / "run", resume=True)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    trainer.train(of(8), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_an_experiment_goes_on_with_a_run_whose_target_is_another(tmp_path: Path) -> None:

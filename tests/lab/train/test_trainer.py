@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ import torch
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import ModelOptions, RunConfig, TrainOptions
 from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import run as run_module
 from reminding.lab.train import trainer
 from reminding.lab.train.run import Run
 from reminding.nn.state.storage import load_tensors
@@ -174,6 +176,28 @@ def test_a_limit_of_time_stops_after_an_evaluation_and_can_be_raised(tmp_path: P
     summary = trainer.train(small(100_000, max_seconds=0.3, eval_every=50), tmp_path / "run", resume=True)
     assert summary["steps"] > 1
     assert summary["seconds"] >= 0.3
+
+
+def test_every_second_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates of 1 s and evaluations of 10 s: those before an update are no part of it."""
+    now = 0.0
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **options)
+
+        return timed
+
+    for module in (run_module, trainer):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(trainer, "learn", taking(1, trainer.learn))
+    monkeypatch.setattr(trainer, "_validated", taking(10, cast("Any", trainer)._validated))
+    summary = trainer.train(small(9), tmp_path / "run")
+    assert [each["seconds"] for each in read_log(tmp_path / "run") if each["kind"] == "train"] == [3, 16, 29]
+    assert (summary["seconds"], summary["ms_per_update"]) == (39, 1000 * 39 / 9)
+    assert trainer.train(small(9, max_seconds=20), tmp_path / "limited")["steps"] == 7
 
 
 def test_the_log_follows_the_norm_of_h_and_the_summary_counts_backward_steps(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ class LogSize:
 class RunLog:
     """Writes one JSON object per line to log.jsonl, and its numbers to TensorBoard.
 
-    What is in the file stays as it is; only the records of later updates, and a last line that was cut short, are cut
-    off its end.
+    What is in the file stays as it is; only the records of later updates, those that came after the update was saved,
+    and a last line that was cut short are cut off its end.
 
     Args:
         folder: of the run.
@@ -57,7 +58,9 @@ class RunLog:
         seal_lines(self._path)
         lines = read_lines(self._path)
         steps = [int(record["step"]) if _is_record(record) else 0 for record in lines.records]
-        count = next((at for at, step in enumerate(steps) if step > after), len(steps)) if after else 0
+        known = math.inf if committed is None else committed.bytes
+        later = (step > after or start >= known for step, start in zip(steps, lines.starts, strict=True))
+        count = next((at for at, cut in enumerate(later) if cut), len(steps)) if after else 0
         self.earlier = [record for record in lines.records[:count] if _is_record(record)]
         size = 0 if not after else lines.starts[count] if count < len(steps) else lines.whole
         with naming(self._path):

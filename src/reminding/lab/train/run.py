@@ -43,6 +43,7 @@ class Run:
         judge: may end the run after an evaluation.
         again: the command that goes on with the run, for a reader.
         signal: the name of the signal that ended it; "": none did, or another process had it.
+        clock: the reading of `time.perf_counter` up to which time is counted.
     """
 
     config: RunConfig
@@ -62,6 +63,7 @@ class Run:
     judge: Judge | None = None
     again: str = "the same command with --resume"
     signal: str = ""
+    clock: float = 0.0
 
     @staticmethod
     def prepare(config: RunConfig, folder: Path) -> Run:
@@ -97,6 +99,12 @@ class Run:
         """The seconds since a reading of `time.perf_counter`; those of process 0 if a decision depends on them."""
         seconds = time.perf_counter() - began
         return seconds if self.config.train.max_seconds is None else self.group.first(seconds)
+
+    def count_time(self) -> None:
+        """Add the time since it was counted last to that of the run."""
+        seconds = self.since(self.clock)
+        self.clock += seconds
+        self.standing.seconds += seconds
 
     @contextmanager
     def changing(self) -> Generator[None]:
@@ -163,14 +171,17 @@ class Run:
             return "target"
         return "patience" if patience is not None and self.standing.stale >= patience else None
 
-    def save(self, log: RunLog) -> None:
+    def save(self, log: RunLog, *, evaluated: bool = False) -> None:
         """Write a checkpoint, unless there is one of this update already.
+
+        Args:
+            evaluated: whether an evaluation has followed the update, which a checkpoint from before it lacks.
 
         Raises:
             CannotWriteError: the disk is full or read-only; the last checkpoint is as it was.
         """
         step = self.standing.step
-        if step == self.saved:
+        if step == self.saved and not evaluated:
             return
         if self.best is None or self.standing.best is None:
             self.best = checkpoint.packed_weights(self.model, step)

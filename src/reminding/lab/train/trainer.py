@@ -170,27 +170,27 @@ def _loop(run: Run, log: RunLog) -> str:
     with kind(label, config.train.steps, standing.step, left) as display, interruptible() as interrupt:
         display.resumed(log.earlier, config.task.metric)
         batches = config.task.train_batches(config.train.batch_size, config.train.seed, start=standing.step)
-        clock = time.perf_counter()
-        while standing.step < config.train.steps:
+        run.clock = time.perf_counter()
+        while True:
+            done = standing.step >= config.train.steps
+            last = done or standing.seconds >= limit
+            due = last or standing.step % config.train.eval_every == 0
+            if standing.since and due and (reason := _evaluated(run, log, display, last=last)):
+                return reason
+            if done:
+                return "steps"
             if run.group.any(interrupt.requested):
-                standing.seconds += time.perf_counter() - clock
+                run.count_time()
                 run.signal = interrupt.signal
                 return "interrupted"
-            if standing.seconds >= limit:
+            if last:
                 return "time"
-            batch = next(batches)
-            if len(batch.input) == 0:
+            if len((batch := next(batches)).input) == 0:
                 continue
-            _set_rate(run, standing.seconds + run.since(clock))
+            _set_rate(run, standing.seconds + run.since(run.clock))
             update = learn(run, batch)
+            run.count_time()
             display.update(standing.step, update["loss"], update["steps"], _running(run))
-            seconds = run.since(clock)
-            last = standing.step == config.train.steps or standing.seconds + seconds >= limit
-            if last or standing.step % config.train.eval_every == 0:
-                clock += seconds
-                if reason := _evaluated(run, log, display, seconds, last=last):
-                    return reason
-    return "steps"
 
 
 def _note(run: Run, log: RunLog, display: LiveDisplay, kind: str, values: dict[str, float]) -> None:
@@ -301,11 +301,10 @@ def settle(run: Run) -> None:
         _step(run, run.clipper(run.model.parameters()))
 
 
-def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, last: bool) -> str | None:
+def _evaluated(run: Run, log: RunLog, display: LiveDisplay, *, last: bool) -> str | None:
     """Log the updates since the last evaluation, evaluate on the validation split, and save a checkpoint.
 
     Args:
-        seconds: that these updates took.
         last: whether the run ends here.
 
     Returns:
@@ -315,12 +314,11 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
     with run.changing():
         if last:
             settle(run)
-        standing.seconds += seconds
+            run.count_time()
         _note(run, log, display, "train", {**mean_figures(standing.since), "seconds": standing.seconds})
         standing.since.clear()
-        began = time.perf_counter()
         metrics, means = _validated(run)
-        standing.seconds += run.since(began)
+        run.count_time()
         value = metrics[task.metric]
         display.evaluated(standing.step, task.metric, value, means.get("state_norm"))
         _note(run, log, display, "valid", {**metrics, **means})
@@ -330,7 +328,7 @@ def _evaluated(run: Run, log: RunLog, display: LiveDisplay, seconds: float, *, l
         else:
             standing.stale += 1
         standing.stopped = run.reason(value)
-    run.save(log)
+    run.save(log, evaluated=True)
     if standing.stopped is None and run.judge is not None:  # what it says of a trial is no part of its checkpoint
         return run.judge(standing.step, value)
     return standing.stopped
