@@ -216,3 +216,38 @@ def test_durations_of_pandas_are_seconds(tmp_path: Path, unit: str) -> None:
     assert TableSource(path).columns == ("a",)
     with pytest.raises(ValueError, match=r"column 't' is of type INTERVAL"):
         TableSource(path, Wanted(columns=("t",)))
+
+
+def by_polars(columns: dict[str, Any], path: Path) -> None:
+    importlib.import_module("polars").DataFrame(columns).write_parquet(path)
+
+
+def by_arrow(columns: dict[str, Any], path: Path) -> None:
+    importlib.import_module("pyarrow.parquet").write_table(importlib.import_module("pyarrow").table(columns), path)
+
+
+def by_pandas_of_arrow(columns: dict[str, Any], path: Path) -> None:
+    table = importlib.import_module("pyarrow").table(columns)
+    table.to_pandas(types_mapper=pd.ArrowDtype).to_parquet(path)
+
+
+@pytest.mark.parametrize("write_table", [by_polars, by_arrow, by_pandas_of_arrow])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_of_arrow_are_seconds(tmp_path: Path, unit: str, write_table: Any) -> None:
+    """The file holds whole numbers, whose unit stands in the schema that Arrow keeps beside the file's own."""
+    pytest.importorskip("polars" if write_table is by_polars else "pyarrow")
+    if write_table is by_polars and unit == "s":
+        pytest.skip("polars has no such durations")
+    path, seconds = tmp_path / "a.parquet", np.arange(5) * 60 + 2**20
+    elapsed = seconds.astype("timedelta64[s]").astype(f"timedelta64[{unit}]")
+    write_table({"a": seconds % 7, "größe": elapsed, "b": seconds}, path)
+    times = TableSource(path, Wanted(time="größe")).reading().times
+    assert [(each.first, each.last, each.step) for each in times] == [("1048576", "1048816", "60")]
+    assert TableSource(path).columns == ("a", "b")
+
+
+@pytest.mark.parametrize("text", ["", "AAA=", "/////wAAAAA=", "/////xAAAAD/////", "no base64"])
+def test_a_damaged_schema_of_arrow_is_refused(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "a.parquet", "SELECT 1 AS a", ", KV_METADATA {'ARROW:schema': '" + text + "'}")
+    with pytest.raises(ValueError, match="is damaged: its Arrow schema cannot be read"):
+        TableSource(path)

@@ -6,8 +6,10 @@ that a damaged file is not read as if it were whole.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,11 @@ from reminding.tasks.data.tables.header import unique_names
 from reminding.tasks.data.times.written import quoted
 
 MICROSECONDS = {"s": "* 1000000", "ms": "* 1000", "us": "* 1", "ns": "// 1000"}
-"""Unit of pandas -> SQL that makes microseconds of a number of it."""
+"""Unit of a duration -> SQL that makes microseconds of a number of it."""
+_DURATION = 18
+"""The number of the type of a duration in Arrow's schemas."""
+_UNITS = ("s", "ms", "us", "ns")
+"""The units of Arrow's durations, in the order of their numbers."""
 _EXACT = ("DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TINYINT")
 """Types whose statistics are compared with the values as float64."""
 _CRC = 4
@@ -78,16 +84,19 @@ def open_parquet(path: Path) -> ParquetTable:
             "SELECT path_in_schema, column_id, coalesce(dictionary_page_offset, data_page_offset), data_page_offset, "
             f"total_compressed_size, stats_min_value, stats_max_value FROM parquet_metadata({source})"
         ).fetchall()
-        pandas = connection.execute(
-            f"SELECT decode(value) FROM parquet_kv_metadata({source}) WHERE decode(key) = 'pandas'"
-        ).fetchall()
+        pandas, arrow = (
+            connection.execute(
+                f"SELECT decode(value) FROM parquet_kv_metadata({source}) WHERE decode(key) = '{key}'"
+            ).fetchall()
+            for key in ("pandas", "ARROW:schema")
+        )
     read, types = [row[0] for row in described], [row[1] for row in described]
     with path.open("rb") as file:
         for column, _, dictionary, data, size, _, _ in chunks:
             _check_pages(file, path, column, min(offset for offset in (dictionary, data) if offset), size)
     own, leaves = _columns(schema)
     names, notes = unique_names([*own, *read[len(own) :]], read)
-    durations = _durations(pandas)
+    durations = _durations(pandas) | _durations_of_arrow(arrow, path)
     cells = ['"' + name.replace('"', '""') + '"' for name in read]
     for i, kind in enumerate(types):
         if kind == '"NULL"':  # the type that pandas gives a column without a value
@@ -125,6 +134,22 @@ def _durations(pandas: Sequence[Sequence[str]]) -> dict[str, str]:
     columns = [column for (text,) in pandas for column in json.loads(text).get("columns", [])]
     units = {f"timedelta64[{unit}]": sql for unit, sql in MICROSECONDS.items()}
     return {str(each.get("field_name")): units[kind] for each in columns if (kind := each.get("numpy_type")) in units}
+
+
+def _durations_of_arrow(arrow: Sequence[Sequence[str]], path: Path) -> dict[str, str]:
+    """The same by the schema that pyarrow and polars write beside the file's own, a flatbuffer."""
+    found: dict[str, str] = {}
+    for (text,) in arrow:
+        try:
+            raw = base64.b64decode(text)
+            begin = 8 if raw.startswith(b"\xff" * 4) else 4
+            schema = _Flat(raw, begin).linked().table(2)
+            for field in schema.tables(1):
+                if field.number(2, "B") == _DURATION:
+                    found[field.text(0)] = MICROSECONDS[_UNITS[field.table(3).number(0, "H", default=1)]]
+        except (ValueError, IndexError, struct.error) as error:
+            raise ValueError(f"data: {path} is damaged: its Arrow schema cannot be read; copy it again") from error
+    return found
 
 
 def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[str]:
@@ -176,6 +201,56 @@ def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: in
                 "checksum; copy the file again"
             )
         offset += reader.place + length
+
+
+class _Flat:
+    """A table of a flatbuffer: its fields by number. Or the place of a link to one."""
+
+    def __init__(self, raw: bytes, place: int) -> None:
+        self._raw, self._place = raw, place
+
+    def linked(self) -> _Flat:
+        """What stands where a link at this place leads."""
+        return _Flat(self._raw, self._place + self._unpacked("I", self._place))
+
+    def number(self, field: int, kind: str, default: int = 0) -> int:
+        """A number, of a kind as `struct` names them."""
+        place = self._field(field)
+        return default if place is None else self._unpacked(kind, place)
+
+    def table(self, field: int) -> _Flat:
+        """A table in a field that is there."""
+        return self._there(field).linked()
+
+    def tables(self, field: int) -> list[_Flat]:
+        """The tables of a vector."""
+        if self._field(field) is None:
+            return []
+        begin = self.table(field)._place
+        return [_Flat(self._raw, begin + 4 * (i + 1)).linked() for i in range(self._unpacked("I", begin))]
+
+    def text(self, field: int) -> str:
+        """A text in a field that is there."""
+        begin = self.table(field)._place
+        return self._raw[begin + 4 : begin + 4 + self._unpacked("I", begin)].decode()
+
+    def _there(self, field: int) -> _Flat:
+        place = self._field(field)
+        if place is None:
+            raise ValueError(f"no field {field}")
+        return _Flat(self._raw, place)
+
+    def _field(self, field: int) -> int | None:
+        """The place of a field; None if it is not there."""
+        offsets = self._place - self._unpacked("i", self._place)
+        entry = 4 + 2 * field
+        offset = self._unpacked("H", offsets + entry) if entry < self._unpacked("H", offsets) else 0
+        return self._place + offset if offset else None
+
+    def _unpacked(self, kind: str, place: int) -> int:
+        if place < 0:
+            raise ValueError("a place before the beginning")
+        return struct.unpack_from(f"<{kind}", self._raw, place)[0]
 
 
 class _Compact:
