@@ -243,8 +243,9 @@ def _clipped(path: Path, form: AudioForm) -> tuple[str, ...]:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """The audio files in a folder, at any depth, sorted by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The audio files in a folder, at any depth, sorted by name; not the hidden ones, and none in a hidden folder."""
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 def check_rate(known: int | None, path: Path, rate: int | None) -> None:

@@ -47,6 +47,19 @@ def test_a_speakers_folder_is_no_label_unless_a_pattern_says_which_is_which(tmp_
         list_recordings(tmp_path, "{group}/*")
 
 
+def test_a_field_at_the_end_of_a_name_has_no_suffix(tmp_path: Path) -> None:
+    make(tmp_path, "ann/yes.wav", "bob/yes.flac", "bob/no.v2.wav")
+    expected = [("yes", "ann", ""), ("no.v2", "bob", ""), ("yes", "bob", "")]
+    assert listed(tmp_path, "{group}/{label}") == expected
+    assert listed(tmp_path, "{group}/{label}.*") == [("yes", "ann", ""), ("no", "bob", ""), ("yes", "bob", "")]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    """As macOS leaves them beside each file, and as caches and bins have them."""
+    folder = make(tmp_path / ".data", "cat/1.wav", "cat/._1.wav", "dog/2.wav", ".Trash/3.wav", "dog/.old/4.wav")
+    assert [each.path.name for each in list_recordings(folder)] == ["1.wav", "2.wav"]
+
+
 def test_fields_in_names(tmp_path: Path) -> None:
     make(tmp_path, "0_george_12.wav", "test_7_theo_1.wav")
     (tmp_path / "test_7_theo_1.wav").unlink()

@@ -83,7 +83,8 @@ def _by_pattern(folder: Path, files: Sequence[Path], pattern: str) -> list[Audio
     found: list[AudioFile] = []
     for path in files:
         place = PurePosixPath(path.relative_to(folder).as_posix())
-        match = expression.fullmatch(str(place)) or expression.fullmatch(str(place.with_suffix("")))
+        without = str(place.with_suffix(""))  # first, so that .wav belongs to no label or group at the end of a name
+        match = expression.fullmatch(without) or expression.fullmatch(str(place))
         if match is None:
             raise ValueError(f"pattern: {place} in {folder} does not fit {pattern!r}")
         parts = match.groupdict()
