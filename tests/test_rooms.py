@@ -57,6 +57,7 @@ OPTIONAL = {
     *(
         "PIL",
         "duckdb",
+        "flatbuffers",
         "pandas",
         "soundfile",
         "triton",

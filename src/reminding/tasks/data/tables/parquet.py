@@ -7,11 +7,12 @@ that a damaged file is not read as if it were whole.
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import re
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -138,18 +139,39 @@ def _durations(pandas: Sequence[Sequence[str]]) -> dict[str, str]:
 
 def _durations_of_arrow(arrow: Sequence[Sequence[str]], path: Path) -> dict[str, str]:
     """The same by the schema that pyarrow and polars write beside the file's own, a flatbuffer."""
-    found: dict[str, str] = {}
-    for (text,) in arrow:
-        try:
-            raw = base64.b64decode(text)
-            begin = 8 if raw.startswith(b"\xff" * 4) else 4
-            schema = _Flat(raw, begin).linked().table(2)
-            for field in schema.tables(1):
-                if field.number(2, "B") == _DURATION:
-                    found[field.text(0)] = MICROSECONDS[_UNITS[field.table(3).number(0, "H", default=1)]]
-        except (ValueError, IndexError, struct.error) as error:
-            raise ValueError(f"data: {path} is damaged: its Arrow schema cannot be read; copy it again") from error
-    return found
+    try:
+        return {name: MICROSECONDS[unit] for (text,) in arrow for name, unit in _arrow_durations(text)}
+    except (ValueError, IndexError, TypeError, struct.error) as error:  # flatbuffers checks no place
+        raise ValueError(f"data: {path} is damaged: its Arrow schema cannot be read; copy it again") from error
+
+
+def _arrow_durations(text: str) -> Iterator[tuple[str, str]]:
+    """The names and units of the durations in a schema of Arrow.   [Message.fbs and Schema.fbs of Apache Arrow]"""
+    try:
+        flat: Any = importlib.import_module("flatbuffers")
+    except ImportError as error:
+        raise ImportError('Parquet files of Arrow need flatbuffers: pip install "reminding[data]"') from error
+    raw = base64.b64decode(text)
+
+    def linked(table: Any, place: int) -> Any:
+        return flat.table.Table(raw, table.Indirect(place))
+
+    def place_of(table: Any, field: int) -> int:
+        """Where a field is, by its number; 0 where it is left out, as numbers at their defaults are."""
+        offset = table.Offset(4 + 2 * field)
+        return table.Pos + offset if offset else 0
+
+    begin = 8 if raw.startswith(b"\xff" * 4) else 4
+    message = linked(flat.table.Table(raw, begin), begin)
+    schema = linked(message, place_of(message, 2))
+    fields = place_of(schema, 1) - schema.Pos
+    for i in range(schema.VectorLen(fields)):
+        field = linked(schema, schema.Vector(fields) + 4 * i)
+        if field.Get(flat.number_types.Uint8Flags, place_of(field, 2)) == _DURATION:
+            kind = linked(field, place_of(field, 3))
+            unit = place_of(kind, 0)
+            number = kind.Get(flat.number_types.Int16Flags, unit) if unit else 1
+            yield field.String(place_of(field, 0)).decode(), _UNITS[number]
 
 
 def _index(names: Sequence[str], pandas: Sequence[Sequence[str]]) -> frozenset[str]:
@@ -201,56 +223,6 @@ def _check_pages(file: IO[bytes], path: Path, column: str, offset: int, size: in
                 "checksum; copy the file again"
             )
         offset += reader.place + length
-
-
-class _Flat:
-    """A table of a flatbuffer: its fields by number. Or the place of a link to one."""
-
-    def __init__(self, raw: bytes, place: int) -> None:
-        self._raw, self._place = raw, place
-
-    def linked(self) -> _Flat:
-        """What stands where a link at this place leads."""
-        return _Flat(self._raw, self._place + self._unpacked("I", self._place))
-
-    def number(self, field: int, kind: str, default: int = 0) -> int:
-        """A number, of a kind as `struct` names them."""
-        place = self._field(field)
-        return default if place is None else self._unpacked(kind, place)
-
-    def table(self, field: int) -> _Flat:
-        """A table in a field that is there."""
-        return self._there(field).linked()
-
-    def tables(self, field: int) -> list[_Flat]:
-        """The tables of a vector."""
-        if self._field(field) is None:
-            return []
-        begin = self.table(field)._place
-        return [_Flat(self._raw, begin + 4 * (i + 1)).linked() for i in range(self._unpacked("I", begin))]
-
-    def text(self, field: int) -> str:
-        """A text in a field that is there."""
-        begin = self.table(field)._place
-        return self._raw[begin + 4 : begin + 4 + self._unpacked("I", begin)].decode()
-
-    def _there(self, field: int) -> _Flat:
-        place = self._field(field)
-        if place is None:
-            raise ValueError(f"no field {field}")
-        return _Flat(self._raw, place)
-
-    def _field(self, field: int) -> int | None:
-        """The place of a field; None if it is not there."""
-        offsets = self._place - self._unpacked("i", self._place)
-        entry = 4 + 2 * field
-        offset = self._unpacked("H", offsets + entry) if entry < self._unpacked("H", offsets) else 0
-        return self._place + offset if offset else None
-
-    def _unpacked(self, kind: str, place: int) -> int:
-        if place < 0:
-            raise ValueError("a place before the beginning")
-        return struct.unpack_from(f"<{kind}", self._raw, place)[0]
 
 
 class _Compact:
