@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from reminding.lab.train.sweep import storage as storage_module
 from reminding.lab.train.sweep.pictures import importance, rebuilt
 from reminding.lab.train.sweep.pulse import Pulse
 from reminding.lab.train.sweep.queue import Queue
@@ -167,6 +171,74 @@ def test_values_depend_on_seed_and_trial_and_not_on_the_worker(storage: str, stu
         drawn.append([study.searching(number, search).values() for number in numbers])
     assert drawn[0] == drawn[1]
     assert len({str(values) for values in drawn[0]}) == 3
+
+
+@contextmanager
+def dropping(seen: set[str]) -> Generator[None]:
+    """A database that drops the connection at every statement that is not in `seen`, and adds it."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+
+    def dropped(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement not in seen:
+            seen.add(statement)
+            raise sqlalchemy.exc.OperationalError(statement, None, ConnectionError("the server restarts"))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", dropped)
+    try:
+        yield
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", dropped)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes between two questions."""
+    quick = SimpleNamespace(monotonic=time.monotonic, sleep=int)
+    monkeypatch.setattr(storage_module, "time", quick)
+    monkeypatch.setattr(storage_module, "OPENINGS", 50)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_is_away_for_a_moment_is_asked_again(tmp_path: Path, study_of: Make, space: Space) -> None:
+    """Otherwise a trial that asks it then has failed for good."""
+    url = f"sqlite:///{tmp_path}/studies.db"
+    search = Search(space, "tpe", "median", seed=0, warmup=0, every=2, updates=6)
+    study_of(url).close()  # its tables
+    seen = set[str]()
+    with dropping(seen):
+        study = study_of(url)
+        study.agree({"steps": 6})
+        seen.clear()
+        study.agree({"steps": 6})
+        queue = Queue(study, Pulse(study, 60.0), ["a"], space=space)
+        seen.clear()
+        _, number = taken(queue)
+        seen.clear()
+        searching = study.searching(number, search)
+        seen.clear()
+        values = searching.values()
+        seen.clear()
+        searching.report(2, 0.5)
+        seen.clear()
+        assert searching.should_prune() is False
+        seen.clear()
+        queue.complete(number, 0.9)
+    (attempt,) = study.attempts()
+    assert (attempt.state, attempt.value, dict(attempt.intermediate)) == ("complete", 0.9, {2: 0.5})
+    assert attempt.params == values
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_stays_away_is_no_fault_of_a_trial(
+    tmp_path: Path, study_of: Make, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError, with which the trial is given back, as at a full disk."""
+    study = study_of(f"sqlite:///{tmp_path}/studies.db")
+    _, number = taken(Queue(study, Pulse(study, 60.0), ["a"], space=space))
+    searching = study.searching(number, Search(space, "tpe", "median", seed=0, warmup=0, every=2, updates=6))
+    monkeypatch.setattr(storage_module, "PATIENCE", -1.0)
+    with dropping(set()), pytest.raises(OSError, match="storage: no answer for"):
+        searching.report(2, 0.5)
 
 
 def test_an_unreachable_storage_is_named_without_its_password() -> None:

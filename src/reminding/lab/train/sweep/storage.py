@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -69,11 +70,11 @@ class Study:
         self._storage = _opened(url)
         direction = "maximize" if maximize else "minimize"
         try:
-            library.create_study(study_name=name, storage=self._storage, direction=direction)
+            _patiently(lambda: library.create_study(study_name=name, storage=self._storage, direction=direction))
             self.created = True
         except library.exceptions.DuplicatedStudyError:
             self.created = False
-        self._id = self._storage.get_study_id_from_name(name)
+        self._id = _patiently(lambda: self._storage.get_study_id_from_name(name))
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +103,7 @@ class Study:
             time.sleep(0.1)
             found = self._defined()
         if found is None:
-            self._storage.set_study_user_attr(self._id, "definition", dict(definition))
+            _patiently(lambda: self._storage.set_study_user_attr(self._id, "definition", dict(definition)))
             return
         missing = set(definition) - set(found)
         found = {**found, **{name: value for name, value in (defaults or {}).items() if name in missing}}
@@ -112,7 +113,7 @@ class Study:
             raise ValueError(f"storage: the study {self.name} was begun with other options ({told})")
 
     def _defined(self) -> dict[str, Any] | None:
-        return self._storage.get_study_user_attrs(self._id).get("definition")
+        return _patiently(lambda: self._storage.get_study_user_attrs(self._id)).get("definition")
 
     def attempts(self) -> list[Attempt]:
         """All attempts, in the order of their numbers."""
@@ -138,7 +139,7 @@ class Study:
             user_attrs={"job": job, "worker": worker},
         )
         created = _patiently(lambda: self._storage.create_new_trial(self._id, trial))
-        return self._storage.get_trial_number_from_id(created)
+        return _patiently(lambda: self._storage.get_trial_number_from_id(created))
 
     def write(self, number: int, name: str, value: Any) -> None:
         """Write something to a running attempt.
@@ -177,6 +178,9 @@ class Study:
 
     def searching(self, number: int, search: Search) -> Searching:
         """The search of an attempt: its values, its results on the way, and whether to prune it."""
+        return _patiently(lambda: self._searching(number, search))
+
+    def _searching(self, number: int, search: Search) -> Searching:
         library = optuna()
         # A study of its own: that of an earlier attempt remembers the trials of its time.
         study = library.load_study(
@@ -237,7 +241,7 @@ class Searching:
     def values(self) -> dict[str, Scalar]:
         """The value of each option: those that the attempt began with, and others that the sampler draws."""
         with self._owned():
-            return {each.name: self._drawn(each) for each in self._space.dimensions}
+            return {each.name: _patiently(partial(self._drawn, each)) for each in self._space.dimensions}
 
     def _drawn(self, each: Dimension) -> Scalar:
         if each.kind == "choice":
@@ -249,8 +253,11 @@ class Searching:
     def report(self, step: int, value: float) -> None:
         """Write the result of an evaluation, once for each update."""
         with self._owned():
-            if step not in self._trial.storage.get_trial(self._trial._trial_id).intermediate_values:
-                _patiently(lambda: self._trial.report(value, step))
+            _patiently(lambda: self._report(step, value))
+
+    def _report(self, step: int, value: float) -> None:
+        if step not in self._trial.storage.get_trial(self._trial._trial_id).intermediate_values:
+            self._trial.report(value, step)
 
     def should_prune(self) -> bool:
         """Whether the results so far are worse than those of other attempts."""
@@ -324,8 +331,10 @@ def _database(library: Any, url: str) -> Any:
 def _patiently(ask: Callable[[], Result]) -> Result:
     """The answer of a storage, which is asked again if it does not answer.
 
+    Every question goes through here: one error of the connection would end the trial that asks for good.
+
     Raises:
-        ValueError: it has not answered for a minute.
+        TimeoutError: it has not answered for a minute.
     """
     silence = optuna().exceptions.StorageInternalError
     deadline = time.monotonic() + PATIENCE
@@ -334,5 +343,5 @@ def _patiently(ask: Callable[[], Result]) -> Result:
             return ask()
         except silence as error:
             if time.monotonic() > deadline:
-                raise ValueError(f"storage: no answer for {PATIENCE:.0f} seconds: {error}") from error
+                raise TimeoutError(f"storage: no answer for {PATIENCE:.0f} seconds: {error}") from error
             time.sleep(0.5 + random.random())
