@@ -70,7 +70,7 @@ class RunLog:
         self.damaged, self._size = damaged_lines(folder), log_size(folder)
         self.missing = 0 if committed is None else committed.beyond(self._size)
         with naming(self._board_path):
-            self._board = _board(self._board_path, after)
+            self._board = _board(self._board_path, after + 1 if after in steps[:count] else after)
         self._hook = threading.excepthook
         threading.excepthook = cast("Any", _without_the_boards_thread(self._hook))
 
@@ -149,9 +149,10 @@ def _without_the_boards_thread(hook: Callable[[Any], Any]) -> Callable[[Any], No
     return silent
 
 
-def _board(folder: Path, after: int) -> Any:
+def _board(folder: Path, begin: int) -> Any:
+    """TensorBoard's writer; what is in the folder of the update `begin` and of later ones is shown no more."""
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as error:
         raise ImportError('training logs need tensorboard: pip install "reminding[experiments]"') from error
-    return SummaryWriter(str(folder), purge_step=after + 1 if after else None)  # pyright: ignore[reportUnknownVariableType]
+    return SummaryWriter(str(folder), purge_step=begin)  # pyright: ignore[reportUnknownVariableType]
