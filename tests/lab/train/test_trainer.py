@@ -22,9 +22,10 @@ from reminding.lab.train import run as run_module
 from reminding.lab.train import trainer
 from reminding.lab.train.run import Run
 from reminding.nn.state.storage import load_tensors
-from reminding.tasks import Adding, Batch, Copying
+from reminding.tasks import Adding, Batch, Copying, Cue
 from tests.lab.conftest import small
 from tests.lab.stream_runs import content, last
+from tests.lab.stream_runs import small as streaming
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -197,7 +198,11 @@ def test_every_second_is_counted_once(tmp_path: Path, monkeypatch: pytest.Monkey
     summary = trainer.train(small(9), tmp_path / "run")
     assert [each["seconds"] for each in read_log(tmp_path / "run") if each["kind"] == "train"] == [3, 16, 29]
     assert (summary["seconds"], summary["ms_per_update"]) == (39, 1000 * 39 / 9)
-    assert trainer.train(small(9, max_seconds=20), tmp_path / "limited")["steps"] == 7
+    assert trainer.train(small(9, max_seconds=20), tmp_path / "limited")["steps"] == 6
+    stream = streaming(Cue(lag=7, gap=3, chunk=6), 9, max_seconds=20)
+    assert trainer.train(stream, tmp_path / "stream")["steps"] == 6
+    owing = replace(stream, model=replace(stream.model, credit_every=4, horizon=20))
+    assert trainer.train(owing, tmp_path / "owing")["steps"] == 7, "the credit that waits is settled"
 
 
 def test_the_log_follows_the_norm_of_h_and_the_summary_counts_backward_steps(finished: Path) -> None:

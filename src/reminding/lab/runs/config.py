@@ -177,8 +177,8 @@ class TrainOptions:
 
     Args:
         steps: greatest number of updates.
-        max_seconds: limit on the training time, before and after --resume; the update that reaches it is the last
-            one. None: no limit.
+        max_seconds: limit on the training time, before and after --resume; the update or the evaluation that reaches
+            it is the last one. None: no limit.
         batch_size: sequences per update.
         lr: Adam's learning rate.
         anneal: the last share of the run, over which the learning rate falls linearly to 0; of the updates, or of the
