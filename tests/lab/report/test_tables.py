@@ -35,6 +35,16 @@ def test_at_equal_cost_nothing_is_compared_with_what_was_not_done(runs: Path) ->
     assert found["sab"][1] == "-"  # it was not evaluated within the four seconds of lstm
 
 
+def test_at_equal_cost_a_mean_over_the_fastest_seeds_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "sab-seed0", small(), [(2, 10.0, 0.5), (4, 20.0, 0.9)])
+    write(tmp_path / "sab-seed1", small(seed=1), [(2, 40.0, 0.3), (4, 80.0, 0.7)])
+    write(tmp_path / "lstm-seed0", small(model="lstm"), [(2, 6.0, 0.2), (4, 12.0, 0.6)])
+    (table,) = equal_cost(group(map(Run.read, find_runs([tmp_path]))))
+    assert table.columns[1:] == ["after 4 updates", "after 0.2 minutes"]
+    found = {row[0]: row[1:] for row in table.rows}
+    assert found == {"sab": [spread([0.9, 0.7]), "0.5000 (1 of 2 seeds)"], "lstm": ["0.6000", "0.6000"]}
+
+
 def test_equal_updates_are_those_that_all_were_evaluated_at(tmp_path: Path) -> None:
     """A run stopped by a time limit is evaluated once more, at an update where the others were not."""
     write(tmp_path / "sab-seed0", small(), [(5, 600.0, 0.5), (7, 900.0, 0.6)], stopped="time")

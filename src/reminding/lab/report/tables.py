@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,8 +116,8 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
         steps = _evaluated_by_all(ended)
         seconds = min(run.valid[-1].seconds for run in ended) * SAME_TIME
         rows = [
-            [group.method, *(spread(group.values(get)) for get in (after_steps(steps), after_seconds(seconds)))]
-            for group in members
+            [each.method, *(_of_seeds(each, get) for get in (after_steps(steps), after_seconds(seconds)))]
+            for each in members
         ]
         columns = ["method", f"after {steps:,} updates", f"after {seconds / SAME_TIME / 60:.1f} minutes"]
         notes = ["A run that was stopped by its target counts with its last result."]
@@ -126,6 +126,18 @@ def equal_cost(groups: Sequence[Group]) -> list[Table]:
         title = f"{setting}: best {members[0].task.metric} on validation data at equal cost"
         tables.append(Table(title, columns, rows, notes))
     return tables
+
+
+def _of_seeds(members: Group, get: Callable[[Run], float | None]) -> str:
+    """A cell: mean and deviation over a method's seeds, with their number if some have no value: the slow ones."""
+    values = members.values(get)
+    fewer = _fewer(len(values), len(members.runs))
+    return spread(values) + f" ({fewer})" * bool(values and fewer)
+
+
+def _fewer(have: int, seeds: int) -> str:
+    """How many of the seeds have a result; "" if all have one."""
+    return f"{have} of {seeds} seeds" if have < seeds else ""
 
 
 def _evaluated_by_all(runs: Sequence[Run]) -> int:
@@ -204,8 +216,7 @@ def _tested_at(T: int, tests: Tests, seeds: int) -> str:
     parts: list[str] = []
     for (length, changed), results in sorted(tests.items()):
         if length == T:
-            fewer = f"{len(results)} of {seeds} seeds" if len(results) < seeds else ""
-            remarks = ", ".join(filter(None, [changed, fewer]))
+            remarks = ", ".join(filter(None, [changed, _fewer(len(results), seeds)]))
             parts.append(spread([value for value, _ in results]) + f" ({remarks})" * bool(remarks))
     return "; ".join(parts) or "-"
 
