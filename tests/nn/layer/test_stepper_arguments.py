@@ -65,6 +65,19 @@ def by_steps(layer: SAB, x: Tensor) -> Tensor:
     return torch.stack([step(each) for each in x])
 
 
+class Shifted(SAB):
+    """A layer whose calls take an input and a state alone."""
+
+    def forward(self, input: Any, state: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        output, state = super().forward(input, state)
+        return output + 1, state
+
+
+def test_a_stepper_asks_a_subclass_for_no_more_than_it_was_asked_for() -> None:
+    layer, x = Shifted(3, 4, k_top=2, k_att=1).double(), draw(5, 2, 3)
+    torch.testing.assert_close(by_steps(layer, x), layer(x)[0])
+
+
 def test_a_stepper_calls_what_a_call_of_the_layer_calls() -> None:
     x = draw(5, 2, 3)
     layer = Scaled(3, 4, k_top=2, k_att=1).double()

@@ -173,10 +173,10 @@ class Stepper:
                 _check_rows(rows, batched, state.batch_size, state.batched)
             if reset is not None:
                 _mask(reset, rows, batched)
+        asked = {"reset": reset, "return_recall": return_recall or None}  # a subclass's forward may lack them
         with torch.no_grad():
-            layer = cast("Any", self._layer)
-            output, self._state, *recall = layer(
-                x.unsqueeze(axis), self._state, reset=reset, return_recall=return_recall
+            output, self._state, *recall = cast("Any", self._layer)(
+                x.unsqueeze(axis), self._state, **{name: value for name, value in asked.items() if value is not None}
             )
         h = output.select(axis, 0)
         if not return_recall:
