@@ -20,12 +20,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from reminding.nn.layer import entering
+from reminding.nn.layer import entering, surroundings
 from reminding.nn.layer.layout import not_finite_throughout
 from reminding.nn.layer.sab import SAB
 from reminding.nn.parts.bound import BoundLayer
 from reminding.nn.parts.cells import CellState
-from reminding.nn.parts.memory import EVICT, Memory
+from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.user_modules import evaluating
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
@@ -65,7 +65,7 @@ class Exported(nn.Module):
             memory, see `Slots`.
 
     Raises:
-        ValueError: the layer evicts by a function of your own.
+        ValueError: the layer evicts by a function of your own, or its calls do more than `SAB.forward` does.
 
     A memory has the room that the state has. With a capacity that is the capacity. Without one, a row that stores
     more than it has room for returns NaN from then on; `begin` and `tensors_of` make room for a number of steps.
@@ -76,8 +76,7 @@ class Exported(nn.Module):
 
     def __init__(self, layer: SAB) -> None:
         super().__init__()
-        if layer.rule.evict_name is None:
-            raise ValueError(f"evict must be one of {list(EVICT)} for a layer to be exported, got a function")
+        surroundings.check_exportable(layer, layer.rule, SAB.forward)
         self.rule: Rule = layer.rule
         self.input_size, self.hidden_size, self.batch_first = layer.input_size, layer.hidden_size, layer.batch_first
         self._zero_slot, self._made_by = layer.rule.zero_slot, layer.made_by

@@ -6,8 +6,8 @@ Each either changes which code may run a call, or is refused with a message that
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,8 +15,9 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
+from reminding.nn.parts.memory import EVICT
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.user_modules import UserModules, sharded_in
+from reminding.nn.parts.user_modules import UserModules, other_hooks, sharded_in
 from reminding.nn.state.stream import SABState
 
 _EXPORT = (
@@ -125,6 +126,30 @@ def refuse_script() -> None:
         RuntimeError: always; the message says what to do instead.
     """
     raise RuntimeError(f"torch.jit.script cannot compile a SAB layer. {_EXPORT}")
+
+
+def check_exportable(layer: nn.Module, rule: Rule, forward: Callable[..., Any]) -> None:
+    """Refuse to export what a graph of the layer's equations would leave out, in silence.
+
+    Args:
+        rule: of the layer; forward: what its calls run unless a subclass or an attribute has another.
+
+    Raises:
+        ValueError: it evicts by a function; or its calls do more than `forward` does.
+    """
+    if rule.evict_name is None:
+        raise ValueError(f"evict must be one of {list(EVICT)} for a layer to be exported, got a function")
+    if "forward" in vars(layer) or getattr(type(layer), "forward", None) is not forward:
+        raise ValueError(
+            f"layer must have the forward of SAB to be exported, which {type(layer).__name__} replaces by another: "
+            "export a SAB, and compute around it what the other adds"
+        )
+    hooks = other_hooks(layer)
+    if hooks:
+        raise ValueError(
+            f"layer must have no forward hooks to be exported, since an exported module runs none; got {hooks}: "
+            "remove them, and compute around the exported module what they change"
+        )
 
 
 def check_checkpoint(input: Tensor | PackedSequence, training: bool, rule: Rule) -> None:

@@ -205,6 +205,11 @@ def make_weights(module: nn.Module) -> None:
             cast("Any", hook)(module, ())
 
 
+def other_hooks(module: nn.Module) -> list[Any]:
+    """A module's forward hooks, and those before it, but for those that make its weights."""
+    return [hook for hooks in _hooks_of(module) for hook in hooks.values() if not isinstance(hook, _MAKES_WEIGHTS)]
+
+
 def sharded_in(modules: Iterable[nn.Module]) -> nn.Module | None:
     """The first of some modules that FSDP divides among processes."""
     fsdp = sys.modules.get("torch.distributed.fsdp")  # importing it takes a while, and who shards has done so
