@@ -78,7 +78,8 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     steps = Lazy(partial(_grown_steps, before.step, before.count, call.steps_done, call.steps, slots, rule))
     grown = partial(_grown, before, ran, count, steps, rule)
     surviving = _when_read(partial(_surviving, grown, ran.alive, rule))
-    after = LayerState(ran.h, (ran.c,) if state.cell_state else (), surviving)
+    # A copy of h: a state may be changed in place, and what was stored is read from the output later.
+    after = LayerState(ran.h.clone(), (ran.c,) if state.cell_state else (), surviving)
     recall = _noted(ran, steps.value, raw=rule.weighs_raw) if call.record else None
     if recall is not None and rule.k_top is None:
         recall = replace(recall, step=recall.step[..., :every], weight=recall.weight[..., :every])
@@ -191,7 +192,7 @@ def _grown(before: Memory, ran: Recalled, count: Tensor, steps: Lazy[Tensor], ru
         return before
     value = ran.memory if rule.backtrack else ran.memory.detach()
     weight = value.new_zeros(value.shape[:2]) if rule.capacity is None else ran.received
-    return replace(before, value=value, step=steps.value, weight=weight, count=count)
+    return replace(before, value=value, step=steps.value.clone(), weight=weight, count=count)
 
 
 def _grown_steps(

@@ -198,6 +198,20 @@ def all_finite(tensor: Tensor) -> bool:
     return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow
 
 
+def alone(tensor: Tensor) -> Tensor:
+    """A tensor without its graph, and without a storage much larger than itself, of which it is a part.
+
+    One that was made in inference mode is copied, so that a call with a graph may go on from it.
+    """
+    own = tensor.detach()
+    if torch.compiler.is_compiling():
+        return own.clone()  # what is traced cannot look at a storage
+    if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
+        return own  # it has no storage to look at
+    shares = own.untyped_storage().nbytes() > 2 * own.nbytes
+    return own.clone() if shares or own.is_inference() else own
+
+
 def row_places(index: Tensor | slice, rows: int) -> Tensor:
     """The numbers of the rows that an index chooses of so many, (n,) int64 on the host, in its order.
 

@@ -108,7 +108,7 @@ def restore(named: Named, memories: Sequence[Memory], step: Tensor) -> History:
     kept = runs[: len(runs) - sum(len(call.runs.value) for call in calls)]
     data = HistoryData(tuple(kept), tuple(Evicted.restored(part) for part in _parts(named, "evicted")))
     if not any(name.startswith("owing.") for name in named):
-        held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+        held = tuple(map(Evicted.copied, memories))
         return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), calls, host_range(len(step)))
     owing = _Owing.restored(named, "owing")
     idle = 0 if owing.idle is None else owing.idle

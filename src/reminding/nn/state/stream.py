@@ -16,7 +16,16 @@ from torch import Tensor
 from reminding.disk.errors import DamagedFileError
 from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.memory import Memory
-from reminding.nn.parts.tensors import Change, Rows, TensorGroup, TimeRows, counting_on_host, row_mask, row_places
+from reminding.nn.parts.tensors import (
+    Change,
+    Rows,
+    TensorGroup,
+    TimeRows,
+    alone,
+    counting_on_host,
+    row_mask,
+    row_places,
+)
 from reminding.nn.state import unpacked
 from reminding.nn.state.archive import PREFIX, name_tensors, restore
 from reminding.nn.state.checks import WrongFieldError, check_state
@@ -152,8 +161,8 @@ class SABState:
 
     def without_graph(self) -> SABState:
         """The same numbers and the same past, cut from the graph that made them, and holding on to nothing else."""
-        layers = tuple(layer.map(_alone, host=True) for layer in self.layers)
-        return replace(self, layers=layers, step=self.step.clone())  # the caller may count in the old one
+        layers = tuple(_without_graph(layer) for layer in self.layers)
+        return replace(self, layers=layers, step=self.step.clone())
 
     def settle(self) -> None:
         """Send on the credit that waits in the state: see `SAB.settle`, which this calls of the layer that made it.
@@ -373,18 +382,10 @@ def fresh_state(
     return SABState(layers, step, zero_slot=zero_slot, history=past)
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """A tensor without its graph, and without a storage much larger than itself, of which it is a part.
-
-    One that was made in inference mode is copied, so that a call with a graph may go on from it.
-    """
-    own = tensor.detach()
-    if torch.compiler.is_compiling():
-        return own.clone()  # what is traced cannot look at a storage
-    if torch._C._functorch.is_functorch_wrapped_tensor(own):  # pyright: ignore
-        return own  # it has no storage to look at
-    shares = own.untyped_storage().nbytes() > 2 * own.nbytes
-    return own.clone() if shares or own.is_inference() else own
+def _without_graph(layer: LayerState) -> LayerState:
+    """The same, cut from its graph. All but the memories' values are copies: the caller may change the old ones."""
+    numbers = replace(layer, memory=layer.memory.without_values()).map(lambda x: x.detach().clone(), host=True)
+    return replace(numbers, memory=replace(numbers.memory, value=alone(layer.memory.value)))
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -241,7 +241,7 @@ class History:
         if not self.owing:
             return self.in_order(memories, step)
         assert self.stream is not None, "credit waits for streams that have numbers"
-        held = tuple(Evicted(memory.value, memory.ascending_steps) for memory in memories)
+        held = tuple(map(Evicted.copied, memories))
         call = PastCall(self.stream, Lazy(tuple), Lazy(lambda: held), passing=True)
         before = self.calls[:-1] if self.calls and self.calls[-1].passing else self.calls
         return self.changed(calls=(*before, call))
@@ -331,7 +331,7 @@ class History:
         if self._is_in_order(step):
             return self.changed(owed=())
         data, streams = self.reachable(memories, step), host_range(len(step))
-        held = tuple(Evicted(memory.value.detach(), memory.ascending_steps) for memory in memories)
+        held = tuple(map(Evicted.copied, memories))
         return History(Lazy(lambda: data), Lazy(lambda: held), step.clone(), (), streams, (), self.rule, self.maker)
 
     def alone(self, memories: Sequence[Memory], step: Tensor) -> History:

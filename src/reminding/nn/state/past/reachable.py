@@ -29,6 +29,11 @@ class Evicted(TensorGroup):
     value: Rows
     step: Rows
 
+    @staticmethod
+    def copied(memory: Memory) -> Evicted:
+        """What a layer remembers, a copy: a state may be changed in place while credit can reach its memories."""
+        return Evicted(memory.value.detach().clone(), memory.ascending_steps.clone())
+
 
 def pruned(
     runs: Sequence[SegmentRun], memories: Sequence[Memory], step: Tensor, rule: Rule
