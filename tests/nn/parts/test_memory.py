@@ -162,6 +162,13 @@ def test_an_eviction_rule_of_ones_own() -> None:
     assert state.memory_step[0].tolist() == [[1, 2, 9], [1, 2, 9]]
 
 
+def test_what_a_rule_names_in_rows_that_have_room_does_not_matter() -> None:
+    layer = make(k_top=2, k_att=1, capacity=3, evict=newest)
+    _, state = layer(draw(9, 2, 3))
+    _, state = layer(draw(2, 2, 3), state, reset=torch.tensor([False, True]))  # row 1 has none, so its newest is -1
+    assert state.memory_step[0].tolist() == [[1, 2, 11], [1, 2, 0]]
+
+
 def test_the_named_rule_and_the_same_one_as_a_function() -> None:
     def oldest(memory: Memory) -> Tensor:
         assert memory.step.shape == memory.weight.shape == memory.value.shape[:2]

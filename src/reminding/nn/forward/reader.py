@@ -70,7 +70,7 @@ class Reader:
         if rule.capacity is not None:
             full = stores & (memory.count >= rule.capacity)
             if bool(full.any()):
-                memory = memory.without(_victims(memory, rule.victim), full)
+                memory = memory.without(_victims(memory, rule.victim, full), full)
         step = (self._taken + ahead).to(h.device)
         self.memory = memory.append(h, self._scorer.keys(h), step, None if rows is True else stores)
 
@@ -129,7 +129,8 @@ def recall_of(summary: Tensor, step: Tensor, weights: Tensor, raw: bool) -> Reca
     return Recall(summary, step.gather(-1, order), weights.gather(-1, order))
 
 
-def _victims(memory: Memory, evict: Evict) -> Tensor:
+def _victims(memory: Memory, evict: Evict, rows: Tensor) -> Tensor:
+    """The slot that a rule names in each row, (B,); it counts in the given rows, (B,) bool on the host."""
     slot = evict(memory)
     if not isinstance(cast("object", slot), Tensor):
         raise ValueError(f"evict must return a tensor with one int64 slot per row, got {type(slot).__name__}")
@@ -138,7 +139,7 @@ def _victims(memory: Memory, evict: Evict) -> Tensor:
             f"evict must return one int64 slot per row, shape {tuple(memory.count.shape)}; "
             f"got {slot.dtype} of shape {tuple(slot.shape)}"
         )
-    if bool(((slot < 0) | (slot >= memory.slots)).any()):
+    if bool((((slot < 0) | (slot >= memory.slots)).cpu() & rows).any()):
         raise ValueError(f"evict must return slots from 0 to {memory.slots - 1}, got {slot.tolist()}")
     return slot.to(memory.value.device)
 
