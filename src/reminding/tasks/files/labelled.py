@@ -136,7 +136,7 @@ class Form:
             raise ValueError(f"data: {place} is {kinds[0]}, and the training data are {kinds[1]}")
         check_rate(self.rate, place, rate)
 
-    def recording(self, path: Path) -> NDArray[np.float32]:
+    def recording(self, path: Path) -> NDArray[np.float64]:
         """The samples of an audio file, where the training data were audio of its sample rate."""
         samples, rate = read_audio(path)
         self.check_kind(path, rate)
