@@ -28,8 +28,8 @@ def stream(layer: SAB, path: Path | None = None) -> tuple[dict[str, Tensor], Ten
     drawn: list[Tensor] = []
     draw = torch.rand_like
 
-    def recorded(like: Tensor) -> Tensor:
-        drawn.append(draw(like))
+    def recorded(like: Tensor, **options: Any) -> Tensor:
+        drawn.append(draw(like, **options))
         return drawn[-1]
 
     torch.manual_seed(3)
