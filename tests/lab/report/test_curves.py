@@ -123,17 +123,20 @@ def test_a_mean_at_other_lengths_is_of_the_same_seeds_at_each(runs: Path, tmp_pa
     further(runs / "T10" / "sab-seed0", {50: 0.9, 1000: 1.0, 2000: 0.7})
     further(runs / "T10" / "sab-seed1", {2000: 0.5, 50: 0.7})
     further(runs / "T10" / "sab-seed1", {50: 0.1}, capacity=8)
+    for number in range(2):  # tested at 3000 in the same way, and one of them in another way, too
+        further(runs / "T10" / f"sab-seed{number}", {3000: 0.2 + number / 5}, capacity=8)
+    further(runs / "T10" / "sab-seed1", {3000: 1.0})
     further(runs / "T10" / "lstm-seed0", {50: 0.4, 1000: 0.2})
     groups = group(map(Run.read, find_runs([runs])))
     curves = {each.method: length_curve(each) for each in groups}
     sab, lstm = curves["sab"], curves["lstm"]
-    assert (sab.label, sab.steps, sab.values) == ("sab (2 seeds)", [50, 2000], pytest.approx([0.8, 0.6]))
-    assert sab.band == [(0.7, 0.9), (0.5, 0.7)]
+    assert (sab.label, sab.steps, sab.values) == ("sab (2 seeds)", [50, 2000, 3000], pytest.approx([0.8, 0.6, 0.3]))
+    assert sab.band == [(0.7, 0.9), (0.5, 0.7), (0.2, 0.4)]
     assert (lstm.label, lstm.steps, lstm.values, lstm.band) == ("lstm", [50, 1000], [0.4, 0.2], None)
     (chart,) = length_charts(groups, tmp_path)
     assert chart.figure.is_file()
-    assert {tuple(each["x"]) for each in json.loads(chart.plot)["data"] if len(each["x"]) == 2} == {
-        (50, 2000),
+    assert {tuple(each["x"]) for each in json.loads(chart.plot)["data"] if len(each["x"]) in (2, 3)} == {
+        (50, 2000, 3000),
         (50, 1000),
     }
 

@@ -99,7 +99,7 @@ def length_curve(members: Group, look: int | None = None) -> Curve:
 
     Seeds without such tests are left out; the label counts them.
     """
-    return _over_seeds(members, [tested for run in members.runs if (tested := lengths_of(run))], look)
+    return _over_seeds(members, lengths_of(members.runs), look)
 
 
 def _over_seeds(members: Group, by_run: Sequence[Mapping[int, float]], look: int | None) -> Curve:

@@ -175,10 +175,15 @@ def _further_table(metric: str, by_group: Sequence[tuple[Group, Tests]]) -> Tabl
     return Table(f"Tested at other lengths: {metric}", columns, rows, notes)
 
 
-def lengths_of(run: Run) -> dict[int, float]:
-    """Length T -> the main metric of a run's test whose model differs least from training."""
-    tests = sorted(_latest(run).items(), key=lambda test: (test[0][0], -len(test[0][1])))
-    return {T: record[run.task.metric] for (T, _), record in tests}
+def lengths_of(runs: Sequence[Run]) -> list[dict[int, float]]:
+    """For each run that was tested at other lengths: length T -> the main metric.
+
+    Of several tests at a length that all of these runs have, it is the one whose model differs least from training.
+    """
+    found = [(run, latest) for run in runs if (latest := _latest(run))]
+    common = set[tuple[int, str]]().union(*(latest for _, latest in found)).intersection(*(each for _, each in found))
+    least = dict(sorted(common, key=lambda test: (test[0], -len(test[1]))))  # of a length the last counts
+    return [{T: latest[T, changes][run.task.metric] for T, changes in least.items()} for run, latest in found]
 
 
 Tests = dict[tuple[int, str], list[tuple[float, int | None]]]
