@@ -136,19 +136,23 @@ LABELS = {
     "tbptt": ("| truncated BPTT over 10",),
     "tbptt-10": ("| truncated BPTT over 10",),
     "tbptt-50": ("| truncated BPTT over 50", "| truncated BPTT, 50"),
-    "transformer": ("| Transformer",),
+    "transformer": ("| Transformer |", "| Transformer, absolute"),
+    "transformer-t5": ("| Transformer, relative",),
+    "transformer-alibi": ("| Transformer, ALiBi",),
+    "transformer-none": ("| Transformer, no",),
     "rtu": ("| RTU",),
     "chrono": ("| LSTM with",),
     "chunk400": ("| the same in chunks",),
 }
 """Method, as its runs are named -> the beginnings of its rows."""
+TRANSFORMERS = "transformer transformer-t5 transformer-alibi transformer-none"
 METHODS: list[tuple[str, Figures, str]] = [
     ("adding/T200-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("adding/T400-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("adding/T1000-tuned", each_and_average, "sab lstm tbptt-50 tbptt-10"),
     ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
-    ("copying-tuned/T100", spread, "sab lstm tbptt-50 tbptt-10 sab-no-credit"),
-    ("copying-tuned/T100", lengths, "sab lstm"),
+    ("copying-tuned/T100", spread, f"sab lstm tbptt-50 tbptt-10 sab-no-credit {TRANSFORMERS}"),
+    ("copying-tuned/T100", lengths, f"sab lstm {TRANSFORMERS}"),
     ("copying-tuned/T300", spread, "sab lstm tbptt-50 tbptt-10"),
     ("copying-tuned/T300", lengths, "sab lstm tbptt-50 tbptt-10"),
     ("cue/lag500", spread, "sab sab-cut100 sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
@@ -182,6 +186,7 @@ PERMUTED = {
 }
 """Method on permuted MNIST -> the beginning of the rows of its seeds."""
 README = [
+    ("| [copying](results/copying-tuned/README.md) T=100 beside", "copying-tuned/T100", "transformer-none"),
     ("| [copying](results/copying-tuned/README.md) T=300", "copying-tuned/T300", "sab lstm tbptt-50"),
     ("| [a cue 5,000", "cue/lag5000-tuned", "sab sab-credit-10"),
     ("| [Penn", "ptb/equal-time", "sab-cut100 lstm"),
