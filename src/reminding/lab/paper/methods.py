@@ -23,7 +23,7 @@ FINALS = (
 FORGET_SCALE = 0.95
 """Of an LSTM that must forget: half in 14 steps, a little more than a segment."""
 MINGRU_LAYERS = 3
-"""Of a minGRU, whose gates read the input alone: as many as did best at selective copying (Feng et al. 2024)."""
+"""Of a minGRU. Its gates read a layer's input alone, so that only a second layer can act on what the first holds."""
 
 
 @dataclass(frozen=True)
