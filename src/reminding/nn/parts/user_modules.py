@@ -63,15 +63,8 @@ class UserModules:
 
     def __init__(self, modules: Iterable[nn.Module], outside: Iterable[Tensor] = ()) -> None:
         self._modules = tuple(dict.fromkeys(inner for module in modules for inner in module.modules()))
-        places: dict[Tensor, list[_Place]] = {}
-        for module in self._modules:
-            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-                places.setdefault(parameter, []).append(_Place(module, name, "_parameters"))
-        for module in self._modules:
-            made_within = _MADE_WITHIN.get(module, ())
-            for name, tensor, table in _held_by(module):
-                if tensor.requires_grad and name not in made_within:
-                    places.setdefault(tensor, []).append(_Place(module, name, table))
+        with _RUNNING:  # a replay in another thread has its own tensors in place
+            places = _places_in(self._modules)
         for tensor in outside:
             places.setdefault(tensor, [])
         self._places = tuple(places.values())
@@ -163,21 +156,18 @@ class UserModules:
         known = cast("list[bool]", [] if modes is None else modes.tolist())  # of a call, the encoder's may be missing
         training = known + [module.training for module in modules[len(known) :]]
         copies: dict[Tensor, Tensor] = {}
-        for module, mode in zip(modules, training, strict=True):
-            module.training = mode
-            vars(module)["_parameters"] = dict(vars(module)["_parameters"])
-            vars(module)["_buffers"] = {
-                name: buffer if buffer is None else copies.setdefault(buffer, buffer.clone())
-                for name, buffer in cast("dict[str, Tensor | None]", vars(module)["_buffers"]).items()
-            }
-            for name in _HOOKS:
-                hooks = getattr(module, name)
-                setattr(
-                    module,
-                    name,
-                    type(hooks)((number, hook) for number, hook in hooks.items() if _decides(number, hook)),
-                )
         try:
+            for module, mode in zip(modules, training, strict=True):
+                module.training = mode
+                vars(module)["_parameters"] = dict(vars(module)["_parameters"])
+                vars(module)["_buffers"] = {
+                    name: buffer if buffer is None else copies.setdefault(buffer, buffer.clone())
+                    for name, buffer in cast("dict[str, Tensor | None]", vars(module)["_buffers"]).items()
+                }
+                for name in _HOOKS:
+                    hooks = getattr(module, name)
+                    kept = type(hooks)((number, hook) for number, hook in hooks.items() if _decides(number, hook))
+                    setattr(module, name, kept)
             yield
         finally:
             for module, before in zip(modules, own, strict=True):
@@ -216,6 +206,26 @@ def sharded_in(modules: Iterable[nn.Module]) -> nn.Module | None:
     kinds = [getattr(fsdp, name, None) for name in ("FullyShardedDataParallel", "FSDPModule")]
     known = tuple(kind for kind in kinds if isinstance(kind, type))
     return next((module for module in modules if isinstance(module, known)), None)
+
+
+def parameters_of(module: nn.Module) -> list[nn.Parameter]:
+    """A module's own parameters, also while another thread replays it with other tensors in their places."""
+    with _RUNNING:
+        return list(module.parameters())
+
+
+def _places_in(modules: Iterable[nn.Module]) -> dict[Tensor, list[_Place]]:
+    """Where modules hold parameters, and other tensors that require a gradient and were there before they ran."""
+    places: dict[Tensor, list[_Place]] = {}
+    for module in modules:
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(parameter, []).append(_Place(module, name, "_parameters"))
+    for module in modules:
+        made_within = _MADE_WITHIN.get(module, ())
+        for name, tensor, table in _held_by(module):
+            if tensor.requires_grad and name not in made_within:
+                places.setdefault(tensor, []).append(_Place(module, name, table))
+    return places
 
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:

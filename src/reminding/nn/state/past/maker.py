@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from reminding.nn.parts.user_modules import parameters_of
+
 
 class Maker:
     """A layer, its method `settle`, and the parameters that a call computed with.
@@ -21,7 +23,7 @@ class Maker:
 
     def __init__(self, layer: nn.Module, settle: Callable[[Any], None]) -> None:
         self._layer, self._settle = weakref.ref(layer), weakref.WeakMethod(settle)
-        self._parameters = [weakref.ref(parameter) for parameter in layer.parameters()]
+        self._parameters = [weakref.ref(parameter) for parameter in parameters_of(layer)]
 
     @property
     def layer(self) -> nn.Module | None:
@@ -34,5 +36,5 @@ class Maker:
         layer = self.layer
         if layer is None:
             return None
-        now, then = list(layer.parameters()), [parameter() for parameter in self._parameters]
+        now, then = parameters_of(layer), [parameter() for parameter in self._parameters]
         return self._settle() if len(now) == len(then) and all(map(is_, now, then)) else None
