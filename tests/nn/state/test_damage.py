@@ -19,6 +19,19 @@ from tests.nn.samples import draw, make
 FAR = 2**62
 
 
+class Dropping(nn.Module):
+    """A cell with dropout, which draws random numbers."""
+
+    state_shapes = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(7, 4, dtype=torch.float64)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return nn.functional.dropout(self.mix(torch.cat([x, h], 1)).tanh(), 0.5)
+
+
 def states() -> Iterator[tuple[str, SABState]]:
     """A state of every kind of entry: credit that waits, evicted memories, an encoder's input, masks, generators."""
     reset = torch.arange(33).reshape(11, 3) == 13
@@ -27,6 +40,7 @@ def states() -> Iterator[tuple[str, SABState]]:
         "release": {"semantics": "release", "cell": "gru"},
         "all memories": {"k_top": None, "recurrent_dropout": 0.5, "backend": "reference"},
         "encoder": {"encoder": nn.Linear(3, 3, dtype=torch.float64)},
+        "own cell that draws": {"cell": Dropping()},
     }
     for name, chosen in options.items():
         together: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "horizon": None, **chosen}
@@ -140,9 +154,9 @@ def test_a_missing_or_a_further_entry_is_refused(name: str, tmp_path: Path) -> N
     for entry in list(tensors)[::7]:
         rest = {each: tensor for each, tensor in tensors.items() if each != entry}
         rewrite(path, rest, metadata)
-        optional = entry.endswith((".cell_state.0", "batch_sizes", ".factor", ".memory", ".read")) or any(
-            part in entry for part in ("evicted", "dropout_masks", "generators")
-        )
+        optional = entry.endswith(
+            (".cell_state.0", "batch_sizes", ".drawn_rows", ".factor", ".memory", ".read")
+        ) or any(part in entry for part in ("evicted", "dropout_masks", "generators"))
         try:
             SABState.load(path)
         except DamagedFileError:

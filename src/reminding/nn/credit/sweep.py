@@ -23,7 +23,7 @@ from reminding.nn.credit.recorded import RecordedReader
 from reminding.nn.forward.reader import Reader
 from reminding.nn.forward.reference import loop
 from reminding.nn.parts.cells import CellState
-from reminding.nn.parts.generators import drawing_as
+from reminding.nn.parts.generators import SteadyScorer, drawing_as
 from reminding.nn.parts.memory import NOTHING, Memory
 from reminding.nn.parts.outside import check_followed
 from reminding.nn.state.past.segments import Segment
@@ -270,7 +270,11 @@ class Sweep:
 
     def _run_layer(self, network: Network, layer: int, segment: Segment, x: Tensor) -> _LayerReplay:
         entering = segment.layers[layer].entering
-        cell = network.cell(layer, x.device.type, entering.factor)
+        drawn_for, factor = segment.pass_drawn_for(layer), entering.factor
+        if drawn_for is not None and factor is not None:
+            factor = drawn_for.spread(factor)
+        cell = network.cell(layer, x.device.type, factor)
+        cell = cell if drawn_for is None else drawn_for.drawing(cell)
         cut_at = None if self._cut_at is None else cast("list[int]", self._cut_at[segment.row].tolist())
         constant = self.banks[layer].constant(self._stored(segment)[layer])
         reader, memory, place = self._memory(network, layer, segment, len(x))
@@ -291,6 +295,8 @@ class Sweep:
         """The memory as the recorded pass saw it; its values, which may receive credit; their places in the bank."""
         bank, rule, scorer = self.banks[layer], network.rule, network.layers[layer].scorer
         row, part = segment.row.to(bank.device), segment.layers[layer]
+        if scorer is not None and part.entering.generators is not None and network.layers[layer].score_name is None:
+            scorer = replace(scorer, scorer=SteadyScorer(scorer.scorer, all_memories=part.read is None))
         if part.read is None:
             then = cast("Memory", part.entering.memory)
             filled = torch.arange(then.slots) < then.count.unsqueeze(1)

@@ -113,8 +113,8 @@ class SAB(LayerCalls):
         engine: how the backward pass is done. "autograd" keeps what each step computed; "replay" runs a segment
             again when credit reaches it, which takes less memory and more time. "auto" replays inputs of 512 steps
             or more; `plan` tells. Your own cells and scorers can be replayed if the rows of a batch do not
-            interact, if a memory's score depends on its own key alone, and if they keep nothing from one step to the
-            next but their state.
+            interact, if a memory's score depends on its own key alone, if scorers draw no random numbers, and if they
+            keep nothing from one step to the next but their state.
         search: how the C++ op and the CUDA kernels find the k_top best of many memories; the result is the same.
             "scan" scores them all. "tree" first scores groups of memories by a bound on their members' scores, and
             passes over groups that cannot hold one of the best; it needs an additive or dot score, k_top up to 63 and

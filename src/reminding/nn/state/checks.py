@@ -21,6 +21,8 @@ from reminding.nn.state.past.reachable import Evicted
 from reminding.nn.state.past.segments import EncoderInput, EnteringState, Segment
 
 AUTOCAST_KINDS = (torch.float32, torch.float16, torch.bfloat16)
+MOST_ROWS = 1 << 31
+"""The most rows of a pass that drew random numbers: for all of them they are drawn again."""
 
 
 class LayerPart(Protocol):
@@ -143,6 +145,8 @@ def _check_segment(name: str, segment: Segment, layers: Sequence[LayerPart], str
         raise WrongFieldError(f"{name}.x", "must be there if, and only if, there is no input of an encoder")
     else:
         _check_encoded(name, segment)
+    if segment.drawn_rows is not None:
+        _check_drawn(name, segment)
     _same_number(f"{name}.layers", len(segment.layers), len(layers))
     _typed(f"{name}.modes", segment.modes, torch.bool, (segment.modes.numel(),))
     for number, mask in enumerate(segment.dropout_masks):
@@ -195,6 +199,18 @@ def _check_encoded(name: str, segment: Segment) -> None:
     _counts(f"{name}.column", segment.column, (len(segment.row),), 0, FAR - 1)
     if not 0 <= segment.start < FAR - segment.steps:
         raise WrongFieldError(f"{name}.start", f"must be at least 0, got {segment.start}")
+
+
+def _check_drawn(name: str, segment: Segment) -> None:
+    """The places of a segment's rows among those for which random numbers were drawn."""
+    drawn = segment.drawn_rows
+    assert drawn is not None
+    _counts(f"{name}.drawn_rows", drawn, (), len(segment.row), MOST_ROWS)
+    if segment.column is None:
+        raise WrongFieldError(f"{name}.column", "must be there where random numbers were drawn")
+    _counts(f"{name}.column", segment.column, (len(segment.row),), 0, int(drawn) - 1)
+    if len(set(counts_of(segment.column))) != len(segment.row):
+        raise WrongFieldError(f"{name}.column", "must name each row of the pass once")
 
 
 def _check_entering(name: str, entering: EnteringState, layer: LayerPart, rows: int) -> None:

@@ -80,6 +80,8 @@ def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
     begins, column = torch.tensor(starts), torch.arange(rows)
     ends = torch.tensor([*starts[1:], steps])
     encoded = record.encoder_input is not None
+    layers = tuple(LayerRun(layer.entering(), layer.read()) for layer in record.layers)
+    draws = any(layer.entering.generators is not None for layer in layers)
     run = SegmentRun(
         row=column,
         steps_done=record.steps_done,
@@ -89,13 +91,14 @@ def cut(record: PassRecord, starts: list[int]) -> tuple[SegmentRun, ...]:
         span=record.steps_done + torch.stack([begins, ends]).unsqueeze(2),
         count=len(starts) * rows,
         x=None if encoded else record.x,
-        layers=tuple(LayerRun(layer.entering(), layer.read()) for layer in record.layers),
+        layers=layers,
         modes=record.modes,
         dropout_masks=record.dropout_masks,
         dropout_scale=record.dropout_scale,
         encoder_input=record.encoder_input,
         start=record.begun,
-        column=column if encoded else None,
+        column=column if encoded or draws else None,
+        drawn_rows=torch.tensor(rows) if draws else None,
         origin=None if record.origin is None else record.origin.expand(steps, -1),
     )
     return (run,) if record.pieces is None else tuple(_by_length(run, record.pieces))

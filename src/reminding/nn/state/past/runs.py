@@ -44,7 +44,7 @@ class SegmentRun(SegmentLike):
     """Consecutive segments of the same rows, through all layers.
 
     Attributes:
-        row, modes, dropout_scale, encoder_input, column: as a segment has them.
+        row, modes, dropout_scale, encoder_input, column, drawn_rows: as a segment has them.
         steps_done, start: as the first segment has them.
         steps: how many there are in all, S.
         begins, sizes: the step of the run at which each segment begins, and its number of steps, (N,) int64 each.
@@ -71,6 +71,7 @@ class SegmentRun(SegmentLike):
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
+    drawn_rows: HostWhole | None = None
     origin: HostTimeRows | None = None
 
     @staticmethod
@@ -93,6 +94,7 @@ class SegmentRun(SegmentLike):
             encoder_input=segment.encoder_input,
             start=segment.start,
             column=segment.column,
+            drawn_rows=segment.drawn_rows,
             origin=segment.origin,
         )
 
@@ -141,6 +143,7 @@ class SegmentRun(SegmentLike):
             encoder_input=self.encoder_input,
             start=self.start + first,
             column=self.column,
+            drawn_rows=self.drawn_rows,
             origin=None if self.origin is None else self.origin[first:last],
         )
         if self.whole:

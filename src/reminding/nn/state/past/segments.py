@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from reminding.nn.parts.generators import GeneratorStates
+from reminding.nn.parts.generators import GeneratorStates, RowsOfPass
 from reminding.nn.parts.memory import Memory
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import HostRows, HostTimeRows, HostWhole, Rows, TensorGroup, TimeRows, Whole
@@ -229,8 +229,11 @@ class Segment(SegmentLike):
         dropout_masks: between layers, which outputs dropout let through, (S, R, H) bool each; empty without dropout.
         dropout_scale: what these were multiplied by, () float64 on the host; None without dropout.
         modes: which of the user's modules were in training mode, (N,) bool; empty without such modules.
-        encoder_input, start, column: the input the encoder makes x of, the step at which x begins in it, and the
-            column of each row in it, (R,) int64 on the host.
+        encoder_input, start: the input the encoder makes x of, and the step at which x begins in it.
+        column: which row of the pass each is, so of that input too, (R,) int64 on the host; None where neither an
+            encoder nor random numbers ask for it.
+        drawn_rows: how many rows the pass had, () int64 on the host, where random numbers were drawn for all of them;
+            None elsewhere, and where the segment is from a file that does not say.
         origin: by which number a record of credit knows the row of the pass in which each step was run, (S, R) int64
             on the host; None where credit was not recorded then.
     """
@@ -246,7 +249,16 @@ class Segment(SegmentLike):
     encoder_input: EncoderInput | None = None
     start: int = 0
     column: HostRows | None = None
+    drawn_rows: HostWhole | None = None
     origin: HostTimeRows | None = None
+
+    def pass_drawn_for(self, layer: int) -> RowsOfPass | None:
+        """The rows for which a layer's cell may have drawn random numbers; None: it drew none, or for these alone."""
+        if self.layers[layer].entering.generators is None or self.drawn_rows is None or self.column is None:
+            return None
+        count = int(self.drawn_rows)
+        alone = torch.equal(self.column, torch.arange(count, device="cpu"))
+        return None if alone else RowsOfPass(self.column, count)
 
 
 def segment_starts(steps_done: Tensor, steps: int, rule: Rule) -> list[int]:
