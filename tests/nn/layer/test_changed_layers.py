@@ -1,4 +1,4 @@
-"""A stepper and served calls follow what becomes of their layer: its weights, however they are edited, and its type.
+"""What becomes of a layer between calls: its weights, however they are edited, its type, and its settings.
 
 Shapes: T time, B batch, H hidden.
 """
@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from reminding import SAB
 from tests.nn.samples import draw, make
 from tests.tolerance import assert_equal
 
@@ -43,3 +45,71 @@ def test_an_edit_of_one_row_or_column_through_data_is_used_from_the_next_step_on
             called, state = layer(x_t.unsqueeze(0), state)
             assert_equal(step(x_t), want, f"step {t} of a stepper")
             assert_equal(called[0], want, f"step {t}, called")
+
+
+FIXED = {
+    "hidden_size": 5,
+    "k_top": 1,
+    "k_att": 1,
+    "horizon": 0,
+    "capacity": 3,
+    "recall_scale": 0.5,
+    "semantics": "release",
+    "normalizer": "softmax1",
+    "backtrack": False,
+    "score_size": 2,
+    "bidirectional": True,
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_setting_that_no_call_would_follow_cannot_be_changed(name: str) -> None:
+    layer = make()
+    shown = repr(layer)
+    with pytest.raises(AttributeError, match=rf"^{name} of a layer cannot be changed.*{name}={FIXED[name]!r}"):
+        setattr(layer, name, FIXED[name])
+    with pytest.raises(AttributeError, match=f"^{name} of"):
+        setattr(copy.deepcopy(layer), name, FIXED[name])
+    assert repr(layer) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("engine", "replays"), ("backend", "gpu"), ("credit_every", 0), ("memory_device", "attic"), ("dropout", 1.5)],
+)
+def test_a_setting_that_may_be_changed_is_checked(name: str, value: object) -> None:
+    layer = make(num_layers=2)
+    before = getattr(layer, name)
+    with pytest.raises(ValueError, match=name):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == before
+
+
+def test_recurrent_dropout_is_refused_for_a_gru_cell_later_too() -> None:
+    layer = SAB(3, 4, cell=nn.GRUCell(3, 4))
+    with pytest.raises(ValueError, match="recurrent_dropout must be 0"):
+        layer.recurrent_dropout = 0.5
+
+
+@pytest.mark.parametrize("way", ["changed", "another layer"])
+def test_past_calls_are_encoded_in_the_layout_in_which_they_came(way: str) -> None:
+    """With as many rows as steps no shape tells the layouts apart."""
+
+    def gradients(first: bool, later: bool) -> dict[str, Tensor]:
+        layer = make(encoder=nn.Linear(3, 3, dtype=torch.float64), k_trunc=3, batch_first=first)
+        made = copy.deepcopy(layer.state_dict())
+        begun, rest = draw(6, 6, 3), draw(6, 6, 3, seed=1)
+        _, state = layer(begun.transpose(0, 1) if first else begun)
+        if way == "changed":
+            layer.batch_first = later
+        else:
+            layer = make(encoder=nn.Linear(3, 3, dtype=torch.float64), k_trunc=3, batch_first=later)
+            layer.load_state_dict(made)
+        output, _ = layer(rest.transpose(0, 1) if later else rest, state)
+        output.square().sum().backward()
+        return {name: parameter.grad for name, parameter in layer.named_parameters() if parameter.grad is not None}
+
+    wanted = gradients(False, False)
+    for layouts in ((False, True), (True, False), (True, True)):
+        for name, found in gradients(*layouts).items():
+            assert_equal(found, wanted[name], f"{name}, {layouts}")

@@ -155,7 +155,7 @@ def test_a_missing_or_a_further_entry_is_refused(name: str, tmp_path: Path) -> N
         rest = {each: tensor for each, tensor in tensors.items() if each != entry}
         rewrite(path, rest, metadata)
         optional = entry.endswith(
-            (".cell_state.0", "batch_sizes", ".drawn_rows", ".factor", ".memory", ".read")
+            (".cell_state.0", "batch_first", "batch_sizes", ".drawn_rows", ".factor", ".memory", ".read")
         ) or any(part in entry for part in ("evicted", "dropout_masks", "generators"))
         try:
             SABState.load(path)

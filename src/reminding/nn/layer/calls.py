@@ -236,7 +236,8 @@ class LayerCalls(LayerParameters):
         if not isinstance(cast("object", input), Tensor | PackedSequence):
             return None  # which `enter` refuses
         generators = generator_states(like.device) if self.encoder.training else None
-        return EncoderInput.of(input, generators, network.modules.modes, autocast_type(like.device.type))
+        precision = autocast_type(like.device.type)
+        return EncoderInput.of(input, self.batch_first, generators, network.modules.modes, precision)
 
     def _remembers_calls(self, network: Network) -> bool:
         """Whether a call is kept for credit from later ones."""
@@ -327,12 +328,13 @@ class LayerCalls(LayerParameters):
 
         No credit comes to such a row, but 0 times NaN in the encoder's backward pass would be NaN.
         """
-        x, layout = enter(given.given, self._encoder, self.batch_first)
+        batch_first = self.batch_first if given.batch_first is None else bool(given.batch_first)
+        x, layout = enter(given.given, self._encoder, batch_first)
         if not all_finite(x):
             lost = x.detach().isnan().any(2).any(0).to(x.dtype)  # (B,)
             cleared = given.cleared(layout.output(lost.view(1, -1, 1).expand(len(x), -1, 1)))
             with drawing_as(given.generators, given.input.device):
-                x, _ = enter(cleared.given, self._encoder, self.batch_first)
+                x, _ = enter(cleared.given, self._encoder, batch_first)
         return x.to(self.like().dtype)
 
     def _runner(

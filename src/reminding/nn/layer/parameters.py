@@ -73,6 +73,7 @@ class LayerParameters(nn.Module):
     encoder: nn.Module | None
     semantics: str
     rule: Rule
+    _made = False
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """`forward` and the module's hooks; torch.compile goes around them.
@@ -135,6 +136,7 @@ class LayerParameters(nn.Module):
             if self.rule.summary_gate:
                 self._add(f"summary_gate_l{layer}", (self.hidden_size,), kind)
         self.reset_parameters()
+        self._made = True
 
     def _build_cells(self, cell: str | nn.Module | Sequence[nn.Module], kind: dict[str, Any]) -> None:
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)

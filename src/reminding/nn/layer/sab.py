@@ -5,6 +5,7 @@ Shapes: L layers, B batch, T time, I input, H hidden, D score width, K k_top.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, overload
@@ -128,6 +129,9 @@ class SAB(LayerCalls):
     Raises:
         ValueError: an argument is out of its range, unknown, or cannot run here; the message names it.
 
+    Of the arguments, `batch_first`, `dropout`, `recurrent_dropout`, `memory_device`, `credit_every`, `backend`,
+    `engine` and `encoder` are attributes that may be changed between calls. To change another is an AttributeError.
+
     Parameters have the names and layouts of `nn.LSTM` (`nn.GRU`, `nn.RNN`): weight_ih_l0, weight_hh_l0,
     bias_ih_l0, bias_hh_l0, and per layer score_memory_l0 (D, H) = W1, score_query_l0 (D, H) = W2 and
     score_out_l0 (D,) = W3, or score_weight_l0 (2H,) for "separable", its first half against the present
@@ -188,7 +192,7 @@ class SAB(LayerCalls):
         self.dropout = settings.dropout(dropout, num_layers)
         self.recurrent_dropout = settings.recurrent_dropout(recurrent_dropout, cell)
         self.backend = checks.one_of("backend", backend, ("auto", *names()))
-        self.engine = checks.one_of("engine", engine, ("auto", "autograd", "replay"))
+        self.engine = checks.one_of("engine", engine, settings.ENGINES)
         self.memory_device = settings.device_or_none("memory_device", memory_device)
         usual = {"paper": ("softmax", "additive"), "release": ("threshold", "separable")}[semantics]
         self.normalizer = checks.one_of("normalizer", normalizer or usual[0], NORMALIZERS)
@@ -295,6 +299,10 @@ class SAB(LayerCalls):
         """
         return Stepper(self, SAB.forward, state)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a setting that may be changed, and refuse one that would be changed without effect."""
+        super().__setattr__(name, settings.changed(self, name, value, _FIXED) if self._made else value)
+
     @contextmanager
     def credit(self) -> Generator[Credit]:
         """Record which memories receive credit, how much, and through which later step::
@@ -355,3 +363,7 @@ class SAB(LayerCalls):
             + f", summary_gate={self.summary_gate}" * (self.summary_gate is not None)
             + f", stored={self.rule.stored!r}" * self.rule.stores_proposal
         )
+
+
+_FIXED = set(inspect.signature(SAB).parameters) - {*settings.CHANGED, "encoder", "device", "dtype"}
+"""The arguments that a layer keeps; a change of its device or type is `nn.Module`'s affair."""

@@ -3,19 +3,58 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from reminding.checks import at_least, finite_or_none, is_number, one_of, require, share, share_above_zero
+from reminding.checks import (
+    at_least,
+    finite_or_none,
+    is_number,
+    one_of,
+    require,
+    share,
+    share_above_zero,
+    yes_or_no,
+)
 from reminding.nn.parts.memory import EVICT, Evict
 from reminding.nn.parts.scorers import Scorer
+from reminding.ops.backends import names
 
 SCORE_SIZE = 32
 """Usual width of the score's projections. A scorer as wide as the state takes parameters from the cell and gains
 nothing: results/recipe."""
+ENGINES = ("auto", "autograd", "replay")
+CHANGED: Mapping[str, Callable[[Any, Any], Any]] = {
+    "batch_first": lambda _, value: yes_or_no("batch_first", value),
+    "dropout": lambda layer, value: dropout(value, layer.num_layers, stacklevel=5),
+    "recurrent_dropout": lambda layer, value: recurrent_dropout(value, getattr(layer, "cells", layer.cell)),
+    "memory_device": lambda _, value: device_or_none("memory_device", value),
+    "credit_every": lambda _, value: at_least("credit_every", value, 1),
+    "backend": lambda _, value: one_of("backend", value, ("auto", *names())),
+    "engine": lambda _, value: one_of("engine", value, ENGINES),
+}
+"""Arguments that each call reads, and what one becomes that is assigned later: a function of layer and value."""
+
+
+def changed(layer: Any, name: str, value: Any, fixed: Container[str]) -> Any:
+    """What an attribute of a layer becomes where its user assigns a value.
+
+    Args:
+        fixed: the arguments that the layer was made with and keeps, since no call would follow a change of them.
+
+    Raises:
+        AttributeError: it is one of these.
+        ValueError: it may be changed, but not to this.
+    """
+    if name in fixed:
+        raise AttributeError(
+            f"{name} of a layer cannot be changed, since its parameters and states depend on it: make another layer "
+            f"with {name}={value!r}; it takes this one's state_dict() where the parameters are alike"
+        )
+    return CHANGED[name](layer, value) if name in CHANGED else value
 
 
 def score_size(value: Any, hidden_size: int) -> int:
@@ -37,11 +76,11 @@ def kind(device: torch.device | str | None, dtype: torch.dtype | None) -> dict[s
     return {"device": device_or_none("device", device), "dtype": dtype}
 
 
-def dropout(value: Any, num_layers: int) -> float:
+def dropout(value: Any, num_layers: int, stacklevel: int = 3) -> float:
     """A number from 0 to 1, with a warning where there are no layers to drop between."""
     dropped = share("dropout", value)
     if dropped > 0 and num_layers == 1:
-        warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=3)
+        warnings.warn("dropout acts between layers, and num_layers=1 has none", stacklevel=stacklevel)
     return dropped
 
 

@@ -188,6 +188,8 @@ def _check_input(name: str, given: EncoderInput) -> None:
     if given.lowered is not None:
         kind = given.lowered.dtype if given.lowered.dtype in AUTOCAST_KINDS else torch.bfloat16
         _typed(f"{name}.lowered", given.lowered, kind, (0,))
+    if given.batch_first is not None:
+        _typed(f"{name}.batch_first", given.batch_first, torch.bool, ())
     if given.batch_sizes is not None:
         _counts(f"{name}.batch_sizes", given.batch_sizes, (given.batch_sizes.numel(),), 0, FAR)
 

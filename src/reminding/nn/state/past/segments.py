@@ -124,6 +124,7 @@ class EncoderInput(TensorGroup):
         generators: the random number generators' states before it was encoded; None where nothing can be drawn.
         modes: which of the user's modules were in training mode, (N,) bool; see `UserModules.modes`.
         lowered: an empty tensor of the type to which autocast lowered the encoder; None outside of autocast.
+        batch_first: whether the layer read it as (B, T, ...), () bool; None in files that do not say.
     """
 
     input: Whole
@@ -131,10 +132,12 @@ class EncoderInput(TensorGroup):
     generators: tuple[HostWhole, ...] | None
     modes: HostWhole
     lowered: HostWhole | None = None
+    batch_first: HostWhole | None = None
 
     @staticmethod
     def of(
         input: Tensor | PackedSequence,
+        batch_first: bool,
         generators: GeneratorStates | None,
         modes: Tensor,
         precision: torch.dtype | None,
@@ -145,9 +148,10 @@ class EncoderInput(TensorGroup):
             precision: of the present autocast region; None outside of one.
         """
         lowered = None if precision is None else torch.empty(0, dtype=precision)
-        if isinstance(input, PackedSequence):
-            return EncoderInput(input.data.detach().clone(), input.batch_sizes, generators, modes, lowered)
-        return EncoderInput(input.detach().clone(), None, generators, modes, lowered)
+        packed = isinstance(input, PackedSequence)
+        data, sizes = (input.data, input.batch_sizes) if packed else (input, None)
+        first = torch.tensor(batch_first, device="cpu")
+        return EncoderInput(data.detach().clone(), sizes, generators, modes, lowered, first)
 
     @property
     def given(self) -> Tensor | PackedSequence:
