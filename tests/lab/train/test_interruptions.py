@@ -246,9 +246,8 @@ def test_a_run_whose_folder_was_moved_writes_nothing_into_one_that_took_its_plac
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """What a run has written, but for TensorBoard's files, whose names no other process has."""
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {path: each.read_bytes() for path, each in found.items() if path.parts[0] != "tensorboard"}
+    """What a run has written."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_last_two_checkpoints_are_kept_and_the_one_before_serves_when_the_last_is_damaged(

@@ -84,6 +84,7 @@ class RunLog:
         with naming(self._board_path):
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()
 
     def warn(self, step: int, trouble: Trouble) -> None:
         """Record a warning with its advice; TensorBoard gets it as text."""
@@ -91,6 +92,7 @@ class RunLog:
         self._append({"kind": "warning", "step": step, **content})
         with naming(self._board_path):
             self._board.add_text("warning", str(trouble), step)
+            self._board.flush()
 
     def _append(self, record: dict[str, Any]) -> None:
         check_held(self._path.parent)
@@ -106,7 +108,7 @@ class RunLog:
         return self._size
 
     def close(self) -> None:
-        """Close the files. TensorBoard's, which only repeats the log, may then lack its last numbers."""
+        """Close the files. Nothing is left to write: by now another run's folder may be in this one's place."""
         operations.close(self._file)
         with contextlib.suppress(OSError):
             self._board.close()
