@@ -224,6 +224,28 @@ def test_a_run_that_ends_where_it_was_interrupted_is_one_of_so_many_updates(
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_run_that_was_killed_after_an_evaluation_beyond_its_time_settles_its_credit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.Run, "since", lambda *_: 4.0)  # of each update, and of each evaluation
+    config = streaming(CUE, 99, max_seconds=14.0)
+    config = replace(config, model=replace(config.model, credit_every=5, horizon=20))
+    learn = trainer.learn
+
+    def killed(run: Any, whole: Any) -> Any:
+        if run.standing.step == 3:
+            raise Killed
+        return learn(run, whole)
+
+    assert trainer.train(config, tmp_path / "whole")["steps"] == 4
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(trainer, "learn", killed)
+        trainer.train(config, tmp_path / "run")
+    trainer.train(config, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert trainer.train(config, tmp_path / "run", resume=True)["steps"] == 4
+
+
 def test_an_experiment_goes_on_with_a_run_whose_target_is_another(tmp_path: Path) -> None:
     config = small(12, target=0.0)
     trainer.train(config, tmp_path / "run")

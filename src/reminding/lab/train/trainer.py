@@ -183,7 +183,7 @@ def _loop(run: Run, log: RunLog) -> str:
                 run.count_time()
                 run.signal = interrupt.signal
                 return "interrupted"
-            if last or (standing.seconds >= limit and not run.group.any(_has_credit(run.state))):
+            if standing.seconds >= limit and not run.group.any(_has_credit(run.state)):
                 return "time"  # which an evaluation may have reached; credit that waits takes an update to settle
             if len((batch := next(batches)).input) == 0:
                 continue
