@@ -15,11 +15,13 @@ import pytest
 
 from reminding.cli import main
 from reminding.disk.errors import CannotWriteError
-from reminding.lab.paper import reproduce
+from reminding.lab.paper import estimate, reproduce
 from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, progress, training_jobs
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import command
+from reminding.lab.train import trainer
+from reminding.lab.train.run import Run
 from tests.lab.conftest import small
 from tests.lab.paper.tiny import only_tiny as only_tiny
 from tests.lab.paper.tiny import tiny
@@ -60,6 +62,34 @@ def test_the_budget_of_timed_runs_is_their_time(tmp_path: Path) -> None:
     scaled = reproduce.scaled(run, 0.25)
     assert (scaled.train.steps, scaled.train.max_seconds) == (50, 25.0)
     assert reproduce.scaled(small(steps=50), 0.25).train.steps == 12
+
+
+def test_a_test_of_the_weights_of_a_run_that_goes_on_is_made_again(tmp_path: Path) -> None:
+    options = ReproduceOptions(out=tmp_path, methods=("sab",))
+    wanted = experiment("tiny", options)
+    half, whole = training_jobs(wanted, replace(options, budget=0.5))[0], training_jobs(wanted, options)[0]
+    (test,) = reproduce.testing_jobs(wanted, options)
+    main([*half.words])
+    main([*test.words])
+    states = [reproduce.testing_jobs(wanted, replace(options, budget=share))[0].state for share in (0.5, 1.0)]
+    assert states == ["done", "new"]
+    main([*whole.words, "--resume"])
+    main([*test.words])
+    assert reproduce.testing_jobs(wanted, options)[0].state == "done"
+
+
+@pytest.mark.parametrize(("limit", "left"), [(None, (3.0, 8.0)), (100.0, (75.0, 100.0))])
+def test_the_time_left_of_a_begun_run_is_that_after_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float | None, left: tuple[float, float]
+) -> None:
+    monkeypatch.setattr(estimate, "seconds_per_update", lambda _: 1.0)
+    monkeypatch.setattr(Run, "since", lambda *_: 25 / 8)  # of 5 updates, 2 evaluations and the end
+    job = Job("a run", tmp_path / "run", ["train"], "begun", small(steps=8, max_seconds=limit))
+    trainer.train(small(steps=5, max_seconds=limit), job.folder)
+    monkeypatch.setattr(estimate, "told", lambda seconds, _: seconds)
+    others = [replace(job, folder=tmp_path / "other", state="new"), replace(job, state="done")]
+    assert [reproduce.time_left([each], [], 1) for each in (job, others[0])] == [*left]
+    assert reproduce.time_left([job, *others], [], 1) == sum(left)
 
 
 @pytest.mark.parametrize(

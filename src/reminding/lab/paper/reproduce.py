@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from reminding.checks import above_zero, at_least
+from reminding.disk.errors import DamagedFileError
 from reminding.lab.paper import estimate, tuning
 from reminding.lab.paper.experiments import EXPERIMENTS, Experiment, FurtherTest, Setting
 from reminding.lab.paper.jobs import Job
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, command
+from reminding.lab.runs.saved.training import standing_of
 from reminding.lab.show.tables import Table
 from reminding.lab.show.terminal import say
 from reminding.lab.train.sweep.pulse import MOST_GRACE
 
+SHORTEST = 1e-3
+"""Seconds that a run with a time limit takes at least, in an estimate."""
 MOST_BUDGET = 1_000_000
 """The largest factor on the length of runs: that of an experiment has up to a million updates."""
 
@@ -271,8 +276,20 @@ def training_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
 
 def time_left(jobs: Sequence[Job], further: Sequence[RunConfig], at_once: int) -> str:
     """What the jobs that are not done and further runs will take, for a reader."""
-    runs = [*(job.config for job in jobs if job.state != "done" and job.config is not None), *further]
-    return estimate.told(estimate.seconds(runs), at_once)
+    left = (_rest(job.folder, job.config) for job in jobs if job.state != "done" and job.config is not None)
+    return estimate.told(estimate.seconds([*left, *further]), at_once)
+
+
+def _rest(folder: Path, config: RunConfig) -> RunConfig:
+    """A run that takes as long as what is left of one after its last checkpoint."""
+    if (place := checkpoint.newest(folder)) is None:
+        return config
+    with suppress(DamagedFileError):  # which its command tells, and goes on from an earlier one
+        begun, train = standing_of(place / checkpoint.TRAINING_NAME), config.train
+        if train.max_seconds is not None:
+            train = replace(train, max_seconds=max(train.max_seconds - begun.seconds, SHORTEST))
+        return replace(config, train=replace(train, steps=max(train.steps - begun.step, 1)))
+    return config
 
 
 def _job(wanted: Experiment, planned: Planned, budget: float) -> Job:
@@ -315,18 +332,20 @@ def progress(folder: Path, config: RunConfig) -> Literal["done", "begun", "new"]
 def testing_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     """The commands of the further tests of an experiment's trained models."""
     return [
-        _test_job(planned, test)
+        _test_job(planned, test, options.budget)
         for planned in planned_runs(wanted, options)
         for test in wanted.tests
         if planned.method in test.methods
     ]
 
 
-def _test_job(planned: Planned, test: FurtherTest) -> Job:
+def _test_job(planned: Planned, test: FurtherTest, budget: float) -> Job:
+    """The command of a further test; one of a run that is not at its end yet was of other weights."""
     task = replace(planned.config.task, T=test.T)
     forgets = "capacity" in planned.config.unread()
     options = replace(test.options, capacity=None, evict=None) if forgets else test.options
-    done = any(options.matches(record, task) for record in checkpoint.read_evaluations(planned.folder))
+    made = any(options.matches(record, task) for record in checkpoint.read_evaluations(planned.folder))
+    done = made and checkpoint.is_finished(planned.folder, scaled(planned.config, budget))
     words = options.command(planned.folder, T=test.T)
     return Job(f"test {planned.title} at T={test.T}", planned.folder, words, "done" if done else "new")
 
