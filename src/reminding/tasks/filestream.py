@@ -394,7 +394,7 @@ class FileStream(DescribedStream):
         for split in ("valid", "test"):
             notes += [
                 f"{names[i]} drifts: its mean in the {split} rows is {far} from that in the training rows, and "
-                "may outweigh all others; predict its change (--residual), or leave it out"
+                "may outweigh all others unless its change is predicted (--residual); or leave it out"
                 for i, far in far_away(scale, self._values(self._pieces(split))).items()
             ]
         return notes

@@ -113,7 +113,7 @@ def _of_next_row(record: Mapping[str, Any], columns: Mapping[str, Any]) -> list[
         more = f" and {len(worse) - NAMED} more columns" if len(worse) > NAMED else ""
         notes.append(
             f"The model is worse than no change in {', '.join(worse[:NAMED])}{more}; train longer, or with other "
-            "options: --residual is for columns that drift, or change little from row to row."
+            "options. --residual, if the run lacks it, is for columns that drift, or change little from row to row."
         )
     return notes
 
