@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from reminding.cli import main
+from reminding.disk.lock import locked
 from reminding.lab.paper import jobs as processes
 from reminding.lab.paper import reproduce
 from reminding.lab.paper.reproduce import ReproduceOptions, experiment, training_jobs
@@ -90,6 +94,32 @@ def test_a_run_of_a_dead_worker_is_given_to_another_and_goes_on_from_its_checkpo
     }
     assert attempts[0].notes == {"ended": "its worker showed no sign of life"}
     assert "--resume" in checkpoint.read_summary(first.folder)["command"]
+    assert len(checkpoint.read_evaluations(first.folder)) == 1
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_that_goes_on_without_its_worker_is_awaited_by_the_next_worker(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a worker is stopped for longer than its grace, and the process that trains is not."""
+    storage, out = tmp_path / "journal.log", tmp_path / "out"
+    first = planned(out)[0]
+    main([*first.commands[0].words[:-1], str(tmp_path / "trained")])
+    with ExitStack() as held:
+        first.folder.mkdir(parents=True)
+        held.enter_context(locked(first.folder))
+
+        def trained() -> None:
+            shutil.copytree(tmp_path / "trained", first.folder, dirs_exist_ok=True)
+            held.close()
+
+        other = threading.Timer(2.0, trained)
+        other.start()
+        main(["reproduce", "tiny", "--methods", "sab", "--out", str(out), "--storage", str(storage)])
+        other.join()
+    assert f"waits: {first.folder} is in use by process {os.getpid()}" in capfd.readouterr().out
+    assert [each.state for each in attempts_of(storage, "tiny")] == ["complete"]
+    assert checkpoint.read_summary(first.folder) == checkpoint.read_summary(tmp_path / "trained")
     assert len(checkpoint.read_evaluations(first.folder)) == 1
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from reminding.disk.lock import holder
 from reminding.disk.writing import write_text
 from reminding.lab.paper import jobs as processes
 from reminding.lab.paper.jobs import Job
@@ -128,8 +129,9 @@ class _Worker:
     def _begin(self) -> None:
         while len(self._running) < self._at_once and (taken := self._queue.take()) is not None:
             job = self._jobs[taken[0]]
-            commands = [_reread(job.commands[0]), *job.commands[1:]]
-            self._running.append(_Running(job, taken[1], [each for each in commands if each.state != "done"]))
+            self._running.append(_Running(job, taken[1], list(job.commands)))
+            if (other := holder(job.folder)) is not None:
+                say(f"{job.commands[0].title} waits: {job.folder} is in use by {other}")
 
     def _start(self, command: Job) -> subprocess.Popen[bytes]:
         say(f"{command.title}: reminding {' '.join(command.words)}")
@@ -145,8 +147,10 @@ class _Worker:
             if each.process is not None and each.process.returncode:
                 job, status = each.job.commands[0], each.process.returncode
                 self._end(each, processes.failure(status, job, shown=self._at_once == 1))
-            elif each.left:
-                each.process = self._start(each.left.pop(0))
+            elif holder(each.job.folder) is not None:
+                return  # the run of a worker that was presumed dead goes on until that worker learns of it
+            elif (command := _next(each.left)) is not None:
+                each.process = self._start(command)
             else:
                 self._end(each, None)
         except GivenAwayError:
@@ -165,6 +169,15 @@ class _Worker:
             self._queue.fail(each.number, error)
             say(f"failed: {each.job.commands[0].title}: {error}")
         self._running.remove(each)
+
+
+def _next(left: list[Job]) -> Job | None:
+    """The next command that is not done, which is taken from those that are left."""
+    while left:
+        command = left.pop(0) if left[0].config is None else _reread(left.pop(0))
+        if command.state != "done":
+            return command
+    return None
 
 
 def _reread(job: Job) -> Job:

@@ -118,12 +118,29 @@ def test_a_worker_that_dies_before_its_first_beat_is_found(storage: str, study_o
     study.begin("a", "gone:1", {}, None)
     clock = Clock()
     watch = Pulse(study, grace=10.0, clock=clock)
-    assert watch.watch() == []
+    for clock.now in (0.0, 5.0, 10.0):
+        assert watch.watch() == []
     clock.now = 10.5
     (ended,) = watch.watch()
     assert (ended.job, ended.worker) == ("a", "gone:1")
     (attempt,) = study.attempts()
     assert (attempt.state, attempt.notes) == ("void", {"ended": "its worker showed no sign of life"})
+
+
+def test_workers_that_were_stopped_together_keep_their_jobs(storage: str, study_of: Make) -> None:
+    """As on a laptop that was asleep: whoever wakes first must not take the others for dead."""
+    study = study_of(storage)
+    clock = Clock()
+    watch, sleeper = Pulse(study, grace=10.0, clock=clock), Queue(study, Pulse(study, 10.0), ["a"])
+    _, number = taken(sleeper)
+    for clock.now in (0.0, 2.0, 5000.0, 5002.0):
+        assert watch.watch() == []
+    sleeper.pulse.beat()
+    assert not sleeper.pulse.lost(number)
+    for clock.now in (5004.0, 5006.0, 10_000.0, 10_002.0):
+        assert watch.watch() == []
+    clock.now = 10_004.0
+    assert [each.number for each in watch.watch()] == [number]
 
 
 def test_a_job_that_is_given_back_is_free_and_a_failed_one_is_not(storage: str, study_of: Make) -> None:

@@ -21,7 +21,8 @@ class Pulse:
     """A thread that beats for this worker's attempts, and gives back the jobs of workers that have fallen silent.
 
     Each beat raises a number in the storage. A worker is presumed dead if that number stays the same for `grace`
-    seconds on the observer's own clock, so that the clocks of machines need not agree.
+    seconds on the observer's own clock, so that the clocks of machines need not agree. Of the time between two looks
+    at most half of `grace` counts: the observer was stopped, or the storage was away, and so perhaps the worker's.
 
     Args:
         study: whose attempts are watched.
@@ -34,6 +35,7 @@ class Pulse:
         self._own: dict[int, int] = {}
         self._lost: set[int] = set()
         self._seen: dict[int, tuple[int, float]] = {}
+        self._looked = clock()
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="pulse")
 
@@ -90,15 +92,17 @@ class Pulse:
             the attempts that were made void.
         """
         now = self._clock()
+        passed = min(now - self._looked, self._grace / 2)
         running = [each for each in self._study.attempts() if each.state == "running"]
         with self._lock:
             others = [each for each in running if each.number not in self._own]
+        self._looked = now
         ended: list[Attempt] = []
         for each in others:
-            beat, since = self._seen.get(each.number, (None, now))
-            if beat != each.beat:
-                self._seen[each.number] = (each.beat, now)
-            elif now - since > self._grace and self._void(each):
+            beat, silence = self._seen.get(each.number, (None, 0.0))
+            silence = silence + passed if beat == each.beat else 0.0
+            self._seen[each.number] = (each.beat, silence)
+            if silence > self._grace and self._void(each):
                 ended.append(each)
         return ended
 
