@@ -69,6 +69,8 @@ def test_methods_are_tuned_before_the_runs_that_count(tmp_path: Path, capfd: pyt
     assert shown.count("new: reminding train copying") == 4 + 1
     assert "are those that it will choose" in shown
     assert "by some updates of each kind of run" in shown
+    assert "4 tuning runs come first, 0 of them done" in shown
+    assert "earlier tuning" not in shown
     main(command)
     shown = capfd.readouterr().out
     assert "4 tuning runs, 0 of them done" in shown
@@ -83,7 +85,18 @@ def test_methods_are_tuned_before_the_runs_that_count(tmp_path: Path, capfd: pyt
     report = (tmp_path / "tiny-tuned-report" / "report.md").read_text()
     assert "Tuning of T4" in report
     main([*command, "--dry"])
-    assert capfd.readouterr().out.count("done: reminding train copying") == 4 + 1
+    shown = capfd.readouterr().out
+    assert shown.count("done: reminding train copying") == 4 + 1
+    assert "earlier tuning" not in shown
+    for run in (folder / "tuning").glob("lstm-lr0.01-*/config.json"):
+        run.unlink()  # as where the choice alone was kept
+    main([*command, "--dry"])
+    shown = capfd.readouterr().out
+    assert "4 tuning runs come first, 2 of them done; with --choices FILE there are none" in shown
+    choice = f"--settings T4 --choices {folder / 'tuning' / 'tuning.json'}"
+    assert f"an earlier tuning is there, and is taken with {choice}" in shown
+    main([*command, "--dry", *choice.split()])
+    assert "tuning runs" not in capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("forked")

@@ -82,11 +82,20 @@ def test_a_test_of_the_weights_of_a_run_that_goes_on_is_made_again(tmp_path: Pat
 def test_the_time_left_of_a_begun_run_is_that_after_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float | None, left: tuple[float, float]
 ) -> None:
-    monkeypatch.setattr(estimate, "seconds_per_update", lambda _: 1.0)
-    monkeypatch.setattr(Run, "since", lambda *_: 25 / 8)  # of 5 updates, 2 evaluations and the end
+    def seconds(_run: Any, _began: float) -> float:
+        return 25 / 8  # of 5 updates, 2 evaluations and the end
+
+    def second(_run: Any) -> float:
+        return 1.0
+
+    def exact(seconds: float, _: int) -> float:
+        return seconds
+
+    monkeypatch.setattr(estimate, "seconds_per_update", second)
+    monkeypatch.setattr(estimate, "told", exact)
+    monkeypatch.setattr(Run, "since", seconds)
     job = Job("a run", tmp_path / "run", ["train"], "begun", small(steps=8, max_seconds=limit))
     trainer.train(small(steps=5, max_seconds=limit), job.folder)
-    monkeypatch.setattr(estimate, "told", lambda seconds, _: seconds)
     others = [replace(job, folder=tmp_path / "other", state="new"), replace(job, state="done")]
     assert [reproduce.time_left([each], [], 1) for each in (job, others[0])] == [*left]
     assert reproduce.time_left([job, *others], [], 1) == sum(left)

@@ -227,7 +227,10 @@ def test_a_run_that_ends_where_it_was_interrupted_is_one_of_so_many_updates(
 def test_a_run_that_was_killed_after_an_evaluation_beyond_its_time_settles_its_credit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.Run, "since", lambda *_: 4.0)  # of each update, and of each evaluation
+    def seconds(_run: Any, _began: float) -> float:
+        return 4.0  # of each update, and of each evaluation
+
+    monkeypatch.setattr(trainer.Run, "since", seconds)
     config = streaming(CUE, 99, max_seconds=14.0)
     config = replace(config, model=replace(config.model, credit_every=5, horizon=20))
     learn = trainer.learn
@@ -238,9 +241,10 @@ def test_a_run_that_was_killed_after_an_evaluation_beyond_its_time_settles_its_c
         return learn(run, whole)
 
     assert trainer.train(config, tmp_path / "whole")["steps"] == 4
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trainer, "learn", killed)
+    monkeypatch.setattr(trainer, "learn", killed)
+    with pytest.raises(Killed):
         trainer.train(config, tmp_path / "run")
+    monkeypatch.setattr(trainer, "learn", learn)
     trainer.train(config, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     assert trainer.train(config, tmp_path / "run", resume=True)["steps"] == 4

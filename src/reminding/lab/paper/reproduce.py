@@ -185,6 +185,16 @@ def _planned(
     ]
 
 
+def earlier_choices(wanted: Experiment, options: ReproduceOptions) -> list[str]:
+    """The options that take the place of a setting's tuning, where its folder has a choice for all its methods."""
+    found: list[str] = []
+    for setting in wanted.settings:
+        folder = tuning_folder(wanted, setting, options)
+        if setting.grid is not None and {*setting.runs} <= {*tuning.read_record(folder).chosen}:
+            found.append(f"--settings {setting.name} --choices {folder / tuning.CHOICE_NAME}")
+    return found
+
+
 def tuning_jobs(wanted: Experiment, options: ReproduceOptions) -> list[Job]:
     """The commands that tune the methods of an experiment, before the runs that count.
 

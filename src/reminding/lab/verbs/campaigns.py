@@ -14,6 +14,7 @@ from reminding.lab.paper.jobs import Job, run_jobs
 from reminding.lab.paper.reproduce import (
     Experiment,
     ReproduceOptions,
+    earlier_choices,
     experiment,
     final_jobs,
     finalists,
@@ -175,6 +176,11 @@ def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOpti
     jobs = training_jobs(settled, options)
     for job in [*tuning, *finals, *jobs, *testing_jobs(settled, options)]:
         say(f"{job.state}: reminding {' '.join(job.words)}")
+    if not tried:
+        done = sum(job.state == "done" for job in tuning)
+        say(f"{len(tuning)} tuning runs come first, {done} of them done; with --choices FILE there are none")
+        for choice in earlier_choices(wanted, options):
+            say(f"an earlier tuning is there, and is taken with {choice}")
     if not ready:
         say("the rate and the initial values of the runs after the tuning are those that it will choose")
     coming = [] if tried else finalists(wanted, options)
