@@ -26,6 +26,7 @@ from reminding.lab.paper.tied import TIED
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig, TrainOptions, command
 from reminding.lab.runs.runlog import read_log
+from reminding.lab.train import trainer
 from reminding.lab.train.sweep.attempts import Attempt
 from reminding.lab.train.sweep.storage import Study
 from tests.forked import Forked
@@ -69,6 +70,21 @@ def test_tuning_runs_and_tests_are_shared_and_collected_in_a_folder_elsewhere(
     choice = "tiny-tuned/T4/tuning/tuning.json"
     assert (here / choice).read_text() == (there / choice).read_text()
     assert "Tuning of T4" in (there / "tiny-tuned-report" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_that_was_interrupted_here_and_ended_elsewhere_is_collected(tmp_path: Path) -> None:
+    """Otherwise each machine would choose and report by results of its own."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    first = planned(there)[0]
+    assert first.commands[0].config is not None
+    trainer.train(first.commands[0].config, first.folder, judge=lambda *_: "interrupted")
+    assert checkpoint.read_summary(first.folder)["stopped"] == "interrupted"
+    for out in (here, there):
+        main(["reproduce", "tiny", "--methods", "sab", "--out", str(out), "--storage", str(tmp_path / "journal.log")])
+    ended = checkpoint.read_summary(planned(here)[0].folder)
+    assert (ended["stopped"], checkpoint.read_summary(first.folder)) == ("steps", ended)
+    assert len(checkpoint.read_evaluations(first.folder)) == 1
 
 
 @pytest.mark.usefixtures("forked")

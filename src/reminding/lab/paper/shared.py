@@ -187,13 +187,13 @@ def _reread(job: Job) -> Job:
 
 
 def _collected(owned: Mapping[str, Attempt], jobs: Sequence[Shared]) -> list[str]:
-    """Write the files of runs that are not here; return the failed jobs, with their errors."""
+    """Write the files of runs whose end is not here; return the failed jobs, with their errors."""
     failed: list[str] = []
     for job in jobs:
-        attempt = owned[job.key]
+        attempt, config = owned[job.key], job.commands[0].config
         if attempt.state == "failed":
             failed.append(f"{job.commands[0].title}: {attempt.notes['error']}")
-        elif not (job.folder / checkpoint.SUMMARY_NAME).is_file():
+        elif config is not None and not checkpoint.is_finished(job.folder, config):  # perhaps begun here
             unpack(attempt.notes, job.folder)
             try:
                 _reread(job.commands[0])
