@@ -18,6 +18,7 @@ from reminding.lab.paper import jobs as processes
 from reminding.lab.paper.reproduce import progress
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
+from reminding.lab.train import trainer
 from reminding.tasks import Copying
 from tests.forked import Forked
 from tests.lab.conftest import small
@@ -129,11 +130,33 @@ def test_a_run_that_fails_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "T4" / "sab-seed0").mkdir(parents=True)
     (tmp_path / "tiny" / "T4" / "sab-seed0" / "letter").write_text("not a run")
     with pytest.raises(
-        SystemExit, match=r"2 failed: tiny T4 sab seed 0.*exists and is not a run.*\. The same command"
+        SystemExit, match=r"1 failed: tiny T4 sab seed 0.*exists and is not a run.*\. The same command"
     ):
         main(words("--jobs", "2", out=tmp_path))
     assert checkpoint.read_summary(tmp_path / "tiny" / "T4" / "lstm-seed0")["steps"] == 4
     assert "lstm" in (tmp_path / "tiny-report" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_run_that_was_killed_on_its_way_is_not_tested_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tiny" / "T4" / "sab-seed0"
+    trainer.train(small(steps=4), folder, judge=lambda *_: "interrupted")
+    (folder / checkpoint.SUMMARY_NAME).unlink()  # as if it had been killed after its first checkpoint
+    start = processes.start
+
+    def killed(job: processes.Job, shown: bool) -> object:
+        trains = job.words[0] == "train"
+        return subprocess.Popen(["sh", "-c", "kill -9 $$"], stdin=subprocess.PIPE) if trains else start(job, shown)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "start", killed)
+        with pytest.raises(SystemExit, match=r"1 failed: tiny T4 sab seed 0: ended by SIGKILL"):
+            main(words("--methods", "sab", out=tmp_path))
+    assert checkpoint.read_evaluations(folder) == []
+    main(words("--methods", "sab", out=tmp_path))
+    assert len(checkpoint.read_evaluations(folder)) == 1
 
 
 def test_ctrl_c_says_how_to_go_on(

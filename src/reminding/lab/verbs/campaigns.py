@@ -159,12 +159,17 @@ def _run_all(name: str, kind: str, jobs: Sequence[Job], options: ReproduceOption
 
 
 def _run(name: str, kind: str, jobs: Sequence[Job], tests: Sequence[Job], options: ReproduceOptions) -> list[str]:
-    """Run the jobs that are not done, here or by all workers of a storage, and return the failed ones."""
+    """Run the jobs that are not done, here or by all workers of a storage, and return the failed ones.
+
+    A run that failed is not tested: its weights are those of an earlier update.
+    """
     if jobs:
         say(f"{len(jobs)} {kind}, {sum(job.state == 'done' for job in jobs)} of them done")
     if options.storage is not None:
         return run_shared(name, shared_jobs(jobs, tests, options.out), options)
-    return run_jobs(jobs, options.jobs) + run_jobs(tests, options.jobs)
+    failed = run_jobs(jobs, options.jobs)
+    ended = {job.folder for job in jobs if job.config and checkpoint.is_finished(job.folder, job.config)}
+    return failed + run_jobs([test for test in tests if test.folder in ended], options.jobs)
 
 
 def _show_plan(wanted: Experiment, tuning: Sequence[Job], options: ReproduceOptions) -> None:
