@@ -89,6 +89,11 @@ def test_methods_are_tuned_before_the_runs_that_count(tmp_path: Path, capfd: pyt
     shown = capfd.readouterr().out
     assert shown.count("done: reminding train copying") == 4 + 1
     assert "earlier tuning" not in shown
+    (folder / "tuning" / "tuning.json").rename(tmp_path / "kept")
+    main([*command, "--dry"])
+    assert "done: reminding train copying" in capfd.readouterr().out
+    assert not (folder / "tuning" / "tuning.json").exists()
+    (tmp_path / "kept").rename(folder / "tuning" / "tuning.json")
     for run in (folder / "tuning").glob("lstm-lr0.01-*/config.json"):
         run.unlink()  # as where the choice alone was kept
     main([*command, "--dry"])
@@ -142,8 +147,9 @@ def test_a_run_that_was_killed_on_its_way_is_not_tested_before_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "tiny" / "T4" / "sab-seed0"
-    trainer.train(small(steps=4), folder, judge=lambda *_: "interrupted")
-    (folder / checkpoint.SUMMARY_NAME).unlink()  # as if it had been killed after its first checkpoint
+    trainer.train(small(steps=3), folder)
+    (folder / checkpoint.SUMMARY_NAME).unlink()
+    small(steps=4).save(folder / checkpoint.CONFIG_NAME)  # as if it had been killed after its first checkpoint
     start = processes.start
 
     def killed(job: processes.Job, shown: bool) -> object:

@@ -46,6 +46,11 @@ def attempts_of(storage: Path, name: str) -> list[Attempt]:
         return study.attempts()
 
 
+def interrupting(_step: int, _value: float) -> str:
+    """Ends a run at its first evaluation."""
+    return "interrupted"
+
+
 def planned(out: Path, *, seeds: int = 1) -> list[Shared]:
     options = ReproduceOptions(seeds=seeds, out=out)
     wanted = experiment("tiny", options)
@@ -78,7 +83,7 @@ def test_a_run_that_was_interrupted_here_and_ended_elsewhere_is_collected(tmp_pa
     here, there = tmp_path / "here", tmp_path / "there"
     first = planned(there)[0]
     assert first.commands[0].config is not None
-    trainer.train(first.commands[0].config, first.folder, judge=lambda *_: "interrupted")
+    trainer.train(first.commands[0].config, first.folder, judge=interrupting)
     assert checkpoint.read_summary(first.folder)["stopped"] == "interrupted"
     for out in (here, there):
         main(["reproduce", "tiny", "--methods", "sab", "--out", str(out), "--storage", str(tmp_path / "journal.log")])

@@ -253,7 +253,9 @@ def finalists(wanted: Experiment, options: ReproduceOptions) -> list[RunConfig]:
 
 
 def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, list[Table]]:
-    """The experiment with what its tuning chose, and the tables of the grids. Writes a tuning.json for each setting.
+    """The experiment with what its tuning chose, and the tables of the grids.
+
+    Writes a tuning.json for each setting, unless the run is dry.
 
     Raises:
         ValueError: a tuning run has not finished, or no run of a method has a finite result; the message names it.
@@ -267,7 +269,8 @@ def tuned(wanted: Experiment, options: ReproduceOptions) -> tuple[Experiment, li
             continue
         results, finals = _results(runs), _results(final_runs(wanted, setting, options))
         choice = tuning.chosen(finals or results, next(iter(setting.runs.values())).task.maximize)
-        tuning.write_choice(tuning_folder(wanted, setting, options), results, choice, finals)
+        if not options.dry:
+            tuning.write_choice(tuning_folder(wanted, setting, options), results, choice, finals)
         tables.append(tuning.table(setting.name, results, choice))
         if finals:
             tables.append(tuning.table(setting.name, finals, choice, "Finals, in full length,"))
