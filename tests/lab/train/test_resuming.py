@@ -193,6 +193,32 @@ def test_a_run_that_was_interrupted_has_not_finished(
     assert "finished" not in shown
 
 
+def test_a_second_request_does_not_end_a_run_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a scheduler that asks all processes, of which one then asks the processes that it has started."""
+    learn, save = trainer.learn, checkpoint.save_checkpoint
+    ends: list[int] = []
+
+    def asked(run: Any, whole: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return learn(run, whole)
+
+    def asked_again(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(trainer, "learn", asked)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", asked_again)
+    before = signal.signal(signal.SIGTERM, lambda number, _: ends.append(number))
+    try:
+        assert trainer.train(small(6), tmp_path / "run")["stopped"] == "interrupted"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ends == []
+    assert content(tmp_path / "run")["standing"]["step"] == 1
+
+
 @pytest.mark.parametrize("credit_every", [1, 4])
 def test_a_run_that_ends_where_it_was_interrupted_is_one_of_so_many_updates(
     credit_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -182,6 +182,7 @@ def _loop(run: Run, log: RunLog) -> str:
             if run.group.any(interrupt.requested):
                 run.count_time()
                 run.signal = interrupt.signal
+                run.save(log)  # here, where a second signal, as of a scheduler to all processes, is no end at once
                 return "interrupted"
             if standing.seconds >= limit and not run.group.any(_has_credit(run.state)):
                 return "time"  # which an evaluation may have reached; credit that waits takes an update to settle
