@@ -14,7 +14,16 @@ import pytest
 
 from reminding.disk.commits import Commits
 from reminding.disk.errors import CannotWriteError, DamagedFileError
-from reminding.disk.writing import check_folder, check_name, make_folder, remove_leftovers, replacing, write_file
+from reminding.disk.writing import (
+    check_folder,
+    check_name,
+    check_place,
+    make_folder,
+    remove_leftovers,
+    replacing,
+    temporary,
+    write_file,
+)
 from tests.places import ROOT
 from tests.reliability.faults import Fault, faulty
 
@@ -100,6 +109,30 @@ def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_stay(t
     assert {path.name for path in tmp_path.iterdir()} == {"file", *(names[each] for each in left)}
     remove_leftovers(tmp_path, everywhere=True)
     assert {path.name for path in tmp_path.iterdir()} == {"file", names["alive"], names["no leftover"]}
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".csv", "ж" * 125 + ".csv"])
+def test_a_file_may_have_the_longest_name_that_there_is(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    check_place(path)
+    write_file(path, b"old")
+    with temporary(path) as unfinished:
+        path.with_name(unfinished.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")).touch()  # of a dead process
+    _by_a_library(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_at_which_no_file_can_be_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    for path, what in (
+        (tmp_path, "it is a folder, and a file is needed"),
+        (link, "it is a folder, and a file is needed"),
+        (tmp_path / ("n" * 256), "File name too long"),
+    ):
+        with pytest.raises(CannotWriteError, match=f"could not write {path}: {what}"):
+            check_place(path)
 
 
 def content(commits: Commits, number: int) -> dict[str, bytes]:

@@ -19,6 +19,8 @@ from reminding.disk.errors import CannotWriteError
 
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)-(?P<process>\d+)-\d+\.part")
 """The names of unfinished files and folders."""
+NAME_BYTES = 120
+"""Bytes of a file's name that the unfinished file has in its own, of 255 at most; a host's name has up to 64."""
 _numbers = itertools.count()
 _unfinished: set[Path] = set()
 """What this process is writing now."""
@@ -93,6 +95,20 @@ def check_folder(path: Path) -> None:
                 raise CannotWriteError(path, f"{what} is a link to nothing, and a folder is needed")
 
 
+def check_place(path: Path) -> None:
+    """Refuse a path at which no file can be written, before work whose result it takes.
+
+    Raises:
+        ValueError: its name is no UTF-8 text.
+        CannotWriteError: it is a folder, its name is too long, or there can be no folder above it.
+    """
+    check_folder(path.parent)
+    check_name(path)
+    with naming(path):
+        if path.is_dir():
+            raise CannotWriteError(path, "it is a folder, and a file is needed")
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_file` of text in UTF-8."""
     write_file(path, text.encode())
@@ -138,7 +154,7 @@ def write_new(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def temporary(path: Path) -> Generator[Path]:
     """A name for an unfinished file or folder, beside the finished one; after an error what has it is removed."""
-    unfinished = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{next(_numbers)}.part")
+    unfinished = path.with_name(f".{_short(path.name)}.{_host()}-{os.getpid()}-{next(_numbers)}.part")
     _unfinished.add(unfinished)
     try:
         yield unfinished
@@ -159,7 +175,7 @@ def remove_leftovers(folder: Path, name: str | None = None, *, everywhere: bool 
     """
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         found = LEFTOVER.fullmatch(path.name)
-        if found is None or name not in (None, found["name"]):
+        if found is None or (name is not None and found["name"] != _short(name)):
             continue
         if _is_left(path, found["host"], int(found["process"]), everywhere):
             discard(path)
@@ -199,6 +215,11 @@ def alive(process: int) -> bool:
     except OSError:  # it lives, and belongs to someone else
         return True
     return True
+
+
+def _short(name: str) -> str:
+    """The beginning of a name, so that the unfinished file's own is not too long."""
+    return os.fsencode(name)[:NAME_BYTES].decode(errors="ignore")
 
 
 def _host() -> str:

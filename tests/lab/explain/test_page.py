@@ -234,3 +234,9 @@ def test_figures_lie_beside_the_page(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 5000 for path in files)
     with pytest.raises(ValueError, match="at least one"):
         page([], "a run")
+
+
+def test_figures_of_a_file_with_a_long_name_have_shorter_ones(tmp_path: Path) -> None:
+    explanation = replace(made_up(40), name=f"{'n' * 240}.ts series 12")
+    _, *figures = write_explanations([explanation], tmp_path, "a run")
+    assert [path.name for path in figures] == [f"{a}-{'n' * 107}-ts-series-12.png" for a in ("recall", "credit")]

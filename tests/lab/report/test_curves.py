@@ -111,6 +111,18 @@ def test_no_two_settings_draw_into_one_file(tmp_path: Path) -> None:
     assert names == ["stream-a-b.csv", "stream-a-b.csv_2", "stream-a-b.csv_3", "stream-.csv", "stream-.csv_2"]
 
 
+def test_settings_of_many_columns_have_short_files(tmp_path: Path) -> None:
+    names = [f"measured_{number}" for number in range(40)]
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n" + ",".join("1" * 40) + "\n")
+    for number in (1, 2):
+        task = FileStream(tmp_path / "a.csv", columns=tuple(names[number:]))
+        write(tmp_path / str(number), small(task=task), [(2, 1.0, 0.5)])
+    groups = group(map(Run.read, find_runs([tmp_path])))
+    first, second = (file_name(each.setting, groups) for each in groups)
+    assert len(first) <= 120
+    assert second == "-".join(["stream-a.csv-columns", *names[2:]]).replace("_", "-")[:120].strip("-")
+
+
 def further(folder: Path, results: dict[int, float], **changes: int) -> None:
     """Add tests of a run at some lengths."""
     for T, accuracy in results.items():

@@ -64,6 +64,7 @@ def test_each_medium_has_its_own_escape() -> None:
     assert for_link("é\udcff") == "%C3%A9%FF"
     assert for_file_name("a/b $x$.1-") == "a-b-x-.1"
     assert for_file_name("///") == "unnamed"
+    assert for_file_name("a" * 300 + " seed 7") == "a" * 113 + "-seed-7"
 
 
 @pytest.fixture

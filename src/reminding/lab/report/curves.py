@@ -13,6 +13,7 @@ from reminding.lab.report.sections import Block, Chart, Lines
 from reminding.lab.report.tables import lengths_of
 from reminding.lab.runs.records import Run
 from reminding.lab.show.charts import curves_chart, dots_chart
+from reminding.lab.show.escaping import MOST_LETTERS
 from reminding.lab.show.plots import Curve, learning_curves, length_curves, seed_dots
 from reminding.lab.show.tables import Table, metric_text
 
@@ -149,7 +150,7 @@ def file_name(setting: str, groups: Sequence[Group]) -> str:
     tasks = {each.setting: each.task.name for each in groups}
     for each, task in tasks.items():
         alone = [other for other in tasks if tasks[other] == task] == [each]
-        name = task if alone else re.sub(r"[^A-Za-z0-9.]+", "-", each).strip("-")
+        name = task if alone else re.sub(r"[^A-Za-z0-9.]+", "-", each)[:MOST_LETTERS].strip("-")
         used = {other.lower() for other in names.values()}
         names[each] = next(new for new in chain([name], (f"{name}_{n}" for n in count(2))) if new.lower() not in used)
     return names[setting]

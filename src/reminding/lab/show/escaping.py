@@ -19,6 +19,8 @@ _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 _TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text around them."""
 _MARKDOWN = re.compile(r"[\\`*\[\]<>$]|(?<![^\W_])_|_(?![^\W_])")
+MOST_LETTERS = 120
+"""Letters of a user's text in the name of a file, which has at most 255."""
 _LINK = re.compile(rb"[^A-Za-z0-9._~/-]")
 
 
@@ -77,5 +79,5 @@ def for_link(path: PurePath | str) -> str:
 
 
 def for_file_name(text: str) -> str:
-    """Text as a part of a file name: letters and digits of ASCII, points and dashes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    """Text as a part of a file name: letters and digits of ASCII, points and dashes; of a long one the end."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[-MOST_LETTERS:].strip("-.") or "unnamed"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reminding.disk.writing import check_folder
+from reminding.disk.writing import check_place
 from reminding.lab.explain.decimals import told_by
 from reminding.lab.predict.forecast import Rows, check_file
 from reminding.lab.predict.frames import cells_of, check_spared, check_suffix, write_frame
@@ -93,7 +93,7 @@ def _check_files(options: PredictOptions, out: Path | None, figure: Path | None)
         check_figure(figure)
     for path in (out, figure):
         if path is not None:
-            check_folder(path.parent)
+            check_place(path)
     check_spared({"out": out, "figure": figure}, {"input": options.input, "future": options.future})
     if not options.input.exists():
         raise FileNotFoundError(f"input: {options.input} is neither a file nor a folder")
