@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -126,6 +127,19 @@ def test_a_finished_run_ends_well_while_its_worker_lives(tmp_path: Path) -> None
     words = [*command(small(steps=2)), "--out", str(tmp_path / "run")]
     assert run_jobs([Job("a run", tmp_path / "run", words, "new")], at_once=2) == []
     assert checkpoint.read_summary(tmp_path / "run")["stopped"] == "steps"
+
+
+def test_a_job_takes_no_module_from_a_folder_that_this_process_takes_none_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program `reminding` does not see a user's random.py; `python -m` would, in the place of Python's own."""
+    (tmp_path / "random.py").write_text("raise RuntimeError")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd(), str(tmp_path))])
+    monkeypatch.chdir(tmp_path)
+    assert run_jobs([Job("a run", tmp_path / "run", ["train", "copying", "--help"], "new")], at_once=2) == []
+    monkeypatch.syspath_prepend(tmp_path)
+    (said,) = run_jobs([Job("a run", tmp_path / "run", ["train", "copying", "--help"], "new")], at_once=2)
+    assert "exit status 1" in said
 
 
 def failing(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> str:

@@ -86,7 +86,9 @@ def start(job: Job, shown: bool) -> subprocess.Popen[bytes]:
     Raises:
         CannotWriteError: this file cannot be written, as on a full disk.
     """
-    arguments = [sys.executable, "-m", "reminding", *job.words]
+    # Files in the present folder, such as a user's random.py, are modules only where they are to this process.
+    apart = [] if {"", os.getcwd()} & {*sys.path} else ["-P"]
+    arguments = [sys.executable, *apart, "-m", "reminding", *job.words]
     with nullcontext() if shown else _opened(_console(job), f"{HEADING}{' '.join(job.words)}\n") as file:
         return subprocess.Popen(
             arguments,
