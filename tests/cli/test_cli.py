@@ -50,6 +50,15 @@ def test_the_overview_imports_nothing_of_the_lab() -> None:
     assert "tyro" not in shown
 
 
+def test_help_on_a_terminal_of_one_column_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1")
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    assert "usage: reminding check" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", ["eval", "explain"])
 def test_help_without_a_run_is_no_error(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

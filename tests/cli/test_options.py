@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,29 @@ def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monk
         out = file / "out.csv" if words.startswith("predict") else file
         with pytest.raises(SystemExit, match=f"could not write {file}: it is a file, and a folder is needed"):
             main([*words.split(), "--out", str(out)])
+    for option, name in (("--out", "a.csv"), ("--figure", "a.png")):
+        (tmp_path / name).mkdir()
+        with pytest.raises(SystemExit, match=f"could not write {tmp_path / name}: it is a folder, and a file is"):
+            main(["predict", str(tmp_path), "--input", str(file), option, str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("words", [["--out", "~/a.csv"], ["--out=~/a.csv"]])
+def test_the_home_folder_is_meant_where_a_shell_leaves_its_sign(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After = and in the quotes of a pattern; a folder called ~ was made, whose removal may remove one's home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    meant: list[Any] = []
+
+    def taken(*given: Any) -> None:
+        meant.extend(given)
+
+    monkeypatch.setattr(predicting, "predict", taken)
+    main(["predict", "RUN", "--input", "~/in/m*.csv", *words])
+    assert (meant[1].input, meant[2]) == (tmp_path / "in" / "m*.csv", tmp_path / "a.csv")
+    main(["predict", "RUN", "--input", "./~/b.csv", "--out=a~.csv"])
+    assert (meant[5].input, meant[6]) == (Path("~/b.csv"), Path("a~.csv"))
 
 
 @pytest.mark.parametrize(

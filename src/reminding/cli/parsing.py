@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, make_dataclass
 from itertools import pairwise, takewhile
@@ -16,6 +18,8 @@ FILES = ("data", "valid", "test")
 """Options whose value may be a pattern, which a shell replaces by the files that it matches unless it is quoted."""
 MAY_BE_EMPTY = ("prompt", "na", "columns", "target", "train-target", "time")
 """Options that may be an empty text: free text, and what a table holds, such as the name of its first column."""
+NARROWEST = 20
+"""Columns of a terminal that are counted on: in less than 4, tyro breaks the lines of its help without an end."""
 LISTS = "lists every option with its default."
 
 
@@ -44,8 +48,11 @@ def parse(run: Callable[..., None], arguments: list[str], command: str, **option
         if not isinstance(value, type):
             values[name] = value if read is kind else read(**{each: getattr(value, each) for each in own})
     described: list[Any] = [*inspect.signature(run).parameters.values(), *_fields(options)]
+    arguments = _from_home(arguments, described)
     _check_once(arguments, described)
     _check_values(arguments, described)
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     run.__kwdefaults__ = {**(run.__kwdefaults__ or {}), **values}
     tyro.cli(run, args=arguments, prog=f"reminding {command}", config=(tyro.conf.OmitArgPrefixes,))
 
@@ -55,11 +62,29 @@ def _fields(options: Mapping[str, Any]) -> list[Any]:
     return [field for value in options.values() for field in fields(value)]
 
 
+def _from_home(arguments: Sequence[str], described: Iterable[Any]) -> list[str]:
+    """The arguments with the home folder for ~ in paths: a shell leaves it after = and in the quotes of a pattern."""
+    paths = {"--" + each.name.replace("_", "-") for each in described if "Path" in _kind(each)}
+    words: list[str] = []
+    for before, word in pairwise(["", *arguments]):
+        option, equals, value = word.partition("=")
+        if equals and option.replace("_", "-") in paths:
+            words.append(f"{option}={os.path.expanduser(value)}")
+        else:
+            words.append(os.path.expanduser(word) if before.replace("_", "-") in paths else word)
+    return words
+
+
+def _kind(each: Any) -> str:
+    """The type of a parameter of a function, or of a field of a dataclass, as it is written."""
+    return str(getattr(each, "type", None) or getattr(each, "annotation", ""))
+
+
 def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
     """Refuse an option of several values that is given again, since the last would replace the others."""
     given = _options_in(arguments)
     for each in described:
-        kind = str(getattr(each, "type", None) or getattr(each, "annotation", ""))
+        kind = _kind(each)
         option = "--" + each.name.replace("_", "-")
         if kind.startswith(("tuple[", "list[")) and given.count(option) > 1:
             raise ValueError(
@@ -70,7 +95,7 @@ def _check_once(arguments: Sequence[str], described: Iterable[Any]) -> None:
 def _check_values(arguments: Sequence[str], described: Iterable[Any]) -> None:
     """Refuse a word in the place of a number, and several files where one or a pattern is expected."""
     for each in described:
-        kind = str(getattr(each, "type", None) or getattr(each, "annotation", ""))
+        kind = _kind(each)
         option = "--" + each.name.replace("_", "-")
         if (make := NUMBERS.get(kind)) is not None:
             for value in values_of(option, [*arguments]):

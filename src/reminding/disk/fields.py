@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
@@ -13,14 +14,14 @@ Options = TypeVar("Options")
 
 
 def plain(options: Any, *, absolute: bool = True) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values. Paths become absolute, unless told otherwise."""
+    """The fields of a dataclass as JSON values. Paths become absolute, also from ~, unless told otherwise."""
     return {field.name: to_json(getattr(options, field.name), absolute) for field in fields(options)}
 
 
 def to_json(value: Any, absolute: bool = True) -> Any:
     """A value as JSON holds it."""
     if isinstance(value, Path):
-        return str(value.absolute() if absolute else value)
+        return str(Path(os.path.expanduser(value)).absolute() if absolute else value)
     if isinstance(value, list | tuple):
         return [to_json(item, absolute) for item in cast("Sequence[Any]", value)]
     if isinstance(value, Real) and not isinstance(value, int | float):  # of numpy

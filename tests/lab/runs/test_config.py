@@ -67,6 +67,8 @@ def test_paths_are_written_absolute_wherever_they_stand(monkeypatch: pytest.Monk
     assert options["vocabulary"] == str(tmp_path / "words")
     assert options["parts"] == [str(tmp_path / "a"), "/b"]
     assert options["pair"] == [str(tmp_path / "c"), 1]
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where data_dir=Path("~/data") is read from
+    assert plain(Corpus(Path("~/words")))["vocabulary"] == str(tmp_path / "home" / "words")
     assert json.loads(json.dumps(options)) == options
 
 

@@ -170,6 +170,8 @@ def test_folder_option_then_variable_then_cache(tmp_path: Path, monkeypatch: pyt
     assert data_folder("~/x") == Path.home() / "x"
     monkeypatch.delenv("REMINDING_DATA")
     assert data_folder() == Path(pooch.os_cache("reminding"))
+    with pytest.raises(ValueError, match=r"^data_dir: ~nobody-here/x is in an unknown home folder"):
+        data_folder("~nobody-here/x")
 
 
 def test_missing_pooch_says_what_to_install(fake_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:

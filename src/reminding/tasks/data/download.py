@@ -52,9 +52,15 @@ def data_folder(data_dir: Path | str | None = None) -> Path:
 
     Raises:
         ImportError: neither is given, and pooch, which knows the cache, is missing.
+        ValueError: it is in a home folder, and there is none.
     """
-    chosen = data_dir or os.environ.get(DATA_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(_pooch().os_cache("reminding"))
+    chosen = Path(data_dir or os.environ.get(DATA_VARIABLE) or _pooch().os_cache("reminding"))
+    try:
+        return chosen.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"data_dir: {chosen} is in an unknown home folder; name a folder with --data-dir or {DATA_VARIABLE}"
+        ) from error
 
 
 def locate(name: str, data_dir: Path | str | None = None, *, beginning: bool = False) -> dict[str, Path]:
