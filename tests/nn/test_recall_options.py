@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,26 @@ def test_a_state_saved_before_there_was_a_choice_stored_h() -> None:
     made_by = make(**SHORT).made_by
     older = {name: value for name, value in json.loads(made_by.to_json()).items() if name != "stored"}
     assert MadeBy.from_json(json.dumps(older)) == made_by
+
+
+def test_what_the_file_of_a_state_does_not_tell_is_no_difference() -> None:
+    untold = ("capacity", "evict", "recall_scale", "forget_scale", "backtrack")
+    made_by = make(**SHORT, capacity=3, recall_scale=0.5).made_by
+    older = MadeBy.from_json(json.dumps({k: v for k, v in made_by._asdict().items() if k not in untold}))
+    assert older.unlike(made_by) == made_by.unlike(older) == []
+    assert older.unlike(made_by._replace(k_top=9)) == ["k_top"]
+
+
+@pytest.mark.parametrize("name", ["capacity", "recall_scale"])
+def test_an_older_state_goes_on_in_its_layer(tmp_path: Path, name: str) -> None:
+    layer, x = make(**SHORT, capacity=3, recall_scale=0.5), draw(9, 2, 3)
+    state = layer(x)[1]
+    made_by = state.made_by
+    assert made_by is not None
+    older = MadeBy.from_json(json.dumps({k: v for k, v in made_by._asdict().items() if k != name}))
+    replace(state, made_by=older).save(tmp_path / "state")
+    want = gradients(layer, layer(x, state)[0].sum())
+    assert_same_gradients(gradients(layer, layer(x, SABState.load(tmp_path / "state"))[0].sum()), want)
 
 
 @pytest.mark.parametrize(

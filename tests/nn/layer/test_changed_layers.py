@@ -91,6 +91,15 @@ def test_recurrent_dropout_is_refused_for_a_gru_cell_later_too() -> None:
         layer.recurrent_dropout = 0.5
 
 
+def test_past_calls_of_an_encoder_of_more_modules_are_refused() -> None:
+    layer = make(encoder=nn.Sequential(nn.Linear(3, 3, dtype=torch.float64), nn.Tanh()), k_trunc=3)
+    _, state = layer(draw(6, 2, 3))
+    layer.encoder = nn.Sequential(nn.Linear(3, 3, dtype=torch.float64))
+    output, _ = layer(draw(6, 2, 3), state)
+    with pytest.raises(ValueError, match=r"had 3 modules in all, and now have 2.*state.detach\(\) goes on"):
+        output.sum().backward()
+
+
 @pytest.mark.parametrize("way", ["changed", "another layer"])
 def test_past_calls_are_encoded_in_the_layout_in_which_they_came(way: str) -> None:
     """With as many rows as steps no shape tells the layouts apart."""

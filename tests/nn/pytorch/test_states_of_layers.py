@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reminding import SAB, SABState
+from reminding.nn.state.merging import merge_states
 from tests.nn.pytorch.ways import gathered, inputs, loss_of
 from tests.nn.samples import BUILT, assert_same_gradients, make
 from tests.tolerance import assert_equal
@@ -158,6 +159,39 @@ def test_a_refusal_names_both_layers() -> None:
     _, state = maker(given_to(maker))
     with pytest.raises(ValueError, match=r"k_top=2, normalizer='softmax', this layer has k_top=5, normalizer='thre"):
         taker(given_to(taker), state)
+
+
+@pytest.mark.filterwarnings("ignore:state comes from another layer")
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("backend", BUILT)
+@pytest.mark.parametrize(
+    ("mine", "other", "message"),
+    [
+        ({"capacity": 3}, {"capacity": None}, "capacity=3, this layer has capacity=None"),
+        ({"capacity": 3}, {"capacity": 9}, "capacity=3, this layer has capacity=9"),
+        ({"evict": "least_recalled"}, {"evict": "fifo"}, "evict='least_recalled', this layer has evict='fifo'"),
+        ({"recall_scale": 0.5}, {}, r"recall_scale=0.5, this layer has recall_scale=1.0"),
+        ({"forget_scale": 0.5}, {}, r"forget_scale=0.5, this layer has forget_scale=1.0"),
+        ({}, {"backtrack": False}, "backtrack=True, this layer has backtrack=False"),
+    ],
+    ids=str,
+)
+def test_past_calls_run_under_other_settings_are_refused(
+    tmp_path: Path, mine: dict[str, Any], other: dict[str, Any], message: str, backend: str, saved: bool
+) -> None:
+    """A replay has the present layer's settings: evicted memories would be missing, or weighed otherwise."""
+    base: dict[str, Any] = {"k_top": 2, "k_att": 1, "k_trunc": 3, "capacity": 3, "backend": backend}
+    maker, taker = (make(**{**base, **options}) for options in (mine, other))
+    _, state = maker(given_to(maker))
+    if saved:
+        state.save(tmp_path / "state")
+        state = SABState.load(tmp_path / "state")
+    with pytest.raises(ValueError, match=f"a layer with {message}, so it cannot run the past calls again"):
+        taker(given_to(taker), state)
+    with pytest.raises(ValueError, match="parts must be states of one layer"):
+        merge_states([state, taker(given_to(taker))[1]])
+    output, _ = taker(given_to(taker), state.detach())
+    loss_of(output).backward()
 
 
 def encoded_and_decoded(encoder: nn.Module, decoder: nn.Module, handed_over: Callable[[Any], Any]) -> list[Tensor]:

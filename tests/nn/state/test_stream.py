@@ -284,7 +284,7 @@ def test_a_state_may_change_layers_of_one_shape() -> None:
 
 
 def test_a_state_with_more_memories_than_the_layer_may_hold_is_refused() -> None:
-    _, state = make(k_att=1)(draw(20, 2, 3))
+    state = make(k_att=1)(draw(20, 2, 3))[1].detach()
     with pytest.raises(ValueError, match="state holds 20 memories a row, more than the layer's capacity=4"):
         make(k_att=1, capacity=4)(draw(3, 2, 3), state)
 

@@ -177,8 +177,8 @@ def check_maker(state: SABState, layer: MadeBy) -> None:
     """
     if state.made_by is None or state.made_by == layer:
         return
-    if not state.history.empty:
-        names = state.made_by.unlike(layer)
+    names = state.made_by.unlike(layer)
+    if names and not state.history.empty:
         raise ValueError(
             f"state comes from a layer with {state.made_by.told(names)}, this layer has {layer.told(names)}, "
             "so it cannot run the past calls again that credit may reach; state.detach() goes on without them"

@@ -245,6 +245,11 @@ class LayerParameters(nn.Module):
             semantics=self.semantics,
             encoder=None if self.encoder is None else type(self.encoder).__name__,
             stored=self.rule.stored,
+            capacity=self.rule.capacity,
+            evict=self.rule.evict_told,
+            recall_scale=self.rule.recall_scale,
+            forget_scale=self.rule.forget_scale,
+            backtrack=self.rule.backtrack,
         )
 
     def watched(self, layer: int) -> BoundLayer:

@@ -69,6 +69,13 @@ class Rule:
         """The name of the rule of eviction; None for a user's own."""
         return self.evict if isinstance(self.evict, str) else None
 
+    @property
+    def evict_told(self) -> str:
+        """The same, or what a user's own is called."""
+        return (
+            self.evict if isinstance(self.evict, str) else getattr(self.evict, "__name__", type(self.evict).__name__)
+        )
+
     def cuts(self, step: int) -> bool:
         """Whether (h, c) are detached before this step."""
         return reference.cuts_before(step, self.k_trunc, self.semantics)

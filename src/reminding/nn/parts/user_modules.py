@@ -135,7 +135,8 @@ class UserModules:
             tensors: in the places of `tensors`; modes: see `modes`; None: the present ones.
 
         Raises:
-            ValueError: a module computes with a tensor from outside that is not among `tensors`.
+            ValueError: a module computes with a tensor from outside that is not among `tensors`; or there were more
+                modules in the call.
         """
         if not self:
             return function()
@@ -154,6 +155,11 @@ class UserModules:
         modules = self._modules
         own = [dict(vars(module)) for module in modules]
         known = cast("list[bool]", [] if modes is None else modes.tolist())  # of a call, the encoder's may be missing
+        if len(known) > len(modules):
+            raise ValueError(
+                f"state comes from a layer whose cell, score and encoder had {len(known)} modules in all, and now "
+                f"have {len(modules)}, so they cannot run its past calls again; state.detach() goes on without them"
+            )
         training = known + [module.training for module in modules[len(known) :]]
         copies: dict[Tensor, Tensor] = {}
         try:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+UNTOLD = "unknown"
+"""In the place of a setting that the file of a state does not tell."""
+
 
 class MadeBy(NamedTuple):
     """The settings of a layer that the record of its calls rests on; `SAB` explains each.
 
     Attributes:
-        cell, score, encoder: names of built-in ones, or classes of a user's own.
+        cell, score, encoder: names of built-in ones, or classes of a user's own; evict: the name of the function.
         stored: a state saved before there was a choice has "h".
     """
 
@@ -26,10 +29,16 @@ class MadeBy(NamedTuple):
     semantics: str
     encoder: str | None
     stored: str = "h"
+    capacity: int | str | None = UNTOLD
+    evict: str = UNTOLD
+    recall_scale: float | str = UNTOLD
+    forget_scale: float | str = UNTOLD
+    backtrack: bool | str = UNTOLD
 
     def unlike(self, other: MadeBy) -> list[str]:
-        """The names of the settings that differ."""
-        return [name for name in self._fields if getattr(self, name) != getattr(other, name)]
+        """The names of the settings that differ, as far as both are known."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in self._fields}
+        return [name for name, (mine, others) in pairs.items() if mine != others and UNTOLD not in (mine, others)]
 
     def told(self, names: list[str]) -> str:
         """Some settings as one passes them."""
