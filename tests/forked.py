@@ -35,7 +35,7 @@ class Forked:
     """The part of `subprocess.Popen` that is needed to run `python -m reminding ...`.
 
     Args:
-        arguments: the command; it must begin with this Python and the package.
+        arguments: the command; this Python, perhaps -P, and the package with its arguments.
         stdout: an open file, or None for the stdout of this process.
         stderr: `subprocess.STDOUT`, or an open file, or None as for stdout.
         others: other arguments of `Popen`, which change nothing.
@@ -44,12 +44,14 @@ class Forked:
     stdin = None
 
     def __init__(self, arguments: Sequence[str], stdout: Any = None, stderr: Any = None, **others: Any) -> None:
-        assert list(arguments[:3]) == [sys.executable, "-m", "reminding"], arguments
+        python, *given = arguments
+        given = given[1:] if given[0] == "-P" else given
+        assert (python, *given[:2]) == (sys.executable, "-m", "reminding"), arguments
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         out = None if stdout is None else stdout.name
         error = out if stderr is subprocess.STDOUT else None if stderr is None else stderr.name
-        self.process = context.Process(target=_run, args=(list(arguments[3:]), out, error))
+        self.process = context.Process(target=_run, args=(given[2:], out, error))
         self.process.start()
 
     @property

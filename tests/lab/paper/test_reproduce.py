@@ -137,7 +137,7 @@ def test_a_job_takes_no_module_from_a_folder_that_this_process_takes_none_from(
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd(), str(tmp_path))])
     monkeypatch.chdir(tmp_path)
     assert run_jobs([Job("a run", tmp_path / "run", ["train", "copying", "--help"], "new")], at_once=2) == []
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (said,) = run_jobs([Job("a run", tmp_path / "run", ["train", "copying", "--help"], "new")], at_once=2)
     assert "exit status 1" in said
 
