@@ -32,6 +32,7 @@ OTHER_TIMES = [
     ("| LSTM where the lag fits", "nback/rows-back1-fits/lstm"),
     ("| LSTM where the lag fits", "match/back1-fits/lstm"),
     ("| the same with", "noisy-cifar10/sab-decay0.3"),
+    ("| the same, but 45,000", "noisy-cifar10/sab-decay0.3-longer"),
 ]
 """Rows of tables with times that METHODS does not have, and their runs."""
 NOT_OF_RUNS = {"processes", "reliability"}
