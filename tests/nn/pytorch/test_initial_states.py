@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import sys
 import threading
 from typing import Any
@@ -155,3 +157,13 @@ def test_threads_may_unpack_states_of_their_own() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert not failed
+
+
+def test_a_tensor_in_the_place_of_one_that_a_state_of_a_layer_now_gone_unpacked_into_begins_a_stream() -> None:
+    """No warning, which is an error in these tests: the place and the numbers may be the same by chance."""
+    layer, x = SAB(3, 4, k_att=1), torch.randn(5, 2, 3)
+    h, c = layer(x)[1]
+    twin = copy.deepcopy(layer)
+    del layer
+    gc.collect()
+    assert twin(x, (h, c))[0].shape == (5, 2, 4)

@@ -5,6 +5,7 @@ Shapes: T time, B batch, I input, H hidden, M memory slots.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from reminding.ops import cpu_op
 from tests.nn.samples import (
+    BUILT,
     assert_same_gradients,
     assert_same_recall,
     assert_same_state,
@@ -21,6 +23,7 @@ from tests.nn.samples import (
     make,
     run,
 )
+from tests.tolerance import assert_equal
 
 pytestmark = pytest.mark.skipif(cpu_op.missing() is not None, reason=str(cpu_op.missing()))
 
@@ -126,3 +129,29 @@ def test_a_state_that_is_not_full_yet_goes_on() -> None:
     assert after.memory_step[0, 0].tolist() == [3, 4, 5, 6, 7]
     with pytest.raises(ValueError, match="state holds 5 memories a row, more than the layer's capacity=4"):
         make(**options, capacity=4)(draw(2, 2, 3), state)
+
+
+@pytest.mark.parametrize("credit_every", [1, 2])
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+@pytest.mark.parametrize("backend", BUILT)
+def test_credit_goes_on_from_an_unbounded_layer_to_one_that_evicts_the_oldest(
+    backend: str, engine: str, credit_every: int
+) -> None:
+    """While nothing was evicted both are the same."""
+
+    def gradients(capacity: int | None) -> list[Tensor]:
+        options: dict[str, Any] = {"backend": backend, "engine": engine, "credit_every": credit_every}
+        options |= {"k_top": 2, "k_att": 1, "k_trunc": 3}
+        _, state = make(**options, capacity=capacity)(draw(5, 2, 3))
+        layer, loss = make(**options, capacity=6), torch.zeros((), dtype=torch.float64)
+        for seed in (1, 2):
+            output, state = layer(draw(4, 2, 3, seed=seed), state)
+            loss = loss + seed * output.square().sum()
+        loss.backward()
+        layer.settle(state)
+        return [parameter.grad for parameter in layer.parameters() if parameter.grad is not None]
+
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of another layer's parameters
+        found, wanted = gradients(None), gradients(6)
+    for got, want in zip(found, wanted, strict=True):
+        assert_equal(got, want, "gradient")

@@ -36,8 +36,13 @@ class MadeBy(NamedTuple):
     backtrack: bool | str = UNTOLD
 
     def unlike(self, other: MadeBy) -> list[str]:
-        """The names of the settings that differ, as far as both are known."""
+        """The names of the settings in which another layer differs from this one, as far as both are known.
+
+        A layer without a capacity has evicted nothing: a bounded one that evicts the oldest would have done the same.
+        """
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in self._fields}
+        if self.capacity is None and other.evict == "fifo":
+            del pairs["capacity"], pairs["evict"]
         return [name for name, (mine, others) in pairs.items() if mine != others and UNTOLD not in (mine, others)]
 
     def told(self, names: list[str]) -> str:

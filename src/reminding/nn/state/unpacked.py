@@ -28,14 +28,17 @@ def note(h: Tensor, maker: Maker | None) -> None:
 
 
 def came_from_a_state(h: Tensor, layer: Maker | None) -> bool:
-    """Whether a tensor is one of those, with or without its graph, and no other layer's than this one's."""
+    """Whether a tensor is one of those, with or without its graph, and no other layer's than this one's.
+
+    One of a layer that is gone is not: what lies in its place now may have the same numbers by chance.
+    """
     if _lies_nowhere(h):
         return False
     place = h.data_ptr()
     return any(
         place == there and h.shape == held.shape and h.dtype == held.dtype and torch.equal(h.detach(), held)
         for there, held, maker in tuple(_unpacked)  # to which other threads may add meanwhile
-        if not another(maker, layer)
+        if not another(maker, layer) and (maker is None or maker.layer is not None)
     )
 
 
