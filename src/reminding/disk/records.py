@@ -188,7 +188,8 @@ def read_lines(path: Path) -> Lines:
 
 
 def _record(line: bytes, checked: bool) -> dict[str, Any] | None:
-    """The object in a line; None if the line is damaged."""
+    """The object in a line; None if the line is damaged. Git and editors on Windows end lines in CRLF."""
+    line = line.removesuffix(b"\r")
     if checked:
         found = _CRC.match(line)
         line = b"{" + line[found.end() :] if found is not None else b""

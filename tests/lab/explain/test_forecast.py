@@ -100,7 +100,7 @@ def test_the_figure_draws_each_forecast_at_the_step_it_is_of(tmp_path: Path) -> 
     assert (labels[0], labels[-1]) == (HOURS[0], HOURS[39])
     assert axes.get_ylabel() == "warm, degC"
     files = write_explanations([found], tmp_path / "out", "a run")
-    assert "forecast-oven-csv.png" in [file.name for file in files]
+    assert "forecast-oven.csv.png" in [file.name for file in files]
 
 
 def test_a_forecast_of_several_rows_begins_at_its_origin() -> None:
@@ -158,7 +158,7 @@ def test_sound_is_forecast_by_the_amplitude_that_is_expected(tmp_path: Path) -> 
     np.testing.assert_allclose(forecast.present[:, 0], samples[:50] / 2**15, atol=0.02)
     assert "the model forecast the next one: amplitude with a mean error of" in summary(found)
     files = write_explanations([found], tmp_path / "out", "a run")
-    assert "forecast-a-wav.png" in [file.name for file in files]
+    assert "forecast-a.wav.png" in [file.name for file in files]
 
 
 def test_sound_has_seconds_from_its_own_beginning(tmp_path: Path) -> None:

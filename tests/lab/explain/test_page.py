@@ -230,7 +230,7 @@ def test_long_sequences_are_soon_there(browser: Any, tmp_path: Path, capsys: pyt
 
 def test_figures_lie_beside_the_page(tmp_path: Path) -> None:
     files = write_explanations([made_up(40)], tmp_path / "new" / "folder", "a run")
-    assert [path.name for path in files] == ["index.html", "recall--script-co.png", "credit--script-co.png"]
+    assert [path.name for path in files] == ["index.html", "recall-script-co.png", "credit-script-co.png"]
     assert all(path.stat().st_size > 5000 for path in files)
     with pytest.raises(ValueError, match="at least one"):
         page([], "a run")
@@ -239,4 +239,4 @@ def test_figures_lie_beside_the_page(tmp_path: Path) -> None:
 def test_figures_of_a_file_with_a_long_name_have_shorter_ones(tmp_path: Path) -> None:
     explanation = replace(made_up(40), name=f"{'n' * 240}.ts series 12")
     _, *figures = write_explanations([explanation], tmp_path, "a run")
-    assert [path.name for path in figures] == [f"{a}-{'n' * 107}-ts-series-12.png" for a in ("recall", "credit")]
+    assert [path.name for path in figures] == [f"{a}-{'n' * 107}.ts-series-12.png" for a in ("recall", "credit")]

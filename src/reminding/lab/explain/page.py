@@ -6,7 +6,6 @@ Shapes: T time, I input features, C outputs, K recalled memories, N entries of c
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from reminding.lab.explain.legend import Legend
 from reminding.lab.explain.occlusion import Occlusion, write_occlusion
 from reminding.lab.explain.summary import summary, verdict
 from reminding.lab.show.assets import asset, data, whole_page
-from reminding.lab.show.escaping import MOST_LETTERS, for_file_name, for_html
+from reminding.lab.show.escaping import for_file_name, for_html
 from reminding.lab.show.forecasts import Lines, forecast_figure
 from reminding.lab.show.plots import credit_map, recall_map
 from reminding.lab.show.tables import table
@@ -174,7 +173,7 @@ def write_explanations(
 def _figures(explanation: Explanation, out: Path, title: str, layer: int | None) -> list[Path]:
     """The static figures of a sequence: recalls, credit and, of a table, the forecasts. Finite numbers are drawn."""
     reminders = reminders_of(explanation, layer)
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", explanation.name)[-MOST_LETTERS:]  # its end has the number of a series
+    stem = for_file_name(explanation.name)
     recalls, credit = out / f"recall-{stem}.png", out / f"credit-{stem}.png"
     times = () if explanation.times is None else explanation.times.labels(explanation.legend.unit)
     strip: dict[str, Any] = {
