@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB
+from tests.nn.pytorch.modules import Score
 from tests.nn.samples import draw, make
 from tests.tolerance import assert_equal
 
@@ -92,12 +93,41 @@ def test_recurrent_dropout_is_refused_for_a_gru_cell_later_too() -> None:
 
 
 def test_past_calls_of_an_encoder_of_more_modules_are_refused() -> None:
-    layer = make(encoder=nn.Sequential(nn.Linear(3, 3, dtype=torch.float64), nn.Tanh()), k_trunc=3)
+    encoder = nn.Sequential(nn.Linear(3, 3, dtype=torch.float64), nn.Tanh())
+    layer = make(encoder=encoder, k_trunc=3)
     _, state = layer(draw(6, 2, 3))
-    layer.encoder = nn.Sequential(nn.Linear(3, 3, dtype=torch.float64))
+    del encoder[1]
     output, _ = layer(draw(6, 2, 3), state)
     with pytest.raises(ValueError, match=r"had 3 modules in all, and now have 2.*state.detach\(\) goes on"):
         output.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["encoder", "cell", "score"])
+def test_past_calls_of_a_module_that_was_exchanged_are_refused(name: str) -> None:
+    """They would be run through the new one, whose gradient would be that of calls that it never took."""
+
+    def made() -> nn.Module:
+        own = {"encoder": nn.Linear(3, 3), "cell": nn.GRUCell(3, 4), "score": Score(lambda h: h)}[name]
+        return own.double()
+
+    options: dict[str, Any] = {name: made(), "k_trunc": 3, "k_top": 2}
+    layer, chunk = make(credit_every=3, **options), draw(6, 2, 3)
+    _, state = layer(chunk)
+    output, state = layer(chunk, state)
+    output.sum().backward()
+    other = made()
+    if name == "encoder":
+        layer.encoder = other
+    else:
+        getattr(layer, {"cell": "cells", "score": "scorers"}[name])[0] = other
+    said = rf"calls of another {type(other).__name__} than .*state.detach\(\) goes on"
+    with pytest.raises(ValueError, match=said):
+        layer(chunk, state)
+    with pytest.raises(ValueError, match=said), torch.no_grad():
+        layer(chunk, state)
+    with pytest.raises(ValueError, match=said):
+        layer.settle(state)
+    layer(chunk, state.detach())[0].sum().backward()
 
 
 @pytest.mark.parametrize("way", ["changed", "another layer"])

@@ -93,7 +93,7 @@ class LayerCalls(LayerParameters):
         """
         if not state.history.waits:
             return
-        entering.check_maker(state, self.made_by)
+        entering.check_maker(state, self.made_by, self.maker)
         surroundings.check_gathered(self)
         make_weights(self)  # as before a call
         with counting_on_host(), torch.enable_grad(), own_precision(self.like().device.type):
@@ -268,7 +268,7 @@ class LayerCalls(LayerParameters):
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
-            maker = self._maker
+            maker = self.maker
             entering.warn_of_another_layer(state, maker)
             if self._remembers_calls(network):
                 state.history = ordered(state, self.rule, self.credit_every)  # which need not be done again
@@ -286,7 +286,7 @@ class LayerCalls(LayerParameters):
     def fresh(self, rows: int, batched: bool = True) -> SABState:
         """The state of streams that have not begun."""
         fresh = fresh_state(rows, self.hidden_size, self.state_shapes, self.like(), self.rule.zero_slot)
-        history = fresh.history.changed(maker=self._maker)
+        history = fresh.history.changed(maker=self.maker)
         return replace(fresh, batched=batched, made_by=self.made_by, history=history)
 
     def backend_now(self) -> str:
@@ -313,8 +313,9 @@ class LayerCalls(LayerParameters):
         return with_past(replace(state, history=history), past, owed, due)
 
     @property
-    def _maker(self) -> Maker:
-        return Maker(self, self.settle)
+    def maker(self) -> Maker:
+        """The layer with the parameters and modules that it has now."""
+        return Maker(self, self.settle, self.given_modules(with_encoder=True))
 
     def _past(self, history: History, network: Network) -> PastCredit:
         """A past as credit is sent into it with the tensors of a network."""

@@ -21,6 +21,7 @@ from reminding.nn.parts.cells import Shape
 from reminding.nn.parts.rule import Rule
 from reminding.nn.state import unpacked
 from reminding.nn.state.made_by import MadeBy
+from reminding.nn.state.past.history import History
 from reminding.nn.state.past.maker import Maker
 from reminding.nn.state.stream import LayerState, SABState, fresh_state
 
@@ -56,6 +57,11 @@ class _Layer(Protocol):
         """Which layer it is."""
         ...
 
+    @property
+    def maker(self) -> Maker:
+        """The same as an object."""
+        ...
+
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""
         ...
@@ -65,7 +71,7 @@ def blank(layer: _Layer, rows: int, batched: bool) -> SABState:
     """What a state that this layer would begin with looks like, for `check_state`; it is not to be run."""
     like, shapes = layer.like(), tuple(layer.state_shapes)
     known = _blank(rows, layer.hidden_size, shapes, like.dtype, like.device, layer.rule.zero_slot)
-    return replace(known, batched=batched, made_by=layer.made_by)
+    return replace(known, batched=batched, made_by=layer.made_by, history=History(maker=layer.maker))
 
 
 def check_entering(layer: _Layer, state: SABState, rows: int, batched: bool, transform: str | None) -> None:
@@ -131,7 +137,7 @@ def check_state(state: SABState, fresh: SABState) -> None:
         _check_memory(layer, wanted, number)
     _check_counts("state.step", state.step, fresh.batch_size, most=MOST)
     if fresh.made_by is not None:
-        check_maker(state, fresh.made_by)
+        check_maker(state, fresh.made_by, fresh.history.maker)
 
 
 def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
@@ -169,12 +175,22 @@ def _check_counts(name: str, count: Tensor, rows: int, most: int) -> None:
         raise ValueError(f"{name} must be at least 0 and at most {most}, got {count.tolist()}")
 
 
-def check_maker(state: SABState, layer: MadeBy) -> None:
+def check_maker(state: SABState, layer: MadeBy, maker: Maker | None) -> None:
     """Refuse a state whose past calls a layer cannot run again.
 
+    Args:
+        layer: its settings; maker: it.
+
     Raises:
-        ValueError: a layer with other settings made it, and it has past calls.
+        ValueError: a layer with other settings made it, or the same with another module, and it has past calls.
     """
+    then = state.history.maker
+    exchanged = [] if then is None or maker is None else then.exchanged(maker)
+    if exchanged and not state.history.empty:
+        raise ValueError(
+            f"state comes from calls of another {exchanged[0]} than the layer's present one, which cannot run them "
+            "again for the credit that may reach them; state.detach() goes on without them"
+        )
     if state.made_by is None or state.made_by == layer:
         return
     names = state.made_by.unlike(layer)

@@ -283,10 +283,14 @@ class LayerParameters(nn.Module):
         return bind(cell, score, weights, self._score_weights(layer), self._learned(layer), self.rule.forget_scale)
 
     def user_modules(self, with_encoder: bool) -> UserModules:
-        """The modules of the layer's user: its cells, its scorers where anything is recalled, and the encoder."""
+        """The modules of the layer's user, as `given_modules` has them, to be run again."""
+        return UserModules(self.given_modules(with_encoder))
+
+    def given_modules(self, with_encoder: bool) -> list[nn.Module]:
+        """The user's modules: its cells, its scorers where anything is recalled, and the encoder."""
         cells = list(self.cells) if self._user_cells is not None else []
         scorers = list(self.scorers) if self._own_scorers and self._remembers else []
-        return UserModules([*cells, *scorers, *([self.encoder] if with_encoder and self.encoder is not None else [])])
+        return [*cells, *scorers, *([self.encoder] if with_encoder and self.encoder is not None else [])]
 
     def like(self) -> Tensor:
         """A tensor of the layer's device and type."""

@@ -123,7 +123,8 @@ class SAB(LayerCalls):
             the tree where it computes few of the scores, which it finds out step by step, and the scan elsewhere. The
             CUDA kernels try it from 4,096 memories on.
         encoder: a module applied to the input first (an embedding, say); it must return features of
-            size input_size in the input's layout.
+            size input_size in the input's layout. Credit to past calls applies it to their inputs again, so it must
+            carry nothing over from call to call, as a cache of the last inputs would.
         device, dtype: of the parameters.
 
     Raises:
