@@ -113,3 +113,31 @@ def test_a_scorer_that_drew_in_a_past_call_is_not_replayed() -> None:
     output, _ = layer(draw(7, 2, 3), state)
     with pytest.raises(ValueError, match="score draws random numbers"):
         output.sum().backward()
+
+
+def test_an_encoder_in_evaluation_whose_dropout_still_draws_draws_the_same_again() -> None:
+    """As dropout does for uncertainty in prediction [Gal & Ghahramani 2016], or where the rest is frozen."""
+    parts = [draw(7, 2, 3, seed=seed) for seed in range(2)]
+
+    def encoder() -> nn.Module:
+        torch.manual_seed(1)
+        made = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).double().eval()
+        made[1].train()
+        return made
+
+    whole, apart = encoder(), make(k_top=2, k_att=2, k_trunc=3)
+    torch.manual_seed(3)
+    x = torch.cat([whole(part) for part in parts])
+    apart(x)[0].pow(2).sum().backward()
+    after = torch.rand(3)
+    layer = make(k_top=2, k_att=2, k_trunc=3, encoder=encoder())
+    layer.load_state_dict({**layer.state_dict(), **apart.state_dict()})
+    layer.encoder = streamed = encoder()
+    torch.manual_seed(3)
+    state = None
+    for part in parts:
+        output, state = layer(part, state)
+        output.pow(2).sum().backward()
+    for name, wanted in whole.named_parameters():
+        assert_equal(streamed.get_parameter(name).grad, wanted.grad, name)
+    assert torch.equal(torch.rand(3), after), "the generator is as without a replay"

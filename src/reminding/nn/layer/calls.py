@@ -235,8 +235,7 @@ class LayerCalls(LayerParameters):
             return None
         if not isinstance(cast("object", input), Tensor | PackedSequence):
             return None  # which `enter` refuses
-        generators = generator_states(like.device) if self.encoder.training else None
-        precision = autocast_type(like.device.type)
+        generators, precision = generator_states(like.device), autocast_type(like.device.type)
         return EncoderInput.of(input, self.batch_first, generators, network.modules.modes, precision)
 
     def _remembers_calls(self, network: Network) -> bool:

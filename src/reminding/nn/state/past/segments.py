@@ -121,7 +121,8 @@ class EncoderInput(TensorGroup):
 
     Attributes:
         input: as it was given, or the data of a packed sequence; batch_sizes: that sequence's.
-        generators: the random number generators' states before it was encoded; None where nothing can be drawn.
+        generators: the random number generators' states before it was encoded, in evaluation too, where a part of an
+            encoder may draw; None in files that do not say.
         modes: which of the user's modules were in training mode, (N,) bool; see `UserModules.modes`.
         lowered: an empty tensor of the type to which autocast lowered the encoder; None outside of autocast.
         batch_first: whether the layer read it as (B, T, ...), () bool; None in files that do not say.
