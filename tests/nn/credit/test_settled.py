@@ -71,6 +71,24 @@ def test_it_is_what_the_next_backward_pass_sends_on(name: str, keep_graph: bool,
     assert_same_gradients(found[1], found[0])
 
 
+def test_credit_waits_on_where_a_hook_raises() -> None:
+    layer, other = deferring(), deferring()
+    state, wanted = streamed(layer), streamed(other)
+
+    def refuse(gradient: Tensor) -> Tensor:
+        raise FloatingPointError("a hook that checks gradients")
+
+    hook = layer.get_parameter("weight_ih_l0").register_hook(refuse)
+    with pytest.raises(FloatingPointError):
+        state.settle()
+    hook.remove()
+    layer.zero_grad()
+    state.settle()
+    wanted.settle()
+    assert_same_gradients(gathered(layer), gathered(other))
+    assert not state.history.waits
+
+
 def test_a_deep_copy_of_a_layer_and_its_state_sends_nothing_to_the_original() -> None:
     layer = deferring()
     state = streamed(layer)

@@ -22,7 +22,7 @@ from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.rule import Rule
 from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, side_by_side
-from reminding.nn.state.past.owed import Owed, StateCredit
+from reminding.nn.state.past.owed import Owed, StateCredit, credits_in, sent_on
 from reminding.nn.state.past.segments import EncoderInput, Segment
 from reminding.nn.state.stream import SABState
 from reminding.ops import untraced
@@ -110,9 +110,8 @@ class PastCredit:
         Args:
             further: credit that has just come.
         """
-        found = self.send([*(owed.credit for owed in waiting if owed.credit is not None), *further])
-        for owed in waiting:
-            owed.sent()
+        found = self.send([*credits_in(waiting), *further])
+        sent_on(waiting)
         return found
 
 
@@ -223,8 +222,7 @@ def ordered(state: SABState, rule: Rule, every: int) -> History:
     history = state.history.changed(rule=rule)
     if history.owing and (history.waits or len(history.owed) < every):
         return history
-    for owed in history.owing:
-        owed.sent()
+    sent_on(history.owing)
     return history.in_order([layer.memory for layer in state.layers], state.step)
 
 

@@ -35,7 +35,7 @@ from reminding.nn.parts.tensors import all_finite, counting_on_host
 from reminding.nn.parts.user_modules import UserModules, make_weights
 from reminding.nn.state.past.history import History
 from reminding.nn.state.past.maker import Maker
-from reminding.nn.state.past.owed import Owed
+from reminding.nn.state.past.owed import Owed, credits_in, sent_on
 from reminding.nn.state.past.segments import EncoderInput
 from reminding.nn.state.stream import Recall, SABState, fresh_state
 from reminding.ops.backends import BACKENDS, REFERENCE
@@ -101,12 +101,14 @@ class LayerCalls(LayerParameters):
             with network.modules.in_call(), torch.no_grad():
                 state.history = state.history.changed(rule=self.rule)  # one from a file has none
                 moved = state if self.memory_device is None else state.with_memory_on(self.like().device)
-                found = self._past(moved.history, network).send_on(moved.history.owing)
+                owing = moved.history.owing
+                found = self._past(moved.history, network).send(credits_in(owing))
         pairs = zip(network.tensors, found, strict=True)
         reached = [(tensor, d) for tensor, d in pairs if d is not None and tensor.requires_grad]
         if reached:
             tensors, gradients = zip(*reached, strict=True)
             torch.autograd.backward(tensors, gradients)
+        sent_on(owing)  # a hook may have raised
 
     def __prepare_scriptable__(self) -> None:
         """What torch.jit.script asks for."""

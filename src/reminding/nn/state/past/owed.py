@@ -139,6 +139,17 @@ class Owed:
         self._credit, self.settled = None, True
 
 
+def credits_in(waiting: Sequence[Owed]) -> list[StateCredit]:
+    """The credit that waits, of the states that have any."""
+    return [owed.credit for owed in waiting if owed.credit is not None]
+
+
+def sent_on(waiting: Sequence[Owed]) -> None:
+    """Count what the states are owed as sent on."""
+    for owed in waiting:
+        owed.sent()
+
+
 def check_once(stream: Tensor, owing: Sequence[Owed]) -> Tensor:
     """The streams of some rows, (R,), none of which goes two ways while credit waits, since that is kept by stream.
 
