@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reminding import SAB, SABState
-from tests.nn.samples import assert_same_gradients, assert_same_recall, draw, gradients, make, spread
+from tests.nn.samples import assert_same_gradients, assert_same_recall, chunks, draw, gradients, make, spread
 from tests.tolerance import assert_equal
 
 OPTIONS: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3}
@@ -183,6 +183,35 @@ def test_a_cell_with_two_further_tensors(whole: bool) -> None:
     assert_equal(layer(x, given)[0], layer(x, state)[0], "all three given as tensors")
     recalling = make(cell=TwoCounters(whole), **OPTIONS)
     assert_equal(recalling(x)[0][:, :1], recalling(x[:, :1])[0], "a row alone")
+
+
+@pytest.mark.parametrize("credit_every", [1, 3])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_credit_goes_through_a_further_state_of_any_shape(shape: tuple[int, ...], credit_every: int) -> None:
+    """() is one number a row, such as the time since an event."""
+
+    class Paced(nn.Module):
+        state_shapes = (shape,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.pace = nn.GRUCell(3, 4), nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            h, since = state
+            since = torch.tanh(since * 0.7 + self.pace * x.mean(1).view(-1, *[1] * len(shape)))
+            return self.inner(x, h) * (1 + since.reshape(len(x), -1).mean(1, keepdim=True)), since
+
+    x = draw(12, 2, 3)
+    whole = make(cell=Paced(), **OPTIONS)
+    want = gradients(whole, whole(x)[0].pow(2).sum())
+    layer = make(cell=Paced(), credit_every=credit_every, **OPTIONS)
+    state: Any = None
+    for part in chunks(x, 4):
+        output, state = layer(part, state)
+        output.pow(2).sum().backward()
+    layer.settle(state)
+    assert_same_gradients({name: cast("Tensor", p.grad) for name, p in layer.named_parameters()}, want)
 
 
 def test_several_layers_of_own_cells() -> None:

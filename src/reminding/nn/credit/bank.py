@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reminding.nn.parts.memory import FAR, NOTHING, StepCodes
+from reminding.nn.parts.tensors import by_row
 from reminding.nn.state.past.owed import StateCredit
 from reminding.ops.past_layout import PastMemories
 
@@ -218,7 +219,7 @@ class Borders:
             like = peers[-1].h
             parts = zip(*((layer.h, *layer.cell_state) for layer in peers), strict=True)
             every.append(tuple(_under([part.to(like) for part in tensors]) for tensors in parts))
-        live = torch.stack([_any_nonzero(tensor.flatten(1)) for layer in every for tensor in layer]).any(0).cpu()
+        live = torch.stack([_any_nonzero(by_row(tensor)) for layer in every for tensor in layer]).any(0).cpu()
         if not bool(live.all()):
             row, step = row[live], step[live]
             every = [tuple(tensor[live.to(tensor.device)] for tensor in layer) for layer in every]

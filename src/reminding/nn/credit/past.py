@@ -20,7 +20,7 @@ from reminding.nn.credit.op_replay import ArrivedCredit
 from reminding.nn.credit.op_sweep import credit_past
 from reminding.nn.credit.sweep import Sweep
 from reminding.nn.parts.rule import Rule
-from reminding.nn.parts.tensors import all_finite, counting_on_host
+from reminding.nn.parts.tensors import all_finite, by_row, counting_on_host
 from reminding.nn.state.past.history import History, HistoryData, side_by_side
 from reminding.nn.state.past.owed import Owed, StateCredit, credits_in, sent_on
 from reminding.nn.state.past.segments import EncoderInput, Segment
@@ -200,7 +200,7 @@ def _of_finite_rows(d_state: Sequence[Tensor | None]) -> list[Tensor | None]:
     given = [d for d in d_state if d is not None]
     if all(all_finite(d) for d in given):
         return list(d_state)
-    finite = torch.stack([d.flatten(1).isfinite().all(1) for d in given]).all(0)  # (B,)
+    finite = torch.stack([by_row(d).isfinite().all(1) for d in given]).all(0)  # (B,)
     return [None if d is None else torch.where(finite.view(-1, *[1] * (d.dim() - 1)), d, 0) for d in d_state]
 
 

@@ -26,6 +26,7 @@ from reminding.nn.parts.cells import CellState
 from reminding.nn.parts.generators import SteadyScorer, drawing_as
 from reminding.nn.parts.memory import NOTHING, Memory
 from reminding.nn.parts.outside import check_followed
+from reminding.nn.parts.tensors import by_row
 from reminding.nn.state.past.segments import Segment
 
 
@@ -73,7 +74,7 @@ class _Arrived:
         if self.stored is not None:
             live |= (self.stored != 0).any(2)
         for tensor in self.end:
-            live[-1] |= (tensor != 0).flatten(1).any(1)
+            live[-1] |= by_row(tensor != 0).any(1)
         return live
 
     def part(self, stop: int, rows: Tensor) -> _Arrived:
@@ -319,7 +320,7 @@ class Sweep:
                 gradient = next(remaining)
                 if gradient is not None:
                     target[row] = gradient
-                    self._carried[segment.row] |= (gradient != 0).flatten(1).any(1).cpu()
+                    self._carried[segment.row] |= by_row(gradient != 0).any(1).cpu()
             gradient = next(remaining)
             if gradient is not None:
                 self.banks[layer].add(replayed.place, gradient)

@@ -198,6 +198,11 @@ def all_finite(tensor: Tensor) -> bool:
     return math.isfinite(float(tensor.detach().sum())) or bool(tensor.detach().isfinite().all())  # a sum may overflow
 
 
+def by_row(tensor: Tensor) -> Tensor:
+    """A tensor (B, ...) as (B, n), also where a row has one number and no further axis."""
+    return tensor.unsqueeze(-1).flatten(1)
+
+
 def alone(tensor: Tensor) -> Tensor:
     """A tensor without its graph, and without a storage much larger than itself, of which it is a part.
 
