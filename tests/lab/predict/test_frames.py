@@ -120,7 +120,21 @@ def test_periods_are_times() -> None:
     assert list(index_after(frame, range(3), 2)) == [pd.Timestamp("2024-04-01"), pd.Timestamp("2024-05-01")]
 
 
+WORKING = [str(day) for day in np.arange("2024-01-01", "2024-03-02", dtype="datetime64[D]") if np.is_busday(day)]
+WORKING.remove("2024-01-15")
+"""Working days with a holiday, to Friday."""
 CALENDAR = {
+    "working days": (
+        WORKING,
+        ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"],
+        None,
+    ),
+    "late shifts": (
+        [f"2024-01-0{day} {hour}:00" for day in (1, 2, 3) for hour in range(13, 21)],
+        ["2024-01-03 21:00", "2024-01-03 22:00"],
+        None,
+    ),
+    "working days in a zone": (WORKING, ["2024-03-04", "2024-03-05"], "Europe/Berlin"),
     "the 15th": (["2024-11-15", "2024-12-15", "2025-01-15", "2025-02-15"], ["2025-03-15", "2025-04-15"], None),
     "the 30th": (["2024-11-30", "2024-12-30", "2025-01-30"], ["2025-02-28", "2025-03-30"], None),
     "the 31st": (["2024-04-30", "2024-05-31", "2024-07-31", "2024-08-31"], ["2024-09-30", "2024-10-31"], None),
@@ -141,6 +155,11 @@ def test_times_go_on_by_the_calendar(given: list[str], wanted: list[str], zone: 
     pd.testing.assert_index_equal(times_after(index, "when", steps), following, exact=False)
     frame = pd.DataFrame({"x": np.zeros(len(index))}, index=index)
     pd.testing.assert_index_equal(index_after(frame, range(len(index)), steps), following, exact=False)
+
+
+def test_office_hours_go_on_the_next_working_day() -> None:
+    hours = pd.DatetimeIndex([f"2024-01-0{day} {hour}:00" for day in range(1, 6) for hour in range(9, 17)])
+    assert list(times_after(hours, "when", 2)) == [*pd.DatetimeIndex(["2024-01-08 09:00", "2024-01-08 10:00"])]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file without room, as Linux has one")

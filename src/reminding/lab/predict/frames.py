@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from reminding.disk.writing import make_folder, replacing, write_text
 from reminding.tasks.data.tables.clock import Timing
 from reminding.tasks.data.tables.database import write_parquet
-from reminding.tasks.data.times.calendar import LAST, Monthly, monthly, months_after
+from reminding.tasks.data.times.calendar import LAST, Monthly, monthly, months_after, working_days, working_days_after
 from reminding.tasks.data.times.interval import TOLERANCE, times_following, unit_of, usual_interval
 
 LATEST = 1000
@@ -193,6 +193,8 @@ def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
         with warnings.catch_warnings():  # pandas tells that the kind of the result will change; either is taken
             warnings.simplefilter("ignore")
             regular = library.infer_freq(latest)
+        if regular is not None and not _goes_by(latest, regular):
+            regular = None
     if regular is not None:
         return library.date_range(times[-1], periods=steps + 1, freq=regular, name=times.name)[1:]
     distances = times.to_series().diff()[1:]
@@ -207,6 +209,11 @@ def _dates_after(times: Any, steps: int, known: Timing | None) -> Any:
     else:
         step = library.Timedelta(seconds=1)
     return library.DatetimeIndex([times[-1] + (number + 1) * step for number in range(steps)], name=times.name)
+
+
+def _goes_by(times: Any, regular: str) -> bool:
+    """Whether points in time follow from the first; pandas takes any eight hours a day for those from 9 to 17."""
+    return bool((pandas().date_range(times[0], periods=len(times), freq=regular) == times).all())
 
 
 def _steadily_after(times: Any, steps: int) -> Any:
@@ -231,12 +238,14 @@ def _day_of(times: Any, known: int | None) -> int:
 
 
 def _calendar_after(times: Any, steps: int) -> Any:
-    """Points in time that go on by months, or by days of the wall clock in a time zone; None if they do not."""
+    """Points in time that go on by months, by working days, or by days in a time zone; None if they do not."""
     if len(times) < 2:
         return None
     local = times.tz_localize(None)
     if (found := monthly(local.to_numpy())) is not None:
         return _by_months(times, found, steps)
+    if (working := working_days(local[-REGULAR:].to_numpy())) is not None:
+        return _in_zone(pandas().DatetimeIndex(working_days_after(local.to_numpy()[-1], working, steps)), times)
     if times.tz is None or (local - local.normalize()).nunique() > 1:
         return None
     step = np.median(np.diff(local.normalize().to_numpy().astype("datetime64[D]").astype(np.int64)))

@@ -1,4 +1,6 @@
-"""Times that go on by months: on one day of the month, which may be cut to its end, at one time of the day.
+"""Times that go on by the calendar, at one time of the day.
+
+They go on by months, on one day of the month, which may be cut to its end; or daily, but for some days of the week.
 
 Shapes: n times, in order.
 """
@@ -12,6 +14,14 @@ from numpy.typing import NDArray
 
 LAST = 31
 """The day of the month that, cut to the month's end, is its last."""
+
+
+LEAST_DAILY = 20
+"""Daily times that show which days of the week they leave out: four weeks of working days."""
+OFTEN = 0.25
+"""A day of the week on which fewer times fall, as a share of those on the most frequent one, is an exception."""
+NEARLY_ALL = 0.9
+"""Share of the working days that there must be; the others are holidays."""
 
 
 class Monthly(NamedTuple):
@@ -47,6 +57,28 @@ def months_after(last: np.datetime64, found: Monthly, count: int) -> NDArray[Any
     days = np.minimum(found.day, _lengths(months)) - 1
     since = last - last.astype("datetime64[D]")
     return (months.astype("datetime64[D]") + days).astype(last.dtype) + since
+
+
+def working_days(times: NDArray[np.datetime64]) -> NDArray[np.bool_] | None:
+    """The days of the week, from Monday, on which daily times (n,) fall, (7,); None: all, or they are not daily."""
+    days = times.astype("datetime64[D]")
+    if (
+        len(times) < LEAST_DAILY
+        or len(np.unique(times - days)) > 1
+        or float(np.median(np.diff(days).astype(int))) != 1
+    ):
+        return None
+    counts = np.bincount((days.astype(np.int64) + 3) % 7, minlength=7)  # 1970 began on a Thursday
+    working = counts >= OFTEN * counts.max()
+    expected = int(np.busday_count(days[0], days[-1] + 1, weekmask=working))
+    return working if not working.all() and len(times) >= NEARLY_ALL * expected else None
+
+
+def working_days_after(last: np.datetime64, working: NDArray[np.bool_], count: int) -> NDArray[Any]:
+    """The times on working days that follow a time, (count,), of its type and at its time of the day."""
+    day = last.astype("datetime64[D]")
+    following = np.busday_offset(day, np.arange(1, count + 1), roll="backward", weekmask=working)
+    return following.astype(last.dtype) + (last - day)
 
 
 def _lengths(months: NDArray[np.datetime64]) -> NDArray[np.int64]:
