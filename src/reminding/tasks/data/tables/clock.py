@@ -21,6 +21,7 @@ from reminding.tasks.data.tables.database import NUMERIC, TIMES, QueriedRows, Ro
 from reminding.tasks.data.tables.store import Store, write
 from reminding.tasks.data.times.calendar import Monthly, monthly
 from reminding.tasks.data.times.interval import TOLERANCE, distance_text, usual_interval
+from reminding.tasks.data.times.seasons import ADVICE, are_seasons, is_season
 from reminding.tasks.data.times.written import (
     DATES_READ,
     ORDERS,
@@ -220,11 +221,14 @@ def read_clock(
     full = [clock for clock in read if not clock.store.missing.any()]
     if not full:
         nearest = min(read, key=lambda clock: int(clock.store.missing[0]))
-        row = _first_gap(nearest.store)
-        cell = f"the cell holds {_text_of(rows, column, row)}, expected a time such as {DATES_READ}"
+        row = nearest.store.first_gap()
+        text = _text_of(rows, column, row)
+        cell = f"the cell holds {text}, expected a time such as {DATES_READ}{ADVICE if is_season(text) else ''}"
         raise ValueError(f"time: {path}, {rows.place(row)}, column {name!r}: {nearest.fault or cell}")
     if known is not None and known.order is not None:
         full = [clock for clock in full if clock.order == known.order] or full
+    if are_seasons(full[0].values(0, PIECE)) and is_season(text := _text_of(rows, column, 0)):
+        raise ValueError(f"time: {path}, {rows.place(0)}, column {name!r}: {text} is read as a month{ADVICE}")
     if known is None or known.dated:
         full = [_dated(clock, folder / "dates") for clock in full]
     if fault := next((clock.fault for clock in full if clock.fault), ""):
@@ -234,8 +238,8 @@ def read_clock(
     if not ordered:
         raise ValueError(
             f"time: {path}, {rows.place(disorders[0] or 0)}, column {name!r}: the time is not later than in the row "
-            "before; sort the rows by time, write one table for each sensor or unit, and write the date where the "
-            "time of day begins again, or the distance from UTC where clocks are set back"
+            "before; sort the rows by time, write one table for each sensor or unit, date and time of day in one "
+            "column, and the distance from UTC where clocks are set back"
         )
     return _decided(ordered, f"time: {path}, column {name!r}")
 
@@ -392,9 +396,3 @@ def _text_of(rows: Rows, column: int, row: int) -> str:
             )
         row -= len(codes)
     return "no time"
-
-
-def _first_gap(store: Store) -> int:
-    """The first row that could not be read."""
-    pieces = ((start, store.read(start, start + PIECE)[:, 0]) for start in range(0, store.rows, PIECE))
-    return next(start + int(np.flatnonzero(np.isnan(piece))[0]) for start, piece in pieces if np.isnan(piece).any())

@@ -50,6 +50,15 @@ class Store:
         for start in range(0, self.rows, piece):
             yield self.read(start, start + piece)[:, places]
 
+    def first_gap(self) -> int:
+        """The first row without a value in the first column; there must be one."""
+        start = 0
+        for piece in self.pieces(self.columns[:1]):
+            if len(found := np.flatnonzero(np.isnan(piece))):
+                return start + int(found[0])
+            start += len(piece)
+        raise ValueError("every row has a value")
+
     def counting(self) -> frozenset[int]:
         """Columns of the table that count the rows from 0 or 1, by their smallest, largest, first and last value."""
         if self.rows < 2:
