@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reminding.tasks.data.tables import FollowedTable, TableSource, Wanted
+from reminding.tasks.data.tables import Asked, FollowedTable, TableSource, Wanted
 
 TIMES = ("2024-01-01 00:00:00", "2024-01-01T00:05", "31/12/2024 10:00", "1/2/24", "2024-01-01 1:00 pm CET", "10:30")
 
@@ -78,3 +78,39 @@ def test_a_row_without_values_is_no_name(tmp_path: Path, second: str) -> None:
     path.write_text(f"Price,Close,Open\n{second}\n{cell},1,2\n{cell},3,4\n")
     with pytest.raises(ValueError, match=r"line 2, column '(Close|Open)': the value is missing"):
         TableSource(path, Wanted(columns=("Close", "Open")))
+
+
+@pytest.mark.parametrize("kind", [TableSource, FollowedTable])
+def test_whole_numbers_that_grow_beside_a_text_may_be_names(
+    tmp_path: Path, kind: type[TableSource | FollowedTable]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sensor,5,10\na,1.5,2.5\nb,2.5,3.5\n")
+    with pytest.raises(
+        ValueError, match=r"line 1: 'sensor,5,10' may name the columns or be a row; say which by --he"
+    ):
+        kind(path, Wanted())
+    for header, columns, rows in (("yes", ("5", "10"), 2), ("no", ("1", "2"), 3)):
+        table = kind(path, Wanted(asked=Asked(header=header)))
+        assert (table.columns, table.steps()) == (columns, rows)
+    assert kind(path, Wanted(columns=("1", "2"), asked=Asked(fixed=True))).steps() == 3
+
+
+@pytest.mark.parametrize("first", ["a,5,10", "x,10,5", "x,5,10.5"])
+def test_a_text_beside_numbers_is_a_row_where_it_stands_again_or_they_do_not_grow(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\na,1.5,2.5\nb,2.5,3.5\n")
+    assert TableSource(path, Wanted()).steps() == 3
+
+
+@pytest.mark.parametrize("rows", ["2024-01-01,1.5\n2024-01-02,2.5\n", "a;1\nb;2\n"])
+def test_a_title_is_no_name(tmp_path: Path, rows: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"Monthly report\n{rows}")
+    with pytest.raises(
+        ValueError, match=r"line 1: 'Monthly report' has one cell less .* if it is a title, delete it"
+    ):
+        TableSource(path, Wanted())
+    for name in ('"Monthly mean"', "mean"):  # as R writes the name of a column beside those of rows
+        path.write_text(f"{name}\n{rows}")
+        assert TableSource(path, Wanted()).columns == (name.strip('"'),)

@@ -138,6 +138,9 @@ def find_dialect(path: Path, asked: Asked) -> Dialect:
     table = [split(line.text, separator) for line in lines]
     _check_brackets(path, lines, table)
     width = _width(table)
+    rows = next(row for row in table if len(row) == width)
+    if asked.header != "no" and any(kind_of(cell) in NUMBERS for cell in rows):  # else it is a header
+        table = [row[:-1] if _ends_in_separator(row, width) else row for row in table]
     first = next(i for i, row in enumerate(table) if fits(i, row, table, width, asked.header != "no"))
     heading = find_heading(path, [(line.number, line.text) for line in lines[first:]], table[first:], width, asked)
     begin, before = first + heading.lines, lines[first + heading.above].number - 1
@@ -276,6 +279,11 @@ def _width(table: Sequence[Sequence[str]]) -> int:
     """The most frequent number of cells, the larger of two that are equally frequent."""
     counts = Counter(map(len, table))
     return max(counts, key=lambda width: (counts[width], width))
+
+
+def _ends_in_separator(row: Sequence[str], width: int) -> bool:
+    """Whether a line of texts ends in a separator, unlike the rows: a header."""
+    return len(row) == width + 1 and not row[-1] and all(kind_of(cell) == "text" for cell in row[:-1])
 
 
 def _from_comment(comments: Sequence[_Line], number: int, width: int) -> list[str]:

@@ -103,10 +103,16 @@ def find_heading(
     short = len(first) == width - 1 and bool(body)
     trailing = short and not any(row[-1] for row in body)  # rows that end in a separator, unlike the header
     if short and not trailing:
-        _check_row_names(path, *lines[0], lines[1][1], [row[0] for row in body])
+        title = len(first) == 1 and " " in first[0]
+        _check_row_names(path, *lines[0], lines[1][1], [row[0] for row in body], title)
     names = [*first, ""] if trailing else ["", *first] if short else first
     told = asked.header == "yes" if asked.header != "auto" else _is_header(names, body, asked.na)
     if not (short or told):
+        if asked.header == "auto" and not asked.fixed and _may_be_names(first, body, asked.na):
+            raise FormError(
+                f"header: {path}, line {lines[0][0]}: {lines[0][1][:60]!r} may name the columns or be a row; say "
+                "which by --header yes or --header no"
+            )
         return Heading(0, (), ("",) * width)
     found, index = rest, next((i for i in (0, 1) if _names_index(rest[i : i + WITNESSES], asked.na)), None)
     if index is not None:  # below the names, or the names and what pandas writes of their second level
@@ -127,21 +133,23 @@ def _names_index(table: Sequence[Sequence[str]], na: Sequence[str]) -> bool:
     return bool(name and below) and kind_of(name, na) == "text" and not is_time(name) and all(map(is_time, below))
 
 
-def _check_row_names(path: Path, number: int, header: str, row: str, cells: Sequence[str]) -> None:
+def _check_row_names(path: Path, number: int, header: str, row: str, cells: Sequence[str], title: bool) -> None:
     """Refuse a line one cell short above a column of values: it may be a title, or lack a name.
 
     The first column holds the names of rows, as R writes them, if it has texts, counts the rows, or is quoted.
+    A single cell with blanks in it that is not quoted, as R quotes names, is a title.
 
     Args:
         number, header: of the short line, and the line; row: the line below it.
         cells: of the first column.
+        title: whether the short line is a single cell of several words.
 
     Raises:
         FormError: names the line.
     """
     numbers = [cell for cell in cells if kind_of(cell) in NUMBERS]
     counted = all(map(is_digits, numbers)) and all(int(b) - int(a) == 1 for a, b in pairwise(numbers))
-    if numbers and not counted and not row.startswith('"'):
+    if (numbers and not counted and not row.startswith('"')) or (title and not header.lstrip().startswith('"')):
         raise FormError(
             f"header: {path}, line {number}: {header[:60]!r} has one cell less than the lines below it; name every "
             "column or, if it is a title, delete it"
@@ -204,6 +212,23 @@ def _counts_up(row: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
     if others and others[0]:  # a name over the column of row names: only years are surely names beside it
         return row[0] == others[0] and values[0] >= 1500
     return bool(others) or any("." in line[i] or "," in line[i] for line in body for i in places)
+
+
+def _may_be_names(row: Sequence[str], body: Sequence[Sequence[str]], na: Sequence[str]) -> bool:
+    """Whether a line like a row may hold names: a text over texts, then growing whole numbers, such as depths.
+
+    Each of these numbers stands over one with decimals, and the text is not among those below it.
+    """
+    numbers, below = row[1:], [line[0] for line in body]
+    if len(numbers) < 2 or not body or not all(map(is_digits, numbers)) or row[0] in below:
+        return False
+    if any(int(b) <= int(a) for a, b in pairwise(numbers)) or is_time(row[0]):
+        return False
+    texts = all(kind_of(cell, na) == "text" for cell in (row[0], *below))
+    broken = (
+        [kind_of(line[i], na) in NUMBERS and not is_digits(line[i]) for line in body] for i in range(1, len(row))
+    )
+    return texts and all(map(any, broken))
 
 
 def _most_frequent(body: Sequence[Sequence[str]], column: int, na: Sequence[str]) -> str:
@@ -278,4 +303,4 @@ def unique_names(names: Sequence[str], unnamed: Sequence[str]) -> tuple[tuple[st
 
 def is_digits(cell: str) -> bool:
     """Whether a cell holds a whole number in digits."""
-    return cell.lstrip("+-").isdigit()
+    return re.fullmatch("[+-]?[0-9]+", cell) is not None
