@@ -59,12 +59,12 @@ class TimeRange:
     def line(self) -> str:
         """One line for the terminal."""
         if self.first == self.last:  # of a single row, which is at no distance
-            return f"time: {self.column}, {self.first}"
+            return f"time: {told_name(self.column)}, {self.first}"
         steps = f"every {self.step.removeprefix('1 ') if self.step in ('1 month', '1 year') else self.step}"
         several = f"{self.gaps:,} gaps, the largest {self.largest_gap}"
         gaps = several if self.gaps > 1 else f"1 gap of {self.largest_gap}" if self.gaps else "no gaps"
         shorter = f", {self.irregular:,} shorter distances" if self.irregular else ""
-        return f"time: {self.column}, {self.first} to {self.last}, {steps}, {gaps}{shorter}"
+        return f"time: {told_name(self.column)}, {self.first} to {self.last}, {steps}, {gaps}{shorter}"
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def _used(column: Column) -> str:
 
 
 def told_name(name: str) -> str:
-    """A name in a list of names: in quotes if it holds what separates them."""
-    return repr(name) if "," in name else name
+    """A name in a list of names: in quotes if it holds what separates them, or a line end."""
+    return repr(name) if "," in name or len(name.splitlines()) > 1 else name
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -100,3 +100,22 @@ def test_what_is_no_date_is_text(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text("what,load\n" + 9 * f"{text},1.5\n" + ",2.5\n")
     source = TableSource(tmp_path / "a.csv")
     assert source.described[0].reason == f"text, such as {text!r} in line 2" and source.steps() == 10
+
+
+@pytest.mark.parametrize("time", [None, "date"])
+def test_a_last_row_with_a_time_may_lack_another(tmp_path: Path, time: str | None) -> None:
+    (tmp_path / "a.csv").write_text("date,v,fault\n2024-01-01,1,2023-05-01\n2024-01-02,2,2023-05-01\n2024-01-03,3,\n")
+    assert TableSource(tmp_path / "a.csv", Wanted(time=time)).read(0, 9).tolist() == [[1], [2], [3]]
+
+
+def test_a_last_row_without_any_time_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("from,to,v\n2024-01-01,2024-01-02,1\n2024-01-02,2024-01-03,2\n,,3\n")
+    with pytest.raises(ValueError, match=r"line 4: the line has '' in the column 'from' in the place of a time"):
+        TableSource(tmp_path / "a.csv", Wanted())
+
+
+def test_a_name_of_several_lines_is_shown_in_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"t\n(s)","temp\n(C)",v\n1,2,3\n2,3,4\n')
+    lines = TableSource(tmp_path / "a.csv", Wanted(time="t\n(s)")).reading().lines()
+    assert lines[1] == r"columns: 't\n(s)' (time), 'temp\n(C)', v"
+    assert lines[2].startswith(r"time: 't\n(s)', 1 to 2")

@@ -192,7 +192,7 @@ def choose(contents: Contents, wanted: Wanted) -> Choice:
         )
     _check_cells(contents, used, wanted)
     _check_alike(contents, used, wanted)
-    _check_end(contents, [i for i in range(len(names)) if i != time])
+    _check_end(contents, range(len(names)) if time is None else ())  # a row without the time is refused later
     missing = [i for i in used if contents.count(i, "missing")]
     if missing and wanted.missing == "error":
         raise ValueError(_missing(contents, missing, wanted.asked))
@@ -344,11 +344,12 @@ def mixed_cell(path: Path, place: str, column: str, cell: str, asked: Asked) -> 
 
 
 def _check_end(contents: Contents, columns: Sequence[int]) -> None:
-    """Refuse last rows without a time in a column of times, which no other row lacks."""
-    for i in columns:
+    """Refuse last rows without a time in a column of times, which no other row lacks, unless a further one has it."""
+    times = [i for i in columns if contents.kind(i) == "timestamp"]
+    for i in times if all(contents.count(i, "text", "missing") for i in times) else ():
         found = [contents.kinds[i][kind] for kind in ("text", "missing") if contents.count(i, kind)]
         count = sum(each.count for each in found)
-        if found and contents.kind(i) == "timestamp" and count <= ENDING:
+        if count <= ENDING:
             first = min(found, key=lambda each: each.row)
             if first.row + count == contents.rows:
                 what = f"has {first.text.strip()[:40]!r} in the column {contents.names[i]!r} in the place of a time"
