@@ -110,3 +110,14 @@ def test_a_damaged_header_of_an_array_asks_for_no_memory(tmp_path: Path, claim: 
     assert isinstance(error, ValueError)
     assert "a.npy holds no array of numbers" in str(error)
     assert memory.traced < 1 << 20
+
+
+def test_a_blank_line_of_one_step_a_line_is_a_missing_value(tmp_path: Path) -> None:
+    path = tmp_path / "all.tsv"
+    path.write_text("".join(f"{label}\t{i}\t2\t3\n" for i in range(5) for label in "12"))
+    (tmp_path / "one.txt").write_text("\n# volts\n\n5\n\n7\n\n")
+    with pytest.raises(ValueError, match="missing"):
+        read_own(Series(path), tmp_path / "one.txt")
+    carried = read_own(Series(path, missing="carry"), tmp_path / "one.txt").input[:, 0, 0]
+    assert len(carried) == 3
+    assert carried[0] == carried[1] != carried[2]

@@ -145,10 +145,15 @@ def _series_of_text(path: Path, form: Form) -> Sequence[One]:
     is where labels are predicted.
     """
     with open_text(path, find_encoding(path)) as text:
-        cells = {i: re.split(r"[\s,;]+", line.strip()) for i, line in enumerate(text, 1) if line.strip()}
+        cells = {i: re.split(r"[\s,;]+", line.strip()) for i, line in enumerate(text, 1)}
     lines = {i: line for i, line in cells.items() if line[0][:1] not in ("#", "%")}
-    if not lines:
+    full = [i for i, line in lines.items() if any(line)]
+    if not full:
         raise ValueError(f"{path} holds no numbers")
+    if form.dimensions > 1 or len(full) == 1:
+        lines = {i: lines[i] for i in full}
+    else:  # a blank line between values is a missing one, as in a table of one column
+        lines = {i: line for i, line in lines.items() if full[0] <= i <= full[-1]}
     if len(lines) > 1 and {len(line) for line in lines.values()} == {form.dimensions}:
         return [One("", np.stack([numbers(line, f"{path}, line {i}") for i, line in lines.items()]), str(path))]
     place, first = next(iter(lines.items()))
