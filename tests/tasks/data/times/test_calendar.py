@@ -1,9 +1,12 @@
-"""Times that go on by months."""
+"""Times that go on by the calendar."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from reminding.tasks.data.times.calendar import Monthly, monthly, months_after, working_days, working_days_after
 
@@ -40,7 +43,7 @@ def test_the_months_that_follow_keep_day_and_time(unit: str) -> None:
     )
 
 
-def days(*, without: tuple[int, ...], count: int, holidays: tuple[str, ...] = (), at: str = "00:00") -> np.ndarray:
+def days(*, without: tuple[int, ...], count: int, holidays: tuple[str, ...] = (), at: str = "00:00") -> NDArray[Any]:
     """Days from Monday, 2024-01-01 on, but for some days of the week."""
     every = np.arange(np.datetime64("2024-01-01"), np.datetime64("2026-01-01"))
     kept = every[~np.isin(np.arange(len(every)) % 7, without) & ~np.isin(every, np.array(holidays, every.dtype))]
@@ -79,5 +82,5 @@ def test_an_exception_on_a_weekend_is_no_rule() -> None:
         days(without=(0, 1, 2, 3, 4, 5), count=60),  # Sundays
     ],
 )
-def test_other_times_do_not(times: np.ndarray) -> None:
+def test_other_times_do_not(times: NDArray[Any]) -> None:
     assert working_days(times) is None
