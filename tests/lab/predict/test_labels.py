@@ -135,3 +135,26 @@ def test_a_stepper_of_labelled_series_carries_as_predict_does(tmp_path: Path, mi
         told = [stepper.step(frame) for frame in series.reshape(4, 2)][-1]
         np.testing.assert_allclose([told["a"], told["b"]], wanted[["a", "b"]].to_numpy(float), rtol=1e-5)
         stepper.reset()
+
+
+def test_a_table_that_is_one_series_or_one_image_has_one_label(tmp_path: Path) -> None:
+    """Its index has a name for each step, of which none is the series'."""
+    task = Series(tmp_path / "gone.ts", frame=2).with_facts(
+        {
+            "classes": ["a", "b"],
+            "counts": [5, 5],
+            "mean": [2.0, 1.0],
+            "deviation": [0.5, 1.0],
+            "constant": [],
+            "steps": 4,
+            "masked": False,
+            "rate": None,
+        }
+    )
+    runs = {"series": (task, (8, 2)), "image": (Digits(), (8, 8))}
+    for name, (kind, shape) in runs.items():
+        predictor = reminding.load(informed_run(tmp_path / name, kind))
+        values = np.random.default_rng(0).random(shape)
+        found = predictor.predict(pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=8)))
+        pd.testing.assert_frame_equal(found, predictor.predict(values))
+        assert len(found) == 1

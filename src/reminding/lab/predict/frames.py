@@ -64,10 +64,16 @@ def names_index(names: Sequence[str], name: str) -> Any:
     return pandas().Index(list(names), name=name)
 
 
-def index_of(data: Any, rows: int) -> Any:
-    """The index of a pandas table; row numbers for anything else."""
+def index_of(data: Any, rows: int, name: str = ROW) -> Any:
+    """The index of a pandas table of so many rows; row numbers for anything else.
+
+    A table of other rows is one series or one image, whose index does not name it.
+
+    Args:
+        name: of the row numbers.
+    """
     index = getattr(data, "index", None)
-    return row_numbers(0, rows) if index is None or callable(index) else index
+    return row_numbers(0, rows, name) if index is None or callable(index) or len(index) != rows else index
 
 
 def index_at(data: Any, numbers: range | NDArray[np.int64]) -> Any:

@@ -16,7 +16,7 @@ from reminding import checks
 from reminding.checks import at_least, at_least_zero
 from reminding.lab.predict import hub
 from reminding.lab.predict.forecast import Rows, rows_of
-from reminding.lab.predict.frames import index_of, labels_frame, names_index, row_numbers
+from reminding.lab.predict.frames import index_of, labels_frame, names_index
 from reminding.lab.predict.given import names_of
 from reminding.lab.predict.horizon import HorizonForecast, horizon_forecast
 from reminding.lab.predict.labels import probabilities, sequences_of
@@ -115,8 +115,8 @@ class Predictor:
         found = probabilities(self.model, sequences)
         if names is not None:
             return labels_frame(self.classes, found, names_index(names, "file"))
-        index = index_of(data, len(found)) if names_of(data) is not None else row_numbers(0, len(found), "series")
-        return labels_frame(self.classes, found, index)
+        table = data if names_of(data) is not None else None
+        return labels_frame(self.classes, found, index_of(table, len(found), "series"))
 
     def forecast(
         self,
