@@ -19,6 +19,7 @@ import reminding
 from reminding.cli import main
 from reminding.lab.runs.facts import save_facts
 from reminding.tasks import Digits, Series
+from reminding.tasks.own import read_own
 from tests.lab.explain.conftest import untrained
 from tests.lab.predict.test_predictor import informed_run
 from tests.lab.test_portable import write_labelled
@@ -135,6 +136,33 @@ def test_a_stepper_of_labelled_series_carries_as_predict_does(tmp_path: Path, mi
         told = [stepper.step(frame) for frame in series.reshape(4, 2)][-1]
         np.testing.assert_allclose([told["a"], told["b"]], wanted[["a", "b"]].to_numpy(float), rtol=1e-5)
         stepper.reset()
+
+
+def sound(**options: Any) -> Series:
+    """Recordings as files of 16 bits are read, from -1 to 1, which are no longer there."""
+    learned: dict[str, Any] = {"mean": [0.0], "deviation": [0.1], "constant": [], "steps": 4, "masked": False}
+    classes = {"classes": ["a", "b"], "counts": [5, 5], "rate": 8000}
+    return Series(Path("gone"), frame=16, **options).with_facts(learned | classes)
+
+
+def test_the_whole_numbers_of_a_sound_are_refused_where_it_was_read_as_samples(tmp_path: Path) -> None:
+    """Libraries read 16 bits as whole numbers, which gave labels as sure as they were wrong."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, 64).astype(np.int16)
+    samples[0] = 9000
+    predictor = reminding.load(informed_run(tmp_path / "run", sound()))
+    said = "whole numbers up to 9000, expected samples from -1 to 1, as files are read; divide those of 16 bits by"
+    with pytest.raises(ValueError, match=f"^data: {said}"):
+        predictor.predict(samples)
+    with pytest.raises(ValueError, match=f"^value: {said}"):
+        predictor.stepper().step(samples[:16])
+    np.save(tmp_path / "new.npy", samples)
+    with pytest.raises(ValueError, match=f"^input: .*new.npy: {said}"):
+        read_own(predictor.config.task, tmp_path / "new.npy")
+    for quiet in (samples / 32768, np.sign(samples)):
+        assert len(predictor.predict(quiet)) == 1
+
+    spectra = reminding.load(informed_run(tmp_path / "spectra", sound(spectrum=True)))
+    pd.testing.assert_frame_equal(spectra.predict(samples), spectra.predict(samples / 32768), rtol=1e-4)
 
 
 def test_a_table_that_is_one_series_or_one_image_has_one_label(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class Predictor:
             data: of a table, the rows so far: a path, what `opened` gives, a pandas, polars or Arrow table, whose
                 columns are found by name, or an array (T, columns). A missing value is NaN, or a number of --na, and
                 is treated as in training. Of labelled series: a path as in training, where the label of a line may
-                be ?, a folder of audio files, or arrays, one series a row. Of images: an array, values from 0 to 1.
+                be ?, a folder of audio files, or arrays, one series a row; samples of sound are from -1 to 1, as in
+                files. Of images: an array, values from 0 to 1.
             steps: S, rows to predict. Each is fed back as the input of the next.
             future: a table with the known inputs of the S - 1 rows that follow, if the run has `inputs`. If the run's
                 time column is in it, its rows must follow the data, at distances that the data have.

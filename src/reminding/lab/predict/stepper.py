@@ -87,6 +87,7 @@ class PredictionStepper:
         if len(values) != task.frame * dimensions:
             raise ValueError(f"value must have {task.frame * dimensions} values, those of a frame, got {len(values)}")
         values = values.reshape(-1, dimensions)  # (n, D)
+        task.form.check_samples(values, "value")
         frame = replace(task.form.cut, steps=1).prepared(values, "value", self._before)
         self._before = carried(values, self._before)[-1]
         return torch.as_tensor(frame).unsqueeze(1)

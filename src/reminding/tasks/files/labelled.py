@@ -143,8 +143,31 @@ class Form:
         return samples
 
     def prepared(self, values: NDArray[Any], where: str = "data") -> NDArray[np.float32]:
-        """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series."""
+        """Another series, (n,) or (n, D), in the form that the model reads, (T, I). T is larger for longer series.
+
+        Raises:
+            ValueError: as in `check_samples` and `Cut.prepared`.
+        """
+        self.check_samples(values, where)
         return self.cut.prepared(values, where)
+
+    def check_samples(self, values: NDArray[Any], where: str) -> None:
+        """Refuse the whole numbers of a sound where those of training were samples from -1 to 1, as files are read.
+
+        A spectrum is the same however loud the sound is.
+
+        Raises:
+            ValueError: all values are whole, and some are beyond -1 and 1.
+        """
+        cut = self.cut
+        if self.rate is None or cut.spectrum or not values.size or cut.scale.deviation.max() > 1:
+            return
+        largest = np.abs(values).max()
+        if largest > 1 and bool((values == np.round(values)).all()):
+            raise ValueError(
+                f"{where}: whole numbers up to {largest:g}, expected samples from -1 to 1, as files are read; divide "
+                "those of 16 bits by 32768"
+            )
 
 
 @dataclass(frozen=True)
