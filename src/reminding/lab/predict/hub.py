@@ -12,6 +12,7 @@ from typing import Any
 from reminding.lab.runs import checkpoint
 from reminding.lab.runs.config import RunConfig
 from reminding.lab.runs.facts import FACTS_NAME, save_facts
+from reminding.lab.runs.runlog import LOG_NAME
 
 FILES = (checkpoint.CONFIG_NAME, FACTS_NAME, checkpoint.WEIGHTS_NAME)
 """The files of a run that are needed to use it."""
@@ -31,16 +32,31 @@ def from_pretrained(name: str | Path, load: Callable[[Path], Any], **options: An
 
     Args:
         load: reads a folder.
-        options: of `ModelHubMixin.from_pretrained`.
+        options: of the download, which are `DOWNLOAD`.
 
     Raises:
         FileNotFoundError: the name is that of a folder, and there is none.
+        ValueError: there is no such option, which `ModelHubMixin` would leave to the model, and so to nobody.
     """
+    if unknown := [option for option in options if option not in DOWNLOAD]:
+        raise ValueError(f"from_pretrained takes {', '.join(DOWNLOAD)}, got {unknown[0]}")
     folder = Path(name)
     named_as_folder = folder.is_absolute() or len(folder.parts) > 2 or folder.parts[:1] in (("..",), ("~",))
     if named_as_folder and not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {name}; a model of the Hub is named as USER/MODEL")
     return _mixed_in().from_pretrained(name, load=load, **options).predictor
+
+
+def check_no_run(folder: Path) -> None:
+    """Refuse the folder of a run that was trained there, which could then be neither resumed nor evaluated.
+
+    Its config.json and facts.json say where the training data are and what they were; those of a model do not.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if (folder / LOG_NAME).exists():
+        raise ValueError(f"folder must not be that of a run, which could then not be resumed, got {folder}")
 
 
 def save_portable(config: RunConfig, model: Any, folder: Path) -> None:

@@ -207,7 +207,11 @@ class Predictor:
         """Save config.json, facts.json and model.safetensors, and a model card, by huggingface_hub's `ModelHubMixin`.
 
         `load` reads the folder, as it reads a run. Paths of the training data are saved as mere file names.
+
+        Raises:
+            ValueError: the folder is that of a run, which could then not be resumed.
         """
+        hub.check_no_run(Path(folder))
         return hub.pretrained(self).save_pretrained(folder, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -216,7 +220,11 @@ class Predictor:
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> Predictor:
-        """Load a folder, or a model of the Hugging Face Hub by its name."""
+        """Load a folder, or a model of the Hugging Face Hub by its name.
+
+        Args:
+            options: revision, cache_dir, force_download, local_files_only and token, as huggingface_hub has them.
+        """
         return hub.from_pretrained(name, load, **options)
 
 
