@@ -45,8 +45,8 @@ class PredictionStepper:
         Args:
             value: of a table, a row: a mapping of column names, or values in the order of the columns, NaN (or a
                 number of --na) where one is missing and the run was trained with --missing carry or zero; with
-                --missing drop, such a row is not to be given. Of text, one character. Of labelled series, the values
-                of one frame.
+                --missing drop, such a row is not to be given. Of text, one character; where it was read by bytes, one
+                byte of it, as bytes. Of labelled series, the values of one frame.
 
         Returns:
             of a table the prediction of the next row, column -> value in its own unit; of text the probability of
@@ -79,15 +79,16 @@ class PredictionStepper:
         if is_text(task):
             tokens = tokens_of(task, value, "value")
             if len(tokens) != 1:
-                raise ValueError(f"value must be one character, got {value!r}")
+                bytewise = f" of {len(tokens)} bytes, which are given one at a time" if len(value) == 1 else ""
+                raise ValueError(f"value must be one character, got {value!r}{bytewise}")
             return torch.as_tensor(tokens).unsqueeze(1)
         assert isinstance(task, LabelledTask)
         values = numbers_of(value, "value").reshape(-1)
         dimensions = task.form.dimensions
         if len(values) != task.frame * dimensions:
             raise ValueError(f"value must have {task.frame * dimensions} values, those of a frame, got {len(values)}")
-        values = values.reshape(-1, dimensions)  # (n, D)
         task.form.check_samples(values, "value")
+        values = values.reshape(-1, dimensions)  # (n, D)
         frame = replace(task.form.cut, steps=1).prepared(values, "value", self._before)
         self._before = carried(values, self._before)[-1]
         return torch.as_tensor(frame).unsqueeze(1)
