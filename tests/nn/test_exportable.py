@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from torch import nn
 
 from reminding import SAB
+from reminding.nn import MinGRU
 from reminding.nn.export import SequenceModule, StepModule
 from tests.nn.samples import make
 
@@ -40,3 +42,11 @@ def test_a_layer_whose_calls_do_more_is_refused(module: type[StepModule | Sequen
         change(layer)
         with pytest.raises(ValueError, match=r"layer must have .* to be exported"):
             module(layer)
+
+
+@pytest.mark.parametrize("module", [StepModule, SequenceModule])
+@pytest.mark.parametrize("other", [nn.LSTM(3, 4), MinGRU(3, 4), nn.Sequential(SAB(3, 4))])
+def test_what_is_no_sab_is_refused_by_name(module: Any, other: nn.Module) -> None:
+    """It was told that its class has no attribute 'rule'."""
+    with pytest.raises(ValueError, match=f"^layer must be a SAB to be exported, got {type(other).__name__}$"):
+        module(other)

@@ -65,7 +65,7 @@ class Exported(nn.Module):
             memory, see `Slots`.
 
     Raises:
-        ValueError: the layer evicts by a function of your own, or its calls do more than `SAB.forward` does.
+        ValueError: the layer is no SAB, evicts by a function of yours, or its calls do more than `SAB.forward` does.
 
     A memory has the room that the state has. With a capacity that is the capacity. Without one, a row that stores
     more than it has room for returns NaN from then on; `begin` and `tensors_of` make room for a number of steps.
@@ -76,7 +76,7 @@ class Exported(nn.Module):
 
     def __init__(self, layer: SAB) -> None:
         super().__init__()
-        surroundings.check_exportable(layer, layer.rule, SAB.forward)
+        surroundings.check_exportable(layer, getattr(layer, "rule", None), SAB.forward)
         self.rule: Rule = layer.rule
         self.input_size, self.hidden_size, self.batch_first = layer.input_size, layer.hidden_size, layer.batch_first
         self._zero_slot, self._made_by = layer.rule.zero_slot, layer.made_by

@@ -128,15 +128,18 @@ def refuse_script() -> None:
     raise RuntimeError(f"torch.jit.script cannot compile a SAB layer. {_EXPORT}")
 
 
-def check_exportable(layer: nn.Module, rule: Rule, forward: Callable[..., Any]) -> None:
+def check_exportable(layer: nn.Module, rule: Rule | None, forward: Callable[..., Any]) -> None:
     """Refuse to export what a graph of the layer's equations would leave out, in silence.
 
     Args:
-        rule: of the layer; forward: what its calls run unless a subclass or an attribute has another.
+        rule: of the layer; None: it is no SAB. forward: what its calls run unless a subclass or an attribute has
+            another.
 
     Raises:
-        ValueError: it evicts by a function; or its calls do more than `forward` does.
+        ValueError: it is no SAB; or it evicts by a function; or its calls do more than `forward` does.
     """
+    if rule is None:
+        raise ValueError(f"layer must be a SAB to be exported, got {type(layer).__name__}")
     if rule.evict_name is None:
         raise ValueError(f"evict must be one of {list(EVICT)} for a layer to be exported, got a function")
     if "forward" in vars(layer) or getattr(type(layer), "forward", None) is not forward:
