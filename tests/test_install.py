@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from reminding.moved import MOVED
@@ -52,6 +53,13 @@ def test_the_pinned_packages_install_on_the_oldest_python_of_every_minor_version
         asked = SpecifierSet(package.metadata["Requires-Python"] or "")
         refused = [python for python in pythons if not asked.contains(python)]
         assert not refused, f"{name} {package.version} asks for Python {asked}: it does not install on {refused}"
+
+
+def test_the_oldest_scikit_learn_that_is_asked_for_has_what_the_estimators_import() -> None:
+    """Before 1.6 it has no validate_data, and they said that scikit-learn was missing."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (asked,) = (each for each in map(Requirement, extras["estimators"]) if each.name == "scikit-learn")
+    assert list(asked.specifier.filter(["1.4.0", "1.5.2", "1.6.0", "1.9.1"])) == ["1.6.0", "1.9.1"]
 
 
 def _is_installed(name: str) -> bool:
