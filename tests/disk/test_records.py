@@ -95,7 +95,7 @@ def test_lines_that_git_or_an_editor_on_windows_ended_in_crlf_are_read_and_added
     for number, line in enumerate([packed_line({"a": 1}), '{"a": 1}']):
         path = tmp_path / f"lines{number}"
         path.write_bytes(f"{line}\r\n{line.replace(': 1', ': 2')}\r\n".encode())
-        assert len(read_lines(path).damaged) == (1 if number == 0 else 0)  # the second line has the first one's checksum
+        assert len(read_lines(path).damaged) == (1 if number == 0 else 0)  # the second line has the first's checksum
         add_line(path, {"a": 3})
         assert [record["a"] for record in read_lines(path).records] == ([1, 3] if number == 0 else [1, 2, 3])
 

@@ -79,5 +79,5 @@ def for_link(path: PurePath | str) -> str:
 
 
 def for_file_name(text: str) -> str:
-    """Text as a part of a file name: letters and digits of ASCII, points and dashes; of a long one the end, with its number."""
+    """Text as a part of a file name: letters, digits, points and dashes; of a long one the end, with its number."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[-MOST_LETTERS:].strip("-.") or "unnamed"
