@@ -139,5 +139,7 @@ def test_an_encoder_in_evaluation_whose_dropout_still_draws_draws_the_same_again
         output, state = layer(part, state)
         output.pow(2).sum().backward()
     for name, wanted in whole.named_parameters():
-        assert_equal(streamed.get_parameter(name).grad, wanted.grad, name)
+        found = streamed.get_parameter(name).grad
+        assert found is not None and wanted.grad is not None
+        assert_equal(found, wanted.grad, name)
     assert torch.equal(torch.rand(3), after), "the generator is as without a replay"

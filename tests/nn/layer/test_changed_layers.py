@@ -112,22 +112,31 @@ def test_past_calls_of_a_module_that_was_exchanged_are_refused(name: str) -> Non
 
     options: dict[str, Any] = {name: made(), "k_trunc": 3, "k_top": 2}
     layer, chunk = make(credit_every=3, **options), draw(6, 2, 3)
+
+    def put(module: nn.Module) -> None:
+        if name == "encoder":
+            layer.encoder = module
+        else:
+            getattr(layer, {"cell": "cells", "score": "scorers"}[name])[0] = module
+
     _, state = layer(chunk)
     output, state = layer(chunk, state)
     output.sum().backward()
     other = made()
-    if name == "encoder":
-        layer.encoder = other
-    else:
-        getattr(layer, {"cell": "cells", "score": "scorers"}[name])[0] = other
+    put(other)
     said = rf"calls of another {type(other).__name__} than .*state.detach\(\) goes on"
     with pytest.raises(ValueError, match=said):
-        layer(chunk, state)
-    with pytest.raises(ValueError, match=said), torch.no_grad():
         layer(chunk, state)
     with pytest.raises(ValueError, match=said):
         layer.settle(state)
     layer(chunk, state.detach())[0].sum().backward()
+    with torch.no_grad():
+        _, after = layer(chunk, state)
+    with pytest.raises(ValueError, match=said):
+        layer(chunk, after)
+    put(options[name])
+    layer(chunk, after)[0].sum().backward()
+    layer.settle(after)
 
 
 @pytest.mark.parametrize("way", ["changed", "another layer"])

@@ -269,7 +269,7 @@ class LayerCalls(LayerParameters):
             return counted(fresh, self.credit_every) if self._remembers_calls(network) else fresh
         if isinstance(state, SABState):
             entering.check_entering(self, state, x.shape[1], layout.batched, network.transform)
-            maker = self.maker
+            maker = self.maker.after(state.history.maker)
             entering.warn_of_another_layer(state, maker)
             if self._remembers_calls(network):
                 state.history = ordered(state, self.rule, self.credit_every)  # which need not be done again

@@ -137,7 +137,7 @@ def check_state(state: SABState, fresh: SABState) -> None:
         _check_memory(layer, wanted, number)
     _check_counts("state.step", state.step, fresh.batch_size, most=MOST)
     if fresh.made_by is not None:
-        check_maker(state, fresh.made_by, fresh.history.maker)
+        check_maker(state, fresh.made_by, fresh.history.maker if torch.is_grad_enabled() else None)
 
 
 def _check_memory(layer: LayerState, wanted: LayerState, number: int) -> None:
@@ -179,7 +179,7 @@ def check_maker(state: SABState, layer: MadeBy, maker: Maker | None) -> None:
     """Refuse a state whose past calls a layer cannot run again.
 
     Args:
-        layer: its settings; maker: it.
+        layer: its settings; maker: it, where its modules matter; without gradient no call is run again.
 
     Raises:
         ValueError: a layer with other settings made it, or the same with another module, and it has past calls.

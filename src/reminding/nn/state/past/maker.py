@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
+import torch
 from torch import nn
 
 from reminding.nn.parts.user_modules import parameters_of
@@ -49,3 +50,13 @@ class Maker:
             return []
         pairs = [(then(), module()) for then, module in zip(self._own, now._own, strict=False)]
         return [type(module).__name__ for then, module in pairs if then is not module]
+
+    def after(self, then: Maker | None) -> Maker:
+        """What the past of a state belongs to after a call of this.
+
+        A call without gradient keeps nothing, so with other modules it leaves the past to those that it is of.
+
+        Args:
+            then: what it belonged to before.
+        """
+        return then if then is not None and not torch.is_grad_enabled() and then.exchanged(self) else self
