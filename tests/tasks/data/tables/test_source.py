@@ -78,7 +78,7 @@ READ: list[tuple[str, str | bytes, dict[str, Any], tuple[str, ...], list[Any]]] 
     ("index of pandas", ",a,b\n0,1,2\n1,3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
     ("row names of R", '"a","b"\n"1",5,6\n"2",7,8\n', {}, ("a", "b"), [[5, 6], [7, 8]]),
     ("the header ends in a separator", "a;b;\n1,5;2\n3;4\n", {}, ("a", "b"), [[1.5, 2], [3, 4]]),
-    ("the header and the units do", "t,v,\ns,C,\n1,2\n3,4\n", {}, ("t", "v"), [[1, 2], [3, 4]]),
+    ("the header and the units do", "t,v,\ns,C,\n" + "1,2\n" * 20, {}, ("t", "v"), [[1, 2]] * 20),
     ("a title ends in a separator", "of,Berlin,\nk,v\n1,2\n3,4\n", {}, ("k", "v"), [[1, 2], [3, 4]]),
     ("rows end in a separator", "a,b\n1,2,\n3,4,\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
     ("comments first", "# by me\n# a,b\n1,2\n3,4\n", {}, ("a", "b"), [[1, 2], [3, 4]]),
