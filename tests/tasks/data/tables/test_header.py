@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -90,7 +91,8 @@ def test_whole_numbers_that_grow_beside_a_text_may_be_names(
         ValueError, match=r"line 1: 'sensor,5,10' may name the columns or be a row; say which by --he"
     ):
         kind(path, Wanted())
-    for header, columns, rows in (("yes", ("5", "10"), 2), ("no", ("1", "2"), 3)):
+    cases: list[tuple[Literal["yes", "no"], tuple[str, str], int]] = [("yes", ("5", "10"), 2), ("no", ("1", "2"), 3)]
+    for header, columns, rows in cases:
         table = kind(path, Wanted(asked=Asked(header=header)))
         assert (table.columns, table.steps()) == (columns, rows)
     assert kind(path, Wanted(columns=("1", "2"), asked=Asked(fixed=True))).steps() == 3

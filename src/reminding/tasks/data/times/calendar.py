@@ -68,10 +68,16 @@ def working_days(times: NDArray[np.datetime64]) -> NDArray[np.bool_] | None:
         or float(np.median(np.diff(days).astype(int))) != 1
     ):
         return None
-    counts = np.bincount((days.astype(np.int64) + 3) % 7, minlength=7)  # 1970 began on a Thursday
+    counts = np.bincount(_weekdays(days), minlength=7)
     working = counts >= OFTEN * counts.max()
-    expected = int(np.busday_count(days[0], days[-1] + 1, weekmask=working))
+    every: NDArray[np.int64] = np.arange(int(days[0].astype(np.int64)), int(days[-1].astype(np.int64)) + 1)
+    expected = int(working[_weekdays(every.astype("datetime64[D]"))].sum())
     return working if not working.all() and len(times) >= NEARLY_ALL * expected else None
+
+
+def _weekdays(days: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    """The days of the week, 0 for Monday; 1970 began on a Thursday."""
+    return (days.astype(np.int64) + 3) % 7
 
 
 def working_days_after(last: np.datetime64, working: NDArray[np.bool_], count: int) -> NDArray[Any]:
