@@ -88,7 +88,7 @@ LABELS = {
     "sab-no-credit": ("| SAB whose", "| SAB without"),
     "lstm": ("| LSTM |", "| LSTM, full", "| LSTM, chrono:120, mean", "| LSTM, chrono:320, mean", "| LSTM where"),
     "tbptt": ("| truncated BPTT over 10",),
-    "tbptt-10": ("| truncated BPTT over 10",),
+    "tbptt-10": ("| truncated BPTT over 10", "| truncated BPTT, 10"),
     "tbptt-50": ("| truncated BPTT over 50", "| truncated BPTT, 50"),
     "mingru": ("| minGRU",),
     "transformer": ("| Transformer |", "| Transformer, absolute"),
@@ -128,7 +128,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("noisy-cifar10", mean_or_spread, "sab lstm sab-decay lstm-decay"),
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("ptb/equal-time", each_and_average, "sab-cut100 lstm"),
-    ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50"),
+    ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50 tbptt-10"),
     ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50"),
 ]
