@@ -120,7 +120,7 @@ def test_rows_that_are_dropped_have_no_time(tmp_path: Path) -> None:
     [
         (["2020-01-01", "2020-01-02", "2020-01-02"], r"a\.csv, line 4, column 'when': the time is not later"),
         (["3", "1"], "line 3, column 'when': the time is not later"),
-        (["23:59:50", "00:00:00"], "line 3, column 'when': the time is not later .* date and time of day in one column"),
+        (["23:59:50", "00:00:00"], "line 3, column 'when': the time is not later .* date and time of day in one"),
         (["0:00", "0:01,5"], "line 3, column 'when': the cell holds '0:01,5', expected a time such as 2024-12-31"),
         (["31/12/2020", "01/01/2021", "?"], r"line 4, column 'when': the cell holds '\?', expected a time"),
         (["1", "2", "inf"], "line 4, column 'when': the cell holds 'inf', expected a time"),
