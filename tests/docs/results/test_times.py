@@ -33,6 +33,7 @@ OTHER_TIMES = [
     ("| LSTM where the lag fits", "match/back1-fits/lstm"),
     ("| the same with", "noisy-cifar10/sab-decay0.3"),
     ("| the same, but 45,000", "noisy-cifar10/sab-decay0.3-longer"),
+    ("| SAB that stores", "noisy-cifar10/sab-decay-proposal"),
 ]
 """Rows of tables with times that METHODS does not have, and their runs."""
 NOT_OF_RUNS = {"processes", "reliability"}
