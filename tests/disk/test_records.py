@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -91,13 +92,15 @@ def test_a_broken_line_is_numbered_and_the_others_are_read(tmp_path: Path) -> No
     assert found.whole == path.stat().st_size
 
 
-def test_lines_that_git_or_an_editor_on_windows_ended_in_crlf_are_read_and_added_to(tmp_path: Path) -> None:
-    for number, line in enumerate([packed_line({"a": 1}), '{"a": 1}']):
-        path = tmp_path / f"lines{number}"
-        path.write_bytes(f"{line}\r\n{line.replace(': 1', ': 2')}\r\n".encode())
-        assert len(read_lines(path).damaged) == (1 if number == 0 else 0)  # the second line has the first's checksum
-        add_line(path, {"a": 3})
-        assert [record["a"] for record in read_lines(path).records] == ([1, 3] if number == 0 else [1, 2, 3])
+@pytest.mark.parametrize("written", [packed_line, json.dumps], ids=["now", "version 0.1"])
+def test_lines_that_git_or_an_editor_on_windows_ended_in_crlf_are_read_and_added_to(
+    tmp_path: Path, written: Callable[[dict[str, Any]], str]
+) -> None:
+    path, content = tmp_path / "lines", [{"a": 1}, {"a": 2}, {"a": 3}]
+    path.write_bytes("".join(f"{written(record)}\r\n" for record in content[:2]).encode())
+    assert (read_lines(path).records, read_lines(path).damaged) == (content[:2], [])
+    add_line(path, content[2])
+    assert (read_lines(path).records, read_lines(path).damaged) == (content, [])
 
 
 def test_lines_of_version_0_1_get_checksums_when_one_is_added(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def find_heading(
     short = len(first) == width - 1 and bool(body)
     trailing = short and not any(row[-1] for row in body)  # rows that end in a separator, unlike the header
     if short and not trailing:
-        title = len(first) == 1 and " " in first[0]
+        title = len(first) == 1 and " " in first[0] and not lines[0][1].lstrip().startswith('"')
         _check_row_names(path, *lines[0], lines[1][1], [row[0] for row in body], title)
     names = [*first, ""] if trailing else ["", *first] if short else first
     told = asked.header == "yes" if asked.header != "auto" else _is_header(names, body, asked.na)
@@ -137,19 +137,18 @@ def _check_row_names(path: Path, number: int, header: str, row: str, cells: Sequ
     """Refuse a line one cell short above a column of values: it may be a title, or lack a name.
 
     The first column holds the names of rows, as R writes them, if it has texts, counts the rows, or is quoted.
-    A single cell with blanks in it that is not quoted, as R quotes names, is a title.
 
     Args:
         number, header: of the short line, and the line; row: the line below it.
         cells: of the first column.
-        title: whether the short line is a single cell of several words.
+        title: whether the short line is a single cell of several words, not quoted as R quotes names: a title.
 
     Raises:
         FormError: names the line.
     """
     numbers = [cell for cell in cells if kind_of(cell) in NUMBERS]
     counted = all(map(is_digits, numbers)) and all(int(b) - int(a) == 1 for a, b in pairwise(numbers))
-    if (numbers and not counted and not row.startswith('"')) or (title and not header.lstrip().startswith('"')):
+    if title or (numbers and not counted and not row.startswith('"')):
         raise FormError(
             f"header: {path}, line {number}: {header[:60]!r} has one cell less than the lines below it; name every "
             "column or, if it is a title, delete it"

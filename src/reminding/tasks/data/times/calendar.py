@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 LAST = 31
 """The day of the month that, cut to the month's end, is its last."""
-
-
 LEAST_DAILY = 20
 """Daily times that show which days of the week they leave out: four weeks of working days."""
 OFTEN = 0.25
