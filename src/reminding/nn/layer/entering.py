@@ -59,7 +59,7 @@ class _Layer(Protocol):
 
     @property
     def maker(self) -> Maker:
-        """The same as an object."""
+        """The layer with its present parameters and modules."""
         ...
 
     def like(self) -> Tensor:
@@ -179,7 +179,8 @@ def check_maker(state: SABState, layer: MadeBy, maker: Maker | None) -> None:
     """Refuse a state whose past calls a layer cannot run again.
 
     Args:
-        layer: its settings; maker: it, where its modules matter; without gradient no call is run again.
+        layer: the settings of the layer that takes the state.
+        maker: that layer with its present modules; None without gradient, where no call is run again.
 
     Raises:
         ValueError: a layer with other settings made it, or the same with another module, and it has past calls.
