@@ -47,12 +47,14 @@ def deviation(runs: str, _: str) -> Values:
 
 
 def course(runs: str, head: str) -> Values | None:
-    """Means over the seeds on validation, after the updates that the heading row names."""
+    """Means over the seeds on validation, after the updates that the heading row names; None if a run has fewer."""
     if not head.startswith("| after so many updates"):
         return None
     metric = files(runs, "summary.json")[0]["metric"]
     logs = [{each["step"]: each for each in log if each["kind"] == "valid"} for log in files(runs, "log.jsonl")]
     steps = [int(text.replace(",", "")) for text in numbers(head)]
+    if any(max(steps) > max(log) for log in logs):
+        return None
     return [mean(log[step][metric] for log in logs) * (100 if metric == "accuracy" else 1) for step in steps]
 
 
@@ -129,6 +131,8 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("ptb/chunk100", each_and_average, "sab-horizon-0 lstm tbptt-50"),
     ("ptb/equal-time", each_and_average, "sab-cut100 lstm"),
     ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50 tbptt-10"),
+    ("text8/equal-time", each_and_average, "sab-cut100 lstm"),
+    ("text8/equal-time", course, "sab-cut100 lstm"),
     ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50 tbptt-10"),
     ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50 tbptt-10"),
 ]

@@ -39,6 +39,7 @@ README = [
     ("| [a cue 5,000", "cue/lag5000-tuned", "sab sab-credit-10"),
     ("| [Penn", "ptb/equal-time", "sab-cut100 lstm"),
     ("| [ten million", "text8/tuned", "sab-horizon-0 lstm tbptt-50 tbptt-10"),
+    ("| that text, 12 minutes", "text8/equal-time", "sab-cut100 lstm"),
     ("| [an outcome", "kiln/tuned", "sab lstm"),
     ("| [a real", "etth1/tuned", "sab sab-horizon-0 lstm tbptt"),
     ("| [which digit", "nback/rows-back1", "sab-cut28 sab lstm rtu"),
