@@ -59,8 +59,10 @@ def read_table(path: Path) -> Tensor:
     with path.open(newline="") as file:
         rows = list(csv.reader(file))[1:]
     numbers = torch.tensor([[float(cell) for cell in row] for row in rows])
-    numbers = numbers / numbers.abs().amax(0).clamp(min=1e-6)
     steps = len(numbers) // PARTS
+    if steps <= CHUNK:
+        raise SystemExit(f"--data: {path} has {len(numbers)} rows, expected at least {PARTS * (CHUNK + 1)}")
+    numbers = numbers / numbers.abs().amax(0).clamp(min=1e-6)
     return numbers[: steps * PARTS].view(PARTS, steps, -1).transpose(0, 1)
 
 
