@@ -60,8 +60,8 @@ def read_table(path: Path) -> Tensor:
         rows = list(csv.reader(file))[1:]
     numbers = torch.tensor([[float(cell) for cell in row] for row in rows])
     steps = len(numbers) // PARTS
-    if steps <= CHUNK:
-        raise SystemExit(f"--data: {path} has {len(numbers)} rows, expected at least {PARTS * (CHUNK + 1)}")
+    if steps <= 2 * CHUNK:
+        raise SystemExit(f"--data: {path} has {len(numbers)} rows, expected at least {PARTS * (2 * CHUNK + 1)}")
     numbers = numbers / numbers.abs().amax(0).clamp(min=1e-6)
     return numbers[: steps * PARTS].view(PARTS, steps, -1).transpose(0, 1)
 

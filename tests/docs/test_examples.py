@@ -47,6 +47,18 @@ def test_stream_reads_a_table_of_the_users(tmp_path: Path, capsys: pytest.Captur
     assert "saved, loaded" in capsys.readouterr().out
 
 
+def test_stream_refuses_a_table_that_is_too_short_to_show_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, line = tmp_path / "mine.csv", "1,2,3\n"
+    table.write_text("a,b,c\n" + 655 * line)
+    with pytest.raises(SystemExit, match=r"mine\.csv has 655 rows, expected at least 656$"):
+        example("stream").main(["--data", str(table), "--quick"])
+    table.write_text("a,b,c\n" + 656 * line)
+    example("stream").main(["--data", str(table), "--quick"])
+    assert "chunk     2: error" in capsys.readouterr().out
+
+
 def test_explain_shows_a_digit_beside_recall_and_credit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example("explain").main(["--quick", "--out", str(tmp_path / "figures")])
     rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r"\d\s+[+-]\d+\.\d\d$", line)]
