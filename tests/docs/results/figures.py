@@ -110,6 +110,7 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("copying/T100", lengths, "sab sab-forgets lstm transformer"),
     ("copying-tuned/T100", spread, f"sab lstm mingru tbptt-50 tbptt-10 sab-no-credit {TRANSFORMERS}"),
     ("copying-tuned/T100", lengths, f"sab lstm mingru {TRANSFORMERS}"),
+    ("copying-tuned/T100-again", lengths, "tbptt-50 tbptt-10"),
     ("copying-tuned/T300", spread, "sab lstm tbptt-50 tbptt-10"),
     ("copying-tuned/T300", lengths, "sab lstm tbptt-50 tbptt-10"),
     ("cue/lag500", spread, "sab sab-cut100 sab-credit-10 sab-horizon-0 sab-no-credit lstm tbptt-10 rtu"),
