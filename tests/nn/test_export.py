@@ -260,20 +260,21 @@ def test_onnxruntime_steps_as_the_layer_does(tmp_path: Path) -> None:
     assert bool(output[:, 1].isfinite().all())
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("sizes", [(4, 3), (1, 1), (7, 1), (1, 4)])
-def test_the_encoder_goes_along_with_a_sequence(sizes: tuple[int, int]) -> None:
-    layer = make(encoder=nn.Embedding(7, 3).double(), k_top=2, k_att=2).eval()
+def test_the_encoder_goes_along_with_a_sequence(sizes: tuple[int, int], batch_first: bool) -> None:
+    layer = make(encoder=nn.Embedding(7, 3).double(), k_top=2, k_att=2, batch_first=batch_first).eval()
     module = SequenceModule(layer, example=torch.zeros(sizes, dtype=torch.int64))
     program: Any = module.export().module()
     token = torch.arange(55).view(11, 5) % 7
-    output, _ = program(token, module.begin(5, steps=11))
+    output, _ = program(token, module.begin(token.shape[0 if batch_first else 1], steps=11))
     assert largest(output, layer(token)[0].detach()) <= 1e-10
 
 
 @pytest.mark.parametrize("sizes", [(4,), (0, 3), (4, 0)])
 def test_an_example_without_steps_or_rows_is_refused(sizes: tuple[int, ...]) -> None:
     layer = make(encoder=nn.Embedding(7, 3).double())
-    with pytest.raises(ValueError, match=r"^example must have the shape \(T, B, \.\.\.\)"):
+    with pytest.raises(ValueError, match=r"^example must have a step and a row at least"):
         SequenceModule(layer, example=torch.zeros(sizes, dtype=torch.int64))
 
 

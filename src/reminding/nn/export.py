@@ -248,7 +248,7 @@ class SequenceModule(Exported):
     def __init__(self, layer: SAB, example: Tensor | None = None) -> None:
         super().__init__(layer)
         if example is not None and (example.dim() < 2 or 0 in example.shape[:2]):
-            raise ValueError(f"example must have the shape (T, B, ...), both at least 1, got {tuple(example.shape)}")
+            raise ValueError(f"example must have a step and a row at least, (T, B, ...), got {tuple(example.shape)}")
         self._given = example
 
     def forward(self, input: Tensor, state: State) -> tuple[Tensor, State]:
