@@ -5,9 +5,6 @@ Shapes: T time, B batch, I input, H hidden, M memory slots.
 
 from __future__ import annotations
 
-import importlib
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from reminding import SAB, Memory, SABState
-from reminding.nn.export import SequenceModule, State, StepModule
+from reminding import Memory
+from reminding.nn.export import SequenceModule, StepModule
 from tests.drawn import drawn
+from tests.nn.export.checks import LAYERS, OLDEST, check, check_state, largest, stepped
 from tests.nn.samples import CELLS, draw, make
-
-Run = Callable[[Tensor, State], tuple[Tensor, State]]
-
-OLDEST = torch.__version__.startswith("2.6.")
-writes_onnx = pytest.mark.skipif(OLDEST, reason="the ONNX exporter of PyTorch 2.6 cannot convert a layer")
-
-LAYERS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "paper": {"score": "dot", "normalizer": "threshold", "k_top": 2, "k_att": 1, "recall_scale": 0.5},
-    "release": {"semantics": "release", "k_top": 2, "k_att": 2},
-    "release softmax": {"semantics": "release", "normalizer": "softmax", "score": "dot", "k_top": 3, "cell": "gru"},
-    "two layers": {"num_layers": 2, "k_top": 2, "k_att": 2, "normalizer": "softmax1", "forget_scale": 0.9},
-    "oldest goes": {"k_top": 5, "k_att": 1, "capacity": 2, "normalizer": "threshold", "recall_scale": 0.5},
-    "least recalled goes": {"k_top": 2, "k_att": 1, "capacity": 3, "evict": "least_recalled", "forget_scale": 0.9},
-    "every memory": {"cell": "rnn", "k_top": None, "k_att": 2, "score": "separable", "normalizer": "softmax1"},
-    "gated proposals": {"normalizer": "softmax1", "null_score": 0.5, "summary_gate": 0.1, "stored": "proposal"},
-    "no memory": {"k_top": 0, "num_layers": 2, "batch_first": True},
-}
-OFTEN = ("defaults", "least recalled goes")
-"""What is written as ONNX in every run of the tests; the others take ten seconds each."""
-
-
-def stepped(module: StepModule) -> Run:
-    """A loop over time around one step."""
-
-    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs: list[Tensor] = []
-        for x_t in x:
-            y, state = module(x_t, state)
-            outputs.append(y)
-        return torch.stack(outputs), state
-
-    return run
-
-
-def largest(got: Tensor, want: Tensor) -> float:
-    """The largest difference, relative to the numbers if these exceed 1."""
-    assert got.shape == want.shape
-    return float(((got - want).abs() / want.abs().clamp(min=1)).max()) if want.numel() else 0.0
-
-
-def check(layer: SAB, module: SequenceModule | StepModule, run: Run, sizes: tuple[int, int], within: float) -> None:
-    """Compare outputs and last states with the layer's, starting from a state that the layer has reached."""
-    steps, rows = sizes
-    like = layer.like()
-    x = draw(9 + steps, rows, layer.input_size, dtype=like.dtype)
-    reset = torch.zeros(9, rows, dtype=torch.bool)
-    reset[4, :1] = True  # rows of several ages
-
-    def turned(part: Tensor) -> Tensor:
-        return part.transpose(0, 1) if layer.batch_first else part
-
-    with torch.no_grad():
-        _, before = layer(turned(x[:9]), reset=turned(reset))
-        want, after = layer(turned(x[9:]), before)
-        got, tensors = run(turned(x[9:]), module.tensors_of(before, steps=steps))
-    assert largest(got, want) <= within, "output"
-    check_state(module.state_of(tensors), after, within)
-
-
-def check_state(got: SABState, want: SABState, within: float) -> None:
-    assert torch.equal(got.step, want.step), "step counts"
-    assert torch.equal(got.memory_step, want.memory_step), "steps in memory"
-    for mine, theirs in zip(got.layers, want.layers, strict=True):
-        pairs = zip(
-            (mine.h, *mine.cell_state, mine.memory.value, mine.memory.weight),
-            (theirs.h, *theirs.cell_state, theirs.memory.value, theirs.memory.weight),
-            strict=True,
-        )
-        assert max(largest(one, other) for one, other in pairs) <= within, "state"
-        assert torch.equal(mine.memory.count, theirs.memory.count), "filled slots"
 
 
 def test_a_module_moves_to_another_type_as_a_whole() -> None:
@@ -156,78 +83,6 @@ def test_a_program_of_a_step_holds_for_other_batches_and_states(name: str) -> No
         check(layer, module, stepped(program), sizes, 1e-10)
 
 
-def onnx_session(module: SequenceModule | StepModule, path: Path) -> Run:
-    """The results of onnxruntime for a module's file."""
-    import onnxruntime
-
-    module.save_onnx(path)
-    session: Any = onnxruntime.InferenceSession(path)
-    assert [each.name for each in session.get_inputs()] == ["x", *module.names]
-    assert [each.name for each in session.get_outputs()] == ["y", *(f"new_{name}" for name in module.names)]
-
-    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
-        given = dict(zip(["x", *module.names], (tensor.numpy() for tensor in (x, *state)), strict=True))
-        y, *after = (torch.from_numpy(array) for array in session.run(None, given))
-        return y, tuple(after)
-
-    return run
-
-
-@pytest.mark.skipif(not OLDEST, reason="PyTorch is newer than 2.6")
-def test_onnx_needs_a_newer_pytorch_than_2_6(tmp_path: Path) -> None:
-    with pytest.raises(ImportError, match=r"newer PyTorch than 2\.6, got 2\.6"):
-        SequenceModule(make()).save_onnx(tmp_path / "layer.onnx")
-
-
-@writes_onnx
-@pytest.mark.parametrize(
-    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS]
-)
-def test_onnxruntime_computes_what_the_layer_computes(name: str, tmp_path: Path) -> None:
-    layer = make(dtype=torch.float32, **LAYERS[name])
-    module = SequenceModule(layer)
-    run = onnx_session(module, tmp_path / "layer.onnx")
-    for sizes in ((1, 1), (7, 3), (30, 2)):
-        check(layer, module, run, sizes, 1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
-)
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own
-@pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2, "capacity": 4}, {"batch_first": True}])
-def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
-    options: dict[str, Any], tmp_path: Path
-) -> None:
-    layer = make(dtype=torch.float32, **options)
-    module = SequenceModule(layer)
-    inductor: Any = importlib.import_module("torch._inductor")  # which takes seconds
-    path = inductor.aoti_compile_and_package(module.export(), package_path=str(tmp_path / "layer.pt2"))
-    compiled = inductor.aoti_load_package(path)
-
-    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
-        return compiled(x.contiguous(), state)
-
-    for sizes in ((1, 1), (7, 3), (30, 2)):
-        check(layer, module, run, sizes, 1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
-)
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own
-def test_torch_compile_makes_one_graph_of_a_sequence() -> None:
-    layer = make(dtype=torch.float32, k_top=2)
-    module = SequenceModule(layer)
-    dynamo: Any = importlib.import_module("torch._dynamo")  # which takes seconds
-    with dynamo.config.patch(capture_scalar_outputs=True):
-        compiled: Any = torch.compile(module, fullgraph=True)
-        for sizes in ((7, 3), (30, 2)):
-            check(layer, module, compiled, sizes, 1e-5)
-
-
 def test_a_gradient_through_a_sequence_is_refused() -> None:
     layer = make(k_top=2)
     module = SequenceModule(layer)
@@ -236,28 +91,6 @@ def test_a_gradient_through_a_sequence_is_refused() -> None:
         module(x.requires_grad_(), state)
     with torch.no_grad():
         torch.testing.assert_close(module(x, state)[0], layer(x)[0])
-
-
-@writes_onnx
-def test_onnxruntime_steps_as_the_layer_does(tmp_path: Path) -> None:
-    layer = make(dtype=torch.float32, k_top=2, k_att=2)
-    module = StepModule(layer)
-
-    def loop(x: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs: list[Tensor] = []
-        for x_t in x:
-            y, state = step(x_t, state)
-            outputs.append(y)
-        return torch.stack(outputs), state
-
-    step = onnx_session(module, tmp_path / "step.onnx")
-    for sizes in ((1, 1), (9, 3)):
-        check(layer, module, loop, sizes, 1e-5)
-    x = draw(4, 2, 3, dtype=torch.float32)
-    x[1, 0, 2] = torch.inf
-    output, _ = loop(x, module.begin(2, steps=4))
-    assert bool(output[1:, 0].isnan().all())
-    assert bool(output[:, 1].isfinite().all())
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
