@@ -323,8 +323,9 @@ def test_a_raw_score_of_zero_is_nothing_recalled() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("k_trunc", [4, None])
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
-def test_recurrent_dropout_over_many_chunks(cell: str, k_trunc: int | None, engine: str) -> None:
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_recurrent_dropout_over_many_chunks(cell: str, k_trunc: int | None, engine: str, backend: str) -> None:
     """A segment split between two calls is replayed with the mask of each call."""
     config = Config(cell, 2, 3, k_trunc, "dot", recall_scale=0.5, num_layers=2, recurrent_dropout=0.4)
-    case = Case(config, (3, 3, 4, 5), True, "auto", engine, 3, (0, 3, 5, 8, 9, 20))
+    case = Case(config, (3, 3, 4, 5), True, backend, engine, 3, (0, 3, 5, 8, 9, 20))
     assert compare(case) > UNCLEAR, "the seed leaves every choice clear"

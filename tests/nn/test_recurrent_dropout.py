@@ -7,7 +7,7 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
-import logging
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, SABState
 from reminding.ops.cpu_op import missing
+from reminding.ops.cuda_op import able
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, chunks, data_of, draw, gradients, make, streamed
 from tests.nn.test_oracle import watch_factors
@@ -133,12 +134,13 @@ def test_it_must_be_a_probability(value: Any) -> None:
         SAB(3, 4, recurrent_dropout=value)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_packed_sequences_and_resets_keep_each_rows_mask(engine: str, num_layers: int) -> None:
+def test_packed_sequences_and_resets_keep_each_rows_mask(backend: str, engine: str, num_layers: int) -> None:
     """Each row equals the row run alone with the mask that it has in the batch."""
     options: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 3, "num_layers": num_layers, "engine": engine}
-    layer = make(recurrent_dropout=0.5, **options)
+    layer = make(recurrent_dropout=0.5, backend=backend, **options)
     sequences = [draw(length, 3, seed=length) for length in (4, 9, 6)]
     drawn: list[tuple[Tensor, ...]] = []
 
@@ -191,7 +193,7 @@ def one_graph(layer: SAB, x: Tensor, factors: list[tuple[Tensor, ...]], sizes: l
 def test_past_calls_keep_their_masks_whatever_later_calls_do(
     backend: str, num_layers: int, trained: tuple[bool, bool], saved: bool, tmp_path: Path
 ) -> None:
-    """An op may run a call in evaluation mode, but may not send its credit into a past call in training mode."""
+    """An op runs a call in either mode, and plain PyTorch sends its credit into a past call in training mode."""
     layer = make(recurrent_dropout=0.5, backend=backend, k_top=2, k_att=2, k_trunc=6, num_layers=num_layers)
     x, weight, sizes = draw(10, 2, 3), draw(6, 2, 4, seed=2), [4, 6]
     seen: list[tuple[Tensor, ...]] = []
@@ -232,26 +234,50 @@ def test_a_cell_of_ones_own_is_replayed_under_its_masks(engine: str) -> None:
 
 def test_second_derivatives_are_taken_under_the_same_masks() -> None:
     found: list[dict[str, Tensor]] = []
-    for engine in ("autograd", "replay"):
-        layer = make(k_top=2, k_att=2, k_trunc=6, recurrent_dropout=0.5, engine=engine)
+    for backend, engine in product(("reference", "auto"), ("autograd", "replay")):
+        layer = make(k_top=2, k_att=2, k_trunc=6, recurrent_dropout=0.5, backend=backend, engine=engine)
         x = draw(20, 2, 3).requires_grad_()
         torch.manual_seed(5)
         (d_x,) = torch.autograd.grad(layer(x)[0].pow(2).sum(), x, create_graph=True)
         found.append(gradients(layer, d_x.pow(2).sum()))
-    assert_same_gradients(*found)
+    for other in found[1:]:
+        assert_same_gradients(other, found[0])
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_an_op_cannot_run_it_in_training(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ValueError, match="backend='cpu' cannot run: it does not run recurrent_dropout"):
-        SAB(3, 4, recurrent_dropout=0.5, backend="cpu")
+def test_the_cpu_op_runs_it_in_training() -> None:
     layer = make(recurrent_dropout=0.5)
-    with caplog.at_level(logging.DEBUG, "reminding"):
-        assert layer.plan(20).backend == "reference"
-    assert "it does not run recurrent_dropout in training" in layer.plan(20).why
-    assert layer.eval().plan(20).backend == "cpu"
+    assert (layer.plan(20).backend, layer.eval().plan(20).backend) == ("cpu", "cpu")
     without = make(recurrent_dropout=0.5, k_top=0)
-    assert (without.plan(20).backend, without.eval().plan(20).backend) == ("reference", "torch")
+    assert (without.plan(20).backend, without.eval().plan(20).backend) == ("cpu", "torch")
+
+
+@pytest.mark.parametrize("engine", ["autograd", "replay"])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("k_top", [0, 2, None])
+def test_every_backend_draws_and_drops_the_same(cell: str, k_top: int | None, engine: str) -> None:
+    """Over chunks with more rows than a block of the op's backward pass has."""
+    found: list[tuple[Tensor, dict[str, Tensor]]] = []
+    for backend in ("auto", "reference"):
+        layer = make(
+            cell=cell, k_top=k_top, k_att=2, k_trunc=4, recurrent_dropout=0.5, backend=backend, engine=engine
+        )
+        x = draw(40, 9, 3)
+        torch.manual_seed(5)
+        output, state = layer(x[:20])
+        again, _ = layer(x[20:], state.detach())
+        loss = output.pow(2).sum() + again.pow(2).sum()
+        found.append((torch.cat([output, again]).detach(), gradients(layer, loss)))
+    (output, gradient), (want, right) = found
+    assert_equal(output, want, "output")
+    assert_same_gradients(gradient, right)
+
+
+def test_the_triton_kernels_cannot_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(able, "missing", lambda: None)
+    monkeypatch.setattr(able, "interpreted", lambda: True)
+    with pytest.raises(ValueError, match="backend='cuda' cannot run: it does not run recurrent_dropout in training"):
+        SAB(3, 4, recurrent_dropout=0.5, backend="cuda")
 
 
 def test_without_it_nothing_is_drawn() -> None:

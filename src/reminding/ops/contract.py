@@ -146,6 +146,8 @@ class LayerInput:
         lengths: how many of the T steps each row has, the longest first, (B,) int64, each at least 1; None: all. What
             is returned of steps that a row has not is 0, and its h and c are those after its last. Only where the
             backend's `takes_lengths` says so.
+        factor: what recurrent dropout multiplies h by on its way into the cell's weights, (B, H), without gradient;
+            None: nothing is dropped. Not every op takes it.
     """
 
     x: Tensor
@@ -158,6 +160,7 @@ class LayerInput:
     scorer: tuple[Tensor, ...]
     received0: Tensor | None = None
     lengths: Tensor | None = None
+    factor: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -267,8 +270,6 @@ def common_obstacle(demand: Demand) -> str | None:
     """What keeps every op from running a layer, or None."""
     if demand.transform is not None:
         return f"it does not run under {demand.transform}; backend='reference' with engine='autograd' does"
-    if demand.recurrent_dropout:
-        return "it does not run recurrent_dropout in training"
     if demand.cell is None or demand.score is None:
         return "it has the built-in cells and scorers only"
     if demand.capacity is not None and demand.evict is None:

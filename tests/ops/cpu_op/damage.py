@@ -13,7 +13,7 @@ from tests.ops.cpu_op.recorded_calls import Call, copied
 
 # Names of the members of lists of tensors, by operator or for all operators.
 MEMBERS: dict[str, tuple[str, ...]] = {
-    "given": ("x", "h0", "c0", "step0", "count0", "score", "lengths"),
+    "given": ("x", "h0", "c0", "step0", "count0", "score", "lengths", "factor"),
     "packed": ("input", "hidden", "memory", "query"),
     "kept": ("gates", "cells", "queries", "keys"),
     "record": ("output", "summary", "memory", "slots", "edge", "weights", "inverse", "entering_c"),
@@ -65,12 +65,12 @@ BAD_NUMBERS = {
 BAD_SCALARS = {"first_row": (-1, 1, LARGEST), "stride": (0, -1), "offset": (-1, LARGEST), "keep": (7, -1)}
 # Arguments that may be left out; the call is then valid, but a different one.
 OPTIONAL = {
-    "forward": {"lengths"},
-    "differentiate": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_memory", "d_x"},
-    "backward": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_x"},
+    "forward": {"lengths", "factor"},
+    "differentiate": {"lengths", "factor", "d_output", "d_summary", "d_c_T", "d_c", "d_memory", "d_x"},
+    "backward": {"lengths", "factor", "d_output", "d_summary", "d_c_T", "d_c", "d_x"},
     "reach": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
-    "sab_forward": {"bias_ih", "bias_hh"},
-    "sab_backward": {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"},
+    "sab_forward": {"bias_ih", "bias_hh", "factor"},
+    "sab_backward": {"bias_ih", "bias_hh", "factor", "d_output", "d_summary", "d_c_T", "d_memory"},
     "serve": {"summary", "weights", "steps"},
 }
 SHAPELESS = {"pack", "number", "exponentiate", "ask_for_huge_pages", "fingerprint"}

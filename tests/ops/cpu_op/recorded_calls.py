@@ -30,6 +30,12 @@ CASES: dict[str, dict[str, Any]] = {
     "gru additive stream": {"cell": "gru", "score": "additive", "normalizer": "threshold", "engine": "autograd"},
     "lstm additive packed": {"cell": "lstm", "score": "additive", "normalizer": "threshold", "engine": "replay"},
     "gru dot packed": {"cell": "gru", "score": "dot", "normalizer": "softmax", "engine": "autograd"},
+    "lstm dot dropped": {
+        "cell": "lstm", "score": "dot", "normalizer": "softmax", "engine": "autograd", "recurrent_dropout": 0.3,
+    },
+    "gru additive dropped": {
+        "cell": "gru", "score": "additive", "normalizer": "softmax", "engine": "replay", "recurrent_dropout": 0.3,
+    },
     "lstm without memory": {"cell": "lstm", "score": "additive", "k_top": 0, "engine": "replay"},
     "lstm additive served by a tree": {
         "cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree",

@@ -106,6 +106,8 @@ def rule_with(place: int, number: int) -> Callable[[list[int]], list[int]]:
 WRONG: list[tuple[str, tuple[int, ...], Change, str]] = [
     ("forward", (0, 1), lambda h0: h0[:1], r"h0 must be float32 of shape \(2, 5\) on the CPU, got .*\(1, 5\)"),
     ("forward", (0, 1), lambda h0: None, r"h0 must be a tensor, got None"),
+    ("forward", (0, 7), lambda _: torch.ones(1, 5), r"factor must be float32 of shape \(2, 5\) .*, got .*\(1, 5\)"),
+    ("differentiate", (0, 7), lambda _: torch.ones(2, 5), r"factor must be None"),
     ("forward", (0, 1), lambda h0: h0.double(), r"h0 must be float32 .*, got float64"),
     ("forward", (0, 1), lambda h0: h0.t().contiguous().t(), r"h0 must be contiguous, got strides \(1, 2\)"),
     ("forward", (0, 4), first_is(-1), r"count0 must be between 0 and 3, got -1 in element 0"),

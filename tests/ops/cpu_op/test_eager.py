@@ -31,11 +31,10 @@ class _Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _trained(engine: str, watched: bool) -> tuple[list[Tensor], list[str]]:
+def _trained(engine: str, recurrent_dropout: float, watched: bool) -> tuple[list[Tensor], list[str]]:
     torch.manual_seed(0)
-    layer = SAB(
-        3, 4, k_top=2, k_att=2, k_trunc=3, normalizer="softmax1", null_score=0.1, backend="cpu", engine=engine
-    )
+    options: dict[str, Any] = {"normalizer": "softmax1", "null_score": 0.1, "recurrent_dropout": recurrent_dropout}
+    layer = SAB(3, 4, k_top=2, k_att=2, k_trunc=3, backend="cpu", engine=engine, **options)
     x = torch.randn(9, 2, 3, requires_grad=True)
     seen = _Seen()
     with seen if watched else nullcontext():
@@ -47,9 +46,10 @@ def _trained(engine: str, watched: bool) -> tuple[list[Tensor], list[str]]:
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize("engine", ["autograd", "replay"])
-def test_a_watched_call_runs_the_operators_and_gives_the_same(engine: str) -> None:
-    alone, nothing = _trained(engine, watched=False)
-    watched, names = _trained(engine, watched=True)
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.5])
+def test_a_watched_call_runs_the_operators_and_gives_the_same(engine: str, recurrent_dropout: float) -> None:
+    alone, nothing = _trained(engine, recurrent_dropout, watched=False)
+    watched, names = _trained(engine, recurrent_dropout, watched=True)
     assert nothing == []
     assert names == ["sab_forward", "sab_backward"]
     for one, other in zip(alone, watched, strict=True):

@@ -59,7 +59,7 @@ def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> Non
 
 
 def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tuple[Any, ...]:
-    """Sample arguments; with `evict`, a full memory of one slot."""
+    """Sample arguments; with `evict`, a full memory of one slot, and of h a part is dropped."""
     T, B, features, H, D = 5, 2, 3, 4, 6
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
 
@@ -77,7 +77,8 @@ def forward_arguments(cell: str, score: str, keep: int, evict: str | None) -> tu
     further = [SEARCH["auto"], 0, 0, STORED["h"]]
     rule = list(OpRule._make([*kind, 2, 2, 3, 1, *room, *scales, *further]))
     received = torch.rand(B, 1 if evict else 0, dtype=torch.float64)
-    return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, rule, keep, [2, 1])
+    factor = torch.rand(B, H, dtype=torch.float64) if evict else None
+    return (weight(T, B, features), *start, *counters, *recurrent, *keys, out, received, factor, rule, keep, [2, 1])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -75,7 +75,7 @@ class ModelOptions:
         backtrack: whether recalled memories receive gradient (no: the paper's ablation).
         dropout: probability of dropout between layers.
         recurrent_dropout: probability of dropping a feature of h on its way into the cell, one mask per sequence or
-            chunk; only backend reference trains with it.
+            chunk; backend cuda does not train with it.
         backend: the code that computes the recurrence; auto: the fastest that can run here.
         engine: how the backward pass is done; auto: the best that can run here.
     """

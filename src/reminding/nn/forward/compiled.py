@@ -51,7 +51,6 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
     Returns:
         None where the scores left the range in which the op is exact.
     """
-    assert call.factor is None, "recurrent dropout is refused by `obstacle`"
     state, rule, layer = call.state, call.rule, call.layer
     before, op = state.memory, BACKENDS[backend].op
     every = most_alive(before, call.steps_done, len(call.x), rule) if rule.k_top is None else 0
@@ -68,6 +67,7 @@ def unroll(call: LayerCall, backend: str, replay: bool) -> LayerPass | None:
         scorer=layer.recall_tensors,
         received0=before.weight,
         lengths=call.lengths,
+        factor=call.factor,
     )
     milestones = None if call.starts is None else _milestones(call.starts)
     ran = op.layer(given, op_rule(layer, rule, at_once), replay=replay, milestones=milestones)
@@ -139,7 +139,7 @@ def _replay_record(
     c = [tensor.detach().unsqueeze(0) for tensor in state.cell_state]
     if borders and c:
         c.append(ran.milestones[-borders:])
-    entering = partial(_entering, torch.cat(h), c)  # a copy: the output may be changed in place
+    entering = partial(_entering, torch.cat(h), c, call.factor)  # a copy: the output may be changed in place
     if not rule.remembers:
         nothing = ran.slots.new_zeros(*ran.slots.shape[:2], 0, dtype=torch.int64)
         return ReplayRecord(entering, lambda: nothing)
@@ -150,9 +150,11 @@ def _replay_record(
     return ReplayRecord(entering, partial(_read, steps, ran.slots, ran.behind if rule.weights.behind else None))
 
 
-def _entering(h: Tensor, c: Sequence[Tensor], memory: tuple[Memory, ...] | None = None) -> EnteringStates:
+def _entering(
+    h: Tensor, c: Sequence[Tensor], factor: Tensor | None, memory: tuple[Memory, ...] | None = None
+) -> EnteringStates:
     """How segments were entered: with h (N, B, H), and with c before the first and before the others, stacked."""
-    return EnteringStates(h, (torch.cat([*c]),) if c else (), memory)
+    return EnteringStates(h, (torch.cat([*c]),) if c else (), memory, factor=factor)
 
 
 def _nothing_chosen() -> None:

@@ -36,7 +36,7 @@ def compute(given: LayerInput, rule: OpRule) -> PlainResults:
     learned = RecallWeights(null_score, gate)
     layer = bind(cell, score, given.recurrent, tuple(parts), learned, settings.forget_scale)
     state = LayerState(given.h0, () if given.c0 is None else (given.c0,), _memory(given, settings))
-    call = LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None)
+    call = LayerCall(layer, settings, given.x, state, given.step0, record=True, starts=None, factor=given.factor)
     output, summary, after = _run(call) if given.lengths is None else _run_by_length(call, given.lengths)
     return PlainResults(output, summary, after.cell_state[0] if after.cell_state else None, after.memory.value)
 
@@ -62,6 +62,7 @@ def _run_by_length(call: LayerCall, lengths: Tensor) -> tuple[Tensor, Tensor, La
             x=call.x[start:stop, :rows],
             state=state.rows(slice(rows)),
             steps_done=call.steps_done[:rows] + start,
+            factor=None if call.factor is None else call.factor[:rows],
         )
         output, summary, state = _run(part)
         results.append((F.pad(output, (0, 0, 0, every - rows)), F.pad(summary, (0, 0, 0, every - rows))))

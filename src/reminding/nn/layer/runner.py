@@ -136,7 +136,7 @@ class Runner:
             if number > 0 and self.dropout > 0:
                 masks.append(_let_through(x, self.dropout))
                 x = x * masks[-1] * network.dropout_scale
-            factor = self.factors[number][: x.shape[1]] if self.factors else None
+            factor = self._factor(number, slice(x.shape[1]) if pieces is None else pieces.column)
             call = LayerCall(layer, rule, x, state.layers[number], steps_done, self.record, starts, factor, lengths)
             passes.append(self._layer(call))
             x = passes[-1].output
@@ -164,6 +164,10 @@ class Runner:
             partial(cut, record, starts),
             partial(_stored, states, steps_done, rule, lengths) if stored else None,
         )
+
+    def _factor(self, layer: int, rows: slice | Tensor) -> Tensor | None:
+        """What recurrent dropout multiplies a layer's h by in some rows of the call, (B, H); None: nothing."""
+        return self.factors[layer][rows] if self.factors else None
 
     def _layer(self, call: LayerCall) -> LayerPass:
         """One layer on the fastest code that can run it."""

@@ -86,7 +86,7 @@ class SAB(LayerCalls):
         recurrent_dropout: probability of dropping a feature of h on its way into the cell's weights while training.
             Each row and layer has one mask per call, the same at every step [Gal & Ghahramani 2016]. Output, memory
             and scores use the whole h, and a GRU carries the whole h over. A cell of your own is given the masked h.
-            In training only the reference runs it.
+            backend="cuda" does not run it in training.
         bidirectional, proj_size: False and 0, the only values that `nn.LSTM`'s arguments may have here.
         capacity: at most this many memories per row. None: no limit.
         evict: which memory is evicted when the capacity is full: "fifo", "least_recalled" (the one with the

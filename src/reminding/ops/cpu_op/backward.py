@@ -23,6 +23,7 @@ from reminding.ops.cpu_op.packing import (
     Record,
     Saved,
     Weights,
+    given_of,
     needed,
     pack,
     products_of,
@@ -39,7 +40,7 @@ SCHEMA = (
     "Tensor memory0, Tensor count0, Tensor step0, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
     "Tensor? bias_hh, Tensor? w1, Tensor? w2, Tensor? w3, Tensor output, Tensor summary, Tensor memory, "
     "Tensor slots, Tensor weights, Tensor edge, Tensor inverse, Tensor gates, Tensor cells, Tensor queries, "
-    "Tensor keys, Tensor entering_c, SymInt[] rule, SymInt keep, bool need_x"
+    "Tensor keys, Tensor entering_c, Tensor? factor, SymInt[] rule, SymInt keep, bool need_x"
     f") -> ({', '.join(['Tensor'] * 11)})"
 )
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
@@ -76,6 +77,7 @@ def sab_backward(
     queries: Tensor,
     keys: Tensor,
     entering_c: Tensor,
+    factor: Tensor | None,
     rule: list[int],
     keep: int,
     need_x: bool,
@@ -86,7 +88,7 @@ def sab_backward(
     tensors = (
         d_output, d_summary, d_c_T, d_memory, x, h0, c0, memory0, count0, step0, weight_ih, weight_hh, bias_ih,
         bias_hh, w1, w2, w3, output, summary, memory, slots, weights, edge, inverse, gates, cells, queries, keys,
-        entering_c,
+        entering_c, factor,
     )
     # fmt: on
     return cast("Any", tuple(gradients_of(tensors, rule, keep, need_x)))
@@ -101,8 +103,9 @@ def gradients_of(
         lengths: see `LayerInput`.
     """
     parts = cast("Any", tensors)
-    arriving, given, weights = Arriving(*parts[:4]), Given(*parts[4:10], lengths=lengths), Weights(*parts[10:17])
-    output, summary, memory, slots, recalled, edge, inverse, *kept = parts[17:]
+    output, summary, memory, slots, recalled, edge, inverse, *kept, factor = parts[17:]
+    given = Given(*parts[4:10], lengths=lengths, factor=factor)
+    arriving, weights = Arriving(*parts[:4]), Weights(*parts[10:17])
     record, saved = Record(output, summary, memory, slots, edge, recalled, inverse), Saved(*kept)
     if keep == KEEP_REPLAY:
         return replay_and_differentiate(arriving, given, weights, record, saved.entering_c, rule, need_x)
@@ -134,7 +137,7 @@ def differentiate(
     if need_x:
         d_x = x.new_empty(x.shape) if past is None else reusable(x, *x.shape)
     found: list[Tensor] = raw().differentiate(
-        [x, given.h0, given.c0, given.step0, given.count0, score, given.lengths],
+        given_of(given, score),
         products_of(weights),
         [kept.gates, kept.cells, kept.queries, kept.keys],
         [*record, None],
@@ -183,7 +186,7 @@ def replay_and_differentiate(
         own = _replay(pairs, slot, given, weights, record, at_cuts, r)
         raw().backward(
             True,
-            [given.x, given.h0, given.c0, given.step0, given.count0, totals.score_weight, given.lengths],
+            given_of(given, totals.score_weight),
             packed,
             own,
             [*record, at_cuts],
@@ -247,7 +250,7 @@ class _Pairs:
         self.index = torch.full(live.shape, -1, dtype=torch.int32)
         self.index[t, row] = torch.arange(self.size, dtype=torch.int32)
         self._starts = row[: int(live[:1].sum())] + first  # rows live at the first step
-        self.past, self._x, self._h0, self._output = past, given.x, given.h0, output
+        self.past, self._x, self._h0, self._output, self._factor = past, given.x, given.h0, output, given.factor
 
     def x(self) -> Tensor:
         """The input of each pair, (N, I)."""
@@ -255,7 +258,7 @@ class _Pairs:
         return flat if self.size == flat.shape[0] else flat.index_select(0, self.place)
 
     def h_before(self) -> Tensor:
-        """What h was when each pair's step began, (N, H)."""
+        """What of h entered the weights when each pair's step began, (N, H)."""
         T, B, H = self._output.shape
         before = self._output.view(T * B, H).index_select(0, (self.place - B).clamp_(min=0))
         before[: self._starts.shape[0]] = self._h0[self._starts]
@@ -263,7 +266,7 @@ class _Pairs:
             entry = self.past.entry.view(T * B)[self.place]  # (N,)
             enters = (entry >= 0).nonzero().squeeze(1)
             before[enters] = self.past.h[entry[enters].long()]
-        return before
+        return before if self._factor is None else before.mul_(self._factor[self.place % B])
 
 
 class _Slots:

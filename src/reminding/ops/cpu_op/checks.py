@@ -22,7 +22,7 @@ from reminding.ops.cpu_op.packing import KEEP_GATES, KEEP_NOTHING, KEEP_REPLAY, 
 
 CPU = torch.device("cpu")
 _TYPES = {"count0": torch.int64, "step0": torch.int64, "slots": torch.int32, "edge": torch.int32}
-_OPTIONAL = {"bias_ih", "bias_hh", "d_output", "d_summary", "d_c_T", "d_memory"}
+_OPTIONAL = {"bias_ih", "bias_hh", "factor", "d_output", "d_summary", "d_c_T", "d_memory"}
 
 
 def check_forward(arguments: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def _shapes(sizes: Sizes, rule: OpRule) -> Shapes:
     return {
         "x": (T, B, features), "h0": (B, H), "c0": (B, H if rule.has_c else 0),
         "memory0": (B, slots, H), "count0": (B,), "step0": (B,),
-        **weights, "bias_ih": bias, "bias_hh": bias,
+        **weights, "bias_ih": bias, "bias_hh": bias, "factor": (B, H),
         **({"received0": (B, slots)} if rule.bounded else {}),  # otherwise the received weights are never read
     }  # fmt: skip
 

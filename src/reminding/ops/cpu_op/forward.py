@@ -34,6 +34,7 @@ from reminding.ops.cpu_op.packing import (
     Given,
     Weights,
     cuts_in,
+    given_of,
     milestones_in,
     needed,
     products_of,
@@ -53,7 +54,7 @@ SCHEMA = (
     "("
     "Tensor x, Tensor h0, Tensor c0, Tensor memory0, Tensor count0, Tensor step0, Tensor weight_ih, Tensor "
     "weight_hh, Tensor? bias_ih, Tensor? bias_hh, Tensor? w1, Tensor? w2, Tensor? w3, Tensor received0, "
-    "SymInt[] rule, SymInt keep, SymInt[] milestones"
+    "Tensor? factor, SymInt[] rule, SymInt keep, SymInt[] milestones"
     f") -> ({', '.join(['Tensor'] * 18)})"
 )
 """Written out, since PyTorch before 2.7 cannot infer it from the annotations."""
@@ -75,13 +76,14 @@ def sab_forward(
     w2: Tensor | None,
     w3: Tensor | None,
     received0: Tensor,
+    factor: Tensor | None,
     rule: list[int],
     keep: int,
     milestones: list[int],
 ) -> Outputs:
     """What `layer` returns but for h, and what the backward pass needs: see `_empty_outputs`."""
     given, weights = (x, h0, c0, memory0, count0, step0), (weight_ih, weight_hh, bias_ih, bias_hh, w1, w2, w3)
-    return cast("Any", compute(*given, *weights, received0, rule, keep, milestones))
+    return cast("Any", compute(*given, *weights, received0, factor, rule, keep, milestones))
 
 
 def compute(*inputs: Any, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -90,16 +92,15 @@ def compute(*inputs: Any, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
     Args:
         lengths: see `LayerInput`.
     """
-    given, weights = Given(*inputs[:6], lengths=lengths), Weights(*inputs[6:13])
-    received0, rule, keep, milestones = inputs[13:]
+    received0, factor, rule, keep, milestones = inputs[13:]
+    given, weights = Given(*inputs[:6], lengths=lengths, factor=factor), Weights(*inputs[6:13])
     named = {"received0": received0, "rule": rule, "keep": keep, "milestones": milestones}
     check_forward({**given._asdict(), **weights._asdict(), **named})
     given, r = whole(given), OpRule(*rule)
     received0 = received0.contiguous() if r.bounded else given.memory0.new_empty(0)
     bias = joint_bias(weights.bias_ih, weights.bias_hh, needed(weights.weight_hh), r)
     score = None if weights.w3 is None else weights.w3.contiguous()
-    state = [given.x, given.h0, given.c0, given.step0, given.count0, score, given.lengths]
-    products = products_of(weights)
+    state, products = given_of(given, score), products_of(weights)
     return tuple(raw().forward(state, given.memory0, received0, bias, products, keep, milestones, rule))
 
 
@@ -145,7 +146,7 @@ def _empty_outputs(
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     check_devices(arguments)
     x, h0, c0, memory0 = arguments[:4]
-    w1, rule, keep, milestones = arguments[10], *arguments[14:]
+    w1, rule, keep, milestones = arguments[10], *arguments[15:]
     return _empty_outputs(x, h0, c0, memory0, w1, OpRule(*rule), keep, milestones)
 
 
@@ -159,9 +160,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...], lengths: Tensor | None = None) -> None:
-    *tensors, received0, rule, keep, _ = inputs
+    *tensors, received0, factor, rule, keep, _ = inputs
     out, summary, _, memory, _, slots, weights, _, alive, _, _, *saved = output
-    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, received0, alive)
+    ctx.save_for_backward(*tensors, out, summary, memory, slots, weights, *saved, factor, received0, alive)
     ctx.set_materialize_grads(False)
     ctx.rule, ctx.keep, ctx.lengths = rule, keep, lengths
 
@@ -205,21 +206,31 @@ def _gradients(ctx: Any, saved: tuple[Tensor, ...], d_outputs: Sequence[Tensor |
         grads = sab_backward(*given, ctx.rule, ctx.keep, need[0])
     every = (*grads[:4], None, None, *grads[4:])  # the counters have none
     found = [grad if wanted else None for grad, wanted in zip(every, need[:13], strict=True)]
-    return (*found, None, None, None, None)
+    return (*found, None, None, None, None, None)
 
 
 def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """The gradients with a graph of their own, as `create_graph=True` asks for."""
     saved, rule = ctx.saved_tensors, OpRule(*ctx.rule)
-    (x, h0, c0, memory0, count0, step0, *weights), received0, alive = saved[:13], saved[-2], saved[-1]
+    (x, h0, c0, memory0, count0, step0, *weights), (factor, received0, alive) = saved[:13], saved[-3:]
     recurrent, scorer = tuple(weights[:4]), scorer_of(weights[4:7], h0.shape[1], rule)
     given = LayerInput(
-        x, h0, c0 if rule.has_c else None, memory0, count0, step0, recurrent, tuple(scorer), received0, ctx.lengths
+        x,
+        h0,
+        c0 if rule.has_c else None,
+        memory0,
+        count0,
+        step0,
+        recurrent,
+        tuple(scorer),
+        received0,
+        ctx.lengths,
+        factor,
     )
     d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
     d_scorer = [torch.zeros_like(w) if d is None else d for w, d in zip(scorer, d_weights[4:], strict=True)]
     scored = scorer_parts(d_scorer, rule)
-    return (d_x, d_h0, d_c0, d_memory0, None, None, *d_weights[:4], *scored, None, None, None, None)
+    return (d_x, d_h0, d_c0, d_memory0, None, None, *d_weights[:4], *scored, None, None, None, None, None)
 
 
 sab_forward.register_autograd(_backward, setup_context=_setup_context)
@@ -258,7 +269,7 @@ def layer(
     # fmt: off
     tensors = (
         x, h0, c0, given.memory0, given.count0, given.step0, weight_ih, weight_hh, bias_ih, bias_hh, *scorer,
-        received0,
+        received0, given.factor,
     )
     # fmt: on
     inputs = (*tensors, list(rule), keep, steps)

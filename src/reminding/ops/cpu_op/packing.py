@@ -30,11 +30,17 @@ class Given(NamedTuple):
     count0: Tensor  # (B,) int64
     step0: Tensor  # (B,) int64
     lengths: Tensor | None = None  # (B,) int64: how many of the steps each row has; None: all
+    factor: Tensor | None = None  # (B, H): see `LayerInput`
 
 
 def whole(given: Given) -> Given:
     """The same as contiguous tensors."""
     return Given(*(cast("Any", None if tensor is None else tensor.contiguous()) for tensor in given))
+
+
+def given_of(given: Given, score: Tensor | None) -> list[Tensor | None]:
+    """What the C++ side reads of a pass's inputs, with w3 among them."""
+    return [given.x, given.h0, given.c0, given.step0, given.count0, score, given.lengths, given.factor]
 
 
 class Weights(NamedTuple):

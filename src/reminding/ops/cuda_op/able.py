@@ -57,6 +57,8 @@ def obstacle(demand: Demand) -> str | None:
     most = most_recalled(demand.widest)
     if demand.recalled > most:
         return f"it recalls at most {most} memories a step at this width, not {demand.recalled}"
+    if demand.recurrent_dropout:
+        return "it does not run recurrent_dropout in training"
     if demand.extras:
         return f"it does not run {', '.join(demand.extras)}"
     return common_obstacle(demand)

@@ -18,7 +18,8 @@ class Backward {
         d_hat_(rows_ * p.H), d_summary_(p.H), spare_(p.H), carry_(rows_ * p.H), credit_(p.T > 0 ? p.k_top + 1 : 0),
         d_score_(p.T > 0 ? p.k_top + 1 : 0), d_gates_(outer_block * gate_stride()),
         d_queries_(outer_block * query_stride()),
-        hat_(keyed() ? outer_block * p.H : 0), outer_(outer_columns()) {}
+        hat_(keyed() ? outer_block * p.H : 0), masked_(a.factor != nullptr ? outer_block * p.H : 0),
+        d_masked_(a.factor != nullptr ? rows_ * p.H : 0), outer_(outer_columns()) {}
 
   void run() {
     for (int64_t i = 0; i < rows_ * p.H; ++i) carry_[i] = d_c_[i] = 0;
@@ -53,6 +54,7 @@ class Backward {
     return a.keys + (a.compact ? touched(m, r) : local(r) * p.M + m) * p.D;
   }
   const T* memory(int64_t m, int64_t r) const { return a.memory + (batch(r) * p.M + m) * p.H; }
+  const T* factor(int64_t r) const { return a.factor + batch(r) * p.H; }
   const T* h_before(int64_t t, int64_t r) const {
     if (a.past.enters(place(t, r))) return a.past.entering_h(p, place(t, r));
     return t > 0 ? a.output + place(t - 1, r) * p.H : a.h0 + batch(r) * p.H;
@@ -104,6 +106,11 @@ class Backward {
     x_[pairs_] = a.x + place(t, r) * a.inputs;
     d_x_[pairs_] = a.d_x != nullptr ? a.d_x + place(t, r) * a.inputs : nullptr;
     h_before_[pairs_] = h_before(t, r);
+    if (a.factor != nullptr) {
+      T* masked = masked_.get() + pairs_ * p.H;
+      times<T>(masked, h_before_[pairs_], factor(r), p.H);
+      h_before_[pairs_] = masked;
+    }
     in_block_[r] = pairs_++;
   }
 
@@ -259,7 +266,7 @@ class Backward {
   void through_cell(int64_t t) {
     const T* from[max_rows];
     T* to[max_rows];
-    int64_t uncut = 0;
+    int64_t row[max_rows], uncut = 0;
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t r = row_[i];
       T *d_gates = this->d_gates(r), *carry = carry_.get() + r * p.H, *d_c = d_c_.get() + r * p.H;
@@ -272,15 +279,30 @@ class Backward {
         zero(carry, p.H);
         zero(d_c, p.H);
       } else {
+        row[uncut] = r;
         from[uncut] = d_gates;
-        to[uncut++] = carry;
+        to[uncut++] = a.factor != nullptr ? d_masked_.get() + r * p.H : carry;
       }
     }
     if (uncut == 0) return;
-    if (p.cell != Cell::gru) return gemm<T>(uncut, from, a.packed.hidden, to, p.gates(), p.H, false);
-    gemm<T>(uncut, from, a.packed.hidden, to, 2 * p.H, p.H, true);
-    for (int64_t i = 0; i < uncut; ++i) from[i] += 3 * p.H;
-    gemm<T>(uncut, from, a.packed.hidden + packed_size<T>(2 * p.H, p.H), to, p.H, p.H, true);
+    through_weights(uncut, from, to);
+    for (int64_t i = 0; i < uncut && a.factor != nullptr; ++i) unmask(row[i]);
+  }
+
+  // From the gradients of the gates to that of h as the weights saw it. To the carry of a GRU it is added.
+  void through_weights(int64_t size, const T** from, T* const* to) const {
+    if (p.cell != Cell::gru) return gemm<T>(size, from, a.packed.hidden, to, p.gates(), p.H, false);
+    gemm<T>(size, from, a.packed.hidden, to, 2 * p.H, p.H, a.factor == nullptr);
+    for (int64_t i = 0; i < size; ++i) from[i] += 3 * p.H;
+    gemm<T>(size, from, a.packed.hidden + packed_size<T>(2 * p.H, p.H), to, p.H, p.H, true);
+  }
+
+  // From the gradient of the masked h to the carry.
+  void unmask(int64_t r) const {
+    T *carry = carry_.get() + r * p.H, *d_masked = d_masked_.get() + r * p.H;
+    if (p.cell != Cell::gru) return times<T>(carry, d_masked, factor(r), p.H);
+    times<T>(d_masked, d_masked, factor(r), p.H);
+    add(carry, d_masked);
   }
 
   // The carried gradients are now those of the initial state. A keyless score still lacks the gradients from memories
@@ -322,7 +344,8 @@ class Backward {
   Buffer<T> d_h_, d_c_, d_hat_, d_summary_, spare_, carry_;
   Buffer<Credit<T>> credit_;
   Buffer<T> d_score_;
-  Buffer<T> d_gates_, d_queries_, hat_;  // one row for each pair of the block
+  Buffer<T> d_gates_, d_queries_, hat_, masked_;  // one row for each pair of the block
+  Buffer<T> d_masked_;
   Outer<T> outer_;
   const T *x_[outer_block], *h_before_[outer_block];
   T* d_x_[outer_block];

@@ -9,6 +9,13 @@
 namespace reminding {
 namespace SAB_ISA {
 
+// What recurrent dropout lets through of h on its way into the weights, or of its gradient on the way back; `to` may be x.
+template <class T>
+void times(T* to, const T* x, const T* factor, int64_t H) {
+  for (int64_t j = 0; j < H; j += Simd<T>::width)
+    store<T>(to + j, load<T>(x + j, H - j) * load<T>(factor + j, H - j), H - j);
+}
+
 template <class T>
 struct CellForward {
   T* gates;          // (G,) in place

@@ -17,7 +17,7 @@ class Forward {
  public:
   Forward(const ForwardArgs<T>& args, int64_t begin, int64_t end)
       : a(args), p(args.problem), begin_(begin), rows_(end - begin), ahead_(max_rows / rows_),
-        spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
+        masked_(a.factor != nullptr ? rows_ * p.H : 0), spare_gates_(a.gates == nullptr ? ahead_ * rows_ * p.gates() : 0),
         spare_c_(rows_ * p.H), spare_query_(rows_ * p.D), key_top_(rows_ * p.D), scores_(p.M),
         best_score_(rows_ * p.filled_ranks()), best_slot_(rows_ * p.filled_ranks()),
         keyless_(p.has_keys() || a.kept != nullptr ? 0 : rows_ * p.M), place_slots_(places_move() ? rows_ * p.M : 0),
@@ -144,19 +144,21 @@ class Forward {
 
   // output <- h_hat
   void run_cell(int64_t t) {
+    const T* from[max_rows];
     T* to[max_rows];
     for (int64_t r = 0; r < running_; ++r) {
+      from[r] = entering(r);
       to[r] = gates(t, r);
       keep_entering_c(r);
       keep_milestone(t, r);
     }
     if (t % ahead_ == 0) project(t);
     if (p.cell == Cell::gru) {
-      gemm<T>(running_, h_, a.packed.hidden, to, p.H, 2 * p.H, true);
+      gemm<T>(running_, from, a.packed.hidden, to, p.H, 2 * p.H, true);
       for (int64_t r = 0; r < running_; ++r) to[r] += 3 * p.H;
-      gemm<T>(running_, h_, a.packed.hidden + packed_size<T>(p.H, 2 * p.H), to, p.H, p.H, true);
+      gemm<T>(running_, from, a.packed.hidden + packed_size<T>(p.H, 2 * p.H), to, p.H, p.H, true);
     } else {
-      gemm<T>(running_, h_, a.packed.hidden, to, p.H, p.gates(), true);
+      gemm<T>(running_, from, a.packed.hidden, to, p.H, p.gates(), true);
     }
     for (int64_t r = 0; r < running_; ++r) {
       T* c = p.has_c() ? cell(t, r) : nullptr;
@@ -164,6 +166,14 @@ class Forward {
       h_[r] = output(t, r);
       c_[r] = c;
     }
+  }
+
+  // The row's h as the cell's weights see it.
+  const T* entering(int64_t r) const {
+    if (a.factor == nullptr) return h_[r];
+    T* masked = masked_.get() + r * p.H;
+    times<T>(masked, h_[r], a.factor + batch(r) * p.H, p.H);
+    return masked;
   }
 
   // The input's part of the gates, for a few steps at once: enough rows for full tiles, few enough to be in cache
@@ -373,7 +383,7 @@ class Forward {
   const Problem& p;
   const int64_t begin_, rows_, ahead_;  // ahead_: how many steps' inputs are projected at once
   int64_t running_ = rows_;             // the first so many rows have the current step
-  Buffer<T> spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
+  Buffer<T> masked_, spare_gates_, spare_c_, spare_query_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   Buffer<T> keyless_;  // (rows, M): the memories' halves of their scores
   Buffer<int32_t> place_slots_;

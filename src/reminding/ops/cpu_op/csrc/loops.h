@@ -161,6 +161,7 @@ inline void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
     expect_past(p, a.past, first_row, a.rows);
     a.compact = compact;
     if (!compact && !past.empty()) refuse("past must be empty where the forward pass was kept");
+    if (!past.empty()) expect_none("factor", given[7]);
     a.pair = data<int32_t>("pair", pair, {p.T, a.rows});
     a.touched = data<int32_t>("touched", touched, {a.rows, p.M});
     expect_length("credit", credit, 2);

@@ -174,6 +174,7 @@ struct ForwardArgs {
   const T *h0, *c0;    // (B, H)
   const int64_t *step0, *count0;  // (B,)
   const int64_t* lengths;  // (B,), never ascending, or null: how many of the T steps each row has; null: all
+  const T* factor;     // (B, H) or null: what h is multiplied by on its way into the cell's weights; null: nothing
   const T* score;      // Problem::score_width: W3 or w, the null score, the gate; or null
   T *output, *summary; // (T, B, H)
   T* c_T;              // (B, H)
@@ -209,6 +210,7 @@ struct BackwardArgs {
   int64_t max_cuts;
   const T *h0, *c0;
   const int64_t *step0, *count0;
+  const T* factor;         // as of the forward pass; null for past steps
   const T* score;
   const T *output, *summary, *memory;
   const int32_t *slots, *edge;

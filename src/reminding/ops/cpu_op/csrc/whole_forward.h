@@ -98,7 +98,7 @@ inline int64_t group_size(const Problem& p) {
 // milestones: empty, or stride and offset, see `forward_rows`. Returns what `ForwardOutputs` lists.
 inline std::vector<Tensor> forward(Tensors given, Tensor memory0, Tensor received0, Tensor bias, Tensors weights,
                                    int64_t keeping, std::vector<int64_t> milestones, std::vector<int64_t> rule) {
-  expect_length("given", given, 7);
+  expect_length("given", given, 8);
   const Keep keep = static_cast<Keep>(between("keep", keeping, 0, 2));
   const Tensor& x = present("x", given[0]);
   return by_type("x", x, [&](auto zero) {
