@@ -59,6 +59,15 @@ def test_streams_that_begin_within_a_step_are_shorter_for_sab_alone() -> None:
         TrainingStep(module, problem).run()
 
 
+def test_sab_alone_drops_a_part_of_its_state() -> None:
+    options = replace(SMALL, recurrent_dropout=1.0)
+    problem = Problem.random(SIZE, options)
+    expected: dict[Name, bool] = {"lstm": True, "sab-additive-reference": False}
+    for name, alike in expected.items():
+        outputs = [TrainingStep(build(name, SIZE, each), problem).forward() for each in (options, SMALL)]
+        assert torch.equal(*outputs) == alike
+
+
 def test_packed_sequences_have_outputs_for_their_own_steps_alone() -> None:
     problem = Problem.random(SIZE, replace(SMALL, packed=True, models=("sab-additive-reference",)))
     assert problem.lengths is not None

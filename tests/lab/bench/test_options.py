@@ -23,6 +23,7 @@ from reminding.lab.bench.options import BenchOptions
         ({"models": ("lstm", "gru")}, "got ['gru']"),
         ({"device": "tpu"}, "device must be 'cpu' or 'cuda', got 'tpu'"),
         ({"resets": 1.5}, "resets must be from 0 to 1, got 1.5"),
+        ({"recurrent_dropout": -0.1}, "recurrent_dropout must be from 0 to 1, got -0.1"),
         ({"packed": True}, "with packed, got ['tbptt', 'attention', 'transformer']"),
         (
             {"packed": True, "models": ("sab-dot",), "loss": "last"},

@@ -144,7 +144,8 @@ def _sab(label: str, score: str, engine: str = "autograd", backend: str = "cpu")
     """A variant of SAB. Backend and engine are never "auto", which may run something else than the label says."""
 
     def build(size: Size, options: BenchOptions) -> nn.Module:
-        return build_sab(size, options, score=score, engine=engine, backend=backend)
+        own: dict[str, Any] = {"score": score, "engine": engine, "backend": backend}
+        return build_sab(size, options, **own, recurrent_dropout=options.recurrent_dropout)
 
     return Contestant(label, score, build)
 

@@ -133,6 +133,7 @@ class BenchOptions(StepOptions):
             pass is also compared with the same contestant's backward pass under a loss everywhere.
         resets: share of the steps at which a row of SAB begins a new stream; nn.LSTM has none.
         packed: sequences of all lengths from 1 to T alike, as a PackedSequence.
+        recurrent_dropout: of SAB alone: probability of dropping a feature of h on its way into the cell.
         threads: CPU threads. Ratios are of CPU time with one thread, of wall time with more.
         max_gigabytes: a contestant is left out of a size where one training step would take more memory, gigabytes of
             a billion bytes.
@@ -150,6 +151,7 @@ class BenchOptions(StepOptions):
     loss: Loss = "everywhere"
     resets: float = 0.0
     packed: bool = False
+    recurrent_dropout: float = 0.0
     threads: int = 1
     max_seconds: float = 60.0
     max_gigabytes: float = 4.0
@@ -159,7 +161,8 @@ class BenchOptions(StepOptions):
         super().__post_init__()
         above_zero("max_seconds", self.max_seconds, math.inf)
         above_zero("max_gigabytes", self.max_gigabytes, math.inf)
-        require(0 <= self.resets <= 1, "resets", "be from 0 to 1", self.resets)
+        for share in ("resets", "recurrent_dropout"):
+            require(0 <= getattr(self, share) <= 1, share, "be from 0 to 1", getattr(self, share))
         if self.packed:
             require(self.loss == "everywhere", "loss", "be 'everywhere' with packed", self.loss)
             packs = [name for name in self.models if name not in PACKING]

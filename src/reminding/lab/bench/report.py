@@ -87,6 +87,7 @@ class CpuMeasurement(Measurement):
                 f"loss {options.loss}",
                 *([f"a new stream at {options.resets:.0%} of the steps"] if options.resets else []),
                 *(["packed sequences of 1 to T steps"] if options.packed else []),
+                *([f"recurrent dropout {options.recurrent_dropout}"] if options.recurrent_dropout else []),
                 options.dtype,
                 f"{options.threads} thread{'s' if options.threads > 1 else ''}",
                 f"{options.repetitions} repetition{'s' if options.repetitions > 1 else ''}",
