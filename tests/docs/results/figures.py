@@ -137,6 +137,6 @@ METHODS: list[tuple[str, Figures, str]] = [
     ("ptb/chunk100", course, "sab-horizon-0 sab-cut100 lstm tbptt-50 tbptt-10"),
     ("text8/equal-time", each_and_average, "sab-cut100 lstm"),
     ("text8/equal-time", course, "sab-cut100 lstm"),
-    ("text8/tuned", each_and_average, "sab-horizon-0 lstm tbptt-50 tbptt-10"),
-    ("text8/tuned", course, "sab-horizon-0 lstm tbptt-50 tbptt-10"),
+    ("text8/tuned", each_and_average, "sab-cut100 sab-horizon-0 lstm tbptt-50 tbptt-10"),
+    ("text8/tuned", course, "sab-cut100 sab-horizon-0 lstm tbptt-50 tbptt-10"),
 ]
