@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from reminding import SAB, SABState
-from reminding.ops.cpu_op import missing
+from reminding.ops.cpu_op import missing, past
 from reminding.ops.cuda_op import able
 from tests import oracle
 from tests.nn.samples import CELLS, assert_same_gradients, chunks, data_of, draw, gradients, make, streamed
@@ -193,7 +193,7 @@ def one_graph(layer: SAB, x: Tensor, factors: list[tuple[Tensor, ...]], sizes: l
 def test_past_calls_keep_their_masks_whatever_later_calls_do(
     backend: str, num_layers: int, trained: tuple[bool, bool], saved: bool, tmp_path: Path
 ) -> None:
-    """An op runs a call in either mode, and plain PyTorch sends its credit into a past call in training mode."""
+    """A call in either mode sends its credit into a past call in the mode that this had."""
     layer = make(recurrent_dropout=0.5, backend=backend, k_top=2, k_att=2, k_trunc=6, num_layers=num_layers)
     x, weight, sizes = draw(10, 2, 3), draw(6, 2, 4, seed=2), [4, 6]
     seen: list[tuple[Tensor, ...]] = []
@@ -208,6 +208,27 @@ def test_past_calls_keep_their_masks_whatever_later_calls_do(
     want = one_graph(layer, x, seen, sizes)
     assert_equal(output, want, "output")
     assert_same_gradients(gradients(layer, (output * weight).sum()), gradients(layer, (want * weight).sum()))
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kept", [0, past.MOST_KEPT], ids=["gates made again", "gates kept"])
+@pytest.mark.parametrize(
+    "options", [{}, {"stored": "proposal", "num_layers": 2}, {"capacity": 3, "recall_scale": 0.5}]
+)
+def test_the_op_sends_credit_into_past_calls_under_their_masks(
+    cell: str, kept: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"k_top": 2, "k_att": 2, "k_trunc": 6, "cell": cell, **options}
+    x, weight = draw(30, 3, 3), draw(30, 3, 4, seed=2)
+    found: list[dict[str, Tensor]] = []
+    for backend in ("reference", "cpu"):
+        layer = make(recurrent_dropout=0.4, backend=backend, **settings)
+        torch.manual_seed(5)
+        found.append(streamed(layer, x, weight, 4)[0])
+        monkeypatch.delattr("reminding.nn.credit.past.Sweep", raising=False)  # so that plain PyTorch cannot step in
+        monkeypatch.setattr(past, "MOST_KEPT", kept)
+    assert_same_gradients(found[1], found[0])
 
 
 @pytest.mark.parametrize("engine", ["autograd", "replay"])

@@ -46,6 +46,10 @@ class Op(Protocol):
         """Whether `differentiate_past` serves for a layer that it can run."""
         ...
 
+    def drops_state(self) -> bool:
+        """Whether it runs recurrent dropout, in past calls too."""
+        ...
+
     def searches(self, rule: OpRule, memories: int) -> bool:
         """Whether it may pass over some of so many memories of a row by a bound on their scores."""
         ...

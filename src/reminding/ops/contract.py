@@ -207,6 +207,7 @@ class PastSteps(NamedTuple):
     inverses: Tensor  # (T, B): what weights were multiplied by, 0 where nothing was read, -1 where scores are weights
     past: Past  # how they are laid out
     kept: tuple[Tensor, ...] | None = None  # what `replay_past` may leave for `differentiate_past`
+    factor: Tensor | None = None  # (T, B, H): as of `LayerInput`, of each step
 
 
 class PastReads(NamedTuple):
@@ -219,6 +220,7 @@ class PastReads(NamedTuple):
     own: int  # the slot of the state at time 0, behind which those of later times lie; -1 where none is read
     entries: Tensor  # (3, L) int64 on the host: each segment's first time, row, and number of steps
     past: Past  # how they are laid out
+    factor: Tensor | None = None  # (T, B, H): as of `LayerInput`, of each step
 
 
 class PastGradients(NamedTuple):

@@ -71,6 +71,7 @@ OPTIONAL = {
     "reach": {"lengths", "d_output", "d_summary", "d_c_T", "d_c", "d_memory"},
     "sab_forward": {"bias_ih", "bias_hh", "factor"},
     "sab_backward": {"bias_ih", "bias_hh", "factor", "d_output", "d_summary", "d_c_T", "d_memory"},
+    "replay_past": {"factor"},
     "serve": {"summary", "weights", "steps"},
 }
 SHAPELESS = {"pack", "number", "exponentiate", "ask_for_huge_pages", "fingerprint"}

@@ -36,6 +36,9 @@ CASES: dict[str, dict[str, Any]] = {
     "gru additive dropped": {
         "cell": "gru", "score": "additive", "normalizer": "softmax", "engine": "replay", "recurrent_dropout": 0.3,
     },
+    "lstm additive dropped stream": {
+        "cell": "lstm", "score": "additive", "normalizer": "softmax", "engine": "replay", "recurrent_dropout": 0.3,
+    },
     "lstm without memory": {"cell": "lstm", "score": "additive", "k_top": 0, "engine": "replay"},
     "lstm additive served by a tree": {
         "cell": "lstm", "score": "additive", "normalizer": "softmax", "search": "tree",

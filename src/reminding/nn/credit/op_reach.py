@@ -139,6 +139,24 @@ class ReachedSteps:
         ]
         return self._gathered(factors, torch.searchsorted(torch.tensor(self.held), self._run))
 
+    def state_factor(self, like: Tensor) -> Tensor | None:
+        """What recurrent dropout multiplied h by on its way into the cell, (T, R, H); None: nothing was dropped.
+
+        Args:
+            like: a tensor of the type of states, (., H).
+        """
+        held = [self.runs[number] for number in self.held]
+        factors = [run.layers[self.layer].entering.factor for run in held]
+        if all(factor is None for factor in factors):
+            return None
+        parts = [
+            like.new_ones(len(run.row), like.shape[1]) if factor is None else factor.to(like)
+            for run, factor in zip(held, factors, strict=True)
+        ]
+        number = torch.searchsorted(torch.tensor(self.held), self._run)
+        rows = PastRows(number, self._member, torch.zeros_like(self._member), self.count)  # one row for all steps
+        return self.op.gather_past(parts, rows, self.layout)
+
     def _gathered(self, parts: Sequence[Tensor], part: Tensor) -> Tensor:
         """What the steps have of some runs' tensors, (S, R, .) each: (T, R, .).
 

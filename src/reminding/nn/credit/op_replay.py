@@ -89,7 +89,7 @@ def _on_op(network: Network, reached: ReachedSteps, bank: Bank, x: Tensor) -> Pa
     wide = torch.promote_types(h.dtype, torch.float32)
     c = further[0][0] if further[0] else h.new_empty(len(h), 0)
     cut, stored, entry = (each.to(h.device) for each in (layout.cut, layout.stored, layout.entry))
-    memory = _of_rows(bank.states, layout.row)
+    memory, factor = _of_rows(bank.states, layout.row), reached.state_factor(h)
     if layout.own:
         memory = torch.cat([memory, memory.new_empty(len(memory), layout.shape[0], memory.shape[2])], 1)
     reads = PastReads(
@@ -100,6 +100,7 @@ def _on_op(network: Network, reached: ReachedSteps, bank: Bank, x: Tensor) -> Pa
         own=width if layout.own else NOTHING,
         entries=layout.entries,
         past=Past(cut, stored, entry, h.to(wide), c.to(wide)),
+        factor=None if factor is None else factor.to(wide),
     )
     return network.op.replay_past(reads, weights_of(network, reached.layer, wide), network.op_rule)
 

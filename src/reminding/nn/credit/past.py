@@ -90,7 +90,7 @@ class PastCredit:
         credits = [credit.of_type(entering[0].dtype) for credit in credits]  # the state may have been converted since
         banks, borders = [self._bank(layer, h) for layer, h in enumerate(entering)], Borders(credits)
         add_to(banks, credits)
-        if self.on_op and not any(run.drops_state for run in runs):
+        if self.on_op and (network.op.drops_state() or not any(run.drops_state for run in runs)):
             found = credit_past(network, runs, ArrivedCredit(banks, borders, cut_at), self.encode)
             if found is not None:
                 return found

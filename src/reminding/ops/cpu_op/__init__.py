@@ -7,6 +7,7 @@ May import: `reminding.ops`.
 
 from reminding.ops.cpu_op.able import (
     credits_past,
+    drops_state,
     in_range,
     lowers,
     missing,
@@ -28,6 +29,7 @@ from reminding.ops.cpu_op.past import (
 __all__ = [
     "credits_past",
     "differentiate_past",
+    "drops_state",
     "gather_past",
     "in_range",
     "lay_out_past",

@@ -65,6 +65,11 @@ def credits_past(k_top: int | None) -> bool:
     return k_top is not None and missing() is None
 
 
+def drops_state() -> bool:
+    """Whether the op runs recurrent dropout, in past calls too: it does."""
+    return True
+
+
 def searches(rule: OpRule, memories: int) -> bool:
     """Whether the op keeps a tree of bounds over so many memories of a row (see search.h)."""
     least = LEAST_SEARCHED if rule.search == SEARCH["auto"] else LEAST_IN_TREE

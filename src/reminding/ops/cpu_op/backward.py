@@ -266,7 +266,10 @@ class _Pairs:
             entry = self.past.entry.view(T * B)[self.place]  # (N,)
             enters = (entry >= 0).nonzero().squeeze(1)
             before[enters] = self.past.h[entry[enters].long()]
-        return before if self._factor is None else before.mul_(self._factor[self.place % B])
+        if self._factor is not None:
+            whole = self._factor.expand(T, B, H) if self._factor.dim() == 2 else self._factor
+            before *= whole[self.place // B, self.place % B]
+        return before
 
 
 class _Slots:

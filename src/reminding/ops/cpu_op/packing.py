@@ -30,7 +30,7 @@ class Given(NamedTuple):
     count0: Tensor  # (B,) int64
     step0: Tensor  # (B,) int64
     lengths: Tensor | None = None  # (B,) int64: how many of the steps each row has; None: all
-    factor: Tensor | None = None  # (B, H): see `LayerInput`
+    factor: Tensor | None = None  # (B, H), of past steps (T, B, H): see `LayerInput`
 
 
 def whole(given: Given) -> Given:

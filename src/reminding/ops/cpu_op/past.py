@@ -34,7 +34,7 @@ def differentiate_past(
     nothing = steps.output.new_zeros(steps.output.shape[1], steps.output.shape[2])
     none = torch.zeros(len(nothing), dtype=torch.int64)
     c0 = nothing if rule.has_c else nothing[:, :0]
-    given = Given(steps.x, nothing, c0, steps.memory[:, :0], none, none)
+    given = Given(steps.x, nothing, c0, steps.memory[:, :0], none, none, factor=steps.factor)
     record = Record(
         steps.output, steps.summary, steps.memory, steps.slots, steps.edges, steps.weights, steps.inverses
     )
@@ -73,12 +73,14 @@ def replay_past(reads: PastReads, parameters: Sequence[Tensor | None], rule: OpR
         reads.past,
         reads.own,
         room,
+        None if reads.factor is None else reads.factor.contiguous(),
         list(rule),
     )
     if rule.k_top and rule.scoring.clamped and not in_range(*peak):
         return "its scores leave the range in which the op is exact"
     made = tuple(kept) if kept[0].numel() <= MOST_KEPT else None
-    return PastSteps(reads.x, output, summary, memory, slots, edges, weighed, inverses, reads.past, made)
+    record = (output, summary, memory, slots, edges, weighed, inverses)
+    return PastSteps(reads.x, *record, reads.past, made, reads.factor)
 
 
 def list_past(runs: PastRuns) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ May import: `reminding.ops`, `ops.cpu_op`, `ops.cuda_op.triton`.
 
 from reminding.ops.cuda_op.able import (
     credits_past,
+    drops_state,
     in_range,
     interpreted,
     lowers,
@@ -29,6 +30,7 @@ from reminding.ops.cuda_op.past import (
 __all__ = [
     "credits_past",
     "differentiate_past",
+    "drops_state",
     "gather_past",
     "in_range",
     "interpreted",

@@ -79,6 +79,11 @@ def credits_past(k_top: int | None) -> bool:
     return cpu_op.credits_past(k_top)
 
 
+def drops_state() -> bool:
+    """Whether the kernels run recurrent dropout: they do not."""
+    return False
+
+
 def takes_lengths(tensors: Iterable[Tensor]) -> bool:
     """Whether rows may have different lengths: no."""
     return False

@@ -45,7 +45,7 @@ def differentiate_past(
     """As `cpu_op.differentiate_past`, arguments and results; everything is float32 or float64."""
     weight_ih, weight_hh, bias_ih, bias_hh, *scorer = (None if p is None else p.contiguous() for p in parameters)
     assert weight_ih is not None and weight_hh is not None, "only the biases may be left out"
-    x, output, summary, memory, slots, edges, weights, inverses, past, _ = steps
+    x, output, summary, memory, slots, edges, weights, inverses, past, *_ = steps
     nothing = output.new_zeros(output.shape[1], output.shape[2])
     none = torch.zeros(len(nothing), dtype=torch.int64, device=x.device)
     bias = joint_bias(bias_ih, bias_hh, weight_hh, rule)

@@ -54,7 +54,9 @@ class Backward {
     return a.keys + (a.compact ? touched(m, r) : local(r) * p.M + m) * p.D;
   }
   const T* memory(int64_t m, int64_t r) const { return a.memory + (batch(r) * p.M + m) * p.H; }
-  const T* factor(int64_t r) const { return a.factor + batch(r) * p.H; }
+  const T* factor(int64_t t, int64_t r) const {
+    return a.factor + (a.past.entry != nullptr ? place(t, r) : batch(r)) * p.H;
+  }
   const T* h_before(int64_t t, int64_t r) const {
     if (a.past.enters(place(t, r))) return a.past.entering_h(p, place(t, r));
     return t > 0 ? a.output + place(t - 1, r) * p.H : a.h0 + batch(r) * p.H;
@@ -108,7 +110,7 @@ class Backward {
     h_before_[pairs_] = h_before(t, r);
     if (a.factor != nullptr) {
       T* masked = masked_.get() + pairs_ * p.H;
-      times<T>(masked, h_before_[pairs_], factor(r), p.H);
+      times<T>(masked, h_before_[pairs_], factor(t, r), p.H);
       h_before_[pairs_] = masked;
     }
     in_block_[r] = pairs_++;
@@ -286,7 +288,7 @@ class Backward {
     }
     if (uncut == 0) return;
     through_weights(uncut, from, to);
-    for (int64_t i = 0; i < uncut && a.factor != nullptr; ++i) unmask(row[i]);
+    for (int64_t i = 0; i < uncut && a.factor != nullptr; ++i) unmask(t, row[i]);
   }
 
   // From the gradients of the gates to that of h as the weights saw it. To the carry of a GRU it is added.
@@ -298,10 +300,10 @@ class Backward {
   }
 
   // From the gradient of the masked h to the carry.
-  void unmask(int64_t r) const {
+  void unmask(int64_t t, int64_t r) const {
     T *carry = carry_.get() + r * p.H, *d_masked = d_masked_.get() + r * p.H;
-    if (p.cell != Cell::gru) return times<T>(carry, d_masked, factor(r), p.H);
-    times<T>(d_masked, d_masked, factor(r), p.H);
+    if (p.cell != Cell::gru) return times<T>(carry, d_masked, factor(t, r), p.H);
+    times<T>(d_masked, d_masked, factor(t, r), p.H);
     add(carry, d_masked);
   }
 

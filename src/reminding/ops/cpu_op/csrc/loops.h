@@ -96,6 +96,7 @@ inline void forward_rows(Tensors given, Tensor bias, Tensors packed, Tensors kep
     expect_counts(p, a.count0, false);
     a.lengths = data_if_given<int64_t>("lengths", given[6], {p.B});
     expect_lengths(p, a.lengths);
+    a.factor = data_if_given<T>("factor", given[7], {p.B, p.H});
     a.first_row = first_row;
     a.packed = read_packed<T>(packed, p, a.inputs, true, true);
     a.bias = data<T>("bias", bias, {p.gates()});
@@ -157,11 +158,11 @@ inline void backward(bool compact, Tensors given, Tensors packed, Tensors kept, 
     expect_rows(p, first_row, a.rows);
     read_shared<T>(a, given, record);
     a.past = read_past<T>(past, p);
+    a.factor = data_if_given<T>("factor", given[7], past.empty() ? Shape{p.B, p.H} : Shape{p.T, p.B, p.H});
     expect_counts(p, a.count0, !past.empty());
     expect_past(p, a.past, first_row, a.rows);
     a.compact = compact;
     if (!compact && !past.empty()) refuse("past must be empty where the forward pass was kept");
-    if (!past.empty()) expect_none("factor", given[7]);
     a.pair = data<int32_t>("pair", pair, {p.T, a.rows});
     a.touched = data<int32_t>("touched", touched, {a.rows, p.M});
     expect_length("credit", credit, 2);

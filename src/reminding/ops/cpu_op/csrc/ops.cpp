@@ -166,7 +166,7 @@ STABLE_TORCH_LIBRARY(reminding_cpu, m) {
       "Tensor output, Tensor memory, Tensor step0, Tensor pair, Tensor?[] past, int[] rule, int first_row) -> ()");
   m.def(
       "replay_past(Tensor x, Tensor(a!) memory, Tensor credited, Tensor read, Tensor entries, Tensor?[] weights, "
-      "Tensor bias, Tensor? score, Tensor?[] past, int own, Tensor(b!)[] room, int[] rule) -> Tensor[]");
+      "Tensor bias, Tensor? score, Tensor?[] past, int own, Tensor(b!)[] room, Tensor? factor, int[] rule) -> Tensor[]");
   m.def(
       "reach(Tensor(a!) live, Tensor(b!) touched, Tensor output, Tensor memory, Tensor step0, Tensor count0, "
       "Tensor? lengths, Tensor slots, Tensor edge, Tensor inverse, Tensor? d_output, Tensor? d_summary, Tensor? d_c_T, Tensor? d_c, "

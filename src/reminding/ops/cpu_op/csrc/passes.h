@@ -53,7 +53,7 @@ T* read_cuts(const Problem& p, const Optional& entering_c) {
   return data<T>("entering_c", entering_c, {p.B, p.has_c() ? p.most_cuts() : 0, p.H});
 }
 
-// given: x, h0, c0, step0, count0, score or None, lengths or None, factor or None.
+// given: x, h0, c0, step0, count0, score or None; its lengths and factor are read by each pass itself.
 // record: output, summary, memory, slots, edge, weights, inverse, and c at the cuts or None.
 template <class T, class Args>
 void read_shared(Args& a, const Tensors& given, const Tensors& record) {
@@ -67,7 +67,6 @@ void read_shared(Args& a, const Tensors& given, const Tensors& record) {
   a.count0 = data<int64_t>("count0", given[4], {p.B});
   if (p.score_width() > 0) a.score = data<T>("score", given[5], {p.score_width()});
   else expect_none("score", given[5]);
-  a.factor = data_if_given<T>("factor", given[7], state);
   a.output = data<T>("output", record[0], steps);
   a.summary = data<T>("summary", record[1], steps);
   a.memory = data<T>("memory", record[2], {p.B, p.M, p.H});

@@ -14,7 +14,8 @@ template <class T>
 class PastForward {
  public:
   PastForward(const PastForwardArgs<T>& args, int64_t begin, int64_t end)
-      : a(args), p(args.problem), begin_(begin), rows_(end - begin), keys_(a.ranks * p.D), key_top_(p.D),
+      : a(args), p(args.problem), begin_(begin), rows_(end - begin),
+        masked_(a.factor != nullptr ? rows_ * p.H : 0), keys_(a.ranks * p.D), key_top_(p.D),
         scores_(a.ranks + 1), best_score_(a.ranks + 1), best_slot_(a.ranks + 1), keyed_(p, args.score) {}
 
   void run() {
@@ -55,7 +56,7 @@ class PastForward {
     for (int64_t i = 0; i < live_; ++i) {
       const int64_t at = place(s, row_[i]);
       x[i] = a.x + at * a.inputs;
-      from[i] = h_[row_[i]];
+      from[i] = entering(at, row_[i]);
       to[i] = a.gates + a.pair[at] * p.gates();
       __builtin_memcpy(to[i], a.bias, sizeof(T) * static_cast<size_t>(p.gates()));
     }
@@ -74,6 +75,14 @@ class PastForward {
       h_[r] = a.output + at * p.H;
       c_[r] = c;
     }
+  }
+
+  // The segment's h as the cell's weights see it at a place.
+  const T* entering(int64_t at, int64_t r) const {
+    if (a.factor == nullptr) return h_[r];
+    T* masked = masked_.get() + r * p.H;
+    times<T>(masked, h_[r], a.factor + at * p.H, p.H);
+    return masked;
   }
 
   void make_queries(int64_t s) {
@@ -160,7 +169,7 @@ class PastForward {
   const PastForwardArgs<T>& a;
   const Problem& p;
   const int64_t begin_, rows_;
-  Buffer<T> keys_, key_top_, scores_, best_score_;
+  Buffer<T> masked_, keys_, key_top_, scores_, best_score_;
   Buffer<int32_t> best_slot_;
   KeyedScore<T> keyed_;
   const T *h_[max_rows], *c_[max_rows];

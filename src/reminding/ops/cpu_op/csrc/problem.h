@@ -210,7 +210,7 @@ struct BackwardArgs {
   int64_t max_cuts;
   const T *h0, *c0;
   const int64_t *step0, *count0;
-  const T* factor;         // as of the forward pass; null for past steps
+  const T* factor;         // as of the forward pass, but (T, B, H) for past steps
   const T* score;
   const T *output, *summary, *memory;
   const int32_t *slots, *edge;
@@ -252,6 +252,7 @@ struct PastForwardArgs {
   Past<T> past;
   Packed<T> packed;     // as forward has them
   const T *x, *bias;    // (T, B, I), (G,)
+  const T* factor;      // (T, B, H) or null, see ForwardArgs
   int64_t inputs;       // I
   int64_t entries;
   const int64_t *start, *column, *count;  // (entries,): the time and the row of a segment's first step, and its steps

@@ -16,7 +16,7 @@ namespace reminding {
 template <class T>
 void read_replayed(PastForwardArgs<T>& a, const Tensor& x, const Tensor& memory, const Tensor& read, const Tensor& entries,
                    const Tensors& weights, const Tensor& bias, const Optional& score, const Tensors& past, int64_t own,
-                   const std::vector<int64_t>& rule) {
+                   const Optional& factor, const std::vector<int64_t>& rule) {
   Problem& p = a.problem;
   p = read_rule(rule);
   p.T = measured("read", read, 3).size(0);
@@ -31,6 +31,7 @@ void read_replayed(PastForwardArgs<T>& a, const Tensor& x, const Tensor& memory,
   a.memory = data<T>("memory", memory, {p.B, p.M, p.H});
   a.read = data<int32_t>("read", read, {p.T, p.B, a.ranks});
   a.bias = data<T>("bias", bias, {p.gates()});
+  a.factor = data_if_given<T>("factor", factor, {p.T, p.B, p.H});
   if (p.score_width() > 0) a.score = data<T>("score", score, {p.score_width()});
   else expect_none("score", score);
   if (past.empty()) refuse("past must say how the steps are laid out");
@@ -113,12 +114,12 @@ void clear_recalls(const PastForwardArgs<T>& a) {
 // the slots that they read (B, M); and the largest |W1 m| and |W2 h_hat|, where the score is additive.
 inline std::vector<Tensor> replay_past(Tensor x, Tensor memory, Tensor credited, Tensor read, Tensor entries,
                                        Tensors weights, Tensor bias, Optional score, Tensors past, int64_t own,
-                                       std::vector<Tensor> room, std::vector<int64_t> rule) {
+                                       std::vector<Tensor> room, Optional factor, std::vector<int64_t> rule) {
   expect_length("room", room, 5);
   return by_type("memory", memory, [&](auto zero) -> std::vector<Tensor> {
     using T = decltype(zero);
     PastForwardArgs<T> a = {};
-    read_replayed<T>(a, x, memory, read, entries, weights, bias, score, past, own, rule);
+    read_replayed<T>(a, x, memory, read, entries, weights, bias, score, past, own, factor, rule);
     const Problem& p = a.problem;
     const int64_t known = between("credited: width", measured("credited", credited, 2).size(1), 0, p.M);
     const Flag* with_credit = data<Flag>("credited", credited, {p.B, known});
