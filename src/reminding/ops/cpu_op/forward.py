@@ -214,19 +214,8 @@ def _differentiable(ctx: Any, d_outputs: tuple[Tensor | None, ...]) -> tuple[Ten
     saved, rule = ctx.saved_tensors, OpRule(*ctx.rule)
     (x, h0, c0, memory0, count0, step0, *weights), (factor, received0, alive) = saved[:13], saved[-3:]
     recurrent, scorer = tuple(weights[:4]), scorer_of(weights[4:7], h0.shape[1], rule)
-    given = LayerInput(
-        x,
-        h0,
-        c0 if rule.has_c else None,
-        memory0,
-        count0,
-        step0,
-        recurrent,
-        tuple(scorer),
-        received0,
-        ctx.lengths,
-        factor,
-    )
+    state = (x, h0, c0 if rule.has_c else None, memory0, count0, step0)
+    given = LayerInput(*state, recurrent, tuple(scorer), received0, ctx.lengths, factor)
     d_x, d_h0, d_c0, d_memory0, *d_weights = twice.differentiate(given, rule, alive, d_outputs)
     d_scorer = [torch.zeros_like(w) if d is None else d for w, d in zip(scorer, d_weights[4:], strict=True)]
     scored = scorer_parts(d_scorer, rule)
