@@ -79,7 +79,7 @@ def lengths(runs: str, head: str) -> Values | None:
 
 
 LABELS = {
-    "sab": ("| SAB |", "| SAB, cut", "| SAB, H=32", "| SAB, mean", "| SAB, spectra of"),
+    "sab": ("| SAB |", "| SAB, cut", "| SAB, H=32", "| SAB, mean", "| SAB, spectra of", "| SAB, 32 memories"),
     "sab-8": ("| SAB, 8 memories",),
     "sab-16": ("| SAB, 16 memories",),
     "sab-credit-10": ("| SAB, credit into",),
