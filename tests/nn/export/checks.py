@@ -33,13 +33,13 @@ LAYERS: dict[str, dict[str, Any]] = {
 }
 
 
-def stepped(module: StepModule) -> Run:
-    """A loop over time around one step."""
+def stepped(step: Run) -> Run:
+    """A loop over time around one step: a module, or what a compiler made of it."""
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         outputs: list[Tensor] = []
         for x_t in x:
-            y, state = module(x_t, state)
+            y, state = step(x_t, state)
             outputs.append(y)
         return torch.stack(outputs), state
 

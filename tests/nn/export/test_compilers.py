@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from reminding.nn.export import SequenceModule, State, StepModule
-from tests.nn.export.checks import LAYERS, OLDEST, Run, check
+from tests.nn.export.checks import LAYERS, OLDEST, Run, check, stepped
 from tests.nn.samples import draw, make
 
 writes_onnx = pytest.mark.skipif(OLDEST, reason="the ONNX exporter of PyTorch 2.6 cannot convert a layer")
+compiles = pytest.mark.skipif(
+    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
+)
 OFTEN = ("defaults", "least recalled goes")
 """What is written as ONNX in every run of the tests; the others take ten seconds each."""
 
@@ -59,9 +62,7 @@ def test_onnxruntime_computes_what_the_layer_computes(name: str, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
-)
+@compiles
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own
 @pytest.mark.parametrize("options", [{"num_layers": 2, "k_top": 2, "capacity": 4}, {"batch_first": True}])
 def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
@@ -81,9 +82,7 @@ def test_aotinductor_makes_a_library_that_computes_what_the_layer_computes(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    OLDEST or shutil.which("g++") is None, reason="needs a newer PyTorch than 2.6, and a C++ compiler"
-)
+@compiles
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own
 def test_torch_compile_makes_one_graph_of_a_sequence() -> None:
     layer = make(dtype=torch.float32, k_top=2)
@@ -99,15 +98,7 @@ def test_torch_compile_makes_one_graph_of_a_sequence() -> None:
 def test_onnxruntime_steps_as_the_layer_does(tmp_path: Path) -> None:
     layer = make(dtype=torch.float32, k_top=2, k_att=2)
     module = StepModule(layer)
-
-    def loop(x: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs: list[Tensor] = []
-        for x_t in x:
-            y, state = step(x_t, state)
-            outputs.append(y)
-        return torch.stack(outputs), state
-
-    step = onnx_session(module, tmp_path / "step.onnx")
+    loop = stepped(onnx_session(module, tmp_path / "step.onnx"))
     for sizes in ((1, 1), (9, 3)):
         check(layer, module, loop, sizes, 1e-5)
     x = draw(4, 2, 3, dtype=torch.float32)
