@@ -277,7 +277,7 @@ def test_the_cpu_op_runs_it_in_training() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("k_top", [0, 2, None])
 def test_every_backend_draws_and_drops_the_same(cell: str, k_top: int | None, engine: str) -> None:
-    """Over chunks with more rows than a block of the op's backward pass has."""
+    """Outputs and gradients of two calls of nine rows each."""
     found: list[tuple[Tensor, dict[str, Tensor]]] = []
     for backend in ("auto", "reference"):
         layer = make(

@@ -107,6 +107,11 @@ class ReachedSteps:
         return self.rows.run[self.index]
 
     @cached_property
+    def _number(self) -> Tensor:
+        """The place of each one's run among those held, (L,)."""
+        return torch.searchsorted(torch.tensor(self.held), self._run)
+
+    @cached_property
     def _member(self) -> Tensor:
         return self.rows.member[self.index]
 
@@ -137,7 +142,7 @@ class ReachedSteps:
             else like.new_ones(run.steps, len(run.row), run.layers[layer - 1].entering.h.shape[2])
             for run in held
         ]
-        return self._gathered(factors, torch.searchsorted(torch.tensor(self.held), self._run))
+        return self._gathered(factors, self._number)
 
     def state_factor(self, like: Tensor) -> Tensor | None:
         """What recurrent dropout multiplied h by on its way into the cell, (T, R, H); None: nothing was dropped.
@@ -153,8 +158,7 @@ class ReachedSteps:
             like.new_ones(len(run.row), like.shape[1]) if factor is None else factor.to(like)
             for run, factor in zip(held, factors, strict=True)
         ]
-        number = torch.searchsorted(torch.tensor(self.held), self._run)
-        rows = PastRows(number, self._member, torch.zeros_like(self._member), self.count)  # one row for all steps
+        rows = PastRows(self._number, self._member, torch.zeros_like(self._member), self.count)  # a row for all steps
         return self.op.gather_past(parts, rows, self.layout)
 
     def _gathered(self, parts: Sequence[Tensor], part: Tensor) -> Tensor:
